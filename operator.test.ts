@@ -1,0 +1,7106 @@
+// The tests of operator.ts, first; the harness that they stand on, below: an embedded API server
+// (A), actors beside it (B), worlds to run in (C), and the demo of `npm start` on all of them.
+//   node operator.test.ts                  the tests
+//   node operator.test.ts start [--stay]   the main job, drawn as it happens
+//   node operator.test.ts smoke BINARY     a built binary brings the example to Ready
+// SPDX-License-Identifier: Apache-2.0
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import http from 'node:http';
+import http2 from 'node:http2';
+import https from 'node:https';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path, { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
+import type * as k8s from '@kubernetes/client-node';
+import { KubeConfig, loadAllYaml } from '@kubernetes/client-node';
+import kleur from 'kleur';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import * as op from './operator.ts';
+import {
+  MARK,
+  claimOf,
+  clusterOf,
+  connect,
+  follow,
+  metaOf,
+  nodeOf,
+  podOf,
+  predecessorOf,
+  runOperator,
+} from './operator.ts';
+import type {
+  Action,
+  ApiRequest,
+  ApiResponse,
+  Claim,
+  Condition,
+  Meta,
+  Node,
+  Plan,
+  Pod,
+  Raw,
+  Snapshot,
+  Status,
+  WatchEvent,
+  World,
+} from './operator.ts';
+
+const TESTING = process.argv[2] === undefined; // uvu runs what is queued.
+
+// Unit tests of the pure rooms, in tables. A row is text: `why: situation (when) | … → outcome`. A
+// situation like `a b c:failed+oos` is three members, oldest first, the third with what STATES says
+// of these words; `replicas` is their number, without those after a `!`; `when` is read by overOf;
+// the outcome is what the own function of the table sees.
+
+const ROOT = import.meta.dirname;
+
+// ═══ BUILDERS ═══════════════════════════════════════════════════════════════════════════════════
+
+const NOW = Date.UTC(2026, 0, 2);
+const HOUR = 3600;
+const ago = (seconds: number): number => NOW - seconds * 1000;
+const idAt = (ms: number): string => op.allocate(1, new Set(), ms, () => 0)[0] ?? '';
+/** a…e are hours old, y and z minutes. */
+const ID: Readonly<Record<string, string>> = {
+  ...{ a: idAt(ago(10 * HOUR)), b: idAt(ago(9 * HOUR)), c: idAt(ago(8 * HOUR)) },
+  ...{ d: idAt(ago(7 * HOUR)), e: idAt(ago(6 * HOUR)), y: idAt(ago(300)), z: idAt(ago(200)) },
+};
+const id = (letter: string): string => ID[letter] ?? letter;
+const LETTER = new Map(Object.entries(ID).map(([letter, identity]) => [identity, letter]));
+/** Deterministic chance: the Lehmer generator. */
+function chance(seed = 1): () => number {
+  let x = seed;
+  return () => (x = (x * 16807) % 2147483647) / 2147483647;
+}
+function explained<T>(dict: Readonly<Record<string, T>>, word: string): T {
+  if (!(word in dict)) throw new Error(`the table says "${word}", which nothing explains`);
+  return dict[word] as T;
+}
+
+type Flat<T> = Partial<Omit<T, 'meta'>> & Partial<Meta>;
+interface Parts {
+  readonly pod?: Flat<Pod> | null;
+  readonly claim?: Flat<Claim> | null;
+  readonly node?: Flat<Node> | null;
+}
+const META: Meta = {
+  ...{ namespace: 'ns', name: '', uid: '', resourceVersion: '1', generation: 1, labels: {} },
+  ...{ annotations: {}, owners: [], createdMs: ago(10 * HOUR), deletedMs: undefined },
+};
+/** Later flats win; labels and annotations are merged, and '' takes one away. */
+function made<T>(...flats: readonly Flat<T>[]): T {
+  const all = Object.entries(Object.assign({}, ...flats));
+  const dict = (field: 'labels' | 'annotations') => {
+    const laid = Object.assign({}, ...flats.map((f) => f[field]));
+    return Object.fromEntries(Object.entries(laid).filter(([, v]) => v !== ''));
+  };
+  const own = Object.fromEntries(all.filter(([key]) => !(key in META)));
+  const meta = { ...META, ...Object.fromEntries(all.filter(([key]) => key in META)) };
+  const dicts = { labels: dict('labels'), annotations: dict('annotations') };
+  return { ...own, meta: { ...meta, uid: `uid-${meta.name}`, ...dicts } } as T;
+}
+const OWNER = { apiVersion: 'enge.me/v1alpha1', kind: 'StatefulCluster', name: 'web', uid: 'U' };
+const OURS = { ...OWNER, controller: true, blockOwnerDeletion: true };
+const OTHER = { apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'x', uid: 'X', controller: true };
+const marks = (letter: string) => ({ [MARK.cluster]: 'web', [MARK.identity]: id(letter) });
+const TEMPLATE = { metadata: { labels: { app: 'web' } }, spec: { containers: [{ name: 'm' }] } };
+const REVISION = op.revisionHash(TEMPLATE, 0);
+
+function pod(letter: string, ...over: readonly Flat<Pod>[]): Pod {
+  const base: Flat<Pod> = {
+    ...{ name: `web-${id(letter)}`, owners: [OURS], node: `n-${letter}`, phase: 'Running' },
+    ...{ labels: { app: 'web', ...marks(letter), [MARK.revision]: REVISION }, graceSeconds: 30 },
+    ...{ claims: [`data-web-${id(letter)}`], scheduledMs: META.createdMs, ready: true },
+    ...{ startedMs: META.createdMs, readySinceMs: ago(9 * HOUR), disruption: '' },
+    ...{ disruptedMs: undefined, restarts: 0, crashLooping: false },
+  };
+  return made<Pod>(base, ...over);
+}
+function claim(letter: string, ...over: readonly Flat<Claim>[]): Claim {
+  const base: Flat<Claim> = {
+    ...{ name: `data-web-${id(letter)}`, labels: marks(letter), phase: 'Bound', spec: {} },
+    ...{ volume: `pv-${letter}`, request: '1Gi', selectedNode: `n-${letter}` },
+  };
+  return made<Claim>(base, ...over);
+}
+function node(letter: string, ...over: readonly Flat<Node>[]): Node {
+  const labels = { 'kubernetes.io/hostname': `n-${letter}` };
+  const base = { name: `n-${letter}`, labels, ready: true, readySinceMs: ago(99 * HOUR) };
+  return made<Node>({ ...base, outOfService: false }, ...over);
+}
+function pinnedVolume(letter: string): op.Volume {
+  const here = { key: 'kubernetes.io/hostname', operator: 'In', values: [`n-${letter}`] };
+  return { meta: { ...META, name: `pv-${letter}` }, terms: [[here]] };
+}
+
+/** Fields of the spec and of its inner objects, by their own names, and what surrounds it. */
+interface Over {
+  readonly [field: string]: unknown;
+  readonly status?: Partial<op.Status>;
+  readonly meta?: Partial<Meta>;
+  readonly memory?: Partial<op.Memory>;
+  readonly snap?: Partial<Snapshot>;
+  readonly pinned?: boolean; // Each volume can only be used on the node of its member.
+  readonly watched?: number; // For how many seconds this process has seen what it sees; else 600.
+}
+const gi = (size: string, name = 'data') => ({
+  metadata: { name },
+  spec: { resources: { requests: { storage: size } } },
+});
+function cluster(over: Over = {}): op.StatefulCluster {
+  const { status, meta, memory: _m, snap: _s, maxUnavailable = 1, request, ...fields } = over;
+  const inner = (names: RegExp) =>
+    Object.fromEntries(Object.entries(fields).filter(([field]) => names.test(field)));
+  const spec = {
+    ...{ selector: { matchLabels: { app: 'web' } }, template: TEMPLATE },
+    volumeClaimTemplates: [gi(String(request ?? '1Gi'))],
+    liveness: inner(/^(node|volume|unready|startup)\w*Seconds$|^max/),
+    persistentVolumeClaimRetentionPolicy: inner(/^when/),
+    updateStrategy: { rollingUpdate: { maxUnavailable } },
+    ...fields,
+  };
+  return { ...op.clusterOf({ spec, status }), meta: { ...META, name: 'web', uid: 'U', ...meta } };
+}
+/** `(replicas=2 returns)`: a word with `=` is a field, another one is explained by WHEN. */
+function overOf(words: string): Over {
+  const overs = words.split(' ').map((word): Over => {
+    const [field = '', value] = word.split('=');
+    if (value === undefined) return explained(WHEN, word);
+    return { [field]: Number.isNaN(Number(value)) ? value : Number(value) };
+  });
+  return Object.assign({}, ...overs);
+}
+const MEMORY: op.Memory = {
+  ...{ firstSeen: new Map(), lastPods: new Map(), deletedUids: new Set() },
+  ...{ restartsBefore: new Map(), refusal: undefined, complaints: new Map() },
+  ...{ unfinished: new Set(), returns: new Map() },
+};
+function snapshot(text: string, over: Over = {}): Snapshot {
+  const words = text.split(' ').filter(Boolean);
+  const [pods, claims, nodes] = [
+    new Map<string, Pod>(),
+    new Map<string, Claim>(),
+    new Map([['n-x', node('x')]]),
+  ];
+  for (const word of words) {
+    const [letter = '', states = ''] = word.replace('!', '').split(':');
+    const parts = states.split('+').map((state) => explained(STATES, state));
+    const all = <K extends keyof Parts>(kind: K) => parts.flatMap((p) => p[kind] ?? []);
+    const has = (kind: keyof Parts): boolean => parts.every((p) => p[kind] !== null);
+    if (has('pod')) pods.set(`web-${id(letter)}`, pod(letter, ...all('pod')));
+    if (has('claim')) claims.set(`data-web-${id(letter)}`, claim(letter, ...all('claim')));
+    if (has('node')) nodes.set(`n-${letter}`, node(letter, ...all('node')));
+  }
+  const pinned = over.pinned ? ['a', 'b', 'c', 'd', 'e'] : [];
+  return {
+    ...{
+      cluster: cluster({ replicas: words.filter((w) => !w.startsWith('!')).length, ...over }),
+      pods,
+      claims,
+      nodes,
+    },
+    ...{ volumes: new Map(pinned.map((l) => [`pv-${l}`, pinnedVolume(l)])), volumesReadable: true },
+    ...{ live: new Set<string>(), memory: { ...MEMORY, ...over.memory }, uptime: 1e7, denied: '' },
+    ...over.snap,
+  };
+}
+const planOf = (s: Snapshot, now = NOW): Plan => op.plan(s, now, chance());
+const remembered = (s: Snapshot): op.Memory => op.remember(s, planOf(s), s.memory);
+/** Plans as the controller does: after it has watched for a while, and with live reads answered. */
+function decide(text: string, over: Over = {}): { readonly s: Snapshot; readonly p: Plan } {
+  let s = snapshot(text, over);
+  const seen = { ...s, uptime: s.uptime - (over.watched ?? 600) * 1000 };
+  s = { ...s, memory: { ...s.memory, firstSeen: remembered(seen).firstSeen } };
+  let p = planOf(s);
+  for (let round = 0; p.ask.length > 0 && round < 4; round++) {
+    s = { ...s, live: new Set([...s.live, ...p.ask.map((ref) => `${ref.kind}/${ref.name}`)]) };
+    p = planOf(s);
+  }
+  assert.is(p.ask.length, 0, 'four rounds of live reads are enough');
+  return { s, p };
+}
+
+const plain = (name: string): string => {
+  const identity = name.replace(/^(data-)?web-/, '');
+  return LETTER.get(identity) ?? (op.birthSecond(identity) < 0 ? identity : 'new');
+};
+function shownAction(a: Action): string {
+  if (a.do === 'CreateMember') {
+    if (a.because === 'Returned') return `back ${plain(a.birth.identity)}`;
+    return `new ${a.because}${a.replaces ? ` for ${plain(a.replaces)}` : ''}`;
+  }
+  const name = plain('pod' in a ? a.pod.meta.name : a.claim.meta.name);
+  if (a.do === 'OwnClaim') return `own ${name} by ${a.owners.map((o) => o.name).join() || 'none'}`;
+  if (a.do === 'ExpandClaim') return `expand ${name} ${a.request}`;
+  const verb = a.do === 'DeleteClaim' ? 'free' : a.do.toLowerCase().replace(/pod|claim/, '');
+  return `${verb} ${name} ${a.because}${'policy' in a && a.policy === 'Delete' ? ' Delete' : ''}`;
+}
+/** `end c R` is `retire c R` and `delete c R`; `replace c R` is that and `new R for c`. */
+function planText(p: Plan): string {
+  let text = `; ${p.actions.map(shownAction).join('; ')};`;
+  text = text.replace(/; retire (\w+) (\w+)((?: Delete)?); delete \1 \2(?=;)/g, '; end $1 $2$3');
+  const loss = /; end (\w+) (\w+)(;.*?)?; new \2 for \1;/;
+  while (loss.test(text)) text = text.replace(loss, '; replace $1 $2$3;');
+  const parts = text.split('; ').map((part) => part.replace(/;$/, ''));
+  const times = (part: string): number => parts.filter((other) => other === part).length;
+  const counted = [...new Set(parts)].map((part) =>
+    part && times(part) > 1 ? `${times(part)} × ${part}` : part,
+  );
+  const notes = [p.stalled && 'stalled', p.held && 'held', p.withheld && 'withheld'];
+  return [...counted, ...notes].filter(Boolean).join('; ') || 'nothing';
+}
+
+const note = (key: string, value: string) => ({ annotations: { [key]: value } });
+const notReady = (seconds: number) => ({ ready: false, readySinceMs: ago(seconds) });
+const ended = (reason: string, seconds: number, policy = 'Retain'): Flat<Claim> => {
+  const at = { [MARK.retiredAt]: op.timeText(ago(seconds)), [MARK.retiredPolicy]: policy };
+  return { labels: { [MARK.retired]: 'true' }, annotations: { [MARK.retired]: reason, ...at } };
+};
+const fresh = { createdMs: ago(60), scheduledMs: ago(50), startedMs: ago(40), ...notReady(40) };
+const nowhere = { node: '', scheduledMs: undefined, startedMs: undefined };
+const disrupted = (disruption: string, seconds: number): Parts => ({
+  pod: { disruption, disruptedMs: ago(seconds) },
+});
+const STATES: Readonly<Record<string, Parts>> = {
+  ...{ '': {}, gone: { pod: null }, claimless: { claim: null }, nodeless: { node: null } },
+  unscheduled: { pod: { createdMs: ago(60), ...notReady(60), ...nowhere, phase: 'Pending' } },
+  ...{ pending: { pod: { ...fresh, phase: 'Pending' } }, starting: { pod: fresh } },
+  ...{ stuck: { pod: notReady(10 * HOUR) }, unready: { pod: notReady(500) } },
+  justReady: { pod: { createdMs: ago(60), readySinceMs: ago(5) } },
+  at1000: { pod: { ...notReady(39), startedMs: ago(40) } }, // Not Ready 1,000 ms after its start.
+  at1001: { pod: { ...notReady(39), startedMs: ago(40) - 1 } },
+  crash: { pod: { restarts: 6, crashLooping: true } },
+  failed: { pod: { phase: 'Failed', ...notReady(20) } },
+  succeeded: { pod: { phase: 'Succeeded', ...notReady(20) } },
+  ...{ deleted: { pod: { deletedMs: NOW + 30_000 } }, overdue: { pod: { deletedMs: ago(31) } } },
+  evicted: { pod: { deletedMs: NOW + 30_000, disruption: 'EvictionByEvictionAPI' } },
+  tainted: disrupted('DeletionByTaintManager', 310),
+  taintedNow: disrupted('DeletionByTaintManager', 200),
+  collected: disrupted('DeletionByPodGC', 40),
+  byKubelet: disrupted('TerminationByKubelet', 40),
+  silent: { node: notReady(400), pod: notReady(399) },
+  quiet: { node: notReady(100), pod: notReady(99) },
+  oos: { node: { outOfService: true } },
+  ...{ asked: { pod: note(MARK.replace, 'true') }, cheap: { pod: note(MARK.deletionCost, '-5') } },
+  ...{ outdated: { pod: { labels: { [MARK.revision]: 'older' } } }, onX: { pod: { node: 'n-x' } } },
+  ...{ claimGoing: { claim: { deletedMs: NOW } }, claimLost: { claim: { phase: 'Lost' } } },
+  ...{
+    unbound: { claim: { volume: '', phase: 'Pending' } },
+    young: { claim: { createdMs: ago(59), selectedNode: '' } },
+  },
+  ...{
+    scaledIn: { claim: ended('ScaledIn', 30) },
+    freed: { claim: ended('PodFailed', 30, 'Delete') },
+  },
+  failed90: { claim: ended('PodFailed', 90), pod: null },
+  failed5: { claim: ended('PodFailed', 5), pod: null },
+  deleted5: { claim: ended('PodDeleted', 5), pod: null },
+  deleted900: { claim: ended('PodDeleted', 900), pod: null },
+  forSilentA: { pod: note(MARK.replaces, `${ID['a']} NodeUnreachable`) },
+  forDeletedA: { pod: note(MARK.replaces, `${ID['a']} PodDeleted`) },
+  ...{ orphan: { pod: { owners: [] } }, foreign: { pod: { owners: [OTHER] } } },
+  ...{ claimOfOther: { claim: { owners: [OTHER] } }, claimOwned: { claim: { owners: [OURS] } } },
+  moved: { pod: { labels: { app: 'elsewhere' } } },
+  unlabelled: { pod: { labels: { [MARK.identity]: '', [MARK.cluster]: '' } } },
+};
+const refusedFor = (seconds: number): Over => ({
+  memory: { refusal: { message: 'quota', times: 1, untilUptime: 1e7 + seconds * 1000 } },
+});
+const complaint = (request: string, seconds: number): Over => {
+  const why = { message: 'no', request, untilUptime: 1e7 + seconds * 1000 };
+  return { memory: { complaints: new Map([[`data-web-${id('a')}`, why]]) } };
+};
+const back = (seconds: number): Over => ({
+  memory: { returns: new Map([[id('c'), { times: 1, atUptime: 1e7 - seconds * 1000 }]]) },
+});
+const ENTRY = { identity: id('c'), reason: 'PodFailed', claims: [], replacedBy: id('y') };
+const RETIRED: op.RetiredStatus = { ...ENTRY, at: '2026-01-01T00:00:00Z' };
+const newest = (letter: string): Over => ({
+  status: { replacements: 4, newestIdentity: id(letter) },
+});
+const WHEN: Readonly<Record<string, Over>> = {
+  ...{ returns: { replacementPolicy: 'WhenVolumesLost' }, pinned: { pinned: true } },
+  ...{ ordered: { podManagementPolicy: 'OrderedReady' }, blind: { snap: { nodes: undefined } } },
+  limits: { unreadySeconds: 300, startupSeconds: 30, maxRestarts: 5 },
+  cWasOurs: { memory: { deletedUids: new Set([`uid-web-${id('c')}`]) } },
+  cRestarted: { memory: { restartsBefore: new Map([[`uid-web-${id('c')}`, 1]]) } },
+  cSeen: { memory: { lastPods: new Map([[id('c'), pod('c')]]) } },
+  ...{ cBack9s: back(9), cBack10s: back(10), noClaims: { volumeClaimTemplates: [] } },
+  ...{ refused: refusedFor(1), refusedBefore: refusedFor(0), noSelector: { selector: {} } },
+  ...{ no2Gi: complaint('2Gi', 1), no2GiBefore: complaint('2Gi', 0), no3Gi: complaint('3Gi', 1) },
+  ...{ paused: { meta: note(MARK.paused, 'true') }, deleting: { meta: { deletedMs: NOW } } },
+  ...{
+    denied: { snap: { denied: 'pods is forbidden' } },
+    cInStatus: { status: { retired: [RETIRED] } },
+  },
+  ...{ newestC: newest('c'), newestZ: newest('z') },
+};
+type See = (situation: string, over: Over) => unknown;
+/** One test for each situation of each row of the text that follows. */
+const table =
+  (room: string, see: See) =>
+  (text: TemplateStringsArray, ...inserts: string[]) => {
+    const test = suite(room);
+    for (const row of String.raw({ raw: text }, ...inserts)
+      .trim()
+      .split('\n')) {
+      const [, why = '', situations = '', wanted = ''] = /^(.*?):(.*) →(.*)$/.exec(row) ?? [];
+      for (const one of situations.split('|')) {
+        const [, situation = '', words] = /^(.*?)(?:\(([^()]+)\))?$/.exec(one.trim()) ?? [];
+        test(`${room}: ${why}: ${one.trim()} →${wanted}`, () => {
+          assert.is(String(see(situation.trim(), words ? overOf(words) : {})), wanted.trim());
+        });
+      }
+    }
+    if (TESTING) test.run();
+  };
+type Same = readonly [name: string, seen: unknown, wanted: unknown];
+function facts(room: string, rows: readonly Same[]): void {
+  const test = suite(room);
+  for (const [name, seen, wanted] of rows) {
+    test(`${room}: ${name}`, () => assert.equal(seen, wanted));
+  }
+  if (TESTING) test.run();
+}
+
+// ═══ 2 TOOLS and 3 IDENTITY ═════════════════════════════════════════════════════════════════════
+
+const { canonicalJson: json, revisionHash: hash, scaledValue } = op;
+const term = (operator: string, ...values: string[]): boolean =>
+  op.termMatches({ key: 'n', operator, values }, { n: '5' });
+const transition = (status: 'True' | 'False', type = 'T'): string => {
+  const next = { type, status, reason: 'B', message: '', observedGeneration: 2 };
+  const known = { ...next, type: 'T', status: 'True', lastTransitionTime: 'before' } as const;
+  return op.setCondition([known], next, NOW).lastTransitionTime;
+};
+const XY = { key: 'c', operator: 'In', values: ['x', 'y'] };
+const PICK = { matchLabels: { b: '2', a: '1' }, matchExpressions: [XY] };
+const picked = ['1 2 x', '1 2 z', '1 3 x'].map((text) => {
+  const [a = '', b = '', c = ''] = text.split(' ');
+  return op.selectorMatches(PICK, { a, b, c });
+});
+facts('tools', [
+  ['json: keys are sorted', json({ b: 1, a: { d: 2, c: 3 } }), '{"a":{"c":3,"d":2},"b":1}'],
+  ['json: nulls go, empty ones stay', json({ b: [], a: { x: null } }), '{"a":{},"b":[]}'],
+  ['json: lists keep their order', json([2, { z: 1 }, 'x']), '[2,{"z":1},"x"]'],
+  ['int or percent', [7, '50%'].map((v) => scaledValue(v, 3, 'down')), [7, 1]],
+  ['int or percent, rounded up', [7, '50%', '0%'].map((v) => scaledValue(v, 3, 'up')), [7, 2, 0]],
+  ['term: In', [term('In', '4', '5'), term('In', '4')], [true, false]],
+  ['term: NotIn', [term('NotIn', '4'), term('NotIn', '5')], [true, false]],
+  ['term: Exists', [term('Exists'), term('DoesNotExist')], [true, false]],
+  ['term: Gt', [term('Gt', '4'), term('Gt', '10'), term('Gt', '5')], [true, false, false]],
+  ['term: Lt', [term('Lt', '10'), term('Lt', '4'), term('Lt', '5')], [true, false, false]],
+  ['term: an operator of the future', term('Near', '5'), false],
+  ['selector: all hold, a term fails, a pair fails', picked, [true, false, false]],
+  ['selector: as text', op.selectorText(PICK), 'a=1,b=2,c in (x,y)'],
+  ['quantity', ['1.5Ki', '500m', '1e3', '2E'].map(op.quantity), [1536, 0.5, 1000, 2e18]],
+  ['quantity: none', ['big', '', '1Xi'].map(op.quantity), [NaN, NaN, NaN]],
+  ['condition: same status → its time stays', transition('True'), 'before'],
+  ['condition: other status → now', transition('False'), op.timeText(NOW)],
+  ['condition: other type → now', transition('True', 'X'), op.timeText(NOW)],
+]);
+
+const drawn = (count: number, known: readonly string[], seed = 1): readonly string[] =>
+  op.allocate(count, new Set(known), NOW, chance(seed));
+const younger = (count: number, known: readonly string[], seed = 1): boolean =>
+  drawn(count, known, seed).every((one) => known.every((other) => one > other));
+const NEWEST = idAt(NOW + 3600_000); // Born by a clock that was an hour ahead.
+/** 40 rounds of 700 within one second, as a clock that stands still gives them. */
+function crowd(): number {
+  const all = new Set<string>();
+  for (let seed = 1; seed <= 40; seed++) for (const i of drawn(700, [...all], seed)) all.add(i);
+  return all.size;
+}
+facts('identity', [
+  ['the alphabet is in ASCII order', [...op.ALPHABET].sort().join(''), op.ALPHABET],
+  ['the first second', idAt(Date.UTC(2020, 0, 1)), '2222222222'],
+  ['331 years later', idAt(Date.UTC(2351, 0, 1)).slice(0, 2), 'zx'],
+  ['birth is read back', op.birthMs(idAt(ago(7))), ago(7)],
+  ['2,000 in one second → all differ', new Set(drawn(2000, [])).size, 2000],
+  ['one second → names sort by age', drawn(50, []), [...drawn(50, [])].sort()],
+  ['one second, drawn again → younger than all', younger(500, drawn(500, []), 2), true],
+  ['clock set back → younger than the newest', younger(9, [NEWEST]), true],
+  ['crowded second → the next', younger(3, [`${NEWEST.slice(0, 7)}zzz`]), true],
+  ['crowded again and again → no known id is drawn', crowd(), 28_000],
+  ['adopted ordinals are older', ['0', id('a'), '10'].sort(op.byAge), ['0', '10', id('a')]],
+  ['adopted ordinals carry no time', drawn(1, ['zzz', '0']), drawn(1, [])],
+  ['a vowel → no identity', op.birthSecond('aaaaaaaaaa'), -1],
+  ['of a foreign name', op.identityOf(pod('a', { name: 'db-x' }), 'web'), ''],
+  ['a claim of another identity', op.isClaimOf('data-web-b', 'web', 'a'), false],
+]);
+
+const NULLS = { metadata: { creationTimestamp: null, name: 'x' }, spec: { a: 1, b: null } };
+const IMAGE = { spec: { containers: [{ name: 'main', image: 'coder:1', ports: [] }] } };
+/** Golden: a version of this program that hashes otherwise restarts every pod of every user. */
+facts('revision', [
+  ['golden: empty', hash({}, 0), 'dt2mmvndrq'],
+  ['golden: an image', hash(IMAGE, 0), '64blbbtswh'],
+  ['golden: a collision', hash(IMAGE, 1), 'c2nx9cbrkt'],
+  ['golden: labels', hash(TEMPLATE, 0), 'rhhqdlk7jr'],
+  ['key order → same', hash({ spec: { b: 1, a: 2 } }, 0), hash({ spec: { a: 2, b: 1 } }, 0)],
+  ['nulls, foreign metadata → same', hash(NULLS, 0), hash({ spec: { a: 1 } }, 0)],
+  ['an empty object → other', hash({ spec: { a: {} } }, 0) === hash({ spec: {} }, 0), false],
+  ['annotations → other', hash({ metadata: { annotations: {} } }, 0) === hash({}, 0), false],
+]);
+
+/** Sorted JSON in which ~x is enge.me/x, A the identity, REV the revision label and R its hash. */
+const short = (value: unknown): string =>
+  json(value ?? '')
+    .replaceAll('enge.me/', '~')
+    .replaceAll(id('a'), 'A')
+    .replace(/controller-revision-hash":"[2-9b-z]{10}"/, 'REV":"R"');
+type Tree = { readonly [field: string]: Tree };
+const unabridged = (text: string): string =>
+  text.replaceAll('~', 'enge.me/').replace('REV', MARK.revision);
+/** Where `at` leads in a body whose template is, or has, what the row says. */
+const reads =
+  (make: (given: object, over: Over) => object | undefined): See =>
+  (given, { at = '', ...over }) => {
+    const body = make(JSON.parse(unabridged(given) || '{}') as object, over) as Tree | undefined;
+    const steps = unabridged(String(at)).split('>');
+    return short(steps.reduce((tree, step) => tree?.[step], body));
+  };
+const podWith = (template: object, over: Over): op.Body =>
+  op.podBody(cluster({ ...over, template }), id('a'), 'x Lost', over.snap === undefined);
+const metadataOf = reads((meta, over) => podWith({ ...TEMPLATE, metadata: meta }, over).metadata);
+const specOf = reads((spec, over) => podWith({ spec }, over)['spec'] as object);
+const claimWith = reads((metadata, over) => {
+  const volumeClaimTemplates = [{ ...gi('1Gi'), metadata: { name: 'data', ...metadata } }];
+  return op.claimBodies(cluster({ ...over, volumeClaimTemplates }), id('a'), 'x Lost')[0];
+});
+const REVISION_OF_X = hash({ ...TEMPLATE, metadata: { labels: { [MARK.revision]: 'x' } } }, 0);
+table('podBody', metadataOf)`
+its name: {"name":"n","generateName":"g"} (at=name) → "web-A"
+bare template: (at=labels) → {"app":"web","REV":"R","~identity":"A","~statefulcluster":"web"}
+our labels: {"labels":{"~identity":"x"}} (at=labels>~identity) → "A"
+our labels: {"labels":{"REV":"x"}} (at=labels>REV) → "${REVISION_OF_X}"
+kept: {"labels":{"x":"1"}} (at=labels>x) | {"annotations":{"x":"1"}} (at=annotations>x) → "1"
+dropped: {"labels":{"~x":"1"}} (at=labels>~x) | {"annotations":{"~x":"1"}} (at=annotations>~x) → ""
+foreign: {"uid":"x"} (at=uid) | {"finalizers":["x"]} (at=finalizers) → ""
+what it replaces: (at=annotations>~replaces) → "x Lost"
+its controller: {"ownerReferences":[]} (at=ownerReferences) → ${short([OURS])}
+`;
+const CLAIMED = `"persistentVolumeClaim":{"claimName":"data-web-A"}`;
+table('podBody', specOf)`
+kept: {"initContainers":[{"name":"x"}]} (at=initContainers) → [{"name":"x"}]
+serviceName: (at=hostname serviceName=svc) → "web-A"
+serviceName: (at=subdomain serviceName=svc) → "svc"
+absent: (at=hostname) | (at=subdomain) | (at=volumes noClaims) | (at=tolerations blind) → ""
+volumes are kept: {"volumes":[{"name":"x"}]} (at=volumes>0>name) → "x"
+claims win: {"volumes":[{"name":"data","x":1}]} (at=volumes) → [{"name":"data",${CLAIMED}}]
+`;
+table('claimBodies', claimWith)`
+its name: (at=metadata>name) → "data-web-A"
+bare template: (at=metadata>labels) → {"app":"web","~identity":"A","~statefulcluster":"web"}
+our labels: {"labels":{"~identity":"x"}} (at=metadata>labels>~identity) → "A"
+dropped: {"labels":{"~retired":"true"}} (at=metadata>labels>~retired) → ""
+kept: {"labels":{"x":"1"}} (at=metadata>labels>x) → "1"
+dropped: {"annotations":{"~retired":"x"}} (at=metadata>annotations>~retired) → ""
+what it replaces: (at=metadata>annotations>~replaces) → "x Lost"
+its owner: (at=metadata>ownerReferences) → ""
+whenDeleted: (at=metadata>ownerReferences whenDeleted=Delete) → ${short([OURS])}
+its spec: (at=spec>resources>requests>storage) → "1Gi"
+`;
+const tolerations: See = (own, over) => {
+  const given = own && JSON.parse(own.replace('DEAD', 'node.kubernetes.io/not-ready'));
+  const { spec } = podWith({ spec: { tolerations: own ? [given] : [] } }, over) as unknown as Tree;
+  const all = (spec?.['tolerations'] ?? []) as unknown as Readonly<Record<string, string>>[];
+  const shown = all.map(({ key = '', effect = '*', tolerationSeconds = '' }) =>
+    `${key.slice(19)} ${effect} ${tolerationSeconds}`.trim(),
+  );
+  return shown.join(', ').replace(/(NoSchedule), not-ready NoExecute, .*/, '$1, …');
+};
+table('podBody: tolerations', tolerations)`
+added, without a limit: → not-ready NoExecute, unreachable NoExecute
+its own: {"key":"DEAD","effect":"NoExecute"} → not-ready NoExecute, unreachable NoExecute
+its own, of all effects: {"key":"DEAD"} → not-ready *, unreachable NoExecute
+its own, of everything: {"operator":"Exists"} → *
+others: {"key":"DEAD","effect":"NoSchedule"} → not-ready NoSchedule, …
+others: {"key":"DEAD","effect":"PreferNoSchedule"} → not-ready PreferNoSchedule, …
+`;
+
+// ═══ 4 HEALTH ═══════════════════════════════════════════════════════════════════════════════════
+
+const lasted = (since: number | undefined, ...watched: number[]): readonly number[] =>
+  watched.map((seconds) => op.lastedMs(since, seconds * 1000, NOW) / 1000);
+facts('lastedMs', [
+  ['old stamp: as watched, up to 60 s; then the stamp', lasted(ago(500), 0, 59, 60), [0, 59, 500]],
+  ['young stamp: the stamp, up to 60 s; then as watched', lasted(ago(5), 59, 60), [5, 60]],
+  ['no stamp: as watched', lasted(undefined, 30, 90), [30, 90]],
+  ['a stamp from the future: 0, then as watched', lasted(NOW + 9000, 20, 60), [0, 60]],
+]);
+
+const verdict: See = (states, over) => {
+  const { p } = decide(`a b c:${states}`, over);
+  const v = p.members.find((j) => j.member.identity === id('c'))?.verdict;
+  return [v?.health, v?.reason, v?.health === 'Lost' && v.judged && 'judged']
+    .filter(Boolean)
+    .join(' ');
+};
+/** In the order of DESIGN section 5, each with evidence of rows below it; then its traps. */
+table('judge', verdict)`
+asked: asked+oos+failed+claimGoing | asked+silent → Lost ReplaceRequested
+deleted by us: deleted+oos+claimGoing (cWasOurs) → Terminating
+marked: deleted+oos+scaledIn | scaledIn+asked → Terminating
+out of service: oos+deleted+claimGoing | oos+failed+claimLost → Lost NodeOutOfService
+deleted: deleted+pending+claimGoing | evicted | gone+claimLost → Lost PodDeleted
+failed: failed+claimLost | succeeded+claimGoing → Lost PodFailed
+claim gone: pending+claimless+nodeless | pending+claimGoing+silent → Lost ClaimGone
+node absent: nodeless+claimLost | deleted+nodeless → Lost NodeGone judged
+node silent: silent+claimLost → Lost NodeUnreachable judged
+… ended: deleted+silent | failed+silent | gone+silent → Lost NodeUnreachable judged
+claim lost: claimLost+unready (limits) → Lost VolumeLost judged
+was Ready: unready+crash (limits) → Lost Unready judged
+never Ready: starting+crash (limits) → Lost StartupTimeout judged
+crashes: at1000+crash (maxRestarts=5) → Lost CrashLoop judged
+unscheduled: unscheduled → Pending
+minReadySeconds: justReady (minReadySeconds=6) → Ready
+minReadySeconds: justReady (minReadySeconds=5) → Available
+a stopping pod reads as failed: failed+deleted | succeeded+deleted → Lost PodDeleted
+the taint manager: deleted+tainted | failed+tainted → Lost NodeUnreachable judged
+… too early: deleted+taintedNow (watched=200) | deleted+quiet (watched=99) → Unready
+pod GC: failed+collected | deleted+collected (blind) → Lost NodeGone judged
+the kubelet: failed+byKubelet → Lost PodFailed judged
+merely starting: starting | stuck | stuck (unreadySeconds=1) → Starting
+startup counts since PodScheduled: unscheduled (limits) → Pending
+was Ready, by the time of its transition: at1001 | unready → Unready
+… or not: at1000 → Starting
+no limits, not reached: unready+crash | unready (unreadySeconds=501 watched=90) → Unready
+restarts: at1000+crash (maxRestarts=6) | at1000+crash (maxRestarts=5 cRestarted) → Starting
+running: claimGoing | claimless | tainted | collected → Available
+watched 59 s: silent (watched=59) → Unready
+… 60 s, by its own clock: silent (watched=60) | quiet (watched=300) → Lost NodeUnreachable judged
+29 s, 59 s: nodeless (watched=29) | claimLost (watched=59) → Available
+30 s: nodeless (watched=30) → Lost NodeGone judged
+its volume: unscheduled+nodeless (pinned) | unscheduled+oos (pinned) → Lost VolumeLost judged
+its volume: unscheduled+silent (pinned) → Lost VolumeLost judged
+… not yet, not: unscheduled+quiet (pinned watched=50) | unscheduled (pinned) → Pending
+… not pinned, blind: unscheduled+nodeless | unscheduled+nodeless (blind pinned) → Pending
+blind: nodeless (blind) | oos (blind) → Available
+`;
+
+// ═══ 5 PLAN ═════════════════════════════════════════════════════════════════════════════════════
+
+const actions: See = (situation, over) => planText(decide(situation, over).p);
+table('plan: losses', actions)`
+nobody there: (replicas=3) → 3 × new ScaledOut
+all there, merely starting: a b c | a b:starting c:stuck → nothing
+pod failed: a b c:failed → replace c PodFailed
+pod deleted: a b c:deleted | a b c:gone → retire c PodDeleted; new PodDeleted for c
+out of service: a:oos b:oos → replace a NodeOutOfService; replace b NodeOutOfService
+claim gone: a b c:pending+claimGoing → replace c ClaimGone
+claim unbound, its pod is there: a b c:pending+unbound+oos → replace c NodeOutOfService
+whenLost: a b c:failed (whenLost=Delete) → end c PodFailed Delete; new PodFailed for c
+marked Delete, object lingers: a b !c:deleted+freed → nothing
+marked Delete, object gone: a b !c:gone+freed → free c PodFailed
+marked Retain, deleted by us: a b !c:gone+scaledIn → nothing
+deleted by us, no mark: a b !c:deleted+claimless (cWasOurs) → nothing
+loss of an earlier pass: a b c:deleted5 → new PodDeleted for c
+… has its successor, is old: b y:starting+forDeletedA a:deleted5 | a b c:deleted900 → new ScaledOut
+… was scaled in: a b c:gone+scaledIn → new ScaledOut
+stray pod of a retired member: a b !c:scaledIn → delete c ScaledIn
+`;
+table('plan: brake', actions)`
+4 and 3 of 5: a:silent b:silent c:silent d:silent e | a:silent b:silent c:silent d e → withheld
+2 of 5: a:silent b:nodeless c d e → replace a NodeUnreachable; replace b NodeGone
+1 of 2: a:nodeless b → replace a NodeGone
+the only copy: a:silent → withheld
+the only copy, by wish: a:silent (maxReplacements=1) → replace a NodeUnreachable
+all judgements count: a:silent b:nodeless c:claimLost d e → withheld
+limits: a b c:silent (maxReplacements=0) | a:silent b:silent c d e (maxReplacements=39%) → withheld
+40%: a:silent b:nodeless c d e (maxReplacements=40%) → replace a NodeUnreachable; replace b NodeGone
+in flight: a:silent b:silent c d y:starting+forSilentA → withheld
+… now Available: b:silent c d y:forSilentA (maxReplacements=1) → replace b NodeUnreachable
+… of a fact: b:silent c y:starting+forDeletedA (maxReplacements=1) → replace b NodeUnreachable
+… itself Lost: a b c y:silent+forSilentA (maxReplacements=1) → replace y NodeUnreachable
+facts go on: a:silent b:silent c:oos → replace c NodeOutOfService; withheld
+asked goes on: a:silent b:silent+asked c:silent d → replace b ReplaceRequested; withheld
+`;
+table('plan: requests', actions)`
+one at a time: a:asked b:asked c:asked → replace a ReplaceRequested
+… 33% of 3: a:asked b c:asked (maxUnavailable=33%) → replace a ReplaceRequested
+… two: a:asked b:asked (maxUnavailable=2) → replace a ReplaceRequested; replace b ReplaceRequested
+budget spent: a:asked b:unready c → nothing
+not available, costs nothing: a:asked+unready b:unready c → replace a ReplaceRequested
+not Available yet: a:asked+justReady b:unready c (minReadySeconds=9) → replace a ReplaceRequested
+`;
+table('plan: WhenVolumesLost', actions)`
+gone: a b c:gone (returns) | a b c:gone+silent (returns) | a b c:gone (returns cBack10s) → back c
+… 9 s after it came back before: a b c:gone (returns cBack9s) → nothing
+failed, its object goes first: a b c:failed (returns) → delete c Returned
+its object is there: c:deleted (returns) | c:nodeless (returns) | c:oos (returns) → nothing
+half-deleted claim: a b c:gone+claimGoing (returns) → retire c ClaimGone; new ClaimGone for c
+claim went with its pod: a b c:gone+claimless (returns cSeen) → new ClaimGone for c
+claim absent: a b c:pending+claimless (returns) → delete c ClaimGone; new ClaimGone for c
+asked: a b c:asked (returns) → replace c ReplaceRequested
+silent: a b c:silent (returns) → replace c NodeUnreachable
+pinned there: a b c:nodeless (returns pinned) → replace c NodeGone
+pinned there: a b c:oos (returns pinned) → replace c NodeOutOfService
+claim lost: a b c:claimLost (returns) → replace c VolumeLost
+was Ready: a b c:unready (returns limits) → replace c Unready
+never Ready: a b c:starting (returns limits) → replace c StartupTimeout
+crashes: a b c:at1000+crash (returns maxRestarts=5) → replace c CrashLoop
+not braked: a:gone b:gone c:gone (returns) → back a; back b; back c
+retired: a b c:gone+scaledIn (returns) → new ScaledOut
+interrupted: a b !c:gone+unbound (returns) → free c Interrupted
+no templates: a b c:failed+claimless (returns noClaims) → delete c PodFailed; new PodFailed for c
+`;
+/** Each row: `a`, the oldest, goes for one criterion, although `b` has the next one. */
+table('plan: ScaledIn', actions)`
+Lost before unscheduled: a:silent !b:unscheduled → end a ScaledIn; withheld
+unscheduled, Pending, starting: a:unscheduled !b:pending → end a ScaledIn
+Pending before not Ready: a:pending !b:starting → end a ScaledIn
+not Ready before Ready: a:unready !b:justReady (minReadySeconds=9) → end a ScaledIn
+Ready before cheap: a:justReady !b:cheap (minReadySeconds=9) → end a ScaledIn
+cheap before outdated: a:cheap !b:outdated → end a ScaledIn
+outdated before crowded: a:outdated b:onX !c:onX → end a ScaledIn
+crowded before young: a:onX b:onX !c → end b ScaledIn
+youngest, all at once: b !c !a → end c ScaledIn; end b ScaledIn
+whenScaled: a !b (whenScaled=Delete) → end b ScaledIn Delete
+to none: !a → end a ScaledIn
+lost in excess: a b !c:failed → end c PodFailed
+`;
+table('plan: OrderedReady', actions)`
+one birth: (ordered replicas=3) → new ScaledOut
+waits no more: a:stuck (ordered replicas=3) | a:unready (ordered replicas=3) → new ScaledOut
+waits: a:starting (ordered replicas=3) → nothing
+waits: a:justReady (ordered replicas=3 minReadySeconds=9) → nothing
+not for a withheld one: a b:silent c:silent (ordered replicas=4) → new ScaledOut; withheld
+one ending: a !b !c (ordered) → end c ScaledIn
+waits for one that leaves: a !b !c:deleted+scaledIn (ordered) → nothing
+… its grace and 30 s: a !b !c:overdue+scaledIn (ordered) → end b ScaledIn
+two lost: a b:failed c:failed (ordered) → replace b PodFailed; end c PodFailed
+two returning: a b:gone c:gone (ordered returns) → back b
+returning waits: a b:starting c:gone (ordered returns) → nothing
+`;
+table('plan: claims', actions)`
+interrupted: a b !c:gone+unbound → free c Interrupted
+… its pod was seen: a b !c:gone+unbound+young (cSeen) → free c Interrupted
+undecided, 59 s old: a b !c:gone+unbound+young | a b !c:gone+young → nothing
+larger: a (request=2Gi) | a (request=2Gi no2GiBefore) | a (request=2Gi no3Gi) → expand a 2Gi
+larger, withheld: a:silent (request=2Gi) → expand a 2Gi; withheld
+larger, retired: b !a:gone+scaledIn (request=2Gi) → expand b 2Gi
+unbound, going, refused: a:unbound+pending (request=2Gi) | a:claimGoing (request=2Gi) → nothing
+refused, smaller: a (request=2Gi no2Gi) | a (request=500Mi) → nothing
+whenDeleted Delete: a (whenDeleted=Delete) → own a by web
+… owned, retired: b:claimOwned !a:gone+scaledIn (whenDeleted=Delete) → nothing
+whenDeleted Retain: a:claimOwned → own a by none
+`;
+table('plan: keeping', actions)`
+orphan: a b c:orphan | a b !c:orphan → adopt c Adopted
+orphan, other labels, going: a b !c:orphan+moved | a b !c:orphan+deleted → nothing
+moved: a b c:moved (whenLost=Delete) → release c Released; retire c Released; new Released for c
+labels stripped: a b c:unlabelled → relabel c Relabelled
+foreign (I8): a b !c:foreign+asked+failed+silent | a b !c:gone+claimOfOther → nothing
+foreign, marked (I8): a b !c:gone+freed+claimOfOther → nothing
+`;
+table('plan: holds', actions)`
+refused: a b (replicas=3 refused) | a b c:gone (returns refused) → held
+… holds no endings: a b c:failed (refused) → end c PodFailed; held
+… until its time: a b (replicas=3 refusedBefore) → new ScaledOut
+one ended early: a b y:failed → replace y PodFailed
+second ended early: a b z:failed !y:failed90 → end z PodFailed; held
+… 5 s ago: a b z:failed5 !y:failed90 → held
+… long ago: a b z:failed90 !y:failed90 → new PodFailed for y
+old members: a b c:failed5 !d:failed5 → new PodFailed for c
+plain deletions: a b y:deleted5 !z:deleted5 → new PodDeleted for y
+paused, deleting: a:failed b:moved (paused) | a:failed b:moved (deleting) → nothing
+paused, deleting: a (replicas=9 paused) | a (replicas=9 deleting) → nothing
+stalled: a:failed (replicas=2 noSelector) | a:failed (replicas=2 denied) → stalled
+`;
+/** FAILURES row 3: what must be read live before it is acted upon; only births do not wait. */
+const questions: See = (situation, over) => {
+  const s = snapshot(situation, over);
+  const firstSeen = new Map(planOf(s).evidence.map((key) => [key, 0]));
+  const p = planOf({ ...s, memory: { ...s.memory, firstSeen } });
+  const early = p.actions.filter((a) => a.do !== 'CreateMember').map(shownAction);
+  return [...p.ask.map((ref) => `${ref.kind}/${plain(ref.name)}`), ...early].sort().join(' ');
+};
+table('plan: asks', questions)`
+absent pod: a b c:gone | a b !c:gone+freed → pods/c
+judgement: a b c:silent → nodes/n-c persistentvolumes/pv-c pods/c
+scale-in, adoption: a b !c | a b c:orphan → statefulclusters/web
+absent claim: a b c:pending+claimless → persistentvolumeclaims/c
+nothing: a b:starting !c:gone+scaledIn →
+`;
+const wakes: See = (situation, over) => decide(situation, over).p.wakeMs;
+table('plan: wakes after', wakes)`
+young claims settle: a b !c:gone+unbound+young → 1000
+time decides: a b c:quiet (watched=100) | a b c:unscheduled+quiet (pinned watched=100) → 200000
+own watch is trusted: a b c:silent (watched=20) → 40000
+Available: a:justReady (minReadySeconds=9) → 4000
+refusal, return: a (replicas=2 refused) | a b c:gone (returns cBack9s) → 1000
+nothing: a b c → Infinity
+`;
+const byHand = suite('plan');
+byHand('plan: two asked, both available → the older request, not the older member', () => {
+  const { firstSeen } = remembered(snapshot('a b:asked c'));
+  const s = snapshot('a:asked b:asked c', { memory: { firstSeen } });
+  const live = new Set([...s.pods.keys()].map((name) => `pods/${name}`));
+  const later = { ...s, live, uptime: s.uptime + 9000 };
+  assert.is(planText(planOf(later)), 'replace b ReplaceRequested');
+});
+byHand('plan: births → each on its own claim, younger than all that anybody knows (I1)', () => {
+  const { p } = decide(`a ${NEWEST}:foreign`, { replicas: 400 });
+  const births = p.actions.flatMap((a) => (a.do === 'CreateMember' ? [a.birth] : []));
+  assert.is(new Set(births.map((b) => b.identity)).size, 399);
+  for (const { identity, pod, claims } of births) {
+    const names = [pod, ...claims].map((b) => b.metadata.name);
+    assert.equal(names, [`web-${identity}`, `data-web-${identity}`]);
+    assert.ok(identity > NEWEST);
+  }
+});
+byHand('remember: evidence that is gone, or newer → counts anew', () => {
+  const { firstSeen } = decide('a b c:quiet').s.memory;
+  const seenFor = (text: string): readonly number[] => {
+    const s = snapshot(text, { memory: { firstSeen } });
+    return [...new Set(remembered(s).firstSeen.values())].map((at) => s.uptime - at);
+  };
+  assert.equal(
+    [seenFor('a b c:quiet'), seenFor('a b c:silent'), seenFor('a b c')],
+    [[6e5], [0], []],
+  );
+});
+byHand('remember: restarts before it was last Available', () => {
+  const kept = (text: string): unknown =>
+    remembered(snapshot(text)).restartsBefore.get(`uid-web-${id('a')}`);
+  assert.equal([kept('a:crash'), kept('a:crash+unready'), kept('a:crash+starting')], [6, 6, 0]);
+});
+byHand('remember: a member that comes back once more → ever more slowly', () => {
+  const { s, p } = decide('a b c:gone', overOf('returns cBack10s'));
+  const { returns } = op.remember(s, p, s.memory);
+  assert.equal([...returns], [[id('c'), { times: 2, atUptime: s.uptime }]]);
+});
+if (TESTING) byHand.run();
+
+const stalls = (over: Over): boolean => op.specProblem(cluster(over)) !== '';
+const limit = (replicas: number, liveness = {}): number =>
+  op.maxReplacementsOf(cluster({ replicas, ...liveness }).spec);
+const spare = (maxUnavailable: op.IntOrPercent): number =>
+  op.maxUnavailableOf(cluster({ replicas: 3, maxUnavailable }).spec);
+const waitAfter = (...endings: number[]): number => op.earlyEndHoldMs(endings.map(ago), NOW) / 1000;
+const drift = (wanted: object, over: Flat<Claim> = {}): string => {
+  const spec = { ...gi('1Gi').spec, ...wanted };
+  const volumeClaimTemplates = [{ metadata: { name: 'data' }, spec }];
+  return op.claimDrift(cluster({ volumeClaimTemplates }), id('a'), claim('a', over));
+};
+const NEEDS = { matchExpressions: [{ key: 'k', operator: 'Exists' }] };
+const ALIEN = { ...TEMPLATE, metadata: { labels: { app: 'x' } } };
+facts('plan', [
+  ['spec: good', [stalls({}), stalls({ template: { spec: TEMPLATE.spec } })], [false, false]],
+  ['spec: empty selector', stalls({ selector: { matchLabels: {} } }), true],
+  ['spec: no match', [stalls({ template: ALIEN }), stalls({ selector: NEEDS })], [true, true]],
+  ['spec: no containers', stalls({ template: { spec: {} } }), true],
+  ['brake: 0, 1, 2, 3, 6 replicas', [0, 1, 2, 3, 6].map((n) => limit(n)), [0, 0, 1, 1, 2]],
+  ['brake: 50% of 5, rounded down', limit(5, { maxReplacements: '50%' }), 2],
+  ['maxUnavailable: rounded down, at least 1', ['67%', '10%', 0].map(spare), [2, 1, 1]],
+  ['hold: none, one', [waitAfter(), waitAfter(1)], [0, 0]],
+  ['hold: two, three', [waitAfter(9, 0), waitAfter(9, 5, 0)], [10, 20]],
+  ['hold: at most 5 min', waitAfter(9, 8, 7, 6, 5, 4, 3, 2, 0), 300],
+  ['hold: part of it is over', waitAfter(60, 30, 5), 15],
+  ['hold: 10 min between them', waitAfter(1400, 1300, 601, 0), 0],
+  ['hold: 10 min without one', waitAfter(700, 601), 0],
+  ['drift: none, a class by default', drift({}, { spec: { storageClassName: 'x' } }), ''],
+  ['drift: larger than its template', drift({}, { request: '2Gi' }), 'resources'],
+  ['drift: class', drift({ storageClassName: 'x' }), 'storageClassName'],
+  ['drift: modes', drift({ accessModes: ['X'] }, { spec: { accessModes: ['Y'] } }), 'accessModes'],
+  ['drift: template gone', drift({}, { name: `old-web-${id('a')}` }), 'template'],
+]);
+
+// ═══ 6 STATUS ═══════════════════════════════════════════════════════════════════════════════════
+
+const statusOf = (situation: string, over: Over = {}): op.Status => {
+  const { s, p } = decide(situation, over);
+  return op.statusOf(s, p, NOW);
+};
+const counters: See = (situation, over) => {
+  const s = statusOf(situation, over);
+  return [s.replicas, s.readyReplicas, s.availableReplicas, s.updatedReplicas].join(' ');
+};
+table('status: live, ready, available, updated', counters)`
+starting: a b:starting → 2 1 1 2
+between two pods: a b:gone (returns) → 2 1 1 1
+not yet Available: a b:justReady (minReadySeconds=9) → 2 2 1 2
+Terminating, deleted, foreign: a !b:deleted+scaledIn | a b:deleted → 1 1 1 1
+foreign: a !b:foreign → 1 1 1 1
+withheld: a b:silent c:silent → 3 1 1 3
+outdated: a b:outdated → 2 2 2 1
+asked, its turn has not come: a:asked b:asked c:asked → 2 2 2 2
+`;
+const conditions: See = (situation, over) => {
+  const all = statusOf(situation, over).conditions.filter((c) => c.status === 'True');
+  return all.map((c) => c.type).join(' ');
+};
+table('status: conditions', conditions)`
+all there: a b c → Available Progressing Ready
+one missing, one too many: a b c:starting | a !b → Available Progressing Reconciling
+two of three missing: a b:starting c:starting → Progressing Reconciling
+withheld: a b:silent c:silent → Progressing Reconciling ReplacementWithheld
+refused, bad spec: a b (replicas=3 refused) | a (noSelector) | a (denied) → Available Stalled
+paused, all there: a (paused) → Available Ready
+paused, two missing: (replicas=2 paused) →
+drifted: a (request=1Mi) → Available Progressing Ready ClaimTemplatesDrifted
+refused: a (request=2Gi no2Gi) → Available Progressing Ready ClaimTemplatesDrifted
+`;
+const says = (type: string, situation: string, words: RegExp, when = ''): boolean => {
+  const { conditions } = statusOf(situation, when ? overOf(when) : {});
+  return words.test(conditions.find((c) => c.type === type)?.message ?? '');
+};
+const TWO = 'a b:silent c:silent';
+facts('status: says', [
+  ['the words of the API server', says('Stalled', 'a', /^quota$/, 'replicas=2 refused'), true],
+  ['who is waited for', says('Ready', 'a b:starting', RegExp(`for ${id('b')} Starting`)), true],
+  ['what is blind', says('Ready', 'a', /nodes cannot be read/, 'blind'), true],
+  ['which claim goes', says('Ready', 'a:claimGoing', RegExp(`${id('a')} runs on a claim`)), true],
+  ['who is withheld', says('ReplacementWithheld', TWO, RegExp(`${id('b')} NodeUnreach`)), true],
+  ['… and the way out', says('ReplacementWithheld', TWO, /most 1 .*me\/replace=true/), true],
+]);
+const members: See = (situation, over) =>
+  statusOf(situation, over)
+    .members.map((m) => `${plain(m.identity)} ${m.health}${m.reason && ` ${m.reason}`}`)
+    .join('; ');
+table('status: members', members)`
+unhealthy first: b:starting a c:silent → b Starting; c Lost NodeUnreachable; a Available
+withheld: a:silent → a Withheld NodeUnreachable
+returning: a:gone (returns) → a Returning PodDeleted
+leaving: a !b:deleted+scaledIn → b Terminating ScaledIn; a Available
+`;
+const lineage: See = (situation, over) =>
+  statusOf(situation, over)
+    .retired.map((r) => `${plain(r.identity)} ${r.reason} ${plain(r.replacedBy) || '-'}`)
+    .join('; ');
+table('status: retired', lineage)`
+in the pass itself: a b c:failed → c PodFailed new
+later, from the marks: a:deleted5 !y:forDeletedA → a PodDeleted y
+scaled in: a !b → b ScaledIn -
+no object is left: a b (cInStatus) → c PodFailed y
+newest first: a !b:failed !c:gone+scaledIn → b PodFailed -; c ScaledIn -
+`;
+const replacements: See = (situation, over) => statusOf(situation, over).replacements;
+table('status: replacements', replacements)`
+in the pass itself: a b c:failed (newestC) → 5
+seen in the cache: b c y:forDeletedA (newestC) → 5
+counted before: b c y:forDeletedA (newestZ) → 4
+scale-out: a b (replicas=3 newestC) → 4
+`;
+const newestIn: See = (situation, over) => plain(statusOf(situation, over).newestIdentity);
+table('status: newestIdentity', newestIn)`
+of the members: a b → b
+of those born now: a (replicas=2) → new
+only raised: a b (newestZ) → z
+`;
+const gone = statusOf('a !b:gone+scaledIn !c:gone+freed+claimGoing');
+facts('status', [
+  ['currentRevision: the other one', statusOf('a b:outdated').currentRevision, 'older'],
+  ['currentRevision: none other', statusOf('a b').currentRevision, REVISION],
+  ['selector', statusOf('a').selector, 'app=web'],
+  ['retiredClaims', gone.retiredClaims, 1],
+  ['retired: its time stays', statusOf('a b', overOf('cInStatus')).retired, [RETIRED]],
+]);
+const tellings = suite('status');
+tellings('status: an unchanged cluster a minute later → the same status, byte for byte', () => {
+  for (const situation of ['a b:starting c', 'a b:silent c:silent', 'a b:unready']) {
+    const { s, p } = decide(situation);
+    const status = op.statusOf(s, p, NOW);
+    const later = { ...s, cluster: { ...s.cluster, status }, uptime: s.uptime + 60_000 };
+    assert.is(json(op.statusOf(later, planOf(later, NOW + 60_000), NOW + 60_000)), json(status));
+  }
+});
+tellings('status: 150 members → 100 are shown, 150 counted', () => {
+  const s = snapshot('', { replicas: 150 });
+  const pods = new Map(drawn(150, []).map((identity) => [`web-${identity}`, pod(identity)]));
+  const { members, replicas } = op.statusOf({ ...s, pods }, planOf({ ...s, pods }), NOW);
+  assert.equal([members.length, replicas], [100, 150]);
+});
+tellings('stories: two Reasons in one pass → two Events', () => {
+  const [lost, grown, more] = op.storiesOf(decide('a b:failed', { replicas: 5 }).p.actions);
+  assert.match(lost?.message ?? '', new RegExp(`replaced ${id('b')} by \\w{10}`));
+  assert.match(grown?.message ?? '', /created 3 members: /);
+  assert.equal([lost?.type, grown?.type, more], ['Warning', 'Normal', undefined]);
+});
+tellings('stories: a condition turns bad → one Event; it stays, it turns good → none', () => {
+  const [good, bad] = [statusOf('a').conditions, statusOf('a', overOf('noSelector')).conditions];
+  const told = [op.turnsOf(good, bad), op.turnsOf(bad, bad), op.turnsOf(bad, good)];
+  assert.equal(
+    told.map((stories) => stories.map((e) => e.reason).join()),
+    ['Stalled', '', ''],
+  );
+});
+if (TESTING) tellings.run();
+
+// ═══ TIDY ═══════════════════════════════════════════════════════════════════════════════════════
+
+/** Lines that a file may have: whoever audits must be able to read them. The founder sets these. */
+const CAPS = { 'operator.ts': 3400, 'operator.test.ts': 7600, 'build.mjs': 200 } as const;
+const LINE_MAX = 100; // Characters.
+const FUNCTION_MAX = 60; // Lines.
+const ROOMS = (
+  '0 FRONT DOOR,1 VOCABULARY,2 TOOLS,3 IDENTITY,4 HEALTH,5 PLAN,6 STATUS,THE LINE,7 WORLD,' +
+  '8 CLIENT,9 CACHE,10 QUEUE,11 EXECUTOR,12 CONTROLLER,13 LEADER,14 PROBES,15 CLI,16 MAIN'
+).split(',');
+const LATER = ['13 LEADER', '14 PROBES']; // Rooms that may still be missing.
+const fileText = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
+const linesOf = (file: string): readonly string[] => fileText(file).trimEnd().split('\n');
+const where = (file: string, at: number): string => `${file}:${at + 1}`;
+
+interface Room {
+  readonly title: string;
+  readonly line: number;
+  readonly lines: number; // Up to the next banner.
+}
+function roomsOf(lines: readonly string[]): readonly Room[] {
+  const starts = lines.flatMap((line, i) => (line.startsWith('// ═══ ') ? [i] : []));
+  return starts.map((line, i) => ({
+    title: (lines[line] ?? '').replace(/^\/\/ ═══ (.*?) ═+$/, '$1').replace(/ · \w+$/, ''),
+    ...{ line, lines: (starts[i + 1] ?? lines.length) - line },
+  }));
+}
+/** Statements that hold a function, by the indentation that prettier gives: from the line that
+ *  opens it to the last line that is deeper, or closes at the same depth. */
+function longFunctions(file: string): readonly string[] {
+  const lines = linesOf(file);
+  const depth = (line: string): number => line.search(/\S/);
+  return lines.flatMap((line, i) => {
+    if (!/\bfunction\b.*\($|\bfunction\b.*\{$|=> ?[{(]?$|^ +(async )?\w+\(.*\{$/.test(line))
+      return [];
+    if (/^\s*(\/\/|\*|\/\*)/.test(line)) return [];
+    const within = (next: string): boolean =>
+      next === '' ||
+      depth(next) > depth(line) ||
+      (depth(next) === depth(line) && /^\s*[})\]]/.test(next));
+    let end = i;
+    while (end + 1 < lines.length && within(lines[end + 1] ?? '')) end++;
+    while (lines[end] === '') end--;
+    return end - i + 1 > FUNCTION_MAX ? [`${where(file, i)} has ${end - i + 1} lines`] : [];
+  });
+}
+const withoutWords = (code: string): string =>
+  code.replace(/\/\*[\s\S]*?\*\/|(^|\s)\/\/.*$|'(?:[^'\\\n]|\\.)*'/gm, (text) =>
+    text.replace(/[^\n]/g, ' '),
+  );
+
+const tidy = suite('tidy');
+for (const file of Object.keys(CAPS) as readonly (keyof typeof CAPS)[]) {
+  tidy(`tidy: ${file} → no more than ${CAPS[file]} lines`, () => {
+    assert.ok(linesOf(file).length <= CAPS[file], `${linesOf(file).length} lines`);
+  });
+  tidy(`tidy: ${file} → no line over ${LINE_MAX} columns`, () => {
+    const long = linesOf(file).flatMap((l, i) =>
+      [...l].length > LINE_MAX ? [where(file, i)] : [],
+    );
+    assert.equal(long, []);
+  });
+  tidy(`tidy: ${file} → no function over ${FUNCTION_MAX} lines`, () => {
+    assert.equal(longFunctions(file), []);
+  });
+}
+for (const file of [...Object.keys(CAPS), 'deploy.yaml', 'README.md']) {
+  tidy(`tidy: ${file} → nothing is left to do`, () => {
+    const left = linesOf(file).flatMap((l, i) =>
+      /TO[D]O|FIX[M]E|XX[X]/.test(l) ? [where(file, i)] : [],
+    );
+    assert.equal(left, []);
+  });
+}
+tidy('tidy: operator.ts → rooms in order, each with its banner and 2 to 6 lines of it', () => {
+  const lines = linesOf('operator.ts');
+  const rooms = roomsOf(lines);
+  const titles = rooms.map((r) => r.title);
+  assert.equal(
+    titles,
+    ROOMS.filter((r) => !LATER.includes(r) || titles.includes(r)),
+  );
+  for (const { title, line } of rooms) {
+    const kind = title === 'THE LINE' ? '' : ` · ${line < lineOfTheLine() ? 'pure' : 'effects'}`;
+    assert.is(lines[line], `// ═══ ${title}${kind} `.padEnd(LINE_MAX, '═'));
+    const said = lines.slice(line + 1).findIndex((l) => !l.startsWith('//'));
+    const most = title === '0 FRONT DOOR' ? Infinity : 6;
+    assert.ok(said >= 2 && said <= most, `${title} is introduced by ${said} lines`);
+  }
+});
+const lineOfTheLine = (): number =>
+  roomsOf(linesOf('operator.ts')).find((r) => r.title === 'THE LINE')?.line ?? 0;
+tidy('tidy: operator.ts → above THE LINE no time, no chance, no effects', () => {
+  const rooms = roomsOf(linesOf('operator.ts'));
+  const code = withoutWords(fileText('operator.ts')).split('\n').slice(0, lineOfTheLine());
+  const timeText = code.findIndex((line) => line.includes('const timeText ='));
+  const barred =
+    /\b(await|async|Date\.now|Math\.random|process|fetch|console|kleur|setTimeout)\b|new Date\(/;
+  const found = code.flatMap((line, i) => {
+    const exempt = i < (rooms[0]?.line ?? 0) || (i > timeText && i <= timeText + 1);
+    return barred.test(line) && !exempt ? [`${where('operator.ts', i)} ${line.trim()}`] : [];
+  });
+  assert.equal(found, []);
+});
+tidy('tidy: operator.ts → every exported function and interface says what it is', () => {
+  const lines = linesOf('operator.ts');
+  const bare = lines.flatMap((line, i) => {
+    const [, name] = /^export (?:async )?(?:function|interface) (\w+)/.exec(line) ?? [];
+    return name && !/\*\/$|^\/\//.test(lines[i - 1] ?? '') ? [name] : [];
+  });
+  assert.equal(bare, []);
+});
+tidy('tidy: deploy.yaml → the ClusterRole has the verbs of RIGHTS, no more and no fewer', () => {
+  const docs = fileText('deploy.yaml').split(/^---$/m);
+  const role =
+    docs.find((d) => /^kind: ClusterRole$[\s\S]*^  name: statefulcluster$/m.test(d)) ?? '';
+  const rule = /apiGroups: \['?([\w.]*)'?\]\s+resources: \[(.*?)\]\s+verbs: \[(.*?)\]/g;
+  const rights = [...role.matchAll(rule)].flatMap(([, group, resources = '', verbs = '']) =>
+    resources.split(', ').map((r) => [group ? `${group}/${r}` : r, verbs.replaceAll(',', '')]),
+  );
+  assert.equal(Object.fromEntries(rights), { ...op.RIGHTS });
+  assert.is((role.match(/apiGroups:/g) ?? []).length, rights.length, 'every rule is read');
+});
+tidy('tidy: README.md → its table of rooms has the true line counts', () => {
+  const rooms = roomsOf(linesOf('operator.ts')).filter((r) => r.title !== 'THE LINE');
+  const row = /^\| *(\d+) *\| *([A-Z ]+?)(?::[^|]*)? *\| *(\d+) *\|$/gm;
+  const claimed = [...fileText('README.md').matchAll(row)].map(
+    ([, n, name, lines]) => `${n} ${name} ${lines}`,
+  );
+  assert.equal(
+    claimed,
+    rooms.map((r) => `${r.title} ${r.lines}`),
+  );
+});
+for (const file of ['README.md', 'deploy.yaml']) {
+  tidy(`tidy: ${file} → names the version of package.json, and no other`, () => {
+    const { version } = JSON.parse(fileText('package.json')) as { version: string };
+    const named = /(?:statefulcluster[:@]v?|releases\/download\/v|\bversion )(\d+\.\d+\.\d+)/g;
+    const claimed = [...fileText(file).matchAll(named)].map(([, v]) => v);
+    assert.ok(claimed.length > 0, 'no version is named');
+    assert.equal([...new Set(claimed)], [version]);
+  });
+}
+if (TESTING) tidy.run();
+
+// ═══ SCENARIOS · effects in virtual time ════════════════════════════════════════════════════════
+// The whole operator against the embedded API server and its actors. Every scenario ends with
+// status equal to spec and an operator that sends nothing (I6); the invariants are checked after
+// every step of the simulation, from what the server stored, not from what the operator says.
+
+// ─── Invariants, checked after every step ───────────────────────────────────────────────────────
+
+interface Seen {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: ObjectMeta;
+  readonly spec: SeenSpec;
+  readonly status?: SeenStatus;
+  readonly message?: string;
+  readonly reason?: string;
+  readonly count?: number;
+}
+interface SeenSpec {
+  readonly replicas?: number;
+  readonly replacementPolicy?: string;
+  readonly nodeName?: string;
+  readonly volumeName?: string;
+  readonly volumes?: readonly { readonly persistentVolumeClaim?: { readonly claimName: string } }[];
+  readonly template?: Rec;
+  readonly resources?: { readonly requests?: Readonly<Record<string, string>> };
+}
+type SeenStatus = Partial<Status> & { readonly phase?: string };
+interface SeenChange {
+  readonly type: string;
+  readonly object: Seen;
+  readonly previous?: Seen;
+}
+
+/** What the checker remembers of the history; never of a decision of the operator. */
+interface Ledger {
+  readonly sim: Sim;
+  readonly read: WeakMap<object, number>; // Changes of each store that were looked at.
+  readonly uids: Map<string, string>; // Pod or claim → its UID.
+  readonly live: Map<string, Set<string>>; // Cluster → names of its live pods.
+  readonly ended: Set<string>; // Identities with a retired claim.
+  readonly reasons: Map<string, string>; // Identity → the Reason of its end.
+  readonly replicas: Map<string, { readonly at: number; readonly n: number }[]>;
+  recentMs: number; // How long the operator may be ignorant of fewer replicas.
+  revision: number;
+  epoch: number;
+  requests: number;
+}
+
+const labelOf = (o: Seen, key: string): string => o.metadata.labels?.[key] ?? '';
+const noteOf = (o: Seen | undefined, key: string): string => o?.metadata.annotations?.[key] ?? '';
+const isGoing = (o: Seen | undefined): boolean => o?.metadata.deletionTimestamp !== undefined;
+const hasFinished = (o: Seen): boolean => ['Failed', 'Succeeded'].includes(o.status?.phase ?? '');
+const isUp = (o: Seen): boolean =>
+  !isGoing(o) &&
+  (o.status?.conditions ?? []).some((c) => c.type === 'Ready' && c.status === 'True');
+const bossOf = (o: Seen): Rec | undefined =>
+  o.metadata.ownerReferences?.find((ref) => ref['controller'] === true);
+const isOurs = (o: Seen): boolean => bossOf(o)?.['kind'] === 'StatefulCluster';
+const fullName = (o: Seen): string => `${o.metadata.namespace}/${o.metadata.name}`;
+const memberKey = (o: Seen): string =>
+  `${o.metadata.namespace}/${labelOf(o, MARK.cluster)}-${labelOf(o, MARK.identity)}`;
+const isOperator = (who: string): boolean => who.startsWith('operator');
+
+function hold(truth: boolean, law: string, o: Seen, why: string): void {
+  if (!truth) throw new Error(`${law} broken by ${o.kind} ${fullName(o)}: ${why}`);
+}
+
+/** I9: whatever names the end of an identity gives the same Reason as what named it first. */
+function learnReason(ledger: Ledger, key: string, reason: string, o: Seen): void {
+  const before = ledger.reasons.get(key) ?? reason;
+  hold(before === reason, 'I9', o, `${key} ended by ${before}, now ${reason}`);
+  ledger.reasons.set(key, reason);
+}
+
+function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
+  const key = fullName(object);
+  const boss = `${bossOf(object)?.['uid']}`;
+  const live = ledger.live.get(boss) ?? new Set<string>();
+  ledger.live.set(boss, live);
+  if (isOperator(who) && previous) {
+    const foreign = bossOf(previous) !== undefined && !isOurs(previous);
+    hold(!foreign, 'I8', object, 'it has another controller');
+    if (!isGoing(previous) && (type === 'DELETED' || isGoing(object)))
+      checkEndOfPod(ledger, previous);
+  }
+  if (!isOurs(object)) return ledger.live.forEach((names) => void names.delete(key));
+  const [id = '', reason = ''] = noteOf(object, MARK.replaces).split(' ');
+  const cluster = labelOf(object, MARK.cluster);
+  if (reason) learnReason(ledger, `${object.metadata.namespace}/${cluster}-${id}`, reason, object);
+  if (type === 'ADDED' && isOperator(who)) checkBirth(ledger, object);
+  const counts = type !== 'DELETED' && !isGoing(object) && !hasFinished(object);
+  if (counts && !ledger.ended.has(key)) live.add(key);
+  else live.delete(key);
+  if (type !== 'ADDED' || !isOperator(who)) return;
+  const wanted = Math.max(...recentReplicas(ledger, boss));
+  hold(live.size <= wanted, 'I4', object, `${live.size} live members of ${wanted}`);
+}
+
+/** I1: an identity has one pod, but where it returns; I2: its claims are of that identity. */
+function checkBirth(ledger: Ledger, pod: Seen): void {
+  const key = fullName(pod);
+  const { namespace = '' } = pod.metadata;
+  const { state } = ledger.sim;
+  const cluster = objectOf(state, 'statefulclusters', namespace, labelOf(pod, MARK.cluster));
+  const returns = (cluster as Seen | undefined)?.spec.replacementPolicy === 'WhenVolumesLost';
+  const former = ledger.uids.get(`pods ${key}`) ?? pod.metadata.uid;
+  hold(returns || former === pod.metadata.uid, 'I1', pod, `its identity had pod ${former}`);
+  ledger.uids.set(`pods ${key}`, pod.metadata.uid);
+  hold(!ledger.ended.has(key), 'I1', pod, 'its claims were retired');
+  for (const { persistentVolumeClaim } of pod.spec.volumes ?? []) {
+    const name = persistentVolumeClaim?.claimName ?? '';
+    const claim = objectOf(state, 'persistentvolumeclaims', namespace, name) as Seen | undefined;
+    const identity = claim ? labelOf(claim, MARK.identity) : '';
+    hold(!identity || identity === labelOf(pod, MARK.identity), 'I2', pod, `it mounts ${name}`);
+  }
+}
+
+/** I5, where the choice was the operator's: a user's request for replacement. */
+function checkEndOfPod(ledger: Ledger, pod: Seen): void {
+  if (!isUp(pod) || noteOf(pod, MARK.replace) !== 'true') return;
+  if (ledger.reasons.get(fullName(pod)) !== 'ReplaceRequested') return;
+  const uid = bossOf(pod)?.['uid'];
+  const all = objectsOf(ledger.sim.state, 'pods', pod.metadata.namespace) as unknown as Seen[];
+  const up = all.filter((o) => bossOf(o)?.['uid'] === uid && isUp(o)).length;
+  const wanted = Math.min(...recentReplicas(ledger, `${uid}`));
+  hold(up >= wanted - 1, 'I5', pod, `${up} of ${wanted} are left`);
+}
+
+function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
+  const key = fullName(object);
+  if (labelOf(object, MARK.retired) === 'true') {
+    ledger.ended.add(memberKey(object));
+    for (const live of ledger.live.values()) live.delete(memberKey(object));
+    if (isOperator(who))
+      learnReason(ledger, memberKey(object), noteOf(object, MARK.retired), object);
+  }
+  if (!isOperator(who)) return;
+  if (previous) {
+    const foreign = bossOf(previous) !== undefined && !isOurs(previous);
+    hold(!foreign, 'I8', object, 'it has another controller');
+    const mark = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(previous, m));
+    const now = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(object, m));
+    hold(!mark[0] || `${mark}` === `${now}`, 'I9', object, `the mark ${mark} became ${now}`);
+  } else {
+    const former = ledger.uids.get(`claims ${key}`) ?? object.metadata.uid;
+    hold(former === object.metadata.uid, 'I1', object, 'its identity had that claim before');
+    ledger.uids.set(`claims ${key}`, object.metadata.uid);
+  }
+  if (!previous || isGoing(previous) || !(type === 'DELETED' || isGoing(object))) return;
+  const [space = '', name = ''] = memberKey(object).split('/');
+  const pod = objectOf(ledger.sim.state, 'pods', space, name) as Seen | undefined;
+  hold(!pod || !isOurs(pod), 'I3', object, 'its pod is there');
+  const interrupted = !previous.spec.volumeName || !ledger.uids.has(`pods ${memberKey(object)}`);
+  const marked = noteOf(previous, MARK.retiredPolicy) === 'Delete';
+  hold(marked || interrupted, 'I3', object, 'it was not marked Delete');
+}
+
+function obeyCluster(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
+  const { uid, namespace } = object.metadata;
+  const list = ledger.replicas.get(uid) ?? [];
+  const n = object.spec.replicas ?? 1;
+  if (list.at(-1)?.n !== n) list.push({ at: ledger.sim.uptime(), n });
+  ledger.replicas.set(uid, list);
+  if (!isOperator(who)) return;
+  const parts = (o: Seen | undefined): string => {
+    const { generation, labels, annotations, finalizers, ownerReferences } = o?.metadata ?? {};
+    return JSON.stringify([generation, labels, annotations, finalizers, ownerReferences]);
+  };
+  const kept = type === 'MODIFIED' && parts(previous) === parts(object);
+  hold(kept, 'I7', object, 'spec or metadata was written');
+  for (const { identity, reason } of object.status?.retired ?? [])
+    learnReason(ledger, `${namespace}/${object.metadata.name}-${identity}`, reason, object);
+}
+
+function obeyNews(ledger: Ledger, { object }: SeenChange, who: string): void {
+  if (!isOperator(who)) return;
+  const cluster = object.metadata.name.split('.')[0];
+  for (const [, id] of (object.message ?? '').matchAll(/replaced (\S+) by/g)) {
+    const key = `${object.metadata.namespace}/${cluster}-${id}`;
+    learnReason(ledger, key, object.reason ?? '', object);
+  }
+}
+
+/** The replicas in force lately: the operator may not have heard of the latest. */
+function recentReplicas(ledger: Ledger, uid: string): readonly number[] {
+  const list = ledger.replicas.get(uid) ?? [];
+  const since = ledger.sim.uptime() - ledger.recentMs;
+  return list.filter((_, i) => (list[i + 1]?.at ?? Infinity) >= since).map((one) => one.n);
+}
+
+const lawsOf = {
+  'enge.me/statefulclusters': obeyCluster,
+  '/persistentvolumeclaims': obeyClaim,
+  '/pods': obeyPod,
+  '/events': obeyNews,
+} as const;
+const mayWrite = /\/(pods|persistentvolumeclaims|events|leases)(\/|\?|$)|\/[a-z0-9-]+\/status\?/;
+
+/** One step lands one request at most, so the last request is the writer of what is new. */
+function checkStep(ledger: Ledger): void {
+  const { sim } = ledger;
+  const { state, requests } = sim;
+  const request = requests.length > ledger.requests ? requests.at(-1) : undefined;
+  ledger.requests = requests.length;
+  if (request && isOperator(request.who) && !['GET', 'WATCH'].includes(request.method))
+    if (!mayWrite.test(request.path)) throw new Error(`I7 broken by ${JSON.stringify(request)}`);
+  if (state.revision === ledger.revision && state.epoch === ledger.epoch) return;
+  const restored = state.epoch !== ledger.epoch;
+  Object.assign(ledger, { revision: state.revision, epoch: state.epoch });
+  if (restored) return restoreLedger(ledger);
+  for (const [name, check] of Object.entries(lawsOf)) {
+    const store = state.resources.get(name)?.store;
+    if (!store) continue;
+    const from = ledger.read.get(store) ?? 0;
+    for (let i = Math.max(0, from - store.first); i < store.log.length; i++)
+      check(ledger, store.log[i] as unknown as SeenChange, request?.who ?? 'test');
+    ledger.read.set(store, store.first + store.log.length);
+  }
+}
+
+/** etcd went back in time: what is live is read anew, what ever happened stays known. */
+function restoreLedger(ledger: Ledger): void {
+  ledger.live.clear();
+  ledger.ended.clear();
+  for (const [name, check] of Object.entries(lawsOf)) {
+    const plural = name.split('/')[1] ?? '';
+    for (const object of objectsOf(ledger.sim.state, plural) as unknown as Seen[])
+      check(ledger, { type: 'MODIFIED', object, previous: object }, 'test');
+  }
+}
+
+// ─── The scenario DSL ───────────────────────────────────────────────────────────────────────────
+
+interface Setting {
+  readonly replicas?: number;
+  readonly nodes?: number;
+  readonly spec?: Rec; // Laid over the example's spec.
+  readonly faults?: Faults; // Of the operator's process; may be changed later.
+  readonly actors?: Partial<ActorOptions>;
+  readonly wait?: boolean; // false: begin before the members are Ready.
+  readonly ends?: 'settled' | 'open'; // open: this scenario does not end in convergence.
+}
+
+/** A running simulation: server, actors, operator, and one cluster named coder. */
+interface Scene {
+  readonly sim: Sim;
+  readonly actors: Actors;
+  readonly faults: Faults; // Of the operator's process.
+  readonly ledger: Ledger;
+  operator: AbortController;
+  ended: boolean; // runOperator returned.
+}
+
+const space = '/api/v1/namespaces/default';
+const coder = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters/coder';
+const mergeType = 'application/merge-patch+json';
+
+const six: Setting = { nodes: 6 };
+const ten: Setting = { nodes: 10 };
+const live: Setting = { nodes: 6, faults: { cut: false } }; // Its streams notice silence.
+const podSpec = {
+  containers: [{ name: 'c', image: 'img:1', volumeMounts: [{ name: 'data', mountPath: '/d' }] }],
+};
+const bare = { template: { spec: { containers: [{ name: 'c', image: 'img:1' }] } } };
+const localClaim = (storage = '1Gi', storageClassName?: string): Rec => ({
+  metadata: { name: 'data' },
+  spec: {
+    ...(storageClassName && { storageClassName }),
+    accessModes: ['ReadWriteOnce'],
+    resources: { requests: { storage } },
+  },
+});
+const netClaim = (storage = '1Gi'): Rec => localClaim(storage, 'net-sim');
+
+/** The example object of the original project. */
+function exampleCluster(spec: Rec = {}, name = 'coder'): Rec {
+  const selector = { matchLabels: { app: name, 'enge.me/statefulcluster': name } };
+  const usual = { replicas: 3, selector, template: { spec: podSpec } };
+  return {
+    apiVersion: 'enge.me/v1alpha1',
+    kind: 'StatefulCluster',
+    metadata: { name, namespace: 'default' },
+    spec: { ...usual, volumeClaimTemplates: [localClaim()], ...spec },
+  };
+}
+
+/** The library renames fields of kinds that it knows (x-kubernetes-…): show it an unknown one. */
+function crdOfManifest(): readonly unknown[] {
+  const text = readFileSync(new URL('deploy.yaml', import.meta.url), 'utf8');
+  const all = loadAllYaml(text.replaceAll('kind: CustomResourceDefinition', 'kind: Crd')) as Rec[];
+  return all
+    .filter((o) => o['kind'] === 'Crd')
+    .map((o) => ({ ...o, kind: 'CustomResourceDefinition' }));
+}
+
+/** The operator's process. It dies loudly: in production that would be a crash loop. */
+function startOperator(t: Scene): void {
+  const world = t.sim.world('operator', t.faults);
+  const stop = (t.operator = new AbortController());
+  const send: World['send'] = (request) => {
+    const { preconditions } = (request.body ?? {}) as { preconditions?: { uid?: string } };
+    if (request.method === 'DELETE' && !preconditions?.uid)
+      throw new Error(`${request.path} is deleted without a precondition`);
+    return world.send(request);
+  };
+  const options = { namespaces: [], selector: '', workers: 4 };
+  const died = (error: unknown): void => {
+    t.sim.afterStep = () => hold(false, `the operator: ${String(error)}`, clusterNow(t), 'dies');
+  };
+  runOperator({ ...world, send }, options, stop.signal).then(() => (t.ended = true), died);
+}
+
+function newScene(setting: Setting): Scene {
+  const sim = newSim(1, { crds: crdOfManifest() });
+  const nodes = Array.from({ length: setting.nodes ?? 4 }, (_, i) => `n${i}`);
+  const stop = new AbortController();
+  const actors = startActors(sim.world('actors'), { nodes, ...setting.actors }, stop.signal);
+  const maps = { read: new WeakMap(), uids: new Map(), live: new Map(), reasons: new Map() };
+  const rest = {
+    ended: new Set<string>(),
+    replicas: new Map(),
+    revision: 0,
+    requests: 0,
+    recentMs: 120_000,
+  };
+  const ledger: Ledger = { sim, ...maps, ...rest, epoch: sim.state.epoch };
+  sim.afterStep = () => checkStep(ledger);
+  const faults = { ...setting.faults };
+  return { sim, actors, faults, ledger, operator: stop, ended: false };
+}
+
+async function start(setting: Setting = {}): Promise<Scene> {
+  const t = newScene(setting);
+  startOperator(t);
+  await t.sim.run(2000);
+  const { replicas = 3, spec = {} } = setting;
+  apply(t, exampleCluster({ replicas, ...spec }));
+  if (setting.wait !== false) await until(t, 'all are Ready', () => pendingOf(t) === '');
+  return t;
+}
+
+/** A request of the test's user; it must succeed. */
+function apply(t: Scene, object: Rec): Seen {
+  const { name, namespace } = object['metadata'] as { name: string; namespace?: string };
+  const group = `${object['apiVersion']}`.includes('/') ? '/apis/' : '/api/';
+  const plural = `${object['kind']}`.toLowerCase() + 's';
+  const where = namespace ? `/namespaces/${namespace}` : '';
+  return must(t, 'POST', `${group}${object['apiVersion']}${where}/${plural}`, object, name);
+}
+function must(t: Scene, method: 'POST' | 'PATCH' | 'DELETE', path: string, body?: Rec, what = '') {
+  const answer = t.sim.api(method, path, body, method === 'PATCH' ? mergeType : undefined);
+  if (answer.status >= 300)
+    throw new Error(`${method} ${path} ${what}: ${JSON.stringify(answer.body)}`);
+  return answer.body as Seen;
+}
+const edit = (t: Scene, spec: Rec): Seen => must(t, 'PATCH', coder, { spec });
+const annotate = (t: Scene, path: string, annotations: Rec): Seen =>
+  must(t, 'PATCH', path, { metadata: { annotations } });
+const removePod = (t: Scene, pod: Seen | undefined, options: Rec = {}): Seen =>
+  must(t, 'DELETE', `${space}/pods/${pod?.metadata.name}`, options);
+const evictByApi = (t: Scene, { metadata: { name } }: Seen): Seen =>
+  must(t, 'POST', `${space}/pods/${name}/eviction`, { metadata: { name } });
+const failPod = (t: Scene, pod: Seen, reason?: string): void =>
+  t.actors.fail('default', pod.metadata.name, reason);
+const removeClaim = (t: Scene, claim: Seen | undefined): Seen =>
+  must(t, 'DELETE', `${space}/persistentvolumeclaims/${claim?.metadata.name}`);
+
+const listed = (t: Scene, plural: string): readonly Seen[] =>
+  objectsOf(t.sim.state, plural, 'default') as unknown as Seen[];
+const clusterNow = (t: Scene, name = 'coder'): Seen =>
+  objectOf(t.sim.state, 'statefulclusters', 'default', name) as unknown as Seen;
+/** Pods that are neither stopping nor at their end, oldest first. */
+const livePods = (t: Scene, name = 'coder'): Seen[] =>
+  listed(t, 'pods').filter(
+    (o) => isOurs(o) && labelOf(o, MARK.cluster) === name && !isGoing(o) && !hasFinished(o),
+  );
+function firstPod(t: Scene): Seen {
+  const [pod] = livePods(t);
+  assert.ok(pod, 'there is a live pod');
+  return pod as Seen;
+}
+const nodeOfPod = (pod: Seen): string => pod.spec.nodeName ?? '';
+const identityIn = (o: Seen): string => labelOf(o, MARK.identity);
+const uidsOf = (t: Scene): string[] => livePods(t).map((o) => o.metadata.uid);
+const identitiesOf = (t: Scene): string[] => livePods(t).map(identityIn);
+/** UID of the live pod that has the identity of this one, or ''. */
+const uidOfIdentity = (t: Scene, old: Seen): string =>
+  livePods(t).find((o) => identityIn(o) === identityIn(old))?.metadata.uid ?? '';
+const claimsOf = (t: Scene, identity = ''): Seen[] =>
+  listed(t, 'persistentvolumeclaims').filter((o) => [identityIn(o), ''].includes(identity));
+const conditionOf = (t: Scene, type: string, name = 'coder'): Condition | undefined =>
+  clusterNow(t, name).status?.conditions?.find((c) => c.type === type);
+const newsOf = (t: Scene, reason: string): Seen[] =>
+  listed(t, 'events').filter((o) => o.reason === reason);
+
+/** Requests of the operator since the mark, by verb and resource. */
+function requestsSince(t: Scene, mark: number): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { who, method, path } of t.sim.requests.slice(mark)) {
+    if (!isOperator(who) || method === 'WATCH' || path.includes('/leases')) continue;
+    const bare = path.replace(/\?.*/, '').replace(/.*\/namespaces\/[^/]+\//, '');
+    const key = `${method} ${bare.endsWith('/status') ? 'status' : bare.split('/')[0]}`;
+    counts[key] = (counts[key] ?? 0) + 1;
+  }
+  return counts;
+}
+
+/** On a silent node: nobody there will stop it. */
+function isStuck(t: Scene, pod: Seen): boolean {
+  const node = objectOf(t.sim.state, 'nodes', '', nodeOfPod(pod)) as Seen | undefined;
+  return node !== undefined && !isUp(node);
+}
+
+/** What is still to happen until status equals spec, as a sentence; '' when nothing is. */
+function pendingOf(t: Scene, name = 'coder'): string {
+  const cluster = clusterNow(t, name) as Seen | undefined;
+  if (!cluster) return `there is no cluster ${name}`;
+  const { replicas = 0 } = cluster.spec;
+  const pods = livePods(t, name);
+  const up = pods.filter(isUp).length;
+  if (pods.length !== replicas || up !== replicas)
+    return `${pods.length} live pods, ${up} Ready, of ${replicas}`;
+  const { status } = cluster;
+  const counts = [status?.replicas, status?.readyReplicas, status?.availableReplicas];
+  if (counts.some((n) => n !== replicas)) return `the status says ${counts.join(', ')}`;
+  if (status?.observedGeneration !== cluster.metadata.generation) return 'the status is old';
+  const ready = conditionOf(t, 'Ready', name);
+  if (ready?.status !== 'True') return `Ready is ${ready?.status}: ${ready?.message}`;
+  const leaving = listed(t, 'pods').find((o) => isOurs(o) && isGoing(o) && !isStuck(t, o));
+  if (leaving) return `${leaving.metadata.name} is leaving`;
+  const names = new Set(listed(t, 'pods').map((o) => o.metadata.name));
+  for (const claim of listed(t, 'persistentvolumeclaims')) {
+    if (labelOf(claim, MARK.cluster) !== name) continue;
+    if (names.has(`${name}-${identityIn(claim)}`)) continue;
+    const policy = noteOf(claim, MARK.retiredPolicy);
+    if (policy !== 'Retain') return `claim ${claim.metadata.name} is left, ${policy || 'unmarked'}`;
+  }
+  return '';
+}
+
+/** Runs until it holds; looks only when something was written. */
+async function until(t: Scene, what: string, holds: () => boolean, limitMs = 900_000) {
+  let looked = -1;
+  const did = await t.sim.run(() => {
+    if (looked === t.sim.requests.length && looked >= 0) return false;
+    looked = t.sim.requests.length;
+    return holds();
+  }, limitMs);
+  if (did || holds()) return;
+  const pods = listed(t, 'pods').map((o) => `${o.metadata.name} ${o.status?.phase} ${isUp(o)}`);
+  const logs = t.sim.logs.filter((l) => isOperator(l.who)).slice(-6);
+  const last = logs.map((l) => `${l.at} ${l.message} ${JSON.stringify(l.fields)}`);
+  const why = `not within ${limitMs / 1000} s: ${what}; ${pendingOf(t)}`;
+  throw new Error([why, ...pods, ...last].join('\n'));
+}
+
+/** I6: status equals spec in bounded time, and then nothing is sent but watches and the Lease. */
+async function settle(t: Scene, limitMs = 900_000): Promise<void> {
+  await until(t, 'status equals spec', () => pendingOf(t) === '', limitMs);
+  await t.sim.run(15_000); // What was about to be written may still be.
+  const mark = t.sim.requests.length;
+  await t.sim.run(75_000);
+  assert.is(pendingOf(t), '', 'it stays so');
+  assert.equal(requestsSince(t, mark), {}, 'I6: no request at rest');
+}
+
+/** One new identity took the place of `old`, and everything says why in the same word (I9). */
+async function replaced(t: Scene, old: Seen, reason: string, limitMs = 900_000): Promise<void> {
+  const identity = identityIn(old);
+  const isDone = (): boolean => pendingOf(t) === '' && !uidOfIdentity(t, old);
+  await until(t, `${identity} is replaced`, isDone, limitMs);
+  await t.sim.run(3000); // The status follows within a second or two.
+  const heirs = livePods(t).filter((o) => noteOf(o, MARK.replaces) === `${identity} ${reason}`);
+  assert.is(heirs.length, 1, `one pod replaces ${identity} ${reason}`);
+  const entry = clusterNow(t).status?.retired?.find((r) => r.identity === identity);
+  assert.is(entry?.reason, reason, 'status.retired');
+  assert.is(entry?.replacedBy, heirs[0] && identityIn(heirs[0]), 'status.retired.replacedBy');
+  const words = `replaced ${identity} by`;
+  assert.ok(
+    newsOf(t, reason).some((o) => o.message?.includes(words)),
+    'an Event tells of it',
+  );
+  const logs = t.sim.logs.filter((l) => l.message === reason);
+  assert.ok(
+    logs.some((l) => JSON.stringify(l.fields).includes(words)),
+    'the log tells of it',
+  );
+  for (const claim of claimsOf(t, identity))
+    assert.is(noteOf(claim, MARK.retired), reason, `the mark on ${claim.metadata.name}`);
+}
+
+const scenarios = suite('scenario');
+const only = new RegExp(process.env['SCENARIO'] ?? '');
+
+/** Registers one: starts the scene, plays it, and asserts convergence and silence at its end. */
+function scenario(title: string, setting: Setting, play: (t: Scene) => Promise<void> | void): void {
+  if (!only.test(title)) return;
+  scenarios(`scenario: ${title}`, async () => {
+    const t = await start(setting);
+    await play(t);
+    if (setting.ends !== 'open') await settle(t);
+    t.operator.abort();
+  });
+}
+
+// ─── Losses, and one Reason for each ────────────────────────────────────────────────────────────
+scenario('the original example → 3 Ready pods, one claim each', {}, (t) => {
+  assert.is(claimsOf(t).length, 3);
+  for (const pod of livePods(t)) {
+    assert.is(labelOf(pod, 'app'), 'coder');
+    assert.match(pod.metadata.name, /^coder-[2456789bcdfghjklmnpqrstvwxz]{10}$/);
+    assert.is(claimsOf(t, identityIn(pod))[0]?.metadata.name, `data-${pod.metadata.name}`);
+  }
+});
+scenario('a cluster without claims → replaced, and told', six, async (t) => {
+  apply(t, exampleCluster({ volumeClaimTemplates: [], ...bare }, 'bare'));
+  await until(t, 'it is Ready', () => pendingOf(t, 'bare') === '');
+  const [old] = livePods(t, 'bare');
+  removePod(t, old);
+  await t.sim.run(20_000);
+  const [entry] = clusterNow(t, 'bare').status?.retired ?? [];
+  assert.equal([entry?.identity, entry?.reason], [old && identityIn(old), 'PodDeleted']);
+  assert.is(pendingOf(t, 'bare'), '');
+});
+
+for (const replacementPolicy of ['Always', 'WhenVolumesLost']) {
+  const policy: Setting = { spec: { replacementPolicy }, nodes: 5 };
+  const replaces = replacementPolicy === 'Always';
+  /** `Always` replaces; under `WhenVolumesLost` the identity returns with another pod. */
+  const over = async (t: Scene, old: Seen, reason: string): Promise<void> => {
+    if (replaces) return replaced(t, old, reason);
+    await until(t, 'it returns', () => ![old.metadata.uid, ''].includes(uidOfIdentity(t, old)));
+    await settle(t);
+    assert.is(claimsOf(t).length, 3, 'on its own claims');
+  };
+  const ends: Readonly<Record<string, readonly [string, (t: Scene, pod: Seen) => void]>> = {
+    deleted: ['PodDeleted', removePod],
+    'force-deleted': ['PodDeleted', (t, pod) => removePod(t, pod, { gracePeriodSeconds: 0 })],
+    'evicted by its kubelet': ['PodFailed', (t, pod) => failPod(t, pod, 'Evicted')],
+    'refused by its kubelet': ['PodFailed', (t, pod) => failPod(t, pod, 'OutOfpods')],
+    failed: ['PodFailed', failPod],
+    'evicted by the API': ['PodDeleted', evictByApi],
+  };
+  for (const [what, [reason, end]] of Object.entries(ends))
+    scenario(`F21: ${replacementPolicy}, a pod is ${what} → ${reason}`, policy, async (t) => {
+      const old = firstPod(t);
+      end(t, old);
+      await over(t, old, reason);
+    });
+
+  scenario(`F20: ${replacementPolicy}, a silent kubelet → NodeUnreachable`, policy, async (t) => {
+    const old = firstPod(t);
+    t.actors.kill(nodeOfPod(old));
+    await t.sim.run(330_000); // 40 s until the node counts as not Ready.
+    assert.ok(uidOfIdentity(t, old), 'not before 300 s');
+    await replaced(t, old, 'NodeUnreachable', 60_000);
+    t.actors.revive(nodeOfPod(old));
+    await settle(t);
+    assert.not(uidOfIdentity(t, old), 'the old identity never returns');
+    assert.is(listed(t, 'pods').length, 3);
+  });
+  scenario(`F20: ${replacementPolicy}, a node is removed → NodeGone`, policy, async (t) => {
+    const old = firstPod(t);
+    t.actors.removeNode(nodeOfPod(old));
+    await replaced(t, old, 'NodeGone', 120_000);
+    assert.is(claimsOf(t, identityIn(old)).length, 1, 'its claim is kept');
+  });
+  scenario(`${replacementPolicy}, a node out of service → replaced at once`, policy, async (t) => {
+    const old = firstPod(t);
+    t.actors.kill(nodeOfPod(old));
+    await t.sim.run(60_000);
+    const taints = [{ key: 'node.kubernetes.io/out-of-service', effect: 'NoExecute' }];
+    must(t, 'PATCH', `/api/v1/nodes/${nodeOfPod(old)}`, { spec: { taints } });
+    await replaced(t, old, 'NodeOutOfService', 20_000);
+  });
+  const slow = { ...policy, actors: { startMs: 100_000 }, wait: false };
+  scenario(`F21: ${replacementPolicy}, a pending pod's claim goes → ClaimGone`, slow, async (t) => {
+    await until(t, 'all are bound', () => livePods(t).filter(nodeOfPod).length === 3);
+    const old = firstPod(t);
+    removeClaim(t, claimsOf(t, identityIn(old))[0]);
+    await replaced(t, old, 'ClaimGone');
+  });
+  scenario(`F21: ${replacementPolicy}, a running pod's claim goes → told`, policy, async (t) => {
+    const old = firstPod(t);
+    removeClaim(t, claimsOf(t, identityIn(old))[0]);
+    await t.sim.run(30_000);
+    assert.is(uidOfIdentity(t, old), old.metadata.uid);
+    assert.match(conditionOf(t, 'Ready')?.message ?? '', 'runs on a claim that is being deleted');
+    removePod(t, old);
+    await replaced(t, old, replaces ? 'PodDeleted' : 'ClaimGone');
+  });
+}
+
+const volatile = { replacementPolicy: 'WhenVolumesLost' };
+const mobile: Setting = { spec: { ...volatile, volumeClaimTemplates: [netClaim()] } };
+scenario('WhenVolumesLost, its disk moves, the node is removed → it returns', mobile, async (t) => {
+  const old = firstPod(t);
+  t.actors.removeNode(nodeOfPod(old));
+  await until(t, 'it returns', () => ![old.metadata.uid, ''].includes(uidOfIdentity(t, old)));
+  await settle(t);
+  assert.is(claimsOf(t).length, 3);
+});
+const still: Setting = { spec: volatile };
+scenario('WhenVolumesLost, unscheduled, its disk is away → VolumeLost', still, async (t) => {
+  const old = firstPod(t);
+  t.actors.kill(nodeOfPod(old));
+  await t.sim.run(60_000);
+  removePod(t, old, { gracePeriodSeconds: 0 });
+  await replaced(t, old, 'VolumeLost', 500_000);
+});
+
+const outages = [
+  ['four of five nodes are cut off', 5, 4, 'cutOff'],
+  ['the only node is cut off', 1, 1, 'cutOff'],
+  ['all machines go off', 3, 3, 'kill'],
+] as const;
+for (const [what, replicas, down, way] of outages)
+  scenario(`F22: ${what} for an hour → withheld, all return`, { replicas, nodes: 8 }, async (t) => {
+    const [before, nodes] = [identitiesOf(t), livePods(t).slice(0, down).map(nodeOfPod)];
+    nodes.forEach(t.actors[way]);
+    await t.sim.run(3_600_000);
+    const { status, message = '' } = conditionOf(t, 'ReplacementWithheld') ?? {};
+    assert.ok(status === 'True' && message.includes(`${down} of ${replicas} members`), message);
+    nodes.forEach(t.actors.revive);
+    await settle(t);
+    assert.equal(identitiesOf(t), before);
+    assert.is(conditionOf(t, 'ReplacementWithheld')?.status, 'False');
+  });
+scenario(
+  'F22: four of five nodes fall silent one after the other → none is judged as if alone',
+  { replicas: 5, nodes: 8 },
+  async (t) => {
+    const [before, nodes] = [identitiesOf(t), livePods(t).slice(0, 4).map(nodeOfPod)];
+    for (const node of nodes) {
+      t.actors.cutOff(node);
+      await t.sim.run(9000);
+    }
+    await t.sim.run(3_600_000);
+    assert.is(conditionOf(t, 'ReplacementWithheld')?.status, 'True');
+    nodes.forEach(t.actors.revive);
+    await settle(t);
+    assert.equal(identitiesOf(t), before);
+  },
+);
+for (const replacementPolicy of ['Always', 'WhenVolumesLost']) {
+  const all = ['n0', 'n1', 'n2'];
+  const setting: Setting = { nodes: 3, spec: { replacementPolicy } };
+  scenario(`F22: ${replacementPolicy}, all nodes shut down → no wave`, setting, async (t) => {
+    const before = identitiesOf(t);
+    all.forEach(t.actors.drainShutdown);
+    await t.sim.run(900_000);
+    assert.equal([identitiesOf(t), claimsOf(t).length], [[], 3], 'nothing is replaced meanwhile');
+    all.forEach(t.actors.revive);
+    await t.sim.run(300_000);
+    // Under `Always` a Failed pod cannot come back: a human says that they may be replaced.
+    if (replacementPolicy === 'Always') edit(t, { liveness: { maxReplacements: '100%' } });
+    await settle(t);
+    if (replacementPolicy !== 'Always') assert.equal(identitiesOf(t), before);
+  });
+}
+scenario('F20: a node flaps within the limit → nothing is replaced', { nodes: 3 }, async (t) => {
+  const before = identitiesOf(t);
+  for (let i = 0; i < 6; i++) {
+    t.actors.cutOff('n1');
+    await t.sim.run(250_000);
+    t.actors.revive('n1');
+    await t.sim.run(40_000);
+  }
+  assert.equal(identitiesOf(t), before);
+});
+scenario('F19: a pod is Pending for an hour → not Lost', { ends: 'open', nodes: 3 }, async (t) => {
+  edit(t, { replicas: 4, template: { spec: { nodeSelector: { disk: 'none' } } } });
+  await t.sim.run(3_600_000);
+  assert.equal([livePods(t).length, claimsOf(t).length], [4, 4]);
+});
+scenario('F21: each new pod fails at once → backoff, few identities burnt', {}, async (t) => {
+  const endsAt = t.sim.uptime() + 1_800_000;
+  const fail = (): void => {
+    for (const pod of livePods(t).filter(isUp)) failPod(t, pod, undefined);
+    if (t.sim.uptime() < endsAt) t.sim.at(1000, fail);
+  };
+  fail();
+  await t.sim.run(1_800_000);
+  assert.ok(claimsOf(t).length < 40, `${claimsOf(t).length} identities in half an hour`);
+});
+
+// ─── Scale ──────────────────────────────────────────────────────────────────────────────────────
+for (const whenScaled of ['Retain', 'Delete']) {
+  const spec = { persistentVolumeClaimRetentionPolicy: { whenScaled } };
+  scenario(`scale 3 → 50 → 3, ${whenScaled} → counted requests`, { ...ten, spec }, async (t) => {
+    const eldest = identitiesOf(t);
+    const mark = t.sim.requests.length;
+    edit(t, { replicas: 50 });
+    await settle(t);
+    const sent = requestsSince(t, mark);
+    assert.equal([sent['POST pods'], sent['POST persistentvolumeclaims']], [47, 47]);
+    assert.ok((sent['PATCH status'] ?? 0) <= 5, `${sent['PATCH status']} status writes`);
+    assert.ok((sent['POST events'] ?? 0) <= 5, `${sent['POST events']} events`);
+    edit(t, { replicas: 3 });
+    await settle(t);
+    const kept = identitiesOf(t).filter((id) => eldest.includes(id)).length;
+    assert.ok(kept > 0, 'the youngest go first');
+    assert.is(new Set(livePods(t).map(nodeOfPod)).size, 3, 'the most crowded nodes first');
+    const retired = claimsOf(t).filter((o) => noteOf(o, MARK.retired) === 'ScaledIn');
+    assert.is(retired.length, whenScaled === 'Delete' ? 0 : 47);
+  });
+}
+scenario('scale-in → lower deletion cost first, then the youngest', { replicas: 4 }, async (t) => {
+  const [a, b, c] = livePods(t).map((o) => o.metadata.name);
+  annotate(t, `${space}/pods/${b}`, { 'controller.kubernetes.io/pod-deletion-cost': '-5' });
+  await t.sim.run(1000);
+  edit(t, { replicas: 2 });
+  await settle(t);
+  const kept = livePods(t).map((o) => o.metadata.name);
+  assert.equal(kept, [a, c]);
+});
+scenario('F28: lowered and raised in mid-flight → no identity returns', six, async (t) => {
+  const old = firstPod(t);
+  removePod(t, old);
+  for (const replicas of [2, 6, 1, 5]) {
+    await t.sim.run(replicas * 60);
+    edit(t, { replicas });
+  }
+  await settle(t);
+  assert.not(uidOfIdentity(t, old));
+});
+const ordered: Setting = { wait: false, spec: { podManagementPolicy: 'OrderedReady' } };
+scenario('OrderedReady → one at a time, up and down', ordered, async (t) => {
+  const look = (): void => assert.ok(listed(t, 'pods').filter((o) => !isUp(o)).length < 2);
+  for (let i = 0; i < 1200; i++) t.sim.at(i * 100, look);
+  edit(t, { replicas: 5 });
+  await until(t, 'five are up', () => pendingOf(t) === '', 20_000);
+  edit(t, { replicas: 1 });
+});
+const patient: Setting = { spec: { minReadySeconds: 30 }, wait: false };
+scenario('minReadySeconds → Ready is not yet Available', patient, async (t) => {
+  await until(t, 'Ready', () => livePods(t).filter(isUp).length === 3);
+  await t.sim.run(5000);
+  const { readyReplicas, availableReplicas } = clusterNow(t).status ?? {};
+  assert.equal([readyReplicas, availableReplicas], [3, 0]);
+});
+scenario('all are asked to be replaced → one after another (I5)', six, async (t) => {
+  const before = livePods(t);
+  for (const { metadata } of before)
+    annotate(t, `${space}/pods/${metadata.name}`, { [MARK.replace]: 'true' });
+  for (const pod of before) await replaced(t, pod, 'ReplaceRequested', 30_000);
+});
+const growing: Setting = { spec: { volumeClaimTemplates: [netClaim()] } };
+scenario('a larger claim template → claims grow, no pod restarts', growing, async (t) => {
+  const before = uidsOf(t);
+  edit(t, { volumeClaimTemplates: [netClaim('2Gi')] });
+  await settle(t);
+  assert.equal(uidsOf(t), before);
+  assert.ok(claimsOf(t).every((o) => o.spec.resources?.requests?.['storage'] === '2Gi'));
+});
+scenario('a class that cannot grow → ClaimTemplatesDrifted in its words', {}, async (t) => {
+  edit(t, { volumeClaimTemplates: [localClaim('2Gi')] });
+  await t.sim.run(10_000);
+  const { message = '' } = conditionOf(t, 'ClaimTemplatesDrifted') ?? {};
+  assert.match(message, 'only dynamically provisioned pvc can be resized');
+});
+
+// ─── Crashes ────────────────────────────────────────────────────────────────────────────────────
+
+/** Plays with one mishap at each request in turn. */
+function sweep(what: string, setting: Setting, play: (t: Scene) => unknown, retired: number) {
+  if (!only.test(`F1: ${what}`)) return;
+  scenarios(`scenario: F1: a mishap at every request of ${what} → as without`, async () => {
+    for (let index = 0, more = true; more; index++)
+      for (const mishap of ['crash-before', 'crash-after', 'lost', 503] as const)
+        try {
+          const t = await start({ nodes: 3, ...setting });
+          more = await playWithMishap(t, index, mishap, play);
+          const marked = claimsOf(t).filter((o) => labelOf(o, MARK.retired) === 'true').length;
+          assert.is(marked, retired, 'retired claims');
+          t.operator.abort();
+        } catch (error) {
+          throw new Error(`${mishap} at request ${index}: ${String(error)}`);
+        }
+  });
+}
+async function playWithMishap(t: Scene, at: number, mishap: Mishap, play: (t: Scene) => unknown) {
+  let index = 0;
+  let struck = false;
+  t.faults.decide = () => {
+    if (struck || index++ !== at) return undefined;
+    struck = true;
+    if (`${mishap}`.startsWith('crash')) t.sim.at(1000, () => startOperator(t));
+    return mishap;
+  };
+  await play(t);
+  await t.sim.run(2000); // What was done must be noticed before it can be settled.
+  await settle(t);
+  return struck;
+}
+const both = { whenScaled: 'Delete', whenLost: 'Delete' };
+const freeing = { persistentVolumeClaimRetentionPolicy: both };
+const lose = (t: Scene): Seen => removePod(t, firstPod(t));
+const shrink = (t: Scene): Seen => edit(t, { replicas: 1 });
+function unplug(t: Scene): Promise<boolean> {
+  t.actors.removeNode(nodeOfPod(firstPod(t)));
+  return t.sim.run(75_000);
+}
+sweep('a creation', { replicas: 0 }, (t) => edit(t, { replicas: 3 }), 0);
+sweep('a replacement', { replicas: 2 }, lose, 1);
+sweep('a replacement that deletes claims', { replicas: 2, spec: freeing }, lose, 0);
+sweep('a judged replacement', six, unplug, 1);
+sweep('a return', { replicas: 2, spec: volatile }, lose, 0);
+sweep('a scale-in', {}, shrink, 2);
+sweep('a scale-in that deletes claims', { spec: freeing }, shrink, 0);
+
+scenario('F1: SIGKILL ten times in a scale-up to 100 → exactly 100', ten, async (t) => {
+  edit(t, { replicas: 100 });
+  for (let i = 0; i < 10; i++) {
+    await t.sim.run(10 + Math.floor(t.sim.random() * 30));
+    t.sim.kill('operator');
+    await t.sim.run(500);
+    startOperator(t);
+  }
+  await settle(t);
+  assert.is(new Set(identitiesOf(t)).size, 100);
+});
+scenario('F14: the process is frozen for 10 min → goes on', six, async (t) => {
+  t.ledger.recentMs = 700_000;
+  edit(t, { replicas: 6 });
+  await t.sim.run(7);
+  t.sim.suspend('operator', 600_000);
+  await t.sim.run(100_000);
+  removePod(t, firstPod(t));
+  edit(t, { replicas: 4 });
+  await t.sim.run(510_000);
+});
+scenario('F30: SIGTERM in mid-write → ends within 5 s', { ends: 'open' }, async (t) => {
+  edit(t, { replicas: 50 });
+  await t.sim.run(30);
+  t.operator.abort();
+  await t.sim.run(5000);
+  assert.ok(t.ended);
+});
+
+// ─── The API server and the network ─────────────────────────────────────────────────────────────
+
+/** What every fault must leave alone: scale-up, deletions, scale-in, a dead node. */
+async function busyHour(t: Scene): Promise<void> {
+  edit(t, { replicas: 6 });
+  await t.sim.run(4000);
+  removePod(t, firstPod(t));
+  await t.sim.run(2500);
+  removePod(t, firstPod(t), { gracePeriodSeconds: 0 });
+  await t.sim.run(5000);
+  edit(t, { replicas: 4 });
+  await t.sim.run(30_000);
+  t.actors.kill(nodeOfPod(firstPod(t)));
+  await t.sim.run(500_000);
+  edit(t, { replicas: 5 });
+  await t.sim.run(60_000);
+}
+const watchedKinds = ['pods', 'persistentvolumeclaims', 'statefulclusters', 'nodes'];
+const answers = ['reset', 'lost', 'hang', 'garbage', 429, 500, 503, 504] as const;
+const troubles: readonly (readonly [string, Faults])[] = [
+  ['F4: events come twice and late', { replay: 0.3 }],
+  ['F6: half of the streams are refused with 410', { expired: 0.5 }],
+  ...watchedKinds.map((kind) => [`F2: ${kind} lag by 8 s`, { lagMs: { [kind]: 8000 } }] as const),
+  ...answers.map(
+    (mishap) => [`F7: ${mishap} for a quarter`, { chance: [[mishap, 0.25]] }] as const,
+  ),
+];
+for (const [what, faults] of troubles)
+  scenario(`${what} → nothing twice, converges`, six, async (t) => {
+    Object.assign(t.faults, faults);
+    await busyHour(t);
+    for (const fault of Object.keys(faults) as (keyof Faults)[]) delete t.faults[fault];
+  });
+for (const kind of watchedKinds)
+  scenario(`F5: the watch of ${kind} stands still for 5 min → nothing twice`, live, async (t) => {
+    t.faults.frozen = new Set([kind]);
+    edit(t, { replicas: 6 });
+    await t.sim.run(20_000);
+    removePod(t, firstPod(t));
+    await t.sim.run(280_000);
+    delete t.faults.frozen;
+  });
+const thrifty: Setting = { nodes: 6, spec: freeing };
+const writes: Readonly<Record<string, RegExp>> = {
+  'POST of a pod': /^POST .*\/pods\?/,
+  'POST of a claim': /^POST .*\/persistentvolumeclaims\?/,
+  'PATCH of a claim': /^PATCH .*\/persistentvolumeclaims\//,
+  'DELETE of a pod': /^DELETE .*\/pods\//,
+  'DELETE of a claim': /^DELETE .*\/persistentvolumeclaims\//,
+  'PATCH of the status': /^PATCH .*\/status\?/,
+  'POST of an Event': /^POST .*\/events/,
+};
+for (const [what, request] of Object.entries(writes))
+  scenario(`F8: half of the answers to ${what} are lost → not twice`, thrifty, async (t) => {
+    let odd = false;
+    t.faults.decide = ({ method, path }) =>
+      request.test(`${method} ${path}`) && (odd = !odd) ? 'lost' : undefined;
+    await busyHour(t);
+    delete t.faults.decide;
+  });
+for (const seconds of [30, 600])
+  scenario(`F11: the API server is away for ${seconds} s → goes on`, live, async (t) => {
+    removePod(t, firstPod(t));
+    t.sim.down = true;
+    await t.sim.run(seconds * 1000);
+    t.sim.down = false;
+    removePod(t, firstPod(t));
+    await until(t, 'both are replaced', () => pendingOf(t) === '', 90_000);
+    assert.is(t.sim.logs.filter((l) => l.message === 'caches are synced').length, 1);
+  });
+scenario('F6: etcd is compacted all the time → converges', six, async (t) => {
+  t.faults.latencyMs = [1, 300];
+  for (let i = 1; i < 60; i++) t.sim.at(i * 1500, () => (compact(t.sim.state), t.sim.wake()));
+  await busyHour(t);
+});
+for (const fault of ['cut', 'deaf'] as const)
+  scenario(`F5: the connection is ${fault} for 3 min → noticed and mended`, live, async (t) => {
+    t.faults[fault] = true;
+    removePod(t, firstPod(t));
+    await t.sim.run(180_000);
+    t.faults[fault] = false;
+    await until(t, 'it is replaced', () => pendingOf(t) === '', 70_000);
+  });
+for (const clockMs of [-3_600_000, 3_600_000])
+  scenario(`F14: the clock steps by ${clockMs / 60_000} min → nothing is lost`, {}, async (t) => {
+    const before = identitiesOf(t);
+    t.faults.clockMs = clockMs;
+    await t.sim.run(120_000);
+    assert.equal(identitiesOf(t), before);
+    const first = removePod(t, firstPod(t));
+    await settle(t);
+    t.faults.clockMs = 0;
+    removePod(t, firstPod(t));
+    await settle(t);
+    assert.ok(!uidOfIdentity(t, first) && livePods(t).every((o) => identityIn(o) > `${before[0]}`));
+  });
+scenario('F13: etcd is restored to an older snapshot → no identity twice', live, async (t) => {
+  const old = snapshotState(t.sim.state);
+  edit(t, { replicas: 6 });
+  await settle(t);
+  removePod(t, firstPod(t));
+  await settle(t);
+  restoreState(t.sim.state, old);
+  t.sim.wake();
+  await t.sim.run(120_000);
+  await settle(t);
+  assert.is(livePods(t).length, 3);
+});
+scenario('F9: someone edits the cluster all the time → no lost update', six, async (t) => {
+  for (let i = 0; i < 300; i++) t.sim.at(i * 37, () => void annotate(t, coder, { beat: `${i}` }));
+  edit(t, { replicas: 8 });
+  await t.sim.run(12_000);
+  removePod(t, firstPod(t));
+});
+scenario('F16: the status is wiped, then falsified → rebuilt', six, async (t) => {
+  const old = lose(t);
+  await replaced(t, old, 'PodDeleted');
+  const before = identitiesOf(t);
+  must(t, 'PATCH', `${coder}/status`, { status: null });
+  await settle(t);
+  assert.is(clusterNow(t).status?.retired?.[0]?.reason, 'PodDeleted');
+  const status = { replicas: 99, newestIdentity: 'x', members: [], conditions: null };
+  must(t, 'PATCH', `${coder}/status`, { status });
+  await settle(t);
+  assert.equal(identitiesOf(t), before);
+});
+
+// ─── Refusals ───────────────────────────────────────────────────────────────────────────────────
+
+const sumOf = (counts: Record<string, number>): number =>
+  Object.values(counts).reduce((sum, n) => sum + n, 0);
+/** Refusals are told in the API server's words, cost no claims, and no hot loop. */
+async function refused(t: Scene, words: string): Promise<void> {
+  const [before, mark] = [claimsOf(t).length, t.sim.requests.length];
+  edit(t, { replicas: 4 });
+  for (let i = 1; i < 120; i++)
+    t.sim.at(i * 25_000, () => assert.ok(claimsOf(t).length <= before + 1, 'claims pile up'));
+  await t.sim.run(3_000_000);
+  assert.is(claimsOf(t).length, before, 'no claim is left');
+  assert.match(conditionOf(t, 'Stalled')?.message ?? '', words);
+  const [told, ...more] = newsOf(t, 'Refused');
+  assert.ok(told?.message?.includes(words) && !more.length && (told.count ?? 0) > 5, 'one Event');
+  assert.ok(sumOf(requestsSince(t, mark)) < 100, 'no hot loop');
+}
+const quota = { apiVersion: 'v1', kind: 'ResourceQuota' };
+for (const what of ['pods', 'persistentvolumeclaims'])
+  scenario(`F18: a quota of 3 ${what} → told, no claims pile up, heals`, {}, async (t) => {
+    const metadata = { name: 'q', namespace: 'default' };
+    apply(t, { ...quota, metadata, spec: { hard: { [what]: '3' } } });
+    await refused(t, `quota: q, requested: ${what}=1, used: ${what}=3, limited: ${what}=3`);
+    must(t, 'DELETE', `${space}/resourcequotas/q`);
+  });
+scenario('F18: a webhook refuses the pods → told, heals', {}, async (t) => {
+  const words = 'admission webhook "x" denied the request';
+  t.sim.state.refuse = (verb, resource) =>
+    `${verb} ${resource}` === 'create pods' ? refusalOf(403, 'Forbidden', words) : undefined;
+  await refused(t, words);
+  delete t.sim.state.refuse;
+});
+scenario('F18: a template that no pod can have, then a good one → heals', {}, async (t) => {
+  const { template } = clusterNow(t).spec;
+  edit(t, { template: { spec: { containers: [{ name: 'c' }] } } });
+  await refused(t, 'image: Required value');
+  edit(t, { template });
+});
+scenario('F18: the namespace is going → nothing is created, no hot loop', {}, async (t) => {
+  apply(t, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'team' } });
+  apply(t, { ...exampleCluster({}, 'other'), metadata: { name: 'other', namespace: 'team' } });
+  await t.sim.run(10_000);
+  const mark = t.sim.requests.length;
+  must(t, 'DELETE', '/api/v1/namespaces/team');
+  await until(t, 'it is gone', () => !objectOf(t.sim.state, 'namespaces', '', 'team'));
+  assert.ok((requestsSince(t, mark)['POST pods'] ?? 0) < 10);
+});
+const allVerbs = ['get', 'list', 'watch', 'create', 'patch', 'delete'];
+const noRight = (resource: string) =>
+  allVerbs.map((verb) => ({ verb, resource, user: 'operator' }));
+scenario('F26: nodes may not be read → it says so, facts still count', six, async (t) => {
+  t.sim.state.denied = noRight('nodes');
+  t.sim.kill('operator');
+  startOperator(t);
+  await t.sim.run(5000);
+  assert.match(conditionOf(t, 'Ready')?.message ?? '', 'nodes cannot be read');
+  await replaced(t, lose(t), 'PodDeleted');
+});
+scenario('F26: pods may not be touched for 10 min → a condition, then on', live, async (t) => {
+  t.sim.state.denied = noRight('pods');
+  const mark = t.sim.requests.length;
+  edit(t, { replicas: 4 });
+  await t.sim.run(600_000);
+  assert.match(conditionOf(t, 'Stalled')?.message ?? '', 'is forbidden: User "operator" cannot');
+  assert.ok(sumOf(requestsSince(t, mark)) < 80, 'no hot loop');
+  t.sim.state.denied = [];
+});
+scenario('F25: the CRD goes and comes again → goes on', live, async (t) => {
+  const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+  must(t, 'DELETE', `${crds}/statefulclusters.enge.me`);
+  await t.sim.run(60_000);
+  must(t, 'POST', crds, crdOfManifest()[0] as Rec);
+  apply(t, exampleCluster());
+  await t.sim.run(60_000);
+});
+const many: Setting = { nodes: 9, ends: 'open' };
+scenario('F23: 100 clusters, one is refused → 99 are Ready', many, async (t) => {
+  t.sim.state.refuse = (verb, resource, { metadata: { name } }) =>
+    `${verb} ${resource}` === 'create pods' && name.startsWith('c7-')
+      ? refusalOf(403, 'Forbidden', 'no')
+      : undefined;
+  const names = Array.from({ length: 100 }, (_, i) => `c${i}`);
+  for (const name of names) apply(t, exampleCluster({}, name));
+  await t.sim.run(30_000);
+  const late = names.filter((name) => pendingOf(t, name) !== '');
+  assert.equal(late, ['c7']);
+});
+
+// ─── Ownership and deletion ─────────────────────────────────────────────────────────────────────
+for (const propagationPolicy of ['Background', 'Foreground', 'Orphan'])
+  for (const whenDeleted of ['Retain', 'Delete']) {
+    const setting = { nodes: 6, spec: { persistentVolumeClaimRetentionPolicy: { whenDeleted } } };
+    const what = `deleted (${propagationPolicy}, ${whenDeleted}) and re-created`;
+    scenario(`F17: ${what} → no mix-up`, setting, async (t) => {
+      const before = identitiesOf(t);
+      const mark = t.sim.requests.length;
+      const orphans = propagationPolicy === 'Orphan';
+      must(t, 'DELETE', coder, { propagationPolicy });
+      const isGone = (): boolean => !clusterNow(t) && (orphans || listed(t, 'pods').length === 0);
+      await until(t, 'it is gone', isGone);
+      await t.sim.run(30_000);
+      assert.is(requestsSince(t, mark)['POST pods'], undefined, 'nothing is created');
+      assert.is(claimsOf(t).length, whenDeleted === 'Retain' || orphans ? 3 : 0);
+      apply(t, exampleCluster(setting.spec));
+      await settle(t);
+      assert.is(identitiesOf(t).filter((id) => before.includes(id)).length, orphans ? 3 : 0);
+    });
+  }
+scenario('F17: deleted and re-created at once → old pods are not counted', six, async (t) => {
+  const before = identitiesOf(t);
+  must(t, 'DELETE', coder);
+  apply(t, exampleCluster());
+  await settle(t);
+  assert.not(identitiesOf(t).some((id) => before.includes(id)));
+});
+const strips: Readonly<Record<string, Rec>> = {
+  'our labels are': { labels: { [MARK.cluster]: null, [MARK.identity]: null } },
+  'the owner reference is': { ownerReferences: null },
+};
+for (const [what, metadata] of Object.entries(strips))
+  scenario(`F24: ${what} stripped from a pod → put back`, six, async (t) => {
+    const before = uidsOf(t);
+    must(t, 'PATCH', `${space}/pods/${firstPod(t).metadata.name}`, { metadata });
+    await settle(t);
+    assert.equal(uidsOf(t), before);
+  });
+scenario('F24: labels are stripped while no operator runs → put back', six, async (t) => {
+  const before = uidsOf(t);
+  t.sim.kill('operator');
+  const labels = { [MARK.cluster]: null };
+  must(t, 'PATCH', `${space}/pods/${firstPod(t).metadata.name}`, { metadata: { labels } });
+  startOperator(t);
+  await t.sim.run(100_000);
+  await settle(t);
+  assert.equal(uidsOf(t), before);
+});
+const claimless: Setting = { nodes: 6, spec: { ...bare, volumeClaimTemplates: [] } };
+scenario('F24: the youngest is released, the status wiped → silence', claimless, async (t) => {
+  await replaced(t, lose(t), 'PodDeleted');
+  const metadata = { labels: { app: 'mine' } };
+  must(t, 'PATCH', `${space}/pods/${livePods(t).at(-1)?.metadata.name}`, { metadata });
+  await settle(t);
+  edit(t, { replicas: 2 });
+  await settle(t);
+  must(t, 'PATCH', `${coder}/status`, { status: null });
+});
+scenario('I9: a mark fails, then its member ends otherwise → one Reason', six, async (t) => {
+  await t.sim.run(5000);
+  const youngest = livePods(t).at(-1);
+  const claim = `data-${youngest?.metadata.name}?`;
+  t.faults.decide = ({ method, path }) =>
+    method === 'PATCH' && path.includes(claim) ? 500 : undefined;
+  edit(t, { replicas: 1 });
+  await t.sim.run(500);
+  removePod(t, youngest);
+  edit(t, { replicas: 3 });
+  delete t.faults.decide;
+  await t.sim.run(60_000);
+});
+scenario('F24: a pod is taken out of the selector → released with its data', six, async (t) => {
+  const old = firstPod(t);
+  must(t, 'PATCH', `${space}/pods/${old.metadata.name}`, { metadata: { labels: { app: 'mine' } } });
+  await replaced(t, old, 'Released');
+  const kept = listed(t, 'pods').find((o) => o.metadata.uid === old.metadata.uid);
+  assert.ok(kept && isUp(kept) && !bossOf(kept));
+  assert.is(noteOf(claimsOf(t, identityIn(old))[0], MARK.retiredPolicy), 'Retain');
+});
+for (const controller of [true, false]) {
+  const [what, outcome] = controller ? ['foreign', 'left alone'] : ['bare', 'adopted'];
+  scenario(`F24: a ${what} pod with our labels → ${outcome}`, six, async (t) => {
+    const set = { apiVersion: 'apps/v1', kind: 'StatefulSet' };
+    const { uid } = apply(t, { ...set, metadata: { name: 's', namespace: 'default' } }).metadata;
+    const ownerReferences = controller ? [{ ...set, name: 's', uid, controller }] : [];
+    const labels = { app: 'coder', [MARK.cluster]: 'coder', [MARK.identity]: 'abc' };
+    const metadata = { name: 'coder-abc', namespace: 'default', labels, ownerReferences };
+    apply(t, { apiVersion: 'v1', kind: 'Pod', metadata, ...bare.template });
+    await t.sim.run(60_000);
+    await settle(t);
+    assert.is(listed(t, 'pods').length, controller ? 4 : 3);
+  });
+}
+for (const kind of ['Pod', 'PersistentVolumeClaim']) {
+  scenario(`F10: a foreign ${kind} has the drawn name → another identity`, six, async (t) => {
+    const path = `${space}/${kind.toLowerCase()}s`;
+    const spec = kind === 'Pod' ? bare.template.spec : netClaim()['spec'];
+    let name = '';
+    t.faults.decide = (request) => {
+      if (name || request.method !== 'POST' || !request.path.startsWith(path)) return undefined;
+      name = (request.body as Seen).metadata.name;
+      must(t, 'POST', path, { apiVersion: 'v1', kind, metadata: { name }, spec });
+      return undefined;
+    };
+    edit(t, { replicas: 5 });
+    await settle(t);
+    const foreign = objectOf(t.sim.state, path.split('/').at(-1) ?? '', 'default', name);
+    assert.ok(foreign && !foreign.metadata.labels && !foreign.metadata.deletionTimestamp);
+  });
+}
+scenario('paused → only the status is written; then it goes on', six, async (t) => {
+  annotate(t, coder, { [MARK.paused]: 'true' });
+  await t.sim.run(100);
+  const old = lose(t);
+  const mark = t.sim.requests.length;
+  await t.sim.run(300_000);
+  const sent = Object.keys(requestsSince(t, mark)).filter((key) => !key.startsWith('GET'));
+  assert.equal(sent, ['PATCH status']);
+  annotate(t, coder, { [MARK.paused]: null });
+  await replaced(t, old, 'PodDeleted');
+});
+
+if (TESTING) scenarios.run();
+
+// ═══ REAL TIME · effects ════════════════════════════════════════════════════════════════════════
+// The operator as its own process with its own HTTP/2 client: against the embedded server behind a
+// proxy that misbehaves, and against a real kube-apiserver. Nobody sleeps or polls: whatever may
+// have changed something rings a bell, and who waits looks again; each wait has a limit.
+
+const OPERATOR = `${import.meta.dirname}/operator.ts`;
+const MANIFEST = new URL('deploy.yaml', import.meta.url);
+const LONG = process.env['REAL_LONG'] === '1'; // Outages of 30 s, claims that are 60 s old.
+const MERGE_PATCH = 'application/merge-patch+json';
+
+interface Bell {
+  ring(): void;
+  /** Resolves once `pending` has nothing more to say. */
+  until(what: string, pending: () => string, limitMs?: number): Promise<void>;
+  becomes(what: string, see: () => string | number, wanted: string | number): Promise<void>;
+}
+function newBell(): Bell {
+  const lookers = new Set<() => void>();
+  const look = (): void => lookers.forEach((one) => one());
+  let due: NodeJS.Immediate | undefined;
+  const ring = (): void => void (due ??= setImmediate(() => ((due = undefined), look())));
+  const until: Bell['until'] = async (what, pending, limitMs = 60_000) => {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const late = (): Error => new Error(`not in ${limitMs / 1000} s: ${what}: ${pending()}`);
+    const timer = setTimeout(() => reject(late()), limitMs);
+    const one = (): void => void (pending() === '' && resolve());
+    lookers.add(one);
+    one();
+    await promise.finally(() => (clearTimeout(timer), lookers.delete(one)));
+  };
+  const becomes: Bell['becomes'] = (what, see, wanted) =>
+    until(what, () => (see() === wanted ? '' : `it is "${see()}"`));
+  return { ring, until, becomes };
+}
+
+// ── The operator's process ──────────────────────────────────────────────────────────────────────
+type Program = {
+  readonly child: ChildProcess;
+  readonly said: Raw[]; // Lines of its log.
+  readonly ended: Promise<string>; // Exit code or signal.
+  out: string;
+  complaint: string; // Its stderr.
+};
+/** What must be closed, or this process never ends. */
+const leftOver: (() => unknown)[] = [];
+const clearUp = async (): Promise<void> => {
+  for (const close of leftOver.splice(0).reverse()) await close();
+};
+function launch(args: readonly string[], ring = (): void => undefined): Program {
+  const { WATCH_NAMESPACE: _, KUBECONFIG: __, ...env } = process.env;
+  const child = spawn(process.execPath, [OPERATOR, ...args], { env });
+  const { promise: ended, resolve } = Promise.withResolvers<string>();
+  const kill = (): unknown => child.kill('SIGKILL');
+  process.once('exit', kill);
+  leftOver.push(kill);
+  child.on('close', (code, signal) => (resolve(`${signal ?? code}`), process.off('exit', kill)));
+  const program: Program = { child, said: [], out: '', complaint: '', ended };
+  child.stderr.setEncoding('utf8').on('data', (text) => (program.complaint += text));
+  createInterface(child.stdout).on('line', (line) => {
+    program.out += `${line}\n`;
+    if (line.startsWith('{')) program.said.push(JSON.parse(line));
+    ring();
+  });
+  return program;
+}
+const runArgs = (kubeconfig: string): string[] => ['run', '--kubeconfig', kubeconfig];
+
+/** Its last wish is clean: exit 0 within 5 s, and nothing on stderr. */
+async function endsWell(program: Program): Promise<void> {
+  const from = performance.now();
+  program.child.kill('SIGTERM');
+  assert.is(await program.ended, '0', 'exit code');
+  assert.ok(performance.now() - from < 5000, 'within 5 s');
+  assert.is(program.complaint, '', 'nothing on stderr');
+}
+
+// ── A stage: a server, its actors, and what can be seen ─────────────────────────────────────────
+type Sight = Raw & { readonly meta: Meta };
+const MIRRORED = {
+  pods: '/api/v1/pods',
+  claims: '/api/v1/persistentvolumeclaims',
+  events: '/api/v1/events',
+  clusters: '/apis/enge.me/v1alpha1/statefulclusters',
+} as const;
+type Kinds = keyof typeof MIRRORED;
+interface Rig extends Bell {
+  readonly world: World;
+  readonly actors: Actors;
+  readonly all: (kind: Kinds, cluster: string) => readonly Sight[]; // Its own ones.
+  readonly uids: Map<string, Set<string>>; // Of every pod that was ever seen, by its name.
+  program?: Program;
+}
+const FAST = {
+  ...{ startMs: 150, provisionMs: 50, stopMs: 150, heartbeatMs: 500 },
+  ...{ nodeGraceMs: 2000, podGcMs: 500, quarantineMs: 1000 },
+};
+/** Clusters are called by name, or as namespace/name. */
+const split = (cluster: string): [namespace: string, name: string] => {
+  const [name = '', namespace = 'default'] = cluster.split('/').reverse();
+  return [namespace, name];
+};
+async function newRig(world: World, options: ActorOptions): Promise<Rig> {
+  const bell = newBell();
+  const stop = new AbortController();
+  leftOver.push(() => stop.abort());
+  const uids: Rig['uids'] = new Map();
+  const on = (_: Sight | undefined, seen: Sight | undefined): void => {
+    if (seen?.['spec']?.containers)
+      uids.set(seen.meta.name, (uids.get(seen.meta.name) ?? new Set()).add(seen.meta.uid));
+    bell.ring();
+  };
+  const project = (raw: Raw): Sight => ({ ...raw, meta: metaOf(raw) });
+  const common = { world, project, on, signal: stop.signal, optional: false };
+  const watch = (kind: Kinds) => follow<Sight>({ ...common, path: MIRRORED[kind] });
+  const kinds = ['pods', 'claims', 'events', 'clusters'] as const;
+  const feeds = new Map(kinds.map((kind) => [kind, watch(kind)]));
+  const actors = startActors(world, { ...FAST, ...options }, stop.signal);
+  const ready = [...feeds.values()].map((feed) => feed.ready.promise);
+  await Promise.all([actors.synced, ...ready]);
+  const all: Rig['all'] = (kind, cluster) => {
+    const [namespace, name] = split(cluster);
+    const isIts = ({ meta, ...raw }: Sight): boolean =>
+      kind === 'clusters'
+        ? meta.name === name
+        : (raw['involvedObject']?.name ?? meta.labels[MARK.cluster]) === name;
+    const items = [...(feeds.get(kind)?.items.values() ?? [])];
+    return items.filter((one) => one.meta.namespace === namespace && isIts(one));
+  };
+  return { ...bell, world, actors, all, uids };
+}
+async function order(rig: Rig, method: ApiRequest['method'], path: string, body?: unknown) {
+  const patch = method === 'PATCH' && { contentType: MERGE_PATCH };
+  const answer = await rig.world.send({ method, path, body, ...patch });
+  if (answer.status < 300) return answer.body as Raw;
+  throw new Error(`${method} ${path}: ${JSON.stringify(answer.body)}`);
+}
+const placeOf = (namespace: string, plural: string, name = ''): string =>
+  `/api/v1/namespaces/${namespace}/${plural}${name && `/${name}`}`;
+const clusterAt = (namespace: string, name = ''): string =>
+  `/apis/enge.me/v1alpha1/namespaces/${namespace}/statefulclusters${name && `/${name}`}`;
+
+/** The example object of the original project; all other clusters keep to nodes of their own. */
+const CODER = `
+apiVersion: enge.me/v1alpha1
+kind: StatefulCluster
+metadata: { name: coder }
+spec:
+  replicas: 3
+  selector: { matchLabels: { app: coder, enge.me/statefulcluster: coder } }
+  template:
+    spec:
+      containers:
+        - { name: coder, image: codercom/code-server,
+            volumeMounts: [{ name: data, mountPath: /home/coder/project }] }
+  volumeClaimTemplates:
+    - metadata: { name: data }
+      spec: { accessModes: [ReadWriteOnce], resources: { requests: { storage: 1Gi } } }`;
+const coderCluster = (): Raw => loadAllYaml(CODER)[0] as Raw;
+function clusterIn(zone: string, name: string, replicas: number, spec: object = {}): Raw {
+  const { spec: usual, ...rest } = coderCluster();
+  const pod = { ...usual.template.spec, nodeSelector: { zone } };
+  const own = { selector: { matchLabels: { app: name } }, template: { spec: pod }, replicas };
+  return { ...rest, metadata: { name }, spec: { ...usual, ...own, ...spec } };
+}
+
+const isTrueOf = (o: Raw | undefined, type: string): Raw | undefined => {
+  const all: Raw[] = o?.['status']?.conditions ?? [];
+  return all.find((c) => c['type'] === type && c['status'] === 'True');
+};
+const upPods = (rig: Rig, cluster: string): readonly Sight[] =>
+  rig.all('pods', cluster).filter((o) => o.meta.deletedMs === undefined && isTrueOf(o, 'Ready'));
+const saysTrue = (rig: Rig, cluster: string, type: string): string =>
+  isTrueOf(rig.all('clusters', cluster)[0], type)?.['message'] ?? '';
+const idIn = (o: Sight | undefined): string => o?.meta.labels[MARK.identity] ?? '';
+const idsUp = (rig: Rig, cluster: string): string[] => upPods(rig, cluster).map(idIn).sort();
+const retiredAs = ({ meta }: Sight): string => meta.annotations[MARK.retired] ?? '';
+const keptBy = (rig: Rig, cluster: string): readonly Sight[] =>
+  rig.all('claims', cluster).filter((claim) => retiredAs(claim) === '');
+
+/** What keeps the cluster from being as its spec says, or ''. */
+function unsettled(rig: Rig, cluster: string, replicas: number): string {
+  const live = rig.all('pods', cluster).filter(({ meta }) => meta.deletedMs === undefined);
+  const up = upPods(rig, cluster).length;
+  const { meta, status }: Raw = rig.all('clusters', cluster)[0] ?? {};
+  if (up !== replicas || live.length !== replicas) return `${up} of ${live.length} are Ready`;
+  if (status?.observedGeneration !== meta.generation) return 'the status is old';
+  const isReady = status.readyReplicas === replicas && isTrueOf({ status }, 'Ready');
+  return isReady ? '' : JSON.stringify(status.conditions);
+}
+const settles = (rig: Rig, cluster: string, replicas: number): Promise<void> =>
+  rig.until(`${cluster} has ${replicas}`, () => unsettled(rig, cluster, replicas));
+async function scaleTo(rig: Rig, cluster: string, replicas: number): Promise<void> {
+  await order(rig, 'PATCH', `${clusterAt(...split(cluster))}/scale`, { spec: { replicas } });
+  await settles(rig, cluster, replicas);
+}
+/** Where the one Reason is still missing or another: pod, status, Event, log and claims (I9). */
+function untold(rig: Rig, cluster: string, old: string, reason: string): string {
+  const mark = `${old} ${reason}`;
+  const heir = upPods(rig, cluster).find((o) => o.meta.annotations[MARK.replaces] === mark);
+  const retired: Raw[] = rig.all('clusters', cluster)[0]?.['status']?.retired ?? [];
+  const entry = retired.find((one) => one['identity'] === old);
+  const tells = (line: Raw): boolean =>
+    (line['reason'] ?? line['msg']) === reason && `${line['message']}`.includes(`replaced ${old} `);
+  const marks = rig
+    .all('claims', cluster)
+    .filter((claim) => idIn(claim) === old)
+    .map(retiredAs);
+  const gaps = {
+    'a Ready pod that replaces it': !heir,
+    'status.retired': entry?.['reason'] !== reason || entry?.['replacedBy'] !== idIn(heir),
+    'an Event': !rig.all('events', cluster).some(tells),
+    'a line of the log': !rig.program?.said.some(tells),
+    [`the mark (${marks})`]: marks.some((one) => one !== reason),
+  };
+  return Object.entries(gaps)
+    .flatMap(([what, missing]) => (missing ? [what] : []))
+    .join(', ');
+}
+const replaces = (rig: Rig, cluster: string, old: Sight | undefined, why: string): Promise<void> =>
+  rig.until(`${idIn(old)} ${why} lacks`, () => untold(rig, cluster, idIn(old), why));
+async function losesOne(rig: Rig, cluster: string, replicas: number): Promise<void> {
+  const [pod] = upPods(rig, cluster);
+  await order(rig, 'DELETE', placeOf('default', 'pods', pod?.meta.name));
+  await replaces(rig, cluster, pod, 'PodDeleted');
+  await settles(rig, cluster, replicas);
+}
+
+// ── A proxy that misbehaves ─────────────────────────────────────────────────────────────────────
+type Passage = { method: string; path: string; type: string; token: string; body: string };
+/** An answer of its own, silence, or a stream that breaks in the middle of a line. */
+type Misdeed = { readonly status: number; readonly text: string } | 'hang' | 'tear';
+interface Front {
+  readonly url: string;
+  readonly passed: Passage[];
+  meddle: (passage: Passage) => Misdeed | undefined;
+  readonly sessions: Set<http2.ServerHttp2Session>;
+}
+async function listens(server: net.Server): Promise<string> {
+  leftOver.push(() => server.close());
+  await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
+  return `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`;
+}
+async function openFront(target: string, ring = (): void => undefined): Promise<Front> {
+  const sessions: Front['sessions'] = new Set();
+  const server = http2.createServer();
+  server.on('session', (session) => {
+    sessions.add(session.on('error', () => undefined));
+    session.on('close', () => sessions.delete(session));
+  });
+  server.on('stream', (stream, headers) => void relay(front, target, stream, headers).then(ring));
+  const url = await listens(server);
+  leftOver.push(() => sessions.forEach((session) => session.destroy()));
+  const front: Front = { url, passed: [], meddle: () => undefined, sessions };
+  return front;
+}
+const BROKEN = http2.constants.NGHTTP2_INTERNAL_ERROR;
+async function relay(
+  front: Front,
+  target: string,
+  stream: http2.ServerHttp2Stream,
+  headers: http2.IncomingHttpHeaders,
+): Promise<void> {
+  let body = '';
+  stream.on('error', () => undefined).setEncoding('utf8');
+  for await (const chunk of stream) body += chunk;
+  const { ':method': method = '', ':path': path = '', 'content-type': type = '' } = headers;
+  const passage = { method, path, type, token: headers.authorization ?? '', body };
+  front.passed.push(passage);
+  const misdeed = front.meddle(passage);
+  if (misdeed === 'hang') return;
+  if (misdeed && misdeed !== 'tear') {
+    stream.respond({ ':status': misdeed.status });
+    return void stream.end(misdeed.text);
+  }
+  const length = body && { 'content-length': Buffer.byteLength(body) };
+  const own = { authorization: 'Bearer admin', ...(type && { 'content-type': type }), ...length };
+  const onward = http.request(target + path, { method, headers: own });
+  onward.on('error', () => stream.close(BROKEN)).end(body);
+  stream.on('close', () => onward.destroy());
+  onward.on('response', (answer) => {
+    stream.respond({ ':status': answer.statusCode ?? 0, 'content-type': 'application/json' });
+    // An answer that was cut off must not look like one that has ended.
+    answer.on('close', () => (answer.complete ? stream.end() : stream.close(BROKEN)));
+    answer.on('data', (chunk: Buffer) => {
+      const half = front.meddle(passage) === 'tear' ? chunk.subarray(0, chunk.length / 2) : chunk;
+      stream.write(half, () => half !== chunk && stream.session?.destroy());
+    });
+  });
+}
+
+function kubeconfig(folder: string, name: string, over: object = {}): string {
+  const file = join(folder, `${name}.kubeconfig`);
+  const config = {
+    ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'main' },
+    contexts: [{ name: 'main', context: { cluster: 'main', user: 'main', namespace: 'default' } }],
+    users: [{ name: 'main', user: { token: 'operator' } }],
+    clusters: [{ name: 'main', cluster: { server: 'http://127.0.0.1:1' } }],
+  };
+  writeFileSync(file, JSON.stringify({ ...config, ...over }));
+  return file;
+}
+const serverAt = (server: string, more = {}): object => ({
+  clusters: [{ name: 'main', cluster: { server, ...more } }],
+});
+const scratch = (): string => {
+  const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-test-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+};
+/** Read as kinds that the library does not know: it renames the fields of those that it does. */
+const manifest = (): Raw[] =>
+  loadAllYaml(readFileSync(MANIFEST, 'utf8').replaceAll(/^kind: /gm, 'kind: Raw')).map(
+    (o: Raw) => ({ ...o, kind: `${o['kind']}`.slice(3) }),
+  );
+const crdOnly = (): Raw[] => manifest().filter((o) => o['kind'] === 'CustomResourceDefinition');
+
+// ── The process ─────────────────────────────────────────────────────────────────────────────────
+/** What is wrong: arguments → exit code and words. `@x` is `run` on one kubeconfig. */
+const BAD = `
+  a command: jump → 2 no command "jump"
+  a flag: run --jump → 2 --jump
+  a word too many: run now → 2 now
+  no value: run --kubeconfig → 2 kubeconfig
+  the log: @good --log xml → 2 --log must be json or pretty
+  no workers: @good --workers 0 → 2 --workers must be
+  many workers: @good --workers many → 2 --workers must be
+  all and one: @good -A -n x → 2 -A and -n
+  a selector: @fine --selector =, → 1 unable to parse requirement
+  no kubeconfig: run --kubeconfig /absent → 1 cannot read /absent: .*no such file
+  a folder: run --kubeconfig / → 1 cannot read .*EISDIR
+  not YAML: @text → 1 cannot read .*text
+  no current context: @current → 1 names no cluster: set --kubeconfig or --context
+  another context: @good --context moon → 1 no context "moon"
+  its cluster: @bare → 1 names no cluster
+  not a URL: @url → 1 example
+  its CA: @ca → 1 absent
+  its plugin: @exec → 1 absent
+  nobody listens: @dead → 1 cannot be reached: .*ECONNREFUSED
+  no such host: @host → 1 cannot be reached: .*nowhere.invalid
+  HTTP/1 only: @old → 1 cannot be reached
+  no CRD: @good → 1 does not know StatefulCluster: kubectl apply
+  no permission: @fenced → 1 pods is forbidden: User "operator" cannot list
+  an error page: @page → 1 502.*Come in|Come in.*502
+  a sign-in page: @login → 1 not JSON.*Come in|Come in.*not JSON`;
+async function badKubeconfigs(folder: string): Promise<void> {
+  const write = (name: string, over: object): string => kubeconfig(folder, name, over);
+  const state = (crds: readonly Raw[]) => newApiServer(crds, 1, Date.now());
+  const shut = Object.assign(state(crdOnly()), { denied: [{ verb: 'list', resource: 'pods' }] });
+  const states = { good: state([]), fine: state(crdOnly()), fenced: shut };
+  for (const [name, one] of Object.entries(states)) {
+    const served = await serve(one);
+    leftOver.push(served.close);
+    write(name, serverAt(served.url));
+  }
+  for (const [name, status] of Object.entries({ page: 502, login: 200 })) {
+    const front = await openFront('');
+    front.meddle = () => ({ status, text: `<html>\n<h1>Come in</h1>\n</html>` });
+    write(name, serverAt(front.url));
+  }
+  write('old', serverAt(await listens(http.createServer((_, answer) => answer.end('{}')))));
+  writeFileSync(join(folder, 'text.kubeconfig'), '{ this: is: not [ yaml');
+  write('current', { 'current-context': '' });
+  write('bare', { clusters: [] });
+  write('dead', {});
+  write('url', serverAt('example'));
+  write('ca', serverAt('https://127.0.0.1:1', { 'certificate-authority': '/absent' }));
+  const exec = { command: '/absent', apiVersion: 'client.authentication.k8s.io/v1' };
+  write('exec', { users: [{ name: 'main', user: { exec } }] });
+  write('host', serverAt('https://nowhere.invalid'));
+}
+/** What is not as the row says, or ''. */
+async function tryBad(row: string, folder: string): Promise<string> {
+  const [, args = '', code, words = ''] = /: (.*) → (\d) (.*)/.exec(row) ?? [];
+  const run = `run --log json --kubeconfig ${folder}/$1.kubeconfig`;
+  const program = launch(args.replace(/@(\w+)/, run).split(' '));
+  const timer = setTimeout(() => program.child.kill('SIGKILL'), 10_000); // It must end by itself.
+  const ended = await program.ended.finally(() => clearTimeout(timer));
+  const line = program.complaint;
+  if (process.env['REAL_SHOW']) console.log(`${row} ⇒ ${ended} ${line.trimEnd()}`);
+  const isOne = /^statefulcluster: [^\n]+\n$/.test(line) && !/\bat \S+:\d+|node:/.test(line);
+  return isOne && ended === code && RegExp(words).test(line) ? '' : `${row} ⇒ ${ended} ${line}`;
+}
+const processes = suite('process');
+processes.after(clearUp);
+processes('process: wrong use, a wrong world → one line, exit code, no stack trace', async () => {
+  const folder = scratch();
+  await badKubeconfigs(folder);
+  const rows = BAD.trim().split('\n').values();
+  const wrong: string[] = [];
+  const worker = async (): Promise<void> => {
+    for (const row of rows) wrong.push(await tryBad(row, folder));
+  };
+  await Promise.all([worker(), worker(), worker()]);
+  assert.equal(wrong.filter(Boolean), []);
+});
+processes('process: version, help, run --help → exit code 0, also into a closed pipe', async () => {
+  for (const args of [['version'], ['help'], [], ['run', '--help']]) {
+    const [plain, closed] = [launch(args), launch(args)];
+    closed.child.stdout?.destroy();
+    assert.equal([await plain.ended, plain.complaint], ['0', '']);
+    assert.ok(plain.out.length > 0);
+    assert.equal([await closed.ended, closed.complaint], ['0', ''], `${args} | head -0`);
+  }
+});
+
+/** The operator behind the proxy, three members Ready. */
+async function newBench() {
+  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
+  const world = realWorld({ url: served.url, token: 'admin' });
+  leftOver.push(served.close);
+  const rig = await newRig(world, { nodes: ['n0', 'n1', 'n2', 'n3'] });
+  const front = await openFront(served.url, rig.ring);
+  const folder = scratch();
+  const token = join(folder, 'token');
+  const rotate = (text: string): void => {
+    writeFileSync(`${token}.new`, text);
+    renameSync(`${token}.new`, token); // As kubelets do: never half a token.
+  };
+  rotate('first');
+  const provider = { 'auth-provider': { name: 'tokenFile', config: { tokenFile: token } } };
+  const over = { ...serverAt(front.url), users: [{ name: 'main', user: provider }] };
+  const program = launch(runArgs(kubeconfig(folder, 'bench', over)), rig.ring);
+  rig.program = program;
+  await order(rig, 'POST', clusterAt('default'), coderCluster());
+  await settles(rig, 'coder', 3);
+  const config = new KubeConfig();
+  const skip = { skipTLSVerify: true }; // The library refuses plain http else.
+  config.loadFromClusterAndUser({ name: 'c', server: front.url, ...skip }, { name: 'operator' });
+  const client = connect(config, async () => config);
+  const passed = (from: number, method: string, word: string): number =>
+    front.passed.slice(from).filter((p) => p.method === method && p.path.includes(word)).length;
+  return { served, rig, front, rotate, client, program, passed };
+}
+let bench: Awaited<ReturnType<typeof newBench>>;
+const isWatch = ({ path }: Passage): boolean => path.includes('watch=');
+/** After a mishap: one pod is deleted, one new identity comes, from the same process. */
+async function goesOn(): Promise<void> {
+  await losesOne(bench.rig, 'coder', 3);
+  assert.is(bench.program.child.exitCode ?? bench.program.child.signalCode, null);
+}
+const outcome = (work: Promise<unknown>): Promise<string> =>
+  work.then(() => 'resolved').catch((error: unknown) => `${error}`);
+
+processes('process: the example → 3 Ready with the labels of its selector', async () => {
+  bench = await newBench();
+  for (const { meta } of upPods(bench.rig, 'coder')) assert.is(meta.labels['app'], 'coder');
+  assert.is(bench.rig.all('claims', 'coder').length, 3);
+});
+processes('client: DELETE, PATCH → body and type arrive; a wrong UID is a 409', async () => {
+  const { client, rig, front } = bench;
+  const [pod] = upPods(rig, 'coder');
+  const path = placeOf('default', 'pods', pod?.meta.name);
+  const body = { preconditions: { uid: 'another' } };
+  assert.is((await client.send({ method: 'DELETE', path, body })).status, 409);
+  assert.is(front.passed.findLast((p) => p.method === 'DELETE')?.body, JSON.stringify(body));
+  const { uid, deletedMs } = metaOf(await order(rig, 'GET', path));
+  assert.equal([uid, deletedMs], [pod?.meta.uid, undefined], 'the pod stays');
+  const contentType = 'application/json-patch+json';
+  assert.is((await client.send({ method: 'PATCH', path, body: [], contentType })).status, 200);
+  assert.is(front.passed.findLast((p) => p.path === path)?.type, contentType);
+});
+processes('client: silence, a page, a torn stream → one rejection each, in time', async () => {
+  const { client, front } = bench;
+  const path = placeOf('default', 'pods');
+  const deeds: Record<string, [Misdeed, RegExp]> = {
+    '?a': ['hang', /no answer within 200 ms/],
+    '?b': [{ status: 200, text: '<html>' }, /JSON/],
+    '?c': ['tear', /clos|cancel|abort/i],
+  };
+  front.meddle = (p) => deeds[p.path.slice(path.length)]?.[0];
+  for (const [query, [, words]] of Object.entries(deeds)) {
+    const request = { method: 'GET', path: path + query, timeoutMs: 200 } as const;
+    assert.match(await outcome(client.send(request)), words);
+  }
+  const stream = client.watch(`${path}?c`, () => undefined, new AbortController().signal);
+  assert.match(await outcome(stream), /clos|cancel|abort/i);
+  front.meddle = () => undefined;
+  assert.is((await client.send({ method: 'GET', path })).status, 200, 'the next one is answered');
+});
+processes('client: GOAWAY → what is in flight ends, what comes next goes elsewhere', async () => {
+  const { client, front } = bench;
+  const before = new Set(front.sessions);
+  const get = () => client.send({ method: 'GET', path: placeOf('default', 'pods') });
+  const flying = Array.from({ length: 20 }, () => outcome(get()));
+  front.sessions.forEach((session) => session.goaway());
+  // What the server had not begun is refused, which says that it may be sent again.
+  for (const one of flying) assert.match(await one, /resolved|REFUSED_STREAM/);
+  assert.is((await get()).status, 200);
+  await goesOn();
+  assert.ok(new Set([...before, ...front.sessions]).size > before.size, 'on a new session');
+});
+processes('process: 401 → the token is read again from its file', async () => {
+  const { front, rotate } = bench;
+  const refusal = { kind: 'Status', code: 401, reason: 'Unauthorized', message: 'Unauthorized' };
+  const from = front.passed.length;
+  front.meddle = ({ token }) =>
+    token === 'Bearer first' ? { status: 401, text: JSON.stringify(refusal) } : undefined;
+  rotate('second');
+  await goesOn();
+  const dead = front.passed.slice(from).filter((p) => p.token === 'Bearer first').length;
+  assert.ok(dead < 10, `${dead} requests with the dead token`);
+});
+processes(
+  'process: a watch is cut in the middle of a line → it goes on, nothing twice',
+  async () => {
+    const { front, rig } = bench;
+    let torn = 0;
+    front.meddle = (p) =>
+      isWatch(p) && p.path.includes('/pods') && torn++ < 3 ? 'tear' : undefined;
+    front.sessions.forEach((session) => session.destroy());
+    await goesOn();
+    assert.ok(torn >= 3, `${torn} streams were torn`);
+    assert.is(keptBy(rig, 'coder').length, 3);
+  },
+);
+processes('process: the server is away → the same process goes on, few requests', async () => {
+  const { served, rig, front, passed } = bench;
+  const from = front.passed.length;
+  await served.stop();
+  let over = false;
+  setTimeout(() => ((over = true), rig.ring()), LONG ? 30_000 : 2500);
+  await rig.until('the outage', () => (over ? '' : 'it lasts'));
+  const tries = passed(from, 'GET', 'watch=');
+  assert.ok(tries >= 4 && tries <= 4 * (LONG ? 12 : 6), `${tries} tries`);
+  await served.start();
+  await goesOn();
+});
+processes('process: 3 → 50 → 3 → 47 pods, 47 claims, few status writes', async () => {
+  const { rig, front, passed } = bench;
+  const from = front.passed.length;
+  await scaleTo(rig, 'coder', 50);
+  const posts = ['/pods', '/persistentvolumeclaims'].map((word) => passed(from, 'POST', word));
+  assert.equal(posts, [47, 47]);
+  assert.ok(passed(from, 'PATCH', '/status') <= 30, `${passed(from, 'PATCH', '/status')}`);
+  await scaleTo(rig, 'coder', 3);
+  assert.is(passed(from, 'DELETE', '/pods/'), 47);
+});
+processes('process: SIGTERM in mid-write → exit code 0 within 5 s', async () => {
+  const { rig, front, program, passed } = bench;
+  const from = front.passed.length;
+  front.meddle = (p) => (passed(from, 'POST', '/pods') > 4 && !isWatch(p) ? 'hang' : undefined);
+  await order(rig, 'PATCH', clusterAt('default', 'coder'), { spec: { replicas: 20 } });
+  await rig.until('it writes', () => (passed(from, 'POST', '/pods') > 6 ? '' : 'not yet'));
+  await endsWell(program);
+});
+if (TESTING) processes.run();
+
+// ── A real kube-apiserver ───────────────────────────────────────────────────────────────────────
+const planes = suite('real API server');
+planes.after(clearUp);
+const assets = findAssets();
+if (!assets) console.log('real API server: skipped, there is no etcd and kube-apiserver here');
+const onPlane = (title: string, play: () => Promise<void>): void => {
+  if (assets) planes(`real API server: ${title}`, play);
+};
+let plane: Awaited<ReturnType<typeof startRealControlPlane>>;
+let real: Rig;
+
+onPlane('deploy.yaml → every object is taken as it is, without a warning', async () => {
+  plane = await startRealControlPlane(assets ?? '');
+  leftOver.push(() => plane.stop());
+  const world = realWorld(plane);
+  for (const body of manifest()) {
+    const { apiVersion, kind, metadata } = body as Raw;
+    const where = metadata.namespace ? `/namespaces/${metadata.namespace}` : '';
+    const plural = `${kind}s`.toLowerCase();
+    const path = `/api${apiVersion === 'v1' ? '' : 's'}/${apiVersion}${where}/${plural}`;
+    const made = await world.send({ method: 'POST', path: `${path}?fieldValidation=Strict`, body });
+    assert.equal([made.status, made.headers['warning']], [201, undefined], kind);
+  }
+  const bell = newBell();
+  let status = 0;
+  const look = async (): Promise<void> => {
+    ({ status } = await world.send({ method: 'GET', path: clusterAt('default') }));
+    bell.ring();
+    if (status !== 200) setTimeout(look, 50); // Nothing tells when a new kind is served.
+  };
+  void look();
+  await bell.becomes('the kind is served', () => status, 200);
+});
+
+const DEFAULTED = `
+  suspend: false
+  podManagementPolicy: Parallel
+  minReadySeconds: 0
+  revisionHistoryLimit: 10
+  updateStrategy:
+    type: RollingUpdate
+    rollingUpdate: { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false,
+      podUpdatePolicy: InPlaceIfPossible }
+  replacementPolicy: Always
+  liveness: { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60,
+    unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 }
+  persistentVolumeClaimRetentionPolicy:
+    { whenDeleted: Retain, whenScaled: Retain, whenReplaced: Retain, whenLost: Retain }`;
+const claimNamed = (name: string): string => JSON.stringify({ metadata: { name }, spec: {} });
+/** A field → a value that is taken | one that is refused | in these words of the API server. */
+const RULES = `
+  metadata/name → "${'a'.repeat(52)}" | "${'a'.repeat(53)}" | must be no more than 52 characters
+  metadata/name → "a-1" | "a.b" | must be a DNS label
+  selector/matchLabels/enge.me~statefulcluster → "coder" | "x" | selector names another cluster
+  template/metadata/labels/enge.me~statefulcluster → "coder" | "x" | names another cluster
+  template/metadata/labels/app → "coder" | "x" | contradicts selector.matchLabels
+  template/metadata/labels/enge.me~identity → - | "x" | labels under enge.me/ are set by
+  template/metadata/annotations/enge.me~replace → - | "true" | annotations under enge.me/
+  template/spec/restartPolicy → "Always" | "Never" | restartPolicy must be Always
+  template/spec/activeDeadlineSeconds → - | 10 | activeDeadlineSeconds is not supported
+  template/spec/future → {"a":1} | - |
+  volumeClaimTemplates/1 → ${claimNamed('b')} | ${claimNamed('data')} | must be unique
+  volumeClaimTemplates/0/metadata/name → "wal" | "a.b" | must be a DNS label
+  volumeClaimTemplates/0/metadata/labels → {"a":"b"} | {"enge.me/retired":"true"} | labels under
+  volumeClaimTemplates/0/metadata/annotations → {"a":"b"} | {"enge.me/x":""} | annotations under
+  updateStrategy/rollingUpdate → {"maxUnavailable":0,"maxSurge":1} | {"maxUnavailable":0} | both
+  updateStrategy/rollingUpdate/partition → "100%" | "101%" | or a percentage from 0% to 100%
+  updateStrategy/rollingUpdate/maxUnavailable → 2 | -1 | greater than or equal to 0
+  updateStrategy/rollingUpdate/maxSurge → "25%" | "2" | or a percentage from 0% to 100%
+  updateStrategy/rollingUpdate/podUpdatePolicy → "Replace" | "X" | Unsupported value
+  updateStrategy/type → "OnDelete" | "Never" | Unsupported value
+  liveness/maxReplacements → "50%" | "5" | or a percentage from 0% to 100%
+  liveness/nodeGoneSeconds → 1 | 0 | greater than or equal to 1
+  liveness/maxRestarts → 0 | -1 | greater than or equal to 0
+  replicas → 0 | -1 | greater than or equal to 0
+  podManagementPolicy → "OrderedReady" | "Random" | Unsupported value
+  replacementPolicy → "WhenVolumesLost" | "Never" | Unsupported value
+  persistentVolumeClaimRetentionPolicy/whenLost → "Delete" | "Keep" | Unsupported value
+  serviceName → "svc" | "Svc.x" | should match
+  replicaz → - | 1 | unknown field
+  selector → {} | null | Required value`;
+/** The example with one field set. */
+function withField(at: string, value: unknown): Raw {
+  const object: Record<string, any> = coderCluster();
+  const ofMeta = at.startsWith('metadata/');
+  if (ofMeta) object['spec'].selector = { matchLabels: { app: 'x' } };
+  const keys = at.split('/').map((key) => key.replace('~', '/'));
+  const last = keys.pop() ?? '';
+  keys.reduce((inner, key) => (inner[key] ??= {}), ofMeta ? object : object['spec'])[last] = value;
+  return object;
+}
+onPlane('the schema → defaults, and each rule refuses in its own words', async () => {
+  const path = `${clusterAt('default')}?dryRun=All&fieldValidation=Strict`;
+  const world = realWorld(plane);
+  const made = await world.send({ method: 'POST', path, body: coderCluster() });
+  const spec = { ...coderCluster()['spec'], ...(loadAllYaml(DEFAULTED)[0] as Raw) };
+  assert.equal((made.body as Raw)['spec'], spec);
+  const one = async (text: string, at: string, value: string, words: string) => {
+    if (value === '-') return '';
+    const answer = await world.send({
+      method: 'POST',
+      path,
+      body: withField(at, JSON.parse(value)),
+    });
+    const { message = '' } = answer.body as Raw;
+    const fits = words ? answer.status >= 400 && message.includes(words) : answer.status === 201;
+    return fits ? '' : `${text}: ${answer.status} ${message}`;
+  };
+  const tries = RULES.trim()
+    .split('\n')
+    .flatMap((text) => {
+      const [, at = '', good = '', bad = '', words = ''] =
+        /(\S+) → (.*) \| (.*) \| ?(.*)/.exec(text) ?? [];
+      return [one(text, at, good, ''), one(text, at, bad, words || 'invalid')];
+    });
+  assert.equal((await Promise.all(tries)).filter(Boolean), []);
+});
+
+/** The operator with the rights of deploy.yaml's own service account. */
+async function launchWithRights(...scope: string[]): Promise<Program> {
+  const account = placeOf('statefulcluster-system', 'serviceaccounts', 'statefulcluster');
+  const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} };
+  const { status } = (await order(real, 'POST', `${account}/token`, asked)) as Raw;
+  const ca = Buffer.from(plane.ca ?? '').toString('base64');
+  const users = [{ name: 'main', user: { token: status.token } }];
+  const over = { ...serverAt(plane.url, { 'certificate-authority-data': ca }), users };
+  const file = kubeconfig(plane.folder, scope.join(), over);
+  return launch([...runArgs(file), ...scope], real.ring);
+}
+/** A new cluster with all its members Ready. */
+async function grow(cluster: string, replicas: number, zone: string, spec: object = {}) {
+  const [namespace, name] = split(cluster);
+  await order(real, 'POST', clusterAt(namespace), clusterIn(zone, name, replicas, spec));
+  await settles(real, cluster, replicas);
+  return upPods(real, cluster);
+}
+/** Awaited later: until then its failure is nobody's. */
+const later = <T>(work: Promise<T>): Promise<T> => (work.catch(() => undefined), work);
+const nodeUnder = (pod: Sight | undefined): string => pod?.['spec'].nodeName ?? '';
+const podPath = (pod: Sight | undefined): string => placeOf('default', 'pods', pod?.meta.name);
+
+onPlane('the example, unchanged → 3 Ready, labels of the selector, a claim each', async () => {
+  const labels = (node: string) => ({ zone: node.charAt(0) });
+  real = await newRig(realWorld(plane), { nodes: ['a0', 'a1', 'a2'], labels });
+  for (const name of ['quota', 'crash'])
+    await order(real, 'POST', '/api/v1/namespaces', { metadata: { name } });
+  real.program = await launchWithRights('-n', 'default', '-n', 'quota');
+  await order(real, 'POST', clusterAt('default'), coderCluster());
+  await settles(real, 'coder', 3);
+  const own = upPods(real, 'coder').map((o) => [o.meta.labels['app'], o.meta.labels[MARK.cluster]]);
+  assert.equal(own.flat(), Array(6).fill('coder'));
+  const claims = keptBy(real, 'coder').map((claim) => claim.meta.name);
+  assert.equal(
+    claims.sort(),
+    idsUp(real, 'coder').map((id) => `data-coder-${id}`),
+  );
+});
+
+/** Played all at once, each on nodes or in a namespace of its own. */
+const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
+  'pods deleted, force-deleted, evicted → replaced, one Reason everywhere': async () => {
+    const [a, b, c] = await grow('pods', 3, 'b');
+    await order(real, 'DELETE', podPath(a));
+    await order(real, 'DELETE', podPath(b), { gracePeriodSeconds: 0 });
+    real.actors.fail('default', c?.meta.name ?? '', 'Evicted');
+    for (const pod of [a, b]) await replaces(real, 'pods', pod, 'PodDeleted');
+    await replaces(real, 'pods', c, 'PodFailed');
+    await settles(real, 'pods', 3);
+  },
+  'a node dies, another is removed → NodeUnreachable, NodeGone': async () => {
+    const liveness = { nodeUnreachableSeconds: 2, nodeGoneSeconds: 1 };
+    const [a, b] = await grow('nodes', 3, 'n', { liveness });
+    real.actors.kill(nodeUnder(a));
+    await replaces(real, 'nodes', a, 'NodeUnreachable');
+    real.actors.removeNode(nodeUnder(a));
+    real.actors.removeNode(nodeUnder(b));
+    await replaces(real, 'nodes', b, 'NodeGone');
+    await settles(real, 'nodes', 3);
+    assert.is(real.all('claims', 'nodes').length, 5, 'the old claims are kept');
+  },
+  'the claim of a pending pod is deleted → ClaimGone': async () => {
+    const coming = later(grow('claims', 2, 'c')); // That zone has no node yet.
+    const pods = () => real.all('pods', 'claims');
+    await real.becomes('pods that wait', () => pods().length, 2);
+    const [old] = pods();
+    const claim = placeOf('default', 'persistentvolumeclaims', `data-${old?.meta.name}`);
+    await order(real, 'DELETE', claim);
+    const heirs = () => pods().filter(({ meta }) => meta.annotations[MARK.replaces]).length;
+    await real.becomes('a successor waits', heirs, 1);
+    real.actors.addNode('c0');
+    await replaces(real, 'claims', old, 'ClaimGone');
+    await coming;
+  },
+  'four of five nodes are cut off, spare ones there; or the only one → all return': async () => {
+    const liveness = { nodeUnreachableSeconds: 2 };
+    await grow('one', 1, 's', { liveness });
+    const pods = await grow('five', 5, 'w', { liveness });
+    const ids = () => [...idsUp(real, 'five'), ...idsUp(real, 'one')].join();
+    const before = ids();
+    const cut = [...pods.slice(0, 4).map(nodeUnder), 's0'];
+    cut.forEach(real.actors.cutOff);
+    const why = (name: string): string => saysTrue(real, name, 'ReplacementWithheld');
+    const isHeld = (): boolean => /4 of 5 /.test(why('five')) && /1 of 1 /.test(why('one'));
+    await real.until('all is withheld', () => (isHeld() ? '' : `"${why('five')}" ${ids()}`));
+    cut.forEach(real.actors.revive);
+    await settles(real, 'five', 5);
+    await settles(real, 'one', 1);
+    assert.is(ids(), before);
+  },
+  '3 → 20 → 3 with Retain and Delete → claims kept and marked, or gone': async () => {
+    const play = async (whenScaled: 'Retain' | 'Delete'): Promise<void> => {
+      const name = `scale-${whenScaled.toLowerCase()}`;
+      await grow(name, 3, 'b', { persistentVolumeClaimRetentionPolicy: { whenScaled } });
+      await scaleTo(real, name, 20);
+      await scaleTo(real, name, 3);
+      const marks = () => real.all('claims', name).map(retiredAs).sort().join();
+      const kept: string[] = Array(whenScaled === 'Retain' ? 17 : 0).fill('ScaledIn');
+      await real.becomes('the marks', marks, ['', '', '', ...kept].join());
+    };
+    await Promise.all([play('Retain'), play('Delete')]);
+  },
+  'a quota of 2 pods → in the words of the API server, no claim too many, heals': async () => {
+    const quota = placeOf('quota', 'resourcequotas', 'few');
+    const allow = async (pods: string): Promise<void> => {
+      const used = { pods: `${upPods(real, 'quota/few').length}` }; // Nobody computes it here.
+      await order(real, 'PATCH', quota, { spec: { hard: { pods } } });
+      await order(real, 'PATCH', `${quota}/status`, { status: { hard: { pods }, used } });
+    };
+    const first = { metadata: { name: 'few' }, spec: { hard: { pods: '2' } } };
+    await order(real, 'POST', placeOf('quota', 'resourcequotas'), first);
+    await allow('2');
+    const coming = later(grow('quota/few', 3, 'b'));
+    const words = 'exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2';
+    const stalled = (): string => saysTrue(real, 'quota/few', 'Stalled');
+    await real.until('it says why', () => (stalled().includes(words) ? '' : stalled()));
+    const claims = () => real.all('claims', 'quota/few').length;
+    await real.becomes('claims', claims, 2);
+    const events = real.all('events', 'quota/few').filter((e) => e['message'].includes(words));
+    assert.equal(events.map((e) => e['reason']).join(), 'Refused');
+    await allow('10');
+    await coming;
+    assert.is(claims(), 3);
+  },
+  'SIGKILL three times while 40 come → exactly 40, no identity twice, no claim lost': async () => {
+    const coming = later(grow('crash/forty', 40, 'b'));
+    const pods = () => real.all('pods', 'crash/forty');
+    for (const many of [3, 12, 27, 40]) {
+      const program = await launchWithRights('-n', 'crash');
+      await real.until(`${many} pods`, () => (pods().length >= many ? '' : `${pods().length}`));
+      if (many < 40) program.child.kill('SIGKILL');
+      if (many < 40) await program.ended;
+    }
+    await coming;
+    const born = [...real.uids].filter(([name]) => name.startsWith('forty-'));
+    assert.is(born.length, 40, 'no pod too many, at any time');
+    assert.ok(
+      born.every(([, uids]) => uids.size === 1),
+      'no identity twice',
+    );
+    // A claim whose pod never came is deleted, unbound, once it is a minute old.
+    const names = new Set(born.map(([name]) => name));
+    const spare = () => keptBy(real, 'crash/forty').filter((c) => !names.has(`forty-${idIn(c)}`));
+    assert.equal(
+      spare().filter((claim) => claim['spec'].volumeName),
+      [],
+      'they are empty',
+    );
+    assert.is(keptBy(real, 'crash/forty').length - spare().length, 40);
+    if (LONG) await real.becomes('claims left over', () => spare().length, 0);
+  },
+  'clusters are deleted → pods go, claims by their policy': async () => {
+    for (const whenDeleted of ['Retain', 'Delete'] as const) {
+      const name = `gone-${whenDeleted.toLowerCase()}`;
+      await grow(name, 2, 'b', { persistentVolumeClaimRetentionPolicy: { whenDeleted } });
+      await order(real, 'DELETE', clusterAt('default', name));
+      await real.becomes('its pods', () => real.all('pods', name).length, 0);
+      const kept = whenDeleted === 'Retain' ? 2 : 0;
+      await real.becomes('its claims', () => real.all('claims', name).length, kept);
+    }
+  },
+};
+let playing: Record<string, Promise<void>> | undefined;
+function playAll(): Record<string, Promise<void>> {
+  for (const [zone, count] of Object.entries({ b: 3, n: 6, s: 2, w: 9 }))
+    for (let i = 0; i < count; i++) real.actors.addNode(`${zone}${i}`);
+  const all = Object.entries(PLAYS).map(([title, play]) => [title, later(play())] as const);
+  return Object.fromEntries(all);
+}
+for (const title of Object.keys(PLAYS)) onPlane(title, async () => (playing ??= playAll())[title]);
+
+onPlane('the API server is SIGKILLed → the same process goes on, and ends well', async () => {
+  await plane.restart('SIGKILL');
+  await losesOne(real, 'coder', 3);
+  if (real.program) await endsWell(real.program);
+});
+if (TESTING) planes.run();
+
+// ═══ HARNESS A · EMBEDDED API SERVER · pure ══════════════════════════════════════════════════════
+// handle(state, request, now) → answer; nextEvents(state, watch, now) → events. No clock, chance or
+// I/O: the same calls on the same seed give the same bytes. `state` is mutated for speed, but a
+// stored object never is (a new object per write, structure shared), so it is handed out by
+// reference: whoever gets one must not change it. Words and rules were held against a real 1.36
+// kube-apiserver with the same 170 requests; what differs is listed here. NOT modelled:
+// - CEL, but the rule `self == oldSelf`; several versions of a CRD; the order of several errors;
+// - managedFields and field ownership (server-side apply is a merge); order after strategic merges;
+// - of built-in kinds: unknown fields (kept; the real one drops or refuses them), empty fields
+//   (eventTime: null), validation beyond metadata, pods and claims, OpenAPI schemas;
+// - service accounts and their volumes, priority classes, LimitRange, Pod Security, disruption
+//   budgets, node capacity on resize, quotas but of object counts, quota status, Event expiry;
+// - RBAC (see `denied`), webhooks (see `refuse`), protobuf bodies, pod logs, exec and proxy.
+// Stored, but nobody acts on them: statefulsets, deployments, RBAC objects, admission policies.
+
+type Rec = Readonly<Record<string, unknown>>;
+type Strings = Readonly<Record<string, string | undefined>>;
+type Labels = Readonly<Record<string, string>>;
+
+type Birth = {
+  uid: string;
+  resourceVersion: string;
+  creationTimestamp: string;
+  generation?: number;
+};
+type Death = { deletionTimestamp?: string; deletionGracePeriodSeconds?: number };
+type Marks = { labels?: Labels; annotations?: Labels };
+type Links = { finalizers?: readonly string[]; ownerReferences?: readonly Rec[] };
+type ObjectMeta = Readonly<{ name: string; namespace?: string } & Birth & Death & Marks & Links>;
+
+/** A stored object: never changed after it was stored. */
+interface ApiObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: ObjectMeta;
+  readonly [field: string]: unknown;
+}
+type Matches = (object: ApiObject) => boolean;
+
+/** metav1.Status. Inside this room a refusal is thrown as one; handle() catches it. */
+type ApiStatus = Rec & { readonly kind: 'Status'; readonly code: number };
+
+/** Stands in for RBAC. `resource` as in RBAC (pods, pods/eviction), * or absent = all. */
+type DenyRule = { verb?: string; resource?: string; namespace?: string; user?: string };
+
+/** Lower-case header names. `authorization: Bearer <name>`: the token simply is the user's name. */
+type Head = { readonly method: string; readonly path: string };
+type ServerRequest = Head & { readonly headers: Labels; readonly body?: unknown };
+
+/** `body` is JSON (a text when content-type is text/plain). With `watch` set it is a stream. */
+type Answer = { readonly status: number; readonly headers: Labels; readonly body: unknown };
+type ServerAnswer = Answer & { readonly watch?: WatchCursor };
+
+type ChangeType = 'ADDED' | 'MODIFIED' | 'DELETED';
+type ApiWatchEvent = { type: ChangeType | 'BOOKMARK' | 'ERROR'; object: unknown };
+
+/** One open watch. `ended`: close the stream. `wakeAt`: ask again then in any case. */
+type WatchCursor = WatchPlan & WatchPlace & { ended: boolean; wakeAt: number };
+type WatchPlan = Readonly<{
+  call: Call;
+  matches: Matches;
+  epoch: number;
+  since: number;
+  endsAt: number;
+}>;
+type WatchPlace = { next: number; bookmarkAt: number; pending: ApiWatchEvent[] };
+
+type Change = { type: ChangeType; revision: number; object: ApiObject; previous?: ApiObject };
+type Objects = Map<string, Map<string, ApiObject>>;
+
+/** Objects by namespace and name, and the event log; `first` counts the entries dropped so far. */
+type Store = { objects: Objects; log: Change[]; first: number; dropped: number; gone: boolean };
+
+/** `flags`: g has a generation, r DELETE returns the object, v PUT must carry a resourceVersion. */
+type Names = {
+  apiVersion: string;
+  plural: string;
+  kind: string;
+  namespaced: boolean;
+  flags: string;
+};
+type Aliases = Record<'shortNames' | 'categories' | 'subresources', readonly string[]>;
+type ResourceRow = Readonly<Names & Aliases & { columns: readonly Column[]; crd?: Rec }>;
+type Resource = ResourceRow & { readonly group: string; readonly store: Store };
+
+/** `revision` is the global resourceVersion: unchanged means that nothing was written. */
+interface ApiState {
+  revision: number;
+  denied: readonly DenyRule[];
+  /** Stands in for validating webhooks: called after validation, before storing. */
+  refuse?: (verb: string, plural: string, object: ApiObject) => ApiStatus | undefined;
+  /** The text of a Warning header. */
+  warn?: (verb: string, plural: string, object: ApiObject) => string | undefined;
+  readonly resources: Map<string, Resource>;
+  readonly seed: number;
+  drawn: number;
+  epoch: number;
+}
+
+/** A backup of etcd; cheap, since objects are shared. */
+type ApiSnapshot = { revision: number; stores: readonly (readonly [Resource, Objects])[] };
+
+/** One request, understood. */
+type Place = { resource: Resource; namespace: string; name: string; subresource: string };
+type Asked = { verb: string; query: Strings; headers: Strings; body: unknown; dryRun: boolean };
+type Call = Readonly<Place & Asked & { state: ApiState; now: number; warnings: string[] }>;
+
+/** Events kept per resource; who falls further behind gets 410. */
+const eventLogMax = 4096;
+const bookmarkEveryMs = 60_000;
+/** The real server draws 30–60 min; there is no chance here. */
+const watchDefaultSeconds = 2700;
+
+/** apiVersion, plural, kind, C = cluster-scoped, short names, categories, subresources, flags. */
+const builtIns = `
+v1 namespaces Namespace C ns - status,finalize
+v1 nodes Node C no - status
+v1 pods Pod - po all status,binding,eviction,resize gr
+v1 persistentvolumeclaims PersistentVolumeClaim - pvc - status r
+v1 persistentvolumes PersistentVolume C pv - status r
+v1 events Event - ev
+v1 services Service - svc all status r
+v1 configmaps ConfigMap - cm
+v1 serviceaccounts ServiceAccount - sa - - r
+v1 resourcequotas ResourceQuota - quota - status r
+apps/v1 controllerrevisions ControllerRevision
+apps/v1 statefulsets StatefulSet - sts all status,scale g
+apps/v1 deployments Deployment - deploy all status,scale g
+coordination.k8s.io/v1 leases Lease - - - - v
+storage.k8s.io/v1 storageclasses StorageClass C sc - - r
+apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition C crd,crds - status g
+rbac.authorization.k8s.io/v1 clusterroles ClusterRole C
+rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding C
+rbac.authorization.k8s.io/v1 roles Role
+rbac.authorization.k8s.io/v1 rolebindings RoleBinding
+authorization.k8s.io/v1 selfsubjectaccessreviews SelfSubjectAccessReview C
+admissionregistration.k8s.io/v1 validatingadmissionpolicies ValidatingAdmissionPolicy C - - status g
+admissionregistration.k8s.io/v1 validatingadmissionpolicybindings ValidatingAdmissionPolicyBinding C
+`;
+
+// ─── Readers of JSON ─────────────────────────────────────────────────────────────────────────────
+
+const isRec = (value: unknown): value is Rec =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+const recOf = (value: unknown): Rec => (isRec(value) ? value : {});
+const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+const recsOf = (value: unknown): readonly Rec[] => listOf(value).map(recOf);
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : '');
+const textsOf = (value: unknown): readonly string[] => listOf(value).map(textOf);
+const pathOf = (value: unknown, path: string): unknown =>
+  path.split('.').reduce((at: unknown, key) => recOf(at)[key], value);
+const timeOf = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+
+/** The record without these keys, and without undefined ones (JSON has none). */
+function without<T extends Rec>(record: T, ...keys: readonly string[]): T {
+  const rest: Record<string, unknown> = {};
+  for (const key in record)
+    if (record[key] !== undefined && !keys.includes(key)) rest[key] = record[key];
+  return rest as T;
+}
+
+/** Deep equality of JSON; shared structure is settled by identity. */
+function same(a: unknown, b: unknown): boolean {
+  if (a === b) return true;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  const keys = Object.keys(a);
+  if (Array.isArray(a) !== Array.isArray(b) || keys.length !== Object.keys(b).length) return false;
+  return keys.every((key) => key in b && same((a as Rec)[key], (b as Rec)[key]));
+}
+
+/** A resource quantity as a number; NaN when it is none. */
+function quantityOf(value: unknown): number {
+  const form = /^([+-]?[\d.]+)([numkKMGTPE]?)(i?)$/.exec(`${value}`);
+  if (!form) return Number(value ?? NaN);
+  const [, digits, unit = '', binary] = form;
+  const step = unit && 'num kMGTPE'.indexOf(unit.replace('K', 'k')) - 3;
+  return Number(digits) * (binary ? 1024 : 1000) ** Number(step);
+}
+
+// ─── Refusals, in the real server's words ────────────────────────────────────────────────────────
+
+function refusalOf(code: number, reason: string, message: string, details?: Rec): ApiStatus {
+  const head = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure' } as const;
+  return { ...head, message, reason, ...(details && { details }), code };
+}
+
+function refuse(code: number, reason: string, message: string, details?: Rec): never {
+  throw refusalOf(code, reason, message, details);
+}
+
+const badRequest = (message: string): never => refuse(400, 'BadRequest', message);
+const noSuchPath = (): never =>
+  refuse(404, 'NotFound', 'the server could not find the requested resource', {});
+const inGroup = (word: string, { group }: Resource): string => word + (group && `.${group}`);
+const detailsOf = ({ group, plural }: Resource, name: string, more?: Rec): Rec =>
+  without({ name: name || undefined, group: group || undefined, kind: plural, ...more });
+
+function notFound(resource: Resource, name: string): never {
+  const message = `${inGroup(resource.plural, resource)} "${name}" not found`;
+  return refuse(404, 'NotFound', message, detailsOf(resource, name));
+}
+
+function conflict({ resource, name }: Call, why: string, kind = resource.plural): never {
+  const message = `Operation cannot be fulfilled on ${inGroup(kind, resource)} "${name}": ${why}`;
+  return refuse(409, 'Conflict', message, detailsOf(resource, name, { kind }));
+}
+
+function forbid(resource: Resource, name: string, why: string, more?: Rec): never {
+  const which = inGroup(resource.plural, resource) + (name && ` "${name}"`);
+  const message = `${which} is forbidden: ${why}`;
+  return refuse(403, 'Forbidden', message, detailsOf(resource, name, more));
+}
+
+type FieldError = { reason: string; field: string; message: string };
+const fieldError = (field: string, kind: string, words: string, more = ''): FieldError => {
+  return { reason: `FieldValue${kind}`, field, message: words + (more && `: ${more}`) };
+};
+const wrong = (field: string, value: unknown, why: string): FieldError =>
+  fieldError(field, 'Invalid', `Invalid value: ${JSON.stringify(value)}`, why);
+const missing = (field: string, why = ''): FieldError =>
+  fieldError(field, 'Required', 'Required value', why);
+const frozen = (field: string, why: string): FieldError =>
+  fieldError(field, 'Forbidden', 'Forbidden', why);
+const unsupported = (field: string, value: unknown, known: readonly unknown[]): FieldError => {
+  const words = `Unsupported value: ${JSON.stringify(value)}`;
+  const values = known.map((one) => JSON.stringify(one)).join(', ');
+  return fieldError(field, 'NotSupported', words, `supported values: ${values}`);
+};
+
+function invalid(group: string, kind: string, name: string, causes: readonly FieldError[]): void {
+  if (causes.length === 0) return;
+  const each = causes.map((cause) => `${cause.field}: ${cause.message}`);
+  const all = each.length === 1 ? each[0] : `[${each.join(', ')}]`;
+  const message = `${kind}${group && `.${group}`} "${name}" is invalid: ${all}`;
+  const named = { name: name || undefined, group: group || undefined };
+  refuse(422, 'Invalid', message, without({ ...named, kind, causes }));
+}
+
+// ─── State: resources, stores, the log ───────────────────────────────────────────────────────────
+
+/** `crds`: CustomResourceDefinitions as plain JSON; client-node's loadYaml renames their fields. */
+function newApiServer(crds: readonly unknown[], seed = 1, now = 0): ApiState {
+  const resources = new Map<string, Resource>();
+  const state: ApiState = { revision: 1, denied: [], resources, seed, drawn: 0, epoch: 0 };
+  for (const row of builtIns.trim().split('\n')) {
+    const [apiVersion = '', plural = '', kind = '', scope, ...more] = row.split(' ');
+    const words = (text = '-'): readonly string[] => (text === '-' ? [] : text.split(','));
+    const [shortNames, categories, subresources] = [words(more[0]), words(more[1]), words(more[2])];
+    const columns = columnsOf(printed[plural] ?? 'Name=.metadata.name; Age=@age');
+    const names = { apiVersion, plural, kind, namespaced: scope !== 'C', flags: more[3] ?? '' };
+    serveResource(state, { ...names, shortNames, categories, subresources, columns });
+  }
+  const post = (path: string, body: unknown): void => {
+    const answer = handle(state, { method: 'POST', path, headers: {}, body }, now);
+    if (answer.status !== 201) throw new Error(JSON.stringify(answer.body));
+  };
+  for (const name of ['default', 'kube-node-lease', 'kube-public', 'kube-system'])
+    post('/api/v1/namespaces', { metadata: { name } });
+  for (const crd of crds) post('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', crd);
+  return state;
+}
+
+const newStore = (objects: Objects, revision: number): Store => {
+  return { objects, log: [], first: 0, dropped: revision, gone: false };
+};
+
+function serveResource(state: ApiState, row: ResourceRow): void {
+  const group = row.apiVersion.includes('/') ? row.apiVersion.split('/')[0]! : '';
+  const key = `${group}/${row.plural}`;
+  const store = state.resources.get(key)?.store ?? newStore(new Map(), state.revision);
+  state.resources.set(key, { ...row, group, store });
+}
+
+/** A definition came, changed or went: its storage version is served, or no more. */
+function serveCustomResource(call: Call, { spec }: ApiObject, type: ChangeType): void {
+  const names = recOf(pathOf(spec, 'names'));
+  const [group, plural] = [textOf(pathOf(spec, 'group')), textOf(names['plural'])];
+  const served = call.state.resources.get(`${group}/${plural}`);
+  if (type === 'DELETED' && served) {
+    for (const object of inOrder(served.store.objects, ''))
+      commit({ ...call, resource: served }, 'DELETED', object, object);
+    served.store.gone = true;
+    call.state.resources.delete(`${group}/${plural}`);
+  }
+  if (type === 'DELETED') return;
+  const crd = recOf(recsOf(pathOf(spec, 'versions')).find((version) => version['storage']));
+  const columns = recsOf(crd['additionalPrinterColumns']).map(customColumn);
+  serveResource(call.state, {
+    apiVersion: `${group}/${textOf(crd['name'])}`,
+    plural,
+    kind: textOf(names['kind']),
+    namespaced: pathOf(spec, 'scope') === 'Namespaced',
+    shortNames: textsOf(names['shortNames']),
+    categories: textsOf(names['categories']),
+    subresources: Object.keys(recOf(crd['subresources'])),
+    flags: 'gv',
+    columns: columnsOf('Name=.metadata.name').concat(
+      columns.length ? columns : columnsOf('Age=@age'),
+    ),
+    crd,
+  });
+}
+
+/** Forgets the past: watches and continue tokens of before are answered with 410 Expired. */
+function compact(state: ApiState): void {
+  for (const { store } of state.resources.values()) {
+    dropChanges(store, store.log.length);
+    store.dropped = state.revision;
+  }
+}
+
+function dropChanges(store: Store, count: number): void {
+  if (count > 0) store.dropped = store.log[count - 1]!.revision;
+  store.first += count;
+  store.log = store.log.slice(count);
+}
+
+const copyOf = (objects: Objects): Objects =>
+  new Map([...objects].map(([namespace, names]) => [namespace, new Map(names)]));
+
+function snapshotState({ revision, resources }: ApiState): ApiSnapshot {
+  const copy = (resource: Resource) => [resource, copyOf(resource.store.objects)] as const;
+  return { revision, stores: [...resources.values()].map(copy) };
+}
+
+/** etcd restored from a backup: objects and revision fall back, every open watch ends. */
+function restoreState(state: ApiState, { revision, stores }: ApiSnapshot): void {
+  state.revision = revision;
+  state.epoch++;
+  state.resources.clear();
+  for (const [resource, objects] of stores) {
+    const store = newStore(copyOf(objects), revision);
+    state.resources.set(`${resource.group}/${resource.plural}`, { ...resource, store });
+  }
+}
+
+const storeOf = ({ resources }: ApiState, plural: string): Objects =>
+  [...resources.values()].find((one) => one.plural === plural)?.store.objects ?? new Map();
+
+/** For invariant checkers: all objects of a resource in key order. */
+const objectsOf = (state: ApiState, plural: string, namespace = ''): readonly ApiObject[] =>
+  inOrder(storeOf(state, plural), namespace);
+const objectOf = (state: ApiState, plural: string, namespace: string, name: string) =>
+  storeOf(state, plural).get(namespace)?.get(name);
+
+/** etcd's key order, where 'a-b/…' comes before 'a/…'. */
+function inOrder(objects: Objects, namespace: string): ApiObject[] {
+  const spaces = namespace ? [namespace] : [...objects.keys()];
+  if (spaces.length > 1) spaces.sort((a, b) => (`${a}/` < `${b}/` ? -1 : 1));
+  const byName = (a: ApiObject, b: ApiObject) => (a.metadata.name < b.metadata.name ? -1 : 1);
+  return spaces.flatMap((name) => [...(objects.get(name)?.values() ?? [])].sort(byName));
+}
+
+/** The one place that writes: stamps the next revision, stores, logs for the watches. */
+function commit(call: Call, type: ChangeType, draft: ApiObject, previous?: ApiObject): ApiObject {
+  const { state, resource, dryRun } = call;
+  if (dryRun) return draft;
+  const { store } = resource;
+  const revision = ++state.revision;
+  const metadata = { ...draft.metadata, resourceVersion: String(revision) };
+  const object: ApiObject = { ...draft, metadata };
+  const namespace = metadata.namespace ?? '';
+  let names = store.objects.get(namespace);
+  if (!names) store.objects.set(namespace, (names = new Map()));
+  if (type === 'DELETED') names.delete(metadata.name);
+  else names.set(metadata.name, object);
+  store.log.push({ type, revision, object, ...(previous && { previous }) });
+  if (store.log.length >= 2 * eventLogMax) dropChanges(store, eventLogMax);
+  if (resource.plural === 'customresourcedefinitions') serveCustomResource(call, object, type);
+  return object;
+}
+
+/** 32 bits that look random: a counter stirred with the seed (splitmix32). */
+function draw(state: ApiState): number {
+  let bits = (state.seed + Math.imul(++state.drawn, 0x9e3779b9)) | 0;
+  bits = Math.imul(bits ^ (bits >>> 16), 0x21f0aaad);
+  bits = Math.imul(bits ^ (bits >>> 15), 0x735a2d97);
+  return (bits ^ (bits >>> 15)) >>> 0;
+}
+
+function drawUid(state: ApiState): string {
+  const part = (): string => draw(state).toString(16).padStart(8, '0');
+  const [a, b, c, d] = [part(), part(), part(), part()];
+  return `${a}-${b.slice(0, 4)}-4${b.slice(5)}-a${c.slice(1, 4)}-${c.slice(4)}${d}`;
+}
+
+function drawName(state: ApiState): string {
+  const safe = 'bcdfghjklmnpqrstvwxz2456789';
+  return Array.from({ length: 5 }, () => safe[draw(state) % safe.length]).join('');
+}
+
+// ─── Requests: path → call → verb ────────────────────────────────────────────────────────────────
+
+const answerOf = (status: number, body: unknown): ServerAnswer => {
+  return { status, headers: { 'content-type': 'application/json' }, body };
+};
+
+function handle(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
+  try {
+    const [path = '', search = ''] = request.path.split('?', 2);
+    const segments = path.replace(/\/$/, '').split('/').slice(1);
+    const open = request.method === 'GET' && discover(state, segments);
+    if (open) return open;
+    const call = understand(state, request, segments, readQuery(search), now);
+    authorize(call);
+    const answer = verbs[call.verb]!(call);
+    if (call.warnings.length === 0) return answer;
+    const warning = call.warnings.map((text) => `299 - ${JSON.stringify(text)}`).join(', ');
+    return { ...answer, headers: { ...answer.headers, warning } };
+  } catch (error) {
+    if (recOf(error)['kind'] !== 'Status') throw error;
+    return answerOf((error as ApiStatus).code, error);
+  }
+}
+
+function readQuery(search: string): Strings {
+  if (search === '') return {};
+  const pairs = search.split('&').map((pair) => pair.split('=', 2));
+  const read = (text = ''): string => decodeURIComponent(text.replaceAll('+', ' '));
+  return Object.fromEntries(pairs.map(([key, value]) => [key, read(value)]));
+}
+
+/** By method: the verb without a name in the path, and with one. */
+const verbsOf: Readonly<Record<string, readonly [string, string]>> = {
+  GET: ['list', 'get'],
+  POST: ['create', 'create'],
+  PUT: ['', 'update'],
+  PATCH: ['', 'patch'],
+  DELETE: ['deletecollection', 'delete'],
+};
+
+type Segments = readonly string[];
+
+/** /api/v1/… or /apis/<group>/<version>/…, then [namespaces/<ns>/]<resource>[/<name>[/<sub>]]. */
+function understand(
+  state: ApiState,
+  request: ServerRequest,
+  all: Segments,
+  query: Strings,
+  now: number,
+): Call {
+  const { method, headers, body } = request;
+  const core = all[0] === 'api';
+  const group = core ? '' : (all[1] ?? '');
+  const [version, place] = core ? ['v1', all.slice(2)] : [all.slice(1, 3).join('/'), all.slice(3)];
+  const inside = place[0] === 'namespaces' && state.resources.has(`${group}/${place[2]}`);
+  const namespace = inside ? place[1]! : '';
+  const [plural = '', name = '', subresource = '', more] = inside ? place.slice(2) : place;
+  const resource = state.resources.get(`${group}/${plural}`) ?? noSuchPath();
+  const known = subresource === '' || resource.subresources.includes(subresource);
+  if (resource.apiVersion !== version || more !== undefined || !known) return noSuchPath();
+  const watching = method === 'GET' && /^(1|true)$/.test(query['watch'] ?? '');
+  const verb = watching ? 'watch' : (verbsOf[method]?.[name ? 1 : 0] ?? '');
+  const nowhere = resource.namespaced && !namespace && verb !== 'list' && verb !== 'watch';
+  const why = 'the server does not allow this method on the requested resource';
+  if (!verb || nowhere || (verb === 'create' && (name === '') !== (subresource === '')))
+    refuse(405, 'MethodNotAllowed', why, {});
+  const protobuf =
+    headers['content-type']?.includes('protobuf') && !creations[subresource || plural];
+  if (protobuf) refuse(415, 'UnsupportedMediaType', 'bodies must be JSON here, not protobuf');
+  const dryRun = (query['dryRun'] ?? listOf(recOf(body)['dryRun'])[0]) === 'All';
+  const where = { resource, namespace, name, subresource };
+  return { state, now, verb, ...where, query, body, headers, dryRun, warnings: [] };
+}
+
+const success = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success' } as const;
+
+const verbs: Readonly<Record<string, (call: Call) => ServerAnswer>> = {
+  get: (call) => answerOf(200, shown(call, subjectOf(call, current(call)))),
+  list,
+  watch,
+  create: (call) => {
+    const special = creations[call.subresource || call.resource.plural] ?? create;
+    return answerOf(201, special(call));
+  },
+  update,
+  patch,
+  delete: (call) => {
+    const old = current(call);
+    const details = detailsOf(call.resource, call.name, { uid: old.metadata.uid });
+    return answerOf(200, remove(call, old, deleteWish(call)) ?? { ...success, details });
+  },
+  deletecollection: (call) => {
+    const { body } = list({ ...call, headers: {} });
+    for (const item of recsOf(recOf(body)['items'])) {
+      const { name, namespace = '' } = item['metadata'] as ObjectMeta;
+      const one = { ...call, name, namespace };
+      remove(one, current(one), deleteWish(call));
+    }
+    return answerOf(200, body);
+  },
+};
+
+/** POSTs that are not the creation of what the path names. */
+const creations: Readonly<Record<string, (call: Call) => unknown>> = {
+  selfsubjectaccessreviews: (call) => {
+    const asked = recOf(pathOf(call.body, 'spec.resourceAttributes')) as Strings;
+    const { verb = '', resource = '', subresource, namespace = '' } = asked;
+    const what = resource + (subresource ? `/${subresource}` : '');
+    const { apiVersion, kind } = call.resource;
+    const status = { allowed: !isDenied(call, verb, what, namespace) };
+    return { apiVersion, kind, metadata: {}, ...recOf(call.body), status };
+  },
+  binding: (call) => {
+    const pod = current(call);
+    const taken = pathOf(pod, 'spec.nodeName');
+    const why = taken && `is already assigned to node "${taken}"`;
+    const late = pod.metadata.deletionTimestamp && 'is being deleted, cannot be assigned to a host';
+    if (late || why) conflict(call, `pod ${call.name} ${late || why}`, 'pods/binding');
+    const spec = { ...recOf(pod['spec']), nodeName: pathOf(call.body, 'target.name') };
+    const status = withCondition(call, pod, 'PodScheduled');
+    // Raises no generation, as seen on 1.36.
+    commit(call, 'MODIFIED', { ...pod, spec, status }, pod);
+    return { ...success, code: 201 };
+  },
+  eviction: (call) => {
+    const pod = current(call);
+    const wish = deleteWish({ ...call, body: recOf(call.body)['deleteOptions'] });
+    checkPreconditions(call, pod, wish);
+    const evicted = { reason: 'EvictionByEvictionAPI', message: 'Eviction API: evicting' };
+    const status = withCondition(call, pod, 'DisruptionTarget', evicted);
+    const marks = !pod.metadata.deletionTimestamp;
+    const marked = marks ? commit(call, 'MODIFIED', { ...pod, status }, pod) : pod;
+    remove(call, marked, without(wish, 'resourceVersion'));
+    return { ...success, code: 201 };
+  },
+};
+
+function withCondition(call: Call, object: ApiObject, type: string, more?: Rec): Rec {
+  const times = { lastProbeTime: null, lastTransitionTime: timeOf(call.now) };
+  const status = recOf(object['status']);
+  const others = recsOf(status['conditions']).filter((condition) => condition['type'] !== type);
+  return { ...status, conditions: [...others, { type, status: 'True', ...times, ...more }] };
+}
+
+const userOf = ({ headers }: Call): string =>
+  headers['authorization']?.replace(/^Bearer /, '') ?? 'system:admin';
+
+function isDenied(call: Call, verb: string, resource: string, namespace: string): boolean {
+  const asked: Strings = { verb, resource, namespace, user: userOf(call) };
+  const fits = ([key, value]: [string, string]): boolean => value === '*' || value === asked[key];
+  return call.state.denied.some((rule) => Object.entries(rule).every(fits));
+}
+
+function authorize(call: Call): void {
+  const { state, resource, namespace, verb, subresource } = call;
+  if (state.denied.length === 0) return;
+  const what = resource.plural + (subresource && `/${subresource}`);
+  if (!isDenied(call, verb, what, namespace)) return;
+  const where = namespace ? `in the namespace "${namespace}"` : 'at the cluster scope';
+  const which = `"${what}" in API group "${resource.group}" ${where}`;
+  forbid(resource, call.name, `User "${userOf(call)}" cannot ${verb} resource ${which}`);
+}
+
+const stored = ({ resource, namespace, name }: Call): ApiObject | undefined =>
+  resource.store.objects.get(namespace)?.get(name);
+const current = (call: Call): ApiObject => stored(call) ?? notFound(call.resource, call.name);
+
+// ─── Selectors, list and watch ───────────────────────────────────────────────────────────────────
+
+/** `a=b,c!=d,e in (f,g),h notin (i),j,!k` */
+function labelSelector(text: string): Matches {
+  const terms = text.split(/,(?![^(]*\))/).map((term) => {
+    const form = /^(!?)\s*([\w./-]+)\s*(==?|!=|in\b|notin\b)?\s*(.*)$/.exec(term.trim());
+    const [, absent, key = '', operator, operand = ''] = form ?? [];
+    if (!form || (!operator && operand)) return badRequest(`unable to parse requirement: ${term}`);
+    const values = operand.replace(/[()\s]/g, '').split(',');
+    const wanted = !absent && operator !== '!=' && operator !== 'notin';
+    return ({ metadata }: ApiObject): boolean => {
+      const value = metadata.labels?.[key];
+      return (
+        (operator ? value !== undefined && values.includes(value) : value !== undefined) === wanted
+      );
+    };
+  });
+  return (object) => terms.every((term) => term(object));
+}
+
+/** The field labels of each kind, beside metadata.name and metadata.namespace. */
+const fieldLabels: Readonly<Record<string, RegExp>> = {
+  pods: /^(spec\.(nodeName|restartPolicy|schedulerName|serviceAccountName)|status\.(phase|podIP))$/,
+  events: /^(involvedObject\.\w+|reason|type|reportingComponent)$/,
+  nodes: /^spec\.unschedulable$/,
+  namespaces: /^status\.phase$/,
+};
+
+function fieldSelector({ plural }: Resource, text: string): Matches {
+  const terms = text.split(',').map((term) => {
+    const [, path = '', operator, value] = /^([^=!]+)(==?|!=)(.*)$/.exec(term) ?? [];
+    const known = /^metadata\.(name|namespace)$/.test(path) || fieldLabels[plural]?.test(path);
+    if (!known) return badRequest(`field label not supported: ${path}`);
+    const wanted = operator !== '!=';
+    return (object: ApiObject) => (`${pathOf(object, path) ?? ''}` === value) === wanted;
+  });
+  return (object) => terms.every((term) => term(object));
+}
+
+function matchesOf({ resource, namespace, name, query }: Call): Matches {
+  const { labelSelector: labels, fieldSelector: fields } = query;
+  const checks = [
+    labels ? labelSelector(labels) : undefined,
+    fields ? fieldSelector(resource, fields) : undefined,
+    namespace ? (object: ApiObject) => object.metadata.namespace === namespace : undefined,
+    name ? (object: ApiObject) => object.metadata.name === name : undefined,
+  ].filter((check) => check !== undefined);
+  return (object) => checks.every((check) => check(object));
+}
+
+const expired = (message: string): ApiStatus => refusalOf(410, 'Expired', message);
+
+function tooLarge(wanted: number, now: number): ApiStatus {
+  const causes = [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }];
+  const message = `Timeout: Too large resource version: ${wanted}, current: ${now}`;
+  return refusalOf(504, 'Timeout', message, { causes, retryAfterSeconds: 1 });
+}
+
+/** The resourceVersion asked for, after the real server's checks of ListOptions. */
+function versionAsked({ query, verb }: Call): number {
+  const { resourceVersion = '', resourceVersionMatch: match, sendInitialEvents: initial } = query;
+  const wrongMatch = (why: string): void =>
+    invalid('meta.k8s.io', 'ListOptions', '', [frozen('resourceVersionMatch', why)]);
+  if (verb === 'watch' && initial !== undefined && match !== 'NotOlderThan')
+    wrongMatch('sendInitialEvents requires setting resourceVersionMatch to NotOlderThan');
+  if (verb === 'watch' && initial === undefined && match)
+    wrongMatch('resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided');
+  if (verb === 'list' && match && !resourceVersion)
+    wrongMatch('resourceVersionMatch is forbidden unless resourceVersion is provided');
+  if (!/^\d*$/.test(resourceVersion)) badRequest(`Invalid value: "${resourceVersion}"`);
+  return Number(resourceVersion);
+}
+
+/** The objects as they were at a revision, as etcd's MVCC shows them: the log undone backwards. */
+function objectsAt({ resource, namespace }: Call, revision: number): ApiObject[] {
+  const { objects, log } = resource.store;
+  const later = log.slice(log.findLastIndex((change) => change.revision <= revision) + 1);
+  const copy = later.length > 0 ? copyOf(objects) : objects;
+  for (const { object, previous } of later.reverse()) {
+    const names = copy.get(object.metadata.namespace ?? '')!;
+    if (previous) names.set(object.metadata.name, previous);
+    else names.delete(object.metadata.name);
+  }
+  return inOrder(copy, namespace);
+}
+
+function list(call: Call): ServerAnswer {
+  const { state, query, resource } = call;
+  const asked = versionAsked(call);
+  if (asked > state.revision) throw tooLarge(asked, state.revision);
+  const token = readToken(query['continue']);
+  const exact = query['resourceVersionMatch'] === 'Exact' ? asked : 0;
+  const revision = Math.max(token?.rv ?? 0, exact) || state.revision;
+  if (revision < resource.store.dropped) throw expiredList(token, revision);
+  const keyOf = ({ metadata }: ApiObject): string => `${metadata.namespace ?? ''}/${metadata.name}`;
+  const found = objectsAt(call, revision).filter(matchesOf(call));
+  const rest = token ? found.filter((object) => keyOf(object) > token.start) : found;
+  const page = rest.slice(0, Number(query['limit'] ?? 0) || Infinity);
+  const left = rest.length - page.length;
+  const all = !query['labelSelector'] && !query['fieldSelector'];
+  const more = left > 0 && { continue: tokenOf(revision, keyOf(page.at(-1)!)) };
+  const counted = left > 0 && all && { remainingItemCount: left };
+  const metadata = { resourceVersion: String(revision), ...more, ...counted };
+  const table = tableOf(call, page, metadata);
+  if (table) return answerOf(200, table);
+  const items = resource.crd ? page : page.map((item) => without(item, 'apiVersion', 'kind'));
+  const { apiVersion, kind } = resource;
+  return answerOf(200, { apiVersion, kind: `${kind}List`, metadata, items });
+}
+
+type Token = { rv: number; start: string };
+const tokenOf = (rv: number, start: string): string =>
+  btoa(JSON.stringify({ v: 'meta.k8s.io/v1', rv, start }));
+
+function readToken(text: string | undefined): Token | undefined {
+  try {
+    return text ? (JSON.parse(atob(text)) as Token) : undefined;
+  } catch {
+    return badRequest('invalid continue token: continue key is not valid');
+  }
+}
+
+const tokenExpired =
+  'The provided continue parameter is too old to display a consistent list result. You can start ' +
+  'a new list without the continue parameter, or use the continue token in this response to ' +
+  'retrieve the remainder of the results. Continuing with the provided token results in an ' +
+  'inconsistent list - objects that were created, modified, or deleted between the time the ' +
+  'first chunk was returned and now may show up in the list.';
+
+const expiredList = (token: Token | undefined, revision: number): ApiStatus =>
+  token
+    ? { ...expired(tokenExpired), metadata: { continue: tokenOf(-1, token.start) } }
+    : expired(`too old resource version: ${revision}`);
+
+function watch(call: Call): ServerAnswer {
+  const { state, query, now, resource } = call;
+  const { store } = resource;
+  const asked = versionAsked(call);
+  const initial = query['sendInitialEvents'] === 'true';
+  const bookmarks = query['allowWatchBookmarks'] === 'true';
+  const since = initial ? 0 : asked;
+  const matches = matchesOf(call);
+  const pending: ApiWatchEvent[] = [];
+  if (initial && asked > state.revision)
+    pending.push({ type: 'ERROR', object: tooLarge(asked, state.revision) });
+  else if (since > 0 && since < store.dropped) pending.push(tooOld(since, store));
+  else if (since === 0) {
+    for (const object of inOrder(store.objects, call.namespace))
+      if (matches(object)) pending.push({ type: 'ADDED', object: shown(call, object) });
+    const annotations = { 'k8s.io/initial-events-end': 'true' };
+    if (initial && bookmarks) pending.push(bookmarkOf(call, { annotations }));
+  }
+  const seen =
+    since > 0 ? store.log.findLastIndex(({ revision }) => revision <= since) + 1 : undefined;
+  const next = store.first + (seen ?? store.log.length);
+  const endsAt = now + 1000 * Number(query['timeoutSeconds'] ?? watchDefaultSeconds);
+  const bookmarkAt = bookmarks ? now + bookmarkEveryMs : Infinity;
+  const times = { ended: false, wakeAt: now, bookmarkAt, endsAt, epoch: state.epoch };
+  return { ...answerOf(200, undefined), watch: { call, matches, since, pending, next, ...times } };
+}
+
+const tooOld = (since: number, { dropped }: Store): ApiWatchEvent => {
+  return { type: 'ERROR', object: expired(`too old resource version: ${since} (${dropped})`) };
+};
+
+function bookmarkOf({ state, resource }: Call, more?: Rec): ApiWatchEvent {
+  const { apiVersion, kind } = resource;
+  const metadata = { resourceVersion: String(state.revision), ...more };
+  return { type: 'BOOKMARK', object: { apiVersion, kind, metadata } };
+}
+
+/** What this watch has not been told yet; cheap when nothing. Sets `ended` and `wakeAt`. */
+function nextEvents(state: ApiState, watch: WatchCursor, now: number): ApiWatchEvent[] {
+  if (watch.ended) return [];
+  const { store } = watch.call.resource;
+  const events = watch.pending;
+  watch.pending = [];
+  const cut = watch.epoch !== state.epoch;
+  if (!cut && watch.next < store.first) events.push(tooOld(watch.since, store));
+  const failed = events.at(-1)?.type === 'ERROR';
+  const news = cut || failed ? [] : store.log.slice(watch.next - store.first);
+  for (const change of news) {
+    const event = change.revision > watch.since ? told(watch, change, now) : undefined;
+    if (event) events.push(event);
+  }
+  watch.next = store.first + store.log.length;
+  watch.ended = cut || failed || store.gone || now >= watch.endsAt;
+  if (!watch.ended && now >= watch.bookmarkAt) {
+    if (state.revision >= watch.since) events.push(bookmarkOf(watch.call));
+    watch.bookmarkAt = now + bookmarkEveryMs;
+  }
+  watch.wakeAt = Math.min(watch.endsAt, watch.bookmarkAt);
+  return events;
+}
+
+/** A change as this watch sees it: entering its selection is ADDED, leaving it DELETED. */
+function told(watch: WatchCursor, change: Change, now: number): ApiWatchEvent | undefined {
+  const { object, previous, type } = change;
+  const is = type !== 'DELETED' && watch.matches(object);
+  const was = previous !== undefined && watch.matches(previous);
+  if (!is && !was) return undefined;
+  const call = { ...watch.call, now };
+  if (is) return { type: was ? 'MODIFIED' : 'ADDED', object: shown(call, object) };
+  const { resourceVersion } = object.metadata;
+  const left = type === 'DELETED' ? object : previous!;
+  const gone = { ...left, metadata: { ...left.metadata, resourceVersion } };
+  return { type: 'DELETED', object: shown(call, gone) };
+}
+
+// ─── Writes: create, update, delete ──────────────────────────────────────────────────────────────
+
+/** The kind in the body must be that of the path; built-in kinds may leave it out. */
+function decode({ resource, body }: Call): Rec {
+  const { apiVersion, kind, crd } = resource;
+  const object = recOf(body);
+  const named = { apiVersion, kind, ...object };
+  if (crd && !object['kind']) {
+    const why = `Object 'Kind' is missing in '${JSON.stringify(object)}'`;
+    badRequest(`the object provided is unrecognized (must be of type ${kind}): ${why}`);
+  }
+  if (named.apiVersion !== apiVersion || named.kind !== kind) {
+    const { apiVersion: version, kind: other } = named;
+    const why = `no kind "${other}" is registered for version "${version}" in scheme`;
+    badRequest(`${other} in version "${version}" cannot be handled as a ${kind}: ${why}`);
+  }
+  return named;
+}
+
+/** In the real order: namespace, defaults, validation (422), webhooks, quota (403), then 409. */
+function create(call: Call): ApiObject {
+  const { resource } = call;
+  const body = decode(call);
+  const metadata = newMetadata(call, recOf(body['metadata']));
+  const { name } = metadata;
+  const keeps = !resource.subresources.includes('status') || resource.plural === 'nodes';
+  const given = { ...without(body, keeps ? '' : 'status'), metadata } as unknown as ApiObject;
+  const draft = admitted(call, (admissions[resource.plural] ?? admitAny)(call, given));
+  validate(call, draft);
+  if (resource.namespaced) checkQuota(call, name);
+  if (stored({ ...call, name })) {
+    const message = `${inGroup(resource.plural, resource)} "${name}" already exists`;
+    refuse(409, 'AlreadyExists', message, detailsOf(resource, name));
+  }
+  return commit(call, 'ADDED', draft);
+}
+
+function newMetadata(call: Call, wanted: Rec): ObjectMeta {
+  const { state, resource } = call;
+  const namespace = resource.namespaced ? call.namespace : undefined;
+  if (namespace && (wanted['namespace'] ?? namespace) !== namespace)
+    badRequest(
+      'the namespace of the provided object does not match the namespace sent on the request',
+    );
+  const { generateName, labels, annotations, finalizers, ownerReferences } = wanted;
+  const name = textOf(wanted['name']) || (generateName ? `${generateName}${drawName(state)}` : '');
+  if (namespace) checkNamespace(call, name);
+  const generation = resource.flags.includes('g') ? 1 : undefined;
+  const system = { uid: drawUid(state), generation, creationTimestamp: timeOf(call.now) };
+  const own = { labels, annotations, finalizers, ownerReferences };
+  const metadata = { name, generateName, namespace, ...system, ...own };
+  return without(metadata as Rec) as unknown as ObjectMeta;
+}
+
+function checkNamespace({ state, resource, namespace }: Call, name: string): void {
+  const spaces = state.resources.get('/namespaces')!;
+  const space = spaces.store.objects.get('')?.get(namespace) ?? notFound(spaces, namespace);
+  if (!space.metadata.deletionTimestamp) return;
+  const message = `namespace ${namespace} is being terminated`;
+  const causes = [{ reason: 'NamespaceTerminating', message, field: 'metadata.namespace' }];
+  const where = `in namespace ${namespace} because it is being terminated`;
+  forbid(resource, name, `unable to create new content ${where}`, { causes });
+}
+
+/** Object counts only; pods that are over, or past their grace, are not charged. */
+function checkQuota({ state, resource, namespace, now }: Call, name: string): void {
+  const { plural, store } = resource;
+  const isOver = ({ metadata, status }: ApiObject): boolean =>
+    /Failed|Succeeded/.test(textOf(recOf(status)['phase'])) ||
+    Date.parse(metadata.deletionTimestamp ?? '') < now;
+  for (const quota of objectsOf(state, 'resourcequotas', namespace)) {
+    const hard = recOf(pathOf(quota, 'spec.hard'));
+    const objects = [...(store.objects.get(namespace)?.values() ?? [])];
+    const over = [`count/${inGroup(plural, resource)}`, plural].flatMap((key) => {
+      const used = objects.filter((object) => key !== 'pods' || !isOver(object)).length;
+      return used < quantityOf(hard[key] ?? Infinity) ? [] : [{ key, used }];
+    });
+    if (over.length === 0) continue;
+    const sum = (value: (one: { key: string; used: number }) => unknown): string =>
+      over.map((one) => `${one.key}=${value(one)}`).join(',');
+    const sums = `requested: ${sum(() => 1)}, used: ${sum(({ used }) => used)}`;
+    const limits = `limited: ${sum(({ key }) => hard[key])}`;
+    forbid(resource, name, `exceeded quota: ${quota.metadata.name}, ${sums}, ${limits}`);
+  }
+}
+
+function update(call: Call): ServerAnswer {
+  const { resource, name, namespace } = call;
+  const scale = call.subresource === 'scale';
+  const wanted = scale ? recOf(call.body) : decode(call);
+  const { name: own = name, resourceVersion, uid } = recOf(wanted['metadata']) as Strings;
+  if (own !== name)
+    badRequest(`the name of the object (${own}) does not match the name on the URL (${name})`);
+  const old = stored(call);
+  // AllowCreateOnUpdate.
+  if (!old && resource.plural === 'leases') return answerOf(201, create(call));
+  if (!old) return notFound(resource, name);
+  if (!resourceVersion && resource.flags.includes('v') && !scale) {
+    const why = wrong('metadata.resourceVersion', 0, 'must be specified for an update');
+    invalid(resource.group, resource.plural, name, [why]);
+  }
+  if (uid && uid !== old.metadata.uid) {
+    const key = `Key: /registry/${resource.plural}/${namespace}/${name}, ResourceVersion: 0`;
+    const met = `UID in precondition: ${uid}, UID in object meta: ${old.metadata.uid}`;
+    const more = `AdditionalErrorMsg: Precondition failed: ${met}`;
+    conflict(call, `StorageError: invalid object, Code: 4, ${key}, ${more}`);
+  }
+  return answerOf(200, shown(call, subjectOf(call, replace(call, old, wanted))));
+}
+
+function patch(call: Call): ServerAnswer {
+  const { resource, body, headers } = call;
+  const type = (headers['content-type'] ?? '').split(';')[0]!;
+  const formats = resource.crd ? customPatches : patches;
+  const format = formats[type];
+  if (!format) {
+    const known = `accepted media types include: ${Object.keys(formats).join(', ')}`;
+    const message = `the body of the request was in an unknown format - ${known}`;
+    return refuse(415, 'UnsupportedMediaType', message);
+  }
+  const old = stored(call);
+  if (!old && type.includes('apply')) return answerOf(201, create(call));
+  if (!old) return notFound(resource, call.name);
+  const patched = recOf(format(subjectOf(call, old), body));
+  return answerOf(200, shown(call, subjectOf(call, replace(call, old, patched))));
+}
+
+/** What a subresource shows: the object itself, or its Scale. */
+function subjectOf({ subresource, resource }: Call, object: ApiObject): ApiObject {
+  if (subresource !== 'scale') return object;
+  const metadata = without(
+    object.metadata as unknown as Rec,
+    'labels',
+    'annotations',
+    'generation',
+  );
+  const at = scalePaths(resource);
+  const spec = { replicas: pathOf(object, at.spec) ?? 0 };
+  const status = {
+    replicas: pathOf(object, at.status) ?? 0,
+    selector: pathOf(object, at.selector),
+  };
+  const kind = { kind: 'Scale', apiVersion: 'autoscaling/v1' };
+  return { ...kind, metadata: metadata as unknown as ObjectMeta, spec, status: without(status) };
+}
+
+function scalePaths({ crd }: Resource): Record<'spec' | 'status' | 'selector', string> {
+  const { specReplicasPath, statusReplicasPath, labelSelectorPath } = recOf(
+    pathOf(crd, 'subresources.scale'),
+  ) as Strings;
+  const spec = specReplicasPath?.slice(1) ?? 'spec.replicas';
+  const status = statusReplicasPath?.slice(1) ?? 'status.replicas';
+  return { spec, status, selector: labelSelectorPath?.slice(1) ?? 'status.selector' };
+}
+
+/** Every write to a living object ends here: isolation, checks, generation, the last finalizer. */
+function replace(call: Call, old: ApiObject, wanted: Rec): ApiObject {
+  const { resource } = call;
+  const version = pathOf(wanted, 'metadata.resourceVersion');
+  const advice = 'please apply your changes to the latest version and try again';
+  if (version && version !== old.metadata.resourceVersion)
+    conflict(call, `the object has been modified; ${advice}`);
+  const isolated = admitted(call, isolate(call, old, wanted));
+  const reshaped = resource.plural === 'pods' && isolated['spec'] !== old['spec'];
+  const draft = reshaped ? defaultPod(isolated) : isolated;
+  validate(call, draft, old);
+  const ours = (object: ApiObject): Rec => without(object, 'metadata', 'status');
+  const raises = resource.flags.includes('g') && !same(ours(old), ours(draft));
+  const generation = raises ? { generation: (old.metadata.generation ?? 0) + 1 } : {};
+  const next = { ...draft, metadata: { ...draft.metadata, ...generation } };
+  const { deletionTimestamp, deletionGracePeriodSeconds: grace, finalizers = [] } = next.metadata;
+  const held = finalizers.length + listOf(pathOf(next, 'spec.finalizers')).length > 0;
+  if (deletionTimestamp && !grace && !held) {
+    commit(call, 'DELETED', next, old);
+    return next;
+  }
+  return same(next, old) ? old : commit(call, 'MODIFIED', next, old); // No change is no write.
+}
+
+/** /status, /scale and /finalize change only their own part, and the object leaves status alone. */
+function isolate({ resource, subresource }: Call, old: ApiObject, wanted: Rec): ApiObject {
+  const given = recOf(wanted['metadata']) as Partial<ObjectMeta>;
+  const { labels, annotations, finalizers, ownerReferences, uid = old.metadata.uid } = given;
+  const owners = subresource === 'status' ? old.metadata.ownerReferences : ownerReferences;
+  const own = {
+    uid,
+    labels: some(labels),
+    annotations: some(annotations),
+    finalizers: some(finalizers),
+  };
+  const merged = { ...old.metadata, ...own, ownerReferences: some(owners) };
+  const metadata = without(merged as Rec) as unknown as ObjectMeta;
+  const { status } = wanted;
+  if (subresource === 'scale') {
+    const path = scalePaths(resource).spec.replaceAll('.', '/');
+    const value = pathOf(wanted, 'spec.replicas');
+    return jsonPatch(old, [{ op: 'add', path: `/${path}`, value }]) as ApiObject;
+  }
+  if (subresource === 'finalize')
+    return { ...old, spec: without({ finalizers: some(pathOf(wanted, 'spec.finalizers')) }) };
+  if (subresource === 'status')
+    return without({ ...old, metadata: resource.crd ? old.metadata : metadata, status });
+  const kept = resource.subresources.includes('status') ? old['status'] : status;
+  const { apiVersion, kind } = old;
+  return without({ ...wanted, apiVersion, kind, metadata, status: kept });
+}
+
+/** Undefined for an empty map or list: Go leaves those out. */
+const some = (value: unknown): unknown => (Object.keys(value ?? {}).length > 0 ? value : undefined);
+
+type Wish = Partial<Record<'uid' | 'resourceVersion' | 'propagation', string>> & { grace?: number };
+
+/** DeleteOptions from the body, else from the query. */
+function deleteWish({ body, query }: Call): Wish {
+  const { preconditions, ...options } = { ...query, ...recOf(body) } as Rec;
+  const { uid, resourceVersion } = recOf(preconditions);
+  const { gracePeriodSeconds: seconds, propagationPolicy: propagation } = options;
+  const grace = seconds === undefined || seconds === null ? undefined : Number(seconds);
+  return without({ uid, resourceVersion, propagation, grace }) as Wish;
+}
+
+function checkPreconditions(call: Call, { metadata }: ApiObject, wish: Wish): void {
+  const check = (what: string, wanted: string | undefined, real: string, guess: string): void => {
+    if (!wanted || wanted === real) return;
+    const text = `the ${what} in the precondition (${wanted}) does not match the ${what} in record`;
+    conflict(call, `${text} (${real}). The object might have been ${guess}`, call.resource.kind);
+  };
+  check('UID', wish.uid, metadata.uid, 'deleted and then recreated');
+  check('ResourceVersion', wish.resourceVersion, metadata.resourceVersion, 'modified');
+}
+
+/** rest.BeforeDelete and Store.Delete: what is left to show; undefined = a Status is answered. */
+function remove(call: Call, old: ApiObject, wish: Wish): ApiObject | undefined {
+  const { resource, now } = call;
+  const { metadata } = old;
+  checkPreconditions(call, old, wish);
+  askHooks(call, old);
+  if (resource.plural === 'namespaces') return removeNamespace(call, old);
+  const first = metadata.deletionTimestamp === undefined;
+  const granted = metadata.deletionGracePeriodSeconds ?? 0;
+  // A second one may only shorten.
+  if (granted > 0 && (wish.grace ?? granted) >= granted) return old;
+  const grace = first ? podGrace(resource, old, wish.grace) : granted > 0 ? wish.grace : undefined;
+  const finalizers = cascade(metadata.finalizers ?? [], wish.propagation);
+  const began = Date.parse(metadata.deletionTimestamp ?? timeOf(now)) - 1000 * granted;
+  const deletion = {
+    deletionTimestamp: timeOf(began + 1000 * (grace ?? 0)),
+    deletionGracePeriodSeconds: grace ?? 0,
+    generation: metadata.generation && metadata.generation + (first ? 1 : 0),
+    finalizers: some(finalizers),
+  };
+  const marked = without({ ...metadata, ...deletion } as Rec) as unknown as ObjectMeta;
+  const writes = (grace !== undefined || finalizers.length > 0) && !same(marked, metadata);
+  const left = writes ? commit(call, 'MODIFIED', { ...old, metadata: marked }, old) : old;
+  if (finalizers.length > 0 || (grace ?? 0) > 0) return left;
+  const gone = commit(call, 'DELETED', left, left);
+  return resource.flags.includes('r') ? gone : undefined;
+}
+
+/** podStrategy.CheckGracefulDelete: only pods have a grace, and what no kubelet holds has none. */
+function podGrace({ plural }: Resource, pod: ApiObject, wanted?: number): number | undefined {
+  if (plural !== 'pods') return undefined;
+  const isOver = /Failed|Succeeded/.test(textOf(pathOf(pod, 'status.phase')));
+  if (isOver || !pathOf(pod, 'spec.nodeName')) return 0;
+  const period = wanted ?? Number(pathOf(pod, 'spec.terminationGracePeriodSeconds'));
+  return period < 0 ? 1 : period;
+}
+
+/** The finalizers after a propagationPolicy; without one they stay as they are. */
+function cascade(finalizers: readonly string[], policy: string | undefined): readonly string[] {
+  const marks: Strings = { Foreground: 'foregroundDeletion', Orphan: 'orphan' };
+  if (!policy) return finalizers;
+  const others = finalizers.filter((one) => !Object.values(marks).includes(one));
+  return marks[policy] ? [...others, marks[policy]] : others;
+}
+
+function removeNamespace(call: Call, old: ApiObject): ApiObject {
+  if (['default', 'kube-system', 'kube-public'].includes(call.name))
+    forbid(call.resource, call.name, 'this namespace may not be deleted');
+  if (old.metadata.deletionTimestamp) return old;
+  const metadata = { ...old.metadata, deletionTimestamp: timeOf(call.now) };
+  return commit(call, 'MODIFIED', { ...old, metadata, status: { phase: 'Terminating' } }, old);
+}
+
+// ─── Patch formats ───────────────────────────────────────────────────────────────────────────────
+
+type Patch = (old: unknown, patch: unknown) => unknown;
+const customPatches: Readonly<Record<string, Patch>> = {
+  'application/json-patch+json': jsonPatch,
+  'application/merge-patch+json': mergePatch,
+  'application/apply-patch+yaml': mergePatch,
+};
+const patches: Readonly<Record<string, Patch>> = {
+  ...customPatches,
+  'application/apply-patch+yaml': (old, patch) => strategicPatch(old, patch),
+  'application/strategic-merge-patch+json': (old, patch) => strategicPatch(old, patch),
+};
+
+/** RFC 7386. */
+function mergePatch(old: unknown, patch: unknown): unknown {
+  if (!isRec(patch)) return patch;
+  const merged: Record<string, unknown> = { ...recOf(old) };
+  for (const [key, value] of Object.entries(patch))
+    if (value === null) delete merged[key];
+    else merged[key] = mergePatch(merged[key], value);
+  return merged;
+}
+
+/** RFC 6902 but copy and move; whatever fails has one answer, as in the real server. */
+function jsonPatch(old: unknown, patch: unknown): unknown {
+  const why = 'the server rejected our request due to an error in our request';
+  const edit = (at: unknown, path: readonly string[], op: unknown, value: unknown): unknown => {
+    const [key, ...rest] = path;
+    if (key === undefined)
+      return op !== 'test' || same(at, value) ? value : refuse(422, 'Invalid', why, {});
+    const list = Array.isArray(at) ? (at as unknown[]) : undefined;
+    const index = key === '-' ? list?.length : Number(key);
+    const inner = list ? list[index!] : recOf(at)[key];
+    const adds = op === 'add' && rest.length === 0 && (!list || index! <= list.length);
+    if (at === null || typeof at !== 'object' || (inner === undefined && !adds))
+      return refuse(422, 'Invalid', why, {});
+    if (op === 'remove' && rest.length === 0)
+      return list ? list.toSpliced(index!, 1) : without(recOf(at), key);
+    const next = edit(inner, rest, op, value);
+    if (!list) return { ...recOf(at), [key]: next };
+    return list.toSpliced(index!, adds ? 0 : 1, next);
+  };
+  return recsOf(patch).reduce((at: unknown, { op, path, value }) => {
+    const keys = textOf(path).split('/').slice(1);
+    const plain = keys.map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'));
+    const known = /^(test|add|remove|replace)$/.test(textOf(op));
+    return known ? edit(at, plain, op, value) : refuse(422, 'Invalid', why, {});
+  }, old);
+}
+
+/** patchMergeKey by field; '' = a set of scalars. Other lists are replaced whole, as upstream. */
+const mergeKeys: Readonly<Record<string, readonly string[]>> = {
+  containers: ['name'],
+  initContainers: ['name'],
+  volumes: ['name'],
+  env: ['name'],
+  imagePullSecrets: ['name'],
+  volumeMounts: ['mountPath'],
+  volumeDevices: ['devicePath'],
+  ports: ['containerPort', 'port'],
+  conditions: ['type'],
+  addresses: ['type'],
+  ownerReferences: ['uid'],
+  topologySpreadConstraints: ['topologyKey'],
+  finalizers: [''],
+};
+
+/** Strategic merge: maps as in mergePatch, known lists by key; $directives, but for the order. */
+function strategicPatch(old: unknown, patch: unknown, field = ''): unknown {
+  if (Array.isArray(patch)) return mergeList(listOf(old), patch, field);
+  if (!isRec(patch)) return patch;
+  if (patch['$patch'] === 'replace') return without(patch, '$patch');
+  const retained = patch['$retainKeys'];
+  const dropped = Object.keys(recOf(old)).filter(
+    (key) => retained && !listOf(retained).includes(key),
+  );
+  const merged: Record<string, unknown> = without(recOf(old), ...dropped);
+  for (const [key, value] of Object.entries(patch)) {
+    const target = key.replace('$deleteFromPrimitiveList/', '');
+    if (target !== key)
+      merged[target] = listOf(merged[target]).filter((one) => !listOf(value).includes(one));
+    else if (key.startsWith('$')) continue;
+    else if (value === null) delete merged[key];
+    else merged[key] = strategicPatch(merged[key], value, key);
+  }
+  return merged;
+}
+
+function mergeList(old: readonly unknown[], patch: readonly unknown[], field: string): unknown {
+  const has = (key: string): boolean => patch.some((item) => recOf(item)[key] !== undefined);
+  const key = mergeKeys[field]?.find((one) => one === '' || has(one));
+  const items = patch.filter((item) => recOf(item)['$patch'] !== 'replace');
+  if (key === undefined || items.length < patch.length) return items;
+  if (key === '') return [...new Set([...old, ...items])];
+  const merged = [...old];
+  const added: unknown[] = [];
+  for (const item of recsOf(items)) {
+    const index = merged.findIndex((one) => recOf(one)[key] === item[key]);
+    if (item['$patch'] === 'delete') merged.splice(index, index < 0 ? 0 : 1);
+    else if (index < 0) added.push(strategicPatch({}, item));
+    else merged[index] = strategicPatch(merged[index], item);
+  }
+  return [...added, ...merged]; // New ones first, as the real server does.
+}
+
+// ─── Admission and validation of built-in kinds ──────────────────────────────────────────────────
+
+type Admission = (call: Call, object: ApiObject) => ApiObject;
+
+const probe = { timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3 };
+const container = {
+  terminationMessagePath: '/dev/termination-log',
+  terminationMessagePolicy: 'File',
+  resources: {},
+  'ports?': [{ protocol: 'TCP' }],
+  'livenessProbe?': probe,
+  'readinessProbe?': probe,
+  'startupProbe?': probe,
+};
+const file = { defaultMode: 420 };
+const volume = { 'configMap?': file, 'secret?': file, 'downwardAPI?': file, 'projected?': file };
+
+/** Defaults in the notation of filled(). Pods have more, see defaultPod. */
+const defaultsOf: Readonly<Record<string, Rec>> = {
+  pods: {
+    restartPolicy: 'Always',
+    terminationGracePeriodSeconds: 30,
+    dnsPolicy: 'ClusterFirst',
+    securityContext: {},
+    schedulerName: 'default-scheduler',
+    priority: 0,
+    enableServiceLinks: true,
+    preemptionPolicy: 'PreemptLowerPriority',
+    'containers?': [container],
+    'initContainers?': [container],
+    'volumes?': [volume],
+  },
+  namespaces: { spec: { finalizers: ['kubernetes'] }, status: { phase: 'Active' } },
+  persistentvolumeclaims: { spec: { volumeMode: 'Filesystem' }, status: { phase: 'Pending' } },
+  persistentvolumes: {
+    spec: { persistentVolumeReclaimPolicy: 'Retain', volumeMode: 'Filesystem' },
+    status: { phase: 'Pending' },
+  },
+  resourcequotas: { status: {} },
+  services: { spec: { type: 'ClusterIP', sessionAffinity: 'None' }, status: { loadBalancer: {} } },
+  storageclasses: { reclaimPolicy: 'Delete', volumeBindingMode: 'Immediate' },
+};
+
+/** The object with its defaults. `?` = only where the field is there, and [x] there = each item. */
+function filled(defaults: Rec, object: Rec): Rec {
+  let result: Record<string, unknown> | undefined;
+  for (const field in defaults) {
+    const optional = field.endsWith('?');
+    const key = optional ? field.slice(0, -1) : field;
+    const given = object[key] ?? undefined;
+    if (optional && given === undefined) continue;
+    const value = filledField(defaults[field], given, optional);
+    if (value !== given) (result ??= { ...object })[key] = value;
+  }
+  return result ?? object;
+}
+
+function filledField(fallback: unknown, given: unknown, optional: boolean): unknown {
+  if (isRec(fallback)) return isRec(given) ? filled(fallback, given) : filled(fallback, {});
+  if (!optional || !Array.isArray(fallback)) return given ?? fallback;
+  const items = recsOf(given).map((item) => filled(recOf(fallback[0]), item));
+  return items.every((item, index) => item === listOf(given)[index]) ? given : items;
+}
+
+const admitAny: Admission = ({ resource }, object) =>
+  filled(defaultsOf[resource.plural] ?? {}, object) as ApiObject;
+
+const admissions: Readonly<Record<string, Admission>> = {
+  pods: (_, pod) => {
+    const { spec, ...rest } = defaultPod(pod);
+    return { ...rest, spec, status: { phase: 'Pending', qosClass: qosOf(spec) } } as ApiObject;
+  },
+  namespaces: (call, space) => {
+    const labels = { ...space.metadata.labels, 'kubernetes.io/metadata.name': space.metadata.name };
+    return admitAny(call, { ...space, metadata: { ...space.metadata, labels } });
+  },
+  // StorageObjectInUseProtection, DefaultStorageClass.
+  persistentvolumeclaims: (call, claim) => {
+    const key = 'storageclass.kubernetes.io/is-default-class';
+    const isDefault: Matches = ({ metadata }) => metadata.annotations?.[key] === 'true';
+    const storageClassName = objectsOf(call.state, 'storageclasses').find(isDefault)?.metadata.name;
+    const finalizers = [...(claim.metadata.finalizers ?? []), 'kubernetes.io/pvc-protection'];
+    const spec = without({ storageClassName, ...recOf(claim['spec']) });
+    return admitAny(call, { ...claim, spec, metadata: { ...claim.metadata, finalizers } });
+  },
+  // TaintNodesByCondition: tainted until the node controller has seen it Ready.
+  nodes: (_, node) => {
+    const taint = { key: 'node.kubernetes.io/not-ready', effect: 'NoSchedule' };
+    const others = recsOf(pathOf(node, 'spec.taints')).filter((one) => one['key'] !== taint.key);
+    return { ...node, spec: { ...recOf(node['spec']), taints: [...others, taint] } };
+  },
+  customresourcedefinitions: (call, crd) => {
+    const seen = { status: 'True', reason: 'NoConflicts', lastTransitionTime: timeOf(call.now) };
+    const conditions = ['NamesAccepted', 'Established'].map((type) => ({ type, ...seen }));
+    return { ...crd, status: { conditions, acceptedNames: pathOf(crd, 'spec.names') } };
+  },
+};
+
+/** Decoding and DefaultTolerationSeconds, on every write of a pod. */
+function defaultPod(pod: ApiObject): ApiObject {
+  const given = recOf(pod['spec']);
+  const { serviceAccountName: serviceAccount } = given;
+  const fields = ['containers', 'initContainers'].filter((field) => given[field]);
+  const lists = fields.map((field) => [field, recsOf(given[field]).map(defaultContainer)]);
+  const volumes = recsOf(given['volumes']).map((one) =>
+    one['name'] && !some(without(one, 'name')) ? { ...one, emptyDir: {} } : one,
+  );
+  const tolerations = defaultTolerations(recsOf(given['tolerations']));
+  const computed = { serviceAccount, tolerations, volumes: given['volumes'] && volumes };
+  const spec = without({ ...given, ...Object.fromEntries(lists), ...computed });
+  return { ...pod, spec: filled(defaultsOf['pods']!, spec) };
+}
+
+function defaultContainer(one: Rec): Rec {
+  const { limits, requests } = recOf(one['resources']);
+  const asked = some({ ...recOf(limits), ...recOf(requests) });
+  const untagged = /(^|\/)[^:/@]+$|:latest$/.test(textOf(one['image']));
+  const imagePullPolicy = one['imagePullPolicy'] ?? (untagged ? 'Always' : 'IfNotPresent');
+  const resources = without({ ...recOf(one['resources']), requests: asked });
+  return { ...one, imagePullPolicy, resources };
+}
+
+function defaultTolerations(own: readonly Rec[]): readonly Rec[] {
+  const keys = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
+  const covers = (one: Rec, key: string): boolean =>
+    (!one['key'] || one['key'] === key) && (!one['effect'] || one['effect'] === 'NoExecute');
+  const added = keys.filter((key) => !own.some((one) => covers(one, key)));
+  const more = { operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 };
+  return [...own, ...added.map((key) => ({ key, ...more }))];
+}
+
+function qosOf(spec: unknown): string {
+  const all = ['containers', 'initContainers'].flatMap((field) => recsOf(recOf(spec)[field]));
+  const resources = all.map((one) => recOf(one['resources']));
+  if (!resources.some((one) => some(one['limits']) || some(one['requests']))) return 'BestEffort';
+  const amount = (list: unknown, key: string): number => quantityOf(recOf(list)[key]);
+  const isFull = ({ limits, requests }: Rec): boolean =>
+    ['cpu', 'memory'].every((key) => amount(limits, key) === amount(requests, key));
+  return resources.every(isFull) ? 'Guaranteed' : 'Burstable';
+}
+
+function askHooks({ state, verb, resource, warnings }: Call, object: ApiObject): void {
+  const refused = state.refuse?.(verb, resource.plural, object);
+  if (refused) throw refused;
+  const warning = state.warn?.(verb, resource.plural, object);
+  if (warning) warnings.push(warning);
+}
+
+const checks: Readonly<
+  Record<string, (call: Call, object: ApiObject, old?: ApiObject) => FieldError[]>
+> = {
+  pods: (call, pod, old) => (old ? checkPodUpdate(call, pod, old) : checkPod(pod)),
+  persistentvolumeclaims: checkClaim,
+};
+
+function validate(call: Call, object: ApiObject, old?: ApiObject): void {
+  const { group, kind, plural, crd } = call.resource;
+  const errors = checkMetadata(object.metadata, old?.metadata);
+  if (crd) checkValue(schemaOf(call.resource), object, old, '', errors);
+  invalid(group, kind, object.metadata.name, [
+    ...errors,
+    ...(checks[plural]?.(call, object, old) ?? []),
+  ]);
+  askHooks(call, object);
+}
+
+const subdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
+const labelKey = /^([a-z0-9.-]+\/)?[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?$/;
+const labelValue = /^([A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)?$/;
+const edges = 'and must start and end with an alphanumeric character (e.g. ';
+const nameWords =
+  "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or " +
+  `'.', ${edges}'example.com', regex used for validation is ` +
+  "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const keyWords =
+  `name part must consist of alphanumeric characters, '-', '_' or '.', ${edges}'MyName',  or ` +
+  "'my.name',  or '123-abc', regex used for validation is " +
+  "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const valueWords =
+  "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', " +
+  `${edges}'MyValue',  or 'my_value',  or '12345', regex used for validation is ` +
+  "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
+function checkMetadata(metadata: ObjectMeta, old?: ObjectMeta): FieldError[] {
+  const { name, uid, labels, annotations, finalizers = [], ownerReferences = [] } = metadata;
+  const errors: FieldError[] = [];
+  if (!name) errors.push(missing('metadata.name', 'name or generateName is required'));
+  else if (!old && name.length > 253)
+    errors.push(wrong('metadata.name', name, 'must be no more than 253 bytes'));
+  else if (!old && !subdomain.test(name) && !name.includes(':'))
+    errors.push(wrong('metadata.name', name, nameWords));
+  if (old && uid !== old.uid) errors.push(wrong('metadata.uid', uid, 'field is immutable'));
+  for (const [key, value] of labels === old?.labels ? [] : Object.entries(labels ?? {})) {
+    const words = value.length > 63 ? 'must be no more than 63 bytes' : valueWords;
+    if (!labelKey.test(key)) errors.push(wrong('metadata.labels', key, keyWords));
+    if (!labelValue.test(value)) errors.push(wrong('metadata.labels', value, words));
+  }
+  for (const key in annotations === old?.annotations ? {} : annotations)
+    if (!labelKey.test(key)) errors.push(wrong('metadata.annotations', key, keyWords));
+  for (const [index, owner] of ownerReferences.entries())
+    for (const key of ['apiVersion', 'kind', 'name', 'uid'])
+      if (!owner[key])
+        errors.push(wrong(`metadata.ownerReferences[${index}].${key}`, '', 'must not be empty'));
+  const added =
+    old?.deletionTimestamp && finalizers.filter((one) => !old.finalizers?.includes(one));
+  if (added && added.length > 0) {
+    const found = `found new finalizers []string{${added.map((one) => `"${one}"`).join(', ')}}`;
+    const why = `no new finalizers can be added if the object is being deleted, ${found}`;
+    errors.push(frozen('metadata.finalizers', why));
+  }
+  return errors;
+}
+
+function checkPod({ spec }: ApiObject): FieldError[] {
+  const names = recsOf(pathOf(spec, 'volumes')).map((one) => one['name']);
+  const seen = new Set<unknown>();
+  const errors: FieldError[] = [];
+  if (listOf(pathOf(spec, 'containers')).length === 0) errors.push(missing('spec.containers'));
+  for (const field of ['initContainers', 'containers'])
+    for (const [index, { name, image, volumeMounts }] of recsOf(pathOf(spec, field)).entries()) {
+      const at = `spec.${field}[${index}]`;
+      if (!name) errors.push(missing(`${at}.name`));
+      else if (seen.has(name))
+        errors.push(fieldError(`${at}.name`, 'Duplicate', `Duplicate value: "${name}"`));
+      if (!image) errors.push(missing(`${at}.image`));
+      seen.add(name);
+      for (const [i, { name: mounted }] of recsOf(volumeMounts).entries())
+        if (!names.includes(mounted))
+          errors.push(
+            fieldError(`${at}.volumeMounts[${i}].name`, 'NotFound', `Not found: "${mounted}"`),
+          );
+    }
+  const policies = ['Always', 'OnFailure', 'Never'];
+  const policy = textOf(pathOf(spec, 'restartPolicy'));
+  if (!policies.includes(policy)) errors.push(unsupported('spec.restartPolicy', policy, policies));
+  return errors;
+}
+
+const podImmutable =
+  'pod updates may not change fields other than `spec.containers[*].image`,' +
+  '`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only ' +
+  'additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set ' +
+  'to 1 if it was previously negative)';
+
+/** A living pod changes by images and added tolerations; by /resize in cpu and memory. */
+function checkPodUpdate({ subresource }: Call, pod: ApiObject, old: ApiObject): FieldError[] {
+  if (pod['spec'] === old['spec']) return [];
+  const [spec, before] = [recOf(pod['spec']), recOf(old['spec'])];
+  const resize = subresource === 'resize';
+  const closed = (one: Rec): Rec => {
+    const strip = (field: string): readonly Rec[] =>
+      recsOf(one[field]).map((item) => without(item, resize ? 'resources' : 'image'));
+    const open = resize ? [] : ['tolerations', 'activeDeadlineSeconds'];
+    const lists = { containers: strip('containers'), initContainers: strip('initContainers') };
+    return { ...without(one, ...open), ...lists };
+  };
+  const [now, then] = [listOf(spec['tolerations']), listOf(before['tolerations'])];
+  const grown = then.every((one) => now.some((other) => same(one, other)));
+  if (!grown || !same(closed(spec), closed(before)))
+    return [frozen('spec', resize ? 'only cpu and memory resources are mutable' : podImmutable)];
+  const qos = pathOf(old, 'status.qosClass');
+  const why = 'Pod QOS Class may not change as a result of resizing';
+  return resize && qosOf(spec) !== qos ? [wrong('spec', qos, why)] : [];
+}
+
+const claimImmutable =
+  'spec is immutable after creation except resources.requests and volumeAttributesClassName for ' +
+  'bound claims';
+const claimFixed =
+  'only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc ' +
+  'must support resize';
+
+function checkClaim({ resource, state }: Call, claim: ApiObject, old?: ApiObject): FieldError[] {
+  const [spec, before] = [recOf(claim['spec']), recOf(old?.['spec'])];
+  const sizeOf = (one: Rec): number => quantityOf(pathOf(one, 'resources.requests.storage'));
+  const [size, had] = [sizeOf(spec), sizeOf(before)];
+  const errors: FieldError[] = [];
+  if (listOf(spec['accessModes']).length === 0)
+    errors.push(missing('spec.accessModes', 'at least 1 access mode is required'));
+  if (Number.isNaN(size)) errors.push(missing('spec.resources[storage]'));
+  if (!old || spec === before) return errors;
+  const open = ['volumeName', 'storageClassName'].filter((key) => before[key] === undefined);
+  if (pathOf(old, 'status.phase') === 'Bound') open.push('resources');
+  if (!same(without(spec, ...open), without(before, ...open)))
+    return [frozen('spec', claimImmutable)];
+  const capacity = quantityOf(pathOf(old, 'status.capacity.storage'));
+  if (size < had && !(size > capacity))
+    return [
+      frozen('spec.resources.requests.storage', 'field can not be less than status.capacity'),
+    ];
+  const storage = objectOf(state, 'storageclasses', '', textOf(spec['storageClassName']));
+  if (size > had && storage?.['allowVolumeExpansion'] !== true)
+    forbid(resource, claim.metadata.name, claimFixed);
+  return errors;
+}
+
+// ─── Structural schemas: pruning, defaults, validation ───────────────────────────────────────────
+
+const schemaOf = ({ crd }: Resource): Rec => recOf(pathOf(crd, 'schema.openAPIV3Schema'));
+
+/** A custom object without unknown fields and with its defaults; fieldValidation is heeded. */
+function admitted({ resource, query, warnings }: Call, object: ApiObject): ApiObject {
+  if (!resource.crd) return object;
+  const { kind, apiVersion } = resource;
+  const unknown: string[] = [];
+  const schema = schemaOf(resource);
+  const own = { apiVersion: {}, kind: {}, metadata: {} };
+  const properties = { ...recOf(schema['properties']), ...own };
+  const result = conform({ ...schema, properties }, object, '', unknown) as ApiObject;
+  const words = unknown.map((path) => `unknown field "${path}"`);
+  const what = `${kind} in version "${apiVersion.split('/')[1]}" cannot be handled as a ${kind}`;
+  if (words.length > 0 && query['fieldValidation'] === 'Strict')
+    badRequest(`${what}: strict decoding error: ${words.join(', ')}`);
+  if (query['fieldValidation'] !== 'Ignore') warnings.push(...words);
+  return result;
+}
+
+const under = (path: string, key: string): string => (path ? `${path}.${key}` : key);
+
+function conform(schema: Rec, value: unknown, path: string, unknown: string[]): unknown {
+  const { properties, additionalProperties, items, type } = schema;
+  if (Array.isArray(value))
+    return value.map((item, index) => conform(recOf(items), item, `${path}[${index}]`, unknown));
+  if (!isRec(value)) return value;
+  const keepsAll = schema['x-kubernetes-preserve-unknown-fields'] === true || type !== 'object';
+  const result: Record<string, unknown> = {};
+  for (const [key, given] of Object.entries(value)) {
+    const inner = recOf(properties)[key] ?? additionalProperties;
+    const { default: fallback, nullable } = recOf(inner);
+    if (inner === undefined && !keepsAll) unknown.push(under(path, key));
+    else if (given !== null || fallback === undefined || nullable)
+      result[key] = conform(recOf(inner), given, under(path, key), unknown);
+  }
+  for (const [key, inner] of Object.entries(recOf(properties))) {
+    const { default: fallback } = recOf(inner);
+    if (result[key] === undefined && fallback !== undefined)
+      result[key] = conform(recOf(inner), fallback, under(path, key), unknown);
+  }
+  return result;
+}
+
+function checkValue(
+  schema: Rec,
+  value: unknown,
+  old: unknown,
+  path: string,
+  errors: FieldError[],
+): void {
+  const type = typeName(value);
+  const wanted = schema['x-kubernetes-int-or-string'] ? 'integer,string' : textOf(schema['type']);
+  const fits = wanted.split(',').includes(type) || (wanted === 'number' && type === 'integer');
+  if (wanted && !fits && !(value === null && schema['nullable'])) {
+    const why = `${path} in body must be of type ${wanted}: "${type}"`;
+    errors.push(fieldError(path, 'TypeInvalid', `Invalid value: "${type}"`, why));
+    return;
+  }
+  checkLimits(schema, value, path, errors);
+  for (const { rule, message } of recsOf(schema['x-kubernetes-validations']))
+    if (rule === 'self == oldSelf' && old !== undefined && !same(value, old))
+      errors.push(
+        fieldError(path, 'Invalid', 'Invalid value', textOf(message) || `failed rule: ${rule}`),
+      );
+  for (const [index, item] of listOf(value).entries())
+    checkValue(recOf(schema['items']), item, undefined, `${path}[${index}]`, errors);
+  if (!isRec(value)) return;
+  for (const key of textsOf(schema['required']))
+    if (value[key] === undefined) errors.push(missing(under(path, key)));
+  for (const [key, inner] of Object.entries(value)) {
+    const known = recOf(schema['properties'])[key] ?? schema['additionalProperties'];
+    if (path !== '' || key !== 'metadata')
+      checkValue(recOf(known), inner, recOf(old)[key], under(path, key), errors);
+  }
+}
+
+function typeName(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'array';
+  return Number.isInteger(value) ? 'integer' : typeof value;
+}
+
+function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldError[]): void {
+  const { minimum, maximum, minLength, maxLength, pattern, enum: values } = schema;
+  const check = (broken: boolean, why: string): void =>
+    void (broken && errors.push(wrong(path, value, `${path} in body should ${why}`)));
+  const most = (limit: unknown, size: number, kind: string, words: string): void =>
+    void (size > Number(limit) && errors.push(fieldError(path, kind, words)));
+  if (typeof value === 'number') {
+    check(value < Number(minimum), `be greater than or equal to ${minimum}`);
+    check(value > Number(maximum), `be less than or equal to ${maximum}`);
+  }
+  if (typeof value === 'string') {
+    if (schema['format'] === 'date-time' && Number.isNaN(Date.parse(value)))
+      errors.push(wrong(path, value, `${path} in body must be of type date-time: "${value}"`));
+    check(value.length < Number(minLength), `be at least ${minLength} chars long`);
+    check(pattern !== undefined && !new RegExp(textOf(pattern)).test(value), `match '${pattern}'`);
+    most(maxLength, value.length, 'TooLong', `Too long: may not be more than ${maxLength} bytes`);
+  } else if (value !== null && typeof value === 'object') {
+    const word = Array.isArray(value) ? 'Items' : 'Properties';
+    const [least, limit] = [schema[`min${word}`], schema[`max${word}`]];
+    const size = Object.keys(value).length;
+    check(size < Number(least), `have at least ${least} ${word.toLowerCase()}`);
+    most(limit, size, 'TooMany', `Too many: ${size}: must have at most ${limit} items`);
+  }
+  if (Array.isArray(values) && !values.includes(value))
+    errors.push(unsupported(path, value, values));
+}
+
+// ─── Tables: what kubectl prints ─────────────────────────────────────────────────────────────────
+
+type Cell = (object: ApiObject, now: number) => unknown;
+type ColumnHead = {
+  name: string;
+  type: string;
+  format: string;
+  priority: number;
+  description: string;
+};
+type Column = ColumnHead & { cell: Cell };
+
+/** `Name=path` or `Name=@cell`; ~ = only with -o wide; `|text` = shown when there is nothing. */
+const printed: Strings = {
+  pods: `Name=.metadata.name; Ready=@ready; Status=@podStatus; Restarts=@restarts; Age=@age;
+    ~IP=.status.podIP|<none>; ~Node=.spec.nodeName|<none>;
+    ~Nominated Node=.status.nominatedNodeName|<none>; ~Readiness Gates=.none|<none>`,
+  persistentvolumeclaims: `Name=.metadata.name; Status=@phase; Volume=.spec.volumeName;
+    Capacity=.status.capacity.storage; Access Modes=@modes; StorageClass=.spec.storageClassName;
+    VolumeAttributesClass=.spec.volumeAttributesClassName|<unset>; Age=@age;
+    ~VolumeMode=.spec.volumeMode`,
+  persistentvolumes: `Name=.metadata.name; Capacity=.spec.capacity.storage; Access Modes=@modes;
+    Reclaim Policy=.spec.persistentVolumeReclaimPolicy; Status=@phase; Claim=@claim;
+    StorageClass=.spec.storageClassName;
+    VolumeAttributesClass=.spec.volumeAttributesClassName|<unset>;
+    Reason=.status.reason; Age=@age; ~VolumeMode=.spec.volumeMode`,
+  nodes: `Name=.metadata.name; Status=@nodeStatus; Roles=.none|<none>; Age=@age;
+    Version=.status.nodeInfo.kubeletVersion; ~Internal-IP=.status.addresses[0].address|<none>;
+    ~External-IP=.none|<none>; ~OS-Image=.status.nodeInfo.osImage|<unknown>;
+    ~Kernel-Version=.status.nodeInfo.kernelVersion|<unknown>;
+    ~Container-Runtime=.status.nodeInfo.containerRuntimeVersion|<unknown>`,
+  events: `Last Seen=@lastSeen; Type=.type; Reason=.reason; Object=@involved;
+    ~Subobject=.involvedObject.fieldPath; ~Source=.source.component; Message=.message;
+    ~First Seen=@age; ~Count=.count|1; ~Name=.metadata.name`,
+  namespaces: 'Name=.metadata.name; Status=.status.phase; Age=@age',
+  storageclasses: `Name=.metadata.name; Provisioner=.provisioner; ReclaimPolicy=.reclaimPolicy;
+    VolumeBindingMode=.volumeBindingMode; AllowVolumeExpansion=.allowVolumeExpansion|false;
+    Age=@age`,
+  leases: 'Name=.metadata.name; Holder=.spec.holderIdentity; Age=@age',
+  controllerrevisions: `Name=.metadata.name; Controller=.metadata.ownerReferences[0].name|<none>;
+    Revision=.revision; Age=@age`,
+};
+
+const containersOf = (pod: ApiObject): readonly Rec[] =>
+  recsOf(pathOf(pod, 'status.containerStatuses'));
+const ageOf = (time: unknown, now: number): string =>
+  typeof time === 'string' ? humanDuration(now - Date.parse(time)) : '<unknown>';
+
+const cells: Readonly<Record<string, Cell>> = {
+  age: ({ metadata }, now) => ageOf(metadata.creationTimestamp, now),
+  lastSeen: (event, now) => {
+    const latest = pathOf(event, 'series.lastObservedTime') ?? event['lastTimestamp'];
+    return ageOf(latest ?? event['eventTime'] ?? event.metadata.creationTimestamp, now);
+  },
+  involved: (event) => {
+    const { kind = '', name } = recOf(event['involvedObject']) as Strings;
+    return `${kind.toLowerCase()}/${name}`;
+  },
+  ready: (pod) => {
+    const ready = containersOf(pod).filter((status) => status['ready'] === true).length;
+    return `${ready}/${listOf(pathOf(pod, 'spec.containers')).length}`;
+  },
+  podStatus: (pod) => {
+    if (pod.metadata.deletionTimestamp) return 'Terminating';
+    const reasons = containersOf(pod).map(({ state }) =>
+      textOf(pathOf(state, 'waiting.reason') ?? pathOf(state, 'terminated.reason')),
+    );
+    const reason = reasons.find((one) => one !== '') ?? pathOf(pod, 'status.reason');
+    return reason ?? pathOf(pod, 'status.phase');
+  },
+  restarts: (pod, now) => {
+    const counts = containersOf(pod).map((status) => Number(status['restartCount'] ?? 0));
+    const count = counts.reduce((sum, one) => sum + one, 0);
+    const ends = containersOf(pod).map((one) =>
+      textOf(pathOf(one, 'lastState.terminated.finishedAt')),
+    );
+    const last = ends.sort().at(-1);
+    return count > 0 && last ? `${count} (${ageOf(last, now)} ago)` : `${count}`;
+  },
+  modes: (object) => {
+    const of = object.kind === 'PersistentVolume' ? 'spec.accessModes' : 'status.accessModes';
+    return textsOf(pathOf(object, of)).join(',').replace(/[a-z]/g, '');
+  },
+  phase: ({ metadata, status }) =>
+    metadata.deletionTimestamp ? 'Terminating' : recOf(status)['phase'],
+  claim: (volume) => {
+    const { namespace, name } = recOf(pathOf(volume, 'spec.claimRef')) as Strings;
+    return name ? `${namespace}/${name}` : '';
+  },
+  nodeStatus: (node) => {
+    const ready = recsOf(pathOf(node, 'status.conditions')).find((one) => one['type'] === 'Ready');
+    const word = ready ? (ready['status'] === 'True' ? 'Ready' : 'NotReady') : 'Unknown';
+    return pathOf(node, 'spec.unschedulable') ? `${word},SchedulingDisabled` : word;
+  },
+};
+
+/** As apimachinery's duration.HumanDuration. */
+function humanDuration(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const whole = (unit: number): number => Math.floor(seconds / unit);
+  const pair = (big: number, unit: string, rest: number, small: string): string =>
+    `${big}${unit}${rest ? rest + small : ''}`;
+  if (seconds < 120) return `${seconds}s`;
+  if (seconds < 600) return pair(whole(60), 'm', seconds % 60, 's');
+  if (seconds < 3 * 3600) return `${whole(60)}m`;
+  if (seconds < 8 * 3600) return pair(whole(3600), 'h', whole(60) % 60, 'm');
+  if (seconds < 48 * 3600) return `${whole(3600)}h`;
+  if (seconds < 8 * 86_400) return pair(whole(86_400), 'd', whole(3600) % 24, 'h');
+  if (seconds < 730 * 86_400) return `${whole(86_400)}d`;
+  return pair(whole(365 * 86_400), 'y', whole(86_400) % 365, 'd');
+}
+
+/** The JSONPath of printer columns: .a.b, [0], ['k'], [?(@.type=="x")]. */
+function jsonPath(path: string): (value: unknown) => unknown {
+  const step =
+    /\.?([\w-]+(?:\\\.[\w-]+)*)|\[(\d+)\]|\['(.+?)'\]|\[\?\(@\.(\w+) *== *["'](.+?)["']\)\]/g;
+  const steps = [...path.matchAll(step)];
+  return (value) =>
+    steps.reduce((at: unknown, [, key, index, quoted, field, wanted]) => {
+      if (index !== undefined) return listOf(at)[Number(index)];
+      if (field !== undefined) return recsOf(at).find((item) => item[field] === wanted);
+      return recOf(at)[(key ?? quoted ?? '').replaceAll('\\.', '.')];
+    }, value);
+}
+
+function columnsOf(text: string): Column[] {
+  return text.split(/;\s+/).map((column) => {
+    const [, wide, name = '', path = '', none = ''] = /^(~?)([^=]+)=([^|]*)\|?(.*)$/.exec(column)!;
+    const read = jsonPath(path);
+    const cell = cells[path.slice(1)] ?? ((object: ApiObject) => String(read(object) ?? none));
+    const head = { name, type: 'string', format: name === 'Name' ? 'name' : '', description: '' };
+    return { ...head, priority: wide ? 1 : 0, cell };
+  });
+}
+
+function customColumn(column: Rec): Column {
+  const head = { format: '', priority: 0, description: '', ...without(column, 'jsonPath') };
+  const read = jsonPath(textOf(column['jsonPath']));
+  const isDate = column['type'] === 'date';
+  const cell: Cell = (object, now) => (isDate ? ageOf(read(object), now) : (read(object) ?? null));
+  return { ...(head as ColumnHead), cell };
+}
+
+/** A Table when the client's Accept asks for one (kubectl get does), else undefined. */
+function tableOf(call: Call, objects: readonly ApiObject[], metadata: Rec): Rec | undefined {
+  const { headers, resource, query, now } = call;
+  if (!headers['accept']?.includes('as=Table')) return undefined;
+  const { includeObject = 'Metadata' } = query;
+  const rows = objects.map((object) => {
+    const partial = { kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' };
+    const whole = includeObject === 'Object' ? object : { ...partial, metadata: object.metadata };
+    const cellsOf = resource.columns.map(({ cell }) => cell(object, now));
+    return { cells: cellsOf, ...(includeObject !== 'None' && { object: whole }) };
+  });
+  const columnDefinitions = resource.columns.map((column) => without(column, 'cell'));
+  return { kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata, columnDefinitions, rows };
+}
+
+const shown = (call: Call, object: ApiObject): unknown =>
+  tableOf(call, [object], { resourceVersion: object.metadata.resourceVersion }) ?? object;
+
+// ─── Discovery, version, health, OpenAPI ─────────────────────────────────────────────────────────
+
+const serverVersion = { major: '1', minor: '36', gitVersion: 'v1.36.0-embedded', platform: 'none' };
+
+/** What is answered without a resource, or undefined. */
+function discover(state: ApiState, [root = '', ...rest]: Segments): ServerAnswer | undefined {
+  const wanted = rest.join('/');
+  if (root === 'version') return answerOf(200, serverVersion);
+  if (/^(healthz|readyz|livez)$/.test(root))
+    return { status: 200, headers: { 'content-type': 'text/plain' }, body: 'ok' };
+  if (root === 'openapi') return openApi(state, rest);
+  if (root === 'api' && !wanted) return answerOf(200, { kind: 'APIVersions', versions: ['v1'] });
+  if ((root !== 'api' && root !== 'apis') || rest.length > 2) return undefined;
+  const all = [...state.resources.values()];
+  if (root === 'apis' && rest.length < 2) {
+    const groups = [...new Set(all.filter(({ group }) => group).map((one) => one.apiVersion))].map(
+      groupOf,
+    );
+    if (!wanted) return answerOf(200, { kind: 'APIGroupList', apiVersion: 'v1', groups });
+    const found = groups.find(({ name }) => name === wanted);
+    return found && answerOf(200, { kind: 'APIGroup', apiVersion: 'v1', ...found });
+  }
+  const resources = all.filter((one) => one.apiVersion === wanted).flatMap(discovered);
+  if (resources.length === 0) return undefined;
+  return answerOf(200, {
+    kind: 'APIResourceList',
+    apiVersion: 'v1',
+    groupVersion: wanted,
+    resources,
+  });
+}
+
+function groupOf(groupVersion: string) {
+  const [name, version] = groupVersion.split('/');
+  return {
+    name,
+    versions: [{ groupVersion, version }],
+    preferredVersion: { groupVersion, version },
+  };
+}
+
+function discovered(resource: Resource): Rec[] {
+  const { plural, kind, namespaced, shortNames, categories, subresources } = resource;
+  const onItems = [
+    'delete',
+    'deletecollection',
+    'get',
+    'list',
+    'patch',
+    'create',
+    'update',
+    'watch',
+  ];
+  const main = { name: plural, singularName: kind.toLowerCase(), namespaced, kind };
+  const verbs = creations[plural] ? ['create'] : onItems;
+  const kinds: Readonly<Record<string, Rec>> = {
+    scale: { group: 'autoscaling', version: 'v1', kind: 'Scale' },
+    binding: { kind: 'Binding', verbs: ['create'] },
+    eviction: { group: 'policy', version: 'v1', kind: 'Eviction', verbs: ['create'] },
+  };
+  const subs = subresources.map((sub) => {
+    const own = { name: `${plural}/${sub}`, singularName: '', verbs: ['get', 'patch', 'update'] };
+    return { ...main, ...own, ...kinds[sub] };
+  });
+  return [
+    without({ ...main, verbs, shortNames: some(shortNames), categories: some(categories) }),
+    ...subs,
+  ];
+}
+
+/** Enough for kubectl to leave validation to the server, and to explain custom kinds. */
+function openApi(state: ApiState, [generation, ...place]: Segments): ServerAnswer {
+  const info = { title: 'Kubernetes', version: serverVersion.gitVersion };
+  if (generation === 'v2')
+    return answerOf(200, { swagger: '2.0', info, paths: {}, definitions: {} });
+  const all = [...state.resources.values()];
+  const rootOf = ({ group, apiVersion }: Resource): string =>
+    `${group ? 'apis' : 'api'}/${apiVersion}`;
+  const wanted = place.join('/');
+  if (wanted === '') {
+    const entries = all
+      .map(rootOf)
+      .map((root) => [root, { serverRelativeURL: `/openapi/v3/${root}` }]);
+    return answerOf(200, { paths: Object.fromEntries(entries) });
+  }
+  const paths: Record<string, unknown> = {};
+  const schemas: Record<string, unknown> = {};
+  for (const resource of all.filter((one) => rootOf(one) === wanted)) {
+    const { group, kind, plural, apiVersion, namespaced } = resource;
+    const gvk = { group, kind, version: apiVersion.split('/').at(-1) };
+    const parameters = [{ name: 'fieldValidation', in: 'query', schema: { type: 'string' } }];
+    const operation = { parameters, 'x-kubernetes-group-version-kind': gvk, responses: {} };
+    const path = `/${wanted}/${namespaced ? 'namespaces/{namespace}/' : ''}${plural}`;
+    paths[path] = { get: operation, post: operation };
+    paths[`${path}/{name}`] = { get: operation, patch: operation, put: operation };
+    const name = [...group.split('.').reverse(), gvk.version, kind].join('.');
+    schemas[name] = {
+      type: 'object',
+      ...schemaOf(resource),
+      'x-kubernetes-group-version-kind': [gvk],
+    };
+  }
+  return answerOf(200, { openapi: '3.0.0', info, paths, components: { schemas } });
+}
+
+// ═══ HARNESS B · ACTORS · effects through World only ════════════════════════════════════════════
+// What a cluster has beside its API server, as API clients: scheduler, kubelets, node controller
+// with its taint manager, pod GC, volume provisioner, garbage collector (owners, claim protection,
+// namespaces). They serve the embedded and a real API server alike. One informer per
+// kind feeds keyed lanes; every lane is level-triggered, so it may be repeated at any time. The
+// rules are those of Kubernetes 1.36; the function that is modelled is named where it matters.
+// Not modelled: resource fit, preemption, pod and node affinity, zone disruption modes, static
+// binding of pre-made volumes, probes, readiness gates, sidecars, node pressure (fail() instead).
+// Images tell fate: 'bad' never becomes Ready, 'crash' crash-loops, 'missing' cannot be pulled.
+
+type ActorName =
+  | 'scheduler' // binds pods to nodes, selects nodes for claims that wait for a consumer
+  | 'kubelet' // registers nodes, renews their Leases, runs and stops pods
+  | 'nodes' // silent nodes become Unknown and tainted, pods are evicted by NoExecute taints
+  | 'podgc' // pods of absent and out-of-service nodes
+  | 'provisioner' // makes, binds, grows and deletes volumes
+  | 'gc'; // owner references, finalizers, namespaces
+
+interface ActorOptions {
+  readonly nodes: readonly string[];
+  readonly startMs?: number; // from bound claims to running containers; half of it for a restart
+  readonly stopMs?: number; // what containers take to stop, if the grace period is not shorter
+  readonly provisionMs?: number;
+  readonly heartbeatMs?: number;
+  readonly nodeGraceMs?: number; // silence after which a node is Unknown
+  readonly podGcMs?: number; // period of the pod GC
+  readonly quarantineMs?: number; // how long a node must be absent before its pods are collected
+  readonly crashMs?: number; // first CrashLoopBackOff delay; doubles to 5 min
+  readonly labels?: (node: string) => Readonly<Record<string, string>>;
+  readonly skip?: readonly ActorName[];
+}
+
+/** Switches take effect at once, the requests that follow from them do not. */
+interface Actors {
+  readonly synced: Promise<void>; // every informer has listed once
+  readonly done: Promise<void>;
+  kill(node: string): void; // the machine is off: its containers die, its kubelet is silent
+  cutOff(node: string): void; // the machine is unreachable: its containers go on
+  revive(node: string): void; // back from kill, cutOff, removeNode or drainShutdown
+  removeNode(node: string): void; // off, and its Node object deleted
+  addNode(node: string): void;
+  drainShutdown(node: string): void; // graceful node shutdown, then off
+  crash(namespace: string, pod: string): void; // every container exits once and is restarted
+  setReady(namespace: string, pod: string, ready: boolean): void; // what its probe says
+  /** The kubelet ends the pod: phase Failed. 'Evicted' carries the eviction manager's condition. */
+  fail(namespace: string, pod: string, reason?: string): void;
+}
+
+// ── What the actors share ───────────────────────────────────────────────────────────────────────
+type SeenMeta = k8s.V1ObjectMeta & { name: string; uid: string; resourceVersion: string };
+interface Item<Spec = unknown, Status = unknown> {
+  readonly metadata: SeenMeta;
+  readonly spec: Spec;
+  readonly status?: Status;
+}
+type SeenPod = Item<k8s.V1PodSpec, k8s.V1PodStatus>;
+type SeenNode = Item<k8s.V1NodeSpec, k8s.V1NodeStatus>;
+type SeenClaim = Item<k8s.V1PersistentVolumeClaimSpec, k8s.V1PersistentVolumeClaimStatus>;
+type SeenVolume = Item<k8s.V1PersistentVolumeSpec, k8s.V1PersistentVolumeStatus>;
+type SeenClass = Item & Omit<k8s.V1StorageClass, 'metadata'>;
+
+/** Every kind the actors watch, and its kind in owner references. Not served (404) means empty. */
+const kinds = {
+  nodes: ['/api/v1/nodes', 'Node'],
+  classes: ['/apis/storage.k8s.io/v1/storageclasses', 'StorageClass'],
+  volumes: ['/api/v1/persistentvolumes', 'PersistentVolume'],
+  claims: ['/api/v1/persistentvolumeclaims', 'PersistentVolumeClaim'],
+  pods: ['/api/v1/pods', 'Pod'],
+  namespaces: ['/api/v1/namespaces', 'Namespace'],
+  clusters: ['/apis/enge.me/v1alpha1/statefulclusters', 'StatefulCluster'],
+  sets: ['/apis/apps/v1/statefulsets', 'StatefulSet'],
+  revisions: ['/apis/apps/v1/controllerrevisions', 'ControllerRevision'],
+} as const;
+type Kind = keyof typeof kinds;
+const allKinds = Object.keys(kinds) as Kind[];
+interface View extends Record<Kind, Map<string, Item>> {
+  nodes: Map<string, SeenNode>;
+  classes: Map<string, SeenClass>;
+  volumes: Map<string, SeenVolume>;
+  claims: Map<string, SeenClaim>;
+  pods: Map<string, SeenPod>;
+}
+
+type Again = Promise<number | void>; // ms until the next look
+type Work = (stage: Stage, key: string) => Again;
+type Groups = Map<string, Set<string>>;
+interface Stage {
+  readonly world: World;
+  readonly options: Required<ActorOptions>;
+  readonly signal: AbortSignal;
+  readonly view: View;
+  readonly podsOn: Groups; // node → pods, assumed bindings included
+  readonly podsUsing: Groups; // claim → pods
+  readonly dependents: Groups; // owner UID → ids
+  readonly alive: Map<string, string>; // UID → id: kind, blank, key
+  readonly assumed: Map<string, string>; // pod UID → the node chosen for it
+  readonly pending: Set<string>; // pods that no node suits now
+  readonly since: Map<string, number>; // first sight of a lasting fact, on the monotonic clock
+  readonly machines: Map<string, Machine>;
+  readonly lanes: Record<LaneName, (key: string) => void>;
+  readonly unlisted: Set<Kind>; // kinds whose first list is still awaited
+  readonly unserved: Set<Kind>;
+  ips: number;
+}
+
+const laneWork = {
+  bind: ['scheduler', schedulePod],
+  pod: ['kubelet', syncPod],
+  machine: ['kubelet', syncMachine],
+  monitor: ['nodes', monitorNode],
+  evict: ['nodes', evictPod],
+  podgc: ['podgc', collectPod],
+  claim: ['provisioner', syncClaim],
+  volume: ['provisioner', syncVolume],
+  protect: ['gc', unprotect],
+  owned: ['gc', collectOwned],
+  namespace: ['gc', emptyNamespace],
+} as const satisfies Record<string, readonly [ActorName, Work]>;
+type LaneName = keyof typeof laneWork;
+
+/** Which lanes look at an object again when it changes. */
+const interests: Readonly<Partial<Record<Kind, readonly LaneName[]>>> = {
+  nodes: ['machine', 'monitor'],
+  volumes: ['volume', 'protect'],
+  claims: ['claim', 'protect'],
+  pods: ['bind', 'pod', 'evict', 'podgc'],
+  namespaces: ['namespace'],
+};
+
+/** A keyed queue: a key is never worked on twice at once, and a failed one is tried again. */
+function newLane(stage: Stage, name: LaneName): (key: string) => void {
+  const [actor, work]: readonly [ActorName, Work] = laneWork[name];
+  if (stage.options.skip.includes(actor)) return () => undefined;
+  const busy = new Set<string>();
+  const again = new Set<string>();
+  const wakeAt = new Map<string, number>();
+  const run = async (key: string): Promise<void> => {
+    busy.add(key);
+    do {
+      again.delete(key);
+      const nextMs = await work(stage, key).catch((error) => {
+        stage.world.log('debug', `${name} ${key}: ${String(error)}`);
+        return 200;
+      });
+      if (nextMs !== undefined) wake(key, Math.max(1, nextMs));
+    } while (again.has(key) && !stage.signal.aborted);
+    busy.delete(key);
+  };
+  const wake = (key: string, ms: number): void => {
+    const at = stage.world.uptime() + ms;
+    if ((wakeAt.get(key) ?? Infinity) <= at) return; // an earlier look is planned already
+    wakeAt.set(key, at);
+    void stage.world.sleep(ms, stage.signal).then(() => {
+      if (wakeAt.get(key) === at) wakeAt.delete(key);
+      add(key);
+    });
+  };
+  const add = (key: string): void => {
+    if (busy.has(key)) again.add(key);
+    else if (!stage.signal.aborted && stage.unlisted.size === 0) void run(key);
+  };
+  return add;
+}
+
+/** One request. A refusal throws, unless its status is in `fine`. */
+async function ask(
+  { world }: Stage,
+  method: ApiRequest['method'],
+  path: string,
+  body?: unknown,
+  fine: readonly number[] = [],
+  contentType = 'application/json',
+): Promise<ApiResponse> {
+  const answer = await world.send({ method, path, body, contentType });
+  if (answer.status < 400 || fine.includes(answer.status)) return answer;
+  throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
+}
+
+/** A patch that hits the very object that was seen, or nothing; its answer is seen at once. */
+async function amend<T extends Item>(
+  stage: Stage,
+  kind: Kind,
+  { metadata }: T,
+  change: { metadata?: object; spec?: object; status?: object },
+): Promise<void> {
+  const path = urlOf(kind, metadata) + (change.status ? '/status' : '');
+  const body = { ...change, metadata: { uid: metadata.uid, ...change.metadata } };
+  const type = `application/${change.status ? 'strategic-merge' : 'merge'}-patch+json`;
+  const { body: next } = await ask(stage, 'PATCH', path, body, [404, 409], type);
+  const now = stage.view[kind].get(keyIn(metadata));
+  if (now?.metadata.uid === metadata.uid && isNewer(next as T, now))
+    (stage.view[kind] as Map<string, Item>).set(keyIn(metadata), next as T);
+}
+
+async function deleteSeen(
+  stage: Stage,
+  kind: Kind,
+  seen: Item,
+  options: object = {},
+): Promise<void> {
+  const body = { preconditions: { uid: seen.metadata.uid }, ...options };
+  await ask(stage, 'DELETE', urlOf(kind, seen.metadata), body, [404, 409]);
+}
+
+/** A live GET finds nothing of this name, or another object. */
+async function isGone(stage: Stage, kind: Kind, meta: k8s.V1ObjectMeta, uid?: string) {
+  const { status, body } = await ask(stage, 'GET', urlOf(kind, meta), undefined, [404]);
+  return status === 404 || (uid !== undefined && (body as Item).metadata.uid !== uid);
+}
+
+function urlOf(kind: Kind, { name, namespace }: k8s.V1ObjectMeta): string {
+  const [path] = kinds[kind];
+  const cut = path.lastIndexOf('/');
+  const scope = namespace === undefined ? '' : `/namespaces/${namespace}`;
+  return `${path.slice(0, cut)}${scope}${path.slice(cut)}/${name}`;
+}
+
+function keyIn({ name, namespace }: k8s.V1ObjectMeta): string {
+  return namespace === undefined ? (name ?? '') : `${namespace}/${name}`;
+}
+
+function isNewer(a: Item, b: Item): boolean {
+  return Number(a.metadata?.resourceVersion) > Number(b.metadata.resourceVersion);
+}
+
+/** List, watch, and list again when the stream breaks or its version expired; for ever. */
+async function followKind(stage: Stage, kind: Kind, synced: () => void): Promise<void> {
+  const [path] = kinds[kind];
+  for (let version = ''; !stage.signal.aborted;) {
+    try {
+      version ||= await relist(stage, kind);
+      if (stage.unlisted.size === 0) synced();
+      const query = `?watch=1&allowWatchBookmarks=true&resourceVersion=${version}`;
+      const { status } = await stage.world.watch(
+        path + query,
+        ({ type, object }) => {
+          version = type === 'ERROR' ? '' : (object as Item).metadata.resourceVersion;
+          if (type !== 'ERROR' && type !== 'BOOKMARK')
+            observe(stage, kind, object as Item, type === 'DELETED');
+        },
+        stage.signal,
+      );
+      if (status >= 400) throw new Error(`watch: ${status}`);
+    } catch (error) {
+      stage.world.log('debug', `${path}: ${String(error)}`);
+      version = '';
+      await stage.world.sleep(stage.unserved.has(kind) ? 5000 : 500, stage.signal);
+    }
+  }
+}
+
+async function relist(stage: Stage, kind: Kind): Promise<string> {
+  const { status, body } = await ask(stage, 'GET', kinds[kind][0], undefined, [404]);
+  const { items, metadata } = status === 404 ? { items: [] } : (body as k8s.V1PodList);
+  const found = new Set(items.map((item) => item.metadata?.uid));
+  for (const old of [...stage.view[kind].values()])
+    if (!found.has(old.metadata.uid)) observe(stage, kind, old, true);
+  for (const item of items) observe(stage, kind, item as Item, false);
+  if (stage.unlisted.delete(kind) && stage.unlisted.size === 0) begin(stage);
+  const version = metadata?.resourceVersion;
+  if (version) stage.unserved.delete(kind);
+  else stage.unserved.add(kind);
+  if (!version) throw new Error('not served');
+  return version;
+}
+
+/** Only now is absence from the view worth anything. */
+function begin(stage: Stage): void {
+  for (const kind of allKinds)
+    for (const [key, object] of stage.view[kind]) announce(stage, kind, key, object, false);
+  for (const id of stage.alive.values()) stage.lanes.owned(id);
+  for (const name of stage.machines.keys()) stage.lanes.machine(name);
+}
+
+/** Takes one object into the view and its indexes, and tells the lanes. */
+function observe(stage: Stage, kind: Kind, object: Item, gone: boolean): void {
+  const view = stage.view[kind] as Map<string, Item>;
+  const key = keyIn(object.metadata);
+  const was = view.get(key);
+  const isOther = was !== undefined && was.metadata.uid !== object.metadata.uid;
+  if (was && (isOther ? gone : !gone && isNewer(was, object))) return; // an old story
+  if (isOther) observe(stage, kind, was, true);
+  if (gone) view.delete(key);
+  else view.set(key, object);
+  indexOwners(stage, `${kind} ${key}`, object, gone);
+  if (kind === 'pods') indexPod(stage, key, object as SeenPod, gone);
+  announce(stage, kind, key, object, gone);
+}
+
+function indexPod(stage: Stage, key: string, pod: SeenPod, gone: boolean): void {
+  const { uid } = pod.metadata;
+  const node = pod.spec.nodeName ?? stage.assumed.get(uid);
+  if (node !== undefined) regroup(stage.podsOn, node, key, gone);
+  for (const claim of claimKeys(pod)) regroup(stage.podsUsing, claim, key, gone);
+  if (gone || pod.spec.nodeName !== undefined) stage.assumed.delete(uid);
+  if (!gone) return;
+  stage.pending.delete(key);
+  for (const fact of ['evict', 'collect']) stage.since.delete(`${fact} ${uid}`);
+  const machine = stage.machines.get(node ?? '');
+  if (machine?.power === 'on') machine.runs.delete(uid); // else when the machine is back
+}
+
+function indexOwners(stage: Stage, id: string, { metadata }: Item, gone: boolean): void {
+  const { uid, ownerReferences = [], finalizers } = metadata;
+  if (gone) stage.alive.delete(uid);
+  else stage.alive.set(uid, id);
+  for (const owner of ownerReferences) {
+    regroup(stage.dependents, owner.uid, id, gone);
+    if (gone && stage.alive.has(owner.uid)) stage.lanes.owned(stage.alive.get(owner.uid) ?? '');
+  }
+  if (gone) for (const other of stage.dependents.get(uid) ?? []) stage.lanes.owned(other);
+  else if (ownerReferences.length > 0 || finalizers) stage.lanes.owned(id);
+}
+
+function regroup(groups: Groups, group: string, member: string, gone: boolean): void {
+  const members = groups.get(group);
+  if (gone) members?.delete(member);
+  else if (members) members.add(member);
+  else groups.set(group, new Set([member]));
+  if (members?.size === 0) groups.delete(group);
+}
+
+function announce(stage: Stage, kind: Kind, key: string, object: Item, gone: boolean): void {
+  const { lanes, view, podsUsing } = stage;
+  const { namespace = '' } = object.metadata;
+  for (const name of interests[kind] ?? []) lanes[name](key);
+  if (kind === 'nodes')
+    for (const pod of stage.podsOn.get(key) ?? []) (lanes.evict(pod), lanes.podgc(pod));
+  if (kind === 'nodes' || (kind === 'pods' && gone))
+    for (const pod of stage.pending) lanes.bind(pod);
+  const ref = kind === 'volumes' ? keyIn((object as SeenVolume).spec.claimRef ?? {}) : '';
+  if (kind === 'claims') lanes.volume((object as SeenClaim).spec.volumeName ?? '');
+  if (kind === 'volumes') lanes.claim(ref);
+  if (kind === 'claims' || kind === 'volumes')
+    for (const pod of podsUsing.get(ref || key) ?? []) (lanes.bind(pod), lanes.pod(pod));
+  if (kind === 'pods' && gone) claimKeys(object as SeenPod).forEach(lanes.protect);
+  if (gone && isStopping(view.namespaces.get(namespace))) lanes.namespace(namespace);
+}
+
+function isStopping(object: Item | undefined): boolean {
+  return object?.metadata.deletionTimestamp !== undefined;
+}
+function isOver({ status }: SeenPod): boolean {
+  return status?.phase === 'Failed' || status?.phase === 'Succeeded';
+}
+function claimKeys({ metadata, spec }: SeenPod): string[] {
+  const names = (spec.volumes ?? []).map((volume) => volume.persistentVolumeClaim?.claimName);
+  return names.flatMap((name) => (name === undefined ? [] : `${metadata.namespace}/${name}`));
+}
+function statusIn({ status }: SeenPod | SeenNode, type: string): string | undefined {
+  return status?.conditions?.find((condition) => condition.type === type)?.status;
+}
+function stamp({ world }: Stage): string {
+  return `${new Date(world.now()).toISOString().slice(0, 19)}Z`;
+}
+
+/** A condition whose transition time moves with its status only. `null` removes an old reason. */
+function conditionNow(
+  stage: Stage,
+  { status: { conditions } = {} }: SeenPod | SeenNode,
+  type: string,
+  status: boolean | 'Unknown',
+  reason: string | null = null,
+  message: string | null = null,
+): object {
+  const word = status === 'Unknown' ? status : status ? 'True' : 'False';
+  const was = conditions?.find((condition) => condition.type === type);
+  const lastTransitionTime = (was?.status === word && was.lastTransitionTime) || stamp(stage);
+  return { type, status: word, reason, message, lastTransitionTime };
+}
+
+/** When a lasting fact was first seen; forgotten as soon as it does not hold. */
+function sinceFirst(stage: Stage, fact: string, holds: boolean): number {
+  const first = stage.since.get(fact) ?? stage.world.uptime();
+  if (holds) stage.since.set(fact, first);
+  else stage.since.delete(fact);
+  return first;
+}
+
+// ── Scheduler ───────────────────────────────────────────────────────────────────────────────────
+const selectedNode = 'volume.kubernetes.io/selected-node';
+
+async function schedulePod(stage: Stage, key: string): Promise<void> {
+  const pod = stage.view.pods.get(key);
+  if (!pod || pod.spec.nodeName !== undefined || isStopping(pod)) return;
+  if (pod.spec.schedulingGates?.length) return;
+  const keys = claimKeys(pod);
+  const problem = keys.map((claim) => claimProblem(stage, claim)).find((one) => one);
+  const claims = keys.flatMap((claim) => stage.view.claims.get(claim) ?? []);
+  const [node, why] = problem ? [undefined, problem] : chooseNode(stage, pod, claims);
+  if (node === undefined) {
+    stage.pending.add(key); // any change of a node may help
+    const conditions = [conditionNow(stage, pod, 'PodScheduled', false, 'Unschedulable', why)];
+    if (!covers({ conditions }, pod.status))
+      await amend(stage, 'pods', pod, { status: { conditions } });
+    return;
+  }
+  stage.pending.delete(key);
+  stage.assumed.set(pod.metadata.uid, node);
+  regroup(stage.podsOn, node, key, false);
+  const unbound = claims.filter((claim) => claim.status?.phase !== 'Bound');
+  for (const claim of unbound)
+    if (claim.metadata.annotations?.[selectedNode] !== node)
+      await amend(stage, 'claims', claim, { metadata: { annotations: { [selectedNode]: node } } });
+  if (unbound.length > 0) return; // the provisioner's binding wakes this pod
+  const { name, namespace } = pod.metadata;
+  const target = { apiVersion: 'v1', kind: 'Node', name: node };
+  const body = { apiVersion: 'v1', kind: 'Binding', metadata: { name, namespace }, target };
+  await ask(stage, 'POST', `${urlOf('pods', pod.metadata)}/binding`, body, [404, 409]);
+}
+
+/** Why a pod with this claim fits no node at all. */
+function claimProblem({ view }: Stage, key: string): string | undefined {
+  const claim = view.claims.get(key);
+  const { volumeName = '', storageClassName = '' } = claim?.spec ?? {};
+  const name = `persistentvolumeclaim "${key.replace(/.*\//, '')}"`;
+  if (!claim) return `${name} not found`;
+  if (isStopping(claim)) return `${name} is being deleted`;
+  if (claim.status?.phase === 'Lost') return `${name} bound to non-existent persistentvolume`;
+  if (claim.status?.phase === 'Bound' && view.volumes.has(volumeName)) return undefined;
+  const waits = view.classes.get(storageClassName)?.volumeBindingMode === 'WaitForFirstConsumer';
+  return waits ? undefined : 'pod has unbound immediate PersistentVolumeClaims';
+}
+
+/** The node assumed or selected before if it still suits, else the one with the fewest pods. */
+function chooseNode(stage: Stage, pod: SeenPod, claims: SeenClaim[]): [string | undefined, string] {
+  const { nodes, volumes } = stage.view;
+  const refusals: Record<string, number> = {};
+  const bound = claims.flatMap((claim) => volumes.get(claim.spec.volumeName ?? '') ?? []);
+  const before = claims.map(({ metadata }) => metadata.annotations?.[selectedNode]);
+  const kept = [stage.assumed.get(pod.metadata.uid), ...before];
+  let best: string | undefined;
+  let least = Infinity;
+  for (const [name, node] of nodes) {
+    const because = objection(pod, node, bound);
+    const load = kept.includes(name) ? -1 : (stage.podsOn.get(name)?.size ?? 0);
+    if (because !== undefined) refusals[because] = (refusals[because] ?? 0) + 1;
+    else if (load < least || (load === least && name < (best ?? ''))) [best, least] = [name, load];
+  }
+  const reasons = Object.entries(refusals).map(([because, count]) => `${count} ${because}`);
+  return [best, `0/${nodes.size} nodes are available: ${reasons.sort().join(', ')}.`];
+}
+
+/** Why a node does not suit, in the words of the scheduler's plugins. */
+function objection(pod: SeenPod, node: SeenNode, volumes: SeenVolume[]): string | undefined {
+  const { labels = {} } = node.metadata;
+  const { nodeSelector = {} } = pod.spec;
+  const bad = (taint: k8s.V1Taint) => taint.effect !== 'PreferNoSchedule' && !tolerance(pod, taint);
+  const allows = ({ matchExpressions = [] }: k8s.V1NodeSelectorTerm): boolean =>
+    matchExpressions.every(({ key, values }) => values?.includes(labels[key] ?? ''));
+  const reaches = ({ spec: { nodeAffinity } }: SeenVolume): boolean =>
+    nodeAffinity?.required?.nodeSelectorTerms.some(allows) ?? true;
+  if (node.spec.unschedulable) return 'node(s) were unschedulable';
+  if (node.spec.taints?.some(bad)) return 'node(s) had untolerated taint(s)';
+  if (!covers(nodeSelector, labels)) return "node(s) didn't match Pod's node affinity/selector";
+  if (!volumes.every(reaches)) return "node(s) didn't match PersistentVolume's node affinity";
+  return undefined;
+}
+
+function tolerance({ spec }: SeenPod, taint: k8s.V1Taint): k8s.V1Toleration | undefined {
+  return spec.tolerations?.find(
+    ({ key, operator, value, effect }) =>
+      (!effect || effect === taint.effect) &&
+      (!key || key === taint.key) &&
+      (operator === 'Exists' || (value ?? '') === (taint.value ?? '')),
+  );
+}
+
+/** True if `have` says all that `want` says; list elements with a type are matched by it. */
+function covers(want: unknown, have: unknown): boolean {
+  if (want === null || want === undefined) return have === null || have === undefined;
+  if (typeof want !== 'object') return want === have;
+  if (typeof have !== 'object' || have === null) return false;
+  return Object.entries(want).every(([key, value]) => {
+    const type = Array.isArray(have) && Reflect.get(Object(value), 'type');
+    const typed = type && Array.isArray(have) && have.find((element) => element.type === type);
+    return covers(value, type ? typed : Reflect.get(have, key));
+  });
+}
+
+// ── Kubelets ────────────────────────────────────────────────────────────────────────────────────
+interface Machine {
+  readonly name: string;
+  readonly runs: Map<string, Run>; // by pod UID
+  power: 'on' | 'off' | 'cut';
+  registered: boolean;
+  leaving: boolean; // graceful node shutdown
+  removed: boolean;
+}
+/** A pod as its machine runs it; the API object only mirrors this. */
+interface Run {
+  readonly ip: string;
+  readonly boxes: Map<string, Box>;
+  unready: boolean;
+  end?: { phase: string; reason?: string; message?: string; disrupted?: boolean };
+  stopAt?: number;
+}
+/** One container. */
+interface Box {
+  aim: string; // the image it should run
+  image: string;
+  resources: k8s.V1ResourceRequirements;
+  restarts: number; // -1 = never started
+  startedAt: string | undefined; // set = running
+  exitedAt?: string;
+  next: 'start' | 'stop' | 'resize';
+  at: number; // when `next` is due, on the monotonic clock; Infinity = settled
+}
+
+async function syncPod(stage: Stage, key: string): Again {
+  const pod = stage.view.pods.get(key);
+  const machine = stage.machines.get(pod?.spec.nodeName ?? '');
+  if (!pod || machine?.power !== 'on') return;
+  const { uid } = pod.metadata;
+  const ip = () => `10.${1 + (stage.ips >> 16)}.${(stage.ips >> 8) & 255}.${stage.ips++ & 255}`;
+  const run: Run = machine.runs.get(uid) ?? { ip: ip(), boxes: new Map(), unready: false };
+  machine.runs.set(uid, run);
+  if (isStopping(pod)) return stopPod(stage, pod, machine, run);
+  if (isOver(pod)) return;
+  const now = stage.world.uptime();
+  const claims = claimKeys(pod).map((claim) => stage.view.claims.get(claim));
+  const mounted = claims.every((claim) => claim?.status?.phase === 'Bound' && !isStopping(claim));
+  let due = Infinity;
+  for (const spec of run.end ? [] : pod.spec.containers) {
+    const first = mounted ? newBox(spec, now + stage.options.startMs) : undefined;
+    const box = run.boxes.get(spec.name) ?? first;
+    if (!box) continue; // waits for its volumes: a change of the claim wakes it
+    run.boxes.set(spec.name, box);
+    turnBox(stage, box, spec, now);
+    due = Math.min(due, box.at);
+  }
+  await reportPod(stage, pod, run);
+  return due === Infinity ? undefined : due - now;
+}
+
+function newBox({ image = '' }: k8s.V1Container, at: number): Box {
+  const rest = { resources: {}, restarts: -1, startedAt: undefined, next: 'start' } as const;
+  return { aim: image, image, ...rest, at };
+}
+
+/**
+ * Moves one container on. A change of its spec is noticed first (observedGeneration is reported),
+ * acted on half a startMs later, and the restart takes the other half: as with a real kubelet, an
+ * observed generation says nothing about the container.
+ */
+function turnBox(stage: Stage, box: Box, spec: k8s.V1Container, now: number): void {
+  const { startMs, crashMs } = stage.options;
+  const { image = '', resources = {} } = spec;
+  if (image !== box.aim) {
+    const next = box.startedAt === undefined ? 'start' : 'stop';
+    Object.assign(box, { aim: image, next, at: now + startMs / 2 });
+  } else if (box.startedAt !== undefined && box.at === Infinity)
+    if (!covers(resources, box.resources))
+      Object.assign(box, { next: 'resize', at: now + startMs / 2 });
+  while (box.at <= now) {
+    box.at = Infinity;
+    if (box.next === 'stop') {
+      exitBox(stage, box);
+      Object.assign(box, { next: 'start', at: now + startMs / 2 });
+      continue;
+    }
+    box.resources = resources;
+    if (box.next === 'resize') continue;
+    box.image = image;
+    if (/missing/.test(image)) continue;
+    box.restarts++;
+    box.startedAt = stamp(stage);
+    if (!/crash/.test(image)) continue;
+    exitBox(stage, box);
+    box.at = now + Math.min(300_000, crashMs * 2 ** box.restarts);
+  }
+}
+
+function exitBox(stage: Stage, box: Box): void {
+  if (box.startedAt !== undefined) box.exitedAt = stamp(stage);
+  box.startedAt = undefined;
+}
+
+/** Containers stop, the terminal phase is written, and only then the object goes (by UID). */
+async function stopPod(stage: Stage, pod: SeenPod, machine: Machine, run: Run): Again {
+  const now = stage.world.uptime();
+  const graceMs = (pod.metadata.deletionGracePeriodSeconds ?? 0) * 1000;
+  run.stopAt = Math.min(run.stopAt ?? Infinity, now + Math.min(stage.options.stopMs, graceMs));
+  if (now < run.stopAt) return run.stopAt - now;
+  const isClean = run.boxes.size > 0 && pod.metadata.uid.charCodeAt(0) % 2 === 0; // exit code 0
+  run.end ??= { phase: isClean ? 'Succeeded' : 'Failed' };
+  if (!isOver(pod)) await reportPod(stage, pod, run);
+  if (machine.power === 'on') await deleteSeen(stage, 'pods', pod, { gracePeriodSeconds: 0 });
+}
+
+/** Writes what the machine runs into the pod's status, if that says something else. */
+async function reportPod(stage: Stage, pod: SeenPod, run: Run): Promise<void> {
+  const { containers } = pod.spec;
+  const { phase, reason, message, disrupted } = run.end ?? {};
+  const boxes = containers.map((spec) => run.boxes.get(spec.name) ?? newBox(spec, Infinity));
+  const sick = containers.filter((_, i) => phase || !isReady(run, boxes[i]));
+  const list = `containers with unready status: [${sick.map(({ name }) => name).join(' ')}]`;
+  const ended = phase && (phase === 'Failed' ? 'PodFailed' : 'PodCompleted');
+  const why = sick.length === 0 ? [] : [ended ?? 'ContainersNotReady', ended ? null : list];
+  const say = (type: string, ok: boolean, [because, text]: readonly (string | null)[] = []) =>
+    conditionNow(stage, pod, type, ok, because, text);
+  const cause = 'TerminationByKubelet';
+  const isRunning = boxes.every((box) => box.restarts >= 0);
+  const status = {
+    phase: phase ?? (isRunning ? 'Running' : 'Pending'),
+    ...(reason && { reason, message }),
+    observedGeneration: pod.metadata.generation,
+    startTime: pod.status?.startTime ?? stamp(stage),
+    ...(run.boxes.size > 0 && { podIP: run.ip, podIPs: [{ ip: run.ip }] }),
+    conditions: [
+      say('Initialized', true),
+      say('ContainersReady', sick.length === 0, why),
+      say('Ready', sick.length === 0, why),
+      say('PodScheduled', true),
+      ...(disrupted ? [say('DisruptionTarget', true, [cause, message ?? null])] : []),
+    ],
+    containerStatuses: boxes.map((box, i) => boxStatus(stage, pod, run, box, containers[i]?.name)),
+  };
+  if (!covers(status, pod.status)) await amend(stage, 'pods', pod, { status });
+}
+
+function isReady(run: Run, box: Box | undefined): boolean {
+  return box?.startedAt !== undefined && !run.unready && !/bad/.test(box.image);
+}
+
+function boxStatus(stage: Stage, pod: SeenPod, run: Run, box: Box, name = ''): object {
+  const { image, restarts, startedAt, exitedAt, resources } = box;
+  const again = restarts < 0 ? 'ContainerCreating' : 'CrashLoopBackOff';
+  const waiting = { reason: /missing/.test(image) ? 'ImagePullBackOff' : again };
+  const [exitCode, reason] = run.end?.phase === 'Succeeded' ? [0, 'Completed'] : [143, 'Error'];
+  const running = startedAt === undefined ? { waiting } : { running: { startedAt } };
+  const last = { exitCode: 1, reason: 'Error', startedAt: exitedAt, finishedAt: exitedAt };
+  const finishedAt = stamp(stage);
+  return {
+    name,
+    image,
+    imageID: restarts < 0 ? '' : `sim://${image}`,
+    ready: !run.end && isReady(run, box),
+    started: !run.end && startedAt !== undefined,
+    restartCount: Math.max(0, restarts),
+    state: run.end ? { terminated: { exitCode, reason, startedAt, finishedAt } } : running,
+    ...(restarts >= 0 && { containerID: `sim://${pod.metadata.uid}/${name}/${restarts}` }),
+    ...(exitedAt !== undefined && { lastState: { terminated: last } }),
+    ...(Object.keys(resources).length > 0 && { resources }),
+  };
+}
+
+/** The kubelet's node side: registers once per boot, then only keeps its own Ready condition. */
+async function syncMachine(stage: Stage, name: string): Promise<void> {
+  const machine = stage.machines.get(name);
+  const known = stage.view.nodes.get(name);
+  if (machine?.removed && known) await deleteSeen(stage, 'nodes', known);
+  if (machine?.power !== 'on') return;
+  if (!machine.registered) {
+    const labels = { 'kubernetes.io/hostname': name, ...stage.options.labels(name) };
+    const body = { apiVersion: 'v1', kind: 'Node', metadata: { name, labels }, spec: {} };
+    const posted = await ask(stage, 'POST', kinds.nodes[0], body, [409]);
+    machine.registered = true;
+    if (posted.status < 300) observe(stage, 'nodes', posted.body as Item, false);
+  }
+  const node = stage.view.nodes.get(name);
+  const ready = !machine.leaving;
+  if (!node || statusIn(node, 'Ready') === (ready ? 'True' : 'False')) return;
+  await renew(stage, name); // before Ready, or the node controller finds a silent kubelet
+  const why = ready ? ['KubeletReady', 'ready'] : ['KubeletNotReady', 'node is shutting down'];
+  const capacity = { cpu: '64', memory: '256Gi', pods: '10000' };
+  const nodeInfo = { kubeletVersion: 'v1.36.2', containerRuntimeVersion: 'sim://1' };
+  const conditions = [conditionNow(stage, node, 'Ready', ready, ...why)];
+  const status = { capacity, allocatable: capacity, nodeInfo, conditions };
+  await amend(stage, 'nodes', node, { status });
+}
+
+const leasesPath = '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases';
+
+async function renew(stage: Stage, name: string): Promise<void> {
+  const renewTime = new Date(stage.world.now()).toISOString().replace('Z', '000Z');
+  const body = { metadata: { name }, spec: { holderIdentity: name, renewTime } };
+  const type = 'application/merge-patch+json';
+  const answer = await ask(stage, 'PATCH', `${leasesPath}/${name}`, body, [404], type);
+  const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
+  if (answer.status === 404) await ask(stage, 'POST', leasesPath, { ...kind, ...body }, [404, 409]);
+}
+
+async function heartbeats(stage: Stage): Promise<void> {
+  while (!stage.signal.aborted) {
+    await stage.world.sleep(stage.options.heartbeatMs, stage.signal);
+    for (const { name, power, registered } of stage.machines.values())
+      if (power === 'on' && registered) renew(stage, name).catch(() => undefined); // late
+  }
+}
+
+// ── Node controller, taint manager, pod GC ──────────────────────────────────────────────────────
+/** Reads the Lease only when silence would have lasted nodeGraceMs, so heartbeats need no watch. */
+async function monitorNode(stage: Stage, name: string): Again {
+  const node = stage.view.nodes.get(name);
+  const ready = node && (statusIn(node, 'Ready') ?? 'False');
+  const outage = `outage ${name}`;
+  const isNews = !stage.since.has(outage);
+  sinceFirst(stage, outage, ready === 'False' || ready === 'Unknown');
+  if (!node || !ready) return;
+  await retaint(stage, node, ready);
+  if (isNews && ready !== 'True') await markPodsNotReady(stage, name);
+  if (ready === 'Unknown') return;
+  const lease = await ask(stage, 'GET', `${leasesPath}/${name}`, undefined, [404]);
+  const { renewTime } = (lease.body as k8s.V1Lease).spec ?? {};
+  const heard = Date.parse(String(renewTime ?? node.metadata.creationTimestamp));
+  const leftMs = heard + stage.options.nodeGraceMs - stage.world.now();
+  if (leftMs > 0) return leftMs;
+  const why = ['NodeStatusUnknown', 'Kubelet stopped posting node status.'];
+  const status = { conditions: [conditionNow(stage, node, 'Ready', 'Unknown', ...why)] };
+  await amend(stage, 'nodes', node, { status });
+}
+
+async function retaint(stage: Stage, node: SeenNode, ready: string): Promise<void> {
+  const [bad, gone] = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
+  const key = ready === 'True' ? undefined : ready === 'False' ? bad : gone;
+  const { taints: old = [] } = node.spec;
+  const ours = old.filter((taint) => taint.key === bad || taint.key === gone);
+  if (ours.length === (key ? 2 : 0) && ours.every((taint) => taint.key === key)) return;
+  const timeAdded = stamp(stage);
+  const execute = { key, effect: 'NoExecute', timeAdded };
+  const add = key ? [{ key, effect: 'NoSchedule' }, execute] : [];
+  const taints = [...old.filter((taint) => !ours.includes(taint)), ...add];
+  const { resourceVersion } = node.metadata;
+  await amend(stage, 'nodes', node, { metadata: { resourceVersion }, spec: { taints } });
+}
+
+/** Once per outage; a kubelet that lives may say otherwise afterwards. */
+async function markPodsNotReady(stage: Stage, node: string): Promise<void> {
+  for (const key of [...(stage.podsOn.get(node) ?? [])]) {
+    const pod = stage.view.pods.get(key);
+    if (!pod || statusIn(pod, 'Ready') !== 'True' || pod.spec.nodeName !== node) continue;
+    const status = { conditions: [conditionNow(stage, pod, 'Ready', false)] };
+    await amend(stage, 'pods', pod, { status });
+  }
+}
+
+/** processPodOnNode: a NoExecute taint ends a pod at once or after its shortest toleration. */
+async function evictPod(stage: Stage, key: string): Again {
+  const pod = stage.view.pods.get(key);
+  const { taints = [] } = stage.view.nodes.get(pod?.spec.nodeName ?? '')?.spec ?? {};
+  if (!pod || isStopping(pod)) return;
+  const urgent = taints.filter(({ effect }) => effect === 'NoExecute');
+  const used = urgent.map((taint) => tolerance(pod, taint) ?? { tolerationSeconds: 0 });
+  const limitMs = Math.min(...used.map((one) => (one.tolerationSeconds ?? Infinity) * 1000));
+  const since = sinceFirst(stage, `evict ${pod.metadata.uid}`, limitMs !== Infinity);
+  const leftMs = since + limitMs - stage.world.uptime();
+  if (leftMs > 0) return leftMs === Infinity ? undefined : leftMs;
+  const why = ['DeletionByTaintManager', 'Taint manager: deleting due to NoExecute taint'];
+  const conditions = [conditionNow(stage, pod, 'DisruptionTarget', true, ...why)];
+  await amend(stage, 'pods', pod, { status: { conditions } });
+  await deleteSeen(stage, 'pods', pod);
+}
+
+/** gcOrphaned, gcUnscheduledTerminating and gcTerminating (out-of-service), every podGcMs. */
+async function collectPod(stage: Stage, key: string): Again {
+  const pod = stage.view.pods.get(key);
+  if (!pod) return;
+  const { quarantineMs, podGcMs } = stage.options;
+  const node = stage.view.nodes.get(pod.spec.nodeName ?? '');
+  const isTaken = node?.spec.taints?.some((t) => t.key === 'node.kubernetes.io/out-of-service');
+  const isOut = node === undefined || (isTaken && statusIn(node, 'Ready') !== 'True');
+  const orphaned = !node && pod.spec.nodeName !== undefined;
+  const ends = orphaned || (isOut === true && isStopping(pod));
+  const since = sinceFirst(stage, `collect ${pod.metadata.uid}`, ends);
+  if (!ends) return;
+  const earliest = since + (orphaned ? quarantineMs : 1);
+  const leftMs = Math.ceil(earliest / podGcMs) * podGcMs - stage.world.uptime();
+  if (leftMs > 0) return leftMs;
+  if (orphaned && !(await isGone(stage, 'nodes', { name: pod.spec.nodeName ?? '' })))
+    return podGcMs;
+  const why = ['DeletionByPodGC', 'PodGC: node no longer exists'];
+  const conditions = orphaned ? [conditionNow(stage, pod, 'DisruptionTarget', true, ...why)] : [];
+  if (!isOver(pod)) await amend(stage, 'pods', pod, { status: { phase: 'Failed', conditions } });
+  await deleteSeen(stage, 'pods', pod, { gracePeriodSeconds: 0 });
+}
+
+// ── Volumes ─────────────────────────────────────────────────────────────────────────────────────
+const driver = 'volumes.sim';
+
+/** A disk of one node, made where its pod goes (default), and one that any node can mount. */
+async function addClasses(stage: Stage): Promise<void> {
+  const common = { apiVersion: 'storage.k8s.io/v1', kind: 'StorageClass', provisioner: driver };
+  const annotations = { 'storageclass.kubernetes.io/is-default-class': 'true' };
+  const classes = [
+    { metadata: { name: 'local-sim', annotations }, volumeBindingMode: 'WaitForFirstConsumer' },
+    { metadata: { name: 'net-sim' }, volumeBindingMode: 'Immediate', allowVolumeExpansion: true },
+  ];
+  for (const one of stage.options.skip.includes('provisioner') ? [] : classes)
+    await ask(stage, 'POST', kinds.classes[0], { ...common, ...one }, [409]);
+}
+
+/** Makes and binds a volume, makes it larger, or says that it is lost. */
+async function syncClaim(stage: Stage, key: string): Again {
+  const claim = stage.view.claims.get(key);
+  const made = stage.view.classes.get(claim?.spec.storageClassName ?? '');
+  if (!claim || isStopping(claim) || made?.provisioner !== driver) return;
+  const { uid, annotations } = claim.metadata;
+  const { phase = 'Pending', capacity = {} } = claim.status ?? {};
+  const { volumeName = `pvc-${uid}`, accessModes, resources } = claim.spec;
+  const storage = resources?.requests?.storage ?? '';
+  const volume = stage.view.volumes.get(volumeName);
+  const node = annotations?.[selectedNode];
+  const placed = made.volumeBindingMode === 'Immediate' || node !== undefined;
+  const binds = placed && phase === 'Pending';
+  const grows = phase === 'Bound' && made.allowVolumeExpansion && capacity.storage !== storage;
+  if (phase === 'Bound' && !volume) {
+    if (await isGone(stage, 'volumes', { name: volumeName }))
+      await amend(stage, 'claims', claim, { status: { phase: 'Lost' } });
+    return;
+  }
+  const since = sinceFirst(stage, `storage ${uid}`, binds || grows === true);
+  const leftMs = since + stage.options.provisionMs - stage.world.uptime();
+  if (!binds && !grows) return;
+  if (leftMs > 0) return leftMs;
+  const spec = { capacity: { storage } };
+  if (grows && volume) await amend(stage, 'volumes', volume, { spec });
+  else await makeVolume(stage, claim, made);
+  const metadata = { annotations: { 'pv.kubernetes.io/bind-completed': 'yes' } };
+  if (binds) await amend(stage, 'claims', claim, { metadata, spec: { volumeName } });
+  const status = { phase: 'Bound', accessModes, capacity: { storage } };
+  await amend(stage, 'claims', claim, { status });
+}
+
+async function makeVolume(stage: Stage, claim: SeenClaim, made: SeenClass): Promise<void> {
+  const { name, namespace, uid, annotations } = claim.metadata;
+  const { accessModes, resources } = claim.spec;
+  const volumeName = `pvc-${uid}`;
+  const values = [annotations?.[selectedNode] ?? ''];
+  const terms = [{ matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values }] }];
+  const pinned = made.volumeBindingMode !== 'Immediate' && made.parameters?.pinned !== 'false';
+  const spec = {
+    capacity: { storage: resources?.requests?.storage },
+    accessModes,
+    claimRef: { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace, name, uid },
+    persistentVolumeReclaimPolicy: made.reclaimPolicy ?? 'Delete',
+    storageClassName: made.metadata.name,
+    hostPath: { path: `/sim/${volumeName}` },
+    ...(pinned && { nodeAffinity: { required: { nodeSelectorTerms: terms } } }),
+  };
+  const body = { apiVersion: 'v1', kind: 'PersistentVolume', metadata: { name: volumeName }, spec };
+  const { status, body: volume } = await ask(stage, 'POST', kinds.volumes[0], body, [409]);
+  if (status >= 300) return;
+  observe(stage, 'volumes', volume as SeenVolume, false);
+  await amend(stage, 'volumes', volume as SeenVolume, { status: { phase: 'Bound' } });
+}
+
+/** A volume whose claim is gone (by UID) is Released, and deleted if its policy says so. */
+async function syncVolume(stage: Stage, name: string): Promise<void> {
+  const volume = stage.view.volumes.get(name);
+  const { claimRef, persistentVolumeReclaimPolicy } = volume?.spec ?? {};
+  if (!volume || !claimRef?.name || isStopping(volume)) return;
+  if (stage.view.claims.get(keyIn(claimRef))?.metadata.uid === claimRef.uid) return;
+  if (!(await isGone(stage, 'claims', claimRef, claimRef.uid))) return;
+  if (volume.status?.phase !== 'Released')
+    await amend(stage, 'volumes', volume, { status: { phase: 'Released' } });
+  if (persistentVolumeReclaimPolicy === 'Delete') await deleteSeen(stage, 'volumes', volume);
+}
+
+// ── Garbage collection ──────────────────────────────────────────────────────────────────────────
+/** pvc-protection (podUsesPVC: any scheduled pod that names the claim) and pv-protection. */
+async function unprotect(stage: Stage, key: string): Promise<void> {
+  const users = [...(stage.podsUsing.get(key) ?? [])].map((pod) => stage.view.pods.get(pod));
+  if (!users.some((pod) => pod?.spec.nodeName !== undefined))
+    await dropFinalizer(stage, 'claims', key, 'kubernetes.io/pvc-protection');
+  if (stage.view.volumes.get(key)?.status?.phase !== 'Bound')
+    await dropFinalizer(stage, 'volumes', key, 'kubernetes.io/pv-protection');
+}
+
+async function dropFinalizer(stage: Stage, kind: Kind, key: string, name: string): Promise<void> {
+  const object = stage.view[kind].get(key);
+  const { finalizers: old = [], resourceVersion } = object?.metadata ?? {};
+  const finalizers = old.filter((other) => other !== name);
+  if (object && isStopping(object) && finalizers.length < old.length)
+    await amend(stage, kind, object, { metadata: { resourceVersion, finalizers } });
+}
+
+/** attemptToDeleteItem: finalizers of an owner, or an object none of whose owners is left. */
+async function collectOwned(stage: Stage, id: string): Promise<void> {
+  const [kind, object] = found(stage, id);
+  if (!object) return;
+  const { finalizers = [], ownerReferences = [], resourceVersion, uid } = object.metadata;
+  if (isStopping(object) && finalizers.includes('orphan')) return orphan(stage, kind, object);
+  if (isStopping(object) && finalizers.includes('foregroundDeletion'))
+    return deleteForeground(stage, kind, object);
+  if (isStopping(object) || ownerReferences.length === 0) return;
+  const states = await Promise.all(ownerReferences.map((owner) => stateOf(stage, object, owner)));
+  const solid = ownerReferences.filter((_, i) => states[i] === 'solid');
+  if (solid.length === ownerReferences.length) return;
+  if (solid.length > 0)
+    return amend(stage, kind, object, { metadata: { resourceVersion, ownerReferences: solid } });
+  const deep = states.includes('leaving') && stage.dependents.has(uid);
+  const propagationPolicy = deep ? 'Foreground' : 'Background';
+  await deleteSeen(stage, kind, object, { propagationPolicy });
+}
+
+function found(stage: Stage, id: string): [Kind, Item | undefined] {
+  const [kind, key = ''] = id.split(' ') as [Kind, string];
+  return [kind, stage.view[kind]?.get(key)];
+}
+
+/** An owner is absent only if a live GET says so; one of a kind not watched here is solid. */
+async function stateOf(
+  stage: Stage,
+  { metadata: { namespace } }: Item,
+  owner: k8s.V1OwnerReference,
+): Promise<'solid' | 'leaving' | 'absent'> {
+  const kind = allKinds.find((one) => kinds[one][1] === owner.kind);
+  if (!kind) return 'solid';
+  const [, known] = found(stage, stage.alive.get(owner.uid) ?? '');
+  const leaves = known?.metadata.finalizers?.includes('foregroundDeletion') && isStopping(known);
+  if (known) return leaves && owner.blockOwnerDeletion ? 'leaving' : 'solid';
+  const scope = kind === 'nodes' || kind === 'volumes' || !namespace ? {} : { namespace };
+  const gone = await isGone(stage, kind, { name: owner.name, ...scope }, owner.uid);
+  return gone ? 'absent' : 'solid';
+}
+
+async function deleteForeground(stage: Stage, kind: Kind, owner: Item): Promise<void> {
+  const { uid } = owner.metadata;
+  const ids = [...(stage.dependents.get(uid) ?? [])];
+  ids.forEach(stage.lanes.owned);
+  const refs = ids.flatMap((id) => found(stage, id)[1]?.metadata.ownerReferences ?? []);
+  if (refs.some((ref) => ref.uid === uid && ref.blockOwnerDeletion)) return;
+  await dropFinalizer(stage, kind, keyIn(owner.metadata), 'foregroundDeletion');
+}
+
+async function orphan(stage: Stage, kind: Kind, owner: Item): Promise<void> {
+  for (const id of [...(stage.dependents.get(owner.metadata.uid) ?? [])]) {
+    const [otherKind, other] = found(stage, id);
+    const { ownerReferences: old = [], resourceVersion } = other?.metadata ?? {};
+    const ownerReferences = old.filter(({ uid }) => uid !== owner.metadata.uid);
+    if (other)
+      await amend(stage, otherKind, other, { metadata: { resourceVersion, ownerReferences } });
+  }
+  await dropFinalizer(stage, kind, keyIn(owner.metadata), 'orphan');
+}
+
+async function emptyNamespace(stage: Stage, name: string): Again {
+  if (!isStopping(stage.view.namespaces.get(name))) return;
+  let left = 0;
+  for (const kind of allKinds)
+    for (const object of [...stage.view[kind].values()]) {
+      if (object.metadata.namespace !== name) continue;
+      left++;
+      if (!isStopping(object)) await deleteSeen(stage, kind, object);
+    }
+  if (left > 0) return 1000;
+  const metadata = { name };
+  const body = { apiVersion: 'v1', kind: 'Namespace', metadata, spec: { finalizers: [] } };
+  await ask(stage, 'PUT', `${urlOf('namespaces', { name })}/finalize`, body, [404, 409]);
+}
+
+// ── The actors together ─────────────────────────────────────────────────────────────────────────
+const actorDefaults = {
+  ...{ startMs: 500, stopMs: 500, provisionMs: 200, heartbeatMs: 10_000, nodeGraceMs: 40_000 },
+  ...{ podGcMs: 20_000, quarantineMs: 40_000, crashMs: 10_000, labels: () => ({}), skip: [] },
+} as const satisfies Partial<ActorOptions>;
+
+function startActors(world: World, options: ActorOptions, signal: AbortSignal): Actors {
+  const stage: Stage = {
+    ...{ world, signal, options: { ...actorDefaults, ...options }, ips: 0 },
+    view: Object.fromEntries(allKinds.map((kind) => [kind, new Map()])) as unknown as View,
+    ...{ podsOn: new Map(), podsUsing: new Map(), dependents: new Map(), alive: new Map() },
+    ...{ assumed: new Map(), pending: new Set(), since: new Map(), machines: new Map() },
+    ...{ lanes: {} as Stage['lanes'], unlisted: new Set(allKinds), unserved: new Set() },
+  };
+  for (const name of Object.keys(laneWork) as LaneName[]) stage.lanes[name] = newLane(stage, name);
+  for (const name of options.nodes) machineOf(stage, name);
+  const { promise: synced, resolve } = Promise.withResolvers<void>();
+  const start = async (): Promise<void> => {
+    await addClasses(stage);
+    const beats = stage.options.skip.includes('kubelet') ? undefined : heartbeats(stage);
+    await Promise.all([...allKinds.map((kind) => followKind(stage, kind, resolve)), beats]);
+  };
+  return { synced, done: start(), ...switches(stage) };
+}
+
+function machineOf(stage: Stage, name: string): Machine {
+  const flags = { registered: false, leaving: false, removed: false };
+  const machine = stage.machines.get(name) ?? { name, runs: new Map(), power: 'on', ...flags };
+  stage.machines.set(name, machine);
+  return machine;
+}
+
+function switches(stage: Stage): Omit<Actors, 'done' | 'synced'> {
+  const { machines, lanes, view, world } = stage;
+  const set = (name: string, change: Partial<Machine>): void => {
+    Object.assign(machineOf(stage, name), change);
+    lanes.machine(name);
+    stage.podsOn.get(name)?.forEach(lanes.pod);
+  };
+  const off = (name: string, change: Partial<Machine> = {}): void => {
+    for (const { boxes } of machineOf(stage, name).runs.values())
+      for (const box of boxes.values()) exitBox(stage, box);
+    set(name, { ...change, power: 'off' });
+  };
+  const revive = (name: string): void => {
+    const { runs } = machineOf(stage, name);
+    const at = world.uptime() + stage.options.startMs;
+    for (const [uid, { boxes }] of runs) {
+      if (!stage.alive.has(uid)) runs.delete(uid); // its object went meanwhile
+      for (const box of boxes.values())
+        if (box.startedAt === undefined) Object.assign(box, { next: 'start', at });
+    }
+    set(name, { power: 'on', leaving: false, removed: false });
+  };
+  const inPod = (namespace: string, name: string, change: (run: Run) => void): void => {
+    const key = `${namespace}/${name}`;
+    const pod = view.pods.get(key);
+    const run = machines.get(pod?.spec.nodeName ?? '')?.runs.get(pod?.metadata.uid ?? '');
+    if (!run) throw new Error(`no kubelet runs pod ${key}`);
+    change(run);
+    lanes.pod(key);
+  };
+  const drainShutdown = (name: string): void => {
+    const message = 'Pod was terminated in response to imminent node shutdown.';
+    for (const run of machineOf(stage, name).runs.values())
+      run.end = { phase: 'Failed', reason: 'Terminated', message, disrupted: true };
+    set(name, { leaving: true });
+    void world.sleep(2000, stage.signal).then(() => machines.get(name)?.leaving && off(name));
+  };
+  const crash = (run: Run): void =>
+    run.boxes.forEach((box) => Object.assign(box, { next: 'stop', at: 0 }));
+  const fail = (run: Run, reason = 'Error'): void => {
+    const disrupted = reason === 'Evicted';
+    const message = disrupted ? 'The node was low on resource: memory.' : 'simulated';
+    run.end = { phase: 'Failed', reason, message, disrupted };
+  };
+  return {
+    kill: off,
+    cutOff: (node) => set(node, { power: 'cut' }),
+    removeNode: (node) => off(node, { removed: true, registered: false }),
+    addNode: revive,
+    ...{ revive, drainShutdown },
+    crash: (namespace, pod) => inPod(namespace, pod, crash),
+    setReady: (namespace, pod, ready) => inPod(namespace, pod, (run) => (run.unready = !ready)),
+    fail: (namespace, pod, reason) => inPod(namespace, pod, (run) => fail(run, reason)),
+  };
+}
+
+// ═══ HARNESS C · WORLDS · effects ═══════════════════════════════════════════════════════════════
+// Three ways to be a World: newSim (virtual time, seeded chance, faults; nothing real is touched),
+// serve + realWorld (the embedded server on loopback), startRealControlPlane (etcd and a real
+// kube-apiserver). A sim's clock moves only when every promise has settled, so the same seed gives
+// the same bytes. Not modelled: CPU time (code between two awaits takes none), bandwidth, and the
+// connection that requests share: each fails alone, unless `cut` or `down` says otherwise.
+
+/** What can befall one request. A number is the status of a server that did nothing. */
+type Mishap =
+  | 'reset' // the connection breaks before it lands
+  | 'lost' // it lands, the answer does not
+  | 'hang' // no answer until the deadline; it may have landed
+  | 'garbage' // the answer is not JSON
+  | 'crash-before' // the sender dies, it has not landed
+  | 'crash-after' // it lands, and the sender dies before the answer
+  | 429
+  | 500
+  | 503
+  | 504; // this one may have landed
+
+/** Read at every use, so a test may change them at any time. Nothing set, nothing wrong. */
+interface Faults {
+  latencyMs?: readonly [least: number, most: number]; // each way
+  decide?: (request: ApiRequest, index: number) => Mishap | undefined; // exact placement
+  chance?: readonly (readonly [Mishap, number])[]; // per request
+  cut?: boolean; // partition: requests hang, streams fall silent and break after 30 s
+  deaf?: boolean; // the same for streams only
+  frozen?: ReadonlySet<string>; // resources (plural) whose events are held back while in the set
+  lagMs?: Readonly<Record<string, number>>; // extra delay of events, by resource
+  replay?: number; // chance per event that it comes again within 2 s, after newer ones
+  expired?: number; // chance per new stream to be refused with 410
+  clockMs?: number; // error of the wall clock
+}
+
+interface Sim {
+  readonly state: ApiState;
+  /** Every request in the order of arrival; status 0: no answer reached the sender. */
+  readonly requests: { at: number; who: string; method: string; path: string; status: number }[];
+  readonly logs: { at: number; who: string; level: string; message: string; fields?: unknown }[];
+  readonly random: () => number; // for the test's own draws
+  down: boolean; // set: the API server is away, connections are refused, streams break
+  afterStep?: () => void; // invariants; what it throws, run() throws
+  uptime(): number; // virtual ms since the start
+  now(): number;
+  /** A new process. After kill() the same name may be used for its successor. */
+  world(who: string, faults?: Faults): World;
+  /** It never runs again: its sleeps, requests and streams do not settle. */
+  kill(who: string): void;
+  /** It does nothing for so long, then goes on as if nothing had been (SIGSTOP, SIGCONT). */
+  suspend(who: string, ms: number): void;
+  /** A request of the test itself: lands at once. */
+  api(method: ApiRequest['method'], path: string, body?: unknown, type?: string): ServerAnswer;
+  wake(): void; // tells the streams after the test changed `state` itself (compact, restoreState)
+  at(ms: number, act: () => void): void;
+  /** Runs for so many ms; or until it holds (true) or `limitMs` have passed (false). */
+  run(until: number | (() => boolean), limitMs?: number): Promise<boolean>;
+}
+
+interface SimOptions {
+  readonly crds?: readonly unknown[];
+  readonly state?: ApiState;
+  readonly startAt?: number; // wall clock, ms since 1970
+  readonly latencyMs?: readonly [number, number];
+}
+
+interface SimProcess {
+  readonly who: string;
+  readonly faults: Faults;
+  readonly random: () => number;
+  readonly isCalm: boolean; // no faults were given, so none can be set later
+  alive: boolean;
+  suspendedUntil: number;
+  sent: number; // requests so far: the index that `decide` is given
+}
+/** An undefined process is the network or the test. */
+type Timer = { at: number; order: number; process: SimProcess | undefined; fire: () => void };
+interface Stream {
+  readonly process: SimProcess;
+  readonly cursor: WatchCursor;
+  readonly resource: string;
+  readonly on: (event: WatchEvent) => void;
+  readonly settle: (outcome: ApiResponse | Error) => void;
+  readonly held: WatchEvent[];
+  lastAt: number; // events of one stream keep their order
+  silentSince: number | undefined;
+}
+interface Clockwork {
+  readonly sim: Sim;
+  readonly timers: Timer[]; // a binary heap
+  readonly streams: Set<Stream>;
+  readonly processes: Map<string, SimProcess>;
+  readonly startAt: number;
+  readonly latencyMs: readonly [number, number];
+  clock: number;
+  order: number;
+}
+
+/** mulberry32. Each process draws from its own, so one's draws do not shift another's. */
+function newRandom(seed: number, name = ''): () => number {
+  let state = seed | 0;
+  for (let i = 0; i < name.length; i++) state = Math.imul(state ^ name.charCodeAt(i), 0x01000193);
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+// ── Virtual time ────────────────────────────────────────────────────────────────────────────────
+function isBefore(a: Timer | undefined, b: Timer | undefined): boolean {
+  return !!a && !!b && (a.at < b.at || (a.at === b.at && a.order < b.order));
+}
+
+function after(works: Clockwork, ms: number, process: Timer['process'], fire: () => void): void {
+  const { timers: heap } = works;
+  const timer = { at: works.clock + Math.max(0, ms), order: works.order++, process, fire };
+  let i = heap.push(timer) - 1;
+  for (let up = (i - 1) >> 1; i > 0 && isBefore(timer, heap[up]); up = (i - 1) >> 1) {
+    heap[i] = heap[up] ?? timer;
+    heap[(i = up)] = timer;
+  }
+}
+
+function popTimer(heap: Timer[]): Timer | undefined {
+  const top = heap[0];
+  const last = heap.pop();
+  if (!last || heap.length === 0) return top;
+  let i = 0;
+  heap[0] = last;
+  for (let down = 1; down < heap.length; down = 2 * i + 1) {
+    if (isBefore(heap[down + 1], heap[down])) down++;
+    if (!isBefore(heap[down], last)) break;
+    heap[i] = heap[down] ?? last;
+    heap[(i = down)] = last;
+  }
+  return top;
+}
+
+/** Fires the next timer, unless its process is dead, or suspended (then it comes later). */
+function turnClock(works: Clockwork): void {
+  const timer = popTimer(works.timers);
+  if (!timer || timer.process?.alive === false) return;
+  works.clock = Math.max(works.clock, timer.at);
+  const restMs = (timer.process?.suspendedUntil ?? 0) - works.clock;
+  if (restMs > 0) after(works, restMs, timer.process, timer.fire);
+  else timer.fire();
+}
+
+/**
+ * Node runs all microtasks between two immediates, so one timer per immediate means that every
+ * promise has settled before the clock moves; batches save turns of the event loop.
+ */
+function runClock(works: Clockwork, until: number, holds?: () => boolean): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    let over = false;
+    let queued = 0;
+    const step = (): void => {
+      queued--;
+      if (over) return;
+      try {
+        works.sim.afterStep?.();
+        const next = works.timers[0];
+        if (holds?.()) return ((over = true), resolve(true));
+        if (!next || next.at > until) {
+          works.clock = until;
+          return ((over = true), resolve(!holds));
+        }
+        turnClock(works);
+      } catch (error) {
+        return ((over = true), reject(error));
+      }
+      if (queued === 0) refill();
+    };
+    const refill = (): void => {
+      for (; queued < 64; queued++) setImmediate(step);
+    };
+    refill();
+  });
+}
+
+const abortions = new WeakMap<AbortSignal, Set<() => void>>();
+
+/** One listener per signal, whatever the number of sleepers: an EventTarget searches its list. */
+function onAbort(signal: AbortSignal | undefined, act: () => void): () => void {
+  if (!signal) return () => undefined;
+  const acts = abortions.get(signal) ?? new Set();
+  if (!abortions.has(signal))
+    signal.addEventListener('abort', () => acts.forEach((one) => one()), { once: true });
+  abortions.set(signal, acts.add(act));
+  return () => void acts.delete(act);
+}
+
+// ── The simulated network ───────────────────────────────────────────────────────────────────────
+function latency({ latencyMs }: Clockwork, { faults, random }: SimProcess): number {
+  const [least, most] = faults.latencyMs ?? latencyMs;
+  return least + Math.floor(random() * (most - least + 1));
+}
+
+function drawMishap(request: ApiRequest, process: SimProcess): Mishap | undefined {
+  const { faults, random } = process;
+  const decided = faults.decide?.(request, process.sent++);
+  if (decided !== undefined || faults.cut) return decided ?? 'hang';
+  return faults.chance?.find(([, chance]) => random() < chance)?.[0];
+}
+
+/** Lets a request land, and puts what it wrote on the streams. */
+function land({ sim }: Clockwork, who: string, request: ApiRequest): ServerAnswer {
+  const { method, path, body, contentType = 'application/json' } = request;
+  const headers = { authorization: `Bearer ${who}`, 'content-type': contentType };
+  const { revision } = sim.state;
+  const answer = handle(sim.state, { method, path, headers, body }, sim.now());
+  if (sim.state.revision !== revision) sim.wake();
+  return answer;
+}
+
+/** The chance that such a request lands all the same, and what its sender sees. */
+const mishapTable: Record<Mishap, { lands: number; error?: string; reason?: string }> = {
+  reset: { lands: 0, error: 'read ECONNRESET' },
+  lost: { lands: 1, error: 'read ECONNRESET' },
+  hang: { lands: 0.5, error: 'deadline exceeded' },
+  garbage: { lands: 0, error: 'the answer is not JSON' },
+  'crash-before': { lands: 0, error: 'dead' },
+  'crash-after': { lands: 1, error: 'dead' },
+  429: { lands: 0, reason: 'TooManyRequests' },
+  500: { lands: 0, reason: 'InternalError' },
+  503: { lands: 0, reason: 'ServiceUnavailable' },
+  504: { lands: 0.5, reason: 'Timeout' },
+};
+
+function simSend(works: Clockwork, process: SimProcess, request: ApiRequest): Promise<ApiResponse> {
+  const { sim } = works;
+  const { method, path, timeoutMs = 15_000 } = request;
+  const { who, random, faults } = process;
+  const deadline = works.clock + timeoutMs;
+  const mishap = drawMishap(request, process);
+  const { lands, error, reason } = mishap === undefined ? { lands: 1 } : mishapTable[mishap];
+  return new Promise((resolve, reject) => {
+    const arrive = (): void => {
+      if (!process.alive && random() < 0.5) return; // it was on the wire when its sender died
+      const isCut = sim.down || (mishap === 'hang' && faults.cut);
+      const answer = random() < lands && !isCut ? land(works, who, request) : undefined;
+      const why = sim.down && error !== 'dead' ? 'connect ECONNREFUSED' : error;
+      const reply = why ? undefined : reason ? refusal(Number(mishap), reason) : answer;
+      sim.requests.push({ at: works.clock, who, method, path, status: reply?.status ?? 0 });
+      if (why === 'dead') process.alive = false;
+      const ms = mishap === 'hang' ? deadline - works.clock : latency(works, process);
+      after(works, ms, process, () => (reply ? resolve(reply) : reject(new Error(why))));
+    };
+    after(works, latency(works, process), undefined, arrive);
+  });
+}
+
+function refusal(status: number, reason: string): ApiResponse {
+  const headers: Record<string, string> = status === 429 ? { 'retry-after': '1' } : {};
+  return { status, headers, body: refusalOf(status, reason, 'simulated') };
+}
+
+function simWatch(
+  works: Clockwork,
+  process: SimProcess,
+  path: string,
+  on: (event: WatchEvent) => void,
+  signal: AbortSignal,
+): Promise<ApiResponse> {
+  const { sim, streams } = works;
+  const { faults, random, who } = process;
+  return new Promise((resolve, reject) => {
+    let stream: Stream | undefined;
+    const settle = (outcome: ApiResponse | Error): void => {
+      if (!process.alive) return;
+      off();
+      if (stream) streams.delete(stream);
+      if (outcome instanceof Error) reject(outcome);
+      else resolve(outcome);
+    };
+    const off = onAbort(signal, () => settle({ status: 200, headers: {}, body: undefined }));
+    const later = (outcome: ApiResponse | Error, ms = latency(works, process)): void =>
+      after(works, ms, process, () => settle(outcome));
+    const arrive = (): void => {
+      if (signal.aborted) return;
+      if (sim.down) return later(new Error('connect ECONNREFUSED'));
+      if (faults.cut || faults.deaf) return later(new Error('no answer to a ping'), 30_000);
+      const expires = faults.expired !== undefined && random() < faults.expired;
+      const answer: ServerAnswer = expires
+        ? refusal(410, 'Expired')
+        : land(works, who, { method: 'GET', path });
+      sim.requests.push({ at: works.clock, who, method: 'WATCH', path, status: answer.status });
+      if (!answer.watch) return later(answer);
+      const resource = path.replace(/\?.*/, '').replace(/.*\//, '');
+      const rest = { held: [], lastAt: 0, silentSince: undefined };
+      const opened = { process, cursor: answer.watch, resource, on, settle, ...rest };
+      streams.add((stream = opened));
+      pump(works, opened);
+      ping(works, opened);
+    };
+    after(works, latency(works, process), process, arrive);
+  });
+}
+
+/** Puts a stream's news on the wire. They arrive in order, after latency and lag. */
+function pump(works: Clockwork, stream: Stream): void {
+  const { cursor, process, resource } = stream;
+  if (!process.alive) works.streams.delete(stream);
+  if (cursor.ended || !works.streams.has(stream)) return;
+  const events = nextEvents(works.sim.state, cursor, works.sim.now());
+  if (events.length === 0 && !cursor.ended) return;
+  const lagMs = process.faults.lagMs?.[resource] ?? 0;
+  stream.lastAt = Math.max(stream.lastAt, works.clock + latency(works, process) + lagMs);
+  after(works, stream.lastAt - works.clock, process, () => {
+    stream.held.push(...events);
+    deliver(works, stream);
+  });
+}
+
+function deliver(works: Clockwork, stream: Stream): void {
+  const { held, process, on, cursor, resource, settle } = stream;
+  const { cut, deaf, frozen, replay = 0 } = process.faults;
+  const isOpen = (): boolean => works.streams.has(stream);
+  if (cut || deaf || frozen?.has(resource) || !isOpen()) return;
+  for (const event of held.splice(0)) {
+    on(event);
+    if (replay > 0 && event.type !== 'ERROR' && process.random() < replay)
+      after(works, process.random() * 2000, process, () => isOpen() && on(event));
+  }
+  if (cursor.ended) settle({ status: 200, headers: {}, body: undefined });
+}
+
+/** Wakes a stream for bookmarks and its end; a silent one breaks, as by the client's ping. */
+function ping(works: Clockwork, stream: Stream): void {
+  const { cursor, process, held, settle } = stream;
+  const { clock, sim } = works;
+  if (!works.streams.has(stream)) return;
+  if (!process.faults.cut && !process.faults.deaf) stream.silentSince = undefined;
+  else stream.silentSince ??= clock;
+  if (clock - (stream.silentSince ?? clock) >= 25_000)
+    return settle(new Error('no answer to a ping'));
+  if (sim.now() >= cursor.wakeAt) pump(works, stream);
+  if (held.length > 0 || cursor.ended) deliver(works, stream);
+  const wakeMs = Math.min(process.isCalm ? Infinity : 1000, cursor.wakeAt - sim.now());
+  after(works, Math.max(1, wakeMs), process, () => ping(works, stream));
+}
+
+function simWorld(works: Clockwork, process: SimProcess): World {
+  const { who, faults, random } = process;
+  const { sim } = works;
+  return {
+    now: () => sim.now() + (faults.clockMs ?? 0),
+    uptime: () => works.clock,
+    random,
+    sleep: (ms, signal) =>
+      new Promise((resolve) => {
+        const wake = (): void => (off(), resolve());
+        const off = onAbort(signal, () => process.alive && wake());
+        if (signal?.aborted) wake();
+        else after(works, ms, process, wake);
+      }),
+    send: (request) => simSend(works, process, request),
+    watch: (path, on, signal) => simWatch(works, process, path, on, signal),
+    log: (level, message, fields) =>
+      void sim.logs.push({ at: works.clock, who, level, message, ...(fields && { fields }) }),
+  };
+}
+
+/** A world of its own: one API server, any number of processes, one clock, one seed. */
+function newSim(seed: number, options: SimOptions = {}): Sim {
+  const { startAt = Date.UTC(2026, 0, 1), latencyMs = [1, 3], crds = [] } = options;
+  const processes = new Map<string, SimProcess>();
+  const random = newRandom(seed, 'test');
+  let isDown = false;
+  const sim: Sim = {
+    ...{ state: options.state ?? newApiServer(crds, seed, startAt), random },
+    ...{ requests: [], logs: [] },
+    get down() {
+      return isDown;
+    },
+    set down(value) {
+      isDown = value;
+      const broken = new Error('read ECONNRESET');
+      if (isDown) for (const { settle } of works.streams) settle(broken);
+    },
+    uptime: () => works.clock,
+    now: () => startAt + works.clock,
+    world: (who, faults) => {
+      const draws = newRandom(seed, `${who} ${works.order}`);
+      const isCalm = faults === undefined;
+      const rest = { isCalm, alive: true, suspendedUntil: 0, sent: 0 };
+      const process = { who, faults: faults ?? {}, random: draws, ...rest };
+      processes.set(who, process);
+      return simWorld(works, process);
+    },
+    kill: (who) => void Object.assign(processes.get(who) ?? {}, { alive: false }),
+    suspend: (who, ms) =>
+      void Object.assign(processes.get(who) ?? {}, {
+        suspendedUntil: Math.max(processes.get(who)?.suspendedUntil ?? 0, works.clock + ms),
+      }),
+    api: (method, path, body, contentType = 'application/json') =>
+      land(works, 'system:admin', { method, path, body, contentType }),
+    wake: () => works.streams.forEach((stream) => pump(works, stream)),
+    at: (ms, act) => after(works, ms, undefined, act),
+    run: (until, limitMs = 3_600_000) =>
+      typeof until === 'number'
+        ? runClock(works, works.clock + until)
+        : runClock(works, works.clock + limitMs, until),
+  };
+  const clocks = { clock: 0, order: 0, startAt, latencyMs };
+  const works: Clockwork = { sim, timers: [], streams: new Set(), processes, ...clocks };
+  return sim;
+}
+
+// ── The embedded server on loopback, in real time ───────────────────────────────────────────────
+interface Served {
+  readonly url: string;
+  readonly kubeconfigPath: string;
+  stop(): Promise<void>; // connections are cut; the state stays
+  start(): Promise<void>; // listens again on the same port
+  wake(): void; // tells the streams after the test changed `state` itself
+  close(): Promise<void>; // stop, and remove the kubeconfig
+}
+type OpenWatch = { cursor: WatchCursor; out: http.ServerResponse; timer?: NodeJS.Timeout };
+type Incoming = http.IncomingMessage | http2.Http2ServerRequest;
+type Outgoing = http.ServerResponse | http2.Http2ServerResponse;
+
+/** HTTP/1.1 (kubectl) and HTTP/2 by prior knowledge on one port: the first bytes tell. */
+async function serve(state: ApiState, port = 0): Promise<Served> {
+  const watches = new Set<OpenWatch>();
+  const sockets = new Set<net.Socket>();
+  const wake = (): void => watches.forEach((watch) => feed(state, watches, watch));
+  const reply = (request: Incoming, response: Outgoing): void => {
+    const out = response as http.ServerResponse; // both kinds answer to the same methods
+    readText(request).then(
+      (raw) => answerHttp(state, watches, request, raw, out),
+      () => out.destroy(), // the client went
+    );
+  };
+  const one = http.createServer({ keepAliveTimeout: 60_000 }, reply);
+  const two = http2.createServer(reply).on('sessionError', () => undefined);
+  const server = net.createServer({ noDelay: true }, (socket) => {
+    sockets.add(socket.on('close', () => sockets.delete(socket)).on('error', () => undefined));
+    socket.once('data', (chunk) => {
+      socket.pause();
+      socket.unshift(chunk);
+      const isTwo = chunk.toString('latin1', 0, 3) === 'PRI';
+      (isTwo ? two : one).emit('connection', socket);
+      if (!isTwo) socket.resume();
+    });
+  });
+  const start = (on: number): Promise<void> =>
+    new Promise((ok, no) => void server.once('error', no).listen(on, '127.0.0.1', ok));
+  await start(port);
+  const bound = portOf(server);
+  const url = `http://127.0.0.1:${bound}`;
+  const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-'));
+  const kubeconfigPath = writeKubeconfig(folder, { url, token: 'admin' });
+  const stop = async (): Promise<void> => {
+    for (const { timer } of watches) clearTimeout(timer);
+    watches.clear();
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  };
+  const close = (): Promise<void> => stop().finally(() => rmSync(folder, { recursive: true }));
+  return { url, kubeconfigPath, stop, start: () => start(bound), wake, close };
+}
+
+function answerHttp(
+  state: ApiState,
+  watches: Set<OpenWatch>,
+  { method = 'GET', url = '/', headers }: Incoming,
+  raw: string,
+  out: http.ServerResponse,
+): void {
+  const { revision } = state;
+  const body = parseJson(raw);
+  const request = { method, path: url, headers: flat(headers), body };
+  const answer = handle(state, request, Date.now());
+  if (state.revision !== revision) for (const other of watches) feed(state, watches, other);
+  out.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers });
+  if (!answer.watch) {
+    const isText = typeof answer.body === 'string';
+    return void out.end(isText ? answer.body : JSON.stringify(answer.body ?? null));
+  }
+  const watch: OpenWatch = { cursor: answer.watch, out };
+  watches.add(watch);
+  out.flushHeaders?.();
+  out.on('close', () => (clearTimeout(watch.timer), watches.delete(watch)));
+  feed(state, watches, watch);
+}
+
+function feed(state: ApiState, watches: Set<OpenWatch>, watch: OpenWatch): void {
+  const { cursor, out } = watch;
+  for (const event of nextEvents(state, cursor, Date.now()))
+    if (!out.writableEnded) out.write(`${JSON.stringify(event)}\n`);
+  clearTimeout(watch.timer);
+  if (cursor.ended) return (watches.delete(watch), void out.end());
+  const ms = Math.min(2 ** 31 - 1, Math.max(1, cursor.wakeAt - Date.now()));
+  watch.timer = setTimeout(() => feed(state, watches, watch), ms);
+}
+
+function parseJson(raw: string): unknown {
+  try {
+    return raw === '' ? undefined : JSON.parse(raw);
+  } catch {
+    return raw; // the server refuses it, and a World's caller sees the text
+  }
+}
+
+function flat(headers: http.IncomingHttpHeaders): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]));
+}
+
+async function readText(stream: Incoming): Promise<string> {
+  let text = '';
+  for await (const chunk of stream.setEncoding('utf8')) text += chunk;
+  return text;
+}
+
+function portOf(server: net.Server): number {
+  const address = server.address();
+  return typeof address === 'object' && address ? address.port : 0;
+}
+
+// ── Real time ───────────────────────────────────────────────────────────────────────────────────
+interface Access {
+  readonly url: string;
+  readonly token: string;
+  readonly ca?: string; // PEM; with https and without it the certificate is not checked
+}
+
+function writeKubeconfig(folder: string, { url, token, ca }: Access): string {
+  const path = join(folder, 'kubeconfig');
+  const trust = ca
+    ? { 'certificate-authority-data': Buffer.from(ca).toString('base64') }
+    : { 'insecure-skip-tls-verify': true }; // client-node asks for it even beside plain http
+  const config = {
+    ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'harness' },
+    clusters: [{ name: 'harness', cluster: { server: url, ...trust } }],
+    users: [{ name: 'admin', user: { token } }],
+    contexts: [{ name: 'harness', context: { cluster: 'harness', user: 'admin' } }],
+  };
+  writeFileSync(path, JSON.stringify(config, undefined, 2), { mode: 0o600 });
+  return path;
+}
+
+/** A World over HTTP for actors and tests; the operator brings its own client. */
+function realWorld(access: Access, log: World['log'] = () => undefined): World {
+  const { url, token, ca } = access;
+  const { Agent, request } = url.startsWith('https') ? https : http;
+  const agent = new Agent({ keepAlive: true, ...(ca ? { ca } : { rejectUnauthorized: false }) });
+  const open = (method: string, path: string, type: string, raw = ''): http.ClientRequest => {
+    const length = raw && { 'content-length': Buffer.byteLength(raw) }; // a DELETE has none else
+    const headers = { authorization: `Bearer ${token}`, 'content-type': type, ...length };
+    const opened = request(url + path, { method, agent, headers });
+    opened.end(raw);
+    return opened;
+  };
+  return {
+    now: () => Date.now(),
+    uptime: () => performance.now(),
+    random: () => Math.random(),
+    log,
+    sleep: (ms, signal) =>
+      new Promise((resolve) => {
+        const wake = (): void => (off(), clearTimeout(timer), resolve());
+        const timer = setTimeout(() => wake(), signal?.aborted ? 0 : ms);
+        const off = onAbort(signal, wake);
+      }),
+    send: ({ method, path, body, contentType = 'application/json', timeoutMs = 15_000 }) =>
+      new Promise((resolve, reject) => {
+        const opened = open(
+          method,
+          path,
+          contentType,
+          body === undefined ? '' : JSON.stringify(body),
+        );
+        opened.on('error', reject).on('response', (answer) => {
+          const { statusCode: status = 0, headers } = answer;
+          const settle = (raw: string): void =>
+            resolve({ status, headers: flat(headers), body: parseJson(raw) });
+          readText(answer).then(settle, reject);
+        });
+        opened.setTimeout(timeoutMs, () => opened.destroy(new Error('deadline exceeded')));
+      }),
+    watch: (path, on, signal) =>
+      new Promise((resolve, reject) => {
+        const opened = open('GET', path, 'application/json');
+        const end = (status: number, body?: unknown): void => (
+          off(),
+          resolve({ status, headers: {}, body })
+        );
+        const off = onAbort(signal, () => (end(200), opened.destroy()));
+        opened.on('error', reject).on('response', (answer) => {
+          const { statusCode: status = 0 } = answer;
+          if (status >= 400) readText(answer).then((raw) => end(status, parseJson(raw)), reject);
+          else readLines(answer, (line) => on(JSON.parse(line))).then(() => end(200), reject);
+        });
+      }),
+  };
+}
+
+async function readLines(stream: http.IncomingMessage, on: (line: string) => void): Promise<void> {
+  let rest = '';
+  for await (const chunk of stream.setEncoding('utf8')) {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop() ?? '';
+    lines.forEach(on);
+  }
+}
+
+// ── A real control plane ────────────────────────────────────────────────────────────────────────
+interface ControlPlane extends Access {
+  readonly kubeconfigPath: string;
+  readonly folder: string; // logs, certificates, etcd's files
+  readonly etcd: ChildProcess;
+  apiserver: ChildProcess;
+  restart(signal?: NodeJS.Signals): Promise<void>; // ends the API server and starts it again
+  stop(): Promise<void>;
+}
+
+/** The folder with etcd and kube-apiserver, if there is one. */
+function findAssets(): string | undefined {
+  const has = (folder: string): boolean =>
+    ['etcd', 'kube-apiserver'].every((name) => existsSync(join(folder, name)));
+  return [process.env.KUBEBUILDER_ASSETS ?? '', '/usr/local/kubebuilder/bin'].find(has);
+}
+
+/** etcd and kube-apiserver only: the actors are the rest. Nothing but loopback is listened on. */
+async function startRealControlPlane(assets: string): Promise<ControlPlane> {
+  const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-real-'));
+  const [etcdPort, peerPort, port] = await freePorts();
+  const [etcdUrl, url] = [`http://127.0.0.1:${etcdPort}`, `https://127.0.0.1:${port}`];
+  const token = 'admin-token';
+  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  writeFileSync(join(folder, 'sa.key'), privateKey.export({ type: 'pkcs8', format: 'pem' }));
+  writeFileSync(join(folder, 'sa.pub'), publicKey.export({ type: 'spki', format: 'pem' }));
+  writeFileSync(join(folder, 'tokens.csv'), `${token},admin,1,"system:masters"\n`, { mode: 0o600 });
+  const run = (name: string, flags: readonly string[]): ChildProcess => {
+    const out = openSync(join(folder, `${name}.log`), 'a');
+    const args = flags.map((flag) => `--${flag}`);
+    return spawn(join(assets, name), args, { cwd: folder, stdio: ['ignore', out, out] });
+  };
+  const listens = [`listen-client-urls=${etcdUrl}`, `advertise-client-urls=${etcdUrl}`];
+  const peers = `listen-peer-urls=http://127.0.0.1:${peerPort}`;
+  const etcd = run('etcd', ['data-dir=etcd', 'unsafe-no-fsync', ...listens, peers]);
+  const world = realWorld({ url, token });
+  const start = async (): Promise<ChildProcess> => {
+    const child = run('kube-apiserver', [...apiserverFlags(etcdUrl), `secure-port=${port}`]);
+    for (let tries = 0; tries < 600 && child.exitCode === null; tries++) {
+      const ready = await world.send({ method: 'GET', path: '/readyz' }).catch(() => undefined);
+      if (ready?.status === 200) return child;
+      await world.sleep(100);
+    }
+    throw new Error(`kube-apiserver is not ready; see ${folder}/kube-apiserver.log`);
+  };
+  const apiserver = await start();
+  const ca = readFileSync(join(folder, 'certs/apiserver.crt'), 'utf8'); // it is its own authority
+  const kubeconfigPath = writeKubeconfig(folder, { url, token, ca });
+  const restart = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
+    await endProcess(plane.apiserver, signal);
+    plane.apiserver = await start();
+  };
+  const stop = async (): Promise<void> => {
+    await Promise.all([plane.apiserver, etcd].map((child) => endProcess(child, 'SIGKILL')));
+    rmSync(folder, { recursive: true, force: true });
+  };
+  const plane = { url, token, ca, kubeconfigPath, folder, etcd, apiserver, restart, stop };
+  return plane;
+}
+
+function apiserverFlags(etcdUrl: string): string[] {
+  return [
+    `etcd-servers=${etcdUrl}`,
+    ...['bind-address=127.0.0.1', 'advertise-address=127.0.0.1', 'endpoint-reconciler-type=none'],
+    ...['cert-dir=certs', 'token-auth-file=tokens.csv', 'authorization-mode=RBAC'],
+    ...['service-account-key-file=sa.pub', 'service-account-signing-key-file=sa.key'],
+    'service-account-issuer=https://kubernetes.default.svc',
+    'service-cluster-ip-range=10.96.0.0/16',
+    'enable-admission-plugins=ResourceQuota',
+    'disable-admission-plugins=ServiceAccount', // nobody here makes accounts in new namespaces
+    ...['max-requests-inflight=3000', 'max-mutating-requests-inflight=1500'],
+  ];
+}
+
+async function endProcess(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill(signal);
+  await new Promise((resolve) => child.once('exit', resolve));
+}
+
+/** Three at once, so that they differ. */
+async function freePorts(): Promise<number[]> {
+  const servers = [net.createServer(), net.createServer(), net.createServer()];
+  const ports = servers.map(async (server) => {
+    await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+    return portOf(server);
+  });
+  return Promise.all(ports).finally(() => servers.forEach((server) => server.close()));
+}
+
+// ═══ DEMO · effects ═════════════════════════════════════════════════════════════════════════════
+// `start`: the main job on loopback, drawn as it happens; the embedded control plane and the actors
+// are in this process, the real operator is its own. `smoke BINARY`: the same for a built binary.
+// The picture is drawn from what the API server holds; the operator is heard through its log.
+
+type Play = Awaited<ReturnType<typeof stage>>;
+/** One identity: with a pod, or with nothing but its claims left. */
+type Glimpse = Readonly<{ identity: string; node: string; is: keyof typeof GLYPHS }>;
+type Wait = readonly [what: string, forMs: number, ask: (play: Play) => string | boolean];
+interface Act {
+  readonly title: string;
+  readonly tells: (victim: Glimpse) => string;
+  readonly statefulSet: string; // What a StatefulSet would do there.
+  readonly run: (play: Play) => Promise<void>;
+  readonly waits: readonly Wait[]; // The answer to the last one is the outcome.
+}
+
+const GLYPHS = {
+  pending: ['○', kleur.gray, 'waits for a node'],
+  starting: ['◐', kleur.yellow, 'starts'],
+  ready: ['●', kleur.green, 'is ready'],
+  unreachable: ['◌', kleur.red, 'is out of reach'],
+  'let go': ['×', kleur.red, 'is let go'],
+  'over, claim kept': ['▫', kleur.cyan, 'is over, its claim is kept'],
+} as const;
+const NODES = ['node-1', 'node-2', 'node-3', 'node-4'];
+const SILENCE_MS = 2000; // After which the node controller says NotReady (Kubernetes: 40 s).
+const PODS = '/api/v1/namespaces/default/pods';
+const CODERS = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters';
+const EXAMPLE = `
+apiVersion: enge.me/v1alpha1
+kind: StatefulCluster
+metadata: { name: coder }
+spec:
+  replicas: 3
+  liveness: { nodeUnreachableSeconds: 3 } # 300 by default; a demo has no five minutes.
+  selector: { matchLabels: { app: coder, enge.me/statefulcluster: coder } }
+  template:
+    spec:
+      containers:
+        - { name: coder, image: codercom/code-server,
+            volumeMounts: [{ name: data, mountPath: /home/coder/project }] }
+  volumeClaimTemplates:
+    - metadata: { name: data }
+      spec: { accessModes: [ReadWriteOnce], resources: { requests: { storage: 1Gi } } }`;
+
+// ── What there is to see ────────────────────────────────────────────────────────────────────────
+const isHealthy = ({ state }: Play, node: string): boolean =>
+  nodeOf(objectOf(state, 'nodes', '', node) ?? {}).ready;
+const statusOfCoder = ({ state }: Play): Partial<Status> =>
+  clusterOf(objectOf(state, 'statefulclusters', 'default', 'coder') ?? {}).status;
+const isReadyCoder = (play: Play): boolean =>
+  statusOfCoder(play).conditions?.some((c) => c.type === 'Ready' && c.status === 'True') ?? false;
+
+function glimpses(play: Play): readonly Glimpse[] {
+  const found = new Map<string, Glimpse>();
+  const claims = objectsOf(play.state, 'persistentvolumeclaims').map(claimOf);
+  for (const { meta, selectedNode: node } of claims) {
+    const identity = meta.labels[MARK.identity] ?? '';
+    if (meta.labels[MARK.retired]) found.set(identity, { identity, node, is: 'over, claim kept' });
+  }
+  for (const { meta, node, ready } of objectsOf(play.state, 'pods').map(podOf)) {
+    const identity = meta.labels[MARK.identity];
+    const alive = ready ? 'ready' : node ? 'starting' : 'pending';
+    const is = meta.deletedMs ? 'let go' : node && !isHealthy(play, node) ? 'unreachable' : alive;
+    if (identity) found.set(identity, { identity, node, is });
+  }
+  return [...found.values()].sort((a, b) => (a.identity < b.identity ? -1 : 1));
+}
+const those = (play: Play, is: Glimpse['is']): readonly Glimpse[] =>
+  glimpses(play).filter((g) => g.is === is);
+function ready(count: number, outcome: string) {
+  return (play: Play): string => (those(play, 'ready').length === count ? outcome : '');
+}
+
+/** `old → new Reason`, once the member that replaces the victim is ready. */
+function replacementOf({ state, victim: { identity: old } }: Play): string {
+  for (const { meta, ready } of objectsOf(state, 'pods').map(podOf)) {
+    const { identity, reason } = predecessorOf(meta) ?? {};
+    if (ready && identity === old) return `${old} → ${meta.labels[MARK.identity]} ${reason}`;
+  }
+  return '';
+}
+
+// ── The picture ─────────────────────────────────────────────────────────────────────────────────
+const TITLE = ['StatefulCluster', 'the real operator, on a control plane in memory'] as const;
+const { gray, cyan, bold, red } = kleur;
+const redraws = (): boolean => process.stdout.isTTY && kleur.enabled;
+const widthOf = (text: string): number => stripVTControlCharacters(text).length;
+const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
+const clip = (line: string, columns: number): string =>
+  widthOf(line) < columns ? line : `${stripVTControlCharacters(line).slice(0, columns - 2)}…`;
+const spread = (left: string, right: string, columns: number): string =>
+  left + gray(right.padStart(Math.max(1, columns - 1 - widthOf(left))));
+/** The identities of one run differ at their ends: those are bright. */
+const bright = (identity: string): string => gray(identity.slice(0, 5)) + identity.slice(5);
+
+function drawAct(play: Play, act: Act, index: number, columns: number): readonly string[] {
+  const now = performance.now();
+  const over = play.outcomes[index];
+  const past = ` ${kleur.green('✓')} ${act.title.padEnd(19)} ${gray(over?.text ?? '')}`;
+  if (over) return [spread(clip(past, columns - 8), seconds(over.ms), columns)];
+  if (index > play.outcomes.length) return [gray(` · ${act.title}`)];
+  const clock = play.actMs > 0 ? seconds(now - play.actMs) : '';
+  return [
+    spread(` ${cyan('▸')} ${bold(act.title)}`, clock, columns),
+    `   ${act.tells(play.victim)}`,
+    `   ${gray(act.statefulSet)}`,
+    play.waits.what && `   ${drawWait(play.waits, now)}`,
+  ];
+}
+
+function drawWait({ what, fromMs, forMs }: Play['waits'], now: number): string {
+  if (forMs === 0) return cyan(`${what} …`);
+  const full = Math.min(16, Math.round((16 * (now - fromMs)) / forMs));
+  const bar = cyan('━'.repeat(full)) + gray('╌'.repeat(16 - full));
+  return `${bar} ${cyan(what)} ${gray(`${seconds(now - fromMs)} of ${seconds(forMs)}`)}`;
+}
+
+function drawNodes(play: Play, columns: number): readonly string[] {
+  const all = glimpses(play);
+  const turning = '◐◓◑◒'.charAt((performance.now() / 200) % 4);
+  const draw = ({ identity, is }: Glimpse, roomy: boolean): string => {
+    const [glyph, paint] = GLYPHS[is];
+    return paint(is === 'starting' ? turning : glyph) + (roomy ? ` ${bright(identity)}  ` : '');
+  };
+  const row = (node: string, label: string): string => {
+    const here = all.filter((g) => g.node === node);
+    const roomy = here.length * 15 < columns - 24;
+    return ` ${label} ${here.map((g) => draw(g, roomy)).join(' ')}`;
+  };
+  const label = (node: string): string => {
+    const gone = objectOf(play.state, 'nodes', '', node) ? 'NotReady' : node && 'deleted';
+    const word = play.off.has(node) ? 'power off' : isHealthy(play, node) ? 'up' : gone;
+    return (node || 'no node yet').padEnd(10) + (word === 'up' ? gray : red)(word.padEnd(10));
+  };
+  const nodes = objectsOf(play.state, 'nodes').map((node) => node.metadata.name);
+  const others = all.map((g) => g.node).sort((a, b) => (a > b ? -1 : 1)); // Without a node: last.
+  return [...new Set([...nodes, ...others])].map((node) => row(node, label(node)));
+}
+
+function drawFoot(play: Play): readonly string[] {
+  const legend = Object.entries(GLYPHS).map(
+    ([is, [glyph, paint]]) => paint(glyph) + gray(` ${is}`),
+  );
+  const said = play.words.slice(-1).map((word) => gray(` operator  ${word}`));
+  return ['', said.join(), ` ${legend.join('  ')}`];
+}
+
+function drawSummary(play: Play): readonly string[] {
+  const replaced = (statusOfCoder(play).retired ?? []).toReversed().map((r) => {
+    const { ms = 0 } = play.outcomes.find(({ text }) => text.startsWith(r.identity)) ?? {};
+    const pair = `${bright(r.identity)} → ${bright(r.replacedBy)}`;
+    return `   ${pair}  ${r.reason.padEnd(16)}ready in ${seconds(ms)}`;
+  });
+  const kept = those(play, 'over, claim kept');
+  return [
+    ` ${bold('Replaced, and nobody had to be asked')}`,
+    ...replaced,
+    ` ${bold('Claims kept until you delete them')}${gray(', for no other pod to mount')}`,
+    ...kept.map((g) => `   ${cyan('▫')} data-coder-${g.identity}  ${gray(`on ${g.node}`)}`),
+  ];
+}
+
+function drawAll(play: Play, columns: number): readonly string[] {
+  const title = ` ${bold(TITLE[0])} ${gray(TITLE[1])}`;
+  return [
+    spread(title, seconds(performance.now() - play.bornMs), columns),
+    '',
+    ...ACTS.flatMap((act, index) => drawAct(play, act, index, columns)),
+    '',
+    ...drawNodes(play, columns),
+    ...(play.outcomes.length === ACTS.length ? ['', ...drawSummary(play)] : []),
+    ...drawFoot(play),
+  ];
+}
+
+const drawInvitation = (play: Play): readonly string[] => [
+  '',
+  ` ${bold('All of it stays up until Ctrl-C.')} In another terminal:`,
+  `   export KUBECONFIG=${play.served.kubeconfigPath}`,
+  '   kubectl get stc,pods,pvc',
+  '   kubectl get pods -w',
+  '   kubectl scale stc coder --replicas 7',
+  `   kubectl delete pod coder-${those(play, 'ready')[0]?.identity}`,
+  '   kubectl describe stc coder',
+  '',
+];
+const drawStay = (play: Play, columns: number): readonly string[] => [
+  ...drawInvitation(play),
+  ...drawNodes(play, columns),
+  ...drawFoot(play),
+];
+
+/** Writes the picture over the last one, in one piece. */
+function redraw(picture: readonly string[], last: readonly string[]): readonly string[] {
+  const { stdout } = process;
+  const lines = picture.slice(1 - stdout.rows).map((line) => clip(line, stdout.columns));
+  const up = last.length > 0 ? `\x1b[${last.length}A` : '';
+  const text = lines.map((line) => `${line}\x1b[K\n`).join('');
+  if (lines.join() !== last.join()) stdout.write(`\x1b[?2026h${up}${text}\x1b[J\x1b[?2026l`);
+  return lines;
+}
+
+/** The plain picture: a line for what changed, and one for every two seconds of a wait. */
+function narrate(play: Play): void {
+  const now = new Map<string, string>();
+  for (const { identity, node, is } of glimpses(play))
+    now.set(identity, `${GLYPHS[is][0]} ${identity}  ${GLYPHS[is][2]}${node && `, on ${node}`}`);
+  const { what, fromMs, forMs } = play.waits;
+  const waited = 2 * Math.floor((performance.now() - fromMs) / 2000);
+  const of = forMs > 0 ? ` of ${forMs / 1000}` : '';
+  if (what && (of || waited)) now.set('', `… ${what}: ${waited}${of} s`);
+  const news = [...now].flatMap(([key, text]) => (play.told.get(key) === text ? [] : [text]));
+  for (const text of [...news, ...play.words.splice(0).map((word) => `  operator  ${word}`)])
+    console.log(`${seconds(performance.now() - play.bornMs).padStart(8)}  ${text}`);
+  play.told = now;
+}
+
+// ── The play ────────────────────────────────────────────────────────────────────────────────────
+const ACTS: readonly Act[] = [
+  {
+    title: 'apply the example',
+    tells: () => 'kubectl apply -f coder.yaml: 3 replicas, each with a claim of its own.',
+    statefulSet: 'A StatefulSet would number them, and start coder-1 only after coder-0.',
+    run: (play) => send(play, 'POST', CODERS, loadAllYaml(EXAMPLE)[0]),
+    waits: [['three members start', 0, ready(3, '3 members, each with an identity of its own')]],
+  },
+  {
+    title: 'a node loses power',
+    tells: ({ node, identity }) => `${node} goes dark, and with it ${identity} and its disk.`,
+    statefulSet: 'A StatefulSet would wait for a human to prove that the old pod is gone.',
+    run: async ({ actors, off, victim }) => (off.add(victim.node), actors.kill(victim.node)),
+    waits: [
+      [
+        'the silence is noticed (40 s by default)',
+        SILENCE_MS,
+        (play) => !isHealthy(play, play.victim.node),
+      ],
+      ['it may come back (300 s by default)', 3000, (play) => those(play, 'let go').length > 0],
+      ['a new member starts', 0, replacementOf],
+    ],
+  },
+  {
+    title: 'a pod is deleted',
+    tells: ({ identity }) => `kubectl delete pod coder-${identity}`,
+    statefulSet: 'A StatefulSet would give its name and claim to the next pod. Here: never.',
+    run: (play) => send(play, 'DELETE', `${PODS}/coder-${play.victim.identity}`),
+    waits: [['a new member starts', 0, replacementOf]],
+  },
+  {
+    title: 'scale from 3 to 5',
+    tells: () => 'kubectl scale stc coder --replicas 5',
+    statefulSet: 'A StatefulSet would mount kept claims again where the numbers match.',
+    run: (play) => send(play, 'PATCH', `${CODERS}/coder/scale`, { spec: { replicas: 5 } }),
+    waits: [['two members start', 0, ready(5, '2 more members at once, with new claims')]],
+  },
+  {
+    title: 'the node returns',
+    tells: () => 'Power is back. The node learns that its old member was let go, and stops it.',
+    statefulSet: 'A StatefulSet would have been one member short until now.',
+    run: async ({ actors, off }) => off.forEach((node) => (off.delete(node), actors.revive(node))),
+    waits: [
+      ['the old pod ends', 0, (play) => those(play, 'let go').length === 0],
+      ['the status says Ready', 0, isReadyCoder],
+      ['', 0, () => 'the old pod is gone, its claim is kept'],
+    ],
+  },
+];
+
+/** Waits until `ask` has an answer; Ctrl-C, the operator's end or 30 s end the wait. */
+async function awaitIt(play: Play, ...[what, forMs, ask]: Wait): Promise<string | boolean> {
+  const fromMs = performance.now();
+  play.waits = { what, fromMs, forMs };
+  for (;;) {
+    play.stop.signal.throwIfAborted();
+    if (play.died) throw new Error(`the operator ended: ${play.died}`);
+    const answer = ask(play);
+    if (answer) return answer;
+    if (performance.now() - fromMs > Math.max(30_000, forMs))
+      throw new Error(`gave up after 30 s: ${what}`);
+    await play.client.sleep(30, play.stop.signal);
+  }
+}
+async function send(play: Play, method: ApiRequest['method'], path: string, body?: unknown) {
+  const patch = method === 'PATCH' && { contentType: 'application/merge-patch+json' };
+  const answer = await play.client.send({ method, path, body, ...patch });
+  if (answer.status >= 300) throw new Error(`${method} ${path}: ${JSON.stringify(answer.body)}`);
+}
+
+/** Every act is introduced, done, and left to be seen. */
+async function perform(play: Play): Promise<void> {
+  const plain = (...lines: readonly string[]): void =>
+    redraws() ? undefined : (narrate(play), console.log(lines.join('\n  ')));
+  const pause = (ms: number): Promise<unknown> => {
+    const end = performance.now() + (redraws() ? ms : 200); // Nobody reads along in a pipe.
+    return awaitIt(play, '', 0, () => performance.now() > end);
+  };
+  for (const act of ACTS) {
+    plain('', `▸ ${act.title}`, act.tells(play.victim), act.statefulSet);
+    await pause(1500);
+    play.actMs = performance.now();
+    await act.run(play);
+    let text: string | boolean = '';
+    for (const wait of act.waits) text = await awaitIt(play, ...wait);
+    const ms = performance.now() - play.actMs;
+    play.outcomes.push({ text: String(text), ms });
+    play.actMs = 0;
+    play.victim = those(play, 'ready')[play.outcomes.length % 2] ?? play.victim;
+    plain(`✓ ${text}, after ${seconds(ms)}`);
+    await pause(1000);
+  }
+}
+
+const beside = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
+/** Read as a kind that client-node does not know: it renames the fields of those that it does. */
+function crds(): readonly unknown[] {
+  const kind = 'CustomResourceDefinition';
+  const text = readFileSync(beside('deploy.yaml'), 'utf8').replaceAll(`kind: ${kind}`, 'kind: Raw');
+  const all: readonly { kind: string }[] = loadAllYaml(text);
+  return all.filter((o) => o?.kind === 'Raw').map((o) => ({ ...o, kind }));
+}
+
+/** Control plane, actors and operator; all of it ends with this process, however that ends. */
+async function stage(program: readonly string[], stop: AbortController) {
+  const state = newApiServer(crds(), 1, Date.now());
+  const served = await serve(state);
+  const client = realWorld({ url: served.url, token: 'admin' }); // The user with kubectl.
+  const times = { startMs: 1200, provisionMs: 500, stopMs: 700, heartbeatMs: 400 };
+  const options = { nodes: NODES, nodeGraceMs: SILENCE_MS, ...times };
+  const actors = startActors(client, options, stop.signal);
+  actors.done.catch((error: unknown) => stop.abort(error));
+  await actors.synced;
+  const [file = '', ...args] = [...program, 'run', '--log', 'json'];
+  const { WATCH_NAMESPACE: _, ...env } = process.env;
+  const operator = spawn(file, [...args, '--kubeconfig', served.kubeconfigPath], { env });
+  process.once('exit', () => {
+    operator.kill('SIGKILL');
+    rmSync(dirname(served.kubeconfigPath), { recursive: true, force: true });
+  });
+  const play = {
+    ...{ state, served, client, actors, operator, stop },
+    bornMs: performance.now(),
+    off: new Set<string>(), // Nodes without power; the API server learns of it later.
+    outcomes: [] as { readonly text: string; readonly ms: number }[], // Of the acts that are over.
+    actMs: 0, // When the act on stage began; 0 while it is introduced.
+    victim: { identity: '', node: '', is: 'pending' } as Glimpse,
+    waits: { what: '', fromMs: 0, forMs: 0 },
+    words: [] as string[], // Of the operator, newest last.
+    told: new Map<string, string>(), // What the plain picture last said of each identity.
+    died: '', // Why the operator ended.
+  };
+  let complaint = '';
+  operator.stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text));
+  createInterface(operator.stdout).on('line', (line) => {
+    if (!line.startsWith('{')) return;
+    const { cluster, msg, message, error } = JSON.parse(line) as Record<string, string>;
+    if (cluster) play.words.push(`${msg}: ${message ?? error}`);
+  });
+  operator.on('error', (error) => (play.died = error.message));
+  operator.on('close', (code, signal) => {
+    play.died ||= complaint.trim().split('\n')[0] || (signal ?? `exit code ${code}`);
+  });
+  return play;
+}
+
+async function show(play: Play, stays: boolean): Promise<void> {
+  const { stdout } = process;
+  let last: readonly string[] = [];
+  let picture = drawAll;
+  const draw = (): void =>
+    redraws() ? void (last = redraw(picture(play, stdout.columns), last)) : narrate(play);
+  if (redraws()) {
+    stdout.on('resize', () => (stdout.write('\x1b[H\x1b[2J'), (last = []))).write('\x1b[?25l');
+    process.once('exit', () => stdout.write('\x1b[?25h'));
+  } else console.log(TITLE.join(': '));
+  const timer = setInterval(draw, 100);
+  try {
+    await perform(play);
+    draw();
+    if (!redraws()) console.log(['', ...drawSummary(play)].join('\n'));
+    if (!stays) return;
+    if (!redraws()) console.log(drawInvitation(play).join('\n'));
+    picture = drawStay;
+    last = []; // Below what was drawn so far.
+    await awaitIt(play, '', Infinity, () => false);
+  } finally {
+    clearInterval(timer);
+  }
+}
+async function smoke(play: Play, binary: string): Promise<void> {
+  await ACTS[0]?.run(play);
+  await awaitIt(play, 'the example is not Ready', 0, isReadyCoder);
+  console.log(`smoke: ${binary}: Ready after ${seconds(performance.now() - play.bornMs)}`);
+}
+
+/** `start [--stay]` and `smoke BINARY`; returns the exit code. */
+async function demo([command = '', ...args]: readonly string[]): Promise<number> {
+  const stop = new AbortController();
+  const halt = (): void => stop.abort(new Error('interrupted'));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, halt);
+  process.stdout.on('error', () => process.exit(1)); // Whoever read it is gone.
+  const [binary = ''] = command === 'smoke' ? args : [];
+  const stays = args.includes('--stay');
+  let play: Play | undefined;
+  try {
+    if (command === 'smoke' && !binary) throw new Error('it wants the path of a binary');
+    play = await stage(binary ? [binary] : [process.execPath, beside('operator.ts')], stop);
+    await (binary ? smoke(play, binary) : show(play, stays));
+    return 0;
+  } catch (error) {
+    if (stays && play?.outcomes.length === ACTS.length && stop.signal.aborted) return 0;
+    console.error(`${command}: ${error instanceof Error ? error.message : String(error)}`);
+    return 1;
+  } finally {
+    stop.abort();
+    const ended = play && !play.died && once(play.operator, 'close');
+    play?.operator.kill();
+    await Promise.race([ended, play?.client.sleep(3000)]);
+    await play?.served.close();
+  }
+}
+
+if (import.meta.main && !TESTING) process.exit(await demo(process.argv.slice(2)));
