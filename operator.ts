@@ -1364,6 +1364,7 @@ function planReturns(s: Snapshot, members: readonly Judged[]) {
       actions.push({ do: 'DeletePod', pod, because: 'Returned' });
     }
     if (!gone || member.missing.length > 0) continue;
+    assert(pod === undefined, 'I1: a member returns only once its former pod object is gone');
     const last = s.memory.returns.get(identity);
     const wait = last ? last.atUptime + doubled(last.times) - s.uptime : 0;
     if (wait > 0) wakeMs = Math.min(wakeMs, wait);
@@ -1913,6 +1914,11 @@ export const isRefusal = (error: unknown): error is ApiError =>
 const isTaken = (error: unknown): boolean =>
   error instanceof ApiError && error.reason === 'AlreadyExists';
 
+/** What an error says; of a cancelled stream, what cancelled it. */
+export function wordsOf(error: unknown): string {
+  const words = error instanceof Error ? error.message : String(error);
+  return /caused by: (.*)\)$/.exec(words)?.[1] ?? words;
+}
 function apiErrorOf(answer: ApiResponse): ApiError {
   const { reason = '', message = '' } = (answer.body ?? {}) as {
     reason?: string;
@@ -1928,8 +1934,7 @@ export async function call(world: World, request: ApiRequest): Promise<Raw> {
   try {
     answer = await world.send(request);
   } catch (error) {
-    const words = error instanceof Error ? error.message : String(error);
-    throw new ApiError(0, 'NoAnswer', /caused by: (.*)\)$/.exec(words)?.[1] ?? words);
+    throw new ApiError(0, 'NoAnswer', wordsOf(error));
   }
   if (answer.status >= 400) throw apiErrorOf(answer);
   const warning = answer.headers['warning'];
@@ -2119,7 +2124,7 @@ function jsonOf(text: string, status: number): unknown {
 
 /** JSON as it came from the API server. */
 export interface Raw {
-  readonly [field: string]: any; // eslint-style any: the only untyped door, closed by project().
+  readonly [field: string]: any; // The only untyped door; the projections below close it.
 }
 const ms = (text: unknown): number | undefined =>
   typeof text === 'string' && text !== '' ? Date.parse(text) : undefined;
@@ -2134,18 +2139,19 @@ export function metaOf(raw: Raw): Meta {
     resourceVersion: m['resourceVersion'] ?? '',
     generation: m['generation'] ?? 0,
     labels: m['labels'] ?? {},
-    annotations: withoutBulk(m['annotations']),
+    annotations: ownAnnotations(m['annotations']),
     owners: m['ownerReferences'] ?? [],
     createdMs: ms(m['creationTimestamp']) ?? 0,
     deletedMs: ms(m['deletionTimestamp']),
   };
 }
-/** kubectl's copy of the whole object is not worth its memory. */
-const withoutBulk = (annotations: unknown): Dict => {
-  const { 'kubectl.kubernetes.io/last-applied-configuration': _bulk, ...rest } =
-    dictOf(annotations);
-  return rest;
-};
+/** Other annotations can be large, and nothing rests on them. */
+const ownAnnotations = (annotations: unknown): Dict =>
+  Object.fromEntries(
+    Object.entries(dictOf(annotations)).filter(
+      ([key]) => key.startsWith('enge.me/') || key === MARK.deletionCost,
+    ),
+  );
 
 const DEFAULTS = {
   replicas: 1,
@@ -2322,7 +2328,7 @@ const backoffMs = (times: number, minMs: number, capMs: number, random: () => nu
  *  older one. */
 function learn(feed: Feed<Thing>, error: unknown): void {
   const code = error instanceof ApiError ? error.code : 0;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = wordsOf(error);
   if (code === 403) {
     feed.denied = message;
     if (feed.optional) feed.ready.resolve();
@@ -2481,7 +2487,7 @@ export function newQueue(world: World, workers: number, work: (key: string) => P
       failures.set(key, times);
       const wait = backoffMs(times, LIMITS.againMinMs, LIMITS.retryMaxMs, world.random);
       const asked = error instanceof ApiError ? error.retryAfterMs : 0;
-      const message = error instanceof Error ? error.message : String(error);
+      const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
       addAfter(key, Math.max(asked, wait));
     }
@@ -2645,7 +2651,7 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta> {
 
 /** Claims first, then the pod. Refused: the claims made for it are rolled back, so that nothing
  *  piles up. No answer: the birth stays unfinished, and the same names are posted again. */
-async function bear(pass: Pass, creation: Creation): Promise<void> {
+async function createMember(pass: Pass, creation: Creation): Promise<void> {
   const { birth } = creation;
   pass.unfinished.add(creation);
   const tries = await Promise.allSettled(birth.claims.map((c) => create(pass, CLAIMS, c)));
@@ -2656,10 +2662,10 @@ async function bear(pass: Pass, creation: Creation): Promise<void> {
     if (!isRefusal(error) && !isTaken(error)) throw error;
     // A POST whose answer was lost may have landed: quota and webhooks refuse its repetition before
     // AlreadyExists would tell. I3: the claims of a pod that is there are not rolled back.
-    const born = await isBorn(pass, birth).catch(() => {
+    const created = await isCreated(pass, birth).catch(() => {
       throw error; // Not known: nothing is rolled back, and the refusal is what is told.
     });
-    if (!born) {
+    if (!created) {
       for (const t of tries) if (t.status === 'fulfilled') await rollBack(pass, t.value);
       pass.unfinished.delete(creation);
       throw error;
@@ -2670,7 +2676,7 @@ async function bear(pass: Pass, creation: Creation): Promise<void> {
 }
 const rollBack = (pass: Pass, meta: Meta): Promise<void> =>
   remove(pass, CLAIMS, meta, { preconditions: { uid: meta.uid } });
-async function isBorn(pass: Pass, birth: Birth): Promise<boolean> {
+async function isCreated(pass: Pass, birth: Birth): Promise<boolean> {
   const path = pathOf(PODS, pass.cluster.meta.namespace, birth.pod.metadata.name);
   try {
     const meta = metaOf(await call(pass.world, { method: 'GET', path }));
@@ -2688,7 +2694,11 @@ function throwFirst(tries: readonly PromiseSettledResult<unknown>[]): void {
 
 /** Slow start as in ReplicaSet: 1, 2, 4, … at a time, and no further batch after a failure. After a
  *  refusal the first pod is tried with a dry-run, so that its claims are not made in vain. */
-async function bearAll(pass: Pass, all: readonly Creation[], dryRunFirst: boolean): Promise<void> {
+async function createMembers(
+  pass: Pass,
+  all: readonly Creation[],
+  dryRunFirst: boolean,
+): Promise<void> {
   const [first] = all;
   if (dryRunFirst && first && !pass.unfinished.has(first)) {
     const path = `${pathOf(PODS, pass.cluster.meta.namespace)}?dryRun=All`;
@@ -2701,7 +2711,7 @@ async function bearAll(pass: Pass, all: readonly Creation[], dryRunFirst: boolea
     if (!pass.isCurrent()) return; // The rest of the plan is void.
     size = Math.min(size, LIMITS.batchMax);
     const batch = all.slice(start, start + size);
-    throwFirst(await Promise.allSettled(batch.map((creation) => bear(pass, creation))));
+    throwFirst(await Promise.allSettled(batch.map((creation) => createMember(pass, creation))));
   }
 }
 
@@ -2733,7 +2743,7 @@ async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal 
     const now = actions.filter((a) => stage.includes(a.do) && goesOn(a));
     const births = now.flatMap((a) => (a.do === 'CreateMember' ? [a] : []));
     if (stage.includes('CreateMember')) {
-      await attempt(bearAll(pass, [...again, ...births], refusal !== undefined), '');
+      await attempt(createMembers(pass, [...again, ...births], refusal !== undefined), '');
     }
     const works = now.map((a) => {
       if (a.do === 'CreateMember') return undefined;
@@ -2972,7 +2982,7 @@ async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: P
   let p = plan(s, world.now(), world.random);
   for (let round = 0; p.ask.length > 0 && round < 4; round++) {
     const raws = await Promise.all(p.ask.map((ref) => read(o, s.cluster.meta.namespace, ref)));
-    s = p.ask.reduce((laid, ref, i) => lay(o, laid, ref, raws[i]), s);
+    s = p.ask.reduce((laid, ref, i) => overlay(o, laid, ref, raws[i]), s);
     p = plan(s, world.now(), world.random);
   }
   return { s, p };
@@ -2996,7 +3006,7 @@ async function read(o: Operator, namespace: string, { kind, name }: Ref): Promis
   }
 }
 /** Lays what was read live over the snapshot. */
-function lay(o: Operator, s: Snapshot, ref: Ref, raw: Raw | undefined): Snapshot {
+function overlay(o: Operator, s: Snapshot, ref: Ref, raw: Raw | undefined): Snapshot {
   const live = new Set(s.live).add(keyOfRef(ref));
   const over = <T>(map: ReadonlyMap<string, T>, object: T | undefined): ReadonlyMap<string, T> => {
     const others = [...map].filter(([name]) => name !== ref.name);
@@ -3079,7 +3089,7 @@ async function reconcile(o: Operator, key: string): Promise<void> {
     await report(o, pass, desk, { ...s, memory: desk.memory }, { ...p, actions: pass.done });
     if (failure && !isRefusal(failure)) throw failure;
   } finally {
-    for (const story of storiesOf(pass.done)) await tell(pass, desk, story);
+    for (const story of storiesOf(pass.done)) await recordEvent(pass, desk, story);
   }
   o.queue.addAfter(key, desk.expected.length > 0 ? LIMITS.recheckMs : p.wakeMs);
 }
@@ -3098,7 +3108,7 @@ async function refuse(o: Operator, pass: Pass, desk: Desk, error: ApiError): Pro
   const refusal = { message: error.message, times, untilUptime: world.uptime() + wait };
   desk.memory = { ...desk.memory, refusal };
   o.queue.addAfter(keyOf(pass.cluster.meta), wait);
-  await tell(pass, desk, { reason: 'Refused', type: 'Warning', message: error.message });
+  await recordEvent(pass, desk, { reason: 'Refused', type: 'Warning', message: error.message });
 }
 
 /** Writes the status when it differs, at most once a second, on the version it was computed
@@ -3125,12 +3135,16 @@ async function report(o: Operator, pass: Pass, desk: Desk, s: Snapshot, p: Plan)
   desk.statusAt = o.world.uptime();
   pass.written('statefulclusters', metaOf(raw), false);
   const turned = turnsOf(s.cluster.status.conditions ?? [], status.conditions);
-  for (const story of turned) await tell(pass, desk, story);
+  for (const story of turned) await recordEvent(pass, desk, story);
 }
 
 /** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
  *  failure is logged and nothing waits for it. */
-async function tell(pass: Pass, desk: Desk, { reason, type, message }: Story): Promise<void> {
+async function recordEvent(
+  pass: Pass,
+  desk: Desk,
+  { reason, type, message }: Story,
+): Promise<void> {
   const { world, cluster } = pass;
   const { namespace, name, uid } = cluster.meta;
   const now = world.now();
@@ -3205,7 +3219,7 @@ function flagsOf(args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options: RUN_FLAGS, allowPositionals: false }).values;
   } catch (error) {
-    throw new UsageError((error instanceof Error ? error.message : String(error)).split('. ')[0]);
+    throw new UsageError(wordsOf(error).split('. ')[0]);
   }
 }
 
@@ -3220,9 +3234,7 @@ async function loadConfig(
     if (file !== undefined) config.loadFromFile(file);
     else config.loadFromDefault();
   } catch (error) {
-    throw new Error(
-      `cannot read ${where}: ${error instanceof Error ? error.message : String(error)}`,
-    );
+    throw new Error(`cannot read ${where}: ${wordsOf(error)}`);
   }
   if (context !== undefined) {
     if (!config.getContextObject(context)) throw new Error(`${where} has no context "${context}"`);
@@ -3290,7 +3302,7 @@ async function preflight(world: World, { namespaces, selector }: Options): Promi
       const request = { method: 'GET', path: withQuery(path, { limit: 1 }) } as const;
       await call(world, request).catch((error: unknown) => {
         const code = error instanceof ApiError ? error.code : -1;
-        const words = error instanceof Error ? error.message : String(error);
+        const words = wordsOf(error);
         if (code === 0) throw new Error(`the API server cannot be reached: ${words}`);
         if (code !== 404 || !path.startsWith('/apis/')) throw error;
         const cure = 'kubectl apply -f deploy.yaml';
@@ -3346,7 +3358,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     else throw new UsageError(`there is no command "${command}": see statefulcluster help`);
     return 0;
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = wordsOf(error);
     console.error(`statefulcluster: ${message.split('\n')[0]}`);
     return error instanceof UsageError ? 2 : 1;
   }
