@@ -188,7 +188,7 @@ function overOf(words: string): Over {
 }
 const MEMORY: op.Memory = {
   ...{ firstSeen: new Map(), lastPods: new Map(), deletedUids: new Set() },
-  ...{ restartsBefore: new Map(), refusal: undefined, complaints: new Map() },
+  ...{ restartsBefore: new Map(), refusal: undefined, outage: undefined, complaints: new Map() },
   ...{ unfinished: new Set(), returns: new Map() },
 };
 function snapshot(text: string, over: Over = {}): Snapshot {
@@ -1729,6 +1729,21 @@ scenario(
     await t.sim.run(3_600_000);
     assert.is(conditionOf(t, 'ReplacementWithheld')?.status, 'True');
     nodes.forEach(t.actors.revive);
+    await settle(t);
+    assert.equal(identitiesOf(t), before);
+  },
+);
+scenario(
+  'F22: four of five nodes return one after the other → the last ones are waited for',
+  { replicas: 5, nodes: 8 },
+  async (t) => {
+    const [before, nodes] = [identitiesOf(t), livePods(t).slice(0, 4).map(nodeOfPod)];
+    nodes.forEach(t.actors.cutOff);
+    await t.sim.run(3_600_000);
+    for (const node of nodes) {
+      t.actors.revive(node);
+      await t.sim.run(15_000);
+    }
     await settle(t);
     assert.equal(identitiesOf(t), before);
   },

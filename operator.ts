@@ -68,6 +68,7 @@ export const LIMITS = {
   backoffMaxMs: 300_000,
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
   settleMs: 60_000, // A claim without a pod may be a creation in flight until it is this old.
+  returnMs: 60_000, // After an outage, the nodes that are still away have this long to return.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
   bringUpMaxMs: 600_000, // OrderedReady waits no longer than this for one member.
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
@@ -278,10 +279,16 @@ export interface Memory {
   readonly lastPods: ReadonlyMap<string, Pod>; // Identity → pod, after its object went.
   readonly deletedUids: ReadonlySet<string>; // Pods whose deletion this process sent.
   readonly restartsBefore: ReadonlyMap<string, number>; // Pod UID → restarts.
+  readonly outage: Outage | undefined;
   readonly refusal: Refusal | undefined;
   readonly complaints: ReadonlyMap<string, Complaint>; // By claim name.
   readonly unfinished: ReadonlySet<string>; // Pods whose creation has no definite answer yet.
   readonly returns: ReadonlyMap<string, Comeback>; // Identity → its returns in the last 10 min.
+}
+/** More members than may be replaced (`limit`) were away, until `easedAt` (uptime). */
+export interface Outage {
+  readonly limit: number;
+  readonly easedAt: number;
 }
 /** Returns of one identity, for their backoff. */
 export interface Comeback {
@@ -356,6 +363,7 @@ export interface Plan {
   readonly stalled: string; // Why nothing can be created, or ''.
   readonly held: string; // Why creations wait, or ''.
   readonly withheld: string; // Why judged members are not replaced, or ''.
+  readonly outage: Outage | undefined; // For Memory.
 }
 
 /** metav1.Condition. */
@@ -1053,18 +1061,28 @@ function planBrake(s: Snapshot, all: readonly Judged[], now: number) {
   const missing = Math.min(awaited, Math.max(0, replicas - all.filter(isLive).length));
   const inFlight = all.filter(isReplacementInFlight).length + missing;
   const limit = maxReplacementsOf(s.cluster.spec);
-  const counted = judged.length + suspects.length + inFlight;
-  if (judged.length === 0 || counted <= limit) return { open: true, why: '' };
+  const away = judged.length + suspects.length;
+  const last = s.memory.outage;
+  const eased = last && { limit: last.limit, easedAt: Math.min(last.easedAt, s.uptime) };
+  const outage = away > limit ? { limit, easedAt: Infinity } : away > 0 ? eased : undefined;
+  // … and they return one by one: the last are waited for, unless the limit was raised.
+  const held = outage && limit <= outage.limit;
+  const ms = held ? outage.easedAt + LIMITS.returnMs - s.uptime : 0;
+  const waits = away <= limit && ms > 0;
+  if (judged.length === 0 || (away + inFlight <= limit && !waits)) {
+    return { open: true, why: '', wakeMs: Infinity, outage };
+  }
   const who = judged.map((j) => `${j.member.identity} ${j.verdict.reason}`);
   const why = [
     `${judged.length} of ${replicas} members are judged lost (${fewNames(who)})`,
     ...(ended > 0 ? [`${ended} pods have ended and will not return by themselves`] : []),
     ...(suspects.length > 0 ? [`the nodes of ${suspects.length} more are not Ready`] : []),
     ...(inFlight > 0 ? [`${inFlight} replacements are not yet Available`] : []),
+    ...(waits ? ['others have just returned, so these are waited for'] : []),
     `at most ${limit} may be replaced at a time: when enough members return, when ` +
       `spec.liveness.maxReplacements is raised, or when a pod is annotated ${MARK.replace}=true`,
   ].join('; ');
-  return { open: false, why };
+  return { open: false, why, wakeMs: waits ? ms : Infinity, outage };
 }
 
 /** Its user took the pod out of `spec.selector`; labels of ours that it lacks are put back. */
@@ -1138,7 +1156,7 @@ function planStandings(s: Snapshot, now: number) {
     ask.push(...refs);
     return refs.length === 0 ? { ...j, standing: 'letGo' } : j;
   });
-  return { first, members, ask, withheld: brake.why };
+  return { first, members, ask, brake };
 }
 
 /** Claims of its pod that the cache lacks: absent, or not seen yet; none may be left unmarked. */
@@ -1507,7 +1525,7 @@ export function claimDrift(cluster: StatefulCluster, identity: string, claim: Cl
  *  its spec cannot work; the members are judged all the same, for the status. */
 export function plan(s: Snapshot, now: number, random: () => number): Plan {
   const { meta, spec } = s.cluster;
-  const { first, members, ask, withheld } = planStandings(s, now);
+  const { first, members, ask, brake } = planStandings(s, now);
   const evidence = evidenceOf(s, first);
   const young = members.filter((j) => !j.member.pod && !j.member.gone && !isSettled(j.member, now));
   const settles = young.map(({ member }) =>
@@ -1515,10 +1533,12 @@ export function plan(s: Snapshot, now: number, random: () => number): Plan {
   );
   const verdictWakes = members.map((j) => j.verdict.wakeMs ?? Infinity);
   const retries = [...s.memory.complaints.values()].map((c) => c.untilUptime - s.uptime);
-  const wakes = [...verdictWakes, ...settles, ...retries].filter((ms) => ms > 0);
+  const wakes = [...verdictWakes, ...settles, ...retries, brake.wakeMs].filter((ms) => ms > 0);
   const wakeMs = Math.max(100, Math.min(...wakes, Infinity));
   const stalled = s.denied || specProblem(s.cluster);
-  const idle = { members, actions: [], ask: [], evidence, wakeMs, stalled, held: '', withheld };
+  const { why: withheld, outage } = brake;
+  const told = { evidence, wakeMs, stalled, held: '', withheld, outage };
+  const idle = { members, actions: [], ask: [], ...told };
   if (isTerminating(s.cluster)) return { ...idle, wakeMs: Infinity };
   if (meta.annotations[MARK.paused] === 'true' || stalled !== '') return idle;
   const keeping = planKeeping(s);
@@ -1588,6 +1608,7 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
     lastPods: new Map(lastPods),
     deletedUids: new Set([...memory.deletedUids].filter((uid) => uids.has(uid))),
     restartsBefore: new Map(restarts),
+    outage: p.outage,
     returns: new Map([...lately, ...backs]),
     refusal: wanted ? memory.refusal : undefined,
     complaints: new Map(
@@ -2913,6 +2934,7 @@ function deskOf(o: Operator, key: string, uid: string): Desk {
     deletedUids: new Set<string>(),
     complaints: new Map(),
     refusal: undefined,
+    outage: undefined,
   };
   const desk = {
     uid,
