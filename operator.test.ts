@@ -3,6 +3,7 @@
 //   node operator.test.ts                  the tests
 //   node operator.test.ts start [--stay]   the main job, drawn as it happens
 //   node operator.test.ts smoke BINARY     a built binary brings the example to Ready
+// F1 to F30 in titles are rows of the list of failures to survive; I1 to I9 are the invariants.
 // SPDX-License-Identifier: Apache-2.0
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -553,7 +554,7 @@ const verdict: See = (states, over) => {
     .filter(Boolean)
     .join(' ');
 };
-/** In the order of DESIGN section 5, each with evidence of rows below it; then its traps. */
+/** In order of precedence, each with evidence of rows below it; then its traps. */
 table('judge', verdict)`
 asked: asked+oos+failed+claimGoing | asked+silent → Lost ReplaceRequested
 deleted by us: deleted+oos+claimGoing (cWasOurs) → Terminating
@@ -724,7 +725,7 @@ paused, deleting: a:failed b:moved (paused) | a:failed b:moved (deleting) → no
 paused, deleting: a (replicas=9 paused) | a (replicas=9 deleting) → nothing
 stalled: a:failed (replicas=2 noSelector) | a:failed (replicas=2 denied) → stalled
 `;
-/** FAILURES row 3: what must be read live before it is acted upon; only births do not wait. */
+/** F3: what must be read live before it is acted upon; only births do not wait. */
 const questions: See = (situation, over) => {
   const s = snapshot(situation, over);
   const firstSeen = new Map(planOf(s).evidence.map((key) => [key, 0]));
@@ -2138,6 +2139,21 @@ scenario('F26: pods may not be touched for 10 min → a condition, then on', liv
   assert.ok(sumOf(requestsSince(t, mark)) < 80, 'no hot loop');
   t.sim.state.denied = [];
 });
+scenario(
+  'F26: pods may not be read for 2 s, as after a restart → nothing stalls',
+  live,
+  async (t) => {
+    t.sim.state.denied = noRight('pods').filter(({ verb }) => verb === 'list' || verb === 'watch');
+    t.sim.down = true; // Every stream breaks.
+    await t.sim.run(100);
+    t.sim.down = false;
+    await t.sim.run(1000);
+    edit(t, { replicas: 4 });
+    await t.sim.run(900);
+    assert.is(conditionOf(t, 'Stalled')?.status, 'False');
+    t.sim.state.denied = [];
+  },
+);
 scenario('F25: the CRD goes and comes again → goes on', live, async (t) => {
   const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
   must(t, 'DELETE', `${crds}/statefulclusters.enge.me`);

@@ -46,7 +46,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   events: 'create patch',
 };
 
-/** Labels and annotations, DESIGN section 4. */
+/** Labels and annotations; README says what each means. */
 export const MARK = {
   cluster: 'enge.me/statefulcluster',
   identity: 'enge.me/identity',
@@ -60,6 +60,7 @@ export const MARK = {
   deletionCost: 'controller.kubernetes.io/pod-deletion-cost',
 } as const;
 
+/** Every number that bounds something, in one place. */
 export const LIMITS = {
   batchMax: 500, // Creations in flight for one cluster, reached by slow start 1, 2, 4, …
   statusMembersMax: 100,
@@ -82,6 +83,7 @@ export const LIMITS = {
   stopMaxMs: 4_000, // From SIGTERM to the end of the process.
   briefMs: 1_000, // A stream that ends sooner without news has failed.
   syncMaxMs: 60_000,
+  refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
   retryMinMs: 800, // A watch that broke.
   againMinMs: 100, // A pass that failed, most often on a conflict.
   retryMaxMs: 30_000,
@@ -113,7 +115,7 @@ export interface Spec {
   >;
 }
 
-/** Thresholds of DESIGN section 5, in seconds; 0 means never for the last three. */
+/** Thresholds of the judgements, in seconds; 0 means never for the last three. */
 export interface Liveness {
   readonly nodeGoneSeconds: number;
   readonly nodeUnreachableSeconds: number;
@@ -676,7 +678,7 @@ export function podBody(
   return { apiVersion: 'v1', kind: 'Pod', metadata, spec };
 }
 
-/** Bodies of a member's claims. The owner reference is `whenDeleted: Delete` (DESIGN section 8). */
+/** Bodies of a member's claims. An owner reference to the cluster is `whenDeleted: Delete`. */
 export function claimBodies(
   cluster: StatefulCluster,
   identity: string,
@@ -791,7 +793,7 @@ const lost = (reason: Loss, sinceMs: number | undefined): Verdict => ({
   sinceMs: sinceMs ?? 0,
 });
 
-/** Facts, in the order of DESIGN section 5; undefined when none holds. */
+/** Facts, the first that holds; undefined when none does. */
 function judgeFacts(m: Member, node: NodeView, spec: Spec): Verdict | undefined {
   const { pod } = m;
   const claimGoing = m.missing.length > 0 || m.claims.some(isTerminating);
@@ -1108,7 +1110,7 @@ function requestsServed(s: Snapshot, all: readonly Judged[], now: number): Reado
 }
 
 /** A judgement is acted upon only after pod and node were read live in this pass: a stale cache
- *  must not give a member up (FAILURES row 3). */
+ *  must not give a member up. */
 function liveFirst(s: Snapshot, j: Judged): readonly Ref[] {
   const node = nodeNameOf(j.member);
   const refs = [
@@ -1230,7 +1232,7 @@ function planEnd(s: Snapshot, j: Judged, because: Reason, policy: DataPolicy): r
   ];
 }
 
-/** The order of scale-in, DESIGN section 6: what is worth least goes first. */
+/** The order of scale-in: what is worth least goes first. */
 export function scaleInOrder(all: readonly Judged[], updateRevision: string): readonly Judged[] {
   const perNode = new Map<string, number>();
   for (const { member } of all) {
@@ -1430,7 +1432,7 @@ function planReplicas(s: Snapshot, members: readonly Judged[], now: number, rand
   const coming = [...s.memory.unfinished].filter((pod) => !s.pods.has(pod)).length;
   const surplus = live.length + coming - spec.replicas;
   if (surplus > 0) {
-    // A stale cache must not shrink a cluster: the wish to is read live (FAILURES row 3).
+    // A stale cache must not shrink a cluster: the wish to is read live.
     if (!s.live.has(`statefulclusters/${meta.name}`))
       result.ask.push(refOf('statefulclusters', meta.name));
     else if (!members.some((j) => ordered && isLeaving(j, now))) {
@@ -2284,6 +2286,7 @@ export interface Feed<T extends Thing> {
   version: number; // All changes up to this resourceVersion are in.
   listedAt: number; // Uptime at which the newest complete list began; -1 before the first.
   denied: string; // The API server's words when this kind may not be read.
+  refusals: number; // 403s in a row; for seconds after its start an API server knows no rights yet.
   next: 'fresh' | 'again' | 'resume'; // List from nothing, list at `version`, or only watch.
   streams: boolean; // Streaming lists; older API servers page instead.
   cut: AbortController; // Ends the stream that is open.
@@ -2302,7 +2305,14 @@ const unversioned = (o: Thing | undefined): string =>
 export function follow<T extends Thing>(
   given: Pick<Feed<T>, 'world' | 'path' | 'project' | 'on' | 'signal' | 'optional'>,
 ): Feed<T> & { readonly done: Promise<void> } {
-  const state = { version: 0, listedAt: -1, denied: '', next: 'fresh', streams: true } as const;
+  const state = {
+    version: 0,
+    listedAt: -1,
+    denied: '',
+    next: 'fresh',
+    streams: true,
+    refusals: 0,
+  } as const;
   const cut = new AbortController();
   const feed: Feed<T> = {
     ...given,
@@ -2350,7 +2360,8 @@ const backoffMs = (times: number, minMs: number, capMs: number, random: () => nu
 function learn(feed: Feed<Thing>, error: unknown): void {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
-  if (code === 403) {
+  feed.refusals = code === 403 ? feed.refusals + 1 : 0;
+  if (feed.refusals >= LIMITS.refusalsMax) {
     feed.denied = message;
     if (feed.optional) feed.ready.resolve();
   }
@@ -2375,7 +2386,7 @@ function replaceAll<T extends Thing>(
   version: number,
   at: number,
 ): void {
-  Object.assign(feed, { version, listedAt: at, denied: '', next: 'resume' });
+  Object.assign(feed, { version, listedAt: at, denied: '', refusals: 0, next: 'resume' });
   for (const key of [...feed.items.keys()]) if (!fresh.has(key)) put(feed, key, undefined);
   for (const [key, object] of fresh) put(feed, key, object);
   feed.ready.resolve();
