@@ -1352,6 +1352,12 @@ function identitiesOf(s: Snapshot): ReadonlySet<string> {
   return new Set([...pods, ...claims, ...coming, ...others]);
 }
 
+const birthOf = (s: Snapshot, identity: string, replaces: string | undefined): Birth => ({
+  identity,
+  pod: podBody(s.cluster, identity, replaces, s.nodes !== undefined),
+  claims: claimBodies(s.cluster, identity, replaces),
+});
+
 /** New members for the deficit. Each names the loss it replaces; the rest are ScaledOut. */
 function planBirths(
   s: Snapshot,
@@ -1365,8 +1371,7 @@ function planBirths(
   return allocate(deficit, known, now, random).map((identity, i): Action => {
     const loss = losses[i];
     const replaces = loss && loss.join(' ');
-    const pod = podBody(s.cluster, identity, replaces, s.nodes !== undefined);
-    const birth = { identity, pod, claims: claimBodies(s.cluster, identity, replaces) };
+    const birth = birthOf(s, identity, replaces);
     if (!loss) return { do: 'CreateMember', birth, because: 'ScaledOut' };
     return { do: 'CreateMember', birth, replaces: loss[0], because: loss[1] };
   });
@@ -1389,16 +1394,10 @@ function planReturns(s: Snapshot, members: readonly Judged[]) {
     const wait = last ? last.atUptime + doubled(last.times) - s.uptime : 0;
     if (wait > 0) wakeMs = Math.min(wakeMs, wait);
     else {
+      const birth = birthOf(s, identity, undefined);
       const has = new Set(member.claims.map((c) => c.meta.name));
-      const claims = claimBodies(s.cluster, identity, undefined).filter(
-        (c) => !has.has(c.metadata.name),
-      );
-      const body = podBody(s.cluster, identity, undefined, s.nodes !== undefined);
-      actions.push({
-        do: 'CreateMember',
-        birth: { identity, pod: body, claims },
-        because: 'Returned',
-      });
+      const claims = birth.claims.filter((c) => !has.has(c.metadata.name));
+      actions.push({ do: 'CreateMember', birth: { ...birth, claims }, because: 'Returned' });
     }
   }
   return { actions, wakeMs };
@@ -1724,6 +1723,11 @@ function readyMessage(s: Snapshot, p: Plan, available: number): string {
   ].join('; ');
 }
 
+const stateOf = (stalled: boolean, done: boolean, paused: boolean): string => {
+  if (done) return 'AllAvailable';
+  if (stalled) return 'Stalled';
+  return paused ? 'Paused' : 'MembersUnavailable';
+};
 function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): readonly Condition[] {
   const { spec, meta } = s.cluster;
   const live = p.members.filter(isLive).length;
@@ -1732,35 +1736,22 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   const done = live === spec.replicas && available === spec.replicas && trouble === '';
   const drift = driftOf(s, p.members);
   const message = readyMessage(s, p, available);
-  const ready = done
-    ? 'AllAvailable'
-    : trouble
-      ? 'Stalled'
-      : paused
-        ? 'Paused'
-        : 'MembersUnavailable';
+  const state = stateOf(trouble !== '', done, paused);
+  const progress = done ? 'Complete' : state;
+  const idle = trouble !== '' || paused;
   const enough = available >= spec.replicas - maxUnavailableOf(spec);
-  const rows: readonly (readonly [string, boolean, string, string])[] = [
-    ['Available', enough, enough ? 'MinimumAvailable' : 'MinimumUnavailable', message],
-    ['Progressing', trouble === '' && !paused, done ? 'Complete' : ready, message],
-    ['Ready', done, ready, message],
-    ['Reconciling', !done && trouble === '' && !paused, done ? 'Complete' : ready, message],
-    [
-      'Stalled',
-      trouble !== '',
-      p.stalled ? 'InvalidSpec' : trouble ? 'Refused' : 'NotStalled',
-      trouble,
-    ],
-    [
-      'ReplacementWithheld',
-      p.withheld !== '',
-      p.withheld ? 'BudgetSpent' : 'NoneWithheld',
-      p.withheld,
-    ],
-    ['ClaimTemplatesDrifted', drift !== '', drift ? 'Drifted' : 'InStep', drift],
+  // Type, truth, the reason when True, the reason when False, message.
+  const rows: readonly (readonly [string, boolean, string, string, string])[] = [
+    ['Available', enough, 'MinimumAvailable', 'MinimumUnavailable', message],
+    ['Progressing', !idle, progress, progress, message],
+    ['Ready', done, state, state, message],
+    ['Reconciling', !done && !idle, progress, progress, message],
+    ['Stalled', trouble !== '', p.stalled ? 'InvalidSpec' : 'Refused', 'NotStalled', trouble],
+    ['ReplacementWithheld', p.withheld !== '', 'BudgetSpent', 'NoneWithheld', p.withheld],
+    ['ClaimTemplatesDrifted', drift !== '', 'Drifted', 'InStep', drift],
   ];
-  return rows.map(([type, truth, reason, message]) => {
-    const status = truth ? 'True' : 'False';
+  return rows.map(([type, truth, yes, no, message]) => {
+    const [status, reason] = truth ? (['True', yes] as const) : (['False', no] as const);
     const next = { type, status, reason, message, observedGeneration: meta.generation } as const;
     return setCondition(s.cluster.status.conditions ?? [], next, now);
   });
