@@ -6761,22 +6761,8 @@ const NODES = ['node-1', 'node-2', 'node-3', 'node-4'];
 const SILENCE_MS = 2000; // After which the node controller says NotReady (Kubernetes: 40 s).
 const PODS = '/api/v1/namespaces/default/pods';
 const CODERS = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters';
-const EXAMPLE = `
-apiVersion: enge.me/v1alpha1
-kind: StatefulCluster
-metadata: { name: coder }
-spec:
-  replicas: 3
-  liveness: { nodeUnreachableSeconds: 3 } # 300 by default; a demo has no five minutes.
-  selector: { matchLabels: { app: coder, enge.me/statefulcluster: coder } }
-  template:
-    spec:
-      containers:
-        - { name: coder, image: codercom/code-server,
-            volumeMounts: [{ name: data, mountPath: /home/coder/project }] }
-  volumeClaimTemplates:
-    - metadata: { name: data }
-      spec: { accessModes: [ReadWriteOnce], resources: { requests: { storage: 1Gi } } }`;
+/** 300 s by default; a demo has no five minutes. */
+const EXAMPLE = CODER.replace('spec:\n', 'spec:\n  liveness: { nodeUnreachableSeconds: 3 }\n');
 
 // ── What there is to see ────────────────────────────────────────────────────────────────────────
 const isHealthy = ({ state }: Play, node: string): boolean =>
