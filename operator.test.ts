@@ -129,14 +129,15 @@ function pod(letter: string, ...over: readonly Flat<Pod>[]): Pod {
     ...{ labels: { app: 'web', ...marks(letter), [MARK.revision]: REVISION }, graceSeconds: 30 },
     ...{ claims: [`data-web-${id(letter)}`], scheduledMs: META.createdMs, ready: true },
     ...{ startedMs: META.createdMs, readySinceMs: ago(9 * HOUR), disruption: '' },
-    ...{ disruptedMs: undefined, restarts: 0, crashLooping: false },
+    ...{ disruptedMs: undefined, restarts: 0, crashLooping: false, trouble: '' },
+    ...{ containerIDs: {}, isObserved: true, resize: '' },
   };
   return made<Pod>(base, ...over);
 }
 function claim(letter: string, ...over: readonly Flat<Claim>[]): Claim {
   const base: Flat<Claim> = {
     ...{ name: `data-web-${id(letter)}`, labels: marks(letter), phase: 'Bound', spec: {} },
-    ...{ volume: `pv-${letter}`, request: '1Gi', selectedNode: `n-${letter}` },
+    ...{ volume: `pv-${letter}`, request: '1Gi', selectedNode: `n-${letter}`, capacity: '1Gi' },
   };
   return made<Claim>(base, ...over);
 }
@@ -157,6 +158,7 @@ interface Over {
   readonly meta?: Partial<Meta>;
   readonly memory?: Partial<op.Memory>;
   readonly snap?: Partial<Snapshot>;
+  readonly older?: readonly op.Revision[]; // Beside the revision of TEMPLATE.
   readonly pinned?: boolean; // Each volume can only be used on the node of its member.
   readonly watched?: number; // For how many seconds this process has seen what it sees; else 600.
 }
@@ -165,7 +167,16 @@ const gi = (size: string, name = 'data') => ({
   spec: { resources: { requests: { storage: size } } },
 });
 function cluster(over: Over = {}): op.StatefulCluster {
-  const { status, meta, memory: _m, snap: _s, maxUnavailable = 1, request, ...fields } = over;
+  const {
+    status,
+    meta,
+    memory: _m,
+    snap: _s,
+    older: _o,
+    maxUnavailable = 1,
+    request,
+    ...fields
+  } = over;
   const inner = (names: RegExp) =>
     Object.fromEntries(Object.entries(fields).filter(([field]) => names.test(field)));
   const spec = {
@@ -189,9 +200,17 @@ function overOf(words: string): Over {
 }
 const MEMORY: op.Memory = {
   ...{ firstSeen: new Map(), lastPods: new Map(), deletedUids: new Set() },
+  ...{ recreatedUids: new Set() },
   ...{ restartsBefore: new Map(), refusal: undefined, outage: undefined, complaints: new Map() },
   ...{ unfinished: new Set(), returns: new Map() },
 };
+/** A ControllerRevision as it would be made of this template. */
+function revision(of: op.StatefulCluster, number: number, template: object): op.Revision {
+  const spec = { ...of.spec, template: template as op.Spec['template'] };
+  const { update } = op.updateRevisionOf({ ...of, spec }, new Map());
+  const meta = { ...update.meta, uid: `uid-${update.meta.name}`, owners: [OURS] };
+  return { ...update, meta, number };
+}
 function snapshot(text: string, over: Over = {}): Snapshot {
   const words = text.split(' ').filter(Boolean);
   const [pods, claims, nodes] = [
@@ -209,9 +228,14 @@ function snapshot(text: string, over: Over = {}): Snapshot {
     if (has('node')) nodes.set(`n-${letter}`, node(letter, ...all('node')));
   }
   const pinned = over.pinned ? ['a', 'b', 'c', 'd', 'e'] : [];
+  const one = cluster({ replicas: words.filter((w) => !w.startsWith('!')).length, ...over });
+  const OLDER = { ...revision(one, 0, { spec: {} }), hash: 'older' };
+  const known = [revision(one, 1, TEMPLATE), OLDER, ...(over.older ?? [])];
   return {
     ...{
-      cluster: cluster({ replicas: words.filter((w) => !w.startsWith('!')).length, ...over }),
+      cluster: one,
+      revisions: new Map(known.map((r) => [r.meta.name, r])),
+      bodies: new Map(),
       pods,
       claims,
       nodes,
@@ -246,11 +270,16 @@ function shownAction(a: Action): string {
     if (a.because === 'Returned') return `back ${plain(a.birth.identity)}`;
     return `new ${a.because}${a.replaces ? ` for ${plain(a.replaces)}` : ''}`;
   }
+  if ('revision' in a && a.do !== 'UpdatePod') return `${a.do} ${a.because}`;
   const name = plain('pod' in a ? a.pod.meta.name : a.claim.meta.name);
-  if (a.do === 'OwnClaim') return `own ${name} by ${a.owners.map((o) => o.name).join() || 'none'}`;
+  const { ownerReferences = [], annotations = {} } = (('change' in a && a.change['metadata']) ||
+    {}) as op.Raw;
+  const frees = annotations[MARK.retiredPolicy] === 'Delete' ? ' Delete' : '';
+  const owners = ownerReferences.map((o: { name: string }) => o.name).join() || 'none';
+  if (a.do === 'OwnClaim') return `own ${name} by ${owners}`;
   if (a.do === 'ExpandClaim') return `expand ${name} ${a.request}`;
   const verb = a.do === 'DeleteClaim' ? 'free' : a.do.toLowerCase().replace(/pod|claim/, '');
-  return `${verb} ${name} ${a.because}${'policy' in a && a.policy === 'Delete' ? ' Delete' : ''}`;
+  return `${verb} ${name} ${a.because}${frees}`;
 }
 /** `end c R` is `retire c R` and `delete c R`; `replace c R` is that and `new R for c`. */
 function planText(p: Plan): string {
@@ -478,12 +507,17 @@ const reads =
     return short(steps.reduce((tree, step) => tree?.[step], body));
   };
 const podWith = (template: object, over: Over): op.Body =>
-  op.podBody(cluster({ ...over, template }), id('a'), 'x Lost', over.snap === undefined);
+  podIn(cluster({ ...over, template }), over.snap === undefined);
+const podIn = (one: op.StatefulCluster, nodesReadable: boolean): op.Body =>
+  op.podBody(one, id('a'), updateIn(one), 'x Lost', nodesReadable);
+const updateIn = (one: op.StatefulCluster): op.Revision =>
+  op.updateRevisionOf(one, new Map()).update;
 const metadataOf = reads((meta, over) => podWith({ ...TEMPLATE, metadata: meta }, over).metadata);
 const specOf = reads((spec, over) => podWith({ spec }, over)['spec'] as object);
 const claimWith = reads((metadata, over) => {
   const volumeClaimTemplates = [{ ...gi('1Gi'), metadata: { name: 'data', ...metadata } }];
-  return op.claimBodies(cluster({ ...over, volumeClaimTemplates }), id('a'), 'x Lost')[0];
+  const one = cluster({ ...over, volumeClaimTemplates });
+  return op.claimBodies(one, id('a'), updateIn(one), 'x Lost')[0];
 });
 const REVISION_OF_X = hash({ ...TEMPLATE, metadata: { labels: { [MARK.revision]: 'x' } } }, 0);
 table('podBody', metadataOf)`
@@ -707,7 +741,7 @@ table('plan: keeping', actions)`
 orphan: a b c:orphan | a b !c:orphan → adopt c Adopted
 orphan, other labels, going: a b !c:orphan+moved | a b !c:orphan+deleted → nothing
 moved: a b c:moved (whenLost=Delete) → release c Released; retire c Released; new Released for c
-labels stripped: a b c:unlabelled → relabel c Relabelled
+labels stripped: a b c:unlabelled → label c Relabelled
 foreign (I8): a b !c:foreign+asked+failed+silent | a b !c:gone+claimOfOther → nothing
 foreign, marked (I8): a b !c:gone+freed+claimOfOther → nothing
 `;
@@ -948,7 +982,7 @@ if (TESTING) tellings.run();
 // ═══ TIDY ═══════════════════════════════════════════════════════════════════════════════════════
 
 /** Lines that a file may have: whoever audits must be able to read them. The founder sets these. */
-const CAPS = { 'operator.ts': 3400, 'operator.test.ts': 7600, 'build.mjs': 200 } as const;
+const CAPS = { 'operator.ts': 4400, 'operator.test.ts': 8200, 'build.mjs': 200 } as const;
 const LINE_MAX = 100; // Characters.
 const FUNCTION_MAX = 60; // Lines.
 const ROOMS = (
@@ -1109,6 +1143,9 @@ interface Seen {
 }
 interface SeenSpec {
   readonly replicas?: number;
+  readonly suspend?: boolean;
+  readonly updateStrategy?: { readonly rollingUpdate?: Rec };
+  readonly containers?: readonly Rec[];
   readonly replacementPolicy?: string;
   readonly nodeName?: string;
   readonly volumeName?: string;
@@ -1174,6 +1211,9 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
     hold(!foreign, 'I8', object, 'it has another controller');
     if (!isGoing(previous) && (type === 'DELETED' || isGoing(object)))
       checkEndOfPod(ledger, previous);
+    const changes = object.metadata.generation !== previous.metadata.generation;
+    const isFirst = noteOf(previous, MARK.inPlace) === '';
+    if (!isGoing(object) && changes && isFirst && isUp(previous)) checkBudget(ledger, object, 0);
   }
   if (!isOurs(object)) return ledger.live.forEach((names) => void names.delete(key));
   const [id = '', reason = ''] = noteOf(object, MARK.replaces).split(' ');
@@ -1184,17 +1224,33 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
-  const wanted = Math.max(...recentReplicas(ledger, boss));
+  const owner = clusterOfPod(ledger, object);
+  const wanted = Math.max(...recentReplicas(ledger, boss)) + surgeIn(owner?.spec);
   hold(live.size <= wanted, 'I4', object, `${live.size} live members of ${wanted}`);
 }
 
-/** I1: an identity has one pod, but where it returns; I2: its claims are of that identity. */
+const clusterOfPod = ({ sim: { state } }: Ledger, { metadata }: Seen): Seen | undefined => {
+  const name = metadata.labels?.[MARK.cluster] ?? '';
+  return objectOf(state, 'statefulclusters', metadata.namespace ?? '', name) as Seen | undefined;
+};
+const specOfUpdate = (spec: SeenSpec | undefined): Partial<op.RollingUpdate> =>
+  spec?.updateStrategy?.rollingUpdate ?? {};
+/** The most that any spec of a scenario allows beside the replicas. */
+const surgeIn = (spec: SeenSpec | undefined): number =>
+  op.scaledValue(specOfUpdate(spec).maxSurge ?? 0, spec?.replicas ?? 1, 'up');
+
+/** I1: an identity has one pod, but where it returns: under WhenVolumesLost, or when its claims (of
+ *  a member without claims: the status) said so before. I2: its claims are of that identity. */
 function checkBirth(ledger: Ledger, pod: Seen): void {
   const key = fullName(pod);
   const { namespace = '' } = pod.metadata;
   const { state } = ledger.sim;
-  const cluster = objectOf(state, 'statefulclusters', namespace, labelOf(pod, MARK.cluster));
-  const returns = (cluster as Seen | undefined)?.spec.replacementPolicy === 'WhenVolumesLost';
+  const cluster = clusterOfPod(ledger, pod);
+  const all = objectsOf(state, 'persistentvolumeclaims', namespace) as unknown as Seen[];
+  const claims = all.filter((c) => memberKey(c) === key);
+  const isMarked = claims.some((c) => noteOf(c, MARK.recreating) !== '');
+  const returns =
+    cluster?.spec.replacementPolicy === 'WhenVolumesLost' || isMarked || claims.length === 0;
   const former = ledger.uids.get(`pods ${key}`) ?? pod.metadata.uid;
   hold(returns || former === pod.metadata.uid, 'I1', pod, `its identity had pod ${former}`);
   ledger.uids.set(`pods ${key}`, pod.metadata.uid);
@@ -1207,19 +1263,36 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
   }
 }
 
-/** I5, where the choice was the operator's: a user's request for replacement. */
+/** I5, where the choice was the operator's: a user's request for replacement, or an update. */
 function checkEndOfPod(ledger: Ledger, pod: Seen): void {
-  if (!isUp(pod) || noteOf(pod, MARK.replace) !== 'true') return;
-  if (ledger.reasons.get(fullName(pod)) !== 'ReplaceRequested') return;
+  const reason = ledger.reasons.get(fullName(pod)) ?? '';
+  const owner = clusterOfPod(ledger, pod);
+  const asked = reason === 'ReplaceRequested' && noteOf(pod, MARK.replace) === 'true';
+  const updates = ['', 'Updated'].includes(reason) && !owner?.spec.suspend;
+  if (isUp(pod) && (asked || updates)) checkBudget(ledger, pod, asked ? 1 : 0);
+}
+function checkBudget(ledger: Ledger, pod: Seen, least: number): void {
   const uid = bossOf(pod)?.['uid'];
+  const spec = clusterOfPod(ledger, pod)?.spec;
   const all = objectsOf(ledger.sim.state, 'pods', pod.metadata.namespace) as unknown as Seen[];
-  const up = all.filter((o) => bossOf(o)?.['uid'] === uid && isUp(o)).length;
+  const others = all.filter(
+    (o) => bossOf(o)?.['uid'] === uid && o.metadata.uid !== pod.metadata.uid,
+  );
+  const up = others.filter((o) => isUp(o) && op.isApplied(podOf(o as unknown as Raw))).length;
   const wanted = Math.min(...recentReplicas(ledger, `${uid}`));
-  hold(up >= wanted - 1, 'I5', pod, `${up} of ${wanted} are left`);
+  const given = specOfUpdate(spec).maxUnavailable ?? 1;
+  const floor = surgeIn(spec) > 0 ? least : 1;
+  const spare = Math.max(floor, op.scaledValue(given, wanted, 'down'));
+  hold(up >= wanted - spare, 'I5', pod, `${up} of ${wanted} are left`);
 }
 
 function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
+  const isRestored = noteOf(previous, MARK.restore) === 'true' && !noteOf(object, MARK.retired);
+  if (isRestored) {
+    ledger.ended.delete(memberKey(object));
+    ledger.reasons.delete(memberKey(object));
+  }
   if (labelOf(object, MARK.retired) === 'true') {
     ledger.ended.add(memberKey(object));
     for (const live of ledger.live.values()) live.delete(memberKey(object));
@@ -1232,7 +1305,12 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
     hold(!foreign, 'I8', object, 'it has another controller');
     const mark = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(previous, m));
     const now = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(object, m));
-    hold(!mark[0] || `${mark}` === `${now}`, 'I9', object, `the mark ${mark} became ${now}`);
+    hold(
+      !mark[0] || isRestored || `${mark}` === `${now}`,
+      'I9',
+      object,
+      `the mark ${mark} became ${now}`,
+    );
   } else {
     const former = ledger.uids.get(`claims ${key}`) ?? object.metadata.uid;
     hold(former === object.metadata.uid, 'I1', object, 'its identity had that claim before');
@@ -1286,7 +1364,8 @@ const lawsOf = {
   '/pods': obeyPod,
   '/events': obeyNews,
 } as const;
-const mayWrite = /\/(pods|persistentvolumeclaims|events|leases)(\/|\?|$)|\/[a-z0-9-]+\/status\?/;
+const children = 'pods|persistentvolumeclaims|controllerrevisions|events|leases';
+const mayWrite = new RegExp(`/(${children})(/|\\?|$)|/[a-z0-9-]+/status\\?`);
 
 /** One step lands one request at most, so the last request is the writer of what is new. */
 function checkStep(ledger: Ledger): void {
@@ -1944,6 +2023,555 @@ scenario('F30: SIGTERM in mid-write → ends within 5 s', { ends: 'open' }, asyn
   await t.sim.run(5000);
   assert.ok(t.ended);
 });
+
+// ─── Updates ────────────────────────────────────────────────────────────────────────────────────
+
+/** A template whose one container has these fields beside the usual ones. */
+const template = (container: Rec = {}, metadata: Rec = {}): Rec => ({
+  template: { metadata, spec: { containers: [{ ...podSpec.containers[0], ...container }] } },
+});
+/** The whole template at once, as `kubectl apply` and `rollout undo` leave it. */
+function retemplate(t: Scene, { template: value }: Rec): void {
+  const body = [{ op: 'replace', path: '/spec/template', value }];
+  const answer = t.sim.api('PATCH', coder, body, 'application/json-patch+json');
+  if (answer.status !== 200) throw new Error(JSON.stringify(answer.body));
+}
+const env = (value: string): Rec => template({ env: [{ name: 'A', value }] });
+const roll = (rollingUpdate: Rec, type = 'RollingUpdate'): Rec => ({
+  updateStrategy: { type, rollingUpdate },
+});
+const five: Setting = { replicas: 5, nodes: 6 };
+const idle: Setting = { ...five, ends: 'open' };
+const restartsOf = (pod: Seen): number =>
+  (pod.status as unknown as { containerStatuses: { restartCount: number }[] }).containerStatuses[0]
+    ?.restartCount ?? -1;
+const imageOf = (pod: Seen): unknown => pod.spec.containers?.[0]?.['image'];
+const revisionIn = (pod: Seen): string => labelOf(pod, MARK.revision);
+const claimUids = (t: Scene): string[] => claimsOf(t).map((o) => o.metadata.uid);
+const revisionsOf = (t: Scene): Seen[] =>
+  listed(t, 'controllerrevisions').filter((o) => labelOf(o, MARK.cluster) === 'coder');
+/** The least that were Ready at any step from now on. */
+function leastReady(t: Scene): () => number {
+  let least = Infinity;
+  const before = t.sim.afterStep;
+  t.sim.afterStep = () => {
+    before?.();
+    least = Math.min(least, livePods(t).filter(isUp).length);
+  };
+  return () => least;
+}
+const onUpdate = (t: Scene): boolean => {
+  const { updateRevision, updatedReplicas } = clusterNow(t).status ?? {};
+  const hashes = new Set(livePods(t).map(revisionIn));
+  return (
+    hashes.size === 1 &&
+    hashes.has(`${updateRevision}`) &&
+    updatedReplicas === hashes.size * livePods(t).length
+  );
+};
+
+scenario('update: image → in place, one restart each, never below 4', five, async (t) => {
+  const [uids, identities, least] = [uidsOf(t), identitiesOf(t), leastReady(t)];
+  retemplate(t, template({ image: 'img:2' }));
+  await settle(t);
+  assert.ok(onUpdate(t));
+  assert.equal([uidsOf(t), identitiesOf(t), least()], [uids, identities, 4]);
+  assert.equal(
+    livePods(t).map((o) => [imageOf(o), restartsOf(o)]),
+    Array(5).fill(['img:2', 1]),
+  );
+});
+scenario('update: env → recreated under the same identity and claims', five, async (t) => {
+  const [uids, identities, claims, least] = [
+    uidsOf(t),
+    identitiesOf(t),
+    claimUids(t),
+    leastReady(t),
+  ];
+  retemplate(t, env('1'));
+  await settle(t);
+  assert.ok(onUpdate(t));
+  assert.equal([identitiesOf(t), claimUids(t), least()], [identities, claims, 4]);
+  assert.is(uidsOf(t).filter((uid) => uids.includes(uid)).length, 0);
+  assert.is(clusterNow(t).status?.replacements, 0);
+});
+scenario('update: an annotation restarts each member once (rollout restart)', five, async (t) => {
+  const [uids, identities] = [uidsOf(t), identitiesOf(t)];
+  const mark = t.sim.requests.length;
+  retemplate(t, template({}, { annotations: { 'kubectl.kubernetes.io/restartedAt': 'now' } }));
+  await settle(t);
+  assert.equal(identitiesOf(t), identities);
+  assert.is(uidsOf(t).filter((uid) => uids.includes(uid)).length, 0);
+  const sent = requestsSince(t, mark);
+  assert.equal([sent['DELETE pods'], sent['POST controllerrevisions']], [5, 1]);
+});
+scenario('update: labels → patched, nothing restarts', five, async (t) => {
+  const uids = uidsOf(t);
+  retemplate(t, template({}, { labels: { tier: 'x' } }));
+  await settle(t);
+  assert.equal([uidsOf(t), livePods(t).map((o) => labelOf(o, 'tier'))], [uids, Array(5).fill('x')]);
+  assert.equal(livePods(t).map(restartsOf), Array(5).fill(0));
+  retemplate(t, template());
+  await settle(t);
+  assert.equal([uidsOf(t), livePods(t).map((o) => labelOf(o, 'tier'))], [uids, Array(5).fill('')]);
+});
+scenario(
+  'update: a default that is written out, or taken back → nothing restarts',
+  five,
+  async (t) => {
+    const uids = uidsOf(t);
+    const spec = { ...podSpec, restartPolicy: 'Always', terminationGracePeriodSeconds: 30 };
+    edit(t, { template: { spec } });
+    await settle(t);
+    assert.ok(onUpdate(t));
+    retemplate(t, template());
+    await settle(t);
+    assert.ok(onUpdate(t));
+    assert.equal([uidsOf(t), livePods(t).map(restartsOf)], [uids, Array(5).fill(0)]);
+  },
+);
+const sizes = (cpu: string, limits?: Rec): Rec => ({
+  resources: { requests: { cpu, memory: '1Gi' }, ...(limits && { limits }) },
+});
+const sized = (cpu: string, limits?: Rec): Rec => template(sizes(cpu, limits));
+const small: Setting = { ...five, spec: sized('1') };
+scenario('update: cpu → resized in place, no restart', small, async (t) => {
+  const uids = uidsOf(t);
+  retemplate(t, sized('1500m'));
+  await settle(t);
+  assert.ok(onUpdate(t));
+  assert.equal([uidsOf(t), livePods(t).map(restartsOf)], [uids, Array(5).fill(0)]);
+});
+const guaranteed = sized('1', { cpu: '1', memory: '1Gi' }); // Another QoS class: refused in place.
+scenario('update: a refused resize → falls back to Recreate', small, async (t) => {
+  const [uids, identities] = [uidsOf(t), identitiesOf(t)];
+  retemplate(t, guaranteed);
+  await settle(t);
+  assert.ok(onUpdate(t));
+  assert.is(uidsOf(t).filter((uid) => uids.includes(uid)).length, 0);
+  assert.equal(identitiesOf(t), identities);
+});
+const inPlaceOnly = roll({ podUpdatePolicy: 'InPlaceOnly' });
+for (const [what, change, words] of [
+  ['a refused resize', guaranteed, 'QOS'],
+  [
+    'an env',
+    template({ ...sizes('1'), env: [{ name: 'A', value: '1' }] }),
+    'podUpdatePolicy is InPlaceOnly, and spec.containers.c.env',
+  ],
+] as const)
+  scenario(
+    `update: ${what} under InPlaceOnly → Stalled says so`,
+    { ...small, ...idle },
+    async (t) => {
+      edit(t, inPlaceOnly);
+      const uids = uidsOf(t);
+      retemplate(t, change);
+      const stalled = (): boolean => conditionOf(t, 'Stalled')?.status === 'True';
+      await until(t, 'Stalled', stalled, 60_000);
+      assert.match(conditionOf(t, 'Stalled')?.message ?? '', words);
+      await t.sim.run(600_000);
+      assert.equal(uidsOf(t), uids);
+      retemplate(t, sized('1'));
+      await settle(t);
+      assert.equal(uidsOf(t), uids);
+    },
+  );
+
+scenario(
+  'update: all nodes fall silent, then a new template → no member is given up',
+  live,
+  async (t) => {
+    const [uids, identities] = [uidsOf(t), identitiesOf(t)];
+    for (const name of new Set(livePods(t).map(nodeOfPod))) t.actors.kill(name);
+    await t.sim.run(60_000);
+    retemplate(t, env('1'));
+    await t.sim.run(1_800_000);
+    assert.equal(uidsOf(t), uids);
+    for (let i = 0; i < 6; i++) t.actors.revive(`n${i}`);
+    await settle(t);
+    assert.ok(onUpdate(t));
+    assert.equal(identitiesOf(t), identities);
+  },
+);
+scenario('suspend, then resume → same identities, same claims', {}, async (t) => {
+  const [uids, identities, claims] = [uidsOf(t), identitiesOf(t), claimUids(t)];
+  edit(t, { suspend: true });
+  await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
+  t.sim.kill('operator');
+  startOperator(t);
+  await t.sim.run(600_000);
+  assert.is(conditionOf(t, 'Progressing')?.reason, 'Suspended');
+  assert.is(clusterNow(t).status?.replicas, 3);
+  assert.equal(listed(t, 'pods'), []);
+  retemplate(t, env('1')); // It comes back as what the template then says.
+  edit(t, { suspend: false });
+  await settle(t);
+  assert.equal([identitiesOf(t), claimUids(t)], [identities, claims]);
+  assert.is(uidsOf(t).filter((uid) => uids.includes(uid)).length, 0);
+  assert.ok(onUpdate(t));
+  assert.ok(claimsOf(t).every((o) => !noteOf(o, MARK.recreating)));
+});
+scenario(
+  'suspended: nodes go, replicas change → nobody is given up, and the surplus ends',
+  six,
+  async (t) => {
+    edit(t, { suspend: true });
+    await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
+    const claims = claimsOf(t).map(identityIn);
+    for (let i = 0; i < 6; i++) t.actors.removeNode(`n${i}`);
+    await t.sim.run(900_000);
+    edit(t, { replicas: 2 });
+    await t.sim.run(60_000);
+    assert.is(claimsOf(t).filter((o) => noteOf(o, MARK.retired) === 'ScaledIn').length, 1);
+    assert.equal(claimsOf(t).map(identityIn), claims);
+    for (let i = 0; i < 6; i++) t.actors.addNode(`n${i}`);
+    edit(t, { suspend: false });
+  },
+);
+const bareFive: Setting = { ...five, spec: { ...bare, volumeClaimTemplates: [] } };
+scenario('update, suspend: members without claims → keep their names', bareFive, async (t) => {
+  const identities = identitiesOf(t);
+  retemplate(t, {
+    template: { spec: { containers: [{ name: 'c', image: 'img:1', args: ['x'] }] } },
+  });
+  await settle(t);
+  assert.equal(identitiesOf(t), identities);
+  edit(t, { suspend: true });
+  await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
+  await t.sim.run(5000);
+  t.sim.kill('operator');
+  startOperator(t);
+  await t.sim.run(5000);
+  edit(t, { suspend: false });
+  await settle(t);
+  assert.equal(identitiesOf(t), identities);
+});
+const surging = (whenReplaced: string): Setting => ({
+  ...five,
+  spec: {
+    ...roll({ podUpdatePolicy: 'Replace', maxSurge: 1, maxUnavailable: 0 }),
+    persistentVolumeClaimRetentionPolicy: { whenReplaced },
+  },
+});
+for (const policy of ['Retain', 'Delete'])
+  scenario(
+    `update: Replace with maxSurge 1, ${policy} → never below replicas`,
+    surging(policy),
+    async (t) => {
+      const [identities, least] = [identitiesOf(t), leastReady(t)];
+      retemplate(t, template({ image: 'img:2' }));
+      await settle(t);
+      assert.ok(onUpdate(t));
+      assert.is(least(), 5);
+      assert.is(identitiesOf(t).filter((one) => identities.includes(one)).length, 0);
+      const marks = claimsOf(t).flatMap((o) => noteOf(o, MARK.retired) || []);
+      assert.equal(marks, policy === 'Retain' ? Array(5).fill('Updated') : []);
+    },
+  );
+const replacing: Setting = { ...five, spec: roll({ podUpdatePolicy: 'Replace' }) };
+scenario('update: Replace without surge → one after the other', replacing, async (t) => {
+  const [identities, least] = [identitiesOf(t), leastReady(t)];
+  retemplate(t, env('1'));
+  await settle(t);
+  assert.is(least(), 4);
+  assert.is(identitiesOf(t).filter((one) => identities.includes(one)).length, 0);
+});
+for (const [how, bad] of [
+  ['in place', template({ image: 'bad:2' })],
+  ['in place, not to be pulled', template({ image: 'missing:2' })],
+  ['by Recreate', template({ image: 'bad:2', env: [{ name: 'A', value: '1' }] })],
+] as const)
+  for (const cure of ['undo', 'a third one'])
+    scenario(
+      `F29: an image never Ready ${how}, then ${cure} → heals by itself`,
+      five,
+      async (t) => {
+        const [uids, identities, least] = [uidsOf(t), identitiesOf(t), leastReady(t)];
+        retemplate(t, bad);
+        await t.sim.run(600_000);
+        assert.is(least(), 4);
+        const sick = livePods(t).find((o) => !isUp(o));
+        const { message = '' } = conditionOf(t, 'Progressing') ?? {};
+        assert.match(message, `waiting for ${sick && identityIn(sick)}`);
+        if (how.endsWith('pulled')) assert.match(message, 'ImagePullBackOff');
+        const kept = uidsOf(t).filter((uid) => uids.includes(uid) && uid !== sick?.metadata.uid);
+        retemplate(t, cure === 'undo' ? template() : template({ image: 'img:3' }));
+        await settle(t);
+        assert.ok(onUpdate(t));
+        assert.equal([identitiesOf(t), least()], [identities, 4]);
+        assert.equal(
+          kept.filter((uid) => !uidsOf(t).includes(uid)),
+          [],
+        );
+      },
+    );
+scenario('update: Replace with a broken template → heals', replacing, async (t) => {
+  const least = leastReady(t);
+  retemplate(t, template({ image: 'bad:2' }));
+  await t.sim.run(600_000);
+  assert.is(livePods(t).filter((o) => imageOf(o) === 'bad:2').length, 1);
+  retemplate(t, template({ image: 'img:3' }));
+  await settle(t);
+  assert.ok(onUpdate(t));
+  assert.is(least(), 4);
+});
+const imagesOf = (t: Scene): unknown[] => livePods(t).map(imageOf).sort();
+const times = (one: number, two: number): string[] => [
+  ...Array<string>(one).fill('img:1'),
+  ...Array<string>(two).fill('img:2'),
+];
+scenario(
+  'update: partition 3 of 5, then 40 %, then 0; a lost member → the right revision',
+  five,
+  async (t) => {
+    edit(t, roll({ partition: 3 }));
+    const young = livePods(t).slice(3).map(identityIn);
+    retemplate(t, template({ image: 'img:2' }));
+    await settle(t);
+    assert.equal(imagesOf(t), times(3, 2));
+    const moved = livePods(t).filter((o) => imageOf(o) === 'img:2');
+    assert.equal(moved.map(identityIn), young);
+    removePod(t, livePods(t)[0]); // One of three old ones is lost: it comes back old.
+    await t.sim.run(2000);
+    await settle(t);
+    assert.equal(imagesOf(t), times(3, 2));
+    removePod(t, moved[0]);
+    await t.sim.run(2000);
+    await settle(t);
+    assert.equal(imagesOf(t), times(3, 2));
+    edit(t, roll({ partition: '40%' }));
+    await settle(t);
+    assert.equal(imagesOf(t), times(2, 3));
+    edit(t, roll({ partition: 0 }));
+    await settle(t);
+    assert.equal(imagesOf(t), times(0, 5));
+  },
+);
+scenario('update: OnDelete → only those that are lost', five, async (t) => {
+  edit(t, roll({}, 'OnDelete'));
+  retemplate(t, template({ image: 'img:2' }));
+  await settle(t);
+  assert.equal(imagesOf(t), times(5, 0));
+  removePod(t, firstPod(t));
+  await t.sim.run(2000);
+  await settle(t);
+  assert.equal(imagesOf(t), times(4, 1));
+});
+scenario('update: paused → repairs go on, at the old revision', five, async (t) => {
+  edit(t, roll({ paused: true }));
+  retemplate(t, template({ image: 'img:2' }));
+  removePod(t, firstPod(t));
+  await t.sim.run(60_000);
+  assert.equal(imagesOf(t), times(5, 0));
+  assert.is(conditionOf(t, 'Progressing')?.reason, 'UpdatePaused');
+  edit(t, roll({ paused: false }));
+  await settle(t);
+  assert.equal(imagesOf(t), times(0, 5));
+});
+scenario(
+  'update: a template that the API server refuses → Stalled, costs no member',
+  five,
+  async (t) => {
+    const uids = uidsOf(t);
+    retemplate(t, template({ image: '' }));
+    await t.sim.run(600_000);
+    assert.equal(uidsOf(t), uids);
+    const stalled = conditionOf(t, 'Stalled');
+    assert.is(`${stalled?.status} ${stalled?.reason}`, 'True UpdateBlocked');
+    assert.match(stalled?.message ?? '', 'spec.containers[0].image');
+    assert.ok(newsOf(t, 'Stalled').length > 0);
+    retemplate(t, template({ image: 'img:2' }));
+    await settle(t);
+    assert.ok(onUpdate(t));
+  },
+);
+scenario('update: a quota without room for one more → no obstacle', five, async (t) => {
+  const identities = identitiesOf(t);
+  apply(t, {
+    ...quota,
+    metadata: { name: 'q', namespace: 'default' },
+    spec: { hard: { pods: '5' } },
+  });
+  retemplate(t, env('1'));
+  await settle(t);
+  assert.ok(onUpdate(t));
+  assert.equal(identitiesOf(t), identities);
+});
+scenario('update: many changes in a row → the last one, nothing stacks up', five, async (t) => {
+  const [identities, least] = [identitiesOf(t), leastReady(t)];
+  for (let i = 0; i < 12; i++) {
+    retemplate(t, i % 2 ? env(`${i}`) : template({ image: `img:${i}` }));
+    await t.sim.run(700 * i);
+  }
+  await settle(t);
+  assert.ok(onUpdate(t));
+  assert.equal([identitiesOf(t), least()], [identities, 4]);
+});
+scenario('update: history is kept to its limit, and never loses one in use', five, async (t) => {
+  edit(t, { revisionHistoryLimit: 2, ...roll({ partition: 5 }) });
+  for (let i = 0; i < 6; i++) {
+    retemplate(t, env(`${i}`));
+    await t.sim.run(5000);
+  }
+  const inUse = new Set(livePods(t).map(revisionIn));
+  const hashes = (): string[] => revisionsOf(t).map((o) => labelOf(o, MARK.revision));
+  assert.is(hashes().length, 4, 'the one in use, the update revision, two more');
+  assert.ok([...inUse].every((hash) => hashes().includes(hash)));
+  const numbers = revisionsOf(t).map((o) => (o as unknown as Rec)['revision'] as number);
+  assert.equal(numbers.sort(), [1, 5, 6, 7]);
+  retemplate(t, template());
+  await settle(t);
+  assert.equal(new Set(livePods(t).map(revisionIn)), inUse);
+  assert.is(livePods(t).map(restartsOf).join(), '0,0,0,0,0');
+});
+scenario(
+  'F27: keys in another order, an operator started anew → nothing restarts',
+  five,
+  async (t) => {
+    const [uids, revisions] = [uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)];
+    const [c] = podSpec.containers;
+    retemplate(t, {
+      template: { spec: { containers: [Object.fromEntries(Object.entries(c ?? {}).reverse())] } },
+    });
+    t.sim.kill('operator');
+    startOperator(t);
+    await t.sim.run(10_000);
+    await settle(t);
+    assert.equal([uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)], [uids, revisions]);
+  },
+);
+scenario('F16: the status is wiped in the middle of an update → the same end', five, async (t) => {
+  const [identities, claims] = [identitiesOf(t), claimUids(t)];
+  retemplate(t, env('1'));
+  for (let i = 0; i < 20; i++) {
+    await t.sim.run(400);
+    t.sim.api('PATCH', `${coder}/status`, { status: null }, mergeType);
+  }
+  await settle(t);
+  assert.ok(onUpdate(t));
+  assert.equal([identitiesOf(t), claimUids(t)], [identities, claims]);
+});
+const twoClaims = (t: Scene): void => {
+  const volumeMounts = ['data', 'logs'].map((name) => ({ name, mountPath: `/${name}` }));
+  edit(t, {
+    volumeClaimTemplates: [localClaim(), { ...localClaim(), metadata: { name: 'logs' } }],
+  });
+  retemplate(t, template({ volumeMounts }));
+};
+scenario(
+  'update: a claim template more → members get the claim they never had',
+  five,
+  async (t) => {
+    const identities = identitiesOf(t);
+    twoClaims(t);
+    await settle(t);
+    assert.equal([identitiesOf(t), claimsOf(t).length], [identities, 10]);
+  },
+);
+scenario(
+  'suspended: a claim template more, a claim less → new is made, lost is not',
+  six,
+  async (t) => {
+    const identities = identitiesOf(t);
+    edit(t, { suspend: true });
+    await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
+    twoClaims(t);
+    removeClaim(t, claimsOf(t, identities[0])[0]);
+    await t.sim.run(20_000);
+    edit(t, { suspend: false });
+    await settle(t);
+    const kept = identitiesOf(t).filter((one) => identities.includes(one));
+    assert.equal(kept, identities.slice(1));
+    assert.is(clusterNow(t).status?.retired?.[0]?.reason, 'ClaimGone');
+    assert.is(claimsOf(t).length, 6);
+  },
+);
+const restore = (t: Scene, identity: string): void =>
+  claimsOf(t, identity).forEach((o) =>
+    annotate(t, `${space}/persistentvolumeclaims/${o.metadata.name}`, { [MARK.restore]: 'true' }),
+  );
+scenario(
+  'restore → the identity lives again as the next member there is room for',
+  six,
+  async (t) => {
+    const old = firstPod(t);
+    const claim = claimsOf(t, identityIn(old))[0]?.metadata.uid;
+    removePod(t, old);
+    await replaced(t, old, 'PodDeleted');
+    restore(t, identityIn(old));
+    await settle(t);
+    assert.not(uidOfIdentity(t, old), 'there is no room yet');
+    edit(t, { replicas: 4 });
+    await settle(t);
+    assert.ok(uidOfIdentity(t, old));
+    assert.is(claimsOf(t, identityIn(old))[0]?.metadata.uid, claim);
+    assert.not(clusterNow(t).status?.retired?.some((r) => r.identity === identityIn(old)));
+    removePod(t, livePods(t).at(-1));
+    await t.sim.run(2000);
+  },
+);
+scenario(
+  'update: a member is deleted while it is updated, or comes back → replaced once',
+  six,
+  async (t) => {
+    retemplate(t, env('1'));
+    await until(t, 'one goes', () => listed(t, 'pods').some(isGoing));
+    await until(t, 'it is back', () => livePods(t).some((o) => !isUp(o)));
+    const back = livePods(t).find((o) => !isUp(o));
+    removePod(t, back, { gracePeriodSeconds: 0 });
+    await settle(t);
+    assert.is(clusterNow(t).status?.retired?.length, 1);
+  },
+);
+scenario(
+  'update: the node of a member dies while it is recreated → let go as NodeUnreachable',
+  live,
+  async (t) => {
+    retemplate(t, env('1'));
+    await until(t, 'one goes', () => listed(t, 'pods').some(isGoing));
+    const going = listed(t, 'pods').find(isGoing) as Seen;
+    t.actors.kill(nodeOfPod(going));
+    await replaced(t, going, 'NodeUnreachable');
+    assert.ok(onUpdate(t));
+  },
+);
+scenario(
+  'OrderedReady: update, suspend, resume → one at a time',
+  { ...ordered, replicas: 4 },
+  async (t) => {
+    await until(t, 'all are up', () => pendingOf(t) === '', 60_000);
+    const [identities, least] = [identitiesOf(t), leastReady(t)];
+    edit(t, roll({ maxUnavailable: 3 }));
+    retemplate(t, env('1'));
+    await settle(t);
+    assert.equal([identitiesOf(t), least()], [identities, 3]);
+    edit(t, { suspend: true });
+    await until(t, 'no pods', () => listed(t, 'pods').length === 0, 120_000);
+    edit(t, { suspend: false });
+    await settle(t);
+    assert.equal(identitiesOf(t), identities);
+  },
+);
+const bump = (t: Scene): void => retemplate(t, env('1'));
+sweep('an update by Recreate', { replicas: 2 }, bump, 0);
+sweep('an update in place', { replicas: 2 }, (t) => retemplate(t, template({ image: 'img:2' })), 0);
+sweep(
+  'a suspension',
+  { replicas: 2 },
+  async (t) => {
+    edit(t, { suspend: true });
+    await until(t, 'no pods', () => listed(t, 'pods').length === 0, 120_000);
+    edit(t, { suspend: false });
+  },
+  0,
+);
+sweep(
+  'an update by Replace',
+  { replicas: 2, spec: roll({ podUpdatePolicy: 'Replace', maxSurge: 1 }) },
+  bump,
+  2,
+);
 
 // ─── The API server and the network ─────────────────────────────────────────────────────────────
 

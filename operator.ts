@@ -18,21 +18,27 @@ import type {
 // new claims is made in the same pass, without waiting for the old object and without fencing:
 // a replaced member on a node that nobody can reach may still be running there.
 // What is only judged (a silent node may come back) is braked, so no outage makes a cluster give
-// itself up. Everything from here to THE LINE decides and touches nothing; below it, all obeys.
+// itself up. A changed template reaches the members in place or by a new pod under the same
+// identity, within a budget. From here to THE LINE all decides and touches nothing; below, all
+// obeys.
 //
-// I1 No two pods ever have the same identity, except under `WhenVolumesLost`, where pod and claims
-//    are those of that identity and the former pod object is gone (a live GET said so).
+// I1 No two pods ever have the same identity, except for Recreate, resume, restore and
+//    `WhenVolumesLost`, where pod and claims are those of that identity and the former pod object
+//    is gone (a live GET said so).
 // I2 A claim is mounted by pods of one identity only.
 // I3 A claim is deleted only if it was marked with policy Delete, after its pod object is gone, or
 //    unbound after a refused or interrupted creation.
-// I4 Under one operator live members never exceed replicas, whatever crashes, repeats or lags.
-// I5 By its own choice the operator never takes availability below replicas - maxUnavailable.
+// I4 Under one operator live members never exceed replicas + maxSurge, whatever crashes, repeats or
+//    lags.
+// I5 By its own choice the operator never takes availability below replicas - maxUnavailable. Up to
+//    LIMITS.liveReadsMax others are read live before it does; beyond them the cache is believed.
 // I6 When faults end, status equals spec in bounded steps; then only watches are sent.
 // I7 The operator never writes spec or metadata of the StatefulCluster.
 // I8 Nothing controlled by another owner is changed or deleted.
 // I9 Every replacement has one Reason, the same word in the Event, the log, `enge.me/replaces`, the
 //    mark on the claims and status.retired; it is decided once and carried by the marks. A member
-//    without claims has no marks: a crash between its deletion and its successor loses the word.
+//    without claims has no marks: a crash between its deletion and its successor loses the word,
+//    and one between two pods of it, before the status said so, its name.
 
 /** Every API verb this operator ever sends; `tidy` holds deploy.yaml's ClusterRole against it. */
 export const RIGHTS: Readonly<Record<string, string>> = {
@@ -40,6 +46,8 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   'enge.me/statefulclusters/status': 'patch',
   'enge.me/statefulclusters/finalizers': 'update', // Asked of whoever sets blockOwnerDeletion.
   pods: 'get list watch create patch delete',
+  'pods/resize': 'patch',
+  'apps/controllerrevisions': 'get list watch create patch delete',
   persistentvolumeclaims: 'get list watch create patch delete',
   nodes: 'get list watch', // Without it, NodeGone and NodeUnreachable are not judged.
   persistentvolumes: 'get', // Without it, a volume's node affinity is not judged.
@@ -56,8 +64,12 @@ export const MARK = {
   retiredAt: 'enge.me/retired-at',
   retiredPolicy: 'enge.me/retired-policy',
   replace: 'enge.me/replace',
+  restore: 'enge.me/restore',
+  recreating: 'enge.me/recreating',
+  inPlace: 'enge.me/in-place',
   paused: 'enge.me/paused',
   deletionCost: 'controller.kubernetes.io/pod-deletion-cost',
+  changeCause: 'kubernetes.io/change-cause',
 } as const;
 
 /** Every number that bounds something, in one place. */
@@ -70,9 +82,11 @@ export const LIMITS = {
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
   settleMs: 60_000, // A claim without a pod may be a creation in flight until it is this old.
   returnMs: 60_000, // After an outage, the nodes that are still away have this long to return.
+  liveReadsMax: 30, // Others read live before an available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
   bringUpMaxMs: 600_000, // OrderedReady waits no longer than this for one member.
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
+  trialMs: 30_000, // A revision that the API server refused is tried again after this long.
   toldMax: 50, // Events of one cluster that are remembered, to count repeats.
   statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
@@ -96,6 +110,7 @@ export const LIMITS = {
 export type IntOrPercent = number | string;
 export type DataPolicy = 'Retain' | 'Delete';
 type Dict = Readonly<Record<string, string>>;
+type Json = Readonly<Record<string, unknown>>;
 
 /** `spec` of a StatefulCluster with all defaults filled in; see the CRD for the meaning of each. */
 export interface Spec {
@@ -107,12 +122,26 @@ export interface Spec {
   readonly serviceName: string;
   readonly podManagementPolicy: 'Parallel' | 'OrderedReady';
   readonly minReadySeconds: number;
-  readonly updateStrategy: { readonly rollingUpdate: { readonly maxUnavailable: IntOrPercent } };
+  readonly revisionHistoryLimit: number;
+  readonly updateStrategy: {
+    readonly type: 'RollingUpdate' | 'OnDelete';
+    readonly rollingUpdate: RollingUpdate;
+  };
   readonly replacementPolicy: 'Always' | 'WhenVolumesLost';
   readonly liveness: Liveness;
   readonly persistentVolumeClaimRetentionPolicy: Readonly<
     Record<'whenDeleted' | 'whenScaled' | 'whenReplaced' | 'whenLost', DataPolicy>
   >;
+}
+
+/** How members get a changed template. `partition` members stay as they are; of the others at most
+ *  `maxUnavailable` are taken down, and `maxSurge` are made beside them (Replace only). */
+export interface RollingUpdate {
+  readonly partition: IntOrPercent;
+  readonly maxUnavailable: IntOrPercent;
+  readonly maxSurge: IntOrPercent;
+  readonly paused: boolean;
+  readonly podUpdatePolicy: 'InPlaceIfPossible' | 'InPlaceOnly' | 'Recreate' | 'Replace';
 }
 
 /** Thresholds of the judgements, in seconds; 0 means never for the last three. */
@@ -184,6 +213,10 @@ export interface Pod {
   readonly disruptedMs: number | undefined;
   readonly restarts: number;
   readonly crashLooping: boolean;
+  readonly trouble: string; // Why a container waits or the pod is not scheduled, or ''.
+  readonly containerIDs: Dict; // By container; only kept while it is updated in place.
+  readonly isObserved: boolean; // The kubelet has seen its newest spec.
+  readonly resize: string; // Why cpu and memory are not as in its spec yet, or ''.
 }
 
 /** What is decided upon of a PersistentVolumeClaim. */
@@ -193,7 +226,22 @@ export interface Claim {
   readonly volume: string; // '' while unbound.
   readonly request: string; // spec.resources.requests.storage, a quantity.
   readonly selectedNode: string; // The node the scheduler chose for it, or ''.
-  readonly spec: Readonly<Record<string, unknown>>;
+  readonly capacity: string; // status.capacity.storage, a quantity, or ''.
+  readonly spec: Json;
+}
+
+/** A ControllerRevision: a template as it was, and the names of the claim templates beside it. */
+export interface Revision {
+  readonly meta: Meta; // Its uid is '' as long as it is to be created.
+  readonly hash: string; // The bare hash that pods carry in their label.
+  readonly number: number; // The newest has the highest.
+  readonly template: V1PodTemplateSpec;
+  readonly claimTemplates: readonly string[];
+}
+/** A template's place at which two revisions differ, and its new value; undefined: removed. */
+export interface Change {
+  readonly path: readonly string[];
+  readonly value: unknown;
 }
 
 /** What is decided upon of a Kubernetes Node. */
@@ -221,12 +269,16 @@ export const JUDGEMENTS = [
   ...(['Unready', 'StartupTimeout', 'CrashLoop'] as const),
 ] as const;
 export type Loss = (typeof FACTS)[number] | (typeof JUDGEMENTS)[number];
-export type Upkeep = 'Interrupted' | 'Adopted' | 'Relabelled' | 'Expanded' | 'Owned';
+/** A pod is deleted, or made, under an identity that goes on. */
+export const COMEBACKS = ['Returned', 'Recreated', 'Suspended'] as const;
+export type Upkeep = 'Interrupted' | 'Adopted' | 'Relabelled' | 'Expanded' | 'Owned' | 'Revised';
 /** Why something is done: the same word everywhere (I9). */
-export type Reason = Loss | 'ScaledOut' | 'ScaledIn' | 'Returned' | Upkeep;
+export type Reason =
+  Loss | 'ScaledOut' | 'ScaledIn' | 'Updated' | 'Restored' | (typeof COMEBACKS)[number] | Upkeep;
 
 export type Health =
-  'Pending' | 'Starting' | 'Ready' | 'Available' | 'Unready' | 'Terminating' | 'Lost';
+  | ('Pending' | 'Starting' | 'Ready' | 'Available' | 'Unready' | 'Updating')
+  | ('Terminating' | 'Lost');
 
 /** An identity with what exists of it. */
 export interface Member {
@@ -238,6 +290,7 @@ export interface Member {
   readonly missing: readonly string[]; // Claims the pod mounts that a live GET did not find.
   readonly retired: Readonly<{ reason: Reason; policy: DataPolicy; atMs: number }> | undefined;
   readonly deletionIsOurs: boolean;
+  readonly between: boolean; // Its pod goes or went to come back: Recreate, suspend, restore.
   readonly volumesDownInMs: number; // Until no usable node satisfies its volumes; 0: now.
   readonly restartsBefore: number; // Restarts up to the time it was last Available.
 }
@@ -280,10 +333,11 @@ export interface Memory {
   readonly firstSeen: ReadonlyMap<string, number>; // Evidence key → uptime.
   readonly lastPods: ReadonlyMap<string, Pod>; // Identity → pod, after its object went.
   readonly deletedUids: ReadonlySet<string>; // Pods whose deletion this process sent.
+  readonly recreatedUids: ReadonlySet<string>; // … to bring the member back.
   readonly restartsBefore: ReadonlyMap<string, number>; // Pod UID → restarts.
   readonly outage: Outage | undefined;
   readonly refusal: Refusal | undefined;
-  readonly complaints: ReadonlyMap<string, Complaint>; // By claim name.
+  readonly complaints: ReadonlyMap<string, Complaint>; // By name of the claim, pod or revision.
   readonly unfinished: ReadonlySet<string>; // Pods whose creation has no definite answer yet.
   readonly returns: ReadonlyMap<string, Comeback>; // Identity → its returns in the last 10 min.
 }
@@ -297,10 +351,11 @@ export interface Comeback {
   readonly times: number;
   readonly atUptime: number;
 }
-/** Why a claim could not be expanded, in the API server's words, and when to try again. */
+/** Why a claim could not be expanded, a pod not be updated in place, or a revision not be tried, in
+ *  the API server's words, and when to try again. A revision that it took has no message. */
 export interface Complaint {
   readonly message: string;
-  readonly request: string;
+  readonly request: string; // What was asked for: a quantity, or a revision.
   readonly untilUptime: number;
 }
 /** The API server's refusal to create, in its own words. */
@@ -315,6 +370,8 @@ export interface Snapshot {
   readonly cluster: StatefulCluster;
   readonly pods: ReadonlyMap<string, Pod>;
   readonly claims: ReadonlyMap<string, Claim>;
+  readonly revisions: ReadonlyMap<string, Revision>;
+  readonly bodies: ReadonlyMap<string, Json>; // Whole pods, as read live in this pass.
   readonly nodes: ReadonlyMap<string, Node> | undefined; // undefined: no right to read them.
   readonly volumes: ReadonlyMap<string, Volume>;
   readonly volumesReadable: boolean;
@@ -324,11 +381,14 @@ export interface Snapshot {
   readonly uptime: number;
 }
 
-/** A thing to read live before the decision can be made. */
+/** A thing to read live before the decision can be made. A trial is the dry-run of a revision's pod
+ *  (`body`); its name is the revision's. */
 export interface Ref {
   readonly kind:
-    'pods' | 'persistentvolumeclaims' | 'nodes' | 'persistentvolumes' | 'statefulclusters';
+    | ('pods' | 'persistentvolumeclaims' | 'nodes' | 'persistentvolumes')
+    | ('statefulclusters' | 'controllerrevisions' | 'trials');
   readonly name: string;
+  readonly body?: Body;
 }
 
 /** A member to be made: claims first, then the pod. `claims` are bodies to POST, `pod` too. */
@@ -343,15 +403,31 @@ export interface Body {
   readonly [field: string]: unknown;
 }
 
-/** What the executor can do, each with its Reason. Claims are born with their member. */
+/** What the executor can do, each with its Reason. `change` is a merge patch of the object;
+ *  `update` and `resize` are strategic ones. Claims are born with their member. */
 export type Action =
-  | Readonly<{ do: 'AdoptPod' | 'ReleasePod' | 'DeletePod'; pod: Pod; because: Reason }>
-  | Readonly<{ do: 'RelabelPod'; pod: Pod; identity: string; because: Reason }>
-  | Readonly<{ do: 'RetireClaim'; claim: Claim; policy: DataPolicy; because: Reason }>
+  | Readonly<{ do: 'DeletePod'; pod: Pod; because: Reason }>
+  | Readonly<{
+      do: 'AdoptPod' | 'ReleasePod' | 'LabelPod';
+      pod: Pod;
+      change: Json;
+      because: Reason;
+    }>
+  | Readonly<{ do: 'UpdatePod'; pod: Pod; revision: string; because: Reason } & InPlace>
   | Readonly<{ do: 'DeleteClaim'; claim: Claim; because: Reason }>
-  | Readonly<{ do: 'OwnClaim'; claim: Claim; owners: readonly Owner[]; because: Reason }>
+  | Readonly<{ do: 'RetireClaim' | 'MarkClaim'; claim: Claim; change: Json; because: Reason }>
+  | Readonly<{ do: 'RestoreClaim' | 'OwnClaim'; claim: Claim; change: Json; because: Reason }>
   | Readonly<{ do: 'ExpandClaim'; claim: Claim; request: string; because: Reason }>
+  | Readonly<{ do: 'CreateRevision'; revision: Revision; body: Body; because: Reason }>
+  | Readonly<{ do: 'ReviseRevision'; revision: Revision; change: Json; because: Reason }>
+  | Readonly<{ do: 'DeleteRevision'; revision: Revision; because: Reason }>
   | Readonly<{ do: 'CreateMember'; birth: Birth; replaces?: string; because: Reason }>;
+
+/** The patches that change a living pod; `resize` goes to its own subresource. */
+export interface InPlace {
+  readonly update: Json;
+  readonly resize: Json | undefined;
+}
 
 export type Creation = Extract<Action, { do: 'CreateMember' }>;
 
@@ -364,8 +440,19 @@ export interface Plan {
   readonly wakeMs: number; // Look again after this long at the latest; Infinity = on events only.
   readonly stalled: string; // Why nothing can be created, or ''.
   readonly held: string; // Why creations wait, or ''.
+  readonly blocked: string; // Why an update cannot go on, or ''.
+  readonly behind: number; // Members that an update has yet to reach.
+  readonly notes: readonly string[]; // What a user should know, for the conditions' message.
+  readonly revisions: Revisions;
   readonly withheld: string; // Why judged members are not replaced, or ''.
   readonly outage: Outage | undefined; // For Memory.
+}
+
+/** The revisions in force. */
+export interface Revisions {
+  readonly update: Revision; // What spec.template says.
+  readonly current: Revision; // Most of the others have it; else it is `update`.
+  readonly collisionCount: number;
 }
 
 /** metav1.Condition. */
@@ -605,6 +692,61 @@ export function revisionHash(template: unknown, collisionCount: number): string 
   return digits(hash.readUIntBE(0, 6), 10);
 }
 
+/** What a revision remembers of a template: what its hash is made of. */
+const revisionTemplate = ({ metadata, spec }: V1PodTemplateSpec): V1PodTemplateSpec => ({
+  ...((metadata?.labels || metadata?.annotations) && {
+    metadata: {
+      ...(metadata.labels && { labels: metadata.labels }),
+      ...(metadata.annotations && { annotations: metadata.annotations }),
+    },
+  }),
+  ...(spec && { spec }),
+});
+const sameTemplate = (a: V1PodTemplateSpec, b: V1PodTemplateSpec): boolean =>
+  canonicalJson(revisionTemplate(a)) === canonicalJson(revisionTemplate(b));
+
+/** The revision of `spec.template`: one of ours with an equal template, whatever version of this
+ *  program made it; else a new one, under a name that no other revision has (`collisionCount`). */
+export function updateRevisionOf(
+  cluster: StatefulCluster,
+  revisions: ReadonlyMap<string, Revision>,
+): Omit<Revisions, 'current'> {
+  const { meta, spec } = cluster;
+  const ours = [...revisions.values()].filter((r) => isControlledBy(r.meta, meta.uid));
+  const equal = ours.filter((r) => sameTemplate(r.template, spec.template));
+  const claimTemplates = claimTemplateNames(spec);
+  const [found] = equal.sort((a, b) => b.number - a.number);
+  let collisionCount = cluster.status.collisionCount ?? 0;
+  if (found) return { update: { ...found, claimTemplates }, collisionCount };
+  let hash = revisionHash(spec.template, collisionCount);
+  while (revisions.has(`${meta.name}-${hash}`)) {
+    hash = revisionHash(spec.template, ++collisionCount);
+  }
+  const number = Math.max(0, ...ours.map((r) => r.number)) + 1;
+  const name = `${meta.name}-${hash}`;
+  const fresh = { ...meta, name, uid: '', labels: {}, annotations: {}, owners: [] };
+  const template = revisionTemplate(spec.template);
+  return { update: { meta: fresh, hash, number, template, claimTemplates }, collisionCount };
+}
+
+/** Body of a ControllerRevision. */
+export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
+  const { hash, number, template, claimTemplates } = revision;
+  const cause = cluster.meta.annotations[MARK.changeCause];
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'ControllerRevision',
+    metadata: {
+      name: revision.meta.name,
+      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
+      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
+      ownerReferences: [ownerOf(cluster)],
+    },
+    data: { template, claimTemplates },
+    revision: number,
+  };
+}
+
 export const ourLabels = (cluster: string, identity: string): Dict => ({
   [MARK.cluster]: cluster,
   [MARK.identity]: identity,
@@ -612,13 +754,21 @@ export const ourLabels = (cluster: string, identity: string): Dict => ({
 const withoutOurs = (dict: unknown): Dict =>
   Object.fromEntries(Object.entries(dictOf(dict)).filter(([key]) => !key.startsWith('enge.me/')));
 
-/** Labels of a member's pod: the selector's, then the template's, then ours, the later win. */
-export function podLabels(cluster: StatefulCluster, identity: string): Dict {
-  const { selector, template } = cluster.spec;
-  const revision = revisionHash(template, cluster.status.collisionCount ?? 0);
-  const labels = { ...selector.matchLabels, ...withoutOurs(template.metadata?.labels) };
-  return { ...labels, [MARK.revision]: revision, ...ourLabels(cluster.meta.name, identity) };
-}
+/** What a template's own labels come to: the selector's, then the template's, the later win. */
+const templateLabels = ({ spec }: StatefulCluster, template: V1PodTemplateSpec): Dict => ({
+  ...spec.selector.matchLabels,
+  ...withoutOurs(template.metadata?.labels),
+});
+/** Labels of a member's pod: those of its template, then ours, the later win. */
+export const podLabels = (
+  cluster: StatefulCluster,
+  identity: string,
+  { template, hash }: Pick<Revision, 'template' | 'hash'>,
+): Dict => ({
+  ...templateLabels(cluster, template),
+  [MARK.revision]: hash,
+  ...ourLabels(cluster.meta.name, identity),
+});
 
 export const ownerOf = (cluster: StatefulCluster): Owner => ({
   apiVersion: 'enge.me/v1alpha1',
@@ -646,16 +796,18 @@ const childAnnotations = (own: unknown, replaces: string | undefined): Dict => (
   ...(replaces !== undefined && { [MARK.replaces]: replaces }),
 });
 
-/** Body of a member's pod. Child metadata comes from an allow-list: labels and annotations only. */
+/** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
+ *  annotations only. */
 export function podBody(
   cluster: StatefulCluster,
   identity: string,
+  revision: Revision,
   replaces: string | undefined,
   nodesReadable: boolean,
 ): Body {
-  const { template, serviceName } = cluster.spec;
+  const { serviceName } = cluster.spec;
+  const { template, claimTemplates: names } = revision;
   const name = podName(cluster.meta.name, identity);
-  const names = claimTemplateNames(cluster.spec);
   const volumes = names.map((template) => ({
     name: template,
     persistentVolumeClaim: { claimName: claimName(template, cluster.meta.name, identity) },
@@ -671,35 +823,40 @@ export function podBody(
   };
   const metadata = {
     name,
-    labels: podLabels(cluster, identity),
+    labels: podLabels(cluster, identity, revision),
     annotations: childAnnotations(template.metadata?.annotations, replaces),
     ownerReferences: [ownerOf(cluster)],
   };
   return { apiVersion: 'v1', kind: 'Pod', metadata, spec };
 }
 
-/** Bodies of a member's claims. An owner reference to the cluster is `whenDeleted: Delete`. */
+/** Bodies of a member's claims at a revision. An owner reference to the cluster is `whenDeleted:
+ *  Delete`. */
 export function claimBodies(
   cluster: StatefulCluster,
   identity: string,
+  { claimTemplates: names }: Pick<Revision, 'claimTemplates'>,
   replaces: string | undefined,
 ): readonly Body[] {
   const owned = cluster.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
-  return cluster.spec.volumeClaimTemplates.map((template) => ({
-    apiVersion: 'v1',
-    kind: 'PersistentVolumeClaim',
-    metadata: {
-      name: claimName(template.metadata?.name ?? '', cluster.meta.name, identity),
-      labels: {
-        ...cluster.spec.selector.matchLabels,
-        ...withoutOurs(template.metadata?.labels),
-        ...ourLabels(cluster.meta.name, identity),
+  const templates = cluster.spec.volumeClaimTemplates;
+  return templates
+    .filter((template) => names.includes(template.metadata?.name ?? ''))
+    .map((template) => ({
+      apiVersion: 'v1',
+      kind: 'PersistentVolumeClaim',
+      metadata: {
+        name: claimName(template.metadata?.name ?? '', cluster.meta.name, identity),
+        labels: {
+          ...cluster.spec.selector.matchLabels,
+          ...withoutOurs(template.metadata?.labels),
+          ...ourLabels(cluster.meta.name, identity),
+        },
+        annotations: childAnnotations(template.metadata?.annotations, replaces),
+        ...(owned && { ownerReferences: [ownerOf(cluster)] }),
       },
-      annotations: childAnnotations(template.metadata?.annotations, replaces),
-      ...(owned && { ownerReferences: [ownerOf(cluster)] }),
-    },
-    spec: template.spec,
-  }));
+      spec: template.spec,
+    }));
 }
 
 /** The identity and the Reason that `enge.me/replaces` records, or undefined. */
@@ -723,7 +880,28 @@ const hasEnded = (m: Member): boolean =>
   m.pod === undefined || isTerminating(m.pod) || isTerminal(m.pod);
 /** Its claims were made, its pod never was: a creation that a crash cut short. */
 export const isInterrupted = (m: Member): boolean =>
-  m.gone && !m.retired && m.claims.length > 0 && !m.claims.some(isBound);
+  m.gone && !m.retired && !m.between && m.claims.length > 0 && !m.claims.some(isBound);
+
+/** What `enge.me/in-place` says of an update under way: the revision, and the containers that must
+ *  restart with the IDs they had. Whatever else is written there names no revision. */
+export function inPlaceOf(pod: Pod): { revision: string; containerIDs: Dict } | undefined {
+  const text = pod.meta.annotations[MARK.inPlace];
+  if (text === undefined) return undefined;
+  try {
+    const { revision, containerIDs } = JSON.parse(text) as Json;
+    return { revision: String(revision), containerIDs: dictOf(containerIDs) };
+  } catch {
+    return { revision: '', containerIDs: {} }; // A hand wrote it, and the next update replaces it.
+  }
+}
+/** The kubelet did what was asked: each container that must restart has another ID (an image string
+ *  would not tell, and the generation is observed *before* the restart), cpu and memory are as in
+ *  the spec, and the pod is Ready. */
+export function isApplied(pod: Pod): boolean {
+  const ids = Object.entries(inPlaceOf(pod)?.containerIDs ?? {});
+  const restarted = ids.every(([name, old]) => (pod.containerIDs[name] ?? old) !== old);
+  return restarted && pod.isObserved && pod.resize === '' && pod.ready;
+}
 
 /** Ready for `minReadySeconds`, as Deployment counts it, and neither ending nor ended. */
 export function isAvailable(pod: Pod, minReadySeconds: number, now: number): boolean {
@@ -744,9 +922,10 @@ export function nodeNameOf(m: Member): string {
   if (m.pod) return m.pod.node;
   return m.lastPod?.node || (m.claims.find((c) => c.selectedNode !== '')?.selectedNode ?? '');
 }
-/** What the node says of the member; `Healthy` where nothing is known. */
+/** What the node says of the member; `Healthy` where nothing is known. Between two pods a member is
+ *  on no node: its volumes say where it can return to. */
 export function viewNode(m: Member, nodes: Snapshot['nodes']): NodeView {
-  const name = nodeNameOf(m);
+  const name = m.between && !m.pod ? '' : nodeNameOf(m);
   const node = nodes?.get(name);
   if (nodes === undefined || name === '') return { state: 'Healthy', sinceMs: undefined };
   if (node === undefined) return { state: 'Absent', sinceMs: undefined };
@@ -758,7 +937,7 @@ export function viewNode(m: Member, nodes: Snapshot['nodes']): NodeView {
 export function nodeEvidence(m: Member, node: NodeView): Omit<Suspicion, 'seconds'> | undefined {
   if (node.state === 'Absent') return { reason: 'NodeGone', sinceMs: undefined };
   if (node.state === 'NotReady') return { reason: 'NodeUnreachable', sinceMs: node.sinceMs };
-  const last = m.pod ?? m.lastPod;
+  const last = m.pod ?? (m.between ? undefined : m.lastPod);
   const reason = hasEnded(m) ? NODE_DISRUPTIONS[last?.disruption ?? ''] : undefined;
   return reason && { reason, sinceMs: last?.disruptedMs };
 }
@@ -804,8 +983,9 @@ function judgeFacts(m: Member, node: NodeView, spec: Spec): Verdict | undefined 
   if (pod?.meta.annotations[MARK.replace] === 'true') return lost('ReplaceRequested', 0);
   if (node.state === 'OutOfService') return lost('NodeOutOfService', 0);
   // A member that is to return needs all its claims; a half-deleted one is never used.
-  if (!pod && claimGoing && spec.replacementPolicy === 'WhenVolumesLost')
-    return lost('ClaimGone', 0);
+  const returns = m.between || spec.replacementPolicy === 'WhenVolumesLost';
+  if (!pod && claimGoing && returns) return lost('ClaimGone', 0);
+  if (m.between) return undefined;
   if (nodeEvidence(m, node) === undefined) {
     if (!pod || isTerminating(pod)) return lost('PodDeleted', pod?.meta.deletedMs);
     if (isTerminal(pod)) return lost('PodFailed', pod.readySinceMs);
@@ -849,6 +1029,7 @@ function judgePod(m: Member, spec: Spec, now: number): Verdict {
   if (!pod) return { health: 'Pending', sinceMs: 0 };
   const sinceMs = pod.readySinceMs ?? pod.meta.createdMs;
   if (hasEnded(m)) return { health: 'Unready', sinceMs };
+  if (inPlaceOf(pod) && !isApplied(pod)) return { health: 'Updating', sinceMs };
   if (isAvailable(pod, spec.minReadySeconds, now)) return { health: 'Available', sinceMs };
   if (pod.ready) {
     return { health: 'Ready', sinceMs, wakeMs: sinceMs + spec.minReadySeconds * 1000 - now };
@@ -889,12 +1070,43 @@ export function judge(
 
 const keyOfRef = (ref: Ref): string => `${ref.kind}/${ref.name}`;
 const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
-/** Claims that the member's pod mounts, or that its next pod would: only those of its identity. */
-function claimsExpected(s: Snapshot, identity: string, pod: Pod | undefined): readonly string[] {
-  const { name } = s.cluster.meta;
-  if (pod) return pod.claims.filter((claim) => isClaimOf(claim, name, identity));
-  return claimTemplateNames(s.cluster.spec).map((t) => claimName(t, name, identity));
+/** Claims that the member's pod mounts, or that its next pod would: only those of its identity. Of
+ *  one between two pods the mark says which templates it had claims of. */
+function claimsExpected(
+  { cluster: { meta, spec } }: Snapshot,
+  identity: string,
+  pod: Pod | undefined,
+  claims: readonly Claim[],
+): readonly string[] {
+  if (pod) return pod.claims.filter((claim) => isClaimOf(claim, meta.name, identity));
+  const all = claimTemplateNames(spec).map((t) => claimName(t, meta.name, identity));
+  return recreationOf(claims)?.claims ?? all;
 }
+/** `enge.me/recreating=<UID of the pod that goes> <claims it has>`: the member will have a next pod
+ *  on these claims. A claim that it never had is made then; one that it lost is not (I2). */
+const recreationMark = (uid: string, claims: readonly string[]): Json => ({
+  metadata: { annotations: { [MARK.recreating]: [uid, ...claims].join(' ') } },
+});
+function recreationOf(claims: readonly Claim[]) {
+  const mark = claims.map((c) => c.meta.annotations[MARK.recreating]).find(Boolean);
+  const [uid = '', ...names] = mark?.split(' ') ?? [];
+  return mark === undefined ? undefined : { uid, claims: names };
+}
+/** Is it between two pods? The mark on its claims says so, for the pod that goes or went; of a
+ *  member without claims, what this process did, or the status of an earlier one. */
+function isBetween(s: Snapshot, identity: string, pod: Pod | undefined, claims: Claim[]): boolean {
+  if (pod && !isTerminating(pod)) return false;
+  const uid = (pod ?? s.memory.lastPods.get(identity))?.meta.uid;
+  const mark = recreationOf(claims);
+  if (mark) return uid === undefined || uid === mark.uid;
+  if (uid !== undefined) return s.memory.recreatedUids.has(uid);
+  return bareReturns(s).includes(identity);
+}
+/** Members without claims that the status alone knows to be between two pods. */
+const bareReturns = ({ cluster: { status } }: Snapshot): readonly string[] =>
+  (status.members ?? [])
+    .filter((m) => ['Recreating', 'Suspended'].includes(m.health) && m.claims.length === 0)
+    .map((m) => m.identity);
 
 /** At first sight, the restarts of a pod that was Ready once are taken for old ones. */
 const calmRestarts = (pod: Pod | undefined): number => (pod && wasReady(pod) ? pod.restarts : 0);
@@ -908,7 +1120,8 @@ function memberOf(
   const lastPod = pod ? undefined : s.memory.lastPods.get(identity);
   const marked = claims.find((c) => c.meta.labels[MARK.retired] === 'true');
   const at = Date.parse(marked?.meta.annotations[MARK.retiredAt] ?? '');
-  const absent = claimsExpected(s, identity, pod ?? lastPod).filter((name) => !s.claims.has(name));
+  const expected = claimsExpected(s, identity, pod ?? lastPod, claims);
+  const absent = expected.filter((name) => !s.claims.has(name));
   const uid = pod?.meta.uid ?? lastPod?.meta.uid ?? '';
   const unscheduled = pod && pod.node === '' && !isTerminating(pod) && !isTerminal(pod);
   const allowed = unscheduled ? nodesAllowed(claims, s) : undefined;
@@ -929,6 +1142,7 @@ function memberOf(
       atMs: Number.isNaN(at) ? marked.meta.createdMs : at,
     },
     deletionIsOurs: s.memory.deletedUids.has(uid),
+    between: isBetween(s, identity, pod, claims),
     volumesDownInMs: allowed ? Math.max(0, ...allowed.map(leftMs)) : Infinity,
     restartsBefore: s.memory.restartsBefore.get(uid) ?? calmRestarts(pod),
   };
@@ -955,7 +1169,7 @@ export function membersOf(s: Snapshot, now: number): readonly Member[] {
     const ours = isControlledBy(claim.meta, uid) || !hasController(claim.meta);
     if (ours && isClaimOf(claim.meta.name, name, identity)) at(identity).claims.push(claim);
   }
-  for (const identity of s.memory.lastPods.keys()) at(identity);
+  for (const identity of [...s.memory.lastPods.keys(), ...bareReturns(s)]) at(identity);
   return [...found.keys()]
     .filter((identity) => identity !== '' && !foreign.has(identity))
     .filter((identity) => at(identity).pod || !s.memory.unfinished.has(podName(name, identity)))
@@ -969,16 +1183,14 @@ export function membersOf(s: Snapshot, now: number): readonly Member[] {
 /** Why nothing can be created from this spec, as a sentence for `Stalled`, or ''. The CRD's CEL
  *  rules refuse most of it earlier; an object that is older than the rules gets here. */
 export function specProblem(cluster: StatefulCluster): string {
-  const { selector, template, suspend } = cluster.spec;
+  const { selector, template } = cluster.spec;
   const terms =
     Object.keys(selector.matchLabels ?? {}).length + (selector.matchExpressions ?? []).length;
   if (terms === 0) return 'spec.selector is empty: it would select every pod';
-  if (!selectorMatches(selector, podLabels(cluster, 'identity'))) {
+  if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' }))) {
     return 'spec.selector does not match the labels that pods get from spec.template';
   }
   if ((template.spec?.containers ?? []).length === 0) return 'spec.template has no containers';
-  if (suspend)
-    return 'spec.suspend is not served by this version: nothing is done until it is false';
   return '';
 }
 
@@ -1007,7 +1219,7 @@ function firstStanding(s: Snapshot, m: Member, verdict: Verdict, now: number): S
   if (verdict.health === 'Terminating') return 'condemned';
   const returns = s.cluster.spec.replacementPolicy === 'WhenVolumesLost';
   // A bound claim may be a member between two pods: it keeps its place until that is known.
-  const waits = isSettled(m, now) || m.claims.some(isBound);
+  const waits = m.between || isSettled(m, now) || m.claims.some(isBound);
   if (!m.pod && !m.gone) return waits ? 'live' : 'undecided';
   if (isInterrupted(m)) return m.lastPod ? 'letGo' : 'undecided';
   if (verdict.health === 'Lost') {
@@ -1015,7 +1227,7 @@ function firstStanding(s: Snapshot, m: Member, verdict: Verdict, now: number): S
       return verdict.judged ? 'withheld' : 'letGo';
     return 'returning';
   }
-  return !m.pod && returns ? 'returning' : 'live';
+  return m.between || (!m.pod && returns) ? 'returning' : 'live';
 }
 const isLive = (j: Judged): boolean => ['live', 'withheld', 'returning'].includes(j.standing);
 const idOf = (j: Judged): string => j.member.identity;
@@ -1034,12 +1246,22 @@ export function maxReplacementsOf(spec: Spec): number {
     ? usual
     : scaledValue(maxReplacements, spec.replicas, 'down');
 }
-/** Rounded down as Deployment does, and at least 1: nothing could ever be updated or given up
- *  else. */
-export const maxUnavailableOf = (spec: Spec): number =>
-  Math.max(1, scaledValue(spec.updateStrategy.rollingUpdate.maxUnavailable, spec.replicas, 'down'));
+/** Rounded up as Deployment does; only Replace makes new members beside the old ones. */
+export function maxSurgeOf(spec: Spec): number {
+  const { type, rollingUpdate: r } = spec.updateStrategy;
+  if (type === 'OnDelete' || r.podUpdatePolicy !== 'Replace') return 0;
+  return scaledValue(r.maxSurge, spec.replicas, 'up');
+}
+/** Rounded down as Deployment does, and at least 1 without surge: nothing could ever be updated or
+ *  given up else. */
+export function maxUnavailableOf(spec: Spec): number {
+  const { maxUnavailable } = spec.updateStrategy.rollingUpdate;
+  const least = maxSurgeOf(spec) > 0 ? 0 : 1;
+  return Math.max(least, scaledValue(maxUnavailable, spec.replicas, 'down'));
+}
 
 const isJudged = (reason: string): boolean => JUDGEMENTS.some((r) => r === reason);
+const isComeback = (reason: string): boolean => COMEBACKS.some((r) => r === reason);
 const isReplaced = (reason: string): boolean => isJudged(reason) || FACTS.some((r) => r === reason);
 /** The member ended by itself, or was judged: not by a request or a plain deletion. */
 const isOwnEnd = (reason: string): boolean => reason === 'PodFailed' || isJudged(reason);
@@ -1071,6 +1293,9 @@ function planBrake(s: Snapshot, all: readonly Judged[], now: number) {
   const held = outage && limit <= outage.limit;
   const ms = held ? outage.easedAt + LIMITS.returnMs - s.uptime : 0;
   const waits = away <= limit && ms > 0;
+  if (judged.length > 0 && s.cluster.spec.suspend) {
+    return { open: false, why: 'nobody is judged while suspended', wakeMs: Infinity, outage };
+  }
   if (judged.length === 0 || (away + inFlight <= limit && !waits)) {
     return { open: true, why: '', wakeMs: Infinity, outage };
   }
@@ -1104,7 +1329,7 @@ function requestsServed(s: Snapshot, all: readonly Judged[], now: number): Reado
   const asked = staying.filter((j) => j.verdict.reason === 'ReplaceRequested');
   const up = asked.filter(isUp).sort((a, b) => askedMs(b) - askedMs(a));
   const others = staying.filter((j) => j.verdict.health === 'Available').length;
-  const spare = others + up.length - (spec.replicas - maxUnavailableOf(spec));
+  const spare = others + up.length - (spec.replicas - Math.max(1, maxUnavailableOf(spec)));
   const served = [...asked.filter((j) => !isUp(j)), ...up.slice(0, Math.max(0, spare))];
   return new Set(served.map((j) => j.member.identity));
 }
@@ -1163,7 +1388,7 @@ function planStandings(s: Snapshot, now: number) {
 
 /** Claims of its pod that the cache lacks: absent, or not seen yet; none may be left unmarked. */
 const unseenClaims = (s: Snapshot, m: Member): readonly Ref[] =>
-  claimsExpected(s, m.identity, m.pod ?? m.lastPod)
+  claimsExpected(s, m.identity, m.pod ?? m.lastPod, m.claims)
     .filter((claim) => !s.claims.has(claim) && !s.live.has(`persistentvolumeclaims/${claim}`))
     .map((claim) => refOf('persistentvolumeclaims', claim));
 
@@ -1185,51 +1410,117 @@ function questionsAbout(s: Snapshot, j: Judged, now: number): readonly Ref[] {
   return refs.filter((ref) => !s.live.has(keyOfRef(ref)));
 }
 
+/** What the leaves of plan() add to. */
+interface Draft {
+  readonly actions: Action[];
+  readonly ask: Ref[];
+  readonly wakes: number[]; // Look again after so many milliseconds.
+  readonly notes: string[]; // What a user should know, for the conditions' message.
+  held: string;
+  blocked: string;
+  behind: number;
+}
+/** Asks for what was not read live in this pass yet; true when there is nothing to ask. */
+function isRead(s: Snapshot, draft: Draft, ...refs: readonly Ref[]): boolean {
+  const open = refs.filter((ref) => !s.live.has(keyOfRef(ref)));
+  draft.ask.push(...open);
+  return open.length === 0;
+}
+const clusterRef = ({ cluster }: Snapshot): Ref => refOf('statefulclusters', cluster.meta.name);
+const isRetired = (claim: Claim): boolean => claim.meta.labels[MARK.retired] === 'true';
+const othersOf = ({ meta }: { meta: Meta }, { uid }: Meta): readonly Owner[] =>
+  meta.owners.filter((o) => o.uid !== uid);
+
 /** Adopt, relabel, release. Orphans that carry our labels and match are adopted after a live read
  *  of the cluster (Kubernetes' own adoption rule); a stripped label of ours is put back; a pod that
- *  its user took out of the selector is released with its data. */
-function planKeeping(s: Snapshot): { actions: Action[]; ask: Ref[]; released: Set<string> } {
+ *  its user took out of the selector is released with its data. Returns the released identities. */
+function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
   const { meta } = s.cluster;
-  const kept = { actions: [] as Action[], ask: [] as Ref[], released: new Set<string>() };
-  const retired = [...s.claims.values()].filter((c) => c.meta.labels[MARK.retired] === 'true');
+  const released = new Set<string>();
+  const retired = [...s.claims.values()].filter(isRetired);
   const ended = new Set(['', ...retired.map((c) => c.meta.labels[MARK.identity] ?? '')]);
   for (const pod of s.pods.values()) {
     if (isTerminating(pod)) continue;
     const identity = identityOf(pod, meta.name);
-    const ours = ourLabels(meta.name, identity);
-    const lacks = Object.entries(ours).some(([key, value]) => pod.meta.labels[key] !== value);
+    const labels = ourLabels(meta.name, identity);
+    const lacks = Object.entries(labels).some(([key, value]) => pod.meta.labels[key] !== value);
     const takenOut = isTakenOut(s, pod);
+    const others = othersOf(pod, meta);
+    const change = (fields: Json): { pod: Pod; change: Json } => ({
+      pod,
+      change: { metadata: fields },
+    });
     if (isControlledBy(pod.meta, meta.uid)) {
       if (takenOut) {
-        kept.actions.push({ do: 'ReleasePod', pod, because: 'Released' });
-        kept.released.add(identity);
+        const ownerReferences = others;
+        draft.actions.push({
+          do: 'ReleasePod',
+          ...change({ ownerReferences }),
+          because: 'Released',
+        });
+        released.add(identity);
       } else if (lacks)
-        kept.actions.push({ do: 'RelabelPod', pod, identity, because: 'Relabelled' });
+        draft.actions.push({ do: 'LabelPod', ...change({ labels }), because: 'Relabelled' });
     } else if (!hasController(pod.meta) && !takenOut && !lacks && !ended.has(identity)) {
-      if (s.live.has(`statefulclusters/${meta.name}`)) {
-        kept.actions.push({ do: 'AdoptPod', pod, because: 'Adopted' });
-      } else kept.ask.push(refOf('statefulclusters', meta.name));
+      const ownerReferences = [...others, ownerOf(s.cluster)];
+      if (isRead(s, draft, clusterRef(s)))
+        draft.actions.push({ do: 'AdoptPod', ...change({ ownerReferences }), because: 'Adopted' });
     }
   }
-  return kept;
+  return released;
 }
 
+/** The mark of an ended identity. Retained data outlives the cluster, so its owner reference goes
+ *  with the mark. */
+function retire(
+  s: Snapshot,
+  claim: Claim,
+  because: Reason,
+  policy: DataPolicy,
+  now: number,
+): Action {
+  const annotations = {
+    [MARK.retired]: because,
+    [MARK.retiredAt]: timeText(now),
+    [MARK.retiredPolicy]: policy,
+  };
+  const free = policy === 'Retain' && { ownerReferences: othersOf(claim, s.cluster.meta) };
+  const change = { metadata: { labels: { [MARK.retired]: 'true' }, annotations, ...free } };
+  return { do: 'RetireClaim', claim, change, because };
+}
 /** Ends identities: marks every claim (before the pod goes, so that a crash leaves no unmarked
  *  one), then deletes the pod. Unbound claims without a pod hold nothing and are deleted at
  *  once. */
-function planEnd(s: Snapshot, j: Judged, because: Reason, policy: DataPolicy): readonly Action[] {
+function planEnd(
+  s: Snapshot,
+  j: Judged,
+  because: Reason,
+  policy: DataPolicy,
+  now: number,
+): readonly Action[] {
   const { pod, claims, gone } = j.member;
-  const unmarked = claims.filter((c) => c.meta.labels[MARK.retired] !== 'true');
   const stays = because === 'Released' || !pod || isTerminating(pod);
-  return [
-    ...unmarked.map((claim): Action => {
+  const marks = claims
+    .filter((c) => !isRetired(c))
+    .map((claim): Action => {
       if (gone && !isBound(claim)) return { do: 'DeleteClaim', claim, because: 'Interrupted' };
       // What a former cluster of this name retained is not freed by the policy of this one.
       const older = claim.meta.createdMs < s.cluster.meta.createdMs;
-      return { do: 'RetireClaim', claim, policy: older ? 'Retain' : policy, because };
-    }),
-    ...(stays ? [] : [{ do: 'DeletePod', pod, because } as const]),
-  ];
+      return retire(s, claim, because, older ? 'Retain' : policy, now);
+    });
+  return [...marks, ...(stays ? [] : [{ do: 'DeletePod', pod, because } as const])];
+}
+/** Deletes a pod that comes back: the mark on its claims goes first, so that a crash in between
+ *  neither ends the member nor forgets which claims it had. */
+function planRecreation({ member }: Judged, because: 'Recreated' | 'Suspended'): readonly Action[] {
+  const { pod, claims } = member;
+  if (!pod || isTerminating(pod)) return [];
+  const names = claims.map((c) => c.meta.name).sort();
+  const change = recreationMark(pod.meta.uid, names);
+  const marks = claims
+    .filter((c) => recreationOf([c])?.uid !== pod.meta.uid)
+    .map((claim): Action => ({ do: 'MarkClaim', claim, change, because }));
+  return [...marks, { do: 'DeletePod', pod, because }];
 }
 
 /** The order of scale-in: what is worth least goes first. */
@@ -1263,10 +1554,11 @@ export function scaleInOrder(all: readonly Judged[], updateRevision: string): re
 }
 
 /** Being brought up: OrderedReady waits for it, but never for a Lost or a long-unready member. */
-const isComingUp = (j: Judged, now: number): boolean =>
-  (j.standing === 'live' || j.standing === 'returning') &&
-  ['Pending', 'Starting', 'Ready'].includes(j.verdict.health) &&
-  now - (j.member.pod?.meta.createdMs ?? now) < LIMITS.bringUpMaxMs;
+const isComingUp = ({ standing, verdict, member: { pod } }: Judged, now: number): boolean =>
+  standing === 'live' &&
+  pod !== undefined &&
+  ['Pending', 'Starting', 'Ready'].includes(verdict.health) &&
+  now - pod.meta.createdMs < LIMITS.bringUpMaxMs;
 const isLeaving = (j: Judged, now: number): boolean =>
   j.standing === 'condemned' && now < (j.member.pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
 
@@ -1352,137 +1644,581 @@ function identitiesOf(s: Snapshot): ReadonlySet<string> {
   return new Set([...pods, ...claims, ...coming, ...others]);
 }
 
-const birthOf = (s: Snapshot, identity: string, replaces: string | undefined): Birth => ({
+const birthOf = (
+  s: Snapshot,
+  identity: string,
+  revision: Revision,
+  replaces: string | undefined,
+): Birth => ({
   identity,
-  pod: podBody(s.cluster, identity, replaces, s.nodes !== undefined),
-  claims: claimBodies(s.cluster, identity, replaces),
+  pod: podBody(s.cluster, identity, revision, replaces, s.nodes !== undefined),
+  claims: claimBodies(s.cluster, identity, revision, replaces),
 });
 
-/** New members for the deficit. Each names the loss it replaces; the rest are ScaledOut. */
+/** New members for the deficit. Each names the loss it replaces; the rest are ScaledOut, or the
+ *  surge of an update. */
 function planBirths(
   s: Snapshot,
   members: readonly Judged[],
-  deficit: number,
+  revisions: readonly Revision[],
+  because: 'ScaledOut' | 'Updated',
   now: number,
   random: () => number,
-): readonly Action[] {
+): readonly Creation[] {
   const known = identitiesOf(s);
-  const losses = lossesToReplace(s, members, now);
-  return allocate(deficit, known, now, random).map((identity, i): Action => {
+  const losses = because === 'Updated' ? [] : lossesToReplace(s, members, now);
+  const drawn = allocate(revisions.length, known, now, random);
+  return drawn.map((identity, i): Creation => {
     const loss = losses[i];
-    const replaces = loss && loss.join(' ');
-    const birth = birthOf(s, identity, replaces);
-    if (!loss) return { do: 'CreateMember', birth, because: 'ScaledOut' };
+    const birth = birthOf(s, identity, revisions[i] as Revision, loss && loss.join(' '));
+    if (!loss) return { do: 'CreateMember', birth, because };
     return { do: 'CreateMember', birth, replaces: loss[0], because: loss[1] };
   });
 }
 
 /** A member between two pods gets its next pod on its own claims, once its object is gone (I1). One
  *  that ends again and again returns ever more slowly. */
-function planReturns(s: Snapshot, members: readonly Judged[]) {
-  const actions: Action[] = [];
-  let wakeMs = Infinity;
-  for (const { member, standing } of members) {
-    if (standing !== 'returning') continue;
-    const { pod, gone, identity } = member;
+function planReturns(
+  s: Snapshot,
+  draft: Draft,
+  members: readonly Judged[],
+  next: () => Revision,
+): readonly Creation[] {
+  return members.flatMap(({ member, standing }): Creation[] => {
+    if (standing !== 'returning') return [];
+    const { pod, gone, identity, between } = member;
     if (pod && isTerminal(pod) && !isTerminating(pod)) {
-      actions.push({ do: 'DeletePod', pod, because: 'Returned' });
+      draft.actions.push({ do: 'DeletePod', pod, because: 'Returned' });
     }
-    if (!gone || member.missing.length > 0) continue;
+    if (!gone || member.missing.length > 0 || s.cluster.spec.suspend) return [];
     assert(pod === undefined, 'I1: a member returns only once its former pod object is gone');
     const last = s.memory.returns.get(identity);
-    const wait = last ? last.atUptime + doubled(last.times) - s.uptime : 0;
-    if (wait > 0) wakeMs = Math.min(wakeMs, wait);
-    else {
-      const birth = birthOf(s, identity, undefined);
-      const has = new Set(member.claims.map((c) => c.meta.name));
-      const claims = birth.claims.filter((c) => !has.has(c.metadata.name));
-      actions.push({ do: 'CreateMember', birth: { ...birth, claims }, because: 'Returned' });
-    }
-  }
-  return { actions, wakeMs };
+    const wait = last && !between ? last.atUptime + doubled(last.times) - s.uptime : 0;
+    if (wait > 0) draft.wakes.push(wait);
+    if (wait > 0) return [];
+    const birth = birthOf(s, identity, next(), undefined);
+    const has = new Set(member.claims.map((c) => c.meta.name));
+    const claims = birth.claims.filter((c) => !has.has(c.metadata.name));
+    const because = between ? 'Recreated' : 'Returned';
+    return [{ do: 'CreateMember', birth: { ...birth, claims }, because }];
+  });
 }
 
-/** Why creations wait, and how long: the API server's refusal, or members that keep ending
- *  early. */
-function creationHold(
-  s: Snapshot,
-  members: readonly Judged[],
-  now: number,
-): { ms: number; why: string } {
+/** Retired claims that a user wants back, by identity, oldest first. The identity lives again as
+ *  the next member that there is room for; all claims that its pod had must be there. */
+function planRestores(s: Snapshot, draft: Draft, members: readonly Judged[], room: number): number {
+  const wanted = members.filter(
+    ({ member: m }) =>
+      m.retired && m.claims.some((c) => c.meta.annotations[MARK.restore] === 'true'),
+  );
+  const back = wanted.filter(({ member: m }) => {
+    const pod = refOf('pods', podName(s.cluster.meta.name, m.identity));
+    return (
+      !m.pod &&
+      isRead(s, draft, pod, ...unseenClaims(s, m)) &&
+      m.missing.length === 0 &&
+      m.claims.every((c) => isBound(c) && !isTerminating(c))
+    );
+  });
+  const marks = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
+  const cleared = Object.fromEntries(marks.map((key) => [key, null]));
+  for (const { member: m } of back.slice(0, room)) {
+    const mark = ['restored', ...m.claims.map((c) => c.meta.name).sort()].join(' ');
+    const annotations = { ...cleared, [MARK.recreating]: mark };
+    const change = { metadata: { labels: { [MARK.retired]: null }, annotations } };
+    for (const claim of m.claims)
+      draft.actions.push({ do: 'RestoreClaim', claim, change, because: 'Restored' });
+  }
+  return Math.min(room, back.length);
+}
+
+/** Why creations wait, and how long: the API server's refusal holds all of them, members that keep
+ *  ending early hold new identities. */
+function creationHold(s: Snapshot, draft: Draft, members: readonly Judged[], now: number) {
   const { refusal } = s.memory;
-  if (refusal && s.uptime < refusal.untilUptime) {
-    return { ms: refusal.untilUptime - s.uptime, why: refusal.message };
-  }
-  const ms = earlyEndHoldMs(earlyEnds(s, members, now), now);
-  return { ms, why: ms > 0 ? 'new members keep ending soon after their creation' : '' };
+  const refusedMs = refusal ? refusal.untilUptime - s.uptime : 0;
+  const earlyMs = earlyEndHoldMs(earlyEnds(s, members, now), now);
+  draft.wakes.push(...[refusedMs, earlyMs].filter((ms) => ms > 0));
+  if (refusal && refusedMs > 0) draft.held = refusal.message;
+  else if (earlyMs > 0) draft.held = 'new members keep ending soon after their creation';
+  return { returns: refusedMs > 0, births: refusedMs > 0 || earlyMs > 0 };
 }
 
-const NOTHING = { actions: [], ask: [], wakeMs: Infinity, held: '' };
-/** Replicas: births for the deficit, endings for the surplus, one at a time under OrderedReady. */
-function planReplicas(s: Snapshot, members: readonly Judged[], now: number, random: () => number) {
-  const { spec, meta } = s.cluster;
+/** The revision of the next member: the current one while fewer than `partition` live members have
+ *  it, or as long as updates are paused; else the update revision. */
+function nextRevision(s: Snapshot, members: readonly Judged[], r: Revisions): () => Revision {
+  const { paused } = s.cluster.spec.updateStrategy.rollingUpdate;
+  const kept = paused ? Infinity : partitionOf(s.cluster.spec);
+  let older = members.filter((j) => isLive(j) && revisionIn(j.member) === r.current.hash).length;
+  return () => (r.current.hash !== r.update.hash && older++ < kept ? r.current : r.update);
+}
+
+/** Creations without a definite answer are on their way: they have their place. */
+const comingOf = (s: Snapshot): number =>
+  [...s.memory.unfinished].filter((pod) => !s.pods.has(pod)).length;
+
+/** Replicas: endings for the surplus, births for the deficit, one at a time under OrderedReady. */
+function planReplicas(
+  s: Snapshot,
+  draft: Draft,
+  members: readonly Judged[],
+  r: Revisions,
+  now: number,
+  random: () => number,
+): void {
+  const { spec } = s.cluster;
   const live = members.filter(isLive);
   const ordered = spec.podManagementPolicy === 'OrderedReady';
-  const busy = ordered && members.some((j) => isComingUp(j, now) || isLeaving(j, now));
   const step = ordered ? 1 : Infinity;
-  const result = { actions: [] as Action[], ask: [] as Ref[], wakeMs: Infinity, held: '' };
-  // Creations without a definite answer are on their way: they have their place.
-  const coming = [...s.memory.unfinished].filter((pod) => !s.pods.has(pod)).length;
-  const surplus = live.length + coming - spec.replicas;
-  if (surplus > 0) {
-    // A stale cache must not shrink a cluster: the wish to is read live.
-    if (!s.live.has(`statefulclusters/${meta.name}`))
-      result.ask.push(refOf('statefulclusters', meta.name));
-    else if (!members.some((j) => ordered && isLeaving(j, now))) {
-      const revision = revisionHash(spec.template, s.cluster.status.collisionCount ?? 0);
-      // Members whose pod is not known yet keep their place, and are not the ones to go.
-      const known = live.filter((j) => j.member.pod || j.member.gone);
-      const count = Math.max(0, Math.min(surplus - (live.length - known.length), step));
-      const leaving = scaleInOrder(known, revision).slice(0, count);
-      const policy = spec.persistentVolumeClaimRetentionPolicy.whenScaled;
-      result.ask.push(...leaving.flatMap((j) => unseenClaims(s, j.member)));
-      result.actions.push(...leaving.flatMap((j) => planEnd(s, j, 'ScaledIn', policy)));
-    } else result.wakeMs = LIMITS.leavingMaxMs;
-    return result;
+  const count = live.length + comingOf(s);
+  const outdated = live.filter((j) => isOutdated(j, r.update)).length;
+  const ceiling = spec.replicas + (outdated > 0 ? maxSurgeOf(spec) : 0);
+  if (count > ceiling) return planScaleIn(s, draft, members, count - ceiling, r, now);
+  const hold = creationHold(s, draft, members, now);
+  const next = nextRevision(s, members, r);
+  const returns = planReturns(s, draft, members, next);
+  if (ordered && members.some((j) => isComingUp(j, now) || isLeaving(j, now))) {
+    return void draft.wakes.push(LIMITS.leavingMaxMs);
   }
-  const hold = creationHold(s, members, now);
-  const returns = planReturns(s, members);
-  result.actions.push(...returns.actions.filter((a) => a.do !== 'CreateMember'));
-  result.wakeMs = returns.wakeMs;
-  if (hold.ms > 0) return { ...result, wakeMs: Math.min(hold.ms, result.wakeMs), held: hold.why };
-  if (busy) return { ...result, wakeMs: Math.min(LIMITS.leavingMaxMs, result.wakeMs) };
-  const back = returns.actions.filter((a) => a.do === 'CreateMember');
-  const births = planBirths(s, members, Math.min(-surplus, step), now, random);
-  result.actions.push(...[...back, ...births].slice(0, step));
-  return result;
+  if (spec.suspend) return;
+  const back = hold.returns ? [] : returns;
+  const room = Math.max(0, spec.replicas - count);
+  const restored = hold.births ? 0 : planRestores(s, draft, members, room);
+  const missing = hold.births ? 0 : Math.min(room - restored, step);
+  const surge = hold.births ? 0 : Math.min(surgeOf(s, members, r), step - missing);
+  const births = [
+    ...planBirths(s, members, Array.from({ length: missing }, next), 'ScaledOut', now, random),
+    ...planBirths(s, members, Array(Math.max(0, surge)).fill(r.update), 'Updated', now, random),
+  ];
+  draft.actions.push(...[...back, ...births].slice(0, step));
+}
+
+/** Ends the surplus in the order of scale-in. */
+function planScaleIn(
+  s: Snapshot,
+  draft: Draft,
+  members: readonly Judged[],
+  surplus: number,
+  { update }: Revisions,
+  now: number,
+): void {
+  const { spec } = s.cluster;
+  const ordered = spec.podManagementPolicy === 'OrderedReady';
+  // A stale cache must not shrink a cluster: the wish to is read live.
+  if (!isRead(s, draft, clusterRef(s))) return;
+  if (members.some((j) => ordered && isLeaving(j, now))) {
+    return void draft.wakes.push(LIMITS.leavingMaxMs);
+  }
+  // Members whose pod is not known yet keep their place, and are not the ones to go.
+  const live = members.filter(isLive);
+  const known = live.filter((j) => j.member.pod || j.member.gone);
+  const most = ordered ? 1 : Infinity;
+  const count = Math.max(0, Math.min(surplus - (live.length - known.length), most));
+  const leaving = scaleInOrder(known, update.hash).slice(0, count);
+  const policy = spec.persistentVolumeClaimRetentionPolicy.whenScaled;
+  draft.ask.push(...leaving.flatMap((j) => unseenClaims(s, j.member)));
+  draft.actions.push(...leaving.flatMap((j) => planEnd(s, j, 'ScaledIn', policy, now)));
+}
+
+/** The bare hash that the member's pod carries, or ''. */
+const revisionIn = ({ pod }: Member): string => pod?.meta.labels[MARK.revision] ?? '';
+/** Does a template that its pod was made of, or is being changed to, differ by hash? A changed
+ *  field may still be what the living pod has anyway; that is seen when its turn comes. */
+function isOutdated(j: Judged, { hash }: Revision): boolean {
+  const { pod } = j.member;
+  if (!pod || !isLive(j) || hasEnded(j.member)) return false;
+  return (inPlaceOf(pod)?.revision ?? revisionIn(j.member)) !== hash;
+}
+/** Members that stay at their revision: a percentage rounds up. */
+const partitionOf = (spec: Spec): number =>
+  scaledValue(spec.updateStrategy.rollingUpdate.partition, spec.replicas, 'up');
+
+/** The update revision, and the one that most of the other live members have. */
+function revisionsOf(s: Snapshot, members: readonly Judged[]): Revisions {
+  const { update, collisionCount } = updateRevisionOf(s.cluster, s.revisions);
+  const counts = new Map<string, number>();
+  for (const { member } of members.filter(isLive)) {
+    const hash = revisionIn(member);
+    if (hash !== update.hash) counts.set(hash, (counts.get(hash) ?? 0) + 1);
+  }
+  const ours = [...s.revisions.values()].filter((x) => isControlledBy(x.meta, s.cluster.meta.uid));
+  const older = ours.filter((x) => counts.has(x.hash));
+  const rank = (x: Revision): number => (counts.get(x.hash) ?? 0) + x.number / 1e9;
+  older.sort((a, b) => rank(b) - rank(a));
+  return { update, current: older[0] ?? update, collisionCount };
+}
+
+/** The history of templates: the update revision is made before a pod names it, orphans are
+ *  adopted as pods are, and the oldest that no pod uses go beyond the limit. True when the update
+ *  revision is there. */
+function planHistory(
+  s: Snapshot,
+  draft: Draft,
+  members: readonly Judged[],
+  { update, current }: Revisions,
+): boolean {
+  const { meta, spec } = s.cluster;
+  const { actions } = draft;
+  const all = [...s.revisions.values()];
+  const orphans = all.filter(
+    (x) => !hasController(x.meta) && x.meta.labels[MARK.cluster] === meta.name,
+  );
+  if (orphans.length > 0) {
+    if (!isRead(s, draft, clusterRef(s))) return false;
+    for (const revision of orphans) {
+      const change = {
+        metadata: { ownerReferences: [...revision.meta.owners, ownerOf(s.cluster)] },
+      };
+      actions.push({ do: 'ReviseRevision', revision, change, because: 'Adopted' });
+    }
+    return false;
+  }
+  if (update.meta.uid === '') {
+    const body = revisionBody(s.cluster, update);
+    if (isRead(s, draft, refOf('controllerrevisions', update.meta.name)))
+      actions.push({ do: 'CreateRevision', revision: update, body, because: 'Revised' });
+    return false;
+  }
+  const ours = all.filter((x) => isControlledBy(x.meta, meta.uid));
+  const newest = Math.max(...ours.map((x) => x.number));
+  if (update.number < newest) {
+    const change = { revision: newest + 1 }; // An undo: an old template is the newest again.
+    actions.push({ do: 'ReviseRevision', revision: update, change, because: 'Revised' });
+  }
+  const pods = members.flatMap(({ member }) => (member.pod ? [member.pod] : []));
+  const named = pods.flatMap((pod) => [pod.meta.labels[MARK.revision], inPlaceOf(pod)?.revision]);
+  const used = new Set([update.hash, current.hash, ...named]);
+  const spare = ours.filter((x) => !used.has(x.hash)).sort((a, b) => a.number - b.number);
+  const surplus = Math.max(0, spare.length - spec.revisionHistoryLimit);
+  for (const revision of spare.slice(0, surplus))
+    actions.push({ do: 'DeleteRevision', revision, because: 'Revised' });
+  return true;
+}
+
+/** Pods go, identities and claims stay: each comes back as itself on resume. */
+function planSuspension(s: Snapshot, draft: Draft, members: readonly Judged[], now: number): void {
+  const ordered = s.cluster.spec.podManagementPolicy === 'OrderedReady';
+  const up = members.filter((j) => isLive(j) && j.member.pod && !hasEnded(j.member)).reverse();
+  const leaves = members.some((j) => j.member.between && j.member.pod !== undefined);
+  const waits = ordered && (leaves || members.some((j) => isLeaving(j, now)));
+  const chosen = waits ? [] : up.slice(0, ordered ? 1 : Infinity);
+  draft.actions.push(...chosen.flatMap((j) => planRecreation(j, 'Suspended')));
+}
+
+/** Lists of uniquely named things are compared by name, as a strategic merge does. */
+function fieldsOf(value: unknown): Json | undefined {
+  if (!Array.isArray(value))
+    return typeof value === 'object' && value ? (value as Json) : undefined;
+  const names = value.map((item) => String((item as Json)?.['name'] ?? ''));
+  if (names.includes('') || new Set(names).size < names.length) return undefined;
+  return Object.fromEntries(value.map((item, i) => [names[i], item]));
+}
+/** Where two templates differ: the deepest paths, but a list's item that comes or goes is whole. */
+export function changesOf(before: unknown, after: unknown, path: readonly string[] = []): Change[] {
+  if (canonicalJson(before) === canonicalJson(after)) return [];
+  const [a, b] = [fieldsOf(before ?? {}), fieldsOf(after ?? {})];
+  const isItem = (key: string): boolean =>
+    Array.isArray(before ?? after) && (a?.[key] === undefined || b?.[key] === undefined);
+  if (!a || !b) return [{ path, value: after }];
+  return unique([...Object.keys(a), ...Object.keys(b)]).flatMap((key) =>
+    isItem(key)
+      ? [{ path: [...path, key], value: b[key] }]
+      : changesOf(a[key], b[key], [...path, key]),
+  );
+}
+/** What the API server fills in where a template says nothing; a removed field that has this value
+ *  in the living pod is no change. */
+const POD_DEFAULTS: Json = {
+  ...{ restartPolicy: 'Always', dnsPolicy: 'ClusterFirst', schedulerName: 'default-scheduler' },
+  ...{ terminationGracePeriodSeconds: 30, serviceAccountName: 'default', securityContext: {} },
+  ...{ enableServiceLinks: true, terminationMessagePath: '/dev/termination-log', protocol: 'TCP' },
+  ...{ terminationMessagePolicy: 'File', imagePullPolicy: 'IfNotPresent', scheme: 'HTTP' },
+  ...{ timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3 },
+  ...{ defaultMode: 420, hostNetwork: false, readOnly: false, stdin: false, tty: false },
+};
+/** Has the living pod this value already? It may have more: the API server's defaults. */
+function isMet(living: unknown, wanted: unknown, path: readonly string[]): boolean {
+  const usual = POD_DEFAULTS[path.at(-1) ?? ''];
+  if (wanted === undefined || wanted === null || living === undefined) {
+    return canonicalJson(living ?? usual) === canonicalJson(wanted ?? usual);
+  }
+  if (Array.isArray(wanted)) {
+    const items = Array.isArray(living) && living.length === wanted.length ? living : undefined;
+    return items !== undefined && wanted.every((w, i) => isMet(items[i], w, path));
+  }
+  if (typeof wanted === 'object') {
+    const fields = dictOf(living) as Json;
+    return Object.entries(wanted).every(([k, w]) => isMet(fields[k], w, [...path, k]));
+  }
+  if (living === wanted) return true;
+  return path.includes('resources') && quantity(String(living)) === quantity(String(wanted));
+}
+
+/** What the living pod lacks of the update revision: where that differs from the revision it was
+ *  made of, and from the one it is just being changed to. Of an unknown revision everything may. */
+function changesFor(s: Snapshot, pod: Pod, { update }: Revisions): readonly Change[] {
+  const body = s.bodies.get(pod.meta.name);
+  const whole = (r: Revision | undefined): Json => ({
+    metadata: {
+      labels: r && templateLabels(s.cluster, r.template),
+      annotations: withoutOurs(r?.template.metadata?.annotations),
+    },
+    spec: r?.template.spec,
+  });
+  const hashes = [pod.meta.labels[MARK.revision], inPlaceOf(pod)?.revision];
+  const bases = unique(hashes.filter((hash) => hash !== undefined)).map((hash) =>
+    [...s.revisions.values()].find((r) => r.hash === hash),
+  );
+  const found = bases.flatMap((base) => changesOf(whole(base), whole(update)));
+  const living = (path: readonly string[]): unknown =>
+    path.reduce<unknown>((at, key) => fieldsOf(at)?.[key], body);
+  return [...new Map(found.map((c) => [c.path.join('/'), c])).values()].filter(
+    ({ path, value }) => !isMet(living(path), value, path),
+  );
+}
+
+/** Can this be changed on a living pod, without losing what its containers read at their start? A
+ *  changed annotation restarts (`restartedAt`, `checksum/config`), except under InPlaceOnly. */
+function isInPlace({ path, value }: Change, { template }: Revision, policy: string): boolean {
+  const [part, field, , inner, kind = '', what = ''] = path;
+  if (part === 'metadata') {
+    const read = JSON.stringify(template.spec ?? {});
+    const isRead =
+      read.includes(`metadata.labels['${path[2]}']`) || read.includes('"metadata.labels"');
+    return field === 'labels' ? !isRead : policy === 'InPlaceOnly';
+  }
+  if (field !== 'containers' || value === undefined) return false;
+  if (path.length === 4) return inner === 'image';
+  const isResource = ['requests', 'limits'].includes(kind) && ['cpu', 'memory'].includes(what);
+  return inner === 'resources' && path.length === 6 && isResource;
+}
+/** The patches for changes that can be made in place. `enge.me/in-place` names the containers that
+ *  must restart; one whose image is back at what it runs need not. */
+function planInPlace(s: Snapshot, pod: Pod, changes: readonly Change[], r: Revisions): Action {
+  const metadata = (field: string): Json =>
+    Object.fromEntries(
+      changes.filter((c) => c.path[1] === field).map((c) => [c.path[2], c.value ?? null]),
+    );
+  const images = changes.filter((c) => c.path[3] === 'image');
+  const sizes = changes.filter((c) => c.path[3] === 'resources');
+  const body = s.bodies.get(pod.meta.name) ?? {};
+  const statuses = fieldsOf((body['status'] as Json)?.['containerStatuses']) ?? {};
+  const idOf = (name: string): string => String((statuses[name] as Json)?.['containerID'] ?? '');
+  const made = [...s.revisions.values()].find((x) => x.hash === pod.meta.labels[MARK.revision]);
+  const imageIn = (x: Revision | undefined, name: string): string | undefined =>
+    x?.template.spec?.containers.find((c) => c.name === name)?.image;
+  const waiting = Object.entries(inPlaceOf(pod)?.containerIDs ?? {});
+  const restarts = [
+    ...waiting.filter(([name, old]) => idOf(name) === old),
+    ...images.map((c): [string, string] => [c.path[2] ?? '', idOf(c.path[2] ?? '')]),
+  ].filter(([name]) => imageIn(made, name) !== imageIn(r.update, name));
+  const labels = metadata('labels');
+  const annotations = metadata('annotations');
+  if (images.length + sizes.length + restarts.length === 0) {
+    const all = { ...annotations, [MARK.inPlace]: null };
+    const change = { labels: { ...labels, [MARK.revision]: r.update.hash }, annotations: all };
+    const because = changes.length > 0 ? 'Updated' : 'Revised';
+    return { do: 'LabelPod', pod, change: { metadata: change }, because };
+  }
+  const mark = { revision: r.update.hash, containerIDs: Object.fromEntries(restarts) };
+  const noted = { ...annotations, [MARK.inPlace]: JSON.stringify(mark) };
+  const containers = images.map((c) => ({ name: c.path[2], image: c.value }));
+  const sized = unique(sizes.map((c) => c.path[2])).map((name) => {
+    const of = (kind: string): Json =>
+      Object.fromEntries(
+        sizes
+          .filter((c) => c.path[2] === name && c.path[4] === kind)
+          .map((c) => [c.path[5], c.value]),
+      );
+    return { name, resources: { requests: of('requests'), limits: of('limits') } };
+  });
+  const update = {
+    metadata: { labels, annotations: noted },
+    ...(containers.length > 0 && { spec: { containers } }),
+  };
+  const resize = sized.length > 0 ? { spec: { containers: sized } } : undefined;
+  return { do: 'UpdatePod', pod, revision: r.update.hash, update, resize, because: 'Updated' };
+}
+
+/** Members made for an update, or made again by it, that are not Available yet. */
+const notYet = (members: readonly Judged[], { update }: Revisions): number =>
+  members.filter((j) => isLive(j) && !isOutdated(j, update) && j.verdict.health !== 'Available')
+    .length;
+/** Under Replace at most so many more members may be under way to the update revision. */
+function replaceRoom(s: Snapshot, members: readonly Judged[], r: Revisions): number {
+  const { spec } = s.cluster;
+  const most = Math.max(1, maxUnavailableOf(spec) + maxSurgeOf(spec));
+  const count = members.filter(isLive).length + comingOf(s);
+  const missing = Math.max(0, spec.replicas - count);
+  return Math.max(0, most - notYet(members, r) - comingOf(s) - missing);
+}
+/** New members to make beside the old ones now. */
+function surgeOf(s: Snapshot, members: readonly Judged[], r: Revisions): number {
+  const { spec } = s.cluster;
+  const behind = members.filter((j) => isOutdated(j, r.update)).length - partitionOf(spec);
+  if (spec.updateStrategy.rollingUpdate.paused || behind <= 0) return 0;
+  const beside = Math.max(0, members.filter(isLive).length + comingOf(s) - spec.replicas);
+  const wanted = Math.min(maxSurgeOf(spec), behind) - beside;
+  return Math.max(0, Math.min(wanted, replaceRoom(s, members, r)));
+}
+
+/** Who is updated now. Those that are not available cost nothing, so a broken update heals; of the
+ *  available ones, the youngest while enough others are (I5). A member whose node speaks against it
+ *  is left alone: it could not come back. */
+function chooseOutdated(
+  s: Snapshot,
+  draft: Draft,
+  members: readonly Judged[],
+  r: Revisions,
+  now: number,
+): readonly Judged[] {
+  const { spec } = s.cluster;
+  const isUp = (j: Judged): boolean => j.verdict.health === 'Available';
+  const open = members
+    .filter((j) => isOutdated(j, r.update) && j.standing === 'live' && !j.verdict.suspected)
+    .reverse();
+  const up = members.filter((j) => isLive(j) && isUp(j));
+  const spare = up.length - (spec.replicas - maxUnavailableOf(spec));
+  const well = open.filter(isUp).slice(0, Math.max(0, spare));
+  const fresh = draft.actions.filter((a) => a.do === 'CreateMember').length;
+  const replaces = spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
+  const room = replaces ? Math.max(0, replaceRoom(s, members, r) - fresh) : Infinity;
+  const ordered = spec.podManagementPolicy === 'OrderedReady';
+  const isBusy = (j: Judged): boolean =>
+    !isOutdated(j, r.update) &&
+    (isComingUp(j, now) || isLeaving(j, now) || j.standing === 'returning' || isChanging(j));
+  if (ordered && (fresh > 0 || members.some(isBusy))) return [];
+  const most = Math.min(draft.behind, room, ordered ? 1 : Infinity);
+  const chosen = [...open.filter((j) => !isUp(j)), ...well].slice(0, most);
+  const relied = up.filter((j) => !chosen.includes(j)).slice(0, LIMITS.liveReadsMax);
+  const refs = relied.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
+  if (chosen.some(isUp) && !isRead(s, draft, ...refs)) return chosen.filter((j) => !isUp(j));
+  return chosen;
+}
+const isChanging = (j: Judged): boolean => j.verdict.health === 'Updating';
+
+/** Would the API server take a pod of the update revision? It is asked once, under the name of the
+ *  first living member: AlreadyExists comes last. A full quota is no answer where the member that
+ *  goes leaves as much room as the next needs. */
+function isTried(s: Snapshot, draft: Draft, { update }: Revisions, { member }: Judged): boolean {
+  const ref = refOf('trials', update.hash);
+  const told = s.memory.complaints.get(keyOfRef(ref));
+  const body = podBody(s.cluster, member.identity, update, undefined, s.nodes !== undefined);
+  if (!told || s.uptime >= told.untilUptime) {
+    draft.ask.push(...(s.live.has(keyOfRef(ref)) ? [] : [{ ...ref, body }]));
+    return false;
+  }
+  const made = [...s.revisions.values()].find((r) => r.hash === revisionIn(member));
+  const changes = changesOf(made?.template.spec, update.template.spec);
+  const sameSize = !changes.some((c) => c.path.includes('resources'));
+  if (told.message === '' || (told.message.includes('exceeded quota') && sameSize)) return true;
+  draft.blocked = told.message;
+  return false;
+}
+
+/** One member, as its policy says. What cannot be done in place falls back, or is reported. */
+function updateMember(s: Snapshot, draft: Draft, j: Judged, r: Revisions, now: number): void {
+  const { pod } = j.member;
+  const { whenReplaced } = s.cluster.spec.persistentVolumeClaimRetentionPolicy;
+  const policy = s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
+  if (!pod || !isRead(s, draft, refOf('pods', pod.meta.name))) return;
+  const changes = changesFor(s, pod, r);
+  const refused = s.memory.complaints.get(`pods/${pod.meta.name}`);
+  const words = refused?.request === r.update.hash ? refused.message : '';
+  const stuck = changes.filter((c) => !isInPlace(c, r.update, policy));
+  if (changes.length === 0) draft.actions.push(planInPlace(s, pod, [], r));
+  else if (policy === 'Replace') {
+    if (!isRead(s, draft, ...unseenClaims(s, j.member))) return;
+    draft.actions.push(...planEnd(s, j, 'Updated', whenReplaced, now));
+  } else if (policy.startsWith('InPlace') && stuck.length === 0 && words === '') {
+    draft.actions.push(planInPlace(s, pod, changes, r));
+  } else if (policy === 'InPlaceOnly') {
+    const where = fewNames(stuck.map((c) => c.path.join('.')));
+    draft.blocked = words || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
+  } else if (isRead(s, draft, ...unseenClaims(s, j.member))) {
+    draft.actions.push(...planRecreation(j, 'Recreated'));
+  }
+}
+
+/** Brings outdated members to the update revision, within the budget. */
+function planUpdates(
+  s: Snapshot,
+  draft: Draft,
+  members: readonly Judged[],
+  r: Revisions,
+  now: number,
+): void {
+  const { spec } = s.cluster;
+  const { type, rollingUpdate } = spec.updateStrategy;
+  const outdated = members.filter((j) => isOutdated(j, r.update)).length;
+  const rolls = type === 'RollingUpdate' && !spec.suspend;
+  draft.behind = rolls ? Math.max(0, outdated - partitionOf(spec)) : 0;
+  const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
+  if (zero && maxUnavailableOf(spec) === 1)
+    draft.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
+  const isShrinking = draft.actions.some((a) => a.because === 'ScaledIn');
+  if (draft.behind > 0 && !rollingUpdate.paused && !isShrinking) {
+    const chosen = chooseOutdated(s, draft, members, r, now);
+    const [first] = chosen;
+    if (first && isTried(s, draft, r, first))
+      for (const j of chosen) updateMember(s, draft, j, r, now);
+  }
+  const going = new Set(draft.actions.flatMap((a) => (a.do === 'DeletePod' ? [a.pod] : [])));
+  for (const { member } of members.filter(isLive)) {
+    if (member.pod && !going.has(member.pod)) planFinish(draft, member, member.pod);
+  }
+}
+/** What an update leaves to do: the revision label is written last, once the pod is as it should be
+ *  in place; the mark on the claims of one that came back goes when it is Ready. */
+function planFinish(draft: Draft, { identity, claims }: Member, pod: Pod): void {
+  const inPlace = inPlaceOf(pod);
+  const touched = draft.actions.some((a) => 'pod' in a && a.pod === pod);
+  if (inPlace && !touched && isApplied(pod)) {
+    const labels = { [MARK.revision]: inPlace.revision };
+    const change = { metadata: { labels, annotations: { [MARK.inPlace]: null } } };
+    draft.actions.push({ do: 'LabelPod', pod, change, because: 'Revised' });
+  }
+  if (inPlace && pod.resize.startsWith('Infeasible')) {
+    draft.blocked ||= `${identity} cannot be resized on its node (${pod.resize})`;
+  }
+  if (!pod.ready || isTerminating(pod)) return;
+  const change = { metadata: { annotations: { [MARK.recreating]: null } } };
+  for (const claim of claims.filter((c) => c.meta.annotations[MARK.recreating] !== undefined))
+    draft.actions.push({ do: 'MarkClaim', claim, change, because: 'Revised' });
 }
 
 /** The upkeep of claims: free what was marked Delete once its pod is gone (I3), delete what a crash
  *  left before its pod, keep the owner reference in step with whenDeleted, grow what may grow. */
-function planClaims(s: Snapshot, members: readonly Judged[]): readonly Action[] {
+function planClaims(s: Snapshot, { actions }: Draft, members: readonly Judged[]): void {
   const { spec, meta } = s.cluster;
   const wantsOwner = spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
-  const actions: Action[] = [];
-  for (const { member, standing } of members) {
+  for (const j of members) {
+    const { member, standing } = j;
     const claims = member.claims.filter((c) => !isTerminating(c));
-    if (standing === 'condemned' && member.gone) {
-      const freed = claims.filter((c) => c.meta.annotations[MARK.retiredPolicy] === 'Delete');
-      const because = member.retired?.reason ?? 'Interrupted';
-      actions.push(...freed.map((claim): Action => ({ do: 'DeleteClaim', claim, because })));
-    }
-    if (standing === 'undecided' && isInterrupted(member)) {
-      const unbound = claims.filter((c) => !isBound(c));
-      actions.push(
-        ...unbound.map((claim): Action => ({ do: 'DeleteClaim', claim, because: 'Interrupted' })),
-      );
-    }
-    if (!['live', 'withheld', 'returning'].includes(standing)) continue;
     for (const claim of claims) {
-      const others = claim.meta.owners.filter((o) => o.uid !== meta.uid);
+      const { annotations } = claim.meta;
+      const isFree =
+        annotations[MARK.retiredPolicy] === 'Delete' && annotations[MARK.restore] !== 'true';
+      if (standing === 'condemned' && member.gone && isFree) {
+        actions.push({
+          do: 'DeleteClaim',
+          claim,
+          because: member.retired?.reason ?? 'Interrupted',
+        });
+      }
+      if (standing === 'undecided' && isInterrupted(member) && !isBound(claim)) {
+        actions.push({ do: 'DeleteClaim', claim, because: 'Interrupted' });
+      }
+      if (!isLive(j)) continue;
       if (isControlledBy(claim.meta, meta.uid) !== wantsOwner) {
-        const owners = wantsOwner ? [...others, ownerOf(s.cluster)] : others;
-        actions.push({ do: 'OwnClaim', claim, owners, because: 'Owned' });
+        const others = othersOf(claim, meta);
+        const ownerReferences = wantsOwner ? [...others, ownerOf(s.cluster)] : others;
+        actions.push({
+          do: 'OwnClaim',
+          claim,
+          change: { metadata: { ownerReferences } },
+          because: 'Owned',
+        });
       }
       const request = claimGrowth(s.cluster, member.identity, claim);
       const refused = s.memory.complaints.get(claim.meta.name);
@@ -1491,7 +2227,6 @@ function planClaims(s: Snapshot, members: readonly Judged[]): readonly Action[] 
         actions.push({ do: 'ExpandClaim', claim, request, because: 'Expanded' });
     }
   }
-  return actions;
 }
 
 const templateOfClaim = (cluster: StatefulCluster, identity: string, claim: Claim) =>
@@ -1527,50 +2262,66 @@ export function claimDrift(cluster: StatefulCluster, identity: string, claim: Cl
 export function plan(s: Snapshot, now: number, random: () => number): Plan {
   const { meta, spec } = s.cluster;
   const { first, members, ask, brake } = planStandings(s, now);
+  const r = revisionsOf(s, members);
   const evidence = evidenceOf(s, first);
+  const stalled = s.denied || specProblem(s.cluster);
+  const draft: Draft = {
+    actions: [],
+    ask: [],
+    wakes: [...wakesOf(s, members, now), brake.wakeMs],
+    ...{ notes: [], held: '', blocked: '', behind: 0 },
+  };
+  const done = (judged: readonly Judged[]): Plan => ({
+    ...draft,
+    ask: uniqueRefs(draft.ask),
+    members: judged,
+    wakeMs: Math.max(100, Math.min(...draft.wakes.filter((ms) => ms > 0), Infinity)),
+    ...{ evidence, stalled, revisions: r, withheld: brake.why, outage: brake.outage },
+  });
+  if (isTerminating(s.cluster)) return { ...done(members), wakeMs: Infinity };
+  if (meta.annotations[MARK.paused] === 'true' || stalled !== '') return done(members);
+  draft.ask.push(...ask);
+  const released = planKeeping(s, draft);
+  const settled = members.map((j): Judged => {
+    if (!released.has(j.member.identity)) return j;
+    return { member: j.member, verdict: lost('Released', 0), standing: 'letGo' };
+  });
+  draft.actions.push(...settled.flatMap((j) => planLeaving(s, j, now)));
+  const isKnown = planHistory(s, draft, settled, r);
+  // Adopted pods are counted when the cache shows them, and a pod names a revision that is there:
+  // none is made or ended in the same pass.
+  const adopts =
+    draft.actions.some((a) => a.do === 'AdoptPod') ||
+    draft.ask.some((ref) => ref.kind === 'statefulclusters');
+  if (isKnown && !adopts) {
+    if (spec.suspend) planSuspension(s, draft, settled, now);
+    planReplicas(s, draft, settled, r, now, random);
+    planUpdates(s, draft, settled, r, now);
+  }
+  planClaims(s, draft, settled);
+  return done(settled);
+}
+/** Ends those who are let go; what a crash left half-marked is marked as its sibling, and a pod
+ *  re-made by a stale request goes. */
+function planLeaving(s: Snapshot, j: Judged, now: number): readonly Action[] {
+  const { retired } = j.member;
+  const { whenLost } = s.cluster.spec.persistentVolumeClaimRetentionPolicy;
+  if (j.standing === 'condemned' && retired) {
+    return planEnd(s, j, retired.reason, retired.policy, now);
+  }
+  if (j.standing !== 'letGo') return [];
+  const because = j.verdict.reason ?? 'PodDeleted';
+  return planEnd(s, j, because, because === 'Released' ? 'Retain' : whenLost, now);
+}
+/** When time alone changes what is known: verdicts, claims that settle, refusals to try again. */
+function wakesOf(s: Snapshot, members: readonly Judged[], now: number): readonly number[] {
   const young = members.filter((j) => !j.member.pod && !j.member.gone && !isSettled(j.member, now));
   const settles = young.map(({ member }) =>
     Math.max(...member.claims.map((c) => c.meta.createdMs + LIMITS.settleMs - now)),
   );
-  const verdictWakes = members.map((j) => j.verdict.wakeMs ?? Infinity);
+  const verdicts = members.map((j) => j.verdict.wakeMs ?? Infinity);
   const retries = [...s.memory.complaints.values()].map((c) => c.untilUptime - s.uptime);
-  const wakes = [...verdictWakes, ...settles, ...retries, brake.wakeMs].filter((ms) => ms > 0);
-  const wakeMs = Math.max(100, Math.min(...wakes, Infinity));
-  const stalled = s.denied || specProblem(s.cluster);
-  const { why: withheld, outage } = brake;
-  const told = { evidence, wakeMs, stalled, held: '', withheld, outage };
-  const idle = { members, actions: [], ask: [], ...told };
-  if (isTerminating(s.cluster)) return { ...idle, wakeMs: Infinity };
-  if (meta.annotations[MARK.paused] === 'true' || stalled !== '') return idle;
-  const keeping = planKeeping(s);
-  const settled = members.map((j): Judged => {
-    if (!keeping.released.has(j.member.identity)) return j;
-    return { member: j.member, verdict: lost('Released', 0), standing: 'letGo' };
-  });
-  const ends = settled.flatMap((j) => {
-    if (j.standing === 'letGo') {
-      const because = j.verdict.reason ?? 'PodDeleted';
-      const { whenLost } = spec.persistentVolumeClaimRetentionPolicy;
-      return planEnd(s, j, because, because === 'Released' ? 'Retain' : whenLost);
-    }
-    // What a crash left half-marked is marked as its sibling; a pod re-made by a stale request
-    // goes.
-    const { retired } = j.member;
-    return j.standing === 'condemned' && retired
-      ? planEnd(s, j, retired.reason, retired.policy)
-      : [];
-  });
-  // Adopted pods are counted when the cache shows them: none is made or ended in the same pass.
-  const adopts = keeping.ask.length > 0 || keeping.actions.some((a) => a.do === 'AdoptPod');
-  const replicas = adopts ? NOTHING : planReplicas(s, settled, now, random);
-  return {
-    ...idle,
-    members: settled,
-    actions: [...keeping.actions, ...ends, ...replicas.actions, ...planClaims(s, settled)],
-    ask: uniqueRefs([...ask, ...keeping.ask, ...replicas.ask]),
-    wakeMs: Math.max(100, Math.min(wakeMs, replicas.wakeMs)),
-    held: replicas.held,
-  };
+  return [...verdicts, ...settles, ...retries];
 }
 /** What this process keeps in mind after a pass over `s`; `memory` is what it has learned
  *  meanwhile. Evidence that is gone is forgotten, so that it counts anew when it returns; a last
@@ -1589,11 +2340,14 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
     const before = memory.restartsBefore.get(pod.meta.uid) ?? calmRestarts(pod);
     return [[pod.meta.uid, j.verdict.health === 'Available' ? pod.restarts : before]];
   });
-  const growing = new Map(
-    p.members.flatMap(({ member }) =>
-      member.claims.map((c) => [c.meta.name, claimGrowth(s.cluster, member.identity, c)]),
+  const { hash } = p.revisions.update;
+  const asked = new Map([
+    ...p.members.flatMap(({ member }) =>
+      member.claims.map((c) => [c.meta.name, claimGrowth(s.cluster, member.identity, c)] as const),
     ),
-  );
+    ...pods.map((pod) => [`pods/${pod.meta.name}`, hash] as const),
+    [`trials/${hash}`, hash] as const,
+  ]);
   const lately = [...memory.returns].filter(([, r]) => uptime - r.atUptime <= LIMITS.earlyEndMs);
   const backs = p.actions.flatMap((a): [string, Comeback][] => {
     if (a.do !== 'CreateMember' || a.because !== 'Returned') return [];
@@ -1608,12 +2362,13 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
     firstSeen: new Map(p.evidence.map((key) => [key, memory.firstSeen.get(key) ?? uptime])),
     lastPods: new Map(lastPods),
     deletedUids: new Set([...memory.deletedUids].filter((uid) => uids.has(uid))),
+    recreatedUids: new Set([...memory.recreatedUids].filter((uid) => uids.has(uid))),
     restartsBefore: new Map(restarts),
     outage: p.outage,
     returns: new Map([...lately, ...backs]),
     refusal: wanted ? memory.refusal : undefined,
     complaints: new Map(
-      [...memory.complaints].filter(([claim, c]) => growing.get(claim) === c.request),
+      [...memory.complaints].filter(([name, c]) => asked.get(name) === c.request),
     ),
   };
 }
@@ -1628,20 +2383,24 @@ const uniqueRefs = (refs: readonly Ref[]): readonly Ref[] => [
 
 const isReady = (j: Judged): boolean => ['Ready', 'Available'].includes(j.verdict.health);
 
-function memberStatus({ member, verdict, standing }: Judged): MemberStatus {
-  const { pod, identity } = member;
+/** The word for people: a member's health, or what is being done with it. */
+function healthWord(s: Snapshot, { member, verdict, standing }: Judged): string {
+  if (standing === 'withheld') return 'Withheld';
+  if (standing !== 'returning') return verdict.health;
+  if (s.cluster.spec.suspend) return 'Suspended';
+  return member.between ? 'Recreating' : 'Returning';
+}
+function memberStatus(s: Snapshot, j: Judged): MemberStatus {
+  const { member, verdict } = j;
+  const { pod, identity, retired } = member;
+  const trouble = verdict.health === 'Available' ? '' : (pod?.trouble ?? '');
   return {
     identity,
     pod: pod?.meta.name ?? '',
     node: nodeNameOf(member),
-    revision: pod?.meta.labels[MARK.revision] ?? '',
-    health:
-      standing === 'withheld'
-        ? 'Withheld'
-        : standing === 'returning'
-          ? 'Returning'
-          : verdict.health,
-    reason: verdict.reason ?? member.retired?.reason ?? '',
+    revision: revisionIn(member),
+    health: healthWord(s, j),
+    reason: verdict.reason ?? retired?.reason ?? trouble,
     ...(verdict.sinceMs > 0 && { since: timeText(verdict.sinceMs) }),
     claims: member.claims.map((c) => c.meta.name).sort(),
   };
@@ -1657,13 +2416,18 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
   const ending = new Map<string, Reason>();
   for (const a of p.actions) {
     if (a.do === 'RetireClaim') ending.set(a.claim.meta.labels[MARK.identity] ?? '', a.because);
-    if (a.do === 'DeletePod' && a.because !== 'Returned') {
+    if (a.do === 'DeletePod' && !isComeback(a.because)) {
       ending.set(identityOf(a.pod, s.cluster.meta.name), a.because);
     }
   }
   const found = new Map(before);
-  for (const { member, verdict, standing } of p.members) {
+  for (const j of p.members) {
+    const { member, verdict, standing } = j;
     const { identity, retired } = member;
+    if (isLive(j) && !ending.has(identity)) {
+      found.delete(identity); // It may have been restored.
+      continue;
+    }
     const claims = member.claims.map((c) => c.meta.name).sort();
     const unmarked = standing === 'letGo' && claims.length === 0 ? verdict.reason : undefined;
     const thisPass = ending.get(identity) ?? unmarked;
@@ -1703,17 +2467,38 @@ function driftOf(s: Snapshot, members: readonly Judged[]): string {
   return `${now}; these claims differ: ${fewNames(drifted)}`;
 }
 
+/** How far an update is. */
+function updateMessage({ spec }: StatefulCluster, p: Plan): readonly string[] {
+  const outdated = p.members.filter((j) => isOutdated(j, p.revisions.update)).length;
+  if (outdated === 0) return [];
+  const { type, rollingUpdate } = spec.updateStrategy;
+  const waits = type === 'OnDelete' ? ', as OnDelete says' : rollingUpdate.paused ? ', paused' : '';
+  const kept = Math.min(outdated - p.behind, partitionOf(spec));
+  const held = kept > 0 && !waits ? `, ${kept} of them kept by the partition` : '';
+  return [`${outdated} members are not at revision ${p.revisions.update.hash}${held}${waits}`];
+}
 /** What holds the cluster up, or what a user of a settled one should know. */
 function readyMessage(s: Snapshot, p: Plan, available: number): string {
   const live = p.members.filter(isLive);
   const waiting = live.filter((j) => j.verdict.health !== 'Available');
-  const names = waiting.map((j) => `${j.member.identity} ${memberStatus(j).health}`);
+  const names = waiting.map((j) => {
+    const { identity, health, reason } = memberStatus(s, j);
+    return `${identity} ${health}${reason && ` (${reason})`}`;
+  });
+  const grows = live.flatMap(({ member }) =>
+    member.claims.filter((c) => quantity(c.capacity) < quantity(c.request)),
+  );
+  const sizes = grows.map((c) => `${c.meta.name} from ${c.capacity} to ${c.request}`);
   const going = live.filter(
     (j) => j.verdict.health === 'Available' && j.member.claims.some(isTerminating),
   );
   return [
     `${available} of ${s.cluster.spec.replicas} members are available`,
+    ...(s.cluster.spec.suspend ? ['the cluster is suspended'] : []),
+    ...updateMessage(s.cluster, p),
     ...(names.length > 0 ? [`waiting for ${fewNames(names)}`] : []),
+    ...(sizes.length > 0 ? [`claims grow: ${fewNames(sizes)}`] : []),
+    ...p.notes,
     ...(p.held !== '' ? [`creations wait: ${p.held}`] : []),
     ...going.map((j) => `${j.member.identity} runs on a claim that is being deleted`),
     ...(s.nodes ? [] : ['nodes cannot be read, so NodeGone and NodeUnreachable are not judged']),
@@ -1723,22 +2508,27 @@ function readyMessage(s: Snapshot, p: Plan, available: number): string {
   ].join('; ');
 }
 
-const stateOf = (stalled: boolean, done: boolean, paused: boolean): string => {
-  if (done) return 'AllAvailable';
+/** Why the cluster is not done, in one word. */
+function stateOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean): string {
   if (stalled) return 'Stalled';
-  return paused ? 'Paused' : 'MembersUnavailable';
-};
+  if (meta.annotations[MARK.paused] === 'true') return 'Paused';
+  if (spec.suspend) return 'Suspended';
+  if (p.behind === 0) return 'MembersUnavailable';
+  return spec.updateStrategy.rollingUpdate.paused ? 'UpdatePaused' : 'Updating';
+}
 function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): readonly Condition[] {
   const { spec, meta } = s.cluster;
   const live = p.members.filter(isLive).length;
-  const paused = meta.annotations[MARK.paused] === 'true';
-  const trouble = p.stalled || (s.memory.refusal?.message ?? '');
-  const done = live === spec.replicas && available === spec.replicas && trouble === '';
+  const trouble = p.stalled || (s.memory.refusal?.message ?? p.blocked);
+  const isWhole = live === spec.replicas && available === spec.replicas && p.behind === 0;
+  const done = isWhole && trouble === '' && !spec.suspend;
   const drift = driftOf(s, p.members);
   const message = readyMessage(s, p, available);
-  const state = stateOf(trouble !== '', done, paused);
+  const state = done ? 'AllAvailable' : stateOf(s.cluster, p, trouble !== '');
   const progress = done ? 'Complete' : state;
-  const idle = trouble !== '' || paused;
+  const paused = meta.annotations[MARK.paused] === 'true';
+  const idle = paused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(state);
+  const why = p.stalled ? 'InvalidSpec' : s.memory.refusal ? 'Refused' : 'UpdateBlocked';
   const enough = available >= spec.replicas - maxUnavailableOf(spec);
   // Type, truth, the reason when True, the reason when False, message.
   const rows: readonly (readonly [string, boolean, string, string, string])[] = [
@@ -1746,7 +2536,7 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
     ['Progressing', !idle, progress, progress, message],
     ['Ready', done, state, state, message],
     ['Reconciling', !done && !idle, progress, progress, message],
-    ['Stalled', trouble !== '', p.stalled ? 'InvalidSpec' : 'Refused', 'NotStalled', trouble],
+    ['Stalled', trouble !== '', why, 'NotStalled', trouble],
     ['ReplacementWithheld', p.withheld !== '', 'BudgetSpent', 'NoneWithheld', p.withheld],
     ['ClaimTemplatesDrifted', drift !== '', 'Drifted', 'InStep', drift],
   ];
@@ -1760,17 +2550,11 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
 /** The whole status, from the snapshot and the plan. Times in it come from objects, never from the
  *  clock of this pass, so an unchanged cluster gives an unchanged status. */
 export function statusOf(s: Snapshot, p: Plan, now: number): Status {
-  const { spec, status: before, meta } = s.cluster;
+  const { spec, meta } = s.cluster;
   const live = p.members.filter(isLive);
-  const collisionCount = before.collisionCount ?? 0;
-  const updateRevision = revisionHash(spec.template, collisionCount);
-  const revisions = live
-    .map((j) => j.member.pod?.meta.labels[MARK.revision] ?? '')
-    .filter((r) => r !== '');
-  const count = (revision: string): number => revisions.filter((r) => r === revision).length;
-  const older = unique(revisions).filter((r) => r !== updateRevision);
-  older.sort((a, b) => count(b) - count(a) || (a < b ? -1 : 1));
-  const currentRevision = older[0] ?? updateRevision;
+  const { update, current, collisionCount } = p.revisions;
+  const count = ({ hash }: Revision): number =>
+    live.filter((j) => revisionIn(j.member) === hash).length;
   const available = live.filter((j) => j.verdict.health === 'Available').length;
   const born = p.actions.flatMap((a) => (a.do === 'CreateMember' ? [a.birth.identity] : []));
   const identities = [...identitiesOf(s), ...born];
@@ -1783,10 +2567,10 @@ export function statusOf(s: Snapshot, p: Plan, now: number): Status {
     replicas: live.length,
     readyReplicas: live.filter(isReady).length,
     availableReplicas: available,
-    currentReplicas: count(currentRevision),
-    updatedReplicas: count(updateRevision),
-    currentRevision,
-    updateRevision,
+    currentReplicas: count(current),
+    updatedReplicas: count(update),
+    currentRevision: current.hash,
+    updateRevision: update.hash,
     collisionCount,
     selector: selectorText(spec.selector),
     replacements: countReplacements(s, p),
@@ -1796,7 +2580,7 @@ export function statusOf(s: Snapshot, p: Plan, now: number): Status {
         .filter((id) => birthSecond(id) >= 0)
         .sort(byAge)
         .at(-1) ?? '',
-    members: shown.slice(0, LIMITS.statusMembersMax).map(memberStatus),
+    members: shown.slice(0, LIMITS.statusMembersMax).map((j) => memberStatus(s, j)),
     retired: retiredStatus(s, p, now),
     conditions: conditionsOf(s, p, available, now),
   };
@@ -1808,9 +2592,12 @@ export interface Story {
   readonly type: 'Normal' | 'Warning';
   readonly message: string;
 }
-const VERBS: Readonly<Record<Exclude<Action['do'], 'CreateMember'>, string>> = {
+const VERBS: Readonly<Partial<Record<Action['do'], string>>> = {
   AdoptPod: 'adopted',
-  RelabelPod: 'put labels back on',
+  LabelPod: 'labelled',
+  UpdatePod: 'updated in place',
+  ReviseRevision: 'adopted',
+  RestoreClaim: 'restored claim',
   ReleasePod: 'released',
   RetireClaim: 'retired claim',
   DeletePod: 'deleted pod',
@@ -1818,13 +2605,17 @@ const VERBS: Readonly<Record<Exclude<Action['do'], 'CreateMember'>, string>> = {
   OwnClaim: 'changed the owner of claim',
   ExpandClaim: 'expanded claim',
 };
+/** The object that an action changes; a member to be made has none yet. */
+const objectOf = (a: Exclude<Action, Creation>): Pod | Claim | Revision =>
+  'pod' in a ? a.pod : 'claim' in a ? a.claim : a.revision;
 const nameOf = (a: Action): string =>
-  a.do === 'CreateMember' ? a.birth.identity : 'pod' in a ? a.pod.meta.name : a.claim.meta.name;
+  a.do === 'CreateMember' ? a.birth.identity : objectOf(a).meta.name;
 
 /** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
  *  describe`. */
 export function storiesOf(actions: readonly Action[]): readonly Story[] {
-  return unique(actions.map((a) => a.because)).map((reason) => {
+  const told = actions.filter((a) => a.because !== 'Revised'); // Bookkeeping is no news.
+  return unique(told.map((a) => a.because)).map((reason) => {
     const same = actions.filter((a) => a.because === reason);
     const pairs = same.flatMap((a) =>
       a.do === 'CreateMember' && a.replaces
@@ -1837,7 +2628,7 @@ export function storiesOf(actions: readonly Action[]): readonly Story[] {
       ...(made.length > 0
         ? [`created ${made.length === 1 ? '' : `${made.length} members: `}${fewNames(made)}`]
         : []),
-      ...Object.entries(VERBS).flatMap(([verb, words]) => {
+      ...Object.entries(VERBS).flatMap(([verb, words = verb]) => {
         const names = same.filter((a) => a.do === verb).map(nameOf);
         return names.length > 0 ? [`${words} ${fewNames(names)}`] : [];
       }),
@@ -2163,7 +2954,8 @@ export function metaOf(raw: Raw): Meta {
 const ownAnnotations = (annotations: unknown): Dict =>
   Object.fromEntries(
     Object.entries(dictOf(annotations)).filter(
-      ([key]) => key.startsWith('enge.me/') || key === MARK.deletionCost,
+      ([key]) =>
+        key.startsWith('enge.me/') || [MARK.deletionCost, MARK.changeCause].includes(key as never),
     ),
   );
 
@@ -2174,8 +2966,13 @@ const DEFAULTS = {
   serviceName: '',
   podManagementPolicy: 'Parallel',
   minReadySeconds: 0,
+  revisionHistoryLimit: 10,
   replacementPolicy: 'Always',
 } as const;
+const ROLLING: RollingUpdate = {
+  ...{ partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false },
+  podUpdatePolicy: 'InPlaceIfPossible',
+};
 const LIVENESS: Liveness = {
   ...{ nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 },
   ...{ unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 },
@@ -2187,7 +2984,7 @@ const RETENTION = {
 /** The CRD defaults most fields; an object or a CRD older than this program may lack some. */
 export function clusterOf(raw: Raw): StatefulCluster {
   const spec = (raw['spec'] ?? {}) as Raw;
-  const rolling = { maxUnavailable: 1, ...spec['updateStrategy']?.rollingUpdate };
+  const rollingUpdate = { ...ROLLING, ...spec['updateStrategy']?.rollingUpdate };
   return {
     meta: metaOf(raw),
     status: raw['status'] ?? {},
@@ -2196,7 +2993,7 @@ export function clusterOf(raw: Raw): StatefulCluster {
       selector: {},
       template: {},
       ...spec,
-      updateStrategy: { ...spec['updateStrategy'], rollingUpdate: rolling },
+      updateStrategy: { type: 'RollingUpdate', ...spec['updateStrategy'], rollingUpdate },
       liveness: { ...LIVENESS, ...spec['liveness'] },
       persistentVolumeClaimRetentionPolicy: {
         ...RETENTION,
@@ -2215,8 +3012,11 @@ export function podOf(raw: Raw): Pod {
   const containers = (status['containerStatuses'] ?? []) as Raw[];
   const volumes = (spec['volumes'] ?? []) as Raw[];
   const target = condition('DisruptionTarget');
+  const meta = metaOf(raw);
+  const isChanging = meta.annotations[MARK.inPlace] !== undefined; // Else it only costs memory.
+  const ids = containers.map((c) => [c['name'], c['containerID'] ?? ''] as const);
   return {
-    meta: metaOf(raw),
+    meta,
     node: spec['nodeName'] ?? '',
     phase: status['phase'] ?? 'Pending',
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
@@ -2229,7 +3029,39 @@ export function podOf(raw: Raw): Pod {
     disruptedMs: at('DisruptionTarget'),
     restarts: containers.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     crashLooping: containers.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff'),
+    trouble: troubleOf(containers, condition('PodScheduled')),
+    containerIDs: isChanging ? Object.fromEntries(ids) : {},
+    isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
+    resize: isChanging ? resizeOf(spec['containers'] ?? [], containers, conditions) : '',
   };
+}
+/** Why a container does not run, or why the pod found no node; '' when it is just starting. */
+function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): string {
+  const usual = ['ContainerCreating', 'PodInitializing', undefined];
+  const reasons = containers.map((c) => c['state']?.waiting?.reason);
+  const found = reasons.find((reason) => !usual.includes(reason));
+  return found ?? (scheduled?.['status'] === 'False' ? scheduled['reason'] : undefined) ?? '';
+}
+/** KEP-1287: a resize is done when the status has the resources of the spec and no condition says
+ *  that it is pending or in progress. */
+function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
+  const open = conditions.find(
+    (c) => c['type'] === 'PodResizePending' || c['type'] === 'PodResizeInProgress',
+  );
+  const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
+  if (open) return words || 'InProgress';
+  const sizes = (resources: Raw | undefined): readonly (string | undefined)[] =>
+    ['requests', 'limits'].flatMap((kind) =>
+      ['cpu', 'memory'].map((what) => resources?.[kind]?.[what]),
+    );
+  const isDone = specs.every((c) => {
+    const has = statuses.find((one) => one['name'] === c['name'])?.['resources'];
+    const [wanted, found] = [sizes(c['resources']), sizes(has)];
+    return (
+      !has || wanted.every((w, i) => w === found[i] || quantity(`${w}`) === quantity(`${found[i]}`))
+    );
+  });
+  return isDone ? '' : 'InProgress';
 }
 
 /** Projects a PersistentVolumeClaim. */
@@ -2241,7 +3073,21 @@ export function claimOf(raw: Raw): Claim {
     volume: spec['volumeName'] ?? '',
     request: spec['resources']?.requests?.storage ?? '',
     selectedNode: raw['metadata']?.annotations?.['volume.kubernetes.io/selected-node'] ?? '',
+    capacity: status['capacity']?.storage ?? '',
     spec,
+  };
+}
+
+/** Projects a ControllerRevision. */
+export function revisionOf(raw: Raw): Revision {
+  const data = (raw['data'] ?? {}) as Raw;
+  const meta = metaOf(raw);
+  return {
+    meta,
+    hash: meta.labels[MARK.revision] ?? '',
+    number: raw['revision'] ?? 0,
+    template: data['template'] ?? {},
+    claimTemplates: data['claimTemplates'] ?? [],
   };
 }
 
@@ -2550,30 +3396,49 @@ export interface Pass {
   readonly unfinished: Set<Creation>; // The answer was lost: the same POSTs are repeated.
   readonly complaints: Map<string, Complaint>;
   readonly deletedUids: Set<string>;
+  readonly recreatedUids: Set<string>;
 }
 
 const PODS = 'pods';
 const CLAIMS = 'persistentvolumeclaims';
-type Kind = typeof PODS | typeof CLAIMS;
+const REVISIONS = 'controllerrevisions';
+type Kind = typeof PODS | typeof CLAIMS | typeof REVISIONS;
 const inNamespace = (namespace: string): string => namespace && `/namespaces/${namespace}`;
 const pathOf = (kind: Kind, namespace: string, name = ''): string =>
-  `/api/v1${inNamespace(namespace)}/${kind}${name && `/${name}`}`;
+  (kind === REVISIONS ? '/apis/apps/v1' : '/api/v1') +
+  `${inNamespace(namespace)}/${kind}${name && `/${name}`}`;
 const clusterPath = (namespace: string, name = ''): string =>
   `/apis/enge.me/v1alpha1${inNamespace(namespace)}/statefulclusters${name && `/${name}`}`;
+const FIELDS = 'fieldManager=statefulcluster';
 const MERGE = { method: 'PATCH', contentType: 'application/merge-patch+json' } as const;
+const STRATEGIC = {
+  method: 'PATCH',
+  contentType: 'application/strategic-merge-patch+json',
+} as const;
 
-/** A merge patch that only lands on the very object and version that was decided upon. */
-async function patch(pass: Pass, kind: Kind, { meta }: Thing, change: Raw, also?: Raw) {
+/** A patch that only lands on the very object and version that was decided upon. Returns the
+ *  object's new metadata; of an object that is gone, what was known. */
+async function patch(pass: Pass, kind: Kind, { meta }: Thing, change: Json, how: Patch = MERGE) {
   const { namespace, name, uid, resourceVersion } = meta;
-  const path = `${pathOf(kind, namespace, name)}?fieldManager=statefulcluster`;
-  const body = { metadata: { uid, resourceVersion, ...change }, ...also };
+  const { under = '', dryRun, ...rest } = how;
+  const query = dryRun ? `dryRun=All&${FIELDS}` : FIELDS;
+  const path = `${pathOf(kind, namespace, name)}${under}?${query}`;
+  const body = { ...change, metadata: { uid, resourceVersion, ...(change['metadata'] as Json) } };
   try {
-    pass.written(kind, metaOf(await call(pass.world, { ...MERGE, path, body })), false);
+    const after = metaOf(await call(pass.world, { ...rest, path, body }));
+    if (!dryRun) pass.written(kind, after, false);
+    return after;
   } catch (error) {
-    if (!(error instanceof ApiError) || error.code !== 404) throw error;
+    // An old API server answers 404 where it does not know the subresource.
+    if (!(error instanceof ApiError) || error.code !== 404 || under) throw error;
     pass.written(kind, meta, true); // It is gone: there is nothing left to mark.
+    return meta;
   }
 }
+type Patch = Pick<ApiRequest, 'method' | 'contentType'> & {
+  readonly under?: '/resize';
+  readonly dryRun?: boolean;
+};
 
 /** A delete that only hits the object that was decided upon. Gone already is as good. */
 async function remove(pass: Pass, kind: Kind, meta: Meta, options: Raw) {
@@ -2586,34 +3451,29 @@ async function remove(pass: Pass, kind: Kind, meta: Meta, options: Raw) {
 }
 
 /** One action, but for CreateMember, which goes in batches. */
-async function perform(pass: Pass, a: Exclude<Action, { do: 'CreateMember' }>): Promise<void> {
-  const { cluster, world } = pass;
-  const others = ({ meta }: Thing) => meta.owners.filter((o) => o.uid !== cluster.meta.uid);
+async function perform(pass: Pass, a: Exclude<Action, Creation>): Promise<void> {
   switch (a.do) {
     case 'AdoptPod':
-      return patch(pass, PODS, a.pod, { ownerReferences: [...others(a.pod), ownerOf(cluster)] });
-    case 'RelabelPod':
-      return patch(pass, PODS, a.pod, { labels: ourLabels(cluster.meta.name, a.identity) });
     case 'ReleasePod':
-      return patch(pass, PODS, a.pod, { ownerReferences: others(a.pod) });
-    case 'RetireClaim': {
-      const at = timeText(world.now());
-      const marks = {
-        [MARK.retired]: a.because,
-        [MARK.retiredAt]: at,
-        [MARK.retiredPolicy]: a.policy,
-      };
-      // Retained data outlives the cluster, so its owner reference goes with the mark.
-      const free = a.policy === 'Retain' && { ownerReferences: others(a.claim) };
-      return patch(pass, CLAIMS, a.claim, {
-        labels: { [MARK.retired]: 'true' },
-        annotations: marks,
-        ...free,
-      });
+    case 'LabelPod':
+      return void (await patch(pass, PODS, a.pod, a.change));
+    case 'RetireClaim':
+    case 'MarkClaim':
+    case 'RestoreClaim':
+    case 'OwnClaim':
+      return void (await patch(pass, CLAIMS, a.claim, a.change));
+    case 'ReviseRevision':
+      return void (await patch(pass, REVISIONS, a.revision, a.change));
+    case 'UpdatePod':
+      return complain(pass, `pods/${a.pod.meta.name}`, a.revision, updateInPlace(pass, a.pod, a));
+    case 'ExpandClaim': {
+      const change = { spec: { resources: { requests: { storage: a.request } } } };
+      const expanded = patch(pass, CLAIMS, a.claim, change).then(() => undefined);
+      return complain(pass, a.claim.meta.name, a.request, expanded);
     }
     case 'DeletePod': {
       const { uid } = a.pod.meta;
-      if (a.because !== 'Returned') pass.deletedUids.add(uid);
+      (isComeback(a.because) ? pass.recreatedUids : pass.deletedUids).add(uid);
       // A grace period of 0 is a force-delete, which frees the name while containers may still run.
       const gracePeriodSeconds = Math.max(1, a.pod.graceSeconds);
       return remove(pass, PODS, a.pod.meta, { gracePeriodSeconds, preconditions: { uid } });
@@ -2623,25 +3483,37 @@ async function perform(pass: Pass, a: Exclude<Action, { do: 'CreateMember' }>): 
       const { uid, resourceVersion } = a.claim.meta;
       return remove(pass, CLAIMS, a.claim.meta, { preconditions: { uid, resourceVersion } });
     }
-    case 'OwnClaim':
-      return patch(pass, CLAIMS, a.claim, { ownerReferences: a.owners });
-    case 'ExpandClaim':
-      return expand(pass, a.claim, a.request);
+    case 'DeleteRevision': {
+      const { uid } = a.revision.meta;
+      return remove(pass, REVISIONS, a.revision.meta, { preconditions: { uid } });
+    }
+    case 'CreateRevision': {
+      const path = `${pathOf(REVISIONS, pass.cluster.meta.namespace)}?${FIELDS}`;
+      const raw = await call(pass.world, { method: 'POST', path, body: a.body });
+      return pass.written(REVISIONS, metaOf(raw), false);
+    }
     default:
       return a satisfies never;
   }
 }
 
-/** A refusal to expand is shown and tried again later; it holds nothing else up. */
-async function expand(pass: Pass, claim: Claim, storage: string): Promise<void> {
-  const { name } = claim.meta;
+/** A resize is tried before anything is changed: what cannot be resized may need another way. */
+async function updateInPlace(pass: Pass, pod: Pod, { update, resize }: InPlace): Promise<void> {
+  const size = { ...STRATEGIC, under: '/resize' } as const;
+  if (resize) await patch(pass, PODS, pod, resize, { ...size, dryRun: true });
+  const meta = await patch(pass, PODS, pod, update, STRATEGIC);
+  if (resize) await patch(pass, PODS, { meta }, resize, size);
+}
+
+/** A refusal of this work is remembered, shown, and tried again later; it holds nothing else up. */
+async function complain(pass: Pass, name: string, request: string, work: Promise<void>) {
   try {
-    await patch(pass, CLAIMS, claim, {}, { spec: { resources: { requests: { storage } } } });
+    await work;
     pass.complaints.delete(name);
   } catch (error) {
-    if (!isRefusal(error) || error.code === 404) throw error;
+    if (!isRefusal(error)) throw error;
     const untilUptime = pass.world.uptime() + LIMITS.backoffMaxMs;
-    pass.complaints.set(name, { message: error.message, request: storage, untilUptime });
+    pass.complaints.set(name, { message: error.message, request, untilUptime });
   }
 }
 
@@ -2658,7 +3530,7 @@ const identityIn = (body: Body): string => (body.metadata['labels'] as Dict)[MAR
  *  AlreadyExists for a foreign one, which is neither adopted nor touched (I8). */
 async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta> {
   const { namespace } = pass.cluster.meta;
-  const path = `${pathOf(kind, namespace)}?fieldManager=statefulcluster`;
+  const path = `${pathOf(kind, namespace)}?${FIELDS}`;
   let meta: Meta;
   try {
     meta = metaOf(await call(pass.world, { method: 'POST', path, body }));
@@ -2739,11 +3611,14 @@ async function createMembers(
 }
 
 const STAGES: readonly (readonly Action['do'][])[] = [
-  ['RetireClaim', 'AdoptPod'], // Marks before ends: a crash leaves no member ended and unmarked.
+  ['CreateRevision', 'ReviseRevision'],
+  // Marks before ends: a crash leaves no member ended and unmarked.
+  ['RetireClaim', 'MarkClaim', 'RestoreClaim', 'AdoptPod'],
   ['ReleasePod', 'DeletePod'],
   ['DeleteClaim'],
   ['CreateMember'],
-  ['OwnClaim', 'ExpandClaim', 'RelabelPod'], // Upkeep holds nothing else up.
+  // Upkeep holds nothing else up.
+  ['UpdatePod', 'LabelPod', 'OwnClaim', 'ExpandClaim', 'DeleteRevision'],
 ];
 /** Runs the actions stage by stage. What fails holds back only what comes after it for its own
  *  member and that member's successor. Returns the first failure. */
@@ -2754,7 +3629,7 @@ async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal 
   let failure: unknown;
   const { name } = pass.cluster.meta;
   const memberOfAction = (a: Exclude<Action, Creation>): string =>
-    'pod' in a ? identityOf(a.pod, name) : (a.claim.meta.labels[MARK.identity] ?? name);
+    'pod' in a ? identityOf(a.pod, name) : (objectOf(a).meta.labels[MARK.identity] ?? name);
   const goesOn = (a: Action): boolean =>
     !failed.has((a.do === 'CreateMember' ? a.replaces : memberOfAction(a)) ?? '');
   const attempt = async (work: Promise<void>, member: string): Promise<void> =>
@@ -2811,10 +3686,12 @@ interface Scope {
   readonly clusters: Feed<StatefulCluster>;
   readonly pods: Feed<Pod>;
   readonly claims: Feed<Claim>;
+  readonly revisions: Feed<Revision>;
 }
 interface Children {
   readonly pods: Map<string, Pod>;
   readonly claims: Map<string, Claim>;
+  readonly revisions: Map<string, Revision>;
 }
 /** All state of a running operator. */
 interface Operator {
@@ -2873,6 +3750,9 @@ function startFeeds(o: Operator, options: Options) {
       claims: watch(pathOf('persistentvolumeclaims', ns) + label, claimOf, (a, b) =>
         onChild(o, 'claims', a, b),
       ),
+      revisions: watch(pathOf(REVISIONS, ns) + label, revisionOf, (a, b) =>
+        onChild(o, 'revisions', a, b),
+      ),
       clusters: watch(clusterPath(ns) + chosen, clusterOf, (a, b) => {
         const meta = (b ?? a)?.meta;
         if (meta) o.queue.add(keyOf(meta));
@@ -2885,7 +3765,7 @@ function startFeeds(o: Operator, options: Options) {
 
 const clusterKeyOf = (meta: Meta): string => `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
 function childrenOf(o: Operator, key: string): Children {
-  const found = o.children.get(key) ?? { pods: new Map(), claims: new Map() };
+  const found = o.children.get(key) ?? { pods: new Map(), claims: new Map(), revisions: new Map() };
   o.children.set(key, found);
   return found;
 }
@@ -2898,9 +3778,10 @@ function onChild(
 ): void {
   const [from, to] = [before && clusterKeyOf(before.meta), after && clusterKeyOf(after.meta)];
   if (before && from !== undefined && from !== to) {
-    const { pods, claims } = childrenOf(o, from);
-    (kind === 'pods' ? pods : claims).delete(before.meta.name);
-    if (pods.size + claims.size === 0) o.children.delete(from);
+    const children = childrenOf(o, from);
+    children[kind].delete(before.meta.name);
+    const { pods, claims, revisions } = children;
+    if (pods.size + claims.size + revisions.size === 0) o.children.delete(from);
   }
   if (after && to !== undefined) {
     (childrenOf(o, to)[kind] as Map<string, Thing>).set(after.meta.name, after);
@@ -2934,6 +3815,7 @@ function deskOf(o: Operator, key: string, uid: string): Desk {
   const memory = {
     ...maps,
     deletedUids: new Set<string>(),
+    recreatedUids: new Set<string>(),
     complaints: new Map(),
     refusal: undefined,
     outage: undefined,
@@ -2976,7 +3858,7 @@ function hasCaughtUp(o: Operator, key: string, desk: Desk): boolean {
 
 const podNameOf = (creation: Creation): string => creation.birth.pod.metadata.name;
 function snapshotOf(o: Operator, cluster: StatefulCluster, desk: Desk, scope: Scope): Snapshot {
-  const { pods, claims } = childrenOf(o, keyOf(cluster.meta));
+  const { pods, claims, revisions } = childrenOf(o, keyOf(cluster.meta));
   const { memory } = desk;
   // A pod that the cache shows, or showed, was born: its POST is not repeated.
   const isSeen = ({ birth }: Creation): boolean => {
@@ -2988,12 +3870,14 @@ function snapshotOf(o: Operator, cluster: StatefulCluster, desk: Desk, scope: Sc
     cluster,
     pods: new Map(pods),
     claims: new Map(claims),
+    revisions: new Map(revisions),
+    bodies: new Map(),
     nodes: o.nodes?.denied === '' ? o.nodes.items : undefined,
     volumes: o.volumes,
     volumesReadable: o.volumesReadable,
     live: new Set(),
     memory: { ...memory, unfinished: new Set(unfinished.map(podNameOf)) },
-    denied: scope.pods.denied || scope.claims.denied,
+    denied: scope.pods.denied || scope.claims.denied || scope.revisions.denied,
     uptime: o.world.uptime(),
   };
 }
@@ -3005,14 +3889,16 @@ async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: P
   let s = first;
   let p = plan(s, world.now(), world.random);
   for (let round = 0; p.ask.length > 0 && round < 4; round++) {
-    const raws = await Promise.all(p.ask.map((ref) => read(o, s.cluster.meta.namespace, ref)));
+    const raws = await Promise.all(p.ask.map((ref) => read(o, s.cluster.meta, ref)));
     s = p.ask.reduce((laid, ref, i) => overlay(o, laid, ref, raws[i]), s);
     p = plan(s, world.now(), world.random);
   }
   return { s, p };
 }
 /** A live GET; undefined says that there is no such object, which is an answer too. */
-async function read(o: Operator, namespace: string, { kind, name }: Ref): Promise<Raw | undefined> {
+async function read(o: Operator, { namespace }: Meta, ref: Ref): Promise<Raw | undefined> {
+  const { kind, name } = ref;
+  if (kind === 'trials') return tryRevision(o, namespace, ref);
   const path =
     kind === 'nodes' || kind === 'persistentvolumes'
       ? `/api/v1/${kind}/${name}`
@@ -3029,6 +3915,24 @@ async function read(o: Operator, namespace: string, { kind, name }: Ref): Promis
     return undefined;
   }
 }
+/** A dry-run of a revision's pod, under a name that exists: that is the last thing to be objected
+ *  to. Whatever else is said is told to the user, also of a webhook that fails: it costs no member,
+ *  and it holds nothing else up. */
+async function tryRevision(
+  { world }: Operator,
+  namespace: string,
+  { name, body }: Ref,
+): Promise<Raw> {
+  const path = `${pathOf(PODS, namespace)}?dryRun=All&${FIELDS}`;
+  const uptime = world.uptime();
+  try {
+    await call(world, { method: 'POST', path, body });
+  } catch (error) {
+    const untilUptime = uptime + LIMITS.trialMs;
+    if (!isTaken(error)) return { message: wordsOf(error), request: name, untilUptime };
+  }
+  return { message: '', request: name, untilUptime: Infinity };
+}
 /** Lays what was read live over the snapshot. */
 function overlay(o: Operator, s: Snapshot, ref: Ref, raw: Raw | undefined): Snapshot {
   const live = new Set(s.live).add(keyOfRef(ref));
@@ -3037,8 +3941,16 @@ function overlay(o: Operator, s: Snapshot, ref: Ref, raw: Raw | undefined): Snap
     return new Map(object ? [...others, [ref.name, object]] : others);
   };
   switch (ref.kind) {
-    case 'pods':
-      return { ...s, live, pods: over(s.pods, raw && podOf(raw)) };
+    case 'pods': {
+      const bodies = raw ? new Map(s.bodies).set(ref.name, raw) : s.bodies;
+      return { ...s, live, bodies, pods: over(s.pods, raw && podOf(raw)) };
+    }
+    case 'controllerrevisions':
+      return { ...s, live, revisions: over(s.revisions, raw && revisionOf(raw)) };
+    case 'trials': {
+      const complaints = new Map(s.memory.complaints).set(keyOfRef(ref), raw as Complaint);
+      return { ...s, live, memory: { ...s.memory, complaints } };
+    }
     case 'persistentvolumeclaims':
       return { ...s, live, claims: over(s.claims, raw && claimOf(raw)) };
     case 'nodes':
@@ -3066,6 +3978,7 @@ function passOf(
   const feeds: Readonly<Record<string, Feed<Thing>>> = {
     pods: scope.pods,
     persistentvolumeclaims: scope.claims,
+    controllerrevisions: scope.revisions,
     statefulclusters: scope.clusters,
   };
   return {
@@ -3075,6 +3988,7 @@ function passOf(
     unfinished: desk.unfinished,
     complaints: new Map(desk.memory.complaints),
     deletedUids: new Set(desk.memory.deletedUids),
+    recreatedUids: new Set(desk.memory.recreatedUids),
     written(kind, meta, gone) {
       const feed = feeds[kind];
       const version = gone ? 0 : Number(meta.resourceVersion);
@@ -3097,6 +4011,7 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   const desk = deskOf(o, key, cluster.meta.uid);
   if (!hasCaughtUp(o, key, desk)) return;
   const { s, p } = await decide(o, snapshotOf(o, cluster, desk, scope));
+  desk.memory = { ...desk.memory, complaints: s.memory.complaints };
   const pass = passOf(o, key, s.cluster, desk, scope);
   if (isTerminating(s.cluster)) desk.unfinished.clear(); // Nothing is created after that.
   for (const creation of desk.unfinished) {
@@ -3120,6 +4035,7 @@ async function reconcile(o: Operator, key: string): Promise<void> {
 const memoryAfter = (pass: Pass, { memory }: Desk): Memory => ({
   ...memory,
   deletedUids: pass.deletedUids,
+  recreatedUids: pass.recreatedUids,
   complaints: pass.complaints,
   refusal: pass.done.some((a) => a.do === 'CreateMember') ? undefined : memory.refusal,
 });
@@ -3152,7 +4068,7 @@ async function report(o: Operator, pass: Pass, desk: Desk, s: Snapshot, p: Plan)
   if (dueMs > 0 && !urgent) return o.queue.addAfter(keyOf(s.cluster.meta), dueMs);
   const raw = await call(o.world, {
     method: 'PATCH',
-    path: `${clusterPath(namespace, name)}/status?fieldManager=statefulcluster`,
+    path: `${clusterPath(namespace, name)}/status?${FIELDS}`,
     contentType: 'application/merge-patch+json',
     body: { metadata: { uid, resourceVersion }, status },
   });
@@ -3322,13 +4238,16 @@ export function realWorld(
 async function preflight(world: World, { namespaces, selector }: Options): Promise<void> {
   for (const ns of namespaces.length > 0 ? namespaces : ['']) {
     const clusters = withQuery(clusterPath(ns), { labelSelector: selector });
-    for (const path of [clusters, pathOf(PODS, ns), pathOf(CLAIMS, ns)]) {
+    for (const path of [
+      clusters,
+      ...([PODS, CLAIMS, REVISIONS] as const).map((kind) => pathOf(kind, ns)),
+    ]) {
       const request = { method: 'GET', path: withQuery(path, { limit: 1 }) } as const;
       await call(world, request).catch((error: unknown) => {
         const code = error instanceof ApiError ? error.code : -1;
         const words = wordsOf(error);
         if (code === 0) throw new Error(`the API server cannot be reached: ${words}`);
-        if (code !== 404 || !path.startsWith('/apis/')) throw error;
+        if (code !== 404 || !path.includes('/enge.me/')) throw error;
         const cure = 'kubectl apply -f deploy.yaml';
         throw new Error(`the API server does not know StatefulCluster: ${cure}`);
       });
