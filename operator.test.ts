@@ -167,16 +167,7 @@ const gi = (size: string, name = 'data') => ({
   spec: { resources: { requests: { storage: size } } },
 });
 function cluster(over: Over = {}): op.StatefulCluster {
-  const {
-    status,
-    meta,
-    memory: _m,
-    snap: _s,
-    older: _o,
-    maxUnavailable = 1,
-    request,
-    ...fields
-  } = over;
+  const { status, meta, memory: _m, snap: _s, older: _o, request, updates, ...fields } = over;
   const inner = (names: RegExp) =>
     Object.fromEntries(Object.entries(fields).filter(([field]) => names.test(field)));
   const spec = {
@@ -184,7 +175,10 @@ function cluster(over: Over = {}): op.StatefulCluster {
     volumeClaimTemplates: [gi(String(request ?? '1Gi'))],
     liveness: inner(/^(node|volume|unready|startup)\w*Seconds$|^max/),
     persistentVolumeClaimRetentionPolicy: inner(/^when/),
-    updateStrategy: { rollingUpdate: { maxUnavailable } },
+    updateStrategy: {
+      ...(updates !== undefined && { type: updates }),
+      rollingUpdate: inner(/^(partition|paused|maxUnavailable|maxSurge|podUpdatePolicy)$/),
+    },
     ...fields,
   };
   return { ...op.clusterOf({ spec, status }), meta: { ...META, name: 'web', uid: 'U', ...meta } };
@@ -200,9 +194,13 @@ function overOf(words: string): Over {
 }
 const MEMORY: op.Memory = {
   ...{ firstSeen: new Map(), lastPods: new Map(), deletedUids: new Set() },
-  ...{ recreatedUids: new Set() },
-  ...{ restartsBefore: new Map(), refusal: undefined, outage: undefined, complaints: new Map() },
-  ...{ unfinished: new Set(), returns: new Map() },
+  ...{ recreatedUids: new Set(), restartsBefore: new Map(), refusal: undefined },
+  ...{ outage: undefined, complaints: new Map(), unfinished: new Set(), returns: new Map() },
+};
+/** What the API server said of the trial of TEMPLATE's revision. */
+const tried = (message: string, forMs = Infinity): Over => {
+  const told = { message, request: REVISION, untilUptime: 1e7 + forMs };
+  return { memory: { complaints: new Map([[`trials/${REVISION}`, told]]) } };
 };
 /** A ControllerRevision as it would be made of this template. */
 function revision(of: op.StatefulCluster, number: number, template: object): op.Revision {
@@ -268,6 +266,7 @@ const plain = (name: string): string => {
 function shownAction(a: Action): string {
   if (a.do === 'CreateMember') {
     if (a.because === 'Returned') return `back ${plain(a.birth.identity)}`;
+    if (a.because === 'Recreated') return `again ${plain(a.birth.identity)}`;
     return `new ${a.because}${a.replaces ? ` for ${plain(a.replaces)}` : ''}`;
   }
   if ('revision' in a && a.do !== 'UpdatePod') return `${a.do} ${a.because}`;
@@ -281,10 +280,12 @@ function shownAction(a: Action): string {
   const verb = a.do === 'DeleteClaim' ? 'free' : a.do.toLowerCase().replace(/pod|claim/, '');
   return `${verb} ${name} ${a.because}${frees}`;
 }
-/** `end c R` is `retire c R` and `delete c R`; `replace c R` is that and `new R for c`. */
+/** `end c R` is `retire c R` and `delete c R`; `replace c R` is that and `new R for c`; `recreate c
+ *  R` is `mark c R` and `delete c R`. */
 function planText(p: Plan): string {
   let text = `; ${p.actions.map(shownAction).join('; ')};`;
   text = text.replace(/; retire (\w+) (\w+)((?: Delete)?); delete \1 \2(?=;)/g, '; end $1 $2$3');
+  text = text.replace(/; mark (\w+) (\w+); delete \1 \2(?=;)/g, '; recreate $1 $2');
   const loss = /; end (\w+) (\w+)(;.*?)?; new \2 for \1;/;
   while (loss.test(text)) text = text.replace(loss, '; replace $1 $2$3;');
   const parts = text.split('; ').map((part) => part.replace(/;$/, ''));
@@ -292,7 +293,10 @@ function planText(p: Plan): string {
   const counted = [...new Set(parts)].map((part) =>
     part && times(part) > 1 ? `${times(part)} × ${part}` : part,
   );
-  const notes = [p.stalled && 'stalled', p.held && 'held', p.withheld && 'withheld'];
+  const notes = [
+    ...[p.stalled && 'stalled', p.held && 'held', p.withheld && 'withheld'],
+    p.blocked && 'blocked',
+  ];
   return [...counted, ...notes].filter(Boolean).join('; ') || 'nothing';
 }
 
@@ -347,6 +351,16 @@ const STATES: Readonly<Record<string, Parts>> = {
   ...{ orphan: { pod: { owners: [] } }, foreign: { pod: { owners: [OTHER] } } },
   ...{ claimOfOther: { claim: { owners: [OTHER] } }, claimOwned: { claim: { owners: [OURS] } } },
   moved: { pod: { labels: { app: 'elsewhere' } } },
+  // Between two pods: marked for its own pod, for one of before, or restored.
+  markedC: { claim: note(MARK.recreating, `uid-web-${ID['c']} data-web-${ID['c']}`) },
+  markedBefore: { claim: note(MARK.recreating, 'before') },
+  restored: { claim: note(MARK.restore, 'true') },
+  inPlace: { pod: note(MARK.inPlace, `{"revision":"${REVISION}","containerIDs":{"m":"1"}}`) },
+  ...{
+    asBefore: { pod: { containerIDs: { m: '1' } } },
+    anew: { pod: { containerIDs: { m: '2' } } },
+  },
+  ...{ unseen: { pod: { isObserved: false } }, resizing: { pod: { resize: 'InProgress' } } },
   unlabelled: { pod: { labels: { [MARK.identity]: '', [MARK.cluster]: '' } } },
 };
 const refusedFor = (seconds: number): Over => ({
@@ -379,7 +393,16 @@ const WHEN: Readonly<Record<string, Over>> = {
     denied: { snap: { denied: 'pods is forbidden' } },
     cInStatus: { status: { retired: [RETIRED] } },
   },
-  ...{ newestC: newest('c'), newestZ: newest('z') },
+  ...{ newestC: newest('c'), newestZ: newest('z'), tried: tried('') },
+  ...{ refusedTrial: tried('bad image', 1), refusedTrialBefore: tried('bad image', 0) },
+  ...{ fullQuota: tried('exceeded quota: few') },
+  cWent: {
+    memory: {
+      lastPods: new Map([[id('c'), pod('c')]]),
+      recreatedUids: new Set([`uid-web-${ID['c']}`]),
+    },
+  },
+  cDeletedToReturn: { memory: { recreatedUids: new Set([`uid-web-${ID['c']}`]) } },
 };
 type See = (situation: string, over: Over) => unknown;
 /** One test for each situation of each row of the text that follows. */
@@ -724,6 +747,110 @@ two lost: a b:failed c:failed (ordered) → replace b PodFailed; end c PodFailed
 two returning: a b:gone c:gone (ordered returns) → back b
 returning waits: a b:starting c:gone (ordered returns) → nothing
 `;
+const again = (...letters: readonly string[]): string =>
+  letters.map((letter) => `recreate ${letter} Recreated`).join('; ');
+const ends = (letter: string, reason: string): string =>
+  `retire ${letter} ${reason}; new ${reason} for ${letter}`;
+const surge = 'tried podUpdatePolicy=Replace maxSurge=1 maxUnavailable=0';
+table('plan: updates', actions)`
+one at a time, the youngest: a:outdated b:outdated c:outdated (tried) → ${again('c')}
+two at a time: a b:outdated c:outdated (tried maxUnavailable=2) → ${again('c', 'b')}
+budget is spent: a:outdated b c:starting (tried) | a:outdated b c:unready (tried) → nothing
+not available, so free: a:outdated b:outdated+starting c (tried) → ${again('b')}
+free ones first: a b:outdated+unready c:outdated d e (tried) → ${again('b')}
+and budget: a b:outdated+unready c:outdated d (tried maxUnavailable=2) → ${again('b', 'c')}
+its node is silent: a b c:outdated+quiet (tried watched=100) → nothing
+withheld: a:outdated b:outdated+silent c:outdated+silent (tried) → withheld
+lost: a b c:outdated+failed (tried) → replace c PodFailed
+leaving: a b c:outdated+deleted+markedC (tried) → nothing
+partition: a:outdated b:outdated c:outdated (tried partition=3) → nothing
+partition: a:outdated b:outdated c:outdated (tried partition=2) → ${again('c')}
+… rounded up: a:outdated b:outdated c:outdated (tried partition=34%) → ${again('c')}
+partition, rounded up: a:outdated b:outdated c (tried partition=34%) → nothing
+OnDelete: a:outdated b c (tried updates=OnDelete) → nothing
+paused: a:outdated b c (tried paused=1) | a:outdated b c (paused tried) → nothing
+not tried: a:outdated b c (refusedTrial) → blocked
+a full quota: a:outdated b c (fullQuota) → ${again('a')}
+scale-in goes first: a:outdated b c !d (tried) → end a ScaledIn
+ordered waits: a:outdated b:starting c d (ordered tried maxUnavailable=3) → nothing
+ordered, one: a b:outdated c:outdated+starting (ordered tried) → ${again('c')}
+no claims: a b c:outdated+claimless (noClaims tried) → delete c Recreated
+InPlaceOnly: a b c:outdated (tried podUpdatePolicy=InPlaceOnly) → blocked
+Replace: a b c:outdated (tried podUpdatePolicy=Replace) → end c Updated
+Replace: a b c:outdated (tried podUpdatePolicy=Replace whenReplaced=Delete) → end c Updated Delete
+Replace, one under way: a b:outdated c:starting (tried podUpdatePolicy=Replace) → nothing
+surge first: a:outdated b:outdated c:outdated (${surge}) → new Updated
+… then the old: a:outdated b:outdated c:outdated !d (${surge}) → end c Updated
+… one at a time: a:outdated b:outdated c:outdated !d:starting (${surge}) → nothing
+surge is over: a b c !d (${surge}) → end d ScaledIn
+new members while the partition lasts: a:outdated b (tried replicas=3 partition=2) → new ScaledOut
+`;
+table('plan: comebacks', actions)`
+marked, then a crash: a b c:outdated+markedC (tried) → delete c Recreated
+marked, no longer outdated: a b c:markedC → mark c Revised
+leaving: a b c:deleted+markedC | a b c:deleted (cDeletedToReturn) → nothing
+stopped: a b c:failed+deleted+markedC | a b c:succeeded+deleted+markedC → nothing
+gone: a b c:gone+markedC | a b c:gone+markedBefore | a b c:gone+unbound+markedBefore → again c
+gone, its node too: a b c:gone+nodeless+markedC | a b c:gone+oos+markedC → again c
+gone, its claim too: a b c:gone+claimless (cWent) → new ClaimGone for c
+gone, its claim is going: a b c:gone+claimGoing+markedC → retire c ClaimGone; new ClaimGone for c
+back, not Ready: a b c:starting+markedBefore → nothing
+back and Ready: a b c:markedBefore → mark c Revised
+back, and deleted: a b c:deleted+markedBefore → retire c PodDeleted; new PodDeleted for c
+asked: a b c:deleted+markedC+asked → ${ends('c', 'ReplaceRequested')}
+its node is out of service: a b c:deleted+markedC+oos → ${ends('c', 'NodeOutOfService')}
+its node is silent: a b c:deleted+markedC+silent → ${ends('c', 'NodeUnreachable')}
+its node is silent, not for long: a b c:deleted+markedC+quiet (watched=100) → nothing
+suspend: a b c:deleted+markedC (suspend=1) → recreate b Suspended; recreate a Suspended
+suspend, one at a time: a b (suspend=1 ordered) → recreate b Suspended
+suspended: a:gone+markedBefore b:gone+markedBefore (suspend=1) → nothing
+suspended, one too few: a:gone+markedBefore (suspend=1 replicas=2) → nothing
+suspended, too many: !a:gone+markedBefore b:gone+markedBefore (suspend=1) → retire b ScaledIn
+restore, room: a b !c:gone+scaledIn+restored (replicas=3) → restore c Restored
+restore, no room: a b !c:gone+scaledIn+restored → nothing
+restore, its pod is there: a b !c:scaledIn+restored+deleted (replicas=3) → new ScaledOut
+restore of one to be freed: a b !c:gone+freed+restored → nothing
+`;
+table('plan: in place', actions)`
+under way: a b c:outdated+inPlace+asBefore | a b c:outdated+inPlace+anew+unready → nothing
+surplus: !a:gone+markedBefore b:gone+markedBefore (suspend=1) → retire b ScaledIn
+done: a b c:outdated+inPlace+anew → label c Revised
+it costs the budget: a:outdated b c:inPlace+asBefore (tried) → nothing
+`;
+const changed = (before: object, after: object): string =>
+  op
+    .changesOf({ spec: before }, { spec: after })
+    .map((c) => `${c.path.slice(1).join('.')}=${json(c.value ?? null)}`)
+    .join(' ');
+const box = (more: object, name = 'm') => ({ containers: [{ name, image: 'a', ...more }] });
+facts('changesOf', [
+  ['nothing', changed(box({}), box({ env: null })), ''],
+  [
+    'by name, whatever the order',
+    changed(
+      { containers: [{ name: 'a' }, { name: 'b' }] },
+      { containers: [{ name: 'b' }, { name: 'a' }] },
+    ),
+    '',
+  ],
+  ['an image', changed(box({}), box({ image: 'b' })), 'containers.m.image="b"'],
+  [
+    'an item that comes is whole',
+    changed({ containers: [] }, box({})),
+    'containers.m={"image":"a","name":"m"}',
+  ],
+  ['an item that goes is whole', changed(box({}), { containers: [] }), 'containers.m=null'],
+  [
+    'a size where none was',
+    changed(box({}), box({ resources: { requests: { cpu: '1' } } })),
+    'containers.m.resources.requests.cpu="1"',
+  ],
+  [
+    'lists without names are whole',
+    changed(box({ args: ['x'] }), box({ args: ['x', 'y'] })),
+    'containers.m.args=["x","y"]',
+  ],
+]);
 table('plan: claims', actions)`
 interrupted: a b !c:gone+unbound → free c Interrupted
 … its pod was seen: a b !c:gone+unbound+young (cSeen) → free c Interrupted
@@ -1441,7 +1568,7 @@ const localClaim = (storage = '1Gi', storageClassName?: string): Rec => ({
     resources: { requests: { storage } },
   },
 });
-const netClaim = (storage = '1Gi'): Rec => localClaim(storage, 'net-sim');
+const netClaim = (storage = '1Gi', name = 'net-sim'): Rec => localClaim(storage, name);
 
 /** The example object of the original project. */
 function exampleCluster(spec: Rec = {}, name = 'coder'): Rec {
@@ -3613,6 +3740,39 @@ async function grow(cluster: string, replicas: number, zone: string, spec: objec
   await settles(real, cluster, replicas);
   return upPods(real, cluster);
 }
+const uidsUp = (rig: Rig, cluster: string): string[] =>
+  upPods(rig, cluster)
+    .map(({ meta }) => meta.uid)
+    .sort();
+const uidsOfClaims = (rig: Rig, cluster: string): string[] =>
+  keptBy(rig, cluster)
+    .map(({ meta }) => meta.uid)
+    .sort();
+/** A template for that zone, whose one container has these fields beside the usual ones. */
+function templateIn(zone: string, container: object): Raw {
+  const { template } = clusterIn(zone, 'x', 1)['spec'];
+  const containers = [{ ...template.spec.containers[0], ...container }];
+  return { template: { spec: { ...template.spec, containers } } };
+}
+/** Changes the spec; resolves when the cluster is what it says. */
+async function change(name: string, replicas: number, spec: object): Promise<void> {
+  const { metadata } = await order(real, 'PATCH', clusterAt('default', name), { spec });
+  const seen = (): string => {
+    const { generation = 0 } = real.all('clusters', name)[0]?.meta ?? {};
+    return generation < metadata.generation ? 'not seen yet' : unsettled(real, name, replicas);
+  };
+  await real.until(`${name} is as changed`, seen);
+}
+/** The least that were Ready at any time from now on. */
+function leastUp(rig: Rig, cluster: string): () => number {
+  let least = Infinity;
+  const look = (): string => {
+    least = Math.min(least, upPods(rig, cluster).length);
+    return 'never';
+  };
+  later(rig.until('', look));
+  return () => least;
+}
 /** Awaited later: until then its failure is nobody's. */
 const later = <T>(work: Promise<T>): Promise<T> => (work.catch(() => undefined), work);
 const nodeUnder = (pod: Sight | undefined): string => pod?.['spec'].nodeName ?? '';
@@ -3761,6 +3921,81 @@ const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
     );
     assert.is(keptBy(real, 'crash/forty').length - spare().length, 40);
     if (LONG) await real.becomes('claims left over', () => spare().length, 0);
+  },
+  'image, cpu, QoS class, env, a broken template → in place, recreated, or refused': async () => {
+    const name = 'updates';
+    const cpu = (cpu: string, more?: object) => ({
+      resources: { requests: { cpu, memory: '64Mi' }, ...more },
+    });
+    const before = await grow(name, 5, 'b', templateIn('b', cpu('100m')));
+    const [uids, ids] = [uidsUp(real, name), idsUp(real, name)];
+    const least = leastUp(real, name);
+    await change(name, 5, templateIn('b', { ...cpu('100m'), image: 'img:2' }));
+    assert.equal([uidsUp(real, name), least()], [uids, 4], 'an image: the same pods');
+    const restarts = (): string[] =>
+      upPods(real, name).map((o) => `${o['status'].containerStatuses[0].restartCount}`);
+    assert.is(restarts().join(), '1,1,1,1,1');
+    await change(name, 5, templateIn('b', { ...cpu('200m'), image: 'img:2' }));
+    assert.equal([uidsUp(real, name), restarts().join()], [uids, '1,1,1,1,1'], 'cpu: no restart');
+    assert.is(before.length, 5);
+    const limits = { cpu: '200m', memory: '64Mi' };
+    await change(name, 5, templateIn('b', { ...cpu('200m', { limits }), image: 'img:2' }));
+    assert.is(uidsUp(real, name).filter((uid) => uids.includes(uid)).length, 0, 'recreated');
+    const now = uidsUp(real, name);
+    const env = [{ name: 'A', value: '1' }];
+    await change(name, 5, templateIn('b', { ...cpu('200m', { limits }), image: 'img:2', env }));
+    assert.is(uidsUp(real, name).filter((uid) => now.includes(uid)).length, 0, 'recreated');
+    const kept = uidsUp(real, name);
+    await order(real, 'PATCH', clusterAt('default', name), {
+      spec: templateIn('b', { image: 'img:2', env: [{ name: 'A B=', value: '1' }] }),
+    });
+    const stalled = (): string => saysTrue(real, name, 'Stalled');
+    const words = 'spec.containers[0].env[0].name: Invalid value';
+    await real.until('it says why', () => (stalled().includes(words) ? '' : `"${stalled()}"`));
+    assert.equal([uidsUp(real, name), idsUp(real, name), least()], [kept, ids, 4]);
+  },
+  'suspend and resume, restore → same identities, same claims': async () => {
+    await grow('rest', 3, 'b');
+    const [ids, claims] = [idsUp(real, 'rest'), uidsOfClaims(real, 'rest')];
+    await order(real, 'PATCH', clusterAt('default', 'rest'), { spec: { suspend: true } });
+    await real.becomes('its pods', () => real.all('pods', 'rest').length, 0);
+    await change('rest', 3, { suspend: false });
+    assert.equal([idsUp(real, 'rest'), uidsOfClaims(real, 'rest')], [ids, claims]);
+    await scaleTo(real, 'rest', 2);
+    const [gone] = real.all('claims', 'rest').filter((claim) => retiredAs(claim) !== '');
+    await order(real, 'PATCH', placeOf('default', 'persistentvolumeclaims', gone?.meta.name), {
+      metadata: { annotations: { [MARK.restore]: 'true' } },
+    });
+    const asked = () => real.all('claims', 'rest').filter((c) => c.meta.annotations[MARK.restore]);
+    await real.becomes('it is asked for', () => asked().length, 1);
+    await scaleTo(real, 'rest', 3);
+    assert.equal([idsUp(real, 'rest'), uidsOfClaims(real, 'rest')], [ids, claims]);
+  },
+  'Replace with maxSurge 1 → old claims retired, never below replicas': async () => {
+    const rollingUpdate = { podUpdatePolicy: 'Replace', maxSurge: 1, maxUnavailable: 0 };
+    await grow('surge', 3, 'b', { updateStrategy: { rollingUpdate } });
+    const [ids, least] = [idsUp(real, 'surge'), leastUp(real, 'surge')];
+    await change('surge', 3, templateIn('b', { image: 'img:2' }));
+    assert.is(least(), 3);
+    assert.is(idsUp(real, 'surge').filter((id) => ids.includes(id)).length, 0);
+    const marks = () => real.all('claims', 'surge').map(retiredAs).sort().join();
+    await real.becomes('the marks', marks, ['', '', '', ...Array(3).fill('Updated')].join());
+  },
+  'claims grow where their class allows it; else in the words of the API server': async () => {
+    const sized = (storageClassName: string, storage: string) => ({
+      volumeClaimTemplates: [netClaim(storage, storageClassName)],
+    });
+    await grow('grows', 2, 'b', sized('net-sim', '1Gi'));
+    const uids = uidsUp(real, 'grows');
+    await change('grows', 2, sized('net-sim', '2Gi'));
+    const sizes = () => real.all('claims', 'grows').map((c) => c['status'].capacity?.storage);
+    await real.becomes('sizes', () => sizes().join(), '2Gi,2Gi');
+    assert.equal(uidsUp(real, 'grows'), uids);
+    await grow('fixed', 1, 'b');
+    await order(real, 'PATCH', clusterAt('default', 'fixed'), { spec: sized('', '2Gi') });
+    const said = (): string => saysTrue(real, 'fixed', 'ClaimTemplatesDrifted');
+    const words = 'only dynamically provisioned pvc can be resized';
+    await real.until('it says why', () => (said().includes(words) ? '' : `"${said()}"`));
   },
   'clusters are deleted → pods go, claims by their policy': async () => {
     for (const whenDeleted of ['Retain', 'Delete'] as const) {

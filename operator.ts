@@ -1416,9 +1416,9 @@ interface Draft {
   readonly ask: Ref[];
   readonly wakes: number[]; // Look again after so many milliseconds.
   readonly notes: string[]; // What a user should know, for the conditions' message.
+  readonly behind: number;
   held: string;
   blocked: string;
-  behind: number;
 }
 /** Asks for what was not read live in this pass yet; true when there is nothing to ask. */
 function isRead(s: Snapshot, draft: Draft, ...refs: readonly Ref[]): boolean {
@@ -2055,8 +2055,8 @@ function replaceRoom(s: Snapshot, members: readonly Judged[], r: Revisions): num
 /** New members to make beside the old ones now. */
 function surgeOf(s: Snapshot, members: readonly Judged[], r: Revisions): number {
   const { spec } = s.cluster;
-  const behind = members.filter((j) => isOutdated(j, r.update)).length - partitionOf(spec);
-  if (spec.updateStrategy.rollingUpdate.paused || behind <= 0) return 0;
+  const behind = behindOf(s, members, r);
+  if (spec.updateStrategy.rollingUpdate.paused) return 0;
   const beside = Math.max(0, members.filter(isLive).length + comingOf(s) - spec.replicas);
   const wanted = Math.min(maxSurgeOf(spec), behind) - beside;
   return Math.max(0, Math.min(wanted, replaceRoom(s, members, r)));
@@ -2140,6 +2140,16 @@ function updateMember(s: Snapshot, draft: Draft, j: Judged, r: Revisions, now: n
   }
 }
 
+/** Members that an update has yet to reach. */
+function behindOf(
+  { cluster: { spec } }: Snapshot,
+  members: readonly Judged[],
+  r: Revisions,
+): number {
+  if (spec.updateStrategy.type === 'OnDelete' || spec.suspend) return 0;
+  const outdated = members.filter((j) => isOutdated(j, r.update)).length;
+  return Math.max(0, outdated - partitionOf(spec));
+}
 /** Brings outdated members to the update revision, within the budget. */
 function planUpdates(
   s: Snapshot,
@@ -2149,10 +2159,7 @@ function planUpdates(
   now: number,
 ): void {
   const { spec } = s.cluster;
-  const { type, rollingUpdate } = spec.updateStrategy;
-  const outdated = members.filter((j) => isOutdated(j, r.update)).length;
-  const rolls = type === 'RollingUpdate' && !spec.suspend;
-  draft.behind = rolls ? Math.max(0, outdated - partitionOf(spec)) : 0;
+  const { rollingUpdate } = spec.updateStrategy;
   const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
   if (zero && maxUnavailableOf(spec) === 1)
     draft.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
@@ -2269,7 +2276,7 @@ export function plan(s: Snapshot, now: number, random: () => number): Plan {
     actions: [],
     ask: [],
     wakes: [...wakesOf(s, members, now), brake.wakeMs],
-    ...{ notes: [], held: '', blocked: '', behind: 0 },
+    ...{ notes: [], held: '', blocked: '', behind: behindOf(s, members, r) },
   };
   const done = (judged: readonly Judged[]): Plan => ({
     ...draft,
