@@ -4,10 +4,14 @@
 //   npm run build -- --all        for both Linux architectures as well
 //   npm run build -- --static     static binaries or none
 //
-//   statefulcluster.cjs           operator.ts and its packages, one readable file, always the same
+//   statefulcluster.cjs           operator.ts and its packages, one readable file
 //   statefulcluster-<os>-<cpu>    that file inside Node; needs neither Node nor npm
+//   image.tar                     the Linux binaries as a container image, which Docker is not needed for
 //   THIRD-PARTY-LICENSES          of what is inside
 //   SHA256SUMS                    of all of these
+//
+// Two builds of one commit give the same bytes, in whatever folder. What is not in the commit: a
+// binary depends on the `strip` of the machine, and an image on the machine's C libraries.
 //
 // A binary is static where pkg's static Node can be downloaded. Elsewhere it is a single executable
 // made of the Node that package-lock.json pins by its hash, and needs the C libraries of a usual
@@ -18,6 +22,7 @@ import { hash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
+import { gzipSync } from 'node:zlib';
 import * as esbuild from 'esbuild';
 
 const run = promisify(execFile);
@@ -33,11 +38,19 @@ const project = JSON.parse(read('package.json'));
 
 /** Of the client the operator needs KubeConfig; its index re-exports a thousand files besides, so
  *  it is passed by. What these files import but do not use stays out as well: merely importing one
- *  of them does nothing, which the package fails to say. */
+ *  of them does nothing, which the package fails to say. So do the models, the second HTTP client
+ *  and the proxies of its API classes: requests are ours, and `run` refuses a proxy-url. They were
+ *  six sevenths of the bundle, and a third of the time to start. */
 const onlyKubeConfig = {
   name: 'only-kube-config',
   setup(build) {
     const client = path.join(root, 'node_modules/@kubernetes/client-node/dist');
+    const absent = /^(undici|socks|socks-proxy-agent|hpagent)$/;
+    build.onResolve({ filter: absent }, ({ path }) => ({ path, namespace: 'absent' }));
+    build.onLoad({ filter: /./, namespace: 'absent' }, () => ({
+      contents: 'module.exports = {};',
+    }));
+    build.onLoad({ filter: /gen.models.all\.js$/ }, () => ({ contents: '' }));
     build.onResolve({ filter: /^(@kubernetes\/client-node$|\.)/ }, ({ path: name, resolveDir }) => {
       if (!name.startsWith('.')) return { path: path.join(client, 'config.js') };
       if (!resolveDir.startsWith(client) || !name.endsWith('.js')) return undefined;
@@ -133,23 +146,38 @@ async function findPinnedNode(platform) {
   return { version, folder };
 }
 
-/** pkg --sea takes a Node without a download if its version is exact and the archive, what came out
- *  of it and their .ok marks are there. It does not open the archive then, so ours is empty. */
-async function lendToPkg(platform, { version, folder }) {
-  const unpacked = path.join(cache, '.pkg-cache/sea', `node-v${version}-${platform}`);
-  const node = path.join(unpacked, 'bin/node');
-  fs.mkdirSync(path.dirname(node), { recursive: true });
-  fs.copyFileSync(path.join(folder, 'bin/node'), node);
-  // Symbols are a seventh of the file and serve only a debugger of Node. A strip may not know the
-  // other architecture; if none does, they stay.
-  for (const strip of platform.startsWith('linux') ? ['strip', 'llvm-strip'] : []) {
-    if (await run(strip, [node]).then(Boolean, () => false)) break;
+/** Symbols are a seventh of the file and serve only a debugger of Node. A strip may not know the
+ *  other architecture; if none does, they stay. */
+async function dropSymbols(file, platform) {
+  if (!platform.startsWith('linux')) return;
+  for (const strip of ['strip', 'aarch64-linux-gnu-strip', 'llvm-strip']) {
+    if (await run(strip, [file]).then(Boolean, () => false)) break;
   }
-  const marks = [`${unpacked}.tar.gz`, `${unpacked}.tar.gz.ok`, `${node}.ok`];
-  for (const file of marks) fs.writeFileSync(file, '');
 }
 
 // ═══ BINARY ══════════════════════════════════════════════════════════════════════════════════════
+
+/** Puts the bundle into a Node, as Node's manual for single executables says. `pkg --sea` does that
+ *  too, but it writes the path of this folder into the file, so that each clone would give another
+ *  one. No code cache either: it saves 3 ms of the start, and is different in each build. */
+async function embed(platform, { version, folder }, file) {
+  if (process.versions.node !== version) {
+    throw new Error(`${platform} takes Node ${version} to build, this is ${process.versions.node}`);
+  }
+  const [config, blob] = ['sea.json', 'sea.blob'].map((name) => path.join(cache, name));
+  const sea = { main: path.basename(bundle), output: blob, disableExperimentalSEAWarning: true };
+  fs.mkdirSync(cache, { recursive: true });
+  fs.writeFileSync(config, JSON.stringify(sea));
+  await run(process.execPath, ['--experimental-sea-config', config], { cwd: dist });
+  fs.copyFileSync(path.join(folder, 'bin/node'), file);
+  await dropSymbols(file, platform);
+  const inject = path.join(root, 'node_modules/postject/dist/cli.js'); // Comes with pkg.
+  const fuse = ['--sentinel-fuse', 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2'];
+  const mac = platform.startsWith('darwin');
+  if (mac) fuse.push('--macho-segment-name', 'NODE_SEA');
+  await run(process.execPath, [inject, file, 'NODE_SEA_BLOB', blob, ...fuse]);
+  if (mac) await run('codesign', ['--force', '--sign', '-', file]);
+}
 
 /** Makes the binary for one platform. Returns its file and a line about it. */
 async function makeBinary(platform, staticOnly) {
@@ -163,13 +191,72 @@ async function makeBinary(platform, staticOnly) {
   }
   if (staticOnly) throw new Error(`no static Node for ${platform} from pkg: ${base.missing}`);
   const pinned = await findPinnedNode(platform);
-  await lendToPkg(platform, pinned);
-  const target = `node${pinned.version}-${platform.replace('darwin', 'macos')}`;
-  await runPkg('pkg', [bundle, '--sea', '-t', target, '-o', file]);
+  await embed(platform, pinned, file);
   const needs = platform.startsWith('linux') ? 'glibc 2.28 and libstdc++' : 'nothing else';
   return { file, about: `Node ${pinned.version}, needs ${needs} (not static: ${base.missing})` };
 }
 
+// ═══ IMAGE ═══════════════════════════════════════════════════════════════════════════════════════
+
+/** What ld.so reads of a 64-bit ELF file: its machine, its interpreter, the libraries it needs. */
+function readElf(elf) {
+  const u64 = (at) => Number(elf.readBigUInt64LE(at));
+  const text = (at) => elf.toString('latin1', at, elf.indexOf(0, at));
+  const segments = Array.from({ length: elf.readUInt16LE(56) }, (_, i) => {
+    const at = u64(32) + i * elf.readUInt16LE(54);
+    return {
+      type: elf.readUInt32LE(at),
+      at: u64(at + 8),
+      address: u64(at + 16),
+      size: u64(at + 32),
+    };
+  });
+  const [LOAD, DYNAMIC, INTERP] = [1, 2, 3].map((n) => segments.filter(({ type }) => type === n));
+  const [NEEDED, STRTAB] = [1, 5];
+  const tags = [];
+  for (const { at, size } of DYNAMIC) {
+    for (let tag = at; tag < at + size; tag += 16) tags.push([u64(tag), u64(tag + 8)]);
+  }
+  const address = tags.find(([tag]) => tag === STRTAB)?.[1];
+  const home = LOAD.findLast((segment) => segment.address <= address);
+  const strings = home && address - home.address + home.at;
+  const needed = tags.filter(([tag]) => tag === NEEDED).map(([, at]) => text(strings + at));
+  return { machine: elf.readUInt16LE(18), interpreter: INTERP[0] && text(INTERP[0].at), needed };
+}
+
+/** The C libraries that a binary needs, by their paths in the image, as this machine has them: where
+ *  its own ld.so looks, or for the other architecture where Debian's cross packages put them. */
+function findLibraries(binary, cpu) {
+  const triplet = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' }[cpu];
+  const native = `lib/${triplet}`;
+  const folders = [
+    `/${native}`,
+    `/usr/lib/${triplet}`,
+    '/lib64',
+    '/usr/lib64',
+    `/usr/${triplet}/lib`,
+  ];
+  const { machine, interpreter, needed } = readElf(binary);
+  const files = {};
+  const add = (name, isNeeded) => {
+    for (const folder of folders) {
+      const file = path.join(folder, name);
+      const content = fs.existsSync(file) && fs.readFileSync(file);
+      if (!content || readElf(content).machine !== machine) continue;
+      const home = name === path.basename(interpreter) ? path.dirname(interpreter) : folder;
+      const place = path.join(home.endsWith('/lib') ? native : home.slice(1), name);
+      if (files[place]) return;
+      files[place] = content;
+      return readElf(content).needed.forEach((other) => add(other, true));
+    }
+    if (isNeeded) throw new Error(`this machine has no ${name} for ${cpu}`);
+  };
+  if (!interpreter) return {}; // Static.
+  for (const name of [path.basename(interpreter), ...needed]) add(name, true);
+  // Before glibc 2.34 these looked up host names; the names of later ones are empty.
+  for (const name of ['libnss_files.so.2', 'libnss_dns.so.2']) add(name, false);
+  return files;
+}
 async function build(args) {
   const options = { all: { type: 'boolean' }, static: { type: 'boolean' } };
   const { values } = parseArgs({ args, options });
