@@ -6,7 +6,7 @@
 //
 //   statefulcluster.cjs           operator.ts and its packages, one readable file
 //   statefulcluster-<os>-<cpu>    that file inside Node; needs neither Node nor npm
-//   image.tar                     the Linux binaries as a container image, which Docker is not needed for
+//   image.tar                     the Linux binaries as a container image, made without Docker
 //   THIRD-PARTY-LICENSES          of what is inside
 //   SHA256SUMS                    of all of these
 //
@@ -33,6 +33,9 @@ const bundle = path.join(dist, 'statefulcluster.cjs');
 const read = (...parts) => fs.readFileSync(path.resolve(root, ...parts), 'utf8');
 const digest = (algorithm, encoding, file) => hash(algorithm, fs.readFileSync(file), encoding);
 const project = JSON.parse(read('package.json'));
+const home = project.repository.url.replace(/^git\+|\.git$/g, '');
+const imageName = `ghcr.io${new URL(home).pathname}:${project.version}`;
+const binaryOf = (platform) => path.join(dist, `statefulcluster-${platform}`);
 
 // ═══ BUNDLE ══════════════════════════════════════════════════════════════════════════════════════
 
@@ -181,7 +184,7 @@ async function embed(platform, { version, folder }, file) {
 
 /** Makes the binary for one platform. Returns its file and a line about it. */
 async function makeBinary(platform, staticOnly) {
-  const file = path.join(dist, `statefulcluster-${platform}`);
+  const file = binaryOf(platform);
   const base = await findStaticNode(platform);
   if (base.version) {
     const target = `node${base.version}-${platform.replace('linux', 'linuxstatic')}`;
@@ -202,61 +205,173 @@ async function makeBinary(platform, staticOnly) {
 function readElf(elf) {
   const u64 = (at) => Number(elf.readBigUInt64LE(at));
   const text = (at) => elf.toString('latin1', at, elf.indexOf(0, at));
-  const segments = Array.from({ length: elf.readUInt16LE(56) }, (_, i) => {
-    const at = u64(32) + i * elf.readUInt16LE(54);
-    return {
-      type: elf.readUInt32LE(at),
-      at: u64(at + 8),
-      address: u64(at + 16),
-      size: u64(at + 32),
-    };
-  });
-  const [LOAD, DYNAMIC, INTERP] = [1, 2, 3].map((n) => segments.filter(({ type }) => type === n));
-  const [NEEDED, STRTAB] = [1, 5];
-  const tags = [];
-  for (const { at, size } of DYNAMIC) {
-    for (let tag = at; tag < at + size; tag += 16) tags.push([u64(tag), u64(tag + 8)]);
-  }
-  const address = tags.find(([tag]) => tag === STRTAB)?.[1];
-  const home = LOAD.findLast((segment) => segment.address <= address);
-  const strings = home && address - home.address + home.at;
-  const needed = tags.filter(([tag]) => tag === NEEDED).map(([, at]) => text(strings + at));
-  return { machine: elf.readUInt16LE(18), interpreter: INTERP[0] && text(INTERP[0].at), needed };
+  const rows = (at, count, size) => Array.from({ length: count }, (_, i) => at + i * size);
+  const headers = rows(u64(32), elf.readUInt16LE(56), elf.readUInt16LE(54));
+  const segments = (type) => headers.filter((at) => elf.readUInt32LE(at) === type);
+  const [LOAD, DYNAMIC, INTERP] = [1, 2, 3].map(segments);
+  const offset = (header) => u64(header + 8);
+  const tags = DYNAMIC.flatMap((at) => rows(offset(at), u64(at + 32) / 16, 16));
+  const values = (type) => tags.filter((at) => u64(at) === type).map((at) => u64(at + 8));
+  const [NEEDED, [strings]] = [1, 5].map(values); // `strings` is an address in memory.
+  const segment = LOAD.findLast((at) => u64(at + 16) <= strings);
+  const names = NEEDED.map((at) => text(strings - u64(segment + 16) + offset(segment) + at));
+  const [interpreter] = INTERP.map((at) => text(offset(at)));
+  return { machine: elf.readUInt16LE(18), interpreter, needed: names };
 }
 
-/** The C libraries that a binary needs, by their paths in the image, as this machine has them: where
- *  its own ld.so looks, or for the other architecture where Debian's cross packages put them. */
+/** The C libraries that a binary needs, by their paths in the image, as this machine has them: from
+ *  where ld.so looks, or for the other architecture where Debian's cross packages put them. */
 function findLibraries(binary, cpu) {
-  const triplet = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' }[cpu];
-  const native = `lib/${triplet}`;
-  const folders = [
-    `/${native}`,
-    `/usr/lib/${triplet}`,
-    '/lib64',
-    '/usr/lib64',
-    `/usr/${triplet}/lib`,
-  ];
   const { machine, interpreter, needed } = readElf(binary);
-  const files = {};
-  const add = (name, isNeeded) => {
-    for (const folder of folders) {
-      const file = path.join(folder, name);
-      const content = fs.existsSync(file) && fs.readFileSync(file);
-      if (!content || readElf(content).machine !== machine) continue;
-      const home = name === path.basename(interpreter) ? path.dirname(interpreter) : folder;
-      const place = path.join(home.endsWith('/lib') ? native : home.slice(1), name);
-      if (files[place]) return;
-      files[place] = content;
-      return readElf(content).needed.forEach((other) => add(other, true));
-    }
-    if (isNeeded) throw new Error(`this machine has no ${name} for ${cpu}`);
-  };
-  if (!interpreter) return {}; // Static.
-  for (const name of [path.basename(interpreter), ...needed]) add(name, true);
-  // Before glibc 2.34 these looked up host names; the names of later ones are empty.
-  for (const name of ['libnss_files.so.2', 'libnss_dns.so.2']) add(name, false);
-  return files;
+  const [files, missing] = [{}, []];
+  if (!interpreter) return { files, missing }; // Static.
+  const triplet = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' }[cpu];
+  const cross = `/usr/${triplet}/lib`;
+  const folders = [`/lib/${triplet}`, `/usr/lib/${triplet}`, '/lib64', '/usr/lib64', cross];
+  const fits = (file) => fs.existsSync(file) && readElf(fs.readFileSync(file)).machine === machine;
+  const names = [path.basename(interpreter), ...needed];
+  names.push('libnss_files.so.2', 'libnss_dns.so.2'); // They find hosts for glibc before 2.34.
+  for (const name of names) {
+    const folder = folders.find((folder) => fits(path.join(folder, name)));
+    if (!folder && !name.startsWith('libnss')) missing.push(name);
+    if (!folder) continue;
+    const content = fs.readFileSync(path.join(folder, name));
+    const usual = path.join(folder === cross ? folders[0] : folder, name);
+    files[name === path.basename(interpreter) ? interpreter : usual] = content;
+    names.push(...readElf(content).needed.filter((other) => !names.includes(other)));
+  }
+  return { files, missing };
 }
+
+/** A tar archive (ustar) that depends on its files alone: sorted, of root, without a time. */
+function tar(files) {
+  const byName = new Map(Object.entries(files).map(([name, f]) => [name.replace(/^\//, ''), f]));
+  const folders = [...byName.keys()].flatMap((name) =>
+    [...name.matchAll(/\//g)].map(({ index }) => name.slice(0, index + 1)),
+  );
+  const octal = (value, digits) => `${value.toString(8).padStart(digits, '0')}\0`;
+  const blocks = [...new Set([...folders, ...byName.keys()])].sort().flatMap((name) => {
+    const body = Buffer.from(byName.get(name) ?? '');
+    const isFolder = name.endsWith('/');
+    const runs = isFolder || body.toString('latin1', 0, 4) === '\x7fELF';
+    const owner = octal(0, 7) + octal(0, 7);
+    const sizeAndTime = octal(body.length, 11) + octal(0, 11);
+    const head = name.padEnd(100, '\0') + octal(runs ? 0o755 : 0o644, 7) + owner + sizeAndTime;
+    const tail = `${isFolder ? 5 : 0}`.padEnd(101, '\0') + 'ustar\x0000';
+    const sum = [...Buffer.from(`${head}        ${tail}`, 'latin1')].reduce((a, b) => a + b);
+    const header = Buffer.alloc(512);
+    header.write(`${head}${octal(sum, 6)} ${tail}`, 'latin1');
+    return [header, body, Buffer.alloc(-body.length & 511)];
+  });
+  return Buffer.concat([...blocks, Buffer.alloc(1024)]);
+}
+
+/** What an image says of itself; of the commit only where this folder is a clone. */
+async function findLabels() {
+  const git = (...args) => run('git', args, { cwd: root }).then(({ stdout }) => stdout.trim());
+  const isClone = await git('rev-parse', '--show-prefix').then(
+    (prefix) => !prefix,
+    () => false,
+  );
+  const [commit = '', seconds = 0] = isClone
+    ? (await git('log', '-1', '--format=%H %ct')).split(' ')
+    : [];
+  const dirty = isClone && (await git('status', '--porcelain')) ? '-dirty' : '';
+  const labels = Object.entries({
+    title: project.name,
+    description: project.description,
+    version: project.version,
+    licenses: project.license,
+    source: home,
+    revision: commit + dirty,
+    created: new Date(seconds * 1000).toISOString(),
+  });
+  const known = labels.filter(([, value]) => value !== '');
+  return Object.fromEntries(known.map(([key, v]) => [`org.opencontainers.image.${key}`, v]));
+}
+
+/** All there is in the image, as a tar archive: from scratch, and nothing that is written to. */
+function makeLayer(binary, libraries) {
+  const files = {
+    '/statefulcluster': binary,
+    '/licenses/LICENSE': read('LICENSE'),
+    '/licenses/THIRD-PARTY-LICENSES': read('dist/THIRD-PARTY-LICENSES'),
+    '/etc/passwd': 'root:x:0:0:root:/:/none\nnonroot:x:65532:65532:nonroot:/:/none\n',
+    '/etc/group': 'root:x:0:\nnonroot:x:65532:\n',
+    '/etc/nsswitch.conf': 'hosts: files dns\n',
+    ...libraries,
+  };
+  for (const name of Object.keys(libraries).length > 0 ? ['libc6', 'libstdc++6'] : []) {
+    const file = `/usr/share/doc/${name}/copyright`; // Where Debian keeps it.
+    if (fs.existsSync(file)) files[`/licenses/${name}`] = read(file);
+  }
+  return tar(files);
+}
+
+/** An OCI layout as a tar archive, of one layer for each architecture. The manifest.json in it is
+ *  what an older `docker load` reads; it names the first one only. */
+function packImage(layers, labels) {
+  const files = { 'oci-layout': JSON.stringify({ imageLayoutVersion: '1.0.0' }) };
+  const type = (name) => `application/vnd.oci.image.${name}`;
+  const place = ({ digest }) => `blobs/${digest.replace(':', '/')}`;
+  const add = (name, content) => {
+    const body = Buffer.isBuffer(content) ? content : Buffer.from(JSON.stringify(content));
+    const blob = {
+      mediaType: type(name),
+      digest: `sha256:${hash('sha256', body)}`,
+      size: body.length,
+    };
+    files[place(blob)] = body;
+    return blob;
+  };
+  const addAll = (name, more) => add(name, { schemaVersion: 2, mediaType: type(name), ...more });
+  const user = { User: '65532:65532', Entrypoint: ['/statefulcluster'], Cmd: ['run'] };
+  const images = [...layers].map(([architecture, layer]) => {
+    const packed = gzipSync(layer);
+    packed[9] = 255; // The system that packed it: unknown.
+    const config = add('config.v1+json', {
+      created: labels['org.opencontainers.image.created'],
+      architecture,
+      os: 'linux',
+      config: { ...user, Labels: labels },
+      rootfs: { type: 'layers', diff_ids: [`sha256:${hash('sha256', layer)}`] },
+    });
+    const parts = { config, layers: [add('layer.v1.tar+gzip', packed)] };
+    const manifest = addAll('manifest.v1+json', { ...parts, annotations: labels });
+    return { ...parts, manifest: { ...manifest, platform: { architecture, os: 'linux' } } };
+  });
+  const manifests = images.map(({ manifest }) => manifest);
+  const top = manifests.length > 1 ? addAll('index.v1+json', { manifests }) : manifests[0];
+  const names = {
+    'io.containerd.image.name': imageName,
+    'org.opencontainers.image.ref.name': project.version,
+  };
+  const index = { schemaVersion: 2, manifests: [{ ...top, annotations: names }] };
+  files['index.json'] = JSON.stringify(index);
+  const first = { Config: place(images[0].config), Layers: images[0].layers.map(place) };
+  files['manifest.json'] = JSON.stringify([{ ...first, RepoTags: [imageName] }]);
+  return tar(files);
+}
+
+/** Makes one image of the Linux binaries whose libraries this machine has. Returns its file, if
+ *  there is one, and a line about it. */
+async function makeImage(platforms) {
+  const layers = new Map();
+  const said = [];
+  for (const platform of platforms.filter((name) => name.startsWith('linux'))) {
+    const cpu = platform.slice('linux-'.length);
+    const binary = fs.readFileSync(binaryOf(platform));
+    const { files, missing } = findLibraries(binary, cpu);
+    if (missing.length === 0) layers.set(cpu.replace('x64', 'amd64'), makeLayer(binary, files));
+    said.push(missing.length > 0 ? `not ${cpu}: no ${missing.join(', ')} here` : `linux-${cpu}`);
+  }
+  const about = `${imageName} for ${said.join(', ') || 'Linux only'}`;
+  if (layers.size === 0) return { about: `no image ${about}` };
+  const file = path.join(dist, 'image.tar');
+  fs.writeFileSync(file, packImage(layers, await findLabels()));
+  return { file, about };
+}
+
 async function build(args) {
   const options = { all: { type: 'boolean' }, static: { type: 'boolean' } };
   const { values } = parseArgs({ args, options });
@@ -269,11 +384,13 @@ async function build(args) {
   const made = [{ file: bundle, about: 'for Node 24' }];
   made.push({ file: licenses, about: 'text' });
   for (const platform of platforms) made.push(await makeBinary(platform, values.static));
+  made.push(await makeImage([...platforms]));
 
   let sums = '';
   for (const { file, about } of made) {
-    const line = `${digest('sha256', 'hex', file)}  ${path.basename(file)}\n`;
-    console.log(`${line}  ${(fs.statSync(file).size / 1e6).toFixed(1)} MB, ${about}`);
+    const line = file ? `${digest('sha256', 'hex', file)}  ${path.basename(file)}\n` : '';
+    const size = file ? `  ${(fs.statSync(file).size / 1e6).toFixed(1)} MB, ` : '';
+    console.log(line + size + about);
     sums += line;
   }
   fs.writeFileSync(path.join(dist, 'SHA256SUMS'), sums);
