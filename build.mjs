@@ -165,7 +165,9 @@ async function dropSymbols(file, platform) {
  *  one. No code cache either: it saves 3 ms of the start, and is different in each build. */
 async function embed(platform, { version, folder }, file) {
   if (process.versions.node !== version) {
-    throw new Error(`${platform} takes Node ${version} to build, this is ${process.versions.node}`);
+    throw new Error(
+      `${platform} is built by Node ${version} (npm run build), not by ${process.version}`,
+    );
   }
   const [config, blob] = ['sea.json', 'sea.blob'].map((name) => path.join(cache, name));
   const sea = { main: path.basename(bundle), output: blob, disableExperimentalSEAWarning: true };
@@ -229,8 +231,13 @@ function findLibraries(binary, cpu) {
   const cross = `/usr/${triplet}/lib`;
   const folders = [`/lib/${triplet}`, `/usr/lib/${triplet}`, '/lib64', '/usr/lib64', cross];
   const fits = (file) => fs.existsSync(file) && readElf(fs.readFileSync(file)).machine === machine;
-  const names = [path.basename(interpreter), ...needed];
-  names.push('libnss_files.so.2', 'libnss_dns.so.2'); // They find hosts for glibc before 2.34.
+  // The last two find hosts for glibc before 2.34.
+  const names = new Set([
+    path.basename(interpreter),
+    ...needed,
+    'libnss_files.so.2',
+    'libnss_dns.so.2',
+  ]);
   for (const name of names) {
     const folder = folders.find((folder) => fits(path.join(folder, name)));
     if (!folder && !name.startsWith('libnss')) missing.push(name);
@@ -238,7 +245,7 @@ function findLibraries(binary, cpu) {
     const content = fs.readFileSync(path.join(folder, name));
     const usual = path.join(folder === cross ? folders[0] : folder, name);
     files[name === path.basename(interpreter) ? interpreter : usual] = content;
-    names.push(...readElf(content).needed.filter((other) => !names.includes(other)));
+    for (const other of readElf(content).needed) names.add(other);
   }
   return { files, missing };
 }
