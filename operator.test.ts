@@ -816,7 +816,7 @@ restore of one to be freed: a b !c:gone+freed+restored → nothing
 `;
 table('plan: in place', actions)`
 under way: a b c:outdated+inPlace+asBefore | a b c:outdated+inPlace+anew+unready → nothing
-surplus: !a:gone+markedBefore b:gone+markedBefore (suspend=1) → retire b ScaledIn
+not seen by the kubelet, not resized: a c:inPlace+anew+unseen | a c:inPlace+anew+resizing → nothing
 done: a b c:outdated+inPlace+anew → label c Revised
 it costs the budget: a:outdated b c:inPlace+asBefore (tried) → nothing
 `;
