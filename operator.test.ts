@@ -1013,7 +1013,12 @@ const conditions: See = (situation, over) => {
   return all.map((c) => c.type).join(' ');
 };
 table('status: conditions', conditions)`
-all there: a b c → Available Progressing Ready
+all there: a b c | a b c (tried) | a (refusedTrialBefore) → Available Progressing Ready
+outdated, its update blocked: a b:outdated (tried) → Available Progressing Reconciling
+its update blocked: a b:outdated (refusedTrial) → Available Stalled
+outdated, OnDelete, kept: a:outdated (updates=OnDelete) → Available Progressing Ready
+outdated, paused: a:outdated (paused=1 tried) → Available
+suspended: a:gone+markedBefore b:gone+markedBefore (suspend=1) →
 one missing, one too many: a b c:starting | a !b → Available Progressing Reconciling
 two of three missing: a b:starting c:starting → Progressing Reconciling
 withheld: a b:silent c:silent → Progressing Reconciling ReplacementWithheld

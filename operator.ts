@@ -2460,15 +2460,19 @@ function countReplacements(s: Snapshot, p: Plan): number {
   return replacements + [...fresh].filter((id) => byAge(id, newestIdentity) > 0).length;
 }
 
+/** What claims do not follow: the API server's own words where it refuses to expand one, else the
+ *  fields that only new identities get. */
 function driftOf(s: Snapshot, members: readonly Judged[]): string {
-  const drifted = members.filter(isLive).flatMap(({ member }) =>
-    member.claims.flatMap((claim) => {
-      const field = claimDrift(s.cluster, member.identity, claim);
-      return field ? [`${claim.meta.name} (${field})`] : [];
-    }),
+  const live = members.filter(isLive).flatMap(({ member: { identity, claims } }) =>
+    claims.map((claim) => ({
+      name: claim.meta.name,
+      field: claimDrift(s.cluster, identity, claim),
+      refusal: s.memory.complaints.get(claim.meta.name),
+    })),
   );
-  const refused = [...s.memory.complaints].map(([claim, c]) => `${claim}: ${c.message}`);
+  const refused = live.flatMap((c) => (c.refusal ? [`${c.name}: ${c.refusal.message}`] : []));
   if (refused.length > 0) return `the API server refuses to expand ${fewNames(refused)}`;
+  const drifted = live.flatMap((c) => (c.field ? [`${c.name} (${c.field})`] : []));
   if (drifted.length === 0) return '';
   const now = 'spec.volumeClaimTemplates now holds for new identities only';
   return `${now}; these claims differ: ${fewNames(drifted)}`;
