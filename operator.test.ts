@@ -3127,7 +3127,10 @@ function launch(args: readonly string[], ring = (): void => undefined): Program 
   });
   return program;
 }
-const runArgs = (kubeconfig: string): string[] => ['run', '--kubeconfig', kubeconfig];
+/** Many run at once: their probes have no port, or any one. */
+const runArgs = (kubeconfig: string): string[] => [
+  ...['run', '--kubeconfig', kubeconfig, '--probe-addr', '127.0.0.1:0'],
+];
 
 /** Its last wish is clean: exit 0 within 5 s, and nothing on stderr. */
 async function endsWell(program: Program): Promise<void> {
@@ -3435,7 +3438,7 @@ async function badKubeconfigs(folder: string): Promise<void> {
 /** What is not as the row says, or ''. */
 async function tryBad(row: string, folder: string): Promise<string> {
   const [, args = '', code, words = ''] = /: (.*) → (\d) (.*)/.exec(row) ?? [];
-  const run = `run --log json --kubeconfig ${folder}/$1.kubeconfig`;
+  const run = `run --log json --probe-addr 0 --kubeconfig ${folder}/$1.kubeconfig`;
   const program = launch(args.replace(/@(\w+)/, run).split(' '));
   const timer = setTimeout(() => program.child.kill('SIGKILL'), 10_000); // It must end by itself.
   const ended = await program.ended.finally(() => clearTimeout(timer));
@@ -7922,7 +7925,7 @@ async function stage(program: readonly string[], stop: AbortController) {
   const actors = startActors(client, options, stop.signal);
   actors.done.catch((error: unknown) => stop.abort(error));
   await actors.synced;
-  const [file = '', ...args] = [...program, 'run', '--log', 'json'];
+  const [file = '', ...args] = [...program, 'run', '--log', 'json', '--probe-addr', '0'];
   const { WATCH_NAMESPACE: _, ...env } = process.env;
   const operator = spawn(file, [...args, '--kubeconfig', served.kubeconfigPath], { env });
   process.once('exit', () => {

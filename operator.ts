@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto';
 import type http2 from 'node:http2';
+import type net from 'node:net';
+import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
 import kleur from 'kleur';
 import type {
@@ -52,6 +54,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   nodes: 'get list watch', // Without it, NodeGone and NodeUnreachable are not judged.
   persistentvolumes: 'get', // Without it, a volume's node affinity is not judged.
   events: 'create patch',
+  'coordination.k8s.io/leases': 'list create update', // In the Lease's namespace only.
 };
 
 /** Labels and annotations; README says what each means. */
@@ -68,6 +71,8 @@ export const MARK = {
   recreating: 'enge.me/recreating',
   inPlace: 'enge.me/in-place',
   paused: 'enge.me/paused',
+  namespaces: 'enge.me/namespaces', // On a Lease: its holder's scope, and the next one:
+  selector: 'enge.me/selector',
   deletionCost: 'controller.kubernetes.io/pod-deletion-cost',
   changeCause: 'kubernetes.io/change-cause',
 } as const;
@@ -94,7 +99,15 @@ export const LIMITS = {
   requestMs: 15_000,
   pingMs: 10_000, // A connection that answers no ping within two of these is dead.
   pageSize: 500,
-  stopMaxMs: 4_000, // From SIGTERM to the end of the process.
+  stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
+  releaseMaxMs: 800,
+  leaseMs: 15_000, // A Lease that nobody was seen to renew for so long is free.
+  renewMaxMs: 10_000, // A holder that could not renew for so long does not lead any more.
+  leaseRetryMs: 2_000,
+  lagEveryMs: 1_000, // The event loop is watched by a tick of this length.
+  lagMaxMs: 10_000, // A tick that came later than this: the process is not well.
+  silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
+  probersMax: 64, // Connections to the probes.
   briefMs: 1_000, // A stream that ends sooner without news has failed.
   syncMaxMs: 60_000,
   refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
@@ -276,9 +289,11 @@ export type Upkeep = 'Interrupted' | 'Adopted' | 'Relabelled' | 'Expanded' | 'Ow
 export type Reason =
   Loss | 'ScaledOut' | 'ScaledIn' | 'Updated' | 'Restored' | (typeof COMEBACKS)[number] | Upkeep;
 
-export type Health =
-  | ('Pending' | 'Starting' | 'Ready' | 'Available' | 'Unready' | 'Updating')
-  | ('Terminating' | 'Lost');
+export const HEALTHS = [
+  ...(['Pending', 'Starting', 'Ready', 'Available'] as const),
+  ...(['Unready', 'Updating', 'Terminating', 'Lost'] as const),
+] as const;
+export type Health = (typeof HEALTHS)[number];
 
 /** An identity with what exists of it. */
 export interface Member {
@@ -3392,7 +3407,7 @@ export function newQueue(world: World, workers: number, work: (key: string) => P
     open = false;
     await Promise.all(running.values());
   };
-  return { add, addAfter, start, stop };
+  return { add, addAfter, start, stop, depth: (): number => waiting.size };
 }
 
 // ═══ 11 EXECUTOR · effects ═══════════════════════════════════════════════════════════════════════
@@ -3677,6 +3692,15 @@ export interface Options {
   readonly namespaces: readonly string[]; // Empty: all.
   readonly selector: string; // Of the StatefulClusters; '' for all.
   readonly workers: number;
+  readonly observer?: Observer;
+}
+/** Is told what happens, for PROBES; nothing rests on it. */
+export interface Observer {
+  leads(): void;
+  synced(queueDepth: () => number): void;
+  passed(ms: number, result: 'success' | 'error'): void;
+  saw(cluster: string, members: readonly Judged[]): void; // None: the cluster is gone.
+  replaced(because: Reason): void;
 }
 /** A write that the cache must show before its cluster is planned again. */
 interface Expectation {
@@ -3717,6 +3741,7 @@ interface Operator {
   nodes: Feed<Node> | undefined;
   volumesReadable: boolean;
   queue: ReturnType<typeof newQueue>;
+  readonly observer: Observer | undefined;
 }
 
 /** The whole operator on one World, until aborted: what `run` starts and the simulation runs. */
@@ -3726,8 +3751,11 @@ export async function runOperator(
   signal: AbortSignal,
 ): Promise<void> {
   const maps = { desks: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
-  const queue = newQueue(world, options.workers, (key) => reconcile(o, key));
-  const o: Operator = { world, signal, ...maps, nodes: undefined, volumesReadable: true, queue };
+  const queue = newQueue(world, options.workers, (key) => timed(o, () => reconcile(o, key)));
+  const { observer } = options;
+  const rest = { nodes: undefined, volumesReadable: true, queue, observer };
+  const o: Operator = { world, signal, ...maps, ...rest };
+  observer?.leads();
   const feeds = startFeeds(o, options);
   const done = Promise.all(feeds.map((feed) => feed.done));
   await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), done]);
@@ -3735,6 +3763,7 @@ export async function runOperator(
   const keys = [...o.scopes.values()].flatMap((scope) => [...scope.clusters.items.keys()]);
   world.log('info', 'caches are synced', { clusters: keys.length });
   for (const key of keys) queue.add(key);
+  observer?.synced(queue.depth);
   queue.start();
   await aborted(signal);
   // Whatever hangs is abandoned: the next start finds it done or undone.
@@ -4020,7 +4049,10 @@ function passOf(
 async function reconcile(o: Operator, key: string): Promise<void> {
   const scope = o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
   const cluster = scope?.clusters.items.get(key);
-  if (!scope || !cluster) return void o.desks.delete(key);
+  if (!scope || !cluster) {
+    o.observer?.saw(key, []);
+    return void o.desks.delete(key);
+  }
   const desk = deskOf(o, key, cluster.meta.uid);
   if (!hasCaughtUp(o, key, desk)) return;
   const { s, p } = await decide(o, snapshotOf(o, cluster, desk, scope));
@@ -4041,9 +4073,22 @@ async function reconcile(o: Operator, key: string): Promise<void> {
     await report(o, pass, desk, { ...s, memory: desk.memory }, { ...p, actions: pass.done });
     if (failure && !isRefusal(failure)) throw failure;
   } finally {
+    o.observer?.saw(key, p.members);
+    for (const a of pass.done)
+      if (a.do === 'CreateMember' && a.replaces) o.observer?.replaced(a.because);
     for (const story of storiesOf(pass.done)) await recordEvent(pass, desk, story);
   }
   o.queue.addAfter(key, desk.expected.length > 0 ? LIMITS.recheckMs : p.wakeMs);
+}
+async function timed({ world, observer }: Operator, pass: () => Promise<void>): Promise<void> {
+  const at = world.uptime();
+  let result: 'success' | 'error' = 'error';
+  try {
+    await pass();
+    result = 'success';
+  } finally {
+    observer?.passed(world.uptime() - at, result);
+  }
 }
 const memoryAfter = (pass: Pass, { memory }: Desk): Memory => ({
   ...memory,
@@ -4133,6 +4178,438 @@ async function recordEvent(
   });
 }
 
+// ═══ 13 LEADER · effects ═════════════════════════════════════════════════════════════════════════
+// Of all processes with one scope, one works at a time: the holder of a Lease. Times are counted on
+// the own monotonic clock from what was seen here; nobody's wall clock is compared. A holder stops
+// writing 5 s before another may begin; a standby sends requests for Leases only. Not handled: a
+// suspended machine stops that clock too; a holder on it finds out at its next renewal.
+
+/** Where the Lease is, and who wants it: a name that no other process has. */
+export interface Candidate {
+  readonly namespace: string;
+  readonly identity: string;
+}
+/** The scope of one operator: which StatefulClusters it works on. */
+export type Share = Pick<Options, 'namespaces' | 'selector'>;
+/** A Lease as it was last seen to change. */
+interface Sighting {
+  readonly share: Share;
+  readonly holder: string;
+  readonly text: string;
+  readonly freeAt: number; // Uptime from which it is no one's, if it does not change again.
+  readonly renewed: boolean; // It changed before the eyes of this process: somebody lives.
+}
+interface Election {
+  readonly world: World;
+  readonly share: Share;
+  readonly path: string; // Of the Leases of the namespace.
+  readonly name: string;
+  readonly identity: string;
+  readonly seen: Map<string, Sighting>; // By name of the Lease.
+  held: Raw | undefined; // As this process wrote it last, if the answer came.
+  until: number; // Uptime up to which this process leads.
+}
+
+/** Equal scopes compete for one Lease; each part of a split has its own, named after it. */
+export function leaseName({ namespaces, selector }: Share): string {
+  if (namespaces.length === 0 && selector === '') return 'statefulcluster';
+  const text = canonicalJson([unique(namespaces).sort(), selector]);
+  const hash = createHash('sha256').update(text).digest();
+  return `statefulcluster-${digits(hash.readUIntBE(0, 6), 10)}`;
+}
+/** May one cluster be in both? Selectors are apart only if one key cannot satisfy both. */
+export function overlaps(a: Share, b: Share): boolean {
+  const all = a.namespaces.length === 0 || b.namespaces.length === 0;
+  const apart = termsOf(a.selector).some((x) =>
+    termsOf(b.selector).some((y) => excludes(x, y) || excludes(y, x)),
+  );
+  return !apart && (all || a.namespaces.some((ns) => b.namespaces.includes(ns)));
+}
+function excludes({ key, operator, values = [] }: SelectorTerm, other: SelectorTerm): boolean {
+  if (key !== other.key) return false;
+  if (operator === 'Exists') return other.operator === 'DoesNotExist';
+  return operator === 'In' && values.every((value) => !termMatches(other, { [key]: value }));
+}
+/** A selector as kubectl takes it. From what is not understood here, nothing is concluded. */
+function termsOf(selector: string): readonly SelectorTerm[] {
+  const form = /^(!?)\s*([\w./-]+)\s*(?:(==?|!=|\bin\b|\bnotin\b)\s*\(?([^()]*)\)?)?$/;
+  return selector.split(/,(?![^(]*\))/).flatMap((text): SelectorTerm[] => {
+    const [, not, key = '', is = '', list = ''] = form.exec(text.trim()) ?? [];
+    if (key === '') return [];
+    if (is === '') return [{ key, operator: not ? 'DoesNotExist' : 'Exists' }];
+    const operator = is === '!=' || is === 'notin' ? 'NotIn' : 'In';
+    return [{ key, operator, values: list.split(',').map((value) => value.trim()) }];
+  });
+}
+
+/** `runOperator` while this process leads. Resolves after `signal`, when the Lease is released;
+ *  rejects when leadership is lost, and then the process must end. */
+export async function runElected(
+  world: World,
+  options: Options & { readonly lease: Candidate },
+  signal: AbortSignal,
+): Promise<void> {
+  const { namespaces, selector, lease } = options;
+  const share = { namespaces, selector };
+  const path = `/apis/coordination.k8s.io/v1${inNamespace(lease.namespace)}/leases`;
+  const own = { world, share, path, name: leaseName(share), identity: lease.identity };
+  const e: Election = { ...own, seen: new Map(), held: undefined, until: -Infinity };
+  await campaign(e, signal);
+  if (!leads(e)) return;
+  const [stop, over] = [new AbortController(), new AbortController()];
+  const keeping = keepLease(e, over.signal);
+  const until = AbortSignal.any([signal, stop.signal]);
+  try {
+    if (!signal.aborted) await Promise.race([runOperator(fenced(e), options, until), keeping]);
+  } finally {
+    stop.abort();
+    over.abort();
+    const released = keeping.catch(() => undefined); // Its failure was thrown above.
+    await Promise.race([released, world.sleep(LIMITS.releaseMaxMs)]);
+  }
+}
+const leads = (e: Election): boolean => e.world.uptime() < e.until;
+/** The World of a leader: no write leaves once another may soon begin. */
+const fenced = (e: Election): World => ({
+  ...e.world,
+  send: async (request) => {
+    if (request.method === 'GET' || leads(e)) return e.world.send(request);
+    throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
+  },
+});
+
+/** Resolves when this process leads, or shall not any more. The Lease is taken and renewed once
+ *  before anything else: of two newcomers with overlapping scopes at least one sees the other. */
+async function campaign(e: Election, signal: AbortSignal): Promise<void> {
+  let said: string | undefined;
+  for (let tries = 0; !signal.aborted; tries++) {
+    const led = leads(e);
+    const why = await tryLease(e).catch((error: unknown) => {
+      const isFinal = !(error instanceof ApiError) || (tries === 0 && isRefusal(error));
+      return isFinal ? Promise.reject(error) : wordsOf(error);
+    });
+    if (why !== said) e.world.log('info', why ? 'stands by' : 'leads', { lease: e.name, why });
+    said = why;
+    if (led && leads(e)) return;
+    e.held = undefined;
+    if (!leads(e)) await e.world.sleep(LIMITS.leaseRetryMs, signal);
+  }
+}
+/** Renews until `over`, then releases. Throws when this process does not lead any more. */
+async function keepLease(e: Election, over: AbortSignal): Promise<void> {
+  for (;;) {
+    const left = e.until - e.world.uptime();
+    await e.world.sleep(Math.max(0, Math.min(LIMITS.leaseRetryMs, left)), over);
+    if (over.aborted) return release(e);
+    const why = leads(e) ? await tryLease(e).catch(wordsOf) : 'it was not renewed in time';
+    if (!leads(e)) throw new Error(`lost the Lease ${e.name}: ${why}`);
+    if (why) e.world.log('warn', 'the Lease was not renewed', { error: why });
+  }
+}
+/** The next one may begin at once: what was in flight has ended, or ends with this process. */
+async function release(e: Election): Promise<void> {
+  const found = leads(e) ? (e.held ?? (await look(e))) : undefined;
+  e.until = -Infinity;
+  if (found?.['spec'].holderIdentity !== e.identity) return;
+  const now = microTime(e.world);
+  const free = { holderIdentity: '', leaseDurationSeconds: 1, acquireTime: now, renewTime: now };
+  await write(e, found, { ...found['spec'], ...free });
+}
+
+/** Takes or renews the Lease; says why not, if somebody else may work on this scope. */
+async function tryLease(e: Election): Promise<string> {
+  const at = e.world.uptime(); // Whoever sees this renewal sees it later.
+  const found = e.held ?? (await look(e));
+  e.held = undefined; // If the answer does not come, it is read again.
+  const why = rivalOf(e);
+  if (why) {
+    e.until = -Infinity;
+    return why;
+  }
+  const spec: Raw = found?.['spec'] ?? { leaseTransitions: -1 };
+  const renewTime = microTime(e.world);
+  const { leaseTransitions = 0 } = spec;
+  const turn = { acquireTime: renewTime, leaseTransitions: leaseTransitions + 1 };
+  const leaseDurationSeconds = LIMITS.leaseMs / 1000;
+  const own = { holderIdentity: e.identity, leaseDurationSeconds, renewTime };
+  const isNews = spec['holderIdentity'] !== e.identity;
+  e.held = await write(e, found, { ...spec, ...(isNews && turn), ...own });
+  e.until = at + LIMITS.renewMaxMs;
+  return '';
+}
+/** Reads the Leases of all operators in the namespace, and notes which of them changed. One that was
+ *  deleted by hand stays noted, for its holder will make it again. */
+async function look(e: Election): Promise<Raw | undefined> {
+  const path = withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASE_LABELS }) });
+  const { items = [] } = await ask(e, { method: 'GET', path });
+  for (const { metadata, spec = {} } of items as readonly Raw[]) {
+    const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
+    const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = dictOf(
+      metadata.annotations,
+    );
+    const text = JSON.stringify(spec);
+    const before = e.seen.get(metadata.name);
+    if (before?.text === text) continue;
+    const share = { namespaces: list.split(',').filter(Boolean), selector };
+    const freeAt = e.world.uptime() + 1000 * seconds;
+    const renewed = before !== undefined;
+    e.seen.set(metadata.name, { share, holder, text, freeAt, renewed });
+  }
+  return (items as readonly Raw[]).find(({ metadata }) => metadata.name === e.name);
+}
+/** Who else works, or may work, on this scope; '' if nobody. Throws beside an overlapping scope. */
+function rivalOf(e: Election): string {
+  for (const [name, { share, holder, freeAt, renewed }] of e.seen) {
+    if (holder === e.identity || holder === '' || e.world.uptime() >= freeAt) continue;
+    if (name === e.name) return `${holder} holds it`;
+    if (!overlaps(e.share, share)) continue;
+    const why = `${holder} works on an overlapping scope: see the Lease ${name}`;
+    if (renewed) throw new Error(why);
+    return `perhaps ${why}`;
+  }
+  return '';
+}
+
+const LEASE_LABELS = { 'app.kubernetes.io/name': 'statefulcluster' };
+const microTime = (world: World): string =>
+  new Date(world.now()).toISOString().replace('Z', '000Z');
+/** Lands only on the version that was read: of two candidates one gets a conflict. */
+function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
+  const { metadata = {} } = found ?? {};
+  const { namespaces, selector } = e.share;
+  const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
+  const labels = { ...metadata.labels, ...LEASE_LABELS };
+  const annotations = { ...metadata.annotations, ...scope };
+  const type = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
+  const body = {
+    ...found,
+    ...type,
+    metadata: { ...metadata, name: e.name, labels, annotations },
+    spec,
+  };
+  return found
+    ? ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body })
+    : ask(e, { method: 'POST', path: e.path, body });
+}
+/** A holder asks no longer than it leads; half of that leaves time for a second try. */
+function ask(e: Election, request: ApiRequest): Promise<Raw> {
+  const left = leads(e) ? e.until - e.world.uptime() : Infinity;
+  return call(e.world, { ...request, timeoutMs: Math.min(LIMITS.renewMaxMs / 2, left) });
+}
+
+// ═══ 14 PROBES · effects ═════════════════════════════════════════════════════════════════════════
+// /healthz, /readyz and /metrics over plain HTTP. They tell what passed through World and what
+// CONTROLLER said; nothing is read from the API server for them, and no decision rests on them. No
+// label carries the name of a cluster or a member: their number has no limit.
+
+/** Every metric: its type and what it says. */
+export const METRICS = {
+  statefulcluster_build_info: ['gauge', 'Always 1; its label is the version.'],
+  statefulcluster_leader: ['gauge', '1 while this process works, 0 while it stands by.'],
+  statefulcluster_reconciles_total: ['counter', 'Passes over one cluster, by result.'],
+  statefulcluster_reconcile_duration_seconds: ['histogram', 'Duration of a pass.'],
+  statefulcluster_queue_depth: ['gauge', 'Clusters that wait for a pass.'],
+  statefulcluster_members: ['gauge', 'Live members of all clusters, by health.'],
+  statefulcluster_replacements_total: ['counter', 'Members that were replaced, by Reason.'],
+  statefulcluster_errors_total: ['counter', 'Errors, by the words of the log.'],
+  statefulcluster_api_requests_total: ['counter', 'API requests, by verb and status code.'],
+  statefulcluster_api_request_duration_seconds: ['histogram', 'Duration of requests, by verb.'],
+  statefulcluster_watch_restarts_total: ['counter', 'Watches that were opened again.'],
+  process_cpu_seconds_total: ['counter', 'User and system CPU time.'],
+  process_resident_memory_bytes: ['gauge', 'Resident memory.'],
+  process_start_time_seconds: ['gauge', 'Start of the process, in seconds since 1970.'],
+  nodejs_heap_size_used_bytes: ['gauge', 'Used heap of JavaScript.'],
+  nodejs_eventloop_lag_seconds: ['gauge', 'How late the last tick of a second came.'],
+} as const;
+type Metric = keyof typeof METRICS;
+const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, Infinity];
+
+/** What the pages are made of. */
+export interface Vitals {
+  readonly world: World;
+  readonly series: Readonly<Record<Metric, Map<string, number>>>; // By suffix and labels.
+  readonly watches: Map<string, { newsAt: number; signAt: number }>; // By path; uptimes.
+  readonly healths: Map<string, readonly Health[]>; // Of live members, by cluster.
+  phase: 'standby' | 'syncing' | 'synced';
+  depth: () => number;
+  lagMs: number;
+}
+/** Series whose labels are known begin at 0, so that a rate sees their first step. */
+export function newVitals(world: World): Vitals {
+  const series = Object.fromEntries(Object.keys(METRICS).map((name) => [name, new Map()]));
+  const maps = { series: series as Vitals['series'], watches: new Map(), healths: new Map() };
+  const v: Vitals = { world, ...maps, phase: 'standby', depth: () => 0, lagMs: 0 };
+  for (const reason of [...FACTS, ...JUDGEMENTS])
+    count(v, 'statefulcluster_replacements_total', { reason }, 0);
+  for (const result of ['success', 'error'])
+    count(v, 'statefulcluster_reconciles_total', { result }, 0);
+  count(v, 'statefulcluster_watch_restarts_total', {}, 0);
+  return v;
+}
+/** Values are words of this program: what JSON escapes beyond the format does not occur in them. */
+function labelsText(labels: Dict): string {
+  const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
+  return pairs.length > 0 ? `{${pairs.join()}}` : '';
+}
+function count(v: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
+  const key = suffix + labelsText(labels);
+  v.series[metric].set(key, (v.series[metric].get(key) ?? 0) + by);
+}
+function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
+  for (const edge of BUCKETS) {
+    const le = edge === Infinity ? '+Inf' : String(edge);
+    count(v, metric, { ...labels, le }, ms <= 1000 * edge ? 1 : 0, '_bucket');
+  }
+  count(v, metric, labels, ms / 1000, '_sum');
+  count(v, metric, labels, 1, '_count');
+}
+
+/** The same World, and what passes through it is counted. */
+export function measured(v: Vitals): World {
+  const { world } = v;
+  const tell = (verb: string) => (answer?: ApiResponse) => {
+    const code = String(answer?.status ?? 'none'); // none: no answer came.
+    count(v, 'statefulcluster_api_requests_total', { verb, code });
+  };
+  return {
+    ...world,
+    async send(request) {
+      const verb = request.method;
+      const at = world.uptime();
+      const answer = world.send(request);
+      await answer.then(tell(verb), () => tell(verb)());
+      time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at);
+      return answer;
+    },
+    async watch(path, on, signal) {
+      const [bare = ''] = path.split('?');
+      const uptime = world.uptime();
+      const known = v.watches.get(bare);
+      if (known) count(v, 'statefulcluster_watch_restarts_total', {});
+      const watch = { newsAt: known?.newsAt ?? uptime, signAt: uptime };
+      v.watches.set(bare, watch);
+      const hear = (event: WatchEvent): void => {
+        watch.newsAt = watch.signAt = world.uptime();
+        on(event);
+      };
+      const answer = world.watch(path, hear, signal);
+      await answer.then(tell('WATCH'), () => tell('WATCH')());
+      return answer;
+    },
+    log(level, message, fields) {
+      if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
+      world.log(level, message, fields);
+    },
+  };
+}
+/** Takes in what CONTROLLER tells. */
+export const observerOf = (v: Vitals): Observer => ({
+  leads: () => void (v.phase = 'syncing'),
+  synced: (depth) => void Object.assign(v, { phase: 'synced', depth }),
+  passed(ms, result) {
+    time(v, 'statefulcluster_reconcile_duration_seconds', {}, ms);
+    count(v, 'statefulcluster_reconciles_total', { result });
+  },
+  saw(cluster, members) {
+    const live = members.filter((j) => ['live', 'withheld', 'returning'].includes(j.standing));
+    v.healths.set(
+      cluster,
+      live.map((j) => j.verdict.health),
+    ); // prettier
+    if (members.length === 0) v.healths.delete(cluster);
+  },
+  replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
+});
+
+/** The text format 0.0.4 of Prometheus, with the process's own figures beside the counted ones. */
+export function metricsText(v: Vitals): string {
+  const set = (metric: Metric, value: number, labels: Dict = {}): void =>
+    void v.series[metric].set(labelsText(labels), value);
+  const { rss, heapUsed } = process.memoryUsage();
+  const { user, system } = process.cpuUsage();
+  set('statefulcluster_build_info', 1, { version: VERSION });
+  set('statefulcluster_leader', v.phase === 'standby' ? 0 : 1);
+  set('statefulcluster_queue_depth', v.depth());
+  set('process_cpu_seconds_total', (user + system) / 1e6);
+  set('process_resident_memory_bytes', rss);
+  set('process_start_time_seconds', performance.timeOrigin / 1000);
+  set('nodejs_heap_size_used_bytes', heapUsed);
+  set('nodejs_eventloop_lag_seconds', v.lagMs / 1000);
+  const all = [...v.healths.values()].flat();
+  for (const health of HEALTHS)
+    set('statefulcluster_members', all.filter((h) => h === health).length, { health });
+  const families = Object.entries(METRICS).map(([name, [type, help]]) => {
+    const lines = [...v.series[name as Metric]].map(([rest, n]) => `${name}${rest} ${n}\n`);
+    return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`;
+  });
+  return families.join('');
+}
+
+/** Why this process should be started anew, or ''. A server that is away is no reason: a watch that
+ *  cannot be opened is opened again, which is a sign too. */
+function illness(v: Vitals): string {
+  if (v.lagMs > LIMITS.lagMaxMs) return `the event loop was blocked for ${v.lagMs} ms`;
+  const since = v.world.uptime() - LIMITS.silenceMaxMs;
+  const [path] = [...v.watches].find(([, { signAt }]) => signAt < since) ?? [];
+  return path ? `no sign of the watch ${path} for ${LIMITS.silenceMaxMs / 1000} s` : '';
+}
+function readiness(v: Vitals): readonly [status: number, text: string] {
+  if (v.phase === 'standby') return [200, 'standby\n'];
+  const synced = v.phase === 'synced';
+  const ages = [...v.watches].map(([path, { newsAt }]) => {
+    const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
+    return `${path}: last event or bookmark ${seconds} s ago\n`;
+  });
+  const head = synced ? 'leader\n' : 'leader, the caches are not synced\n';
+  return [synced ? 200 : 503, head + ages.join('')];
+}
+/** Status and text of one page. */
+export function pageOf(v: Vitals, path: string): readonly [status: number, text: string] {
+  if (path === '/metrics') return [200, metricsText(v)];
+  if (path === '/readyz') return readiness(v);
+  if (path !== '/healthz') return [404, 'there are /healthz, /readyz and /metrics\n'];
+  const why = illness(v);
+  return why ? [500, `${why}\n`] : [200, 'ok\n'];
+}
+
+/** Where to listen; undefined for nowhere. */
+export function probeAddress(text: string): net.ListenOptions | undefined {
+  if (text === '' || text === '0') return undefined;
+  const form = /^(?:\[([\da-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/;
+  const [, six, name, port = ''] = form.exec(text) ?? [];
+  if (port === '' || Number(port) > 65_535)
+    throw new UsageError('--probe-addr must be :PORT or HOST:PORT, or 0 for none');
+  const host = six || name;
+  return { port: Number(port), ...(host && { host }) };
+}
+/** Serves the pages until aborted. */
+async function serveProbes(
+  v: Vitals,
+  address: net.ListenOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const http = process.getBuiltinModule('node:http'); // Not needed by `version`.
+  const server = http.createServer((request, response) => {
+    const [status, body] = pageOf(v, request.url?.split('?')[0] ?? '');
+    const type = 'text/plain; version=0.0.4; charset=utf-8';
+    response.writeHead(status, { 'content-type': type }).end(body);
+  });
+  server.maxConnections = LIMITS.probersMax;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(new Error(`--probe-addr: ${error.message}`)));
+    server.listen({ ...address, signal }, resolve);
+  });
+  v.world.log('info', 'probes', { address: JSON.stringify(server.address()) });
+  void watchLag(v, signal);
+}
+async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    const at = v.world.uptime();
+    await v.world.sleep(LIMITS.lagEveryMs, signal);
+    v.lagMs = Math.max(0, Math.round(v.world.uptime() - at - LIMITS.lagEveryMs));
+  }
+}
+
 // ═══ 15 CLI · effects ════════════════════════════════════════════════════════════════════════════
 // Words in, words out: the only room that knows the terminal. Wrong use is one line and exit code
 // 2, what cannot be done is one line and exit code 1; a stack trace is a bug.
@@ -4152,6 +4629,11 @@ flags of run:
   -A, --all-namespaces
   --selector LABELS    only StatefulClusters with these labels
   --workers N          clusters worked on at a time (default 4)
+  --leader-elect=false work without a Lease: only where no other operator runs
+  --leader-elect-namespace NS
+                       of the Lease; default: the pod's own, else the first one of -n, else the
+                       one of the context
+  --probe-addr ADDR    [HOST]:PORT of /healthz, /readyz and /metrics (default :8080; 0: none)
   --log json|pretty    default: pretty on a terminal, else json
 `;
 /** Wrong use of the command line: one line, exit code 2. */
@@ -4164,13 +4646,23 @@ const RUN_FLAGS = {
   'all-namespaces': { type: 'boolean', short: 'A' },
   selector: { type: 'string' },
   workers: { type: 'string' },
+  'leader-elect': { type: 'boolean', default: true },
+  'leader-elect-namespace': { type: 'string' },
+  'probe-addr': { type: 'string', default: ':8080' },
   log: { type: 'string' },
   help: { type: 'boolean', short: 'h' },
 } as const;
 
+const FORMS: Dict = {
+  '--leader-elect=false': '--no-leader-elect',
+  '--leader-elect=true': '--leader-elect',
+};
 function flagsOf(args: readonly string[]) {
+  // As Go's flags take it, and so as other operators do.
+  const given = args.map((arg) => FORMS[arg] ?? arg);
+  const form = { options: RUN_FLAGS, allowPositionals: false, allowNegative: true };
   try {
-    return parseArgs({ args: [...args], options: RUN_FLAGS, allowPositionals: false }).values;
+    return parseArgs({ args: given, ...form }).values;
   } catch (error) {
     throw new UsageError(wordsOf(error).split('. ')[0]);
   }
@@ -4247,25 +4739,42 @@ export function realWorld(
 }
 
 /** One look at each kind that is needed, so that a wrong server, a missing CRD or a missing right
- *  is one clear line at the start instead of a retry for ever. */
-async function preflight(world: World, { namespaces, selector }: Options): Promise<void> {
+ *  is one clear line at the start instead of a retry for ever. In a pod the server is the right one:
+ *  if it is away, it is waited for. */
+async function preflight(world: World, { namespaces, selector }: Options, inPod: boolean) {
   for (const ns of namespaces.length > 0 ? namespaces : ['']) {
     const clusters = withQuery(clusterPath(ns), { labelSelector: selector });
-    for (const path of [
-      clusters,
-      ...([PODS, CLAIMS, REVISIONS] as const).map((kind) => pathOf(kind, ns)),
-    ]) {
-      const request = { method: 'GET', path: withQuery(path, { limit: 1 }) } as const;
-      await call(world, request).catch((error: unknown) => {
-        const code = error instanceof ApiError ? error.code : -1;
-        const words = wordsOf(error);
-        if (code === 0) throw new Error(`the API server cannot be reached: ${words}`);
-        if (code !== 404 || !path.includes('/enge.me/')) throw error;
-        const cure = 'kubectl apply -f deploy.yaml';
-        throw new Error(`the API server does not know StatefulCluster: ${cure}`);
-      });
-    }
+    const kinds = ([PODS, CLAIMS, REVISIONS] as const).map((kind) => pathOf(kind, ns));
+    for (const path of [clusters, ...kinds]) await lookAt(path);
   }
+  async function lookAt(path: string): Promise<unknown> {
+    const request = { method: 'GET', path: withQuery(path, { limit: 1 }) } as const;
+    return call(world, request).catch(async (error: unknown) => {
+      const code = error instanceof ApiError ? error.code : -1;
+      const words = wordsOf(error);
+      if (inPod && !isRefusal(error)) {
+        world.log('warn', 'the API server is waited for', { error: words });
+        await world.sleep(LIMITS.leaseRetryMs);
+        return lookAt(path);
+      }
+      if (code === 0) throw new Error(`the API server cannot be reached: ${words}`);
+      if (code !== 404 || !path.includes('/enge.me/')) throw error;
+      const cure = 'kubectl apply -f deploy.yaml';
+      throw new Error(`the API server does not know StatefulCluster: ${cure}`);
+    });
+  }
+}
+
+/** Which clusters, and where the Lease is: with the pod, or with what is watched from outside. */
+function scopeOf(flags: ReturnType<typeof flagsOf>, config: KubeConfig) {
+  const context = config.getCurrentContext();
+  const own = config.getContextObject(context)?.namespace ?? 'default';
+  const watched = process.env['WATCH_NAMESPACE'];
+  const usual = watched === undefined ? [own] : watched.split(',').filter((ns) => ns !== '');
+  const namespaces = flags['all-namespaces'] ? [] : unique(flags.namespace ?? usual);
+  const inPod = context === 'inClusterContext'; // So the library calls it.
+  const beside = inPod ? own : (namespaces[0] ?? own);
+  return { namespaces, inPod, leaseIn: flags['leader-elect-namespace'] ?? beside };
 }
 
 async function run(args: readonly string[]): Promise<void> {
@@ -4279,24 +4788,27 @@ async function run(args: readonly string[]): Promise<void> {
     throw new UsageError('--workers must be a number above 0');
   if (flags['all-namespaces'] && flags.namespace)
     throw new UsageError('-A and -n exclude each other');
+  const probes = probeAddress(flags['probe-addr']);
   const load = (): Promise<KubeConfig> => loadConfig(flags.kubeconfig, flags.context);
   const config = await load();
-  const watched = process.env['WATCH_NAMESPACE'];
-  const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
-  const namespaces = flags['all-namespaces']
-    ? []
-    : (flags.namespace ??
-      (watched === undefined ? [own] : watched.split(',').filter((ns) => ns !== '')));
+  const { namespaces, inPod, leaseIn } = scopeOf(flags, config);
   const log = logger(format);
-  const world = realWorld(config, log, load);
-  const options = { namespaces, workers, selector: flags.selector ?? '' };
-  await preflight(world, options);
-  const server = config.getCurrentCluster()?.server;
-  log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
+  const vitals = newVitals(realWorld(config, log, load));
+  const world = measured(vitals);
+  const selector = flags.selector ?? '';
+  const options = { namespaces, workers, selector, observer: observerOf(vitals) };
   const stop = new AbortController();
+  if (probes) await serveProbes(vitals, probes, stop.signal);
+  await preflight(world, options, inPod);
   process.stdout.on('error', () => stop.abort()); // Whoever read the log is gone.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
-  await runOperator(world, options, stop.signal);
+  const server = config.getCurrentCluster()?.server;
+  log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
+  const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
+  const lease = { namespace: leaseIn, identity };
+  await (flags['leader-elect']
+    ? runElected(world, { ...options, lease }, stop.signal)
+    : runOperator(world, options, stop.signal));
   log('info', 'stopped');
 }
 
