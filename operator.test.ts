@@ -1553,6 +1553,7 @@ interface Scene {
   readonly actors: Actors;
   readonly faults: Faults; // Of the operator's process.
   readonly ledger: Ledger;
+  readonly runners: Runner[]; // Processes that want the Lease.
   operator: AbortController;
   ended: boolean; // runOperator returned.
 }
@@ -1632,7 +1633,7 @@ function newScene(setting: Setting): Scene {
   const ledger: Ledger = { sim, ...maps, ...rest, epoch: sim.state.epoch };
   sim.afterStep = () => checkStep(ledger);
   const faults = { ...setting.faults };
-  return { sim, actors, faults, ledger, operator: stop, ended: false };
+  return { sim, actors, faults, ledger, runners: [], operator: stop, ended: false };
 }
 
 async function start(setting: Setting = {}): Promise<Scene> {
@@ -3061,6 +3062,302 @@ scenario('paused → only the status is written; then it goes on', six, async (t
 });
 
 if (TESTING) scenarios.run();
+
+// ═══ 13 LEADER · effects in virtual time ════════════════════════════════════════════════════════
+// Several whole operators on one embedded API server, a Lease between them. Every row ends as the
+// scenarios do, and with no process that wrote again after another had begun.
+
+/** A process that wants the Lease. */
+interface Runner {
+  readonly who: string;
+  readonly faults: Faults;
+  readonly stop: AbortController;
+  end: string; // '' while it runs; 'released', or what it died of.
+  endedAt: number;
+}
+function elect(t: Scene, name: string, share: Partial<op.Share> = {}): Runner {
+  const who = `operator-${name}`;
+  const faults: Faults = {};
+  const stop = new AbortController();
+  const runner: Runner = { who, faults, stop, end: '', endedAt: Infinity };
+  t.runners.push(runner);
+  const ends = (end: string): void => void Object.assign(runner, { end, endedAt: t.sim.uptime() });
+  const lease = { namespace: 'default', identity: who };
+  const options = { namespaces: [], selector: '', workers: 4, ...share, lease };
+  op.runElected(t.sim.world(who, faults), options, stop.signal).then(
+    () => ends('released'),
+    (error: unknown) => ends(error instanceof Error ? error.message : String(error)),
+  );
+  return runner;
+}
+const leaseAt = '/apis/coordination.k8s.io/v1/namespaces/default/leases/statefulcluster';
+const leaseNow = (t: Scene, name = 'statefulcluster'): k8s.V1LeaseSpec =>
+  (objectOf(t.sim.state, 'leases', 'default', name) as unknown as k8s.V1Lease | undefined)?.spec ??
+  {};
+const holderOf = (t: Scene): string => leaseNow(t).holderIdentity ?? '';
+const becomesLeader = (t: Scene, { who }: Runner): Promise<void> =>
+  until(t, `${who} leads`, () => holderOf(t) === who, 60_000);
+type Sent = Sim['requests'][number];
+const isRead = ({ method }: Sent): boolean => method === 'GET' || method === 'WATCH';
+const isOfLease = ({ path }: Sent): boolean => path.includes('/leases');
+/** What this one wrote, but for Leases. */
+const writesOf = (t: Scene, { who }: Runner): readonly Sent[] =>
+  t.sim.requests.filter((r) => r.who === who && !isRead(r) && !isOfLease(r));
+const renewalsOf = (t: Scene, { who }: Runner): readonly Sent[] =>
+  t.sim.requests.filter((r) => r.who === who && !isRead(r) && isOfLease(r) && isDone(r));
+const isDone = ({ status }: Sent): boolean => status >= 200 && status < 300;
+async function afterRenewal(t: Scene, one: Runner): Promise<void> {
+  const { length } = renewalsOf(t, one);
+  await until(t, 'a renewal', () => renewalsOf(t, one).length > length);
+}
+const lastOf = (sent: readonly Sent[]): number => sent.at(-1)?.at ?? NaN;
+const firstOf = (sent: readonly Sent[]): number => sent[0]?.at ?? NaN;
+/** A pod is deleted every second, so that there is always something to write. */
+function keepBusy(t: Scene, seconds: number): void {
+  const act = (): unknown => livePods(t)[0] && removePod(t, livePods(t)[0]);
+  for (let i = 1; i <= seconds; i++) t.sim.at(i * 1000, act);
+}
+/** Every process has one turn. */
+function checkTurns(t: Scene): void {
+  const writers = t.sim.requests.filter((r) => isOperator(r.who) && !isRead(r) && !isOfLease(r));
+  const turns = writers.map((r) => r.who).filter((who, i, all) => who !== all[i - 1]);
+  assert.equal(turns, [...new Set(turns)], 'nobody wrote after another had begun');
+}
+const leaders = suite('leader');
+function election(title: string, play: (t: Scene, a: Runner, b: Runner) => Promise<void>): void {
+  if (!only.test(title)) return;
+  leaders(`leader: ${title}`, async () => {
+    const t = newScene(six);
+    const a = elect(t, 'a');
+    await becomesLeader(t, a);
+    await t.sim.run(1800); // So b looks shortly before a renews: the worst of all phases.
+    const b = elect(t, 'b');
+    apply(t, exampleCluster());
+    await until(t, 'all are Ready', () => pendingOf(t) === '');
+    await play(t, a, b);
+    await settle(t);
+    checkTurns(t);
+    for (const { stop } of t.runners) stop.abort();
+    await t.sim.run(5000);
+    assert.is(holderOf(t), '', 'the Lease is released');
+  });
+}
+
+election('F15: the leader is killed while 20 come → takeover, exactly 20', async (t, a, b) => {
+  await afterRenewal(t, a);
+  edit(t, { replicas: 20 });
+  await until(t, 'some of them', () => livePods(t).length >= 8);
+  t.sim.kill(a.who);
+  const killedAt = t.sim.uptime();
+  const sent = t.sim.requests.filter((r) => r.who === b.who);
+  assert.ok(sent.length > 0 && sent.every(isOfLease), 'a standby asks for Leases only');
+  await until(t, 'b works', () => writesOf(t, b).length > 0, 17_500);
+  const sawAt = t.sim.requests.find((r) => r.who === b.who && r.at >= killedAt)?.at ?? NaN;
+  const tookMs = firstOf(writesOf(t, b)) - sawAt;
+  assert.ok(tookMs > 14_900 && tookMs < 15_500, `b works ${tookMs} ms after the last news of a`);
+  assert.ok(livePods(t).length < 20);
+  await settle(t);
+  assert.is(livePods(t).length, 20);
+  const born = t.sim.requests.filter((r) => /POST.*pods\?/.test(r.method + r.path));
+  assert.ok(born.length <= 21, `${born.length} pods were posted`); // One may have died on the wire.
+});
+election('F15: the Lease is deleted by hand → its holder makes it anew', async (t, a, b) => {
+  for (let i = 0; i < 20; i++) t.sim.at(i * 7700, () => t.sim.api('DELETE', leaseAt));
+  keepBusy(t, 150);
+  await t.sim.run(160_000);
+  assert.equal([holderOf(t), a.end, writesOf(t, b).length], [a.who, '', 0]);
+});
+election('F15: the Lease is deleted, its holder killed → takeover in time', async (t, a, b) => {
+  await afterRenewal(t, a);
+  t.sim.kill(a.who);
+  must(t, 'DELETE', leaseAt);
+  await until(t, 'b leads', () => holderOf(t) === b.who, 17_100); // Lease and retry.
+});
+election('F15: somebody edits the Lease in a loop → the leader stays', async (t, a) => {
+  for (let i = 0; i < 60; i++) t.sim.at(i * 500, () => annotate(t, leaseAt, { note: `${i}` }));
+  await t.sim.run(60_000);
+  assert.equal([holderOf(t), a.end], [a.who, '']);
+  const { metadata } = objectOf(t.sim.state, 'leases', 'default', 'statefulcluster') ?? {};
+  assert.is(metadata?.annotations?.['note'], '59', 'what others wrote stays');
+});
+election('F15: the holder is edited away → the leader stops at once', async (t, a, b) => {
+  must(t, 'PATCH', leaseAt, { spec: { holderIdentity: 'somebody' } });
+  keepBusy(t, 10);
+  await t.sim.run(2500);
+  assert.is(a.end, 'lost the Lease statefulcluster: somebody holds it');
+  await until(t, 'b leads', () => holderOf(t) === b.who, 17_500);
+});
+const deafTo: Readonly<Record<string, Mishap>> = {
+  ...{ refused: 500, away: 'reset', hanging: 'hang', unheard: 'lost' },
+};
+for (const [what, mishap] of Object.entries(deafTo))
+  election(`F15: renewals ${what} → it stops before the Lease ends`, async (t, a, b) => {
+    keepBusy(t, 60);
+    await t.sim.run(5000);
+    const from = t.sim.uptime();
+    a.faults.decide = ({ path }) => (path.includes('/leases') ? mishap : undefined);
+    await t.sim.run(40_000);
+    assert.match(a.end, 'lost the Lease statefulcluster: ');
+    assert.ok(a.endedAt - from <= 12_000, `ended after ${a.endedAt - from} ms`);
+    const silence = firstOf(writesOf(t, b)) - lastOf(writesOf(t, a));
+    assert.ok(silence > 3000, `${silence} ms between the last write and the first`);
+    assert.ok(lastOf(writesOf(t, a)) > from, 'it went on for a while');
+    assert.ok(firstOf(writesOf(t, b)) - lastOf(renewalsOf(t, a)) >= 15_000);
+  });
+
+election('F12: every request hangs → leadership is given up in time', async (t, a, b) => {
+  keepBusy(t, 60);
+  await t.sim.run(5000);
+  const from = t.sim.uptime();
+  for (const { faults } of [a, b]) faults.decide = () => 'hang';
+  await t.sim.run(12_000);
+  assert.match(a.end, /lost the Lease statefulcluster: (no answer|deadline|it was not)/);
+  assert.ok(lastOf(writesOf(t, a)) - from <= 10_000);
+  await t.sim.run(50_000);
+  delete b.faults.decide;
+  await becomesLeader(t, b);
+});
+election('F12: the API server is away for ten minutes → b leads, few requests', async (t, a, b) => {
+  t.sim.down = true;
+  const mark = t.sim.requests.length;
+  await t.sim.run(600_000);
+  t.sim.down = false;
+  const tries = t.sim.requests.slice(mark).filter((r) => r.who === b.who).length;
+  assert.ok(tries > 100 && tries <= 310, `${tries} tries of the standby`);
+  assert.match(a.end, 'lost the Lease');
+  await becomesLeader(t, b);
+});
+for (const [what, ms] of [
+  ['forward', 3_600_000],
+  ['back', -3_600_000],
+] as const)
+  election(`F14: the clocks step ${what} an hour → nothing changes`, async (t, a, b) => {
+    a.faults.clockMs = ms;
+    await t.sim.run(60_000);
+    b.faults.clockMs = -ms;
+    await t.sim.run(60_000);
+    assert.equal([holderOf(t), a.end, writesOf(t, b).length], [a.who, '', 0]);
+    t.sim.kill(a.who);
+    await until(t, 'b leads', () => holderOf(t) === b.who, 17_500);
+  });
+election('F14: frozen past its Lease while 20 come → it writes nothing more', async (t, a, b) => {
+  edit(t, { replicas: 20 });
+  await until(t, 'some of them', () => livePods(t).length >= 8);
+  t.sim.suspend(a.who, 30_000);
+  await t.sim.run(100); // What was on the wire lands.
+  const before = writesOf(t, a).length;
+  await settle(t);
+  assert.is(a.end, 'lost the Lease statefulcluster: it was not renewed in time');
+  assert.is(writesOf(t, a).length, before);
+  assert.ok(writesOf(t, b).length > 12);
+});
+election('F14: frozen for less → it goes on', async (t, a, b) => {
+  edit(t, { replicas: 20 });
+  await until(t, 'some of them', () => livePods(t).length >= 8);
+  t.sim.suspend(a.who, 7000);
+  await settle(t);
+  assert.equal([a.end, writesOf(t, b).length], ['', 0]);
+});
+election('F30: SIGTERM while 20 come → the Lease is released, b goes on', async (t, a, b) => {
+  edit(t, { replicas: 20 });
+  await until(t, 'some of them', () => livePods(t).length >= 8);
+  const from = t.sim.uptime();
+  a.faults.latencyMs = [40, 80];
+  await t.sim.run(30);
+  a.stop.abort();
+  await until(t, 'b works', () => writesOf(t, b).length > 0, 8000);
+  assert.is(a.end, 'released');
+  assert.ok(a.endedAt - from < 5000, `${a.endedAt - from} ms`);
+  assert.ok(lastOf(writesOf(t, a)) > from + 30, 'something was in flight');
+  assert.ok(lastOf(writesOf(t, a)) < lastOf(renewalsOf(t, a)), 'and it ended first');
+  const { leaseTransitions, leaseDurationSeconds } = leaseNow(t);
+  assert.equal([leaseTransitions, leaseDurationSeconds], [1, 15]);
+});
+election('F30: SIGTERM while every request hangs → it ends within 5 s', async (t, a, b) => {
+  edit(t, { replicas: 20 });
+  await until(t, 'some of them', () => livePods(t).length >= 8);
+  const from = t.sim.uptime();
+  a.faults.decide = () => 'hang';
+  a.stop.abort();
+  await t.sim.run(6000);
+  assert.ok(a.endedAt - from < 5000, `${a.endedAt - from} ms`);
+  t.sim.kill(a.who); // The process is at its end.
+  await becomesLeader(t, b);
+});
+election('F30: SIGTERM of the standby → it ends, the leader stays', async (t, a, b) => {
+  b.stop.abort();
+  await t.sim.run(1000);
+  assert.equal([b.end, a.end, holderOf(t)], ['released', '', a.who]);
+});
+election('an overlapping scope → refused, and nothing was written', async (t, a) => {
+  const c = elect(t, 'c', { namespaces: ['default'] });
+  await t.sim.run(6000);
+  const lease = op.leaseName({ namespaces: ['default'], selector: '' });
+  assert.is(c.end, 'operator-a works on an overlapping scope: see the Lease statefulcluster');
+  assert.equal([leaseNow(t, lease), a.end], [{}, '']);
+});
+election('the Lease of another scope, long dead → waited out once', async (t, a, b) => {
+  const c = elect(t, 'c', { selector: 'tier=x' });
+  await t.sim.run(20_000);
+  assert.match(c.end, 'operator-a works on');
+  t.sim.kill(a.who);
+  t.sim.kill(b.who);
+  const d = elect(t, 'd', { selector: 'tier=x' });
+  const lease = op.leaseName({ namespaces: [], selector: 'tier=x' });
+  await until(t, 'd leads', () => leaseNow(t, lease).holderIdentity === d.who, 20_000);
+  t.sim.kill(d.who);
+  const b2 = elect(t, 'b2');
+  await becomesLeader(t, b2);
+});
+
+leaders('leader: two parts of a split → both lead, each its own clusters', async () => {
+  const t = newScene(six);
+  const parts = ['tier=x', 'tier notin (x)'].map((selector, i) => elect(t, `p${i}`, { selector }));
+  const [x, y] = ['x', 'y'].map((tier) => {
+    const cluster = exampleCluster({}, tier);
+    return apply(t, {
+      ...cluster,
+      metadata: { name: tier, namespace: 'default', labels: { tier } },
+    });
+  });
+  for (const name of ['x', 'y'])
+    await until(t, `${name} is Ready`, () => pendingOf(t, name) === '');
+  const whose = (cluster: Seen | undefined): string[] => [
+    ...new Set(
+      parts
+        .filter((p) =>
+          writesOf(t, p).some((r) => r.path.includes(`/${cluster?.metadata.name}/status`)),
+        )
+        .map((p) => p.who),
+    ),
+  ];
+  assert.equal([whose(x), whose(y)], [['operator-p0'], ['operator-p1']]);
+  assert.equal(
+    parts.map((p) => p.end),
+    ['', ''],
+  );
+});
+leaders('leader: newcomers with overlapping scopes at once → never two of them lead', async () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const t = newScene(six);
+    apply(t, exampleCluster());
+    const [c, d] = [elect(t, 'c'), elect(t, 'd', { namespaces: ['default'] })];
+    t.sim.suspend(d.who, seed / 2);
+    await t.sim.run(60_000);
+    const wrote = [c, d].filter((one) => writesOf(t, one).length > 0);
+    assert.ok(wrote.length <= 1, `both wrote, ${seed}`);
+    assert.ok(c.end !== '' || d.end !== '', `nobody gave way, ${seed}`);
+  }
+});
+leaders('leader: no right to Leases, no such namespace → one line at the start', async () => {
+  const t = newScene(six);
+  t.sim.state.denied = [{ resource: 'leases', verb: 'create', user: 'operator-c' }];
+  const c = elect(t, 'c');
+  await t.sim.run(1000);
+  assert.match(c.end, /leases.* is forbidden: User "operator-c" cannot create/);
+});
+
+if (TESTING) leaders.run();
 
 // ═══ REAL TIME · effects ════════════════════════════════════════════════════════════════════════
 // The operator as its own process with its own HTTP/2 client: against the embedded server behind a

@@ -4292,7 +4292,9 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
     said = why;
     if (led && leads(e)) return;
     e.held = undefined;
-    if (!leads(e)) await e.world.sleep(LIMITS.leaseRetryMs, signal);
+    const freeInMs = (e.seen.get(e.name)?.freeAt ?? 0) - e.world.uptime();
+    const pauseMs = freeInMs > 0 ? Math.min(freeInMs, LIMITS.leaseRetryMs) : LIMITS.leaseRetryMs;
+    if (!leads(e)) await e.world.sleep(pauseMs, signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
@@ -4319,7 +4321,8 @@ async function release(e: Election): Promise<void> {
 /** Takes or renews the Lease; says why not, if somebody else may work on this scope. */
 async function tryLease(e: Election): Promise<string> {
   const at = e.world.uptime(); // Whoever sees this renewal sees it later.
-  const found = e.held ?? (await look(e));
+  const known = e.held;
+  const found = known ?? (await look(e));
   e.held = undefined; // If the answer does not come, it is read again.
   const why = rivalOf(e);
   if (why) {
@@ -4333,7 +4336,13 @@ async function tryLease(e: Election): Promise<string> {
   const leaseDurationSeconds = LIMITS.leaseMs / 1000;
   const own = { holderIdentity: e.identity, leaseDurationSeconds, renewTime };
   const isNews = spec['holderIdentity'] !== e.identity;
-  e.held = await write(e, found, { ...spec, ...(isNews && turn), ...own });
+  try {
+    e.held = await write(e, found, { ...spec, ...(isNews && turn), ...own });
+  } catch (error) {
+    // Somebody changed or deleted what was known: it is read at once.
+    if (known && error instanceof ApiError && [404, 409].includes(error.code)) return tryLease(e);
+    throw error;
+  }
   e.until = at + LIMITS.renewMaxMs;
   return '';
 }
