@@ -1114,6 +1114,268 @@ tellings('stories: a condition turns bad → one Event; it stays, it turns good 
 });
 if (TESTING) tellings.run();
 
+// ═══ 13 LEADER and 14 PROBES ════════════════════════════════════════════════════════════════════
+
+const shareOf = (text: string): op.Share => {
+  const [namespaces = '', selector = ''] = text.trim().split(';');
+  return { namespaces: namespaces.split(',').filter(Boolean), selector: selector.trim() };
+};
+/** Two scopes, `namespaces; selector`, and whether one cluster may be in both. */
+const SCOPES = `
+  all and all: | → true
+  all and one: | a → true
+  one and the same: a | a → true
+  one and another: a | b → false
+  some: a,b | b,c → true
+  two values: ;t=x | ;t=y → false
+  two values, two namespaces: a;t=x | b;t=x → false
+  one value: ;t=x | ;t==x → true
+  two keys: ;t=x | ;u=y → true
+  not: ;t=x | ;t!=x → false
+  not another: ;t=x | ;t!=y → true
+  a set: ;t in (x,y) | ;t in (y, z) → true
+  sets apart: ;t in (x,y) | ;t in (z) → false
+  the rest: ;t in (x,y) | ;t notin (x, y) → false
+  nearly the rest: ;t in (x,y) | ;t notin (x) → true
+  has and has not: ;t | ;!t → false
+  value and has not: ;t=x | ;!t → false
+  value and has: ;t=x | ;t → true
+  one of several: ;a.b/t=x,u=y | ;v,u in (z),w → false
+  not understood: ;t>5 | ;t<3 → true`;
+const scopeRows = SCOPES.trim().split('\n');
+facts('leader', [
+  ...scopeRows.flatMap((row): Same[] => {
+    const [, why = '', a = '', b = '', wanted] = /(.*?):(.*) \|(.*) → (\w+)/.exec(row) ?? [];
+    const [x, y] = [shareOf(a), shareOf(b)];
+    const seen = [op.overlaps(x, y), op.overlaps(y, x)].join();
+    return [[`scopes: ${why.trim()}`, seen, `${wanted},${wanted}`]];
+  }),
+  ['the usual scope → the usual name', op.leaseName(shareOf('')), 'statefulcluster'],
+  ['part → a name of its own', op.leaseName(shareOf('a')), 'statefulcluster-fprqfrj6gx'],
+  ['the order → no matter', op.leaseName(shareOf('b,a,b;t=x')), op.leaseName(shareOf('a,b;t=x'))],
+  [
+    'namespace or selector → told apart',
+    op.leaseName(shareOf(';a')) === op.leaseName(shareOf('a')),
+    false,
+  ],
+]);
+
+/** The text format 0.0.4, read strictly: what is not allowed throws. Series → value. */
+function parseMetrics(text: string): Map<string, number> {
+  const say = (why: string, line: string): never => {
+    throw new Error(`${why}: ${line}`);
+  };
+  const series = new Map<string, number>();
+  const types = new Map<string, string>();
+  let [family, helped] = ['', ''];
+  if (!text.endsWith('\n')) say('no newline at the end', text.slice(-40));
+  for (const line of text.slice(0, -1).split('\n')) {
+    const [, word, name = '', rest = ''] =
+      /^# (HELP|TYPE) ([a-z_][a-z0-9_]*) (.+)$/.exec(line) ?? [];
+    if (word === 'HELP') {
+      if (types.has(name)) say('one family in two places', line);
+      helped = name;
+    } else if (word === 'TYPE') {
+      if (helped !== name) say('TYPE without HELP', line);
+      if (!['counter', 'gauge', 'histogram'].includes(rest)) say('no such type', line);
+      if ((rest === 'counter') !== name.endsWith('_total')) say('_total is for counters', line);
+      types.set((family = name), rest);
+    } else readSample(line, family, types.get(family) ?? '', series, say);
+  }
+  checkHistograms(types, series, say);
+  return series;
+}
+type Say = (why: string, line: string) => never;
+const LABEL = String.raw`[a-z_][a-z0-9_]*="(?:[^"\\]|\\[\\"n])*"`;
+const SAMPLE = RegExp(`^([a-z_][a-z0-9_]*)(\\{${LABEL}(?:,${LABEL})*\\})? (\\S+)$`);
+function readSample(
+  line: string,
+  family: string,
+  type: string,
+  series: Map<string, number>,
+  say: Say,
+): void {
+  const [, name = '', labels = '', number = ''] = SAMPLE.exec(line) ?? say('not a sample', line);
+  const suffixes = type === 'histogram' ? ['_bucket', '_sum', '_count'] : [''];
+  if (!suffixes.some((suffix) => name === family + suffix)) say('a stranger in the family', line);
+  if (!/^(?:[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?|[+-]Inf|NaN)$/.test(number)) say('not a number', line);
+  if (series.has(name + labels)) say('a series twice', line);
+  if (type !== 'gauge' && !(Number(number) >= 0)) say('less than nothing', line);
+  series.set(name + labels, Number(number));
+}
+/** Edges grow and so do the counts; the last edge is +Inf, and its count is _count. */
+function checkHistograms(types: Map<string, string>, series: Map<string, number>, say: Say): void {
+  for (const [name, type] of types) {
+    if (type !== 'histogram') continue;
+    const last = new Map<string, { edge: number; count: number }>();
+    for (const [key, count] of series) {
+      const [, labels = '', le = ''] =
+        RegExp(`^${name}_bucket\\{(.*?),?le="(.*)"\\}$`).exec(key) ?? [];
+      if (le === '') continue;
+      const edge = le === '+Inf' ? Infinity : Number(le);
+      const before = last.get(labels) ?? { edge: -Infinity, count: 0 };
+      if (!(edge > before.edge) || count < before.count) say('a bucket out of order', key);
+      last.set(labels, { edge, count });
+    }
+    for (const [labels, { edge, count }] of last) {
+      const own = labels && `{${labels}}`;
+      if (edge !== Infinity) say('no +Inf', name + own);
+      if (series.get(`${name}_count${own}`) !== count) say('_count is not +Inf', name + own);
+      if (!series.has(`${name}_sum${own}`)) say('no _sum', name + own);
+    }
+  }
+}
+const HEAD = '# HELP a_total x\n# TYPE a_total counter\n';
+const HISTOGRAM = '# HELP h x\n# TYPE h histogram\nh_bucket{le="1"} 2\n';
+/** Texts that a strict reader refuses. */
+const WRONG: Readonly<Record<string, string>> = {
+  ...{
+    'no newline': `${HEAD}a_total 1`,
+    'no TYPE': 'a_total 1\n',
+    'no number': `${HEAD}a_total x\n`,
+  },
+  ...{ 'a series twice': `${HEAD}a_total 1\na_total 1\n`, 'a stranger': `${HEAD}b_total 1\n` },
+  ...{ 'a split family': `${HEAD}${HEAD}`, 'a bare label': `${HEAD}a_total{x=1} 1\n` },
+  ...{
+    'a bad escape': `${HEAD}a_total{x="\\t"} 1\n`,
+    'no +Inf': `${HISTOGRAM}h_count 2\nh_sum 1\n`,
+  },
+  'a wrong count': `${HISTOGRAM}h_bucket{le="+Inf"} 2\nh_sum 1\nh_count 3\n`,
+  'a shrinking bucket': `${HISTOGRAM}h_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1\n`,
+  'a gauge as _total': '# HELP a_total x\n# TYPE a_total gauge\na_total 1\n',
+};
+
+/** A World whose clock stands still until it is set, and whose requests do as they are told. */
+function stillWorld() {
+  const state = {
+    uptime: 1000,
+    answers: [] as (number | Error)[],
+    on: (_: WatchEvent): void => {},
+  };
+  const answer = async (): Promise<ApiResponse> => {
+    const next = state.answers.shift() ?? 200;
+    state.uptime += 30;
+    if (typeof next !== 'number') throw next;
+    return { status: next, headers: {}, body: {} };
+  };
+  const { promise: never } = Promise.withResolvers<ApiResponse>();
+  const world: World = {
+    ...{ now: () => NOW, uptime: () => state.uptime, random: () => 0, log: () => undefined },
+    ...{ sleep: async () => undefined, send: answer },
+    watch: (_, on) => ((state.on = on), state.answers.length > 0 ? answer() : never),
+  };
+  const vitals = op.newVitals(world);
+  const page = (path: string): string => op.pageOf(vitals, path).join(' ').trim();
+  return { state, vitals, world: op.measured(vitals), page };
+}
+const probes = suite('probes');
+probes('probes: what the strict reader must refuse → refused', () => {
+  for (const [why, text] of Object.entries(WRONG)) assert.throws(() => parseMetrics(text), '', why);
+  assert.is(parseMetrics(`${HEAD}a_total{x="a\\"b,c=\\"}"} 1.5e-7\n`).size, 1);
+});
+probes('probes: /metrics at the start → every family with HELP and TYPE, known series at 0', () => {
+  const { page } = stillWorld();
+  const text = page('/metrics').replace('200 ', '') + '\n';
+  const series = parseMetrics(text);
+  for (const [name, [type, help]] of Object.entries(op.METRICS))
+    assert.ok(text.includes(`# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`), name);
+  for (const reason of [...op.FACTS, ...op.JUDGEMENTS])
+    assert.is(series.get(`statefulcluster_replacements_total{reason="${reason}"}`), 0);
+  for (const health of op.HEALTHS)
+    assert.is(series.get(`statefulcluster_members{health="${health}"}`), 0);
+  assert.is(series.get('statefulcluster_leader'), 0);
+  assert.ok((series.get('process_resident_memory_bytes') ?? 0) > 1e7);
+  assert.ok(Math.abs((series.get('process_start_time_seconds') ?? 0) - Date.now() / 1000) < 600);
+});
+probes('probes: requests, watches, passes → counted once each, as they ended', async () => {
+  const { state, vitals, world, page } = stillWorld();
+  state.answers.push(200, 409, new Error('reset'), 200);
+  const post = { method: 'POST', path: '/api/v1/pods' } as const;
+  for (let i = 0; i < 3; i++) await world.send(post).catch(() => undefined);
+  const follow = () =>
+    world.watch('/api/v1/pods?watch=true', () => undefined, new AbortController().signal);
+  await follow();
+  void follow();
+  world.log('warn', 'watch restarts', { error: 'x' });
+  world.log('info', 'leads');
+  const observer = op.observerOf(vitals);
+  observer.passed(300, 'success');
+  observer.passed(30_000, 'error');
+  observer.replaced('NodeGone');
+  const series = parseMetrics(page('/metrics').slice(4) + '\n');
+  const wanted: Record<string, number> = {
+    'api_requests_total{verb="POST",code="200"}': 1,
+    'api_requests_total{verb="POST",code="409"}': 1,
+    'api_requests_total{verb="POST",code="none"}': 1,
+    'api_requests_total{verb="WATCH",code="200"}': 1,
+    watch_restarts_total: 1,
+    'errors_total{log="watch restarts"}': 1,
+    'api_request_duration_seconds_count{verb="POST"}': 3,
+    'api_request_duration_seconds_bucket{verb="POST",le="0.025"}': 0,
+    'api_request_duration_seconds_bucket{verb="POST",le="0.05"}': 3,
+    'reconciles_total{result="success"}': 1,
+    'reconciles_total{result="error"}': 1,
+    'reconcile_duration_seconds_bucket{le="0.5"}': 1,
+    'reconcile_duration_seconds_bucket{le="+Inf"}': 2,
+    reconcile_duration_seconds_sum: 30.3,
+    'replacements_total{reason="NodeGone"}': 1,
+  };
+  const seen = Object.keys(wanted).map((key) => [key, series.get(`statefulcluster_${key}`)]);
+  assert.equal(Object.fromEntries(seen), wanted);
+});
+probes('probes: a standby, a leader that syncs, one that works → readiness, in words', () => {
+  const { state, vitals, world, page } = stillWorld();
+  assert.is(page('/readyz'), '200 standby');
+  const observer = op.observerOf(vitals);
+  observer.leads();
+  void world.watch('/api/v1/pods?x', () => undefined, new AbortController().signal);
+  state.uptime += 5000;
+  const age = (seconds: number): string => `/api/v1/pods: last event or bookmark ${seconds} s ago`;
+  assert.is(page('/readyz'), `503 leader, the caches are not synced\n${age(5)}`);
+  observer.synced(() => 7);
+  assert.is(page('/readyz'), `200 leader\n${age(5)}`);
+  state.on({ type: 'BOOKMARK', object: {} });
+  state.uptime += 29_000;
+  assert.is(page('/readyz'), `200 leader\n${age(29)}`);
+  assert.is(parseMetrics(page('/metrics').slice(4) + '\n').get('statefulcluster_queue_depth'), 7);
+  assert.is(page('/other'), '404 there are /healthz, /readyz and /metrics');
+});
+probes(
+  'F5: a watch gives no sign for 15 min, or the loop is blocked → /healthz fails',
+  async () => {
+    const { state, vitals, world, page } = stillWorld();
+    const { signal } = new AbortController();
+    state.uptime += 1e7;
+    assert.is(page('/healthz'), '200 ok', 'a standby has none');
+    void world.watch('/api/v1/pods', () => undefined, signal);
+    state.uptime += 900_000;
+    assert.is(page('/healthz'), '200 ok');
+    state.uptime += 1;
+    assert.is(page('/healthz'), '500 no sign of the watch /api/v1/pods for 900 s');
+    state.on({ type: 'BOOKMARK', object: {} });
+    assert.is(page('/healthz'), '200 ok');
+    state.uptime += 900_001;
+    state.answers.push(new Error('connect ECONNREFUSED')); // It is away, and tried again.
+    await world.watch('/api/v1/pods', () => undefined, signal).catch(() => undefined);
+    assert.is(page('/healthz'), '200 ok', 'a server that is away is no illness of this process');
+    vitals.lagMs = 10_001;
+    assert.is(page('/healthz'), '500 the event loop was blocked for 10001 ms');
+  },
+);
+probes('probes: --probe-addr → an address, nowhere, or a refusal', () => {
+  const rows: Readonly<Record<string, unknown>> = {
+    ':8080': { port: 8080 },
+    'localhost:1': { port: 1, host: 'localhost' },
+    '127.0.0.1:0': { port: 0, host: '127.0.0.1' },
+    '[::1]:9': { port: 9, host: '::1' },
+    ...{ '': undefined, '0': undefined },
+  };
+  for (const [text, wanted] of Object.entries(rows)) assert.equal(op.probeAddress(text), wanted);
+  for (const text of ['8080', ':', ':x', ':65536', 'a:b:1', '[::1]', '::1:80'])
+    assert.throws(() => op.probeAddress(text), /--probe-addr must be/, text);
+});
+if (TESTING) probes.run();
+
 // ═══ TIDY ═══════════════════════════════════════════════════════════════════════════════════════
 
 /** Lines that a file may have: whoever audits must be able to read them. The founder sets these. */
@@ -3074,17 +3336,20 @@ interface Runner {
   readonly stop: AbortController;
   end: string; // '' while it runs; 'released', or what it died of.
   endedAt: number;
+  readonly vitals: op.Vitals;
 }
 function elect(t: Scene, name: string, share: Partial<op.Share> = {}): Runner {
   const who = `operator-${name}`;
   const faults: Faults = {};
   const stop = new AbortController();
-  const runner: Runner = { who, faults, stop, end: '', endedAt: Infinity };
+  const vitals = op.newVitals(t.sim.world(who, faults));
+  const runner: Runner = { who, faults, stop, end: '', endedAt: Infinity, vitals };
   t.runners.push(runner);
   const ends = (end: string): void => void Object.assign(runner, { end, endedAt: t.sim.uptime() });
   const lease = { namespace: 'default', identity: who };
-  const options = { namespaces: [], selector: '', workers: 4, ...share, lease };
-  op.runElected(t.sim.world(who, faults), options, stop.signal).then(
+  const observer = op.observerOf(vitals);
+  const options = { namespaces: [], selector: '', workers: 4, ...share, lease, observer };
+  op.runElected(op.measured(vitals), options, stop.signal).then(
     () => ends('released'),
     (error: unknown) => ends(error instanceof Error ? error.message : String(error)),
   );
@@ -3308,6 +3573,41 @@ election('the Lease of another scope, long dead → waited out once', async (t, 
   t.sim.kill(d.who);
   const b2 = elect(t, 'b2');
   await becomesLeader(t, b2);
+});
+
+election('a pod is deleted → counted, in the words of the Event (I9)', async (t, a, b) => {
+  await replaced(t, lose(t), 'PodDeleted');
+  const [own, other] = [a, b].map(({ vitals }) => {
+    const series = parseMetrics(op.metricsText(vitals));
+    return (name: string): number | undefined => series.get(`statefulcluster_${name}`);
+  });
+  const reasons = op.FACTS.map((reason) => own?.(`replacements_total{reason="${reason}"}`));
+  assert.equal(
+    reasons,
+    op.FACTS.map((reason) => (reason === 'PodDeleted' ? 1 : 0)),
+  );
+  assert.equal([own?.('leader'), other?.('leader')], [1, 0]);
+  assert.is(own?.('members{health="Available"}'), 3);
+  for (const [verb, code] of Object.entries({ POST: 201, PUT: 200, WATCH: 200, DELETE: 200 })) {
+    const sent = t.sim.requests.filter(
+      (r) => r.who === a.who && r.method === verb && r.status === code,
+    );
+    const open = verb === 'WATCH' ? sent.length : 0; // They are counted when they end.
+    assert.is(
+      own?.(`api_requests_total{verb="${verb}",code="${code}"}`) ?? 0,
+      sent.length - open,
+      verb,
+    );
+  }
+  assert.match(
+    op.pageOf(a.vitals, '/readyz').join(' '),
+    /^200 leader\n.*pods: last event or bookmark/,
+  );
+  assert.equal(op.pageOf(b.vitals, '/readyz'), [200, 'standby\n']);
+  must(t, 'DELETE', coder);
+  await t.sim.run(30_000);
+  assert.match(op.metricsText(a.vitals), 'members{health="Available"} 0\n');
+  apply(t, exampleCluster());
 });
 
 leaders('leader: two parts of a split → both lead, each its own clusters', async () => {
@@ -3689,6 +3989,10 @@ const BAD = `
   no workers: @good --workers 0 → 2 --workers must be
   many workers: @good --workers many → 2 --workers must be
   all and one: @good -A -n x → 2 -A and -n
+  the probes: @good --probe-addr 8080 → 2 --probe-addr must be
+  perhaps a leader: @good --leader-elect=maybe → 2 --leader-elect
+  no right to Leases: @mute → 1 leases.* is forbidden: User "operator" cannot list
+  no such namespace: @fine --leader-elect-namespace moon → 1 namespaces "moon" not found
   a selector: @fine --selector =, → 1 unable to parse requirement
   no kubeconfig: run --kubeconfig /absent → 1 cannot read /absent: .*no such file
   a folder: run --kubeconfig / → 1 cannot read .*EISDIR
@@ -3710,7 +4014,8 @@ async function badKubeconfigs(folder: string): Promise<void> {
   const write = (name: string, over: object): string => kubeconfig(folder, name, over);
   const state = (crds: readonly Raw[]) => newApiServer(crds, 1, Date.now());
   const shut = Object.assign(state(crdOnly()), { denied: [{ verb: 'list', resource: 'pods' }] });
-  const states = { good: state([]), fine: state(crdOnly()), fenced: shut };
+  const mute = Object.assign(state(crdOnly()), { denied: [{ resource: 'leases' }] });
+  const states = { good: state([]), fine: state(crdOnly()), fenced: shut, mute };
   for (const [name, one] of Object.entries(states)) {
     const served = await serve(one);
     leftOver.push(served.close);
@@ -3783,7 +4088,8 @@ async function newBench() {
   rotate('first');
   const provider = { 'auth-provider': { name: 'tokenFile', config: { tokenFile: token } } };
   const over = { ...serverAt(front.url), users: [{ name: 'main', user: provider }] };
-  const program = launch(runArgs(kubeconfig(folder, 'bench', over)), rig.ring);
+  const file = kubeconfig(folder, 'bench', over);
+  const program = launch([...runArgs(file), ...(LONG ? ['--leader-elect=false'] : [])], rig.ring);
   rig.program = program;
   await order(rig, 'POST', clusterAt('default'), coderCluster());
   await settles(rig, 'coder', 3);
@@ -3793,7 +4099,7 @@ async function newBench() {
   const client = connect(config, async () => config);
   const passed = (from: number, method: string, word: string): number =>
     front.passed.slice(from).filter((p) => p.method === method && p.path.includes(word)).length;
-  return { served, rig, front, rotate, client, program, passed };
+  return { served, rig, front, rotate, client, program, passed, file };
 }
 let bench: Awaited<ReturnType<typeof newBench>>;
 const isWatch = ({ path }: Passage): boolean => path.includes('watch=');
@@ -3898,6 +4204,27 @@ processes('process: 3 → 50 → 3 → 47 pods, 47 claims, few status writes', a
   assert.ok(passed(from, 'PATCH', '/status') <= 30, `${passed(from, 'PATCH', '/status')}`);
   await scaleTo(rig, 'coder', 3);
   assert.is(passed(from, 'DELETE', '/pods/'), 47);
+});
+processes('process: its probes → ready, well, metrics that a strict reader takes', async () => {
+  const { program } = bench;
+  const port: number = program.said.find((line) => line['msg'] === 'probes')?.['port'];
+  const page = async (path: string): Promise<string> => {
+    const { promise, resolve } = Promise.withResolvers<http.IncomingMessage>();
+    http.get({ host: '127.0.0.1', port, path }, resolve);
+    const answer = await promise;
+    return `${answer.statusCode} ${answer.headers['content-type']} ${await readText(answer)}`;
+  };
+  const type = 'text/plain; version=0.0.4; charset=utf-8';
+  assert.is(await page('/healthz'), `200 ${type} ok\n`);
+  assert.match(await page('/readyz'), /^200 .* leader\n.*pods: last event or bookmark \d+ s ago\n/);
+  const series = parseMetrics((await page('/metrics')).replace(`200 ${type} `, ''));
+  assert.is(series.get('statefulcluster_members{health="Available"}'), 3);
+  assert.is(series.get('statefulcluster_leader'), 1);
+  const posted = series.get('statefulcluster_api_requests_total{verb="POST",code="201"}');
+  assert.ok((posted ?? 0) >= 94, `${posted} POSTs`);
+  const second = launch(['run', '--kubeconfig', bench.file, '--probe-addr', `127.0.0.1:${port}`]);
+  assert.is(await second.ended, '1');
+  assert.match(second.complaint, /^statefulcluster: --probe-addr: .*EADDRINUSE.*\n$/);
 });
 processes('process: SIGTERM in mid-write → exit code 0 within 5 s', async () => {
   const { rig, front, program, passed } = bench;

@@ -4608,7 +4608,7 @@ async function serveProbes(
     server.once('error', (error) => reject(new Error(`--probe-addr: ${error.message}`)));
     server.listen({ ...address, signal }, resolve);
   });
-  v.world.log('info', 'probes', { address: JSON.stringify(server.address()) });
+  v.world.log('info', 'probes', { ...(server.address() as net.AddressInfo) });
   void watchLag(v, signal);
 }
 async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
