@@ -1379,14 +1379,13 @@ if (TESTING) probes.run();
 // ═══ TIDY ═══════════════════════════════════════════════════════════════════════════════════════
 
 /** Lines that a file may have: whoever audits must be able to read them. The founder sets these. */
-const CAPS = { 'operator.ts': 4400, 'operator.test.ts': 8200, 'build.mjs': 410 } as const;
+const CAPS = { 'operator.ts': 5000, 'operator.test.ts': 9300, 'build.mjs': 410 } as const;
 const LINE_MAX = 100; // Characters.
 const FUNCTION_MAX = 60; // Lines.
 const ROOMS = (
   '0 FRONT DOOR,1 VOCABULARY,2 TOOLS,3 IDENTITY,4 HEALTH,5 PLAN,6 STATUS,THE LINE,7 WORLD,' +
   '8 CLIENT,9 CACHE,10 QUEUE,11 EXECUTOR,12 CONTROLLER,13 LEADER,14 PROBES,15 CLI,16 MAIN'
 ).split(',');
-const LATER = ['13 LEADER', '14 PROBES']; // Rooms that may still be missing.
 const fileText = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
 const linesOf = (file: string): readonly string[] => fileText(file).trimEnd().split('\n');
 const where = (file: string, at: number): string => `${file}:${at + 1}`;
@@ -1454,10 +1453,7 @@ tidy('tidy: operator.ts → rooms in order, each with its banner and 2 to 6 line
   const lines = linesOf('operator.ts');
   const rooms = roomsOf(lines);
   const titles = rooms.map((r) => r.title);
-  assert.equal(
-    titles,
-    ROOMS.filter((r) => !LATER.includes(r) || titles.includes(r)),
-  );
+  assert.equal(titles, ROOMS);
   for (const { title, line } of rooms) {
     const kind = title === 'THE LINE' ? '' : ` · ${line < lineOfTheLine() ? 'pure' : 'effects'}`;
     assert.is(lines[line], `// ═══ ${title}${kind} `.padEnd(LINE_MAX, '═'));
@@ -1488,16 +1484,18 @@ tidy('tidy: operator.ts → every exported function and interface says what it i
   });
   assert.equal(bare, []);
 });
-tidy('tidy: deploy.yaml → the ClusterRole has the verbs of RIGHTS, no more and no fewer', () => {
-  const docs = fileText('deploy.yaml').split(/^---$/m);
-  const role =
-    docs.find((d) => /^kind: ClusterRole$[\s\S]*^  name: statefulcluster$/m.test(d)) ?? '';
+tidy('tidy: deploy.yaml → the operator has the verbs of RIGHTS, no more and no fewer', () => {
+  const roles = fileText('deploy.yaml')
+    .split(/^---$/m)
+    .filter((d) => /^kind: (Cluster)?Role$[\s\S]*^ +\S+component: operator$/m.test(d));
+  assert.is(roles.length, 3, 'its namespaced kinds, nodes and volumes, the Lease');
   const rule = /apiGroups: \['?([\w.]*)'?\]\s+resources: \[(.*?)\]\s+verbs: \[(.*?)\]/g;
-  const rights = [...role.matchAll(rule)].flatMap(([, group, resources = '', verbs = '']) =>
+  const rules = roles.flatMap((role) => [...role.matchAll(rule)]);
+  const rights = rules.flatMap(([, group, resources = '', verbs = '']) =>
     resources.split(', ').map((r) => [group ? `${group}/${r}` : r, verbs.replaceAll(',', '')]),
   );
   assert.equal(Object.fromEntries(rights), { ...op.RIGHTS });
-  assert.is((role.match(/apiGroups:/g) ?? []).length, rights.length, 'every rule is read');
+  assert.is(roles.join('').split('apiGroups:').length - 1, rights.length, 'every rule is read');
 });
 tidy('tidy: README.md → its table of rooms has the true line counts', () => {
   const rooms = roomsOf(linesOf('operator.ts')).filter((r) => r.title !== 'THE LINE');
@@ -3649,6 +3647,21 @@ leaders('leader: newcomers with overlapping scopes at once → never two of them
     assert.ok(c.end !== '' || d.end !== '', `nobody gave way, ${seed}`);
   }
 });
+leaders(
+  'leader: the second look fails for 8 s → no hot loop, nothing begins before it',
+  async () => {
+    const t = newScene(six);
+    apply(t, exampleCluster());
+    const c = elect(t, 'c');
+    const isLook = (r: ApiRequest): boolean => r.method === 'GET' && r.path.includes('/leases');
+    c.faults.decide = (r, index) => (index > 0 && isLook(r) ? 503 : undefined);
+    await t.sim.run(8000);
+    assert.ok(t.sim.requests.filter((r) => r.who === c.who).every(isOfLease));
+    assert.ok(t.sim.requests.filter((r) => r.who === c.who).length <= 8);
+    delete c.faults.decide;
+    await settle(t);
+  },
+);
 leaders('leader: no right to Leases, no such namespace → one line at the start', async () => {
   const t = newScene(six);
   t.sim.state.denied = [{ resource: 'leases', verb: 'create', user: 'operator-c' }];
@@ -4264,7 +4277,7 @@ onPlane('deploy.yaml → every object is taken as it is, without a warning', asy
   for (const body of manifest()) {
     const { apiVersion, kind, metadata } = body as Raw;
     const where = metadata.namespace ? `/namespaces/${metadata.namespace}` : '';
-    const plural = `${kind}s`.toLowerCase();
+    const plural = `${kind}s`.toLowerCase().replace(/ys$/, 'ies');
     const path = `/api${apiVersion === 'v1' ? '' : 's'}/${apiVersion}${where}/${plural}`;
     const made = await world.send({ method: 'POST', path: `${path}?fieldValidation=Strict`, body });
     assert.equal([made.status, made.headers['warning']], [201, undefined], kind);

@@ -4281,20 +4281,23 @@ const fenced = (e: Election): World => ({
 /** Resolves when this process leads, or shall not any more. The Lease is taken and renewed once
  *  before anything else: of two newcomers with overlapping scopes at least one sees the other. */
 async function campaign(e: Election, signal: AbortSignal): Promise<void> {
-  let said: string | undefined;
-  for (let tries = 0; !signal.aborted; tries++) {
-    const led = leads(e);
-    const why = await tryLease(e).catch((error: unknown) => {
-      const isFinal = !(error instanceof ApiError) || (tries === 0 && isRefusal(error));
-      return isFinal ? Promise.reject(error) : wordsOf(error);
-    });
-    if (why !== said) e.world.log('info', why ? 'stands by' : 'leads', { lease: e.name, why });
-    said = why;
-    if (led && leads(e)) return;
+  const { world, name: lease } = e;
+  for (let [tries, wins, told] = [0, 0, '']; !signal.aborted; tries++) {
+    try {
+      const why = await tryLease(e);
+      wins = why === '' ? wins + 1 : 0;
+      if (wins === 2) return world.log('info', 'leads', { lease });
+      if (wins === 0 && why !== told) world.log('info', 'stands by', { lease, why: (told = why) });
+    } catch (error) {
+      // An overlap is final; a missing right is, too, if it is missing from the start.
+      if (!(error instanceof ApiError) || (tries === 0 && isRefusal(error))) throw error;
+      world.log('warn', 'the Lease cannot be had', { lease, error: wordsOf(error) });
+      wins = 0;
+    }
     e.held = undefined;
-    const freeInMs = (e.seen.get(e.name)?.freeAt ?? 0) - e.world.uptime();
+    const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
     const pauseMs = freeInMs > 0 ? Math.min(freeInMs, LIMITS.leaseRetryMs) : LIMITS.leaseRetryMs;
-    if (!leads(e)) await e.world.sleep(pauseMs, signal);
+    if (wins === 0) await world.sleep(pauseMs, signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
@@ -4346,8 +4349,8 @@ async function tryLease(e: Election): Promise<string> {
   e.until = at + LIMITS.renewMaxMs;
   return '';
 }
-/** Reads the Leases of all operators in the namespace, and notes which of them changed. One that was
- *  deleted by hand stays noted, for its holder will make it again. */
+/** Reads the Leases of all operators in the namespace, and notes which of them changed. One that
+ *  was deleted by hand stays noted, for its holder will make it again. */
 async function look(e: Election): Promise<Raw | undefined> {
   const path = withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASE_LABELS }) });
   const { items = [] } = await ask(e, { method: 'GET', path });
@@ -4403,7 +4406,7 @@ function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
 /** A holder asks no longer than it leads; half of that leaves time for a second try. */
 function ask(e: Election, request: ApiRequest): Promise<Raw> {
   const left = leads(e) ? e.until - e.world.uptime() : Infinity;
-  return call(e.world, { ...request, timeoutMs: Math.min(LIMITS.renewMaxMs / 2, left) });
+  return call(e.world, { ...request, timeoutMs: Math.ceil(Math.min(LIMITS.renewMaxMs / 2, left)) });
 }
 
 // ═══ 14 PROBES · effects ═════════════════════════════════════════════════════════════════════════
@@ -4748,8 +4751,8 @@ export function realWorld(
 }
 
 /** One look at each kind that is needed, so that a wrong server, a missing CRD or a missing right
- *  is one clear line at the start instead of a retry for ever. In a pod the server is the right one:
- *  if it is away, it is waited for. */
+ *  is one clear line at the start instead of a retry for ever. In a pod the server is the right
+ *  one: if it is away, it is waited for. */
 async function preflight(world: World, { namespaces, selector }: Options, inPod: boolean) {
   for (const ns of namespaces.length > 0 ? namespaces : ['']) {
     const clusters = withQuery(clusterPath(ns), { labelSelector: selector });
