@@ -4370,13 +4370,18 @@ onPlane('the schema → defaults, and each rule refuses in its own words', async
   assert.equal((await Promise.all(tries)).filter(Boolean), []);
 });
 
+async function accountToken(namespace: string, account: string): Promise<string> {
+  const path = `${placeOf(namespace, 'serviceaccounts', account)}/token`;
+  const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} };
+  return ((await order(real, 'POST', path, asked)) as Raw)['status'].token;
+}
+/** Without a Lease, unless it is the matter: who follows a killed process must not wait for it. */
+const ALONE = '--leader-elect=false';
 /** The operator with the rights of deploy.yaml's own service account. */
 async function launchWithRights(...scope: string[]): Promise<Program> {
-  const account = placeOf('statefulcluster-system', 'serviceaccounts', 'statefulcluster');
-  const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} };
-  const { status } = (await order(real, 'POST', `${account}/token`, asked)) as Raw;
+  const token = await accountToken('statefulcluster-system', 'statefulcluster');
   const ca = Buffer.from(plane.ca ?? '').toString('base64');
-  const users = [{ name: 'main', user: { token: status.token } }];
+  const users = [{ name: 'main', user: { token } }];
   const over = { ...serverAt(plane.url, { 'certificate-authority-data': ca }), users };
   const file = kubeconfig(plane.folder, scope.join(), over);
   return launch([...runArgs(file), ...scope], real.ring);
@@ -4429,9 +4434,9 @@ const podPath = (pod: Sight | undefined): string => placeOf('default', 'pods', p
 onPlane('the example, unchanged → 3 Ready, labels of the selector, a claim each', async () => {
   const labels = (node: string) => ({ zone: node.charAt(0) });
   real = await newRig(realWorld(plane), { nodes: ['a0', 'a1', 'a2'], labels });
-  for (const name of ['quota', 'crash'])
+  for (const name of ['quota', 'crash', 'elect', 'team'])
     await order(real, 'POST', '/api/v1/namespaces', { metadata: { name } });
-  real.program = await launchWithRights('-n', 'default', '-n', 'quota');
+  real.program = await launchWithRights('-n', 'default', '-n', 'quota', ALONE);
   await order(real, 'POST', clusterAt('default'), coderCluster());
   await settles(real, 'coder', 3);
   const own = upPods(real, 'coder').map((o) => [o.meta.labels['app'], o.meta.labels[MARK.cluster]]);
@@ -4547,7 +4552,7 @@ const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
     const coming = later(grow('crash/forty', 40, 'b'));
     const pods = () => real.all('pods', 'crash/forty');
     for (const many of [3, 12, 27, 40]) {
-      const program = await launchWithRights('-n', 'crash');
+      const program = await launchWithRights('-n', 'crash', ALONE);
       await real.until(`${many} pods`, () => (pods().length >= many ? '' : `${pods().length}`));
       if (many < 40) program.child.kill('SIGKILL');
       if (many < 40) await program.ended;
@@ -4644,6 +4649,84 @@ const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
     const said = (): string => saysTrue(real, 'fixed', 'ClaimTemplatesDrifted');
     const words = 'only dynamically provisioned pvc can be resized';
     await real.until('it says why', () => (said().includes(words) ? '' : `"${said()}"`));
+  },
+  'F15: two operators, the leader SIGKILLed while 40 come → exactly 40': async () => {
+    const compete = (): Promise<Program> =>
+      launchWithRights('-n', 'elect', '--leader-elect-namespace', 'statefulcluster-system');
+    const says = (one: Program, word: string): Promise<void> =>
+      real.until(word, () => (one.said.some((line) => line['msg'] === word) ? '' : 'not yet'));
+    const first = await compete();
+    await says(first, 'leads');
+    const second = await compete();
+    await says(second, 'stands by');
+    const coming = later(grow('elect/pair', 40, 'b'));
+    const pods = () => real.all('pods', 'elect/pair').length;
+    await real.until('some pods', () => (pods() >= 10 ? '' : `${pods()}`));
+    first.child.kill('SIGKILL');
+    const from = performance.now();
+    await says(second, 'leads');
+    const tookMs = performance.now() - from;
+    assert.ok(tookMs > 10_000 && tookMs < 19_000, `it led after ${tookMs} ms`);
+    await coming;
+    const born = [...real.uids.keys()].filter((name) => name.startsWith('pair-'));
+    assert.equal([born.length, pods()], [40, 40], 'no pod too many, at any time');
+    await endsWell(second);
+    const path = '/apis/coordination.k8s.io/v1/namespaces/statefulcluster-system/leases';
+    const { items } = await order(real, 'GET', path);
+    const holders = items.map((one: Raw) => one['spec'].holderIdentity ?? '');
+    assert.equal(holders, [''], 'the Lease is released');
+  },
+  'who may not create pods, claims, or be an account → is refused by the policy': async () => {
+    const verbs = {
+      pods: 'create',
+      persistentvolumeclaims: 'create',
+      serviceaccounts: 'impersonate',
+    };
+    const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/team';
+    /** Who may create clusters and do so many of the above, and what comes of it. */
+    const attempt = async (many: number, account: string): Promise<string> => {
+      const name = `user-${many}`;
+      const world = realWorld({ ...plane, token: await accountToken('team', name) });
+      const body: Raw = clusterIn('b', 'mine', 1);
+      Object.assign(body['spec'].template.spec, account && { serviceAccountName: account });
+      const path = `${clusterAt('team')}?dryRun=All`;
+      const { status, body: said } = await world.send({ method: 'POST', path, body });
+      return status === 201 ? 'taken' : `${(said as Raw)['message']}`;
+    };
+    for (const many of [0, 1, 2, 3]) {
+      const name = `user-${many}`;
+      const cluster = {
+        apiGroups: ['enge.me'],
+        resources: ['statefulclusters'],
+        verbs: ['create'],
+      };
+      const more = Object.entries(verbs).slice(0, many);
+      const rules = more.map(([what, verb]) => ({
+        apiGroups: [''],
+        resources: [what],
+        verbs: [verb],
+      }));
+      await order(real, 'POST', placeOf('team', 'serviceaccounts'), { metadata: { name } });
+      await order(real, 'POST', `${rbac}/roles`, {
+        metadata: { name },
+        rules: [cluster, ...rules],
+      });
+      const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name };
+      const subjects = [{ kind: 'ServiceAccount', name, namespace: 'team' }];
+      await order(real, 'POST', `${rbac}/rolebindings`, { metadata: { name }, roleRef, subjects });
+    }
+    const rows: readonly (readonly [many: number, account: string, outcome: string])[] = [
+      [0, '', 'user-0 may not create pods in the namespace team'],
+      [1, '', 'user-1 may not create persistentvolumeclaims in the namespace team'],
+      [2, '', 'taken'],
+      [2, 'default', 'taken'],
+      [2, 'robot', 'as the service account robot, which .*user-2 may not impersonate'],
+      [3, 'robot', 'taken'],
+    ];
+    for (const [many, account, outcome] of rows) {
+      const fits = async () => Number(RegExp(outcome).test(await attempt(many, account)));
+      await reaches(fits, 1); // For a moment an API server does not know new roles yet.
+    }
   },
   'clusters are deleted → pods go, claims by their policy': async () => {
     for (const whenDeleted of ['Retain', 'Delete'] as const) {
