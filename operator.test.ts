@@ -1508,6 +1508,13 @@ tidy('tidy: README.md → its table of rooms has the true line counts', () => {
     rooms.map((r) => `${r.title} ${r.lines}`),
   );
 });
+tidy('tidy: README.md → names every metric', () => {
+  const named = fileText('README.md');
+  assert.equal(
+    Object.keys(op.METRICS).filter((name) => !named.includes(`\`${name}\``)),
+    [],
+  );
+});
 for (const file of ['README.md', 'deploy.yaml']) {
   tidy(`tidy: ${file} → names the version of package.json, and no other`, () => {
     const { version } = JSON.parse(fileText('package.json')) as { version: string };

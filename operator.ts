@@ -34,7 +34,7 @@ import type {
 //    lags.
 // I5 By its own choice the operator never takes availability below replicas - maxUnavailable. Up to
 //    LIMITS.liveReadsMax others are read live before it does; beyond them the cache is believed.
-// I6 When faults end, status equals spec in bounded steps; then only watches are sent.
+// I6 When faults end, status equals spec in bounded steps; then only watches and the Lease.
 // I7 The operator never writes spec or metadata of the StatefulCluster.
 // I8 Nothing controlled by another owner is changed or deleted.
 // I9 Every replacement has one Reason, the same word in the Event, the log, `enge.me/replaces`, the
@@ -42,7 +42,7 @@ import type {
 //    without claims has no marks: a crash between its deletion and its successor loses the word,
 //    and one between two pods of it, before the status said so, its name.
 
-/** Every API verb this operator ever sends; `tidy` holds deploy.yaml's ClusterRole against it. */
+/** Every API verb this operator ever sends; `tidy` holds the roles in deploy.yaml against it. */
 export const RIGHTS: Readonly<Record<string, string>> = {
   'enge.me/statefulclusters': 'get list watch',
   'enge.me/statefulclusters/status': 'patch',
