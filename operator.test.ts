@@ -1572,6 +1572,7 @@ interface Ledger {
   readonly reasons: Map<string, string>; // Identity → the Reason of its end.
   readonly replicas: Map<string, { readonly at: number; readonly n: number }[]>;
   recentMs: number; // How long the operator may be ignorant of fewer replicas.
+  onTheWire: number; // Members that a former leader may still bring.
   revision: number;
   epoch: number;
   requests: number;
@@ -1627,7 +1628,8 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
   const owner = clusterOfPod(ledger, object);
-  const wanted = Math.max(...recentReplicas(ledger, boss)) + surgeIn(owner?.spec);
+  const wanted =
+    Math.max(...recentReplicas(ledger, boss)) + surgeIn(owner?.spec) + ledger.onTheWire;
   hold(live.size <= wanted, 'I4', object, `${live.size} live members of ${wanted}`);
 }
 
@@ -1896,6 +1898,7 @@ function newScene(setting: Setting): Scene {
     revision: 0,
     requests: 0,
     recentMs: 120_000,
+    onTheWire: 0,
   };
   const ledger: Ledger = { sim, ...maps, ...rest, epoch: sim.state.epoch };
   sim.afterStep = () => checkStep(ledger);
@@ -3406,7 +3409,7 @@ function election(title: string, play: (t: Scene, a: Runner, b: Runner) => Promi
     await until(t, 'all are Ready', () => pendingOf(t) === '');
     await play(t, a, b);
     await settle(t);
-    checkTurns(t);
+    if (t.ledger.onTheWire === 0) checkTurns(t);
     for (const { stop } of t.runners) stop.abort();
     await t.sim.run(5000);
     assert.is(holderOf(t), '', 'the Lease is released');
@@ -3521,6 +3524,32 @@ election('F14: frozen past its Lease while 20 come → it writes nothing more', 
   assert.is(writesOf(t, a).length, before);
   assert.ok(writesOf(t, b).length > 12);
 });
+election(
+  'F14: its batch lands after b has begun → the surplus goes, no Ready one',
+  async (t, a) => {
+    let slow = 0;
+    t.ledger.onTheWire = 8;
+    a.faults.decide = ({ method, path }) => {
+      const isLate = method === 'POST' && path.includes('/pods?') && livePods(t).length >= 10;
+      if (!isLate) return undefined;
+      slow++;
+      a.faults.latencyMs = [25_000, 25_000]; // Of this request, and of no other.
+      queueMicrotask(() => delete a.faults.latencyMs);
+      return undefined;
+    };
+    edit(t, { replicas: 18 });
+    await t.sim.run(() => slow === 8); // The batch is on the wire.
+    t.sim.kill(a.who);
+    const posted = () => t.sim.requests.filter((r) => r.who === a.who && r.path.includes('/pods?'));
+    const before = posted().length;
+    await until(t, 'b has done it', () => livePods(t).filter(isUp).length === 18, 24_000);
+    const wanted = identitiesOf(t);
+    await until(t, 'some of it lands', () => posted().length > before);
+    assert.ok(listed(t, 'pods').length > 18, 'there was a surplus');
+    await settle(t);
+    assert.equal(identitiesOf(t), wanted, 'those that were Ready stay');
+  },
+);
 election('F14: frozen for less → it goes on', async (t, a, b) => {
   edit(t, { replicas: 20 });
   await until(t, 'some of them', () => livePods(t).length >= 8);
