@@ -3620,6 +3620,7 @@ election('a pod is deleted → counted, in the words of the Event (I9)', async (
     reasons,
     op.FACTS.map((reason) => (reason === 'PodDeleted' ? 1 : 0)),
   );
+  assert.not.match(op.metricsText(a.vitals), 'reason="ScaledOut"');
   assert.equal([own?.('leader'), other?.('leader')], [1, 0]);
   assert.is(own?.('members{health="Available"}'), 3);
   for (const [verb, code] of Object.entries({ POST: 201, PUT: 200, WATCH: 200, DELETE: 200 })) {
@@ -3641,6 +3642,7 @@ election('a pod is deleted → counted, in the words of the Event (I9)', async (
   must(t, 'DELETE', coder);
   await t.sim.run(30_000);
   assert.match(op.metricsText(a.vitals), 'members{health="Available"} 0\n');
+  assert.is(a.vitals.healths.size, 0, 'nothing is kept of a cluster that is gone');
   apply(t, exampleCluster());
 });
 
