@@ -30,17 +30,18 @@ import type {
 // I2 A claim is mounted by pods of one identity only.
 // I3 A claim is deleted only if it was marked with policy Delete, after its pod object is gone, or
 //    unbound after a refused or interrupted creation.
-// I4 Under one operator live members never exceed replicas + maxSurge, whatever crashes, repeats or
-//    lags.
+// I4 Under one leader live members never exceed replicas + maxSurge, whatever crashes, repeats or
+//    lags. After two processes overlapped, the surplus is at most the batch in flight, and the
+//    youngest that were never Ready go first.
 // I5 By its own choice the operator never takes availability below replicas - maxUnavailable. Up to
 //    LIMITS.liveReadsMax others are read live before it does; beyond them the cache is believed.
 // I6 When faults end, status equals spec in bounded steps; then only watches and the Lease.
 // I7 The operator never writes spec or metadata of the StatefulCluster.
 // I8 Nothing controlled by another owner is changed or deleted.
-// I9 Every replacement has one Reason, the same word in the Event, the log, `enge.me/replaces`, the
-//    mark on the claims and status.retired; it is decided once and carried by the marks. A member
-//    without claims has no marks: a crash between its deletion and its successor loses the word,
-//    and one between two pods of it, before the status said so, its name.
+// I9 Every replacement has one Reason, the same word in the Event, the metric, the log,
+//    `enge.me/replaces`, the mark on the claims and status.retired; it is decided once and carried
+//    by the marks. A member without claims has no marks: a crash between its deletion and its
+//    successor loses the word, and one between two pods of it, before the status said so, its name.
 
 /** Every API verb this operator ever sends; `tidy` holds the roles in deploy.yaml against it. */
 export const RIGHTS: Readonly<Record<string, string>> = {
