@@ -1,10 +1,12 @@
 // StatefulCluster: stateful pods on Kubernetes whose identity is never re-used.
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import type http2 from 'node:http2';
 import type net from 'node:net';
 import { hostname } from 'node:os';
-import { parseArgs } from 'node:util';
+import { parseArgs, stripVTControlCharacters } from 'node:util';
+import type { ParseArgsConfig } from 'node:util';
 import kleur from 'kleur';
 import type {
   Cluster,
@@ -4628,27 +4630,25 @@ async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
 // 2, what cannot be done is one line and exit code 1; a stack trace is a bug.
 
 const VERSION = process.env['STATEFULCLUSTER_VERSION'] ?? '0.0.0-dev'; // Set by build.mjs.
-const HELP = `statefulcluster ${VERSION}: stateful pods whose identity is never re-used
-
-  statefulcluster run [flags]   replace lost members, until stopped
-  statefulcluster version       print the version
-  statefulcluster help          print this
-
-flags of run:
-  --kubeconfig FILE    default: $KUBECONFIG, ~/.kube/config, or the pod's own service account
-  --context NAME       of the kubeconfig; default: its current one
-  -n, --namespace NS   may be given several times; default: $WATCH_NAMESPACE (a comma list; empty
-                       means all), else the namespace of the context or of the pod
+/** kubectl finds its plugins by the names of their files. */
+const PROGRAM = [process.argv0, process.argv[1]].some((file) =>
+  /(^|\/)kubectl-statefulcluster[^/]*$/.test(file ?? ''),
+)
+  ? 'kubectl statefulcluster'
+  : 'statefulcluster';
+const RUN_HELP = `  --kubeconfig FILE   default: $KUBECONFIG, ~/.kube/config, or the pod's account
+  --context NAME      of the kubeconfig; default: its current one
+  -n, --namespace NS  may be given several times; default: those that
+                      $WATCH_NAMESPACE lists (empty: all), else the context's
   -A, --all-namespaces
-  --selector LABELS    only StatefulClusters with these labels
-  --workers N          clusters worked on at a time (default 4)
-  --leader-elect=false work without a Lease: only where no other operator runs
+  --selector LABELS   only StatefulClusters with these labels
+  --workers N         clusters worked on at a time (default 4)
+  --leader-elect=false
+                      work without a Lease: only where no other operator runs
   --leader-elect-namespace NS
-                       of the Lease; default: the pod's own, else the first one of -n, else the
-                       one of the context
-  --probe-addr ADDR    [HOST]:PORT of /healthz, /readyz and /metrics (default :8080; 0: none)
-  --log json|pretty    default: pretty on a terminal, else json
-`;
+                      of the Lease; default: the pod's, else the first of -n
+  --probe-addr ADDR   [HOST]:PORT of /healthz, /readyz, /metrics (:8080; 0: none)
+  --log json|pretty   default: pretty on a terminal, else json`;
 /** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
 
@@ -4674,8 +4674,12 @@ function flagsOf(args: readonly string[]) {
   // As Go's flags take it, and so as other operators do.
   const given = args.map((arg) => FORMS[arg] ?? arg);
   const form = { options: RUN_FLAGS, allowPositionals: false, allowNegative: true };
+  return parsed({ args: given, ...form }).values;
+}
+/** parseArgs, whose complaints are wrong use. */
+function parsed<T extends ParseArgsConfig>(config: T) {
   try {
-    return parseArgs({ args: given, ...form }).values;
+    return parseArgs(config);
   } catch (error) {
     throw new UsageError(wordsOf(error).split('. ')[0]);
   }
@@ -4751,6 +4755,18 @@ export function realWorld(
   };
 }
 
+/** The error, in words for what the person at the terminal can mend. */
+function explained(error: unknown, path: string): unknown {
+  const code = error instanceof ApiError ? error.code : -1;
+  const words = wordsOf(error);
+  if (code === 0) return new Error(`the API server cannot be reached: ${words}`);
+  const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(words);
+  if (code !== 404 || !isKind) return error;
+  const cure = 'kubectl apply -f deploy.yaml';
+  return new Error(`the API server does not know StatefulCluster: ${cure}`);
+}
+const api = (world: World, request: ApiRequest): Promise<Raw> =>
+  call(world, request).catch((error: unknown) => Promise.reject(explained(error, request.path)));
 /** One look at each kind that is needed, so that a wrong server, a missing CRD or a missing right
  *  is one clear line at the start instead of a retry for ever. In a pod the server is the right
  *  one: if it is away, it is waited for. */
@@ -4763,17 +4779,10 @@ async function preflight(world: World, { namespaces, selector }: Options, inPod:
   async function lookAt(path: string): Promise<unknown> {
     const request = { method: 'GET', path: withQuery(path, { limit: 1 }) } as const;
     return call(world, request).catch(async (error: unknown) => {
-      const code = error instanceof ApiError ? error.code : -1;
-      const words = wordsOf(error);
-      if (inPod && !isRefusal(error)) {
-        world.log('warn', 'the API server is waited for', { error: words });
-        await world.sleep(LIMITS.leaseRetryMs);
-        return lookAt(path);
-      }
-      if (code === 0) throw new Error(`the API server cannot be reached: ${words}`);
-      if (code !== 404 || !path.includes('/enge.me/')) throw error;
-      const cure = 'kubectl apply -f deploy.yaml';
-      throw new Error(`the API server does not know StatefulCluster: ${cure}`);
+      if (!inPod || isRefusal(error)) throw explained(error, path);
+      world.log('warn', 'the API server is waited for', { error: wordsOf(error) });
+      await world.sleep(LIMITS.leaseRetryMs);
+      return lookAt(path);
     });
   }
 }
@@ -4792,7 +4801,7 @@ function scopeOf(flags: ReturnType<typeof flagsOf>, config: KubeConfig) {
 
 async function run(args: readonly string[]): Promise<void> {
   const flags = flagsOf(args);
-  if (flags.help) return void process.stdout.write(HELP);
+  if (flags.help) return help({ names: ['run'], flags: {} });
   const format = flags.log ?? (process.stdout.isTTY ? 'pretty' : 'json');
   if (format !== 'json' && format !== 'pretty')
     throw new UsageError('--log must be json or pretty');
@@ -4825,22 +4834,741 @@ async function run(args: readonly string[]): Promise<void> {
   log('info', 'stopped');
 }
 
+// ── At the terminal ─────────────────────────────────────────────────────────────────────────────
+/** What the user asked for: the words after the command, and its flags ('true' for bare ones). */
+interface Asked {
+  readonly names: readonly string[];
+  readonly flags: Readonly<Record<string, string | undefined>>;
+}
+const readerLeft = (): void => process.exit(0);
+function say(text: string): void {
+  process.stdout.off('error', readerLeft).on('error', readerLeft);
+  process.stdout.write(`${text}\n`);
+}
+/** What the API server warns of, and watches that broke; the rest is the log of an operator. */
+const warn: World['log'] = (level, message, { warning, error } = {}) => {
+  if (level === 'warn') console.error(`${message}: ${String(warning ?? error)}`);
+};
+
+/** The same with the place where it is answered, and its first word. */
+interface There extends Asked {
+  readonly world: World;
+  readonly ns: string;
+  readonly name: string;
+}
+const there =
+  (run: (at: There) => Promise<void>) =>
+  async ({ names, flags }: Asked): Promise<void> => {
+    const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
+    const config = await load();
+    const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
+    const world = realWorld(config, warn, load);
+    await run({ names, flags, world, ns: flags['namespace'] ?? own, name: names[0] ?? '' });
+  };
+const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
+  api(world, { method: 'GET', path: clusterPath(ns, name) });
+const BY = '?fieldManager=statefulcluster-cli';
+/** A merge patch that only lands on the very object that was looked at. */
+function merge(world: World, path: string, raw: Raw, change: Raw): Promise<Raw> {
+  const body = { ...change, metadata: { ...change['metadata'], uid: metaOf(raw).uid } };
+  return api(world, { ...MERGE, path: path + BY, body });
+}
+async function itemsOf(world: World, path: string, labels: Dict): Promise<readonly Raw[]> {
+  const labelSelector = selectorText({ matchLabels: labels });
+  const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
+  return list['items'] ?? [];
+}
+
+/** Hands the clusters of a path to `see` at once, after each change and every `everyMs`, until it
+ *  has seen enough. False: `limitMs` was over before. */
+async function keepSeeing(
+  world: World,
+  path: string,
+  see: (raws: readonly Raw[]) => boolean,
+  { everyMs = Infinity, limitMs = Infinity } = {},
+): Promise<boolean> {
+  const stop = new AbortController();
+  const { signal } = stop;
+  let bell = Promise.withResolvers<void>();
+  const project = (raw: Raw) => ({ meta: metaOf(raw), raw });
+  const on = (): void => bell.resolve();
+  const feed = follow({ world, path, project, on, signal, optional: false });
+  const limit = world.sleep(limitMs, signal).then(() => stop.abort());
+  await Promise.race([feed.ready.promise, limit]);
+  for (; !signal.aborted; await Promise.race([bell.promise, limit, world.sleep(everyMs, signal)])) {
+    bell = Promise.withResolvers();
+    if (see([...feed.items.values()].map(({ raw }) => raw))) return true;
+  }
+  return false;
+}
+
+const columns = (): number => process.stdout.columns ?? Infinity;
+const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
+/** Columns as wide as their widest cell; the last one goes on below itself. */
+function tableOf(rows: readonly (readonly string[])[]): string {
+  const count = (rows[0]?.length ?? 1) - 1;
+  const widths = Array.from({ length: count }, (_, i) =>
+    Math.max(...rows.map((row) => widthOf(row[i] ?? ''))),
+  );
+  const indent = ' '.repeat(widths.reduce((sum, width) => sum + width + 2, 0));
+  const lines = rows.map((row) => {
+    const cells = widths.map((width, i) => row[i] + ' '.repeat(width - widthOf(row[i] ?? '') + 2));
+    return (cells.join('') + folded(row[count] ?? '', indent).slice(indent.length)).trimEnd();
+  });
+  return lines.join('\n');
+}
+const titled = (titles: string, rows: readonly (readonly string[])[]): string =>
+  rows.length > 0 ? tableOf([titles.split('  ').map((title) => gray(title)), ...rows]) : '';
+/** Text within the terminal, every line of it indented. */
+function folded(text: string, indent = '  '): string {
+  const lines = [indent];
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1) ?? '';
+    const fits = line === indent || widthOf(line) + widthOf(word) < columns();
+    if (fits) lines.splice(-1, 1, line === indent ? line + word : `${line} ${word}`);
+    else lines.push(indent + word);
+  }
+  return lines.join('\n');
+}
+/** Parts with a blank line between them, without the empty ones. */
+const paragraphs = (...parts: readonly string[]): string => parts.filter(Boolean).join('\n\n');
+/** In the largest unit of which there are two. */
+function ageText(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const found = Object.entries({ d: 86_400, h: 3600, m: 60 }).find(([, s]) => seconds >= 2 * s);
+  return found ? `${Math.floor(seconds / found[1])}${found[0]}` : `${seconds}s`;
+}
+const sinceText = (at: string | undefined, now: number): string =>
+  at ? ageText(now - Date.parse(at)) : '';
+/** Draws over the last picture, from the top, as far as the terminal reaches. */
+function redraw(text: string): void {
+  let left = process.stdout.rows - 1;
+  const rows = (line: string): number => Math.max(1, Math.ceil(widthOf(line) / columns()));
+  const lines = text.split('\n').filter((line) => (left -= rows(line)) >= 0);
+  const picture = lines.map((line) => `${line}\x1b[K\n`).join('');
+  process.stdout.write(`\x1b[?2026h\x1b[H${picture}\x1b[J\x1b[?2026l`);
+}
+async function yamlOf(raw: Raw): Promise<string> {
+  const { dumpYaml } = await import('@kubernetes/client-node');
+  return dumpYaml(raw).trimEnd();
+}
+
+// ── status ──────────────────────────────────────────────────────────────────────────────────────
+const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
+const LOOKS: Readonly<Record<string, readonly [glyph: string, paint: (text: string) => string]>> = {
+  ...{ Available: ['●', green], Ready: ['◕', green], Updating: ['↻', cyan] },
+  ...{ Returning: ['↻', cyan], Recreating: ['↻', cyan], Suspended: ['‖', gray] },
+  ...{ Starting: ['◐', yellow], Pending: ['○', yellow] },
+  ...{ Unready: ['▲', red], Lost: ['×', red], Stalled: ['×', red], Withheld: ['▲', magenta] },
+  ...{ ReplacementWithheld: ['▲', magenta], Trouble: ['▲', yellow] },
+  ...{ Terminating: ['◌', gray], Retired: ['▫', gray] },
+};
+function painted(health: string, also = ` ${health}`): string {
+  const [glyph, paint] = LOOKS[health] ?? ['·', gray];
+  return paint(glyph + also);
+}
+const trueIn = ({ status }: StatefulCluster, type: string): Condition | undefined =>
+  status.conditions?.find((c) => c.type === type && c.status === 'True');
+const isObserved = ({ meta, status }: StatefulCluster): boolean =>
+  status.observedGeneration === meta.generation;
+/** One word for a whole cluster: what needs a person comes first. */
+function stateWord(c: StatefulCluster): string {
+  const { spec, status } = c;
+  if (isTerminating(c)) return 'Terminating';
+  if (trueIn(c, 'ReplacementWithheld')) return 'Withheld';
+  if (trueIn(c, 'Stalled')) return 'Stalled';
+  if (spec.suspend) return 'Suspended';
+  if (!isObserved(c)) return 'Pending';
+  if ((status.updatedReplicas ?? 0) < (status.replicas ?? 0)) return 'Updating';
+  return trueIn(c, 'Ready') ? 'Available' : 'Starting';
+}
+
+/** The table of clusters. */
+function listText(raws: readonly Raw[], ns: string, now: number): string {
+  if (raws.length === 0) return `No StatefulClusters${ns && ` in namespace ${ns}`}.`;
+  const all = raws.map(clusterOf).sort((a, b) => (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
+  const rows = all.map((c) => {
+    const { readyReplicas, updatedReplicas, availableReplicas, replacements } = c.status;
+    const counts = [readyReplicas, updatedReplicas, availableReplicas, replacements];
+    const live = `${c.status.replicas ?? 0}/${c.spec.replicas}`;
+    const numbers = [...counts, c.status.retiredClaims].map((n) => String(n ?? 0));
+    const place = ns ? [] : [c.meta.namespace];
+    const own = [...place, c.meta.name, painted(stateWord(c)), live, ...numbers];
+    return [...own, ageText(now - c.meta.createdMs)];
+  });
+  const titles = 'NAME  STATE  LIVE  READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
+  return titled(ns ? titles : `NAMESPACE  ${titles}`, rows);
+}
+
+function headText(c: StatefulCluster, now: number): string {
+  const { meta, spec, status } = c;
+  const { currentRevision: from, updateRevision: to } = status;
+  const facts = [
+    `${status.availableReplicas ?? 0} of ${spec.replicas} members are available`,
+    `${status.replacements ?? 0} replaced so far`,
+    `${ageText(now - meta.createdMs)} old`,
+  ];
+  const progress = status.conditions?.find(({ type }) => type === 'Progressing');
+  const notes = [
+    isTerminating(c) && 'It is being deleted.',
+    meta.annotations[MARK.paused] === 'true' && `${MARK.paused}=true: only its status is kept.`,
+    !isObserved(c) && 'The operator has not seen its spec yet.',
+    from !== to && `Revision ${from} → ${to}`,
+    progress && progress.message.replace(/^\d+ of \d+ members are available(; )?/, ''),
+  ].flatMap((note) => (note ? [folded(note)] : []));
+  const title = `${painted(stateWord(c), '')} ${bold(meta.name)} ${gray(`in ${meta.namespace}`)}`;
+  return [`${title}  ${facts.join(' · ')}`, ...notes].join('\n');
+}
+
+const CALM = ['Available', 'Progressing', 'Ready', 'Reconciling']; // True is no trouble.
+/** Conditions that a person must know of, the gravest first, in the words they carry. */
+function troubleText(c: StatefulCluster, now: number): string {
+  const all = (c.status.conditions ?? []).map(({ type }) => type);
+  const types = unique(['ReplacementWithheld', 'Stalled', ...all]);
+  const texts = types.map((type) => {
+    const trouble = CALM.includes(type) ? undefined : trueIn(c, type);
+    if (!trouble) return '';
+    const about = gray(`${trouble.reason}, for ${sinceText(trouble.lastTransitionTime, now)}`);
+    const title = painted(type in LOOKS ? type : 'Trouble', ` ${type}`);
+    return `${title} ${about}\n${folded(trouble.message)}`;
+  });
+  return paragraphs(...texts);
+}
+
+/** Of the claims of one identity, the names of their templates. */
+const claimsText = (claims: readonly string[], name: string, identity: string): string =>
+  claims.map((claim) => claim.replace(`-${name}-${identity}`, '')).join(',') || '-';
+function membersText({ meta, status }: StatefulCluster, now: number): string {
+  const { members = [], retired = [], replicas = 0, updateRevision } = status;
+  const withheld = members.filter((m) => m.health === 'Withheld');
+  const rows = unique([...withheld, ...members]).map((m) => {
+    const age = birthSecond(m.identity) < 0 ? '-' : ageText(now - birthMs(m.identity));
+    const outdated = m.revision !== '' && m.revision !== updateRevision;
+    const old = retired.find((r) => r.replacedBy === m.identity);
+    const since = m.reason && m.since && ` for ${sinceText(m.since, now)}`;
+    const lineage = old && `replaced ${old.identity}`;
+    const revision = outdated ? yellow(`${m.revision} outdated`) : m.revision || '-';
+    const claims = claimsText(m.claims, meta.name, m.identity);
+    const why = [m.reason + (since ?? ''), lineage].filter(Boolean).join('; ');
+    return [painted(m.health), bold(m.identity), age, m.node || '-', revision, claims, why];
+  });
+  const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
+  return titled('HEALTH  IDENTITY  AGE  NODE  REVISION  CLAIMS  WHY', rows) + more;
+}
+/** Identities that are over, and how to free or bring back what is left of them. */
+function retiredText({ meta, status }: StatefulCluster, now: number): string {
+  const { retired = [], retiredClaims = 0 } = status;
+  const rows = retired.map((r) => {
+    const claims = claimsText(r.claims, meta.name, r.identity);
+    const over = [painted('Retired'), r.identity, sinceText(r.at, now), r.reason];
+    return [...over, r.replacedBy || '-', claims];
+  });
+  const table = titled('OVER  IDENTITY  AGO  REASON  REPLACED-BY  CLAIMS-KEPT', rows);
+  if (retiredClaims === 0) return table;
+  const kept = retired.find((r) => r.claims.length > 0)?.identity ?? 'IDENTITY';
+  const labels = `${MARK.cluster}=${meta.name},${MARK.retired}=true`;
+  const hints = [
+    gray(`${retiredClaims} retired claims keep their data. To delete them for ever:`),
+    `  kubectl delete pvc -n ${meta.namespace} -l ${labels}`,
+    gray('To bring an identity back with its data:'),
+    `  ${PROGRAM} restore -n ${meta.namespace} ${meta.name} ${kept}`,
+  ];
+  return paragraphs(table, hints.join('\n'));
+}
+function pageText(raw: Raw, now: number): string {
+  const c = clusterOf(raw);
+  const tables = [membersText(c, now), retiredText(c, now)];
+  return paragraphs(headText(c, now), troubleText(c, now), ...tables);
+}
+
+async function status({ world, ns: own, name, flags }: There): Promise<void> {
+  const { output, watch, 'all-namespaces': all } = flags;
+  if (output !== undefined && output !== 'json' && output !== 'yaml')
+    throw new UsageError('--output must be json or yaml');
+  if (output && watch) throw new UsageError('--watch and --output exclude each other');
+  if (name && all) throw new UsageError('NAME and -A exclude each other');
+  const ns = all ? '' : own;
+  const first = await api(world, { method: 'GET', path: clusterPath(ns, name) });
+  const json = JSON.stringify(first, (key, v) => (key === 'managedFields' ? undefined : v), 2);
+  if (output) return say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
+  const textOf = (raws: readonly Raw[]): string => {
+    if (!name) return listText(raws, ns, world.now());
+    return raws[0] ? pageText(raws[0], world.now()) : deletedText(name);
+  };
+  if (!watch) return say(textOf(name ? [first] : (first['items'] ?? [])));
+  const draws = process.stdout.isTTY && kleur.enabled;
+  if (draws) say('\n'.repeat(process.stdout.rows)); // What was there stays above.
+  const see = (raws: readonly Raw[]): boolean => {
+    if (draws) redraw(textOf(raws));
+    else say(`${textOf(raws)}\n`);
+    return name !== '' && raws.length === 0;
+  };
+  // The watch brings the news; on a terminal the ages are drawn anew every second.
+  await keepSeeing(world, oneOrAll(ns, name), see, draws ? { everyMs: 1000 } : {});
+}
+const oneOrAll = (ns: string, name: string): string =>
+  withQuery(clusterPath(ns), { fieldSelector: name && `metadata.name=${name}` });
+const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
+
+// ── plan ────────────────────────────────────────────────────────────────────────────────────────
+/** The operator's own eyes and decision, on a World that cannot write: the dry-run of a new revision
+ *  is not sent, and taken to succeed (`untried`). What speaks against a member is taken to have been
+ *  watched for a minute, as by an operator that runs; what only that one remembers (refusals,
+ *  earlier restarts, an outage that eases) is not known here. */
+async function decideOnly(real: World, ns: string, name: string) {
+  const { signal } = new AbortController();
+  let untried = false;
+  const world: World = {
+    ...real,
+    async send(request) {
+      if (request.method === 'GET') return real.send(request);
+      assert(/[?&]dryRun=All(&|$)/.test(request.path), 'plan sends reads only');
+      untried = true;
+      return { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
+    },
+  };
+  const maps = { desks: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
+  const queue = newQueue(world, 1, async () => undefined); // It is never started.
+  const rest = { nodes: undefined, volumesReadable: true, queue, observer: undefined };
+  const o: Operator = { world, signal, ...maps, ...rest };
+  const feeds = startFeeds(o, { namespaces: [ns], selector: '', workers: 1 });
+  await Promise.all(feeds.map((feed) => feed.ready.promise));
+  const scope = o.scopes.get(ns);
+  const cluster = scope?.clusters.items.get(`${ns}/${name}`);
+  if (!scope || !cluster) throw new Error(deletedText(name));
+  const desk = deskOf(o, `${ns}/${name}`, cluster.meta.uid);
+  const { p } = await decide(o, snapshotOf(o, cluster, desk, scope));
+  const since = world.uptime() - LIMITS.trustMs;
+  desk.memory = { ...desk.memory, firstSeen: new Map(p.evidence.map((key) => [key, since])) };
+  return { ...(await decide(o, snapshotOf(o, cluster, desk, scope))), untried };
+}
+
+/** `RetireClaim` reads `retire claim`. A new identity is drawn by chance, so it has no name yet. */
+function actionRow(a: Action): string {
+  const verb = a.do.replaceAll(/(?<=[a-z])(?=[A-Z])/g, ' ').toLowerCase();
+  const isNew = a.do === 'CreateMember' && !isComeback(a.because);
+  const marks = 'change' in a ? metaOf({ ...a.change }).annotations : {};
+  const more = [
+    'replaces' in a && a.replaces && `replaces ${a.replaces}`,
+    MARK.retiredPolicy in marks && `policy ${marks[MARK.retiredPolicy]}`,
+    'request' in a && `to ${a.request}`,
+    a.do === 'UpdatePod' && `to revision ${a.revision}`,
+  ];
+  const what = isNew ? 'a new one' : nameOf(a);
+  return [verb, what, a.because, more.filter(Boolean).join(', ')].join('\t');
+}
+function actionsText(actions: readonly Action[]): string {
+  if (actions.length === 0) return 'The operator would do nothing now.';
+  const rows = actions.map(actionRow);
+  const counted = unique(rows).map((row) => {
+    const times = rows.filter((other) => other === row).length;
+    const [verb = '', ...rest] = row.split('\t');
+    return [`  ${verb}${times > 1 ? ` × ${times}` : ''}`, ...rest];
+  });
+  return `The operator would now\n${tableOf(counted)}`;
+}
+function planText(s: Snapshot, p: Plan, untried: boolean, now: number): string {
+  const { meta, spec } = s.cluster;
+  const live = p.members.filter(isLive);
+  const others = p.members.filter((j) => j.verdict.health !== 'Available' || !isLive(j));
+  const reasons: readonly (readonly [title: string, why: string | false | undefined])[] = [
+    ['ReplacementWithheld', p.withheld],
+    ['Stalled', p.stalled || trueIn(s.cluster, 'Stalled')?.message],
+    ['Creations wait', p.held],
+    ['The update cannot go on', p.blocked],
+    ['Not tried', untried && 'whether the API server takes a pod of the new revision'],
+    ['Paused', meta.annotations[MARK.paused] === 'true' && `by the annotation ${MARK.paused}`],
+    ['Update', [...updateMessage(s.cluster, p), ...p.notes].join('; ')],
+    ['Blind', !s.nodes && 'nodes cannot be read: NodeGone and NodeUnreachable are not judged'],
+  ];
+  const shown = others.filter((j) => j.member.pod || isLive(j));
+  const rows = shown.map((j) => {
+    const { health, node, since, reason } = memberStatus(s, j);
+    const place = [painted(health), idOf(j), node || '-', j.standing];
+    return [...place, sinceText(since, now) || '-', reason];
+  });
+  const available = live.length - others.filter(isLive).length;
+  const counts = `${spec.replicas} wanted, ${live.length} live, ${available} available`;
+  return paragraphs(
+    `${bold(meta.name)} ${gray(`in ${meta.namespace}`)}  ${counts}`,
+    actionsText(p.actions),
+    ...reasons.map(([title, why]) => (why ? `${yellow(`▲ ${title}`)}\n${folded(why)}` : '')),
+    titled('HEALTH  IDENTITY  NODE  STANDING  FOR  REASON', rows),
+    gray('Nothing was written.'),
+  );
+}
+async function showPlan(at: There): Promise<void> {
+  const { world, ns, name } = at;
+  await getCluster(at);
+  await preflight(world, { namespaces: [ns], selector: '', workers: 1 }, false);
+  const { s, p, untried } = await decideOnly(world, ns, name);
+  say(planText(s, p, untried, world.now()));
+}
+
+// ── replace, restore ────────────────────────────────────────────────────────────────────────────
+async function replace({ world, ns, name }: There): Promise<void> {
+  const path = pathOf(PODS, ns, name);
+  const raw = await api(world, { method: 'GET', path });
+  const { owners, labels, deletedMs } = metaOf(raw);
+  const owner = owners.find((o) => o.controller && o.kind === 'StatefulCluster');
+  if (!owner) throw new Error(`pod "${name}" is not a member of a StatefulCluster`);
+  if (deletedMs !== undefined) throw new Error(`pod "${name}" is being deleted already`);
+  await merge(world, path, raw, { metadata: { annotations: { [MARK.replace]: 'true' } } });
+  say(`pod/${name} annotated: ${owner.name} gives ${labels[MARK.identity]} up for a new member`);
+}
+async function restore(at: There): Promise<void> {
+  const identity = at.names[1] ?? '';
+  const { world, ns, name } = at;
+  const { spec, status } = clusterOf(await getCluster(at));
+  const labels = { [MARK.cluster]: name, [MARK.identity]: identity };
+  const claims = await itemsOf(world, pathOf(CLAIMS, ns), labels);
+  const pods = await itemsOf(world, pathOf(PODS, ns), labels);
+  const retired = claims.filter((raw) => metaOf(raw).labels[MARK.retired] === 'true');
+  const going = claims.map(metaOf).find((meta) => meta.deletedMs !== undefined);
+  const who = `identity "${identity}" of ${name}`;
+  if (claims.length + pods.length === 0) throw new Error(`${who}: no claim is left of it`);
+  if (retired.length === 0) throw new Error(`${who} is not retired`);
+  if (pods.length > 0) throw new Error(`${who} still has its pod: restore it once that is gone`);
+  if (going) throw new Error(`${who}: its claim ${going.name} is being deleted`);
+  for (const raw of retired) {
+    const path = pathOf(CLAIMS, ns, metaOf(raw).name);
+    await merge(world, path, raw, { metadata: { annotations: { [MARK.restore]: 'true' } } });
+    say(`persistentvolumeclaim/${metaOf(raw).name} annotated`);
+  }
+  const { replicas: live = 0 } = status;
+  const wait = live < spec.replicas ? '' : ', once there is room';
+  say(`${identity} returns as the next member of ${name}${wait}: ${live} of ${spec.replicas} live`);
+}
+
+// ── rollout, in kubectl's words, whose own `rollout` knows no custom kinds ──────────────────────
+const FULL = 'statefulcluster.enge.me';
+
+/** ControllerRevisions of this very cluster, oldest first. */
+async function historyOf(at: There, { meta }: StatefulCluster): Promise<readonly Revision[]> {
+  const path = pathOf(REVISIONS, at.ns);
+  const all = (await itemsOf(at.world, path, { [MARK.cluster]: at.name })).map(revisionOf);
+  const own = all.filter((r) => isControlledBy(r.meta, meta.uid));
+  return own.sort((a, b) => a.number - b.number);
+}
+function numberIn({ flags }: Asked, flag: string): number {
+  const text = flags[flag] ?? '0';
+  if (!/^\d+$/.test(text)) throw new UsageError(`--${flag} must be a number`);
+  return Number(text);
+}
+
+async function history(at: There): Promise<void> {
+  const number = numberIn(at, 'revision');
+  const all = await historyOf(at, clusterOf(await getCluster(at)));
+  if (number === 0) {
+    const cause = ({ meta }: Revision): string => meta.annotations[MARK.changeCause] ?? '<none>';
+    const rows = all.map((r) => [String(r.number), cause(r)]);
+    const table = titled('REVISION  CHANGE-CAUSE', rows) || 'No rollout history found.';
+    return say(`${FULL}/${at.name}\n${table}`);
+  }
+  const found = all.find((r) => r.number === number);
+  if (!found) throw new Error('unable to find the specified revision');
+  const template = (await yamlOf(found.template)).replaceAll(/^/gm, '  ');
+  say(`${FULL}/${at.name} with revision #${number}\nPod Template:\n${template}`);
+}
+
+/** Replaces the template as a whole: a merge would keep what the newer one added. */
+async function undo(at: There): Promise<void> {
+  const { name } = at;
+  const number = numberIn(at, 'to-revision');
+  const raw = await getCluster(at);
+  const c = clusterOf(raw);
+  if (c.spec.updateStrategy.rollingUpdate.paused) {
+    const cure = `resume it first with '${PROGRAM} rollout resume ${name}'`;
+    throw new Error(`you cannot rollback a paused statefulcluster; ${cure}`);
+  }
+  const all = await historyOf(at, c);
+  if (number === 0 && all.length < 2) throw new Error('no last revision to roll back to');
+  const to = number === 0 ? all.at(-2) : all.find((r) => r.number === number);
+  if (!to) throw new Error(`unable to find specified revision ${number} in history`);
+  if (sameTemplate(to.template, c.spec.template)) {
+    const why = `current template already matches revision ${to.number}`;
+    return say(`${FULL}/${name} skipped rollback (${why})`);
+  }
+  await rollBackTo(at, c.meta, raw['metadata'].annotations !== undefined, to);
+  say(`${FULL}/${name} rolled back`);
+}
+/** Lands only on the spec that was looked at, so that no edit made meanwhile is lost. The cause of
+ *  the change goes back with the template, where the cluster has annotations at all. */
+async function rollBackTo(at: There, meta: Meta, isNoted: boolean, to: Revision): Promise<void> {
+  const { world, ns, name } = at;
+  const path = clusterPath(ns, name);
+  const [now, then] = [meta, to.meta].map((m) => m.annotations[MARK.changeCause]);
+  const place = `/metadata/annotations/${MARK.changeCause.replace('/', '~1')}`;
+  const cause = { op: then === undefined ? 'remove' : 'add', path: place, value: then };
+  const body = [
+    { op: 'test', path: '/metadata/uid', value: meta.uid },
+    { op: 'test', path: '/metadata/generation', value: meta.generation },
+    { op: 'replace', path: '/spec/template', value: to.template },
+    ...(now !== then && isNoted ? [cause] : []),
+  ];
+  const contentType = 'application/json-patch+json';
+  await api(world, { method: 'PATCH', path: path + BY, contentType, body }).catch(async (error) => {
+    // A test that failed and a template that is refused have one code; a look tells them apart.
+    const { uid, generation } = metaOf(await getCluster(at));
+    if (uid === meta.uid && generation === meta.generation) throw error;
+    throw new Error(`${FULL} "${name}" was changed meanwhile: nothing was rolled back, try again`);
+  });
+}
+
+/** One merge patch, refused where it would change nothing. */
+const edit = (verb: 'restarted' | 'paused' | 'resumed') => async (at: There) => {
+  const { world, ns, name } = at;
+  const raw = await getCluster(at);
+  const { paused } = clusterOf(raw).spec.updateStrategy.rollingUpdate;
+  const refusal = {
+    restarted: paused && `can't restart while paused (run rollout resume first)`,
+    paused: paused && 'is already paused',
+    resumed: !paused && 'is not paused',
+  }[verb];
+  if (refusal) throw new Error(`${FULL} "${name}" ${refusal}`);
+  const annotations = { 'kubectl.kubernetes.io/restartedAt': new Date(world.now()).toISOString() };
+  const spec =
+    verb === 'restarted'
+      ? { template: { metadata: { annotations } } }
+      : { updateStrategy: { rollingUpdate: { paused: verb === 'paused' } } };
+  await merge(world, clusterPath(ns, name), raw, { spec });
+  say(`${FULL}/${name} ${verb}`);
+};
+
+/** What the rollout waits for, or ''. */
+function waitsFor(c: StatefulCluster): string {
+  const { meta, spec, status } = c;
+  const { updatedReplicas: updated = 0, replicas: live = 0, availableReplicas: up = 0 } = status;
+  const wanted = Math.max(0, spec.replicas - partitionOf(spec));
+  const head = `Waiting for statefulcluster "${meta.name}" rollout to finish`;
+  if (!isObserved(c)) return 'Waiting for statefulcluster spec update to be observed...';
+  if (updated < wanted) return `${head}: ${updated} out of ${wanted} members have been updated...`;
+  if (live > spec.replicas) return `${head}: ${live - spec.replicas} members are still to go...`;
+  if (up < spec.replicas) return `${head}: ${up} of ${spec.replicas} members are available...`;
+  return '';
+}
+async function rolloutStatus(at: There): Promise<void> {
+  const { world, ns, name, flags } = at;
+  const limitMs = durationMs(flags['timeout'] ?? '0');
+  const { spec } = clusterOf(await getCluster(at));
+  if (spec.updateStrategy.type === 'OnDelete')
+    throw new Error('rollout status is only available for RollingUpdate strategy type');
+  let failure = '';
+  let told = '';
+  const see = ([raw]: readonly Raw[]): boolean => {
+    const c = raw && clusterOf(raw);
+    const stalled = c && isObserved(c) && trueIn(c, 'Stalled')?.message;
+    if (stalled) failure = `statefulcluster "${name}" is stalled: ${stalled}`;
+    else if (!c) failure = deletedText(name);
+    if (!c || failure) return true;
+    const text = waitsFor(c) || `statefulcluster "${name}" successfully rolled out`;
+    if (text !== told) say((told = text));
+    return waitsFor(c) === '';
+  };
+  const inTime = await keepSeeing(world, oneOrAll(ns, name), see, { limitMs });
+  if (failure || !inTime) throw new Error(failure || 'timed out waiting for the condition');
+}
+/** A duration as Go writes it; 0 is no limit. */
+function durationMs(text: string): number {
+  const sizes: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+  if (!/^(0|(\d+(\.\d+)?(ms|s|m|h))+)$/.test(text))
+    throw new UsageError('--timeout must be a time like 90s, 5m or 1h30m');
+  const parts = [...text.matchAll(/([\d.]+)(ms|s|m|h)/g)];
+  const sum = parts.reduce((ms, [, n, unit = '']) => ms + Number(n) * (sizes[unit] ?? 0), 0);
+  return sum || Infinity;
+}
+
+// ── manifest ────────────────────────────────────────────────────────────────────────────────────
+const SYSTEM = 'statefulcluster-system'; // The namespace that deploy.yaml names.
+const isWide = (rule: Raw): boolean =>
+  rule['resources'].every((r: string) => ['nodes', 'persistentvolumes'].includes(r));
+
+/** Rights in one namespace: a ClusterRole that is bound here becomes a Role, and what has no
+ *  namespace goes into a ClusterRole of its own, to take or leave. All other objects stay as they
+ *  are, but for the Namespace: it must exist, with labels of its owner's choice. */
+async function narrowed(texts: readonly string[], ns: string): Promise<readonly string[]> {
+  const { loadYaml, dumpYaml } = await import('@kubernetes/client-node');
+  const docs = texts.map((text) => ({ text, o: loadYaml<Raw>(text) }));
+  const refs = docs.flatMap(({ o }) => (o['kind'] === 'ClusterRoleBinding' ? [o['roleRef']] : []));
+  const optional: string[] = [];
+  const split = ({ kind, metadata, ...rest }: Raw, inside: Raw, outside: Raw): string => {
+    const wide = { ...metadata, name: `${metadata.name}-${ns}-nodes` };
+    optional.push(dumpYaml({ ...rest, kind, metadata: wide, ...outside }, { flowLevel: 3 }));
+    const here = { ...metadata, namespace: ns };
+    const own = { ...rest, kind: kind.replace('Cluster', ''), metadata: here, ...inside };
+    return dumpYaml(own, { flowLevel: 3 });
+  };
+  const all = docs.map(({ text, o }) => {
+    const { kind, roleRef, rules } = o;
+    if (kind === 'Namespace') return '';
+    if (kind === 'Deployment')
+      return text.replace(/(?<=[\s,[])(-A|--all-namespaces)(?=[\s,\]])/, `--namespace=${ns}`);
+    if (kind === 'ClusterRole' && refs.some((ref) => ref.name === o['metadata'].name)) {
+      const inside = rules.filter((rule: Raw) => !isWide(rule));
+      return split({ ...o }, { rules: inside }, { rules: rules.filter(isWide) });
+    }
+    if (kind !== 'ClusterRoleBinding') return text;
+    const wide = { ...roleRef, name: `${roleRef.name}-${ns}-nodes` };
+    return split({ ...o }, { roleRef: { ...roleRef, kind: 'Role' } }, { roleRef: wide });
+  });
+  const note = '# To take or leave: without it, what rests on nodes and volumes is not judged.\n';
+  return [...all.filter(Boolean), ...optional.map((text) => note + text)];
+}
+async function manifest({ flags }: Asked): Promise<void> {
+  const { image, namespace: ns, namespaced } = flags;
+  if (namespaced && !ns) throw new UsageError('--namespaced needs -n: the one it works in and for');
+  if (image !== undefined && !/^\w[\w.:/@-]*$/.test(image))
+    throw new UsageError('--image must be the name of an image');
+  const built = process.env['STATEFULCLUSTER_MANIFEST']; // Set by build.mjs.
+  let text = built ?? readFileSync(`${import.meta.dirname}/deploy.yaml`, 'utf8');
+  if (ns) text = text.replaceAll(SYSTEM, ns);
+  if (image) text = text.replaceAll(/^( +(?:- )?image:) .*$/gm, `$1 ${image}`);
+  const texts = text.split(/^---\n/m);
+  say((namespaced && ns ? await narrowed(texts, ns) : texts).join('---\n').trimEnd());
+}
+
+// ── The commands ────────────────────────────────────────────────────────────────────────────────
+/** Flag → its short form, the word of its value ('' for none), what it does. */
+const FLAGS: Readonly<Record<string, readonly [short: string, value: string, about: string]>> = {
+  watch: ['w', '', 'show every change, until Ctrl-C'],
+  'all-namespaces': ['A', '', 'clusters of all namespaces'],
+  output: ['o', 'FORMAT', 'json or yaml: the objects as they are'],
+  revision: ['', 'N', 'show the template of this revision'],
+  'to-revision': ['', 'N', 'default: the one before the newest'],
+  timeout: ['', 'TIME', 'give up after 90s, 5m, 1h30m; default: never'],
+  image: ['', 'IMAGE', 'in place of the released one'],
+  namespaced: ['', '', 'with rights in the namespace of -n only'],
+  namespace: ['n', 'NS', 'default: that of the context'],
+  context: ['', 'NAME', 'of the kubeconfig; default: its current one'],
+  kubeconfig: ['', 'FILE', 'default: $KUBECONFIG or ~/.kube/config'],
+  help: ['h', '', 'print this'],
+};
+/** Command with its words, those in brackets may be left out; what it does; flags; what runs. */
+type Row = readonly [usage: string, about: string, flags: string, run: (asked: Asked) => unknown];
+const THERE = 'namespace context kubeconfig help';
+const ROWS: readonly Row[] = [
+  ['run [FLAGS]', 'replace lost members, until stopped', '', () => undefined],
+  [
+    'status [NAME]',
+    'the clusters, or one and its members',
+    `watch all-namespaces output ${THERE}`,
+    there(status),
+  ],
+  ['plan NAME', 'what the operator would do now, and why', THERE, there(showPlan)],
+  ['replace POD', 'give a member up for a new one', THERE, there(replace)],
+  ['restore NAME IDENTITY', 'bring a retired identity back with its claims', THERE, there(restore)],
+  [
+    'rollout status NAME',
+    'wait until a rollout is through',
+    `timeout ${THERE}`,
+    there(rolloutStatus),
+  ],
+  ['rollout history NAME', 'revisions of the template', `revision ${THERE}`, there(history)],
+  ['rollout undo NAME', 'go back to an earlier revision', `to-revision ${THERE}`, there(undo)],
+  [
+    'rollout restart NAME',
+    'restart every member, within the budget',
+    THERE,
+    there(edit('restarted')),
+  ],
+  ['rollout pause NAME', 'stop updates, not replacements', THERE, there(edit('paused'))],
+  ['rollout resume NAME', 'go on with updates', THERE, there(edit('resumed'))],
+  [
+    'manifest',
+    'what installs the operator, for kubectl apply -f -',
+    'image namespaced namespace help',
+    manifest,
+  ],
+  ['version', 'print the version', 'help', () => say(VERSION)],
+  ['help [COMMAND] [WORD]', 'explain a command and its flags', 'help', help],
+];
+/** What help says besides. */
+const MORE: Readonly<Record<string, string>> = {
+  run: RUN_HELP,
+  status: 'Withheld members come first, then the unhealthy ones.',
+  plan: 'The decision of the operator itself, on what is there now. Only reads are sent.',
+  replace: `Annotates the pod ${MARK.replace}=true: its claims are retired, and a new
+identity takes its place. An available member waits for its turn.`,
+  restore: `Annotates its claims ${MARK.restore}=true: it returns as the next member
+for which there is room.`,
+  'rollout status': 'Exit code 1 when it stalls or the time is up.',
+  'rollout undo': 'Replaces spec.template as a whole, unless the spec is edited meanwhile.',
+  manifest: `With --namespaced its last objects let it read nodes and volumes: take or leave
+them. The namespace must exist.`,
+};
+const wordsIn = ([usage]: Row): string => usage.replace(/ [[A-Z].*/, '');
+const rowOf = (words: string): Row | undefined => ROWS.find((row) => wordsIn(row) === words);
+
+const unknown = (words: string): UsageError =>
+  new UsageError(`there is no command "${words}": see ${PROGRAM} help`);
+
+function help({ names }: Asked): void {
+  const words = names.join(' ');
+  const row = rowOf(words);
+  if (row) return say(helpOf(row));
+  const rows = ROWS.filter((other) => wordsIn(other).startsWith(words));
+  if (rows.length === 0) throw unknown(words);
+  const table = tableOf(rows.map(([usage, about]) => [`  ${usage}`, about]));
+  say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${table}\n`);
+  say(`${PROGRAM} help COMMAND explains each with its flags.`);
+}
+function helpOf(row: Row): string {
+  const [usage, about, flags] = row;
+  const lines = flags.split(' ').map((flag) => {
+    const [short = '', value = '', says = ''] = FLAGS[flag] ?? [];
+    return [`  ${short && `-${short}, `}--${flag} ${value}`, says];
+  });
+  const more = MORE[wordsIn(row)];
+  return paragraphs(`${PROGRAM} ${usage}\n  ${about}`, more ?? '', flags && tableOf(lines));
+}
+
+/** Words and flags of one command. Names may come as kubectl has them: stc/web, pod/web-x. */
+function askedOf(row: Row, args: readonly string[]): Asked {
+  const [usage, , flags] = row;
+  const options = Object.fromEntries(
+    flags.split(' ').map((flag) => {
+      const [short = '', value = ''] = FLAGS[flag] ?? [];
+      return [flag, { type: value ? 'string' : 'boolean', ...(short && { short }) } as const];
+    }),
+  );
+  const { values, positionals } = parsed({ args: [...args], options, allowPositionals: true });
+  const given = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
+  const names = positionals.map((name) => name.replace(/^[a-z][a-z.]*\//, ''));
+  const words = usage.split(' ').filter((word) => /^[[A-Z]/.test(word));
+  const least = words.filter((word) => !word.startsWith('[')).length;
+  const counts = names.length >= least && names.length <= words.length;
+  if (!counts && !values['help']) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
+  const all = [...names, ...given.flatMap(([flag, v]) => (flag === 'namespace' ? [v] : []))];
+  const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
+  if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
+  return { names, flags: Object.fromEntries(given) };
+}
+
+/** Finds the command and runs it. */
+async function obey(argv: readonly string[]): Promise<unknown> {
+  const [first = 'help', second = ''] = argv;
+  const word = first === '-h' ? 'help' : first.replace(/^--(help|version)$/, '$1');
+  const pair = rowOf(`${word} ${second}`);
+  const row = pair ?? rowOf(word);
+  if (!row) throw unknown(word === 'rollout' ? `${word} ${second}`.trim() : word);
+  const args = argv.slice(pair ? 2 : 1);
+  if (word === 'run') return run(args);
+  const asked = askedOf(row, args);
+  return asked.flags['help'] ? say(helpOf(row)) : row[3](asked);
+}
+
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
 // The entry: one command, one exit code. Importing this file has no effect; running it (`node
 // operator.ts run`) needs no build.
 
 /** Runs one command; returns the exit code. Never throws. */
 export async function main(argv: readonly string[]): Promise<number> {
-  const [command = 'help', ...rest] = argv;
   try {
-    if (command === 'run') await run(rest);
-    else if (command === 'version' || command === '--version') console.log(VERSION);
-    else if (['help', '--help', '-h'].includes(command)) process.stdout.write(HELP);
-    else throw new UsageError(`there is no command "${command}": see statefulcluster help`);
+    await obey(argv);
+    await new Promise<void>((done) => process.stdout.write('', () => done())); // All is out.
     return 0;
   } catch (error) {
-    const message = wordsOf(error);
-    console.error(`statefulcluster: ${message.split('\n')[0]}`);
+    console.error(`statefulcluster: ${wordsOf(error).split('\n')[0]}`);
     return error instanceof UsageError ? 2 : 1;
   }
 }
