@@ -4461,6 +4461,9 @@ Nothing was written.
 $ replace nobody
 statefulcluster: pods "nobody" not found
 exit 1
+$ adopt statefulset/nobody
+statefulcluster: statefulsets.apps "nobody" not found
+exit 1
 $ restore web x
 statefulcluster: identity "x" of web: no claim is left of it
 exit 1
@@ -4674,6 +4677,92 @@ cli(
       (await finished(launch(['manifest', '--namespaced']))).complaint.includes('needs -n'),
       true,
     );
+  },
+);
+/** A StatefulSet `db` of 3 with its history; nobody acts for it but the garbage collector. */
+async function newSet(rig: Rig): Promise<void> {
+  const labels = { app: 'db' };
+  const template = { metadata: { labels }, ...image('1') };
+  const spec = { replicas: 3, serviceName: 'db', selector: { matchLabels: labels }, template };
+  const { spec: size } = gi('1Gi');
+  const disk = { metadata: { name: 'data' }, spec: { accessModes: ['ReadWriteOnce'], ...size } };
+  const claims = { volumeClaimTemplates: [disk], updateStrategy: { type: 'RollingUpdate' } };
+  const sets = '/apis/apps/v1/namespaces/default/statefulsets';
+  const body = { metadata: { name: 'db', labels }, spec: { ...spec, ...claims } };
+  const { uid } = metaOf(await order(rig, 'POST', sets, body));
+  const status = { updateRevision: 'db-x', replicas: 3 };
+  await order(rig, 'PATCH', `${sets}/db/status`, { status });
+  const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 'db', uid, controller: true };
+  const past = { ...labels, 'controller.kubernetes.io/hash': 'x' };
+  const revision = { name: 'db-x', labels: past, ownerReferences: [owner] };
+  const revisions = '/apis/apps/v1/namespaces/default/controllerrevisions';
+  await order(rig, 'POST', revisions, { metadata: revision, revision: 1, data: {} });
+  for (const n of [0, 1, 2]) {
+    const claim = { metadata: { name: `data-db-${n}`, labels }, spec: disk.spec };
+    await order(rig, 'POST', placeOf('default', 'persistentvolumeclaims'), claim);
+    const hash = { ...labels, 'controller-revision-hash': 'db-x' };
+    const metadata = { name: `db-${n}`, labels: hash, ownerReferences: [owner] };
+    const claimName = `data-db-${n}`;
+    const volumes = [{ name: 'data', persistentVolumeClaim: { claimName } }];
+    const pod = { metadata, spec: { ...image('1').spec, volumes } };
+    await order(rig, 'POST', placeOf('default', 'pods'), pod);
+  }
+}
+cli(
+  'cli: adopt, cut off at every kind of write → goes on; the same pods, unrestarted',
+  async () => {
+    const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
+    leftOver.push(served.close);
+    const world = realWorld({ url: served.url, token: 'admin' });
+    const rig = await newRig(world, { nodes: ['n0', 'n1'] });
+    await newSet(rig);
+    const front = await openFront(served.url);
+    const config = kubeconfig(scratch(), 'adopt', serverAt(front.url));
+    launch(runArgs(served.kubeconfigPath), rig.ring);
+    const there = { ...stand, rig, front, config };
+    const pods = async (): Promise<Raw[]> =>
+      ((await order(rig, 'GET', placeOf('default', 'pods')))['items'] as Raw[]).toSorted();
+    const uids = (await pods()).map((o) => metaOf(o).uid);
+    const cuts = [
+      /^PATCH .*\/data-db-1\?/,
+      /^POST .*statefulclusters\?(?!.*dryRun)/,
+      /^DELETE .*\/statefulsets\//,
+      /^PATCH .*\/pods\/db-1\?/,
+      /^PATCH .*\/statefulclusters\/db\?/,
+      /^DELETE .*\/controllerrevisions\//,
+    ];
+    const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
+    const keptBy = (instance: string | null): Promise<Raw> =>
+      order(rig, 'PATCH', set, {
+        metadata: { labels: { 'argocd.argoproj.io/instance': instance } },
+      });
+    await keptBy('x');
+    const why = 'cannot be adopted: Argo CD keeps it, and would make it again';
+    const refusal = `statefulcluster: statefulsets.apps "db" ${why}\nexit 1\n`;
+    assert.is(await heard(there, 'adopt statefulset/db'), refusal);
+    await keptBy(null);
+    assert.match(
+      await heard(there, 'adopt statefulset/db --dry-run'),
+      /  · let the operator act\n/,
+    );
+    const written = front.passed.filter((p) => p.method !== 'GET' && !p.path.includes('dryRun'));
+    assert.equal(written, []);
+    for (const cut of cuts) {
+      front.meddle = ({ method, path }) =>
+        cut.test(`${method} ${path}`) ? { status: 500, text: '{"message":"cut"}' } : undefined;
+      assert.match(await heard(there, 'adopt statefulset/db'), /\nstatefulcluster: cut\nexit 1\n$/);
+    }
+    front.meddle = () => undefined;
+    assert.match(await heard(there, 'adopt statefulset/db'), /✓ delete the history of the set\n/);
+    await settles(rig, 'db', 3);
+    assert.equal(
+      (await pods()).map((o) => metaOf(o).uid),
+      uids,
+    );
+    const { status, metadata } = await order(rig, 'GET', clusterAt('default', 'db'));
+    const { members, replacements, updatedReplicas } = status;
+    assert.equal(members.map((m: Raw) => m['identity']).sort(), ['0', '1', '2']);
+    assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 3, undefined]);
   },
 );
 if (TESTING) cli.run();

@@ -4869,14 +4869,14 @@ const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
 const BY = '?fieldManager=statefulcluster-cli';
 /** A merge patch that only lands on the very object that was looked at. */
-function merge(world: World, path: string, raw: Raw, change: Raw): Promise<Raw> {
-  const body = { ...change, metadata: { ...change['metadata'], uid: metaOf(raw).uid } };
+function merge(world: World, path: string, { uid }: Meta, change: Raw): Promise<Raw> {
+  const body = { ...change, metadata: { ...change['metadata'], uid } };
   return api(world, { ...MERGE, path: path + BY, body });
 }
-async function itemsOf(world: World, path: string, labels: Dict): Promise<readonly Raw[]> {
-  const labelSelector = selectorText({ matchLabels: labels });
+async function itemsOf(world: World, path: string, wanted: LabelSelector) {
+  const labelSelector = selectorText(wanted);
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
-  return list['items'] ?? [];
+  return (list['items'] ?? []) as readonly Raw[];
 }
 
 /** Hands the clusters of a path to `see` at once, after each change and every `everyMs`, until it
@@ -5111,10 +5111,10 @@ const oneOrAll = (ns: string, name: string): string =>
 const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
-/** The operator's own eyes and decision, on a World that cannot write: the dry-run of a new revision
- *  is not sent, and taken to succeed (`untried`). What speaks against a member is taken to have been
- *  watched for a minute, as by an operator that runs; what only that one remembers (refusals,
- *  earlier restarts, an outage that eases) is not known here. */
+/** The operator's own eyes and decision, on a World that cannot write: the dry-run of a new
+ *  revision is not sent, and taken to succeed (`untried`). What speaks against a member is taken
+ *  to have been watched for a minute, as by an operator that runs; what only that one remembers
+ *  (refusals, earlier restarts, an outage that eases) is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
   const { signal } = new AbortController();
   let untried = false;
@@ -5209,11 +5209,12 @@ async function showPlan(at: There): Promise<void> {
 async function replace({ world, ns, name }: There): Promise<void> {
   const path = pathOf(PODS, ns, name);
   const raw = await api(world, { method: 'GET', path });
-  const { owners, labels, deletedMs } = metaOf(raw);
+  const meta = metaOf(raw);
+  const { owners, labels, deletedMs } = meta;
   const owner = owners.find((o) => o.controller && o.kind === 'StatefulCluster');
   if (!owner) throw new Error(`pod "${name}" is not a member of a StatefulCluster`);
   if (deletedMs !== undefined) throw new Error(`pod "${name}" is being deleted already`);
-  await merge(world, path, raw, { metadata: { annotations: { [MARK.replace]: 'true' } } });
+  await merge(world, path, meta, { metadata: { annotations: { [MARK.replace]: 'true' } } });
   say(`pod/${name} annotated: ${owner.name} gives ${labels[MARK.identity]} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
@@ -5221,19 +5222,19 @@ async function restore(at: There): Promise<void> {
   const { world, ns, name } = at;
   const { spec, status } = clusterOf(await getCluster(at));
   const labels = { [MARK.cluster]: name, [MARK.identity]: identity };
-  const claims = await itemsOf(world, pathOf(CLAIMS, ns), labels);
-  const pods = await itemsOf(world, pathOf(PODS, ns), labels);
-  const retired = claims.filter((raw) => metaOf(raw).labels[MARK.retired] === 'true');
-  const going = claims.map(metaOf).find((meta) => meta.deletedMs !== undefined);
+  const claims = (await itemsOf(world, pathOf(CLAIMS, ns), { matchLabels: labels })).map(metaOf);
+  const pods = await itemsOf(world, pathOf(PODS, ns), { matchLabels: labels });
+  const retired = claims.filter((meta) => meta.labels[MARK.retired] === 'true');
+  const going = claims.find((meta) => meta.deletedMs !== undefined);
   const who = `identity "${identity}" of ${name}`;
   if (claims.length + pods.length === 0) throw new Error(`${who}: no claim is left of it`);
   if (retired.length === 0) throw new Error(`${who} is not retired`);
   if (pods.length > 0) throw new Error(`${who} still has its pod: restore it once that is gone`);
   if (going) throw new Error(`${who}: its claim ${going.name} is being deleted`);
-  for (const raw of retired) {
-    const path = pathOf(CLAIMS, ns, metaOf(raw).name);
-    await merge(world, path, raw, { metadata: { annotations: { [MARK.restore]: 'true' } } });
-    say(`persistentvolumeclaim/${metaOf(raw).name} annotated`);
+  for (const meta of retired) {
+    const change = { metadata: { annotations: { [MARK.restore]: 'true' } } };
+    await merge(world, pathOf(CLAIMS, ns, meta.name), meta, change);
+    say(`persistentvolumeclaim/${meta.name} annotated`);
   }
   const { replicas: live = 0 } = status;
   const wait = live < spec.replicas ? '' : ', once there is room';
@@ -5246,7 +5247,9 @@ const FULL = 'statefulcluster.enge.me';
 /** ControllerRevisions of this very cluster, oldest first. */
 async function historyOf(at: There, { meta }: StatefulCluster): Promise<readonly Revision[]> {
   const path = pathOf(REVISIONS, at.ns);
-  const all = (await itemsOf(at.world, path, { [MARK.cluster]: at.name })).map(revisionOf);
+  const all = (await itemsOf(at.world, path, { matchLabels: { [MARK.cluster]: at.name } })).map(
+    revisionOf,
+  );
   const own = all.filter((r) => isControlledBy(r.meta, meta.uid));
   return own.sort((a, b) => a.number - b.number);
 }
@@ -5318,8 +5321,8 @@ async function rollBackTo(at: There, meta: Meta, isNoted: boolean, to: Revision)
 /** One merge patch, refused where it would change nothing. */
 const edit = (verb: 'restarted' | 'paused' | 'resumed') => async (at: There) => {
   const { world, ns, name } = at;
-  const raw = await getCluster(at);
-  const { paused } = clusterOf(raw).spec.updateStrategy.rollingUpdate;
+  const { meta, spec: old } = clusterOf(await getCluster(at));
+  const { paused } = old.updateStrategy.rollingUpdate;
   const refusal = {
     restarted: paused && `can't restart while paused (run rollout resume first)`,
     paused: paused && 'is already paused',
@@ -5331,7 +5334,7 @@ const edit = (verb: 'restarted' | 'paused' | 'resumed') => async (at: There) => 
     verb === 'restarted'
       ? { template: { metadata: { annotations } } }
       : { updateStrategy: { rollingUpdate: { paused: verb === 'paused' } } };
-  await merge(world, clusterPath(ns, name), raw, { spec });
+  await merge(world, clusterPath(ns, name), meta, { spec });
   say(`${FULL}/${name} ${verb}`);
 };
 
@@ -5376,6 +5379,187 @@ function durationMs(text: string): number {
   const parts = [...text.matchAll(/([\d.]+)(ms|s|m|h)/g)];
   const sum = parts.reduce((ms, [, n, unit = '']) => ms + Number(n) * (sizes[unit] ?? 0), 0);
   return sum || Infinity;
+}
+
+// ── adopt: a StatefulSet becomes a StatefulCluster, and no pod is restarted ─────────────────────
+// What is there says how far an earlier run came, so each step is found done when it is repeated.
+const ADOPTS = 'enge.me/adopts'; // On the cluster: UID of the set, revision of its pods.
+const SETS = 'statefulsets.apps';
+const SET_HASH = 'controller.kubernetes.io/hash'; // Label of a StatefulSet's revisions.
+const setPath = (ns: string, name = ''): string =>
+  `/apis/apps/v1${inNamespace(ns)}/statefulsets${name && `/${name}`}`;
+const find = (world: World, path: string): Promise<Raw | undefined> =>
+  api(world, { method: 'GET', path }).catch((error: unknown) => {
+    if (error instanceof ApiError && error.code === 404) return undefined;
+    throw error;
+  });
+
+/** The cluster of a set: its fields have the names of ours, and the template stays as it is. */
+function clusterFrom({ metadata, spec }: Raw): Raw {
+  const { ordinals: _, template: whole, volumeClaimTemplates = [], ...kept } = spec as Raw;
+  const claims = volumeClaimTemplates.map((claim: Raw) => {
+    const { name, labels, annotations } = claim['metadata'];
+    return { metadata: { name, labels, annotations }, spec: claim['spec'] };
+  });
+  const { name, namespace, labels, uid } = metadata;
+  const template = revisionTemplate(whole as V1PodTemplateSpec);
+  const annotations = { [MARK.paused]: 'true', [ADOPTS]: `${uid} ${revisionHash(template, 0)}` };
+  const meta = { name, namespace, labels, annotations };
+  const own = { ...kept, template, volumeClaimTemplates: claims };
+  return { apiVersion: 'enge.me/v1alpha1', kind: 'StatefulCluster', metadata: meta, spec: own };
+}
+/** Why this set cannot be adopted now, or ''. */
+function obstacleTo(set: Raw, wards: readonly Ward[]): string {
+  const { spec, status = {} } = set;
+  const pods = wards.map(({ pod }) => pod);
+  const alive = pods.filter((pod) => !isTerminating(pod) && !isTerminal(pod)).length;
+  const old = pods.find((pod) => pod.meta.labels[MARK.revision] !== status.updateRevision);
+  if (alive !== spec.replicas)
+    return `${alive} of its ${spec.replicas} pods are there: wait for all`;
+  if (old) return `${old.meta.name} is not at its newest revision: let the rollout end first`;
+  return specProblem(clusterOf(clusterFrom(set)));
+}
+/** What speaks against it unless the user insists, or ''. */
+function doubtAbout({ metadata, spec }: Raw): string {
+  const { ownerReferences: owners = [], labels = {}, annotations = {} } = metadata;
+  const keys = Object.keys({ ...labels, ...annotations });
+  const isHelms = labels['app.kubernetes.io/managed-by'] === 'Helm';
+  const keepers: readonly (readonly [name: string, keeps: boolean])[] = [
+    [String(owners[0]?.kind), owners.length > 0],
+    ['Helm', isHelms || keys.some((key) => key.startsWith('meta.helm.sh/'))],
+    ['Argo CD', keys.some((key) => key.startsWith('argocd.argoproj.io/'))],
+    ['Flux', keys.some((key) => key.includes('toolkit.fluxcd.io/'))],
+  ];
+  const keeper = keepers.find(([, keeps]) => keeps)?.[0];
+  const lost = ['apps.kubernetes.io/pod-index', 'statefulset.kubernetes.io/pod-name'];
+  const read = lost.find((label) => JSON.stringify(spec.template).includes(label));
+  if (keeper) return `${keeper} keeps it, and would make it again`;
+  return read ? `its template reads the label ${read}, which members do not have` : '';
+}
+
+/** What is handed over. Once the set is gone, or going, the label tells its pods. */
+async function wardsOf({ world, ns, name }: There, set: Raw | undefined) {
+  const marked = { matchLabels: { [MARK.cluster]: name } };
+  const all = await itemsOf(world, pathOf(PODS, ns), set?.['spec'].selector ?? marked);
+  const pods = all.map(podOf).filter(({ meta }) => !set || isControlledBy(meta, metaOf(set).uid));
+  const claims = (await itemsOf(world, pathOf(CLAIMS, ns), {})).map(claimOf);
+  return pods.flatMap((pod) => {
+    const identity = identityOf(pod, name);
+    const own = claims.filter(({ meta }) => pod.claims.includes(meta.name));
+    return [{ pod, identity, claims: own.filter((c) => isClaimOf(c.meta.name, name, identity)) }];
+  });
+}
+type Ward = Awaited<ReturnType<typeof wardsOf>>[number];
+
+/** Marks what the set still controls, which is harmless under it. */
+async function mark(at: There, set: Raw | undefined): Promise<boolean> {
+  const { world, ns, name } = at;
+  let did = false;
+  for (const { pod, identity, claims } of set ? await wardsOf(at, set) : []) {
+    const labels = ourLabels(name, identity);
+    const all = [[PODS, pod] as const, ...claims.map((claim) => [CLAIMS, claim] as const)];
+    for (const [kind, { meta }] of all) {
+      if (selectorMatches({ matchLabels: labels }, meta.labels)) continue;
+      await merge(world, pathOf(kind, ns, meta.name), meta, { metadata: { labels } });
+      did = true;
+    }
+  }
+  return did;
+}
+/** Deletes the set and leaves its pods and claims: the garbage collector frees them of it first. */
+async function orphan({ world, ns, name }: There, set: Raw | undefined): Promise<boolean> {
+  if (!set) return false;
+  const { uid, deletedMs } = metaOf(set);
+  const body = { propagationPolicy: 'Orphan', preconditions: { uid } };
+  if (deletedMs === undefined)
+    await api(world, { method: 'DELETE', path: setPath(ns, name), body });
+  const path = withQuery(setPath(ns), { fieldSelector: `metadata.name=${name}` });
+  const isGone = (raws: readonly Raw[]): boolean => !raws.some((raw) => metaOf(raw).uid === uid);
+  if (await keepSeeing(world, path, isGone, { limitMs: LIMITS.syncMaxMs })) return true;
+  throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
+}
+/** Makes the cluster the controller of its pods, at the revision of the set's own template. */
+async function handOver(at: There): Promise<boolean> {
+  const cluster = clusterOf(await getCluster(at));
+  const { meta } = cluster;
+  const revision = meta.annotations[ADOPTS]?.split(' ')[1] ?? '';
+  let did = false;
+  for (const { pod } of await wardsOf(at, undefined)) {
+    const { name, resourceVersion, labels } = pod.meta;
+    if (isControlledBy(pod.meta, meta.uid) && labels[MARK.revision] === revision) continue;
+    const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
+    const change = { resourceVersion, ownerReferences, labels: { [MARK.revision]: revision } };
+    await merge(at.world, pathOf(PODS, at.ns, name), pod.meta, { metadata: change });
+    did = true;
+  }
+  return did;
+}
+/** Waits until the operator counts every pod, and none as outdated: only then may it act. */
+async function counted(at: There): Promise<boolean> {
+  const count = (await wardsOf(at, undefined)).length;
+  const see = ([raw]: readonly Raw[]): boolean => {
+    const { replicas, updatedReplicas } = raw ? clusterOf(raw).status : {};
+    return replicas === count && updatedReplicas === count;
+  };
+  const limits = { limitMs: LIMITS.syncMaxMs };
+  if (await keepSeeing(at.world, oneOrAll(at.ns, at.name), see, limits)) return true;
+  throw new Error(`the operator does not count all ${count} pods: is it running? Run this again`);
+}
+/** Deletes the history of the set, which nobody owns any more. */
+async function forget(at: There): Promise<boolean> {
+  const { spec } = clusterOf(await getCluster(at));
+  const all = (await itemsOf(at.world, pathOf(REVISIONS, at.ns), spec.selector)).map(metaOf);
+  const isLeft = ({ name, owners, labels }: Meta): boolean =>
+    owners.length === 0 && name.startsWith(`${at.name}-`) && SET_HASH in labels;
+  for (const { name, uid } of all.filter(isLeft)) {
+    const body = { preconditions: { uid } };
+    await api(at.world, { method: 'DELETE', path: pathOf(REVISIONS, at.ns, name), body });
+  }
+  return all.some(isLeft);
+}
+
+type Step = readonly [words: string, run: () => Promise<boolean>]; // False: found done.
+async function adopt(at: There): Promise<void> {
+  const { world, ns, name, flags } = at;
+  const set = await find(world, setPath(ns, name));
+  const old = await find(world, clusterPath(ns, name));
+  const of = old?.['metadata'].annotations?.[ADOPTS]?.split(' ')[0];
+  if (!set && !old) throw new Error(`${SETS} "${name}" not found`);
+  if (set && old && of !== metaOf(set).uid)
+    throw new Error(`there is a StatefulCluster "${name}" already`);
+  const whole = set && metaOf(set).deletedMs === undefined ? set : undefined;
+  const create = async (dryRun: string): Promise<boolean> => {
+    const path = clusterPath(ns) + BY + dryRun;
+    if (!old) await api(world, { method: 'POST', path, body: clusterFrom(set ?? {}) });
+    return !old;
+  };
+  if (whole) {
+    const why =
+      obstacleTo(whole, await wardsOf(at, whole)) || (flags['force'] ? '' : doubtAbout(whole));
+    if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
+    await create('&dryRun=All'); // What the API server has against it, it says now.
+  }
+  const annotations = { [MARK.paused]: null, [ADOPTS]: null };
+  const change = { metadata: { annotations } };
+  const resume = async (): Promise<boolean> => {
+    const { meta } = clusterOf(await getCluster(at));
+    return merge(world, clusterPath(ns, name), meta, change).then(() => true);
+  };
+  const steps: readonly Step[] = [
+    ['label its pods and claims', () => mark(at, whole)],
+    ['create the cluster, paused', () => create('')],
+    ['delete the set, but not its pods', () => orphan(at, set)],
+    ['make the cluster the controller of the pods', () => handOver(at)],
+    ['wait until the operator counts them all', () => counted(at)],
+    ['let the operator act', resume],
+    ['delete the history of the set', () => forget(at)],
+  ];
+  say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
+  for (const [words, run] of set || of ? steps : steps.slice(-1)) {
+    if (flags['dry-run']) say(`  · ${words}`);
+    else say(`  ✓ ${words}${(await run()) ? '' : gray(' (found done)')}`);
+  }
+  say('New members have random names: mend what names pods by number, or the set itself.');
 }
 
 // ── manifest ────────────────────────────────────────────────────────────────────────────────────
@@ -5436,6 +5620,8 @@ const FLAGS: Readonly<Record<string, readonly [short: string, value: string, abo
   revision: ['', 'N', 'show the template of this revision'],
   'to-revision': ['', 'N', 'default: the one before the newest'],
   timeout: ['', 'TIME', 'give up after 90s, 5m, 1h30m; default: never'],
+  'dry-run': ['', '', 'say what would be done'],
+  force: ['', '', 'although Helm, Argo CD, Flux or an owner keeps it'],
   image: ['', 'IMAGE', 'in place of the released one'],
   namespaced: ['', '', 'with rights in the namespace of -n only'],
   namespace: ['n', 'NS', 'default: that of the context'],
@@ -5473,6 +5659,7 @@ const ROWS: readonly Row[] = [
   ],
   ['rollout pause NAME', 'stop updates, not replacements', THERE, there(edit('paused'))],
   ['rollout resume NAME', 'go on with updates', THERE, there(edit('resumed'))],
+  ['adopt STATEFULSET', 'turn it into a StatefulCluster', `dry-run force ${THERE}`, there(adopt)],
   [
     'manifest',
     'what installs the operator, for kubectl apply -f -',
@@ -5493,6 +5680,7 @@ identity takes its place. An available member waits for its turn.`,
 for which there is room.`,
   'rollout status': 'Exit code 1 when it stalls or the time is up.',
   'rollout undo': 'Replaces spec.template as a whole, unless the spec is edited meanwhile.',
+  adopt: 'No pod is restarted. Interrupted, it goes on when it is repeated.',
   manifest: `With --namespaced its last objects let it read nodes and volumes: take or leave
 them. The namespace must exist.`,
 };
