@@ -5567,36 +5567,40 @@ const SYSTEM = 'statefulcluster-system'; // The namespace that deploy.yaml names
 const isWide = (rule: Raw): boolean =>
   rule['resources'].every((r: string) => ['nodes', 'persistentvolumes'].includes(r));
 
-/** Rights in one namespace: a ClusterRole that is bound here becomes a Role, and what has no
- *  namespace goes into a ClusterRole of its own, to take or leave. All other objects stay as they
- *  are, but for the Namespace: it must exist, with labels of its owner's choice. */
+/** Rights in one namespace: a ClusterRole that is bound becomes a Role, and what has no namespace
+ *  stays in one of its own, to take or leave. All other objects stay as they are, but for the
+ *  Namespace: it must exist, with labels of its owner's choice. */
 async function narrowed(texts: readonly string[], ns: string): Promise<readonly string[]> {
   const { loadYaml, dumpYaml } = await import('@kubernetes/client-node');
   const docs = texts.map((text) => ({ text, o: loadYaml<Raw>(text) }));
-  const refs = docs.flatMap(({ o }) => (o['kind'] === 'ClusterRoleBinding' ? [o['roleRef']] : []));
+  const named = (kind: string, name: string): Raw | undefined =>
+    docs.find(({ o }) => o['kind'] === kind && (o['roleRef'] ?? o['metadata']).name === name)?.o;
   const optional: string[] = [];
-  const split = ({ kind, metadata, ...rest }: Raw, inside: Raw, outside: Raw): string => {
-    const wide = { ...metadata, name: `${metadata.name}-${ns}-nodes` };
-    optional.push(dumpYaml({ ...rest, kind, metadata: wide, ...outside }, { flowLevel: 3 }));
-    const here = { ...metadata, namespace: ns };
-    const own = { ...rest, kind: kind.replace('Cluster', ''), metadata: here, ...inside };
-    return dumpYaml(own, { flowLevel: 3 });
+  const split = (text: string, { apiVersion, kind, metadata, roleRef, subjects }: Raw): string => {
+    const name: string = roleRef?.name ?? metadata.name;
+    const role = named('ClusterRole', name);
+    if (!role || !named('ClusterRoleBinding', name)) return text;
+    const dump = (isOut: boolean): string => {
+      const rules = role['rules'].filter((rule: Raw) => isWide(rule) === isOut);
+      const { labels } = metadata;
+      const own = isOut ? { labels, name: `${name}-${ns}` } : { labels, name, namespace: ns };
+      const to = isOut ? { ...roleRef, name: own.name } : { ...roleRef, kind: 'Role' };
+      const kept = isOut ? kind : kind.replace('Cluster', '');
+      const head = { apiVersion, kind: kept, metadata: own };
+      const body = roleRef ? { ...head, roleRef: to, subjects } : { ...head, rules };
+      return rules.length > 0 ? dumpYaml(body, { flowLevel: 3 }) : '';
+    };
+    optional.push(dump(true));
+    return dump(false);
   };
   const all = docs.map(({ text, o }) => {
-    const { kind, roleRef, rules } = o;
-    if (kind === 'Namespace') return '';
-    if (kind === 'Deployment')
-      return text.replace(/(?<=[\s,[])(-A|--all-namespaces)(?=[\s,\]])/, `--namespace=${ns}`);
-    if (kind === 'ClusterRole' && refs.some((ref) => ref.name === o['metadata'].name)) {
-      const inside = rules.filter((rule: Raw) => !isWide(rule));
-      return split({ ...o }, { rules: inside }, { rules: rules.filter(isWide) });
-    }
-    if (kind !== 'ClusterRoleBinding') return text;
-    const wide = { ...roleRef, name: `${roleRef.name}-${ns}-nodes` };
-    return split({ ...o }, { roleRef: { ...roleRef, kind: 'Role' } }, { roleRef: wide });
+    if (o['kind'] === 'Namespace') return '';
+    if (/^ClusterRole/.test(o['kind'])) return split(text, o);
+    if (o['kind'] !== 'Deployment') return text;
+    return text.replace(/(?<=[\s,[])(-A|--all-namespaces)(?=[\s,\]])/, `--namespace=${ns}`);
   });
   const note = '# To take or leave: without it, what rests on nodes and volumes is not judged.\n';
-  return [...all.filter(Boolean), ...optional.map((text) => note + text)];
+  return [...all, ...optional.map((text) => text && note + text)].filter(Boolean);
 }
 async function manifest({ flags }: Asked): Promise<void> {
   const { image, namespace: ns, namespaced } = flags;
