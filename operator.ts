@@ -4647,7 +4647,7 @@ const RUN_HELP = `  --kubeconfig FILE   default: $KUBECONFIG, ~/.kube/config, or
                       work without a Lease: only where no other operator runs
   --leader-elect-namespace NS
                       of the Lease; default: the pod's, else the first of -n
-  --probe-addr ADDR   [HOST]:PORT of /healthz, /readyz, /metrics (:8080; 0: none)
+  --probe-addr ADDR   [HOST]:PORT of probes and metrics (:8080; 0: none)
   --log json|pretty   default: pretty on a terminal, else json`;
 /** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
