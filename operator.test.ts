@@ -4026,10 +4026,13 @@ function kubeconfig(folder: string, name: string, over: object = {}): string {
 const serverAt = (server: string, more = {}): object => ({
   clusters: [{ name: 'main', cluster: { server, ...more } }],
 });
+let scratches = ''; // One folder for all, so that one listener clears up.
 const scratch = (): string => {
-  const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-test-'));
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-  return folder;
+  if (!scratches) {
+    scratches = mkdtempSync(join(tmpdir(), 'statefulcluster-test-'));
+    process.once('exit', () => rmSync(scratches, { recursive: true, force: true }));
+  }
+  return mkdtempSync(join(scratches, '-'));
 };
 /** Read as kinds that the library does not know: it renames the fields of those that it does. */
 const manifest = (): Raw[] =>
@@ -4462,7 +4465,7 @@ HEALTH       IDENTITY    AGE  NODE  REVISION             CLAIMS    WHY
 OVER       IDENTITY    AGO  REASON    REPLACED-BY  CLAIMS-KEPT
 ▫ Retired  zzzzzzzzzz  5m   NodeGone  cccccccccc   data,wal
 
-2 retired claims keep their data. To delete them for ever:
+Retired claims with their data: 2. To delete them for ever:
   kubectl delete pvc -n default -l enge.me/statefulcluster=web,enge.me/retired=true
 To bring an identity back with its data:
   statefulcluster restore -n default web zzzzzzzzzz

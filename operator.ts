@@ -4939,7 +4939,7 @@ function ageText(ms: number): string {
   return found ? `${Math.floor(seconds / found[1])}${found[0]}` : `${seconds}s`;
 }
 const sinceText = (at: string | undefined, now: number): string =>
-  at ? ageText(now - Date.parse(at)) : '';
+  at && Date.parse(at) <= now ? ageText(now - Date.parse(at)) : '';
 /** Draws over the last picture, from the top, as far as the terminal reaches. */
 function redraw(text: string): void {
   let left = process.stdout.rows - 1;
@@ -5045,11 +5045,12 @@ function membersText({ meta, status }: StatefulCluster, now: number): string {
     const age = birthSecond(m.identity) < 0 ? '-' : ageText(now - birthMs(m.identity));
     const outdated = m.revision !== '' && m.revision !== updateRevision;
     const old = retired.find((r) => r.replacedBy === m.identity);
-    const since = m.reason && m.since && ` for ${sinceText(m.since, now)}`;
+    const since = sinceText(m.since, now);
     const lineage = old && `replaced ${old.identity}`;
     const revision = outdated ? yellow(`${m.revision} outdated`) : m.revision || '-';
     const claims = claimsText(m.claims, meta.name, m.identity);
-    const why = [m.reason + (since ?? ''), lineage].filter(Boolean).join('; ');
+    const reason = [m.reason, m.reason && since && `for ${since}`].filter(Boolean).join(' ');
+    const why = [reason, lineage].filter(Boolean).join('; ');
     return [painted(m.health), bold(m.identity), age, m.node || '-', revision, claims, why];
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
@@ -5068,7 +5069,7 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   const kept = retired.find((r) => r.claims.length > 0)?.identity ?? 'IDENTITY';
   const labels = `${MARK.cluster}=${meta.name},${MARK.retired}=true`;
   const hints = [
-    gray(`${retiredClaims} retired claims keep their data. To delete them for ever:`),
+    gray(`Retired claims with their data: ${retiredClaims}. To delete them for ever:`),
     `  kubectl delete pvc -n ${meta.namespace} -l ${labels}`,
     gray('To bring an identity back with its data:'),
     `  ${PROGRAM} restore -n ${meta.namespace} ${meta.name} ${kept}`,
