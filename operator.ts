@@ -3144,7 +3144,7 @@ export interface Feed<T extends Thing> {
   readonly world: World;
   readonly path: string;
   project(raw: Raw): T;
-  on(before: T | undefined, after: T | undefined): void; // Hears of each change that matters.
+  on(before: T | undefined, after: T | undefined, isNews: boolean): void; // Hears of each change.
   readonly signal: AbortSignal;
   readonly optional: boolean; // The operator can work without it.
   readonly ready: PromiseWithResolvers<void>; // Listed once, or may not be and need not.
@@ -3160,7 +3160,7 @@ export interface Feed<T extends Thing> {
 interface Thing {
   readonly meta: Meta;
 }
-type OnChange<T> = (before: T | undefined, after: T | undefined) => void;
+type OnChange<T> = Feed<T & Thing>['on'];
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
 const versionOf = (raw: Raw): number => Number(raw['metadata']?.resourceVersion ?? 0);
@@ -3243,7 +3243,8 @@ function put<T extends Thing>(feed: Feed<T>, key: string, object: T | undefined)
   const before = feed.items.get(key);
   if (object) feed.items.set(key, Object.freeze(object));
   else feed.items.delete(key);
-  if (unversioned(before) !== unversioned(object)) feed.on(before, object);
+  // A new version alone is no news, but the next patch must name it.
+  feed.on(before, object, unversioned(before) !== unversioned(object));
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
 function replaceAll<T extends Thing>(
@@ -3789,20 +3790,20 @@ function startFeeds(o: Operator, options: Options) {
   const chosen = options.selector && `?labelSelector=${encodeURIComponent(options.selector)}`;
   for (const ns of options.namespaces.length > 0 ? options.namespaces : ['']) {
     o.scopes.set(ns, {
-      pods: watch(pathOf('pods', ns) + label, podOf, (a, b) => onPod(o, a, b)),
-      claims: watch(pathOf('persistentvolumeclaims', ns) + label, claimOf, (a, b) =>
-        onChild(o, 'claims', a, b),
+      pods: watch(pathOf('pods', ns) + label, podOf, (a, b, isNews) => onPod(o, a, b, isNews)),
+      claims: watch(pathOf('persistentvolumeclaims', ns) + label, claimOf, (a, b, isNews) =>
+        onChild(o, 'claims', a, b, isNews),
       ),
-      revisions: watch(pathOf(REVISIONS, ns) + label, revisionOf, (a, b) =>
-        onChild(o, 'revisions', a, b),
+      revisions: watch(pathOf(REVISIONS, ns) + label, revisionOf, (a, b, isNews) =>
+        onChild(o, 'revisions', a, b, isNews),
       ),
-      clusters: watch(clusterPath(ns) + chosen, clusterOf, (a, b) => {
+      clusters: watch(clusterPath(ns) + chosen, clusterOf, (a, b, isNews) => {
         const meta = (b ?? a)?.meta;
-        if (meta) o.queue.add(keyOf(meta));
+        if (meta && isNews) o.queue.add(keyOf(meta));
       }),
     });
   }
-  o.nodes = watch('/api/v1/nodes', nodeOf, (a, b) => onNode(o, a, b));
+  o.nodes = watch('/api/v1/nodes', nodeOf, (a, b, isNews) => isNews && onNode(o, a, b));
   return feeds;
 }
 
@@ -3818,6 +3819,7 @@ function onChild(
   kind: keyof Children,
   before: Thing | undefined,
   after: Thing | undefined,
+  isNews: boolean,
 ): void {
   const [from, to] = [before && clusterKeyOf(before.meta), after && clusterKeyOf(after.meta)];
   if (before && from !== undefined && from !== to) {
@@ -3829,10 +3831,15 @@ function onChild(
   if (after && to !== undefined) {
     (childrenOf(o, to)[kind] as Map<string, Thing>).set(after.meta.name, after);
   }
-  for (const key of unique([from, to])) if (key !== undefined) o.queue.add(key);
+  for (const key of unique([from, to])) if (key !== undefined && isNews) o.queue.add(key);
 }
 /** A pod that went is remembered until the plan has dealt with its member. */
-function onPod(o: Operator, before: Pod | undefined, after: Pod | undefined): void {
+function onPod(
+  o: Operator,
+  before: Pod | undefined,
+  after: Pod | undefined,
+  isNews: boolean,
+): void {
   const key = before && clusterKeyOf(before.meta);
   const desk = o.desks.get(key ?? '');
   if (before && !after && desk && isControlledBy(before.meta, desk.uid)) {
@@ -3840,7 +3847,7 @@ function onPod(o: Operator, before: Pod | undefined, after: Pod | undefined): vo
     const lastPods = new Map(desk.memory.lastPods).set(identity, before);
     desk.memory = { ...desk.memory, lastPods };
   }
-  onChild(o, 'pods', before, after); // Wakes the cluster, so it comes last.
+  onChild(o, 'pods', before, after, isNews); // Wakes the cluster, so it comes last.
 }
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
   const name = (after ?? before)?.meta.name ?? '';
