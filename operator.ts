@@ -2452,7 +2452,8 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
       continue;
     }
     const claims = member.claims.map((c) => c.meta.name).sort();
-    const unmarked = standing === 'letGo' && claims.length === 0 ? verdict.reason : undefined;
+    const isUnmarked = member.claims.every((c) => member.gone && !isBound(c)); // They are deleted.
+    const unmarked = standing === 'letGo' && isUnmarked ? verdict.reason : undefined;
     const thisPass = ending.get(identity) ?? unmarked;
     const reason = retired?.reason ?? before.get(identity)?.reason ?? thisPass;
     if (!reason) continue;
