@@ -1214,7 +1214,8 @@ export function specProblem(cluster: StatefulCluster): string {
 function endsIdentity(s: Snapshot, m: Member, reason: Loss): boolean {
   const { replacementPolicy, volumeClaimTemplates } = s.cluster.spec;
   if (replacementPolicy === 'Always' || volumeClaimTemplates.length === 0) return true;
-  if (isInterrupted(m)) return true; // Nothing was ever written to its volumes.
+  // Nothing was ever written to its volumes, or it has none: an adopted pod.
+  if (isInterrupted(m) || m.claims.length === 0) return true;
   switch (reason) {
     case 'PodDeleted':
     case 'PodFailed':
