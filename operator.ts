@@ -1048,7 +1048,9 @@ function judgePod(m: Member, spec: Spec, now: number): Verdict {
   if (inPlaceOf(pod) && !isApplied(pod)) return { health: 'Updating', sinceMs };
   if (isAvailable(pod, spec.minReadySeconds, now)) return { health: 'Available', sinceMs };
   if (pod.ready) {
-    return { health: 'Ready', sinceMs, wakeMs: sinceMs + spec.minReadySeconds * 1000 - now };
+    const limitMs = spec.minReadySeconds * 1000;
+    // No longer than the limit, should the clock be behind the one that wrote `sinceMs`.
+    return { health: 'Ready', sinceMs, wakeMs: Math.min(limitMs, sinceMs + limitMs - now) };
   }
   if (wasReady(pod)) return { health: 'Unready', sinceMs };
   return { health: pod.node === '' ? 'Pending' : 'Starting', sinceMs: pod.meta.createdMs };
@@ -1144,7 +1146,7 @@ function memberOf(
   const limitMs = s.cluster.spec.liveness.nodeUnreachableSeconds * 1000;
   // A node that was not Ready for so long no longer counts as one that its volumes may use.
   const leftMs = (n: Node): number =>
-    n.ready ? Infinity : (n.readySinceMs ?? now) + limitMs - now;
+    n.ready ? Infinity : Math.min(limitMs, (n.readySinceMs ?? now) + limitMs - now);
   return {
     identity,
     pod,
@@ -1595,6 +1597,7 @@ function earlyEnds(s: Snapshot, members: readonly Judged[], now: number): readon
     .filter(([, end]) => isOwnEnd(end.reason))
     .filter(([id, end]) => birthSecond(id) >= 0 && end.atMs - birthMs(id) <= LIMITS.earlyEndMs)
     .map(([, end]) => end.atMs)
+    .filter((atMs) => atMs <= now) // Written while a clock was ahead: no hold may last that long.
     .sort((a, b) => a - b);
 }
 
@@ -2341,7 +2344,10 @@ function planLeaving(s: Snapshot, j: Judged, now: number): readonly Action[] {
 function wakesOf(s: Snapshot, members: readonly Judged[], now: number): readonly number[] {
   const young = members.filter((j) => !j.member.pod && !j.member.gone && !isSettled(j.member, now));
   const settles = young.map(({ member }) =>
-    Math.max(...member.claims.map((c) => c.meta.createdMs + LIMITS.settleMs - now)),
+    Math.min(
+      LIMITS.settleMs, // The clock may be behind.
+      Math.max(...member.claims.map((c) => c.meta.createdMs + LIMITS.settleMs - now)),
+    ),
   );
   const verdicts = members.map((j) => j.verdict.wakeMs ?? Infinity);
   const retries = [...s.memory.complaints.values()].map((c) => c.untilUptime - s.uptime);
