@@ -1763,6 +1763,7 @@ function creationHold(s: Snapshot, draft: Draft, members: readonly Judged[], now
   else if (earlyMs > 0) draft.held = 'new members keep ending soon after their creation';
   return { returns: refusedMs > 0, births: refusedMs > 0 || earlyMs > 0 };
 }
+const NO_HOLD = { returns: false, births: false } as const;
 
 /** The revision of the next member: the current one while fewer than `partition` live members have
  *  it, or as long as updates are paused; else the update revision. */
@@ -1794,7 +1795,10 @@ function planReplicas(
   const outdated = live.filter((j) => isOutdated(j, r.update)).length;
   const ceiling = spec.replicas + (outdated > 0 ? maxSurgeOf(spec) : 0);
   if (count > ceiling) return planScaleIn(s, draft, members, count - ceiling, r, now);
-  const hold = creationHold(s, draft, members, now);
+  const room = Math.max(0, spec.replicas - count);
+  const beside = surgeOf(s, members, r);
+  const isWanted = room + beside + comingOf(s) > 0 || live.some((j) => j.standing === 'returning');
+  const hold = isWanted ? creationHold(s, draft, members, now) : NO_HOLD;
   const next = nextRevision(s, members, r);
   const returns = planReturns(s, draft, members, next);
   if (ordered && members.some((j) => isComingUp(j, now) || isLeaving(j, now))) {
@@ -1802,10 +1806,9 @@ function planReplicas(
   }
   if (spec.suspend) return;
   const back = hold.returns ? [] : returns;
-  const room = Math.max(0, spec.replicas - count);
   const restored = hold.births ? 0 : planRestores(s, draft, members, room);
   const missing = hold.births ? 0 : Math.min(room - restored, step);
-  const surge = hold.births ? 0 : Math.min(surgeOf(s, members, r), step - missing);
+  const surge = hold.births ? 0 : Math.min(beside, step - missing);
   const births = [
     ...planBirths(s, members, Array.from({ length: missing }, next), 'ScaledOut', now, random),
     ...planBirths(s, members, Array(Math.max(0, surge)).fill(r.update), 'Updated', now, random),
