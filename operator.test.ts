@@ -3914,7 +3914,7 @@ function drawScript(seed: number, steps: number): Script {
   const names = ['a', 'b', 'c'].slice(0, oneOf([1, 1, 1, 1, 2, 3], roll()));
   const clusters = names.map((name) => exampleCluster(drawSpec(roll), name));
   const operators = roll() < 0.15 ? 2 : 1;
-  const known = Object.entries(MOVES).filter(([what]) => roll() < 0.4 && !AWAITED.includes(what));
+  const known = Object.entries(MOVES).filter(() => roll() < 0.4);
   const urn = known.flatMap(([what, { weight }]) => Array<string>(weight).fill(what));
   let at = 0;
   const moves = Array.from({ length: steps }, (): Move => {
@@ -4213,7 +4213,7 @@ function breaks(s: Trial, { x, y, z }: Move): string | undefined {
   const name = nameOfCluster(s, x);
   const now = clusterNow(s.t, name) as Seen | undefined;
   if (!now) return undefined;
-  const image = AWAITED.length > 0 ? '' : oneOf(['bad', 'crash', 'missing', ''], z);
+  const image = oneOf(['bad', 'crash', 'missing', ''], z);
   const change = (to: string): Rec => containersWith(now, { image: to });
   const text = wish(
     s,
@@ -4269,8 +4269,6 @@ function failsAll(s: Trial, { x, y }: Move): string {
   return during(s, spanOf(y, 1000, 90_000), `each pod of ${name} fails`, () => (on = false));
 }
 
-/** Moves whose feature is still to come: kept out of every script. */
-const AWAITED: readonly string[] = ['suspend', 'restore', 'strategy'];
 const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: Deed }>> = {
   scale: { weight: 8, play: editing(({ y }) => ({ replicas: oneOf([0, 1, 2, 3, 4, 5, 8], y) })) },
   surge: { weight: 1, play: editing(({ y }) => ({ replicas: 10 + Math.floor(y * 20) })) },
