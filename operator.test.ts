@@ -276,6 +276,7 @@ function shownAction(a: Action): string {
     return `new ${a.because}${a.replaces ? ` for ${plain(a.replaces)}` : ''}`;
   }
   if ('revision' in a && a.do !== 'UpdatePod') return `${a.do} ${a.because}`;
+  if (a.do === 'EndMember') return `forget ${plain(a.identity)} ${a.because}`;
   const name = plain('pod' in a ? a.pod.meta.name : a.claim.meta.name);
   const { ownerReferences = [], annotations = {} } = (('change' in a && a.change['metadata']) ||
     {}) as op.Raw;
@@ -710,7 +711,7 @@ gone: a b c:gone (returns) | a b c:gone+silent (returns) | a b c:gone (returns c
 failed, its object goes first: a b c:failed (returns) → delete c Returned
 its object is there: c:deleted (returns) | c:nodeless (returns) | c:oos (returns) → nothing
 half-deleted claim: a b c:gone+claimGoing (returns) → retire c ClaimGone; new ClaimGone for c
-claim went with its pod: a b c:gone+claimless (returns cSeen) → new ClaimGone for c
+claim went with its pod: a b c:gone+claimless (returns cSeen) → forget c ClaimGone; new ClaimGone for c
 claim absent: a b c:pending+claimless (returns) → delete c ClaimGone; new ClaimGone for c
 asked: a b c:asked (returns) → replace c ReplaceRequested
 silent: a b c:silent (returns) → replace c NodeUnreachable
@@ -798,7 +799,7 @@ leaving: a b c:deleted+markedC | a b c:deleted (cDeletedToReturn) → nothing
 stopped: a b c:failed+deleted+markedC | a b c:succeeded+deleted+markedC → nothing
 gone: a b c:gone+markedC | a b c:gone+markedBefore | a b c:gone+unbound+markedBefore → again c
 gone, its node too: a b c:gone+nodeless+markedC | a b c:gone+oos+markedC → again c
-gone, its claim too: a b c:gone+claimless (cWent) → new ClaimGone for c
+gone, its claim too: a b c:gone+claimless (cWent) → forget c ClaimGone; new ClaimGone for c
 gone, its claim is going: a b c:gone+claimGoing+markedC → retire c ClaimGone; new ClaimGone for c
 back, not Ready: a b c:starting+markedBefore → nothing
 back and Ready: a b c:markedBefore → mark c Revised
@@ -859,7 +860,7 @@ facts('changesOf', [
 ]);
 table('plan: claims', actions)`
 interrupted: a b !c:gone+unbound → free c Interrupted
-… its pod was seen: a b !c:gone+unbound+young (cSeen) → free c Interrupted
+… its pod was seen: a b !c:gone+unbound+young (cSeen) → free c Interrupted; forget c PodDeleted
 undecided, 59 s old: a b !c:gone+unbound+young | a b !c:gone+young → nothing
 larger: a (request=2Gi) | a (request=2Gi no2GiBefore) | a (request=2Gi no3Gi) → expand a 2Gi
 larger, withheld: a:silent (request=2Gi) → expand a 2Gi; withheld
@@ -1699,6 +1700,7 @@ function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number): void
   const { sim, passMs, upUntil } = ledger;
   const projected = podOf(pod as unknown as Raw);
   if (!op.isAvailable(projected, boss.spec.minReadySeconds ?? 0, sim.now())) return;
+  if (sim.now() - (projected.readySinceMs ?? 0) < passMs) return; // It was not, for the pass.
   const wasUp = (o: Seen): boolean =>
     (isUp(o) && op.isApplied(podOf(o as unknown as Raw))) ||
     (upUntil.get(o.metadata.uid) ?? -Infinity) >= sim.uptime() - passMs;
@@ -1838,6 +1840,8 @@ function restoreLedger(ledger: Ledger): void {
     const plural = name.split('/')[1] ?? '';
     for (const object of objectsOf(ledger.sim.state, plural) as unknown as Seen[])
       check(ledger, { type: 'MODIFIED', object, previous: object }, 'test');
+    const store = ledger.sim.state.resources.get(name)?.store;
+    if (store) ledger.read.set(store, store.first + store.log.length);
   }
 }
 
@@ -3361,6 +3365,13 @@ scenario('I9: a pod goes before its claim is bound → one Reason', unbound, asy
     method === 'POST' && path.includes('claims') && rest-- > 0 ? 503 : undefined;
   removePod(t, old, { gracePeriodSeconds: 0 });
   await replaced(t, old, 'PodDeleted');
+});
+scenario('no claims, scaled in while one is recreated → no ghost', claimless, async (t) => {
+  edit(t, { replicas: 4 });
+  await settle(t);
+  edit(t, { template: { metadata: { annotations: { restartedAt: '1' } } } });
+  await until(t, 'one stops', () => listed(t, 'pods').some(isGoing));
+  edit(t, { replicas: 1 });
 });
 scenario('I9: a mark fails, then its member ends otherwise → one Reason', six, async (t) => {
   await t.sim.run(5000);

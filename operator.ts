@@ -437,6 +437,7 @@ export type Action =
   | Readonly<{ do: 'CreateRevision'; revision: Revision; body: Body; because: Reason }>
   | Readonly<{ do: 'ReviseRevision'; revision: Revision; change: Json; because: Reason }>
   | Readonly<{ do: 'DeleteRevision'; revision: Revision; because: Reason }>
+  | Readonly<{ do: 'EndMember'; identity: string; uid: string; because: Reason }>
   | Readonly<{ do: 'CreateMember'; birth: Birth; replaces?: string; because: Reason }>;
 
 /** The patches that change a living pod; `resize` goes to its own subresource. */
@@ -446,6 +447,8 @@ export interface InPlace {
 }
 
 export type Creation = Extract<Action, { do: 'CreateMember' }>;
+/** An identity ends, and there is nothing to write: no claim to mark, no pod to delete. */
+export type Ending = Extract<Action, { do: 'EndMember' }>;
 
 /** What is to be done in this pass, and why nothing is where nothing is. */
 export interface Plan {
@@ -1527,7 +1530,14 @@ function planEnd(
       const older = claim.meta.createdMs < s.cluster.meta.createdMs;
       return retire(s, claim, because, older ? 'Retain' : policy, now);
     });
-  return [...marks, ...(stays ? [] : [{ do: 'DeletePod', pod, because } as const])];
+  const isSilent = stays && !marks.some((a) => a.do === 'RetireClaim') && because !== 'Released';
+  const uid = (pod ?? j.member.lastPod)?.meta.uid ?? '';
+  const end = { do: 'EndMember', identity: idOf(j), uid, because } as const;
+  return [
+    ...marks,
+    ...(stays ? [] : [{ do: 'DeletePod', pod, because } as const]),
+    ...(isSilent && j.standing !== 'condemned' ? [end] : []),
+  ];
 }
 /** Deletes a pod that comes back: the mark on its claims goes first, so that a crash in between
  *  neither ends the member nor forgets which claims it had. */
@@ -2449,23 +2459,21 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
   const ending = new Map<string, Reason>();
   for (const a of p.actions) {
     if (a.do === 'RetireClaim') ending.set(a.claim.meta.labels[MARK.identity] ?? '', a.because);
+    if (a.do === 'EndMember') ending.set(a.identity, a.because);
     if (a.do === 'DeletePod' && !isComeback(a.because)) {
       ending.set(identityOf(a.pod, s.cluster.meta.name), a.because);
     }
   }
   const found = new Map(before);
   for (const j of p.members) {
-    const { member, verdict, standing } = j;
+    const { member } = j;
     const { identity, retired } = member;
     if (isLive(j) && !ending.has(identity)) {
       found.delete(identity); // It may have been restored.
       continue;
     }
     const claims = member.claims.map((c) => c.meta.name).sort();
-    const isUnmarked = member.claims.every((c) => member.gone && !isBound(c)); // They are deleted.
-    const unmarked = standing === 'letGo' && isUnmarked ? verdict.reason : undefined;
-    const thisPass = ending.get(identity) ?? unmarked;
-    const reason = retired?.reason ?? before.get(identity)?.reason ?? thisPass;
+    const reason = retired?.reason ?? before.get(identity)?.reason ?? ending.get(identity);
     if (!reason) continue;
     const at = before.get(identity)?.at ?? timeText(retired?.atMs ?? now);
     found.set(identity, { identity, reason, at, claims, replacedBy: '' });
@@ -2585,9 +2593,18 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   });
 }
 
+/** Who was let go of without a mark is no member any more; nothing else would tell. */
+function withoutEnded(p: Plan): Plan {
+  const ended = new Set(p.actions.flatMap((a) => (a.do === 'EndMember' ? [a.identity] : [])));
+  const members = p.members.map((j): Judged =>
+    ended.has(idOf(j)) ? { ...j, standing: 'condemned' } : j,
+  );
+  return { ...p, members };
+}
 /** The whole status, from the snapshot and the plan. Times in it come from objects, never from the
  *  clock of this pass, so an unchanged cluster gives an unchanged status. */
-export function statusOf(s: Snapshot, p: Plan, now: number): Status {
+export function statusOf(s: Snapshot, planned: Plan, now: number): Status {
+  const p = withoutEnded(planned);
   const { spec, meta } = s.cluster;
   const live = p.members.filter(isLive);
   const { update, current, collisionCount } = p.revisions;
@@ -2642,12 +2659,15 @@ const VERBS: Readonly<Partial<Record<Action['do'], string>>> = {
   DeleteClaim: 'deleted claim',
   OwnClaim: 'changed the owner of claim',
   ExpandClaim: 'expanded claim',
+  EndMember: 'let go of',
 };
 /** The object that an action changes; a member to be made has none yet. */
-const objectOf = (a: Exclude<Action, Creation>): Pod | Claim | Revision =>
+const objectOf = (a: Exclude<Action, Creation | Ending>): Pod | Claim | Revision =>
   'pod' in a ? a.pod : 'claim' in a ? a.claim : a.revision;
-const nameOf = (a: Action): string =>
-  a.do === 'CreateMember' ? a.birth.identity : objectOf(a).meta.name;
+const nameOf = (a: Action): string => {
+  if (a.do === 'CreateMember') return a.birth.identity;
+  return a.do === 'EndMember' ? a.identity : objectOf(a).meta.name;
+};
 
 /** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
  *  describe`. */
@@ -3519,6 +3539,9 @@ async function perform(pass: Pass, a: Exclude<Action, Creation>): Promise<void> 
       const gracePeriodSeconds = Math.max(1, a.pod.graceSeconds);
       return remove(pass, PODS, a.pod.meta, { gracePeriodSeconds, preconditions: { uid } });
     }
+    case 'EndMember':
+      pass.recreatedUids.delete(a.uid);
+      return void pass.deletedUids.add(a.uid);
     case 'DeleteClaim': {
       // I3: the version too, so that a claim bound in the meantime is not deleted as unbound.
       const { uid, resourceVersion } = a.claim.meta;
@@ -3657,6 +3680,7 @@ const STAGES: readonly (readonly Action['do'][])[] = [
   ['RetireClaim', 'MarkClaim', 'RestoreClaim', 'AdoptPod'],
   ['ReleasePod', 'DeletePod'],
   ['DeleteClaim'],
+  ['EndMember'],
   ['CreateMember'],
   // Upkeep holds nothing else up.
   ['UpdatePod', 'LabelPod', 'OwnClaim', 'ExpandClaim', 'DeleteRevision'],
@@ -3669,8 +3693,10 @@ async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal 
   const failed = new Set<string>();
   let failure: unknown;
   const { name } = pass.cluster.meta;
-  const memberOfAction = (a: Exclude<Action, Creation>): string =>
-    'pod' in a ? identityOf(a.pod, name) : (objectOf(a).meta.labels[MARK.identity] ?? name);
+  const memberOfAction = (a: Exclude<Action, Creation>): string => {
+    if (a.do === 'EndMember') return a.identity;
+    return 'pod' in a ? identityOf(a.pod, name) : (objectOf(a).meta.labels[MARK.identity] ?? name);
+  };
   const goesOn = (a: Action): boolean =>
     !failed.has((a.do === 'CreateMember' ? a.replaces : memberOfAction(a)) ?? '');
   const attempt = async (work: Promise<void>, member: string): Promise<void> =>
