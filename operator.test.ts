@@ -1641,6 +1641,7 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
+  ledger.reasons.delete(key); // Restored, it lives again.
   const specs = recentSpecs(ledger, boss);
   const wanted = Math.max(...specs.map(({ replicas = 1 }) => replicas));
   const most = (wanted + Math.max(...specs.map(surgeIn))) * ledger.operators + ledger.onTheWire;
@@ -1671,7 +1672,9 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
   const mayReturn = specs.some((spec) => spec.replacementPolicy === 'WhenVolumesLost');
   const returns = mayReturn || isMarked || claims.length === 0;
   const former = ledger.uids.get(`pods ${key}`) ?? pod.metadata.uid;
-  hold(returns || former === pod.metadata.uid, 'I1', pod, `its identity had pod ${former}`);
+  const isLost = ledger.sim.uptime() - ledger.restoredAt < 70_000; // With the marks.
+  const isOne = returns || isLost || former === pod.metadata.uid;
+  hold(isOne, 'I1', pod, `its identity had pod ${former}`);
   ledger.uids.set(`pods ${key}`, pod.metadata.uid);
   hold(!ledger.ended.has(key), 'I1', pod, 'its claims were retired');
   for (const { persistentVolumeClaim } of pod.spec.volumes ?? []) {
@@ -1986,6 +1989,12 @@ const removePod = (t: Scene, pod: Seen | undefined, options: Rec = {}): Seen =>
   must(t, 'DELETE', `${space}/pods/${pod?.metadata.name}`, options);
 const evictByApi = (t: Scene, { metadata: { name } }: Seen): Seen =>
   must(t, 'POST', `${space}/pods/${name}/eviction`, { metadata: { name } });
+/** A human says that this node is off for good. */
+function outOfService(t: Scene, node: string): void {
+  t.actors.kill(node);
+  const taints = [{ key: 'node.kubernetes.io/out-of-service', effect: 'NoExecute' }];
+  must(t, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints } });
+}
 const failPod = (t: Scene, pod: Seen, reason?: string): void =>
   t.actors.fail('default', pod.metadata.name, reason);
 const removeClaim = (t: Scene, claim: Seen | undefined): Seen =>
@@ -2059,6 +2068,7 @@ function pendingOf(t: Scene, name = 'coder'): string {
     if (labelOf(claim, MARK.cluster) !== name) continue;
     if (names.has(`${name}-${identityIn(claim)}`)) continue;
     const policy = noteOf(claim, MARK.retiredPolicy);
+    if (noteOf(claim, MARK.restore) === 'true') continue; // It waits for room.
     if (policy !== 'Retain') return `claim ${claim.metadata.name} is left, ${policy || 'unmarked'}`;
   }
   return '';
@@ -2195,8 +2205,7 @@ for (const replacementPolicy of ['Always', 'WhenVolumesLost']) {
     const old = firstPod(t);
     t.actors.kill(nodeOfPod(old));
     await t.sim.run(60_000);
-    const taints = [{ key: 'node.kubernetes.io/out-of-service', effect: 'NoExecute' }];
-    must(t, 'PATCH', `/api/v1/nodes/${nodeOfPod(old)}`, { spec: { taints } });
+    outOfService(t, nodeOfPod(old));
     await replaced(t, old, 'NodeOutOfService', 20_000);
   });
   const slow = { ...policy, actors: { startMs: 100_000 }, wait: false };
@@ -3373,6 +3382,28 @@ scenario('no claims, scaled in while one is recreated → no ghost', claimless, 
   await until(t, 'one stops', () => listed(t, 'pods').some(isGoing));
   edit(t, { replicas: 1 });
 });
+const stuck = { ...six, spec: freeing };
+scenario('F24: labels are stripped from a pod that is going → its claim goes', stuck, async (t) => {
+  const old = firstPod(t);
+  t.actors.kill(nodeOfPod(old));
+  removePod(t, old);
+  await t.sim.run(1000);
+  const metadata = { labels: { [MARK.cluster]: null } };
+  must(t, 'PATCH', `${space}/pods/${old.metadata.name}`, { metadata });
+  await t.sim.run(1000);
+  t.actors.revive(nodeOfPod(old));
+});
+scenario('a loss that nobody replaced, and a mark that fails → none too many', six, async (t) => {
+  const [a, b] = livePods(t);
+  removePod(t, a);
+  edit(t, { replicas: 2, liveness: { nodeUnreachableSeconds: 60 } });
+  await t.sim.run(150_000);
+  t.faults.decide = ({ method, path }) =>
+    method === 'PATCH' && path.includes(`data-${b?.metadata.name}?`) ? 429 : undefined;
+  t.actors.kill(nodeOfPod(b as Seen));
+  await t.sim.run(130_000);
+  delete t.faults.decide;
+});
 scenario('I9: a mark fails, then its member ends otherwise → one Reason', six, async (t) => {
   await t.sim.run(5000);
   const youngest = livePods(t).at(-1);
@@ -4256,15 +4287,11 @@ function suspends(s: Trial, { x, y }: Move): string {
     wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { suspend } }, `suspend ${name}`);
   return during(s, spanOf(y), set(true), () => void set(false));
 }
-function outOfService(s: Trial, { x, y }: Move): string {
+function goesOut(s: Trial, { x, y }: Move): string {
   const node = oneOf(nodeNames(s), x);
-  s.t.actors.kill(node);
-  const taint = { key: 'node.kubernetes.io/out-of-service', effect: 'NoExecute' };
-  const patch = (taints: readonly Rec[]): unknown =>
-    wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints } }, '');
-  patch([taint]);
+  if (objectOf(s.t.sim.state, 'nodes', '', node)) outOfService(s.t, node);
   return during(s, spanOf(y, 1000, 90_000), `${node} is out of service`, () => {
-    patch([]);
+    wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, '');
     s.t.actors.revive(node);
   });
 }
@@ -4457,7 +4484,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
   cutOff: { weight: 3, play: toNode('cutOff') },
   removeNode: { weight: 2, play: toNode('removeNode') },
   shutdown: { weight: 2, play: toNode('drainShutdown') },
-  outOfService: { weight: 1, play: outOfService },
+  outOfService: { weight: 1, play: goesOut },
   stumble: { weight: 10, play: stumbles },
   crash: { weight: 3, play: crashes },
   freeze: { weight: 1, play: freezes },
@@ -4587,7 +4614,9 @@ function mendAll(s: Trial): void {
   for (const now of listed(t, 'statefulclusters')) {
     const { containers = [] } = (now.spec.template?.['spec'] ?? {}) as { containers?: Rec[] };
     const broken = containers.some((c) => !`${c['image']}`.startsWith('img:'));
-    const spec = { suspend: false, ...(broken && containersWith(now, { image: 'img:9' })) };
+    const rollingUpdate = { paused: false, podUpdatePolicy: 'InPlaceIfPossible' };
+    const policy = { suspend: false, updateStrategy: { rollingUpdate } };
+    const spec = { ...policy, ...(broken && containersWith(now, { image: 'img:9' })) };
     const body = { metadata: { annotations: { [MARK.paused]: null } }, spec };
     t.sim.api('PATCH', `${clustersAt}/${now.metadata.name}`, body, mergeType);
   }

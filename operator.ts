@@ -1462,7 +1462,7 @@ function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
   const retired = [...s.claims.values()].filter(isRetired);
   const ended = new Set(['', ...retired.map((c) => c.meta.labels[MARK.identity] ?? '')]);
   for (const pod of s.pods.values()) {
-    if (isTerminating(pod)) continue;
+    const going = isTerminating(pod);
     const identity = identityOf(pod, meta.name);
     const labels = ourLabels(meta.name, identity);
     const lacks = Object.entries(labels).some(([key, value]) => pod.meta.labels[key] !== value);
@@ -1473,7 +1473,7 @@ function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
       change: { metadata: fields },
     });
     if (isControlledBy(pod.meta, meta.uid)) {
-      if (takenOut) {
+      if (takenOut && !going) {
         const ownerReferences = others;
         draft.actions.push({
           do: 'ReleasePod',
@@ -1482,8 +1482,9 @@ function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
         });
         released.add(identity);
       } else if (lacks)
+        // … of one that is going too, or its end would not be heard of.
         draft.actions.push({ do: 'LabelPod', ...change({ labels }), because: 'Relabelled' });
-    } else if (!hasController(pod.meta) && !takenOut && !lacks && !ended.has(identity)) {
+    } else if (!going && !hasController(pod.meta) && !takenOut && !lacks && !ended.has(identity)) {
       const ownerReferences = [...others, ownerOf(s.cluster)];
       if (isRead(s, draft, clusterRef(s)))
         draft.actions.push({ do: 'AdoptPod', ...change({ ownerReferences }), because: 'Adopted' });
@@ -3685,6 +3686,14 @@ const STAGES: readonly (readonly Action['do'][])[] = [
   // Upkeep holds nothing else up.
   ['UpdatePod', 'LabelPod', 'OwnClaim', 'ExpandClaim', 'DeleteRevision'],
 ];
+/** I4: a member that could not be ended keeps its place, whomever the new ones are to replace. */
+function birthsWithRoom(all: readonly Action[], now: readonly Action[], failed: number) {
+  const births = now.flatMap((a) => (a.do === 'CreateMember' ? [a] : []));
+  const heldBack = all.filter((a) => a.do === 'CreateMember').length - births.length;
+  const back = births.filter((a) => isComeback(a.because));
+  const fresh = births.filter((a) => !isComeback(a.because));
+  return [...back, ...fresh.slice(0, Math.max(0, fresh.length - Math.max(0, failed - heldBack)))];
+}
 /** Runs the actions stage by stage. What fails holds back only what comes after it for its own
  *  member and that member's successor. Returns the first failure. */
 async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal | undefined) {
@@ -3706,8 +3715,8 @@ async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal 
     });
   for (const stage of STAGES) {
     const now = actions.filter((a) => stage.includes(a.do) && goesOn(a));
-    const births = now.flatMap((a) => (a.do === 'CreateMember' ? [a] : []));
     if (stage.includes('CreateMember')) {
+      const births = birthsWithRoom(actions, now, failed.size);
       await attempt(createMembers(pass, [...again, ...births], refusal !== undefined), '');
     }
     const works = now.map((a) => {
