@@ -48,7 +48,6 @@ import {
   nodeOf,
   podOf,
   predecessorOf,
-  runOperator,
   wordsOf,
 } from './operator.ts';
 import type {
@@ -1867,7 +1866,7 @@ interface Scene {
   readonly faults: Faults; // Of the operator's process.
   readonly ledger: Ledger;
   readonly runners: Runner[]; // Processes that want the Lease.
-  readonly code: typeof runOperator;
+  readonly code: Code;
   operator: AbortController;
   ended: boolean; // runOperator returned.
 }
@@ -1914,8 +1913,17 @@ function crdOfManifest(): readonly unknown[] {
     .map((o) => ({ ...o, kind: 'CustomResourceDefinition' }));
 }
 
-/** The operator's process. It dies loudly: in production that would be a crash loop. */
-function startOperator(t: Scene, who = 'operator', faults = t.faults): void {
+/** What is under test. */
+type Code = Pick<typeof op, 'runOperator' | 'runElected'>;
+/** The operator's process, with a Lease or without. It dies loudly: in production that would be a
+ *  crash loop. To lose the Lease is its only other end, which is told. */
+function startOperator(
+  t: Scene,
+  who = 'operator',
+  faults = t.faults,
+  lease?: op.Candidate,
+  onLost = (): void => undefined,
+): void {
   const world = t.sim.world(who, faults);
   const stop = (t.operator = new AbortController());
   const fall = (why: string): void => {
@@ -1930,8 +1938,17 @@ function startOperator(t: Scene, who = 'operator', faults = t.faults): void {
     return world.send(request);
   };
   const options = { namespaces: [], selector: '', workers: 4 };
-  const died = (error: unknown): void => fall(`the operator dies: ${String(error)}`);
-  t.code({ ...world, send }, options, stop.signal).then(() => (t.ended = true), died);
+  const { runOperator, runElected } = t.code;
+  const end = lease
+    ? runElected({ ...world, send }, { ...options, lease }, stop.signal)
+    : runOperator({ ...world, send }, options, stop.signal);
+  end.then(
+    () => (t.ended = true),
+    (error: unknown) => {
+      if (lease && /^lost the Lease/.test(op.wordsOf(error))) onLost();
+      else fall(`the operator dies: ${String(error)}`);
+    },
+  );
 }
 
 function newActors(sim: Sim, setting: Setting): Actors {
@@ -1939,7 +1956,7 @@ function newActors(sim: Sim, setting: Setting): Actors {
   const { signal } = new AbortController();
   return startActors(sim.world('actors'), { nodes, ...setting.actors }, signal);
 }
-function newScene(setting: Setting, seed = 1, code = runOperator): Scene {
+function newScene(setting: Setting, seed = 1, code: Code = op): Scene {
   const sim = newSim(seed, { crds: crdOfManifest() });
   const actors = newActors(sim, setting);
   const known = { uids: new Map(), live: new Map(), reasons: new Map(), specs: new Map() };
@@ -3878,7 +3895,7 @@ interface Script {
   readonly seed: number;
   readonly steps: number;
   readonly nodes: number;
-  readonly operators: number; // That run side by side.
+  readonly operators: number; // Two have a Lease between them.
   readonly clusters: readonly Rec[];
   readonly moves: readonly Move[];
   readonly restMs: number; // From the last move to the end of all faults.
@@ -3898,6 +3915,7 @@ interface Trial {
   readonly faults: Map<string, Faults>; // By operator.
   readonly up: Set<string>; // Operators that run.
   readonly witness: Witness;
+  turns: number; // Processes started so far.
 }
 interface Outcome {
   readonly law: string; // '' when nothing broke.
@@ -3955,7 +3973,7 @@ function drawScript(seed: number, steps: number): Script {
   const nodes = 3 + Math.floor(roll() * 4);
   const names = ['a', 'b', 'c'].slice(0, oneOf([1, 1, 1, 1, 2, 3], roll()));
   const clusters = names.map((name) => exampleCluster(drawSpec(roll), name));
-  const operators = roll() < 0.15 ? 2 : 1;
+  const operators = roll() < 0.25 ? 2 : 1;
   const known = Object.entries(MOVES).filter(() => roll() < 0.4);
   const urn = known.flatMap(([what, { weight }]) => Array<string>(weight).fill(what));
   let at = 0;
@@ -4208,7 +4226,14 @@ function goesUp(s: Trial, who: string): void {
   if (s.up.has(who)) return;
   s.up.add(who);
   s.t.sim.kill(who);
-  startOperator(s.t, who, s.faults.get(who));
+  const identity = `${who}-${s.turns++}`;
+  const lease = s.script.operators > 1 ? { namespace: 'default', identity } : undefined;
+  const onLost = (): void => {
+    tell(s, `${identity} lost the Lease`);
+    s.t.sim.kill(who);
+    restarts(s, who, 1000);
+  };
+  startOperator(s.t, who, s.faults.get(who), lease, onLost);
 }
 function crashes(s: Trial, { x, y }: Move): string {
   const who = oneOf([...s.faults.keys()], x);
@@ -4227,7 +4252,7 @@ function freezes(s: Trial, { x, y }: Move): string {
 /** A second process of the same operator, as when a node comes back; one of them ends. */
 function overlaps(s: Trial, { y }: Move): string {
   const who = 'operator-x';
-  if (s.faults.has(who)) return 'no third operator';
+  if (s.faults.size > 1) return 'no third operator';
   s.faults.set(who, {});
   s.t.ledger.operators = s.faults.size;
   goesUp(s, who);
@@ -4551,7 +4576,7 @@ function settingOf({ nodes }: Script): Setting {
   const actors = { nodeGraceMs: 10_000, heartbeatMs: 4000, quarantineMs: 10_000 };
   return { nodes, actors: { ...actors, startMs: 300, stopMs: 300 } };
 }
-function newTrial(script: Script, code: typeof runOperator): Trial {
+function newTrial(script: Script, code: Code): Trial {
   const t = newScene(settingOf(script), script.seed, code);
   const names = ['operator', 'operator-b'].slice(0, script.operators);
   const witness = { troubleAt: 0, stepped: false };
@@ -4559,8 +4584,8 @@ function newTrial(script: Script, code: typeof runOperator): Trial {
     ...{ t, script, told: [], changes: [], ends: new Set(), up: new Set() },
     faults: new Map(names.map((who) => [who, {}])),
     witness: { ...witness, hash: createHash('sha256') },
+    turns: 0,
   };
-  t.ledger.operators = script.operators;
   t.ledger.also = (_, change, who) => {
     const { type, object } = change;
     s.witness.hash.update(`${t.sim.uptime()} ${who} ${type} ${JSON.stringify(object)}\n`);
@@ -4570,7 +4595,7 @@ function newTrial(script: Script, code: typeof runOperator): Trial {
   return s;
 }
 
-async function playScript(script: Script, code = runOperator): Promise<Outcome> {
+async function playScript(script: Script, code: Code = op): Promise<Outcome> {
   const s = newTrial(script, code);
   const { sim } = s.t;
   const outcome = (law: string, why: string): Outcome => {
@@ -4598,13 +4623,12 @@ async function playScript(script: Script, code = runOperator): Promise<Outcome> 
   }
 }
 
-/** Every fault ends, and whatever could not work is mended; one operator stays. */
+/** Every fault ends, and whatever could not work is mended. */
 function mendAll(s: Trial): void {
   const { t } = s;
   for (const end of s.ends) end(); // Also those that begin here.
   for (const faults of s.faults.values()) for (const key in faults) delete faults[key as 'cut'];
   for (const who of s.faults.keys()) goesUp(s, who);
-  if (s.faults.delete('operator-b')) t.sim.kill('operator-b');
   t.sim.api('POST', crdsAt, crdOfManifest()[0]);
   t.sim.api('DELETE', `${space}/resourcequotas/q`);
   for (const node of nodeNames(s)) {
@@ -4656,7 +4680,7 @@ async function calmDown(s: Trial): Promise<void> {
 // ─── Shorter scripts, and what is told of them ──────────────────────────────────────────────────
 
 /** Leaves out moves, half of them first and single ones at the end, while the same law breaks. */
-async function shorten(first: Outcome, code: typeof runOperator, forMs: number): Promise<Outcome> {
+async function shorten(first: Outcome, code: Code, forMs: number): Promise<Outcome> {
   const until = performance.now() + forMs;
   let best = first;
   const attempt = async (change: Partial<Script>): Promise<boolean> => {
@@ -4801,7 +4825,7 @@ function scriptOf({ steps, only }: Wanted, seed: number): Script {
   return only ? { ...script, moves: script.moves.filter((_, i) => only.includes(i)) } : script;
 }
 /** One seed, and if it breaks something, the shortest script that does. */
-async function trySeed(wanted: Wanted, seed: number, code: typeof runOperator, forMs = 20_000) {
+async function trySeed(wanted: Wanted, seed: number, code: Code, forMs = 20_000) {
   const first = await playScript(scriptOf(wanted, seed), code);
   if (first.law === '') return { seed, hash: first.hash, law: '', text: '' };
   const best = await shorten(first, code, forMs);
@@ -4811,7 +4835,7 @@ type Tried = Awaited<ReturnType<typeof trySeed>>;
 
 /** In this process: the seeds from `seed` on, every `step`-th. */
 async function* trySeeds(wanted: Wanted, from: number, step: number): AsyncGenerator<Tried> {
-  const { runOperator: code } = wanted.operator
+  const code: Code = wanted.operator
     ? ((await import(pathToFileURL(wanted.operator).href)) as typeof op)
     : op;
   for (let i = from; i < wanted.seeds; i += step) yield trySeed(wanted, wanted.seed + i, code);
