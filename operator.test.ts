@@ -2,6 +2,7 @@
 // (A), actors beside it (B), worlds to run in (C), and the demo of `npm start` on all of them.
 //   node operator.test.ts                  the tests
 //   node operator.test.ts start [--stay]   the main job, drawn as it happens
+//   node operator.test.ts sim [flags]      seeds that try to break every promise
 //   node operator.test.ts smoke BINARY     a built binary brings the example to Ready
 //   node operator.test.ts image FILE DIR   a built image is whole; its root goes to DIR
 // F1 to F30 in titles are rows of the list of failures to survive; I1 to I9 are the invariants.
@@ -9,6 +10,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createHash, generateKeyPairSync } from 'node:crypto';
+import type { Hash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -25,11 +27,11 @@ import http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
 import net from 'node:net';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import path, { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { stripVTControlCharacters } from 'node:util';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { parseArgs, stripVTControlCharacters } from 'node:util';
 import { gunzipSync } from 'node:zlib';
 import type * as k8s from '@kubernetes/client-node';
 import { KubeConfig, loadAllYaml } from '@kubernetes/client-node';
@@ -47,7 +49,7 @@ import {
   nodeOf,
   podOf,
   predecessorOf,
-  runOperator,
+  wordsOf,
 } from './operator.ts';
 import type {
   Action,
@@ -274,6 +276,7 @@ function shownAction(a: Action): string {
     return `new ${a.because}${a.replaces ? ` for ${plain(a.replaces)}` : ''}`;
   }
   if ('revision' in a && a.do !== 'UpdatePod') return `${a.do} ${a.because}`;
+  if (a.do === 'EndMember') return `forget ${plain(a.identity)} ${a.because}`;
   const name = plain('pod' in a ? a.pod.meta.name : a.claim.meta.name);
   const { ownerReferences = [], annotations = {} } = (('change' in a && a.change['metadata']) ||
     {}) as op.Raw;
@@ -708,7 +711,7 @@ gone: a b c:gone (returns) | a b c:gone+silent (returns) | a b c:gone (returns c
 failed, its object goes first: a b c:failed (returns) → delete c Returned
 its object is there: c:deleted (returns) | c:nodeless (returns) | c:oos (returns) → nothing
 half-deleted claim: a b c:gone+claimGoing (returns) → retire c ClaimGone; new ClaimGone for c
-claim went with its pod: a b c:gone+claimless (returns cSeen) → new ClaimGone for c
+claim went with its pod: a b c:gone+claimless (returns cSeen) → forget c ClaimGone; new ClaimGone for c
 claim absent: a b c:pending+claimless (returns) → delete c ClaimGone; new ClaimGone for c
 asked: a b c:asked (returns) → replace c ReplaceRequested
 silent: a b c:silent (returns) → replace c NodeUnreachable
@@ -796,7 +799,7 @@ leaving: a b c:deleted+markedC | a b c:deleted (cDeletedToReturn) → nothing
 stopped: a b c:failed+deleted+markedC | a b c:succeeded+deleted+markedC → nothing
 gone: a b c:gone+markedC | a b c:gone+markedBefore | a b c:gone+unbound+markedBefore → again c
 gone, its node too: a b c:gone+nodeless+markedC | a b c:gone+oos+markedC → again c
-gone, its claim too: a b c:gone+claimless (cWent) → new ClaimGone for c
+gone, its claim too: a b c:gone+claimless (cWent) → forget c ClaimGone; new ClaimGone for c
 gone, its claim is going: a b c:gone+claimGoing+markedC → retire c ClaimGone; new ClaimGone for c
 back, not Ready: a b c:starting+markedBefore → nothing
 back and Ready: a b c:markedBefore → mark c Revised
@@ -857,7 +860,7 @@ facts('changesOf', [
 ]);
 table('plan: claims', actions)`
 interrupted: a b !c:gone+unbound → free c Interrupted
-… its pod was seen: a b !c:gone+unbound+young (cSeen) → free c Interrupted
+… its pod was seen: a b !c:gone+unbound+young (cSeen) → free c Interrupted; forget c PodDeleted
 undecided, 59 s old: a b !c:gone+unbound+young | a b !c:gone+young → nothing
 larger: a (request=2Gi) | a (request=2Gi no2GiBefore) | a (request=2Gi no3Gi) → expand a 2Gi
 larger, withheld: a:silent (request=2Gi) → expand a 2Gi; withheld
@@ -1380,7 +1383,7 @@ if (TESTING) probes.run();
 // ═══ TIDY ═══════════════════════════════════════════════════════════════════════════════════════
 
 /** Lines that a file may have: whoever audits must be able to read them. The founder sets these. */
-const CAPS = { 'operator.ts': 6000, 'operator.test.ts': 9900, 'build.mjs': 415 } as const;
+const CAPS = { 'operator.ts': 6200, 'operator.test.ts': 11800, 'build.mjs': 415 } as const;
 const LINE_MAX = 100; // Characters.
 const FUNCTION_MAX = 60; // Lines.
 const ROOMS = (
@@ -1550,7 +1553,9 @@ interface SeenSpec {
   readonly updateStrategy?: { readonly rollingUpdate?: Rec };
   readonly containers?: readonly Rec[];
   readonly replacementPolicy?: string;
+  readonly minReadySeconds?: number;
   readonly nodeName?: string;
+  readonly taints?: readonly Rec[];
   readonly volumeName?: string;
   readonly volumes?: readonly { readonly persistentVolumeClaim?: { readonly claimName: string } }[];
   readonly template?: Rec;
@@ -1571,9 +1576,14 @@ interface Ledger {
   readonly live: Map<string, Set<string>>; // Cluster → names of its live pods.
   readonly ended: Set<string>; // Identities with a retired claim.
   readonly reasons: Map<string, string>; // Identity → the Reason of its end.
-  readonly replicas: Map<string, { readonly at: number; readonly n: number }[]>;
-  recentMs: number; // How long the operator may be ignorant of fewer replicas.
+  readonly specs: Map<string, { readonly at: number; readonly spec: SeenSpec }[]>; // By cluster.
+  recentMs: number; // How long the operator may be ignorant of a changed spec.
   onTheWire: number; // Members that a former leader may still bring.
+  operators: number; // That run side by side.
+  passMs: number; // A pass takes no longer from its live reads to its first write.
+  restoredAt: number; // When etcd was put back to an older state.
+  readonly upUntil: Map<string, number>; // Pod → when it was last Ready.
+  also?: (plural: string, change: SeenChange, who: string) => void; // What else is to be checked.
   revision: number;
   epoch: number;
   requests: number;
@@ -1600,24 +1610,27 @@ function hold(truth: boolean, law: string, o: Seen, why: string): void {
 
 /** I9: whatever names the end of an identity gives the same Reason as what named it first. */
 function learnReason(ledger: Ledger, key: string, reason: string, o: Seen): void {
-  const before = ledger.reasons.get(key) ?? reason;
+  // Two may decide at once, and a restored etcd may have forgotten what was decided.
+  const knows = ledger.operators === 1 && ledger.restoredAt === -Infinity;
+  const before = knows ? (ledger.reasons.get(key) ?? reason) : reason;
   hold(before === reason, 'I9', o, `${key} ended by ${before}, now ${reason}`);
   ledger.reasons.set(key, reason);
 }
 
 function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
+  if (previous && isUp(previous)) ledger.upUntil.set(object.metadata.uid, ledger.sim.uptime());
   const boss = `${bossOf(object)?.['uid']}`;
   const live = ledger.live.get(boss) ?? new Set<string>();
   ledger.live.set(boss, live);
   if (isOperator(who) && previous) {
     const foreign = bossOf(previous) !== undefined && !isOurs(previous);
     hold(!foreign, 'I8', object, 'it has another controller');
-    if (!isGoing(previous) && (type === 'DELETED' || isGoing(object)))
-      checkEndOfPod(ledger, previous);
+    const ends = !isGoing(previous) && (type === 'DELETED' || isGoing(object));
+    if (ends) checkEndOfPod(ledger, previous);
     const changes = object.metadata.generation !== previous.metadata.generation;
     const isFirst = noteOf(previous, MARK.inPlace) === '';
-    if (!isGoing(object) && changes && isFirst && isUp(previous)) checkBudget(ledger, object, 0);
+    if (!isGoing(object) && changes && isFirst) checkBudget(ledger, object, 0);
   }
   if (!isOurs(object)) return ledger.live.forEach((names) => void names.delete(key));
   const [id = '', reason = ''] = noteOf(object, MARK.replaces).split(' ');
@@ -1628,10 +1641,12 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
-  const owner = clusterOfPod(ledger, object);
-  const wanted =
-    Math.max(...recentReplicas(ledger, boss)) + surgeIn(owner?.spec) + ledger.onTheWire;
-  hold(live.size <= wanted, 'I4', object, `${live.size} live members of ${wanted}`);
+  ledger.reasons.delete(key); // Restored, it lives again.
+  const specs = recentSpecs(ledger, boss);
+  const wanted = Math.max(...specs.map(({ replicas = 1 }) => replicas));
+  const most = (wanted + Math.max(...specs.map(surgeIn))) * ledger.operators + ledger.onTheWire;
+  const isLost = ledger.sim.uptime() - ledger.restoredAt < 70_000; // It may not know of it yet.
+  hold(isLost || live.size <= most, 'I4', object, `${live.size} live members of ${wanted}`);
 }
 
 const clusterOfPod = ({ sim: { state } }: Ledger, { metadata }: Seen): Seen | undefined => {
@@ -1650,14 +1665,16 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
   const key = fullName(pod);
   const { namespace = '' } = pod.metadata;
   const { state } = ledger.sim;
-  const cluster = clusterOfPod(ledger, pod);
   const all = objectsOf(state, 'persistentvolumeclaims', namespace) as unknown as Seen[];
   const claims = all.filter((c) => memberKey(c) === key);
   const isMarked = claims.some((c) => noteOf(c, MARK.recreating) !== '');
-  const returns =
-    cluster?.spec.replacementPolicy === 'WhenVolumesLost' || isMarked || claims.length === 0;
+  const specs = recentSpecs(ledger, `${bossOf(pod)?.['uid']}`);
+  const mayReturn = specs.some((spec) => spec.replacementPolicy === 'WhenVolumesLost');
+  const returns = mayReturn || isMarked || claims.length === 0;
   const former = ledger.uids.get(`pods ${key}`) ?? pod.metadata.uid;
-  hold(returns || former === pod.metadata.uid, 'I1', pod, `its identity had pod ${former}`);
+  const isLost = ledger.sim.uptime() - ledger.restoredAt < 70_000; // With the marks.
+  const isOne = returns || isLost || former === pod.metadata.uid;
+  hold(isOne, 'I1', pod, `its identity had pod ${former}`);
   ledger.uids.set(`pods ${key}`, pod.metadata.uid);
   hold(!ledger.ended.has(key), 'I1', pod, 'its claims were retired');
   for (const { persistentVolumeClaim } of pod.spec.volumes ?? []) {
@@ -1668,29 +1685,48 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
   }
 }
 
-/** I5, where the choice was the operator's: a user's request for replacement, or an update. */
+/** I5 of a member without claims, whose choice no mark tells: a request, or an update. */
 function checkEndOfPod(ledger: Ledger, pod: Seen): void {
+  const { claims } = podOf(pod as unknown as Raw);
   const reason = ledger.reasons.get(fullName(pod)) ?? '';
-  const owner = clusterOfPod(ledger, pod);
-  const asked = reason === 'ReplaceRequested' && noteOf(pod, MARK.replace) === 'true';
-  const updates = ['', 'Updated'].includes(reason) && !owner?.spec.suspend;
-  if (isUp(pod) && (asked || updates)) checkBudget(ledger, pod, asked ? 1 : 0);
+  if (claims.length > 0 || !['', 'ReplaceRequested', 'Updated'].includes(reason)) return;
+  const node = objectOf(ledger.sim.state, 'nodes', '', nodeOfPod(pod)) as Seen | undefined;
+  const isLost = !node || (node.spec.taints ?? []).length > 0;
+  if (!isLost) checkBudget(ledger, pod, noteOf(pod, MARK.replace) === 'true' ? 1 : 0);
 }
-function checkBudget(ledger: Ledger, pod: Seen, least: number): void {
-  const uid = bossOf(pod)?.['uid'];
-  const spec = clusterOfPod(ledger, pod)?.spec;
-  const all = objectsOf(ledger.sim.state, 'pods', pod.metadata.namespace) as unknown as Seen[];
+/** I5: what was Available goes by the operator's choice only while enough others are. Whoever was
+ *  Ready when the pass looked counts. */
+function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number): void {
+  const boss = pod && clusterOfPod(ledger, pod);
+  const uid = boss?.metadata.uid ?? '';
+  if (!boss || bossOf(pod)?.['uid'] !== uid) return;
+  const { sim, passMs, upUntil } = ledger;
+  const projected = podOf(pod as unknown as Raw);
+  if (!op.isAvailable(projected, boss.spec.minReadySeconds ?? 0, sim.now())) return;
+  if (sim.now() - (projected.readySinceMs ?? 0) < passMs) return; // It was not, for the pass.
+  const wasUp = (o: Seen): boolean =>
+    (isUp(o) && op.isApplied(podOf(o as unknown as Raw))) ||
+    (upUntil.get(o.metadata.uid) ?? -Infinity) >= sim.uptime() - passMs;
+  const all = objectsOf(sim.state, 'pods', pod.metadata.namespace) as unknown as Seen[];
   const others = all.filter(
     (o) => bossOf(o)?.['uid'] === uid && o.metadata.uid !== pod.metadata.uid,
   );
-  const up = others.filter((o) => isUp(o) && op.isApplied(podOf(o as unknown as Raw))).length;
-  const wanted = Math.min(...recentReplicas(ledger, `${uid}`));
-  const given = specOfUpdate(spec).maxUnavailable ?? 1;
-  const floor = surgeIn(spec) > 0 ? least : 1;
-  const spare = Math.max(floor, op.scaledValue(given, wanted, 'down'));
-  hold(up >= wanted - spare, 'I5', pod, `${up} of ${wanted} are left`);
+  const up = others.filter(wasUp).length;
+  const specs = recentSpecs(ledger, uid);
+  if (specs.some(({ suspend }) => suspend)) return;
+  const floors = specs.map((spec) => {
+    const floor = surgeIn(spec) > 0 ? least : 1;
+    const given = specOfUpdate(spec).maxUnavailable ?? 1;
+    const { replicas = 1 } = spec;
+    return replicas - Math.max(floor, op.scaledValue(given, replicas, 'down'));
+  });
+  hold(up >= Math.min(...floors), 'I5', pod, `${up} others are there, of ${floors.join(', ')}`);
 }
 
+function podOfMember({ sim }: Ledger, claim: Seen): Seen | undefined {
+  const [space = '', name = ''] = memberKey(claim).split('/');
+  return objectOf(sim.state, 'pods', space, name) as Seen | undefined;
+}
 function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
   const isRestored = noteOf(previous, MARK.restore) === 'true' && !noteOf(object, MARK.retired);
@@ -1710,20 +1746,22 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
     hold(!foreign, 'I8', object, 'it has another controller');
     const mark = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(previous, m));
     const now = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(object, m));
-    hold(
-      !mark[0] || isRestored || `${mark}` === `${now}`,
-      'I9',
-      object,
-      `the mark ${mark} became ${now}`,
-    );
+    const isKept = !mark[0] || isRestored || `${mark}` === `${now}`;
+    hold(isKept, 'I9', object, `the mark ${mark} became ${now}`);
+    const pod = podOfMember(ledger, object);
+    const asked = now[0] === 'ReplaceRequested';
+    const recreates = noteOf(object, MARK.recreating) && !noteOf(previous, MARK.recreating);
+    if ((!mark[0] && (asked || now[0] === 'Updated')) || recreates)
+      checkBudget(ledger, pod, asked ? 1 : 0);
   } else {
     const former = ledger.uids.get(`claims ${key}`) ?? object.metadata.uid;
-    hold(former === object.metadata.uid, 'I1', object, 'its identity had that claim before');
+    const isBorn = ledger.uids.has(`pods ${memberKey(object)}`);
+    const isSame = former === object.metadata.uid;
+    hold(!isBorn || isSame, 'I1', object, 'its identity had that claim before');
     ledger.uids.set(`claims ${key}`, object.metadata.uid);
   }
   if (!previous || isGoing(previous) || !(type === 'DELETED' || isGoing(object))) return;
-  const [space = '', name = ''] = memberKey(object).split('/');
-  const pod = objectOf(ledger.sim.state, 'pods', space, name) as Seen | undefined;
+  const pod = podOfMember(ledger, object);
   hold(!pod || !isOurs(pod), 'I3', object, 'its pod is there');
   const interrupted = !previous.spec.volumeName || !ledger.uids.has(`pods ${memberKey(object)}`);
   const marked = noteOf(previous, MARK.retiredPolicy) === 'Delete';
@@ -1732,10 +1770,10 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
 
 function obeyCluster(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
   const { uid, namespace } = object.metadata;
-  const list = ledger.replicas.get(uid) ?? [];
-  const n = object.spec.replicas ?? 1;
-  if (list.at(-1)?.n !== n) list.push({ at: ledger.sim.uptime(), n });
-  ledger.replicas.set(uid, list);
+  const list = ledger.specs.get(uid) ?? [];
+  if (object.metadata.generation !== previous?.metadata.generation || list.length === 0)
+    list.push({ at: ledger.sim.uptime(), spec: object.spec });
+  ledger.specs.set(uid, list);
   if (!isOperator(who)) return;
   const parts = (o: Seen | undefined): string => {
     const { generation, labels, annotations, finalizers, ownerReferences } = o?.metadata ?? {};
@@ -1756,11 +1794,11 @@ function obeyNews(ledger: Ledger, { object }: SeenChange, who: string): void {
   }
 }
 
-/** The replicas in force lately: the operator may not have heard of the latest. */
-function recentReplicas(ledger: Ledger, uid: string): readonly number[] {
-  const list = ledger.replicas.get(uid) ?? [];
+/** The specs in force lately: the operator may not have heard of the latest. */
+function recentSpecs(ledger: Ledger, uid: string): readonly SeenSpec[] {
+  const list = ledger.specs.get(uid) ?? [];
   const since = ledger.sim.uptime() - ledger.recentMs;
-  return list.filter((_, i) => (list[i + 1]?.at ?? Infinity) >= since).map((one) => one.n);
+  return list.filter((_, i) => (list[i + 1]?.at ?? Infinity) >= since).map(({ spec }) => spec);
 }
 
 const lawsOf = {
@@ -1788,20 +1826,25 @@ function checkStep(ledger: Ledger): void {
     const store = state.resources.get(name)?.store;
     if (!store) continue;
     const from = ledger.read.get(store) ?? 0;
-    for (let i = Math.max(0, from - store.first); i < store.log.length; i++)
-      check(ledger, store.log[i] as unknown as SeenChange, request?.who ?? 'test');
+    for (let i = Math.max(0, from - store.first); i < store.log.length; i++) {
+      const change = store.log[i] as unknown as SeenChange;
+      check(ledger, change, request?.who ?? 'test');
+      ledger.also?.(name.split('/')[1] ?? '', change, request?.who ?? 'test');
+    }
     ledger.read.set(store, store.first + store.log.length);
   }
 }
 
 /** etcd went back in time: what is live is read anew, what ever happened stays known. */
 function restoreLedger(ledger: Ledger): void {
-  ledger.live.clear();
-  ledger.ended.clear();
+  for (const known of [ledger.live, ledger.ended, ledger.reasons]) known.clear();
+  ledger.restoredAt = ledger.sim.uptime();
   for (const [name, check] of Object.entries(lawsOf)) {
     const plural = name.split('/')[1] ?? '';
     for (const object of objectsOf(ledger.sim.state, plural) as unknown as Seen[])
       check(ledger, { type: 'MODIFIED', object, previous: object }, 'test');
+    const store = ledger.sim.state.resources.get(name)?.store;
+    if (store) ledger.read.set(store, store.first + store.log.length);
   }
 }
 
@@ -1820,10 +1863,11 @@ interface Setting {
 /** A running simulation: server, actors, operator, and one cluster named coder. */
 interface Scene {
   readonly sim: Sim;
-  readonly actors: Actors;
+  actors: Actors;
   readonly faults: Faults; // Of the operator's process.
   readonly ledger: Ledger;
   readonly runners: Runner[]; // Processes that want the Lease.
+  readonly code: Code;
   operator: AbortController;
   ended: boolean; // runOperator returned.
 }
@@ -1870,41 +1914,66 @@ function crdOfManifest(): readonly unknown[] {
     .map((o) => ({ ...o, kind: 'CustomResourceDefinition' }));
 }
 
-/** The operator's process. It dies loudly: in production that would be a crash loop. */
-function startOperator(t: Scene): void {
-  const world = t.sim.world('operator', t.faults);
+/** What is under test. */
+type Code = Pick<typeof op, 'runOperator' | 'runElected'>;
+/** The operator's process, with a Lease or without. It dies loudly: in production that would be a
+ *  crash loop. To lose the Lease is its only other end, which is told. */
+function startOperator(
+  t: Scene,
+  who = 'operator',
+  faults = t.faults,
+  lease?: op.Candidate,
+  onLost = (): void => undefined,
+): void {
+  const world = t.sim.world(who, faults);
   const stop = (t.operator = new AbortController());
+  const fall = (why: string): void => {
+    t.sim.afterStep = () => {
+      throw new Error(why);
+    };
+  };
   const send: World['send'] = (request) => {
     const { preconditions } = (request.body ?? {}) as { preconditions?: { uid?: string } };
     if (request.method === 'DELETE' && !preconditions?.uid)
-      throw new Error(`${request.path} is deleted without a precondition`);
+      fall(`I8 broken: ${request.path} is deleted without a precondition`);
     return world.send(request);
   };
   const options = { namespaces: [], selector: '', workers: 4 };
-  const died = (error: unknown): void => {
-    t.sim.afterStep = () => hold(false, `the operator: ${String(error)}`, clusterNow(t), 'dies');
-  };
-  runOperator({ ...world, send }, options, stop.signal).then(() => (t.ended = true), died);
+  const { runOperator, runElected } = t.code;
+  const end = lease
+    ? runElected({ ...world, send }, { ...options, lease }, stop.signal)
+    : runOperator({ ...world, send }, options, stop.signal);
+  end.then(
+    () => (t.ended = true),
+    (error: unknown) => {
+      if (lease && /^lost the Lease/.test(op.wordsOf(error))) onLost();
+      else fall(`the operator dies: ${String(error)}`);
+    },
+  );
 }
 
-function newScene(setting: Setting): Scene {
-  const sim = newSim(1, { crds: crdOfManifest() });
+function newActors(sim: Sim, setting: Setting): Actors {
   const nodes = Array.from({ length: setting.nodes ?? 4 }, (_, i) => `n${i}`);
-  const stop = new AbortController();
-  const actors = startActors(sim.world('actors'), { nodes, ...setting.actors }, stop.signal);
-  const maps = { read: new WeakMap(), uids: new Map(), live: new Map(), reasons: new Map() };
+  const { signal } = new AbortController();
+  return startActors(sim.world('actors'), { nodes, ...setting.actors }, signal);
+}
+function newScene(setting: Setting, seed = 1, code: Code = op): Scene {
+  const sim = newSim(seed, { crds: crdOfManifest() });
+  const actors = newActors(sim, setting);
+  const known = { uids: new Map(), live: new Map(), reasons: new Map(), specs: new Map() };
   const rest = {
     ended: new Set<string>(),
-    replicas: new Map(),
     revision: 0,
     requests: 0,
     recentMs: 120_000,
-    onTheWire: 0,
+    ...{ onTheWire: 0, operators: 1 },
+    ...{ passMs: 3000, restoredAt: -Infinity, upUntil: new Map() },
   };
-  const ledger: Ledger = { sim, ...maps, ...rest, epoch: sim.state.epoch };
+  const ledger: Ledger = { sim, read: new WeakMap(), ...known, ...rest, epoch: sim.state.epoch };
   sim.afterStep = () => checkStep(ledger);
   const faults = { ...setting.faults };
-  return { sim, actors, faults, ledger, runners: [], operator: stop, ended: false };
+  const more = { runners: [], operator: new AbortController(), ended: false };
+  return { sim, actors, faults, ledger, code, ...more };
 }
 
 async function start(setting: Setting = {}): Promise<Scene> {
@@ -1938,6 +2007,12 @@ const removePod = (t: Scene, pod: Seen | undefined, options: Rec = {}): Seen =>
   must(t, 'DELETE', `${space}/pods/${pod?.metadata.name}`, options);
 const evictByApi = (t: Scene, { metadata: { name } }: Seen): Seen =>
   must(t, 'POST', `${space}/pods/${name}/eviction`, { metadata: { name } });
+/** A human says that this node is off for good. */
+function outOfService(t: Scene, node: string): void {
+  t.actors.kill(node);
+  const taints = [{ key: 'node.kubernetes.io/out-of-service', effect: 'NoExecute' }];
+  must(t, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints } });
+}
 const failPod = (t: Scene, pod: Seen, reason?: string): void =>
   t.actors.fail('default', pod.metadata.name, reason);
 const removeClaim = (t: Scene, claim: Seen | undefined): Seen =>
@@ -2011,6 +2086,7 @@ function pendingOf(t: Scene, name = 'coder'): string {
     if (labelOf(claim, MARK.cluster) !== name) continue;
     if (names.has(`${name}-${identityIn(claim)}`)) continue;
     const policy = noteOf(claim, MARK.retiredPolicy);
+    if (noteOf(claim, MARK.restore) === 'true') continue; // It waits for room.
     if (policy !== 'Retain') return `claim ${claim.metadata.name} is left, ${policy || 'unmarked'}`;
   }
   return '';
@@ -2147,8 +2223,7 @@ for (const replacementPolicy of ['Always', 'WhenVolumesLost']) {
     const old = firstPod(t);
     t.actors.kill(nodeOfPod(old));
     await t.sim.run(60_000);
-    const taints = [{ key: 'node.kubernetes.io/out-of-service', effect: 'NoExecute' }];
-    must(t, 'PATCH', `/api/v1/nodes/${nodeOfPod(old)}`, { spec: { taints } });
+    outOfService(t, nodeOfPod(old));
     await replaced(t, old, 'NodeOutOfService', 20_000);
   });
   const slow = { ...policy, actors: { startMs: 100_000 }, wait: false };
@@ -2275,6 +2350,18 @@ scenario('F21: each new pod fails at once → backoff, few identities burnt', {}
   fail();
   await t.sim.run(1_800_000);
   assert.ok(claimsOf(t).length < 40, `${claimsOf(t).length} identities in half an hour`);
+});
+scenario('F21: pods fail, then none is wanted → nothing is said to wait', {}, async (t) => {
+  for (let i = 0; i < 4; i++)
+    t.sim.at(i * 1000, () =>
+      livePods(t)
+        .filter(isUp)
+        .forEach((pod) => failPod(t, pod)),
+    );
+  await t.sim.run(5000);
+  edit(t, { replicas: 0 });
+  await until(t, 'there are none', () => pendingOf(t) === '', 10_000);
+  assert.not.match(conditionOf(t, 'Ready')?.message ?? '', 'creations wait');
 });
 
 // ─── Scale ──────────────────────────────────────────────────────────────────────────────────────
@@ -3076,6 +3163,23 @@ for (const clockMs of [-3_600_000, 3_600_000])
     await settle(t);
     assert.ok(!uidOfIdentity(t, first) && livePods(t).every((o) => identityIn(o) > `${before[0]}`));
   });
+scenario('F14: the clock is an hour back at first → Available in time', patient, async (t) => {
+  t.faults.clockMs = -3_600_000;
+  await until(t, 'Ready', () => livePods(t).filter(isUp).length === 3);
+  await t.sim.run(5000);
+  t.faults.clockMs = 0;
+  await settle(t, 90_000);
+});
+scenario('F14: pods fail while the clock is an hour ahead → no hour of waiting', {}, async (t) => {
+  t.faults.clockMs = 3_600_000;
+  const fail = (): void =>
+    livePods(t)
+      .filter(isUp)
+      .forEach((pod) => failPod(t, pod));
+  for (let i = 0; i < 4; i++) t.sim.at(i * 3000, fail);
+  await t.sim.run(12_000);
+  t.faults.clockMs = 0;
+});
 scenario('F13: etcd is restored to an older snapshot → no identity twice', live, async (t) => {
   const old = snapshotState(t.sim.state);
   edit(t, { replicas: 6 });
@@ -3094,6 +3198,17 @@ scenario('F9: someone edits the cluster all the time → no lost update', six, a
   await t.sim.run(12_000);
   removePod(t, firstPod(t));
 });
+scenario(
+  'F9: others annotate a claim, then its pod goes → retired all the same',
+  six,
+  async (t) => {
+    const old = firstPod(t);
+    annotate(t, `${space}/persistentvolumeclaims/data-${old.metadata.name}`, { other: 'x' });
+    await t.sim.run(1000);
+    removePod(t, old);
+    await replaced(t, old, 'PodDeleted', 60_000);
+  },
+);
 scenario('F16: the status is wiped, then falsified → rebuilt', six, async (t) => {
   const old = lose(t);
   await replaced(t, old, 'PodDeleted');
@@ -3268,6 +3383,45 @@ scenario('F24: the youngest is released, the status wiped → silence', claimles
   await settle(t);
   must(t, 'PATCH', `${coder}/status`, { status: null });
 });
+const unbound: Setting = { ...still, wait: false, nodes: 6, actors: { provisionMs: 20_000 } };
+scenario('I9: a pod goes before its claim is bound → one Reason', unbound, async (t) => {
+  await until(t, 'three pods are there', () => livePods(t).length === 3);
+  const old = firstPod(t);
+  let rest = 4;
+  t.faults.decide = ({ method, path }) =>
+    method === 'POST' && path.includes('claims') && rest-- > 0 ? 503 : undefined;
+  removePod(t, old, { gracePeriodSeconds: 0 });
+  await replaced(t, old, 'PodDeleted');
+});
+scenario('no claims, scaled in while one is recreated → no ghost', claimless, async (t) => {
+  edit(t, { replicas: 4 });
+  await settle(t);
+  edit(t, { template: { metadata: { annotations: { restartedAt: '1' } } } });
+  await until(t, 'one stops', () => listed(t, 'pods').some(isGoing));
+  edit(t, { replicas: 1 });
+});
+const stuck = { ...six, spec: freeing };
+scenario('F24: labels are stripped from a pod that is going → its claim goes', stuck, async (t) => {
+  const old = firstPod(t);
+  t.actors.kill(nodeOfPod(old));
+  removePod(t, old);
+  await t.sim.run(1000);
+  const metadata = { labels: { [MARK.cluster]: null } };
+  must(t, 'PATCH', `${space}/pods/${old.metadata.name}`, { metadata });
+  await t.sim.run(1000);
+  t.actors.revive(nodeOfPod(old));
+});
+scenario('a loss that nobody replaced, and a mark that fails → none too many', six, async (t) => {
+  const [a, b] = livePods(t);
+  removePod(t, a);
+  edit(t, { replicas: 2, liveness: { nodeUnreachableSeconds: 60 } });
+  await t.sim.run(150_000);
+  t.faults.decide = ({ method, path }) =>
+    method === 'PATCH' && path.includes(`data-${b?.metadata.name}?`) ? 429 : undefined;
+  t.actors.kill(nodeOfPod(b as Seen));
+  await t.sim.run(130_000);
+  delete t.faults.decide;
+});
 scenario('I9: a mark fails, then its member ends otherwise → one Reason', six, async (t) => {
   await t.sim.run(5000);
   const youngest = livePods(t).at(-1);
@@ -3289,20 +3443,32 @@ scenario('F24: a pod is taken out of the selector → released with its data', s
   assert.ok(kept && isUp(kept) && !bossOf(kept));
   assert.is(noteOf(claimsOf(t, identityIn(old))[0], MARK.retiredPolicy), 'Retain');
 });
+/** A pod that carries our labels, of another controller or of none. */
+function intruder(t: Scene, controller: boolean): void {
+  const set = { apiVersion: 'apps/v1', kind: 'StatefulSet' };
+  const { uid } = apply(t, { ...set, metadata: { name: 's', namespace: 'default' } }).metadata;
+  const ownerReferences = controller ? [{ ...set, name: 's', uid, controller }] : [];
+  const labels = { app: 'coder', [MARK.cluster]: 'coder', [MARK.identity]: 'abc' };
+  const metadata = { name: 'coder-abc', namespace: 'default', labels, ownerReferences };
+  apply(t, { apiVersion: 'v1', kind: 'Pod', metadata, ...bare.template });
+}
 for (const controller of [true, false]) {
   const [what, outcome] = controller ? ['foreign', 'left alone'] : ['bare', 'adopted'];
   scenario(`F24: a ${what} pod with our labels → ${outcome}`, six, async (t) => {
-    const set = { apiVersion: 'apps/v1', kind: 'StatefulSet' };
-    const { uid } = apply(t, { ...set, metadata: { name: 's', namespace: 'default' } }).metadata;
-    const ownerReferences = controller ? [{ ...set, name: 's', uid, controller }] : [];
-    const labels = { app: 'coder', [MARK.cluster]: 'coder', [MARK.identity]: 'abc' };
-    const metadata = { name: 'coder-abc', namespace: 'default', labels, ownerReferences };
-    apply(t, { apiVersion: 'v1', kind: 'Pod', metadata, ...bare.template });
+    intruder(t, controller);
     await t.sim.run(60_000);
     await settle(t);
     assert.is(listed(t, 'pods').length, controller ? 4 : 3);
   });
 }
+scenario('F24: a bare pod is adopted, and goes in a crash → no ghost', mobile, async (t) => {
+  intruder(t, false);
+  await until(t, 'it leaves', () => listed(t, 'pods').some(isGoing));
+  await t.sim.run(50);
+  t.sim.kill('operator');
+  await t.sim.run(50);
+  startOperator(t);
+});
 for (const kind of ['Pod', 'PersistentVolumeClaim']) {
   scenario(`F10: a foreign ${kind} has the drawn name → another identity`, six, async (t) => {
     const path = `${space}/${kind.toLowerCase()}s`;
@@ -3710,6 +3876,1027 @@ leaders('leader: no right to Leases, no such namespace → one line at the start
 });
 
 if (TESTING) leaders.run();
+
+// ═══ SIMULATION · effects in virtual time ═══════════════════════════════════════════════════════
+// Each seed draws clusters, what their users do and what befalls them: a script of moves, each at
+// its time. It is played with the code of production; what must never happen is checked after every
+// step; then every fault ends, and status must equal spec and silence fall (I6). A script that
+// breaks something is made shorter for as long as the same law still breaks. The same script gives
+// the same bytes: `hash` covers every request and every stored change.
+
+/** One thing that a user does or that befalls somebody; what exactly, x, y and z choose. */
+interface Move {
+  readonly at: number; // Virtual ms since the start.
+  readonly what: string;
+  readonly x: number;
+  readonly y: number;
+  readonly z: number;
+}
+interface Script {
+  readonly seed: number;
+  readonly steps: number;
+  readonly nodes: number;
+  readonly operators: number; // Two have a Lease between them.
+  readonly clusters: readonly Rec[];
+  readonly moves: readonly Move[];
+  readonly restMs: number; // From the last move to the end of all faults.
+}
+/** A line of history. */
+interface Line {
+  readonly at: number;
+  readonly text: string;
+}
+/** A script in play. */
+interface Trial {
+  readonly t: Scene;
+  readonly script: Script;
+  readonly told: Line[]; // Moves.
+  readonly changes: Line[]; // What was stored of pods and claims, but routine.
+  readonly ends: Set<() => void>; // What ends each fault that is still in force.
+  readonly faults: Map<string, Faults>; // By operator.
+  readonly up: Set<string>; // Operators that run.
+  readonly witness: Witness;
+  turns: number; // Processes started so far.
+}
+interface Outcome {
+  readonly law: string; // '' when nothing broke.
+  readonly why: string;
+  readonly hash: string;
+  readonly trial: Trial;
+}
+
+/** Keeps a line of history. */
+function tell(s: Trial, text: string): void {
+  s.told.push({ at: s.t.sim.uptime(), text });
+}
+
+// ─── Drawing ────────────────────────────────────────────────────────────────────────────────────
+const oneOf = <T>(list: readonly T[], x: number): T => list[Math.floor(x * list.length)] as T;
+/** From `least` to `most`, evenly by magnitude. */
+const spanOf = (x: number, least = 50, most = 60_000): number =>
+  Math.round(least * (most / least) ** x);
+
+function drawClaim(roll: () => number, name: string): Rec {
+  const claim = roll() < 0.6 ? localClaim() : netClaim();
+  return { ...claim, metadata: { name } };
+}
+function drawSpec(roll: () => number): Rec {
+  const some = (chance: number, fields: Rec): Rec => (roll() < chance ? fields : {});
+  const kept = (): string => (roll() < 0.6 ? 'Retain' : 'Delete');
+  const names = ['data', 'log'].slice(0, oneOf([0, 1, 1, 1, 2], roll()));
+  const volumeClaimTemplates = names.map((name) => drawClaim(roll, name));
+  const mounts = names.map((name) => ({ name, mountPath: `/${name}` }));
+  const containers = [{ name: 'c', image: 'img:1', volumeMounts: mounts }];
+  const liveness = {
+    nodeGoneSeconds: spanOf(roll(), 3, 40),
+    nodeUnreachableSeconds: spanOf(roll(), 3, 60),
+    volumeLostSeconds: spanOf(roll(), 3, 30),
+    ...some(0.3, { unreadySeconds: spanOf(roll(), 5, 30) }),
+    ...some(0.3, { startupSeconds: spanOf(roll(), 5, 30) }),
+    ...some(0.3, { maxRestarts: 1 + Math.floor(roll() * 2) }),
+    ...some(0.4, { maxReplacements: oneOf([0, 1, 2, '50%', '100%'], roll()) }),
+  };
+  return {
+    replicas: oneOf([1, 2, 3, 3, 3, 4, 5, 7], roll()),
+    ...{ template: { spec: { containers } }, volumeClaimTemplates, liveness },
+    persistentVolumeClaimRetentionPolicy: {
+      ...{ whenDeleted: kept(), whenScaled: kept(), whenReplaced: kept(), whenLost: kept() },
+    },
+    ...some(0.3, { replacementPolicy: 'WhenVolumesLost' }),
+    ...some(0.2, { podManagementPolicy: 'OrderedReady' }),
+    ...some(0.3, { minReadySeconds: spanOf(roll(), 1, 15) }),
+    ...some(0.2, { serviceName: 'svc' }),
+  };
+}
+/** Each seed knows only some of the moves, so that these meet each other more often. */
+function drawScript(seed: number, steps: number): Script {
+  const roll = newRandom(seed, 'script');
+  const nodes = 3 + Math.floor(roll() * 4);
+  const names = ['a', 'b', 'c'].slice(0, oneOf([1, 1, 1, 1, 2, 3], roll()));
+  const clusters = names.map((name) => exampleCluster(drawSpec(roll), name));
+  const operators = roll() < 0.25 ? 2 : 1;
+  const known = Object.entries(MOVES).filter(() => roll() < 0.4);
+  const urn = known.flatMap(([what, { weight }]) => Array<string>(weight).fill(what));
+  let at = 0;
+  const moves = Array.from({ length: steps }, (): Move => {
+    at += roll() < 0.2 ? 0 : spanOf(roll(), 1, 30_000);
+    return { at, what: oneOf(urn, roll()) ?? 'scale', x: roll(), y: roll(), z: roll() };
+  });
+  return { seed, steps, nodes, operators, clusters, moves, restMs: spanOf(roll(), 100, 60_000) };
+}
+/** All that was drawn, on two lines. */
+function scriptText({ seed, nodes, operators, clusters, moves, restMs }: Script): string {
+  const each = clusters.map((cluster) => {
+    const { selector: _s, template: _t, volumeClaimTemplates, ...rest } = cluster['spec'] as Rec;
+    const claims = (volumeClaimTemplates as Rec[]).map((c) => {
+      const { storageClassName = 'local' } = c['spec'] as Rec;
+      return `${(c['metadata'] as Rec)['name']}:${storageClassName}`;
+    });
+    return `${fullName(cluster as unknown as Seen)} ${JSON.stringify({ ...rest, claims })}`;
+  });
+  const told = each.map((text) => text.replace('default/', '').replaceAll('"', '')).join(' ');
+  const list = moves.map((move) => `${(move.at / 1000).toFixed(3)} ${move.what}`).join(', ');
+  const head = `seed ${seed}: ${nodes} nodes, ${operators} operator${operators > 1 ? 's' : ''}`;
+  return `${head}; ${told}\n  ${list}; rest ${(restMs / 1000).toFixed(3)}`;
+}
+
+// ─── Acts ───────────────────────────────────────────────────────────────────────────────────────
+
+/** What is done, as a sentence; undefined when there is nothing to do it to. */
+type Deed = (s: Trial, move: Move) => string | undefined;
+
+/** A wish of a user; it may be refused, which is told. */
+function wish(s: Trial, method: ApiRequest['method'], path: string, body: unknown, what: string) {
+  const type = method === 'PATCH' ? mergeType : undefined;
+  const { status, body: answer } = s.t.sim.api(method, path, body, type);
+  const why = status >= 300 ? `: ${status} ${(answer as { message?: string }).message}` : '';
+  return what + why;
+}
+/** Begins something that ends after a while, or with all faults. */
+function during(s: Trial, ms: number, what: string, end: () => void): string {
+  const once = (): void => {
+    if (s.ends.delete(once)) end();
+  };
+  s.ends.add(once);
+  s.t.sim.at(ms, once);
+  return `${what} for ${ms / 1000} s`;
+}
+const clustersAt = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters';
+const nameOfCluster = (s: Trial, x: number): string =>
+  (oneOf(s.script.clusters, x)['metadata'] as { name: string }).name;
+const podAt = (o: Seen): string => `${space}/pods/${o.metadata.name}`;
+/** Pods of all clusters, also those on their way out. */
+const anyPods = (s: Trial): Seen[] => listed(s.t, 'pods').filter(isOurs);
+const nodeNames = (s: Trial): string[] => Array.from({ length: s.script.nodes }, (_, i) => `n${i}`);
+
+/** A change of the spec of one cluster. */
+const editing =
+  (draw: (move: Move, now: Seen) => Rec): Deed =>
+  (s, move) => {
+    const name = nameOfCluster(s, move.x);
+    const now = clusterNow(s.t, name) as Seen | undefined;
+    if (!now) return undefined;
+    const spec = draw(move, now);
+    const text = `edit ${name} ${JSON.stringify(spec)}`;
+    return wish(s, 'PATCH', `${clustersAt}/${name}`, { spec }, text);
+  };
+/** Something done to one pod. */
+const toPod =
+  (play: (s: Trial, pod: Seen, move: Move) => string | undefined): Deed =>
+  (s, move) => {
+    const pods = anyPods(s);
+    return pods.length > 0 ? play(s, oneOf(pods, move.x), move) : undefined;
+  };
+const patching = (what: string, metadata: Rec): Deed =>
+  toPod((s, pod) => wish(s, 'PATCH', podAt(pod), { metadata }, `${what} ${pod.metadata.name}`));
+/** What only a kubelet can do: nothing, where none runs the pod. */
+function byKubelet(what: string, move: () => void): string | undefined {
+  try {
+    move();
+    return what;
+  } catch {
+    return undefined;
+  }
+}
+/** A node that is in trouble for a while. */
+const toNode =
+  (way: 'kill' | 'cutOff' | 'removeNode' | 'drainShutdown'): Deed =>
+  (s, { x, y, z }) => {
+    const node = oneOf(nodeNames(s), x);
+    const all = z < 0.1 ? nodeNames(s) : [node];
+    all.forEach(s.t.actors[way]);
+    const back = (): void => all.forEach(s.t.actors.revive);
+    return during(s, spanOf(y, 1000, 120_000), `${way} ${all.join(' ')}`, back);
+  };
+function deletes(s: Trial, { x, y, z }: Move): string {
+  const name = nameOfCluster(s, x);
+  const propagationPolicy = oneOf(['Background', 'Background', 'Foreground', 'Orphan'], y);
+  const path = `${clustersAt}/${name}`;
+  const text = wish(
+    s,
+    'DELETE',
+    path,
+    { propagationPolicy },
+    `${propagationPolicy} delete ${name}`,
+  );
+  if (z < 0.3) return `${text}; ${comesBack(s, name)}`;
+  return during(s, spanOf(z, 1, 30_000), `${text}, away`, () => void comesBack(s, name));
+}
+/** The cluster as it was drawn, unless it is there. */
+function comesBack(s: Trial, name: string): string {
+  const given = s.script.clusters.find((c) => (c['metadata'] as Rec)['name'] === name);
+  return wish(s, 'POST', clustersAt, given, `create ${name}`);
+}
+/** A bare or a foreign pod that carries our labels. */
+function intrudes(s: Trial, { x, y, z }: Move): string {
+  const name = nameOfCluster(s, x);
+  const identity = oneOf(['abc', 'abd'], z);
+  const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 's', uid: 'elsewhere' };
+  const ownerReferences = y < 0.5 ? [{ ...owner, controller: true }] : [];
+  const labels = { app: name, [MARK.cluster]: name, [MARK.identity]: identity };
+  const metadata = { name: `${name}-${identity}`, labels, ownerReferences };
+  const body = { metadata, spec: bare.template.spec };
+  const text = `${y < 0.5 ? 'foreign' : 'bare'} pod ${metadata.name}`;
+  return wish(s, 'POST', `${space}/pods`, body, text);
+}
+/** A foreign object takes the next name that an operator draws. */
+function squats(s: Trial, { x, y }: Move): string {
+  const plural = y < 0.5 ? 'pods' : 'persistentvolumeclaims';
+  const kind = y < 0.5 ? 'Pod' : 'PersistentVolumeClaim';
+  const spec = y < 0.5 ? bare.template.spec : netClaim()['spec'];
+  return strikes(s, oneOf([...s.faults.keys()], x), `a ${kind} takes the next name`, (request) => {
+    if (request.method !== 'POST' || !request.path.startsWith(`${space}/${plural}?field`))
+      return false;
+    const { name } = (request.body as Seen).metadata;
+    s.t.sim.api('POST', `${space}/${plural}`, { kind, metadata: { name }, spec });
+    return undefined;
+  });
+}
+function rights(s: Trial, { x, y }: Move): string {
+  const resource = oneOf(['pods', 'nodes', 'persistentvolumeclaims', 'persistentvolumes'], x);
+  const { state } = s.t.sim;
+  const rules = allVerbs.flatMap((verb) =>
+    [...s.faults.keys()].map((user) => ({ verb, resource, user })),
+  );
+  state.denied = [...state.denied, ...rules];
+  return during(s, spanOf(y), `no right to ${resource}`, () => {
+    state.denied = state.denied.filter((rule) => !rules.includes(rule as (typeof rules)[number]));
+  });
+}
+function refusing(s: Trial, { x, y }: Move): string {
+  const { state } = s.t.sim;
+  const plural = oneOf(['pods', 'pods', 'persistentvolumeclaims'], x);
+  state.refuse = (verb, resource) =>
+    verb === 'create' && resource === plural
+      ? refusalOf(403, 'Forbidden', 'admission webhook denied the request')
+      : undefined;
+  return during(s, spanOf(y), `a webhook refuses ${plural}`, () => void delete state.refuse);
+}
+function quotas(s: Trial, { x, y, z }: Move): string {
+  const what = oneOf(['pods', 'persistentvolumeclaims'], x);
+  const hard = { [what]: `${Math.floor(z * 6)}` };
+  const path = `${space}/resourcequotas`;
+  const text = wish(s, 'POST', path, { metadata: { name: 'q' }, spec: { hard } }, 'quota');
+  const end = (): void => void s.t.sim.api('DELETE', `${path}/q`);
+  return during(s, spanOf(y), `${text} ${JSON.stringify(hard)}`, end);
+}
+/** The CRD goes, and with it every cluster; both come again. */
+function crdGoes(s: Trial, { y }: Move): string {
+  const text = wish(s, 'DELETE', `${crdsAt}/statefulclusters.enge.me`, {}, 'CRD removed');
+  return during(s, spanOf(y), text, () => {
+    s.t.sim.api('POST', crdsAt, crdOfManifest()[0]);
+    for (const { metadata } of s.script.clusters as unknown as Seen[]) comesBack(s, metadata.name);
+  });
+}
+const crdsAt = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+/** etcd is put back to what it was a while ago; no API server runs meanwhile. */
+function restores(s: Trial, { y, z }: Move): string {
+  const { sim } = s.t;
+  const old = snapshotState(sim.state);
+  return during(s, spanOf(y), 'etcd is saved, and restored: good', () => {
+    sim.down = true;
+    restoreState(sim.state, old);
+    sim.kill('actors'); // Everything is restarted, as the manual of etcd says.
+    const end = (): void => {
+      sim.down = false;
+      s.t.actors = newActors(sim, settingOf(s.script));
+    };
+    tell(s, during(s, spanOf(z, 500, 20_000), 'etcd is restored, away', end));
+  });
+}
+function beats(s: Trial, { x, y }: Move): string {
+  const name = nameOfCluster(s, x);
+  let on = true;
+  const beat = (): void => {
+    if (!on) return;
+    s.t.sim.api('PATCH', `${clustersAt}/${name}`, note('beat', `${s.t.sim.uptime()}`), mergeType);
+    s.t.sim.at(37, beat);
+  };
+  beat();
+  return during(s, spanOf(y, 50, 10_000), `${name} is edited all the time`, () => (on = false));
+}
+
+// ─── What befalls an operator ───────────────────────────────────────────────────────────────────
+
+/** Its faults change for a while. */
+const suffering =
+  (draw: (s: Trial, move: Move) => Faults, most = 60_000): Deed =>
+  (s, move) => {
+    const who = oneOf([...s.faults.keys()], move.z);
+    const faults = s.faults.get(who) ?? {};
+    const given = draw(s, move);
+    Object.assign(faults, given);
+    const shown = JSON.stringify(given, (_, v) => (v instanceof Set ? [...v] : v));
+    return during(s, spanOf(move.y, 50, most), `${who} suffers ${shown}`, () => {
+      for (const fault of Object.keys(given) as (keyof Faults)[]) delete faults[fault];
+    });
+  };
+type Strike = (request: ApiRequest) => Mishap | undefined | false; // false: not this one.
+/** One mishap for one of its next requests. */
+function strikes(s: Trial, who: string, what: string, strike: Strike): string {
+  const faults = s.faults.get(who) ?? {};
+  const before = faults.decide;
+  let struck = false;
+  faults.decide = (request, index) => {
+    const mishap = struck ? false : strike(request);
+    if (mishap === false) return before?.(request, index);
+    struck = true;
+    if (`${mishap}`.startsWith('crash')) restarts(s, who, 500);
+    return mishap;
+  };
+  return `${who}: ${what}`;
+}
+function stumbles(s: Trial, { x, y, z }: Move): string {
+  const all: Mishap[] = ['crash-before', 'crash-after', 'lost', 'hang', 'reset', 503, 504, 429];
+  const mishap = oneOf(all, x);
+  const method = oneOf(['POST', 'PATCH', 'DELETE', 'GET', ''], z);
+  let rest = Math.floor(y * 12);
+  const who = oneOf([...s.faults.keys()], z * 7 - Math.floor(z * 7));
+  const what = `${mishap} at its ${method || 'request'} number ${rest}`;
+  return strikes(s, who, what, (request) => {
+    if (method !== '' && request.method !== method) return false;
+    return rest-- > 0 ? false : mishap;
+  });
+}
+function restarts(s: Trial, who: string, afterMs: number): void {
+  if (!s.up.delete(who)) return;
+  s.witness.troubleAt = s.t.sim.uptime();
+  s.t.sim.at(afterMs, () => goesUp(s, who));
+}
+function goesUp(s: Trial, who: string): void {
+  if (s.up.has(who)) return;
+  s.up.add(who);
+  s.t.sim.kill(who);
+  const identity = `${who}-${s.turns++}`;
+  const lease = s.script.operators > 1 ? { namespace: 'default', identity } : undefined;
+  const onLost = (): void => {
+    tell(s, `${identity} lost the Lease`);
+    s.t.sim.kill(who);
+    restarts(s, who, 1000);
+  };
+  startOperator(s.t, who, s.faults.get(who), lease, onLost);
+}
+function crashes(s: Trial, { x, y }: Move): string {
+  const who = oneOf([...s.faults.keys()], x);
+  s.t.sim.kill(who);
+  restarts(s, who, spanOf(y, 1, 30_000));
+  return `${who} is killed, back after ${spanOf(y, 1, 30_000) / 1000} s`;
+}
+function freezes(s: Trial, { x, y }: Move): string {
+  const who = oneOf([...s.faults.keys()], x);
+  const ms = spanOf(y, 1000, 90_000);
+  s.t.sim.suspend(who, ms);
+  s.t.ledger.passMs += ms;
+  s.t.ledger.recentMs += ms;
+  return `${who} is frozen for ${ms / 1000} s`;
+}
+/** A second process of the same operator, as when a node comes back; one of them ends. */
+function overlaps(s: Trial, { y }: Move): string {
+  const who = 'operator-x';
+  if (s.faults.size > 1) return 'no third operator';
+  s.faults.set(who, {});
+  s.t.ledger.operators = s.faults.size;
+  goesUp(s, who);
+  return during(s, spanOf(y, 10, 20_000), 'a second operator runs', () => {
+    s.t.sim.kill(who);
+    s.up.delete(who);
+    s.faults.delete(who);
+  });
+}
+const KINDS = ['pods', 'persistentvolumeclaims', 'statefulclusters', 'nodes'];
+const containersWith = (now: Seen, over: Rec): Rec => {
+  const { containers = [] } = (now.spec.template?.['spec'] ?? {}) as { containers?: Rec[] };
+  return { template: { spec: { containers: containers.map((c) => ({ ...c, ...over })) } } };
+};
+const templates: Readonly<Record<string, (z: number, now: Seen) => Rec>> = {
+  image: (z, now) => containersWith(now, { image: `img:${Math.floor(z * 4)}` }),
+  env: (z, now) => containersWith(now, { env: [{ name: 'E', value: `${Math.floor(z * 4)}` }] }),
+  label: (z) => ({ template: { metadata: { labels: { tier: `${Math.floor(z * 4)}` } } } }),
+  annotation: (z) => ({ template: { metadata: { annotations: { sum: `${Math.floor(z * 4)}` } } } }),
+  resources: (z, now) =>
+    containersWith(now, { resources: { requests: { cpu: `${100 + Math.floor(z * 4) * 100}m` } } }),
+};
+/** A template that cannot work, for a while. */
+function breaks(s: Trial, { x, y, z }: Move): string | undefined {
+  const name = nameOfCluster(s, x);
+  const now = clusterNow(s.t, name) as Seen | undefined;
+  if (!now) return undefined;
+  const image = oneOf(['bad', 'crash', 'missing', ''], z);
+  const change = (to: string): Rec => containersWith(now, { image: to });
+  const text = wish(
+    s,
+    'PATCH',
+    `${clustersAt}/${name}`,
+    { spec: change(image) },
+    `${name} ${image}`,
+  );
+  return during(s, spanOf(y, 500, 90_000), `the template breaks: ${text}`, () => {
+    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: change('img:9') }, '');
+  });
+}
+function pauses(s: Trial, { x, y }: Move): string {
+  const name = nameOfCluster(s, x);
+  const mark = (value: string | null): unknown =>
+    wish(
+      s,
+      'PATCH',
+      `${clustersAt}/${name}`,
+      { metadata: { annotations: { [MARK.paused]: value } } },
+      '',
+    );
+  mark('true');
+  return during(s, spanOf(y), `pause ${name}`, () => void mark(null));
+}
+function suspends(s: Trial, { x, y }: Move): string {
+  const name = nameOfCluster(s, x);
+  const set = (suspend: boolean): string =>
+    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { suspend } }, `suspend ${name}`);
+  return during(s, spanOf(y), set(true), () => void set(false));
+}
+function goesOut(s: Trial, { x, y }: Move): string {
+  const node = oneOf(nodeNames(s), x);
+  if (objectOf(s.t.sim.state, 'nodes', '', node)) outOfService(s.t, node);
+  return during(s, spanOf(y, 1000, 90_000), `${node} is out of service`, () => {
+    wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, '');
+    s.t.actors.revive(node);
+  });
+}
+function failsAll(s: Trial, { x, y }: Move): string {
+  const name = nameOfCluster(s, x);
+  let on = true;
+  const fail = (): void => {
+    if (!on) return;
+    for (const pod of livePods(s.t, name).filter(isUp)) byKubelet('', () => failPod(s.t, pod));
+    s.t.sim.at(400, fail);
+  };
+  fail();
+  return during(s, spanOf(y, 1000, 90_000), `each pod of ${name} fails`, () => (on = false));
+}
+
+const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: Deed }>> = {
+  scale: { weight: 8, play: editing(({ y }) => ({ replicas: oneOf([0, 1, 2, 3, 4, 5, 8], y) })) },
+  surge: { weight: 1, play: editing(({ y }) => ({ replicas: 10 + Math.floor(y * 20) })) },
+  retention: {
+    weight: 2,
+    play: editing(({ y, z }) => {
+      const moment = oneOf(['whenDeleted', 'whenScaled', 'whenReplaced', 'whenLost'], y);
+      const policy = z < 0.5 ? 'Retain' : 'Delete';
+      return { persistentVolumeClaimRetentionPolicy: { [moment]: policy } };
+    }),
+  },
+  replacementPolicy: {
+    weight: 1,
+    play: editing(({ y }) => ({ replacementPolicy: oneOf(['Always', 'WhenVolumesLost'], y) })),
+  },
+  ordering: {
+    weight: 1,
+    play: editing(({ y }) => ({ podManagementPolicy: oneOf(['Parallel', 'OrderedReady'], y) })),
+  },
+  minReady: { weight: 1, play: editing(({ y }) => ({ minReadySeconds: Math.floor(y * 10) })) },
+  liveness: {
+    weight: 1,
+    play: editing(({ y, z }) => ({
+      liveness: {
+        maxReplacements: oneOf([null, 0, 1, 2, '100%'], y),
+        nodeUnreachableSeconds: spanOf(z, 3, 60),
+      },
+    })),
+  },
+  template: {
+    weight: 4,
+    play: editing(({ y, z }, now) => oneOf(Object.values(templates), y)(z, now)),
+  },
+  strategy: {
+    weight: 2,
+    play: editing(({ y, z }) => ({
+      updateStrategy: {
+        type: z < 0.9 ? 'RollingUpdate' : 'OnDelete',
+        rollingUpdate: oneOf<Rec>(
+          [
+            { podUpdatePolicy: 'Recreate' },
+            { podUpdatePolicy: 'Replace', maxSurge: Math.floor(z * 3) },
+            { podUpdatePolicy: 'InPlaceIfPossible' },
+            { podUpdatePolicy: 'InPlaceOnly' },
+            { maxUnavailable: 1 + Math.floor(z * 3) },
+            { partition: Math.floor(z * 4) },
+            { paused: z < 0.3 },
+          ],
+          y,
+        ),
+      },
+    })),
+  },
+  suspend: { weight: 2, play: suspends },
+  restore: {
+    weight: 2,
+    play: (s, { x }) => {
+      const retired = claimsOf(s.t).filter((o) => labelOf(o, MARK.retired) === 'true');
+      if (retired.length === 0) return undefined;
+      const key = memberKey(oneOf(retired, x));
+      for (const { metadata } of retired.filter((o) => memberKey(o) === key)) {
+        const path = `${space}/persistentvolumeclaims/${metadata.name}`;
+        wish(s, 'PATCH', path, { metadata: note('enge.me/restore', 'true') }, '');
+      }
+      return `restore ${key}`;
+    },
+  },
+  breakTemplate: { weight: 2, play: breaks },
+  grow: {
+    weight: 1,
+    play: editing(({ y }, now) => ({
+      volumeClaimTemplates: ((now.spec as Rec)['volumeClaimTemplates'] as Rec[]).map((c) => ({
+        ...c,
+        spec: {
+          ...(c['spec'] as Rec),
+          resources: { requests: { storage: `${oneOf([1, 2, 3], y)}Gi` } },
+        },
+      })),
+    })),
+  },
+  deleteCluster: { weight: 2, play: deletes },
+  deletePod: {
+    weight: 6,
+    play: toPod((s, pod, { y }) => {
+      const options = oneOf([{}, {}, { gracePeriodSeconds: 0 }], y);
+      const how = 'gracePeriodSeconds' in options ? 'force-delete' : 'delete';
+      return wish(s, 'DELETE', podAt(pod), options, `${how} ${pod.metadata.name}`);
+    }),
+  },
+  evict: {
+    weight: 2,
+    play: toPod((s, pod) => {
+      const { name } = pod.metadata;
+      return wish(s, 'POST', `${podAt(pod)}/eviction`, { metadata: { name } }, `evict ${name}`);
+    }),
+  },
+  failPod: {
+    weight: 3,
+    play: toPod((s, pod, { y }) => {
+      const reason = oneOf(['Error', 'Evicted', 'OutOfcpu'], y);
+      return byKubelet(`${pod.metadata.name} fails: ${reason}`, () => failPod(s.t, pod, reason));
+    }),
+  },
+  failAll: { weight: 1, play: failsAll },
+  crashPod: {
+    weight: 1,
+    play: toPod((s, { metadata: { name } }) =>
+      byKubelet(`${name} crashes`, () => s.t.actors.crash('default', name)),
+    ),
+  },
+  unready: {
+    weight: 2,
+    play: toPod((s, { metadata: { name } }, { y }) => {
+      const set = (ready: boolean) => () => s.t.actors.setReady('default', name, ready);
+      const did = byKubelet(`${name} is not Ready`, set(false));
+      return did && during(s, spanOf(y, 500, 60_000), did, () => void byKubelet('', set(true)));
+    }),
+  },
+  deleteClaim: {
+    weight: 2,
+    play: (s, { x }) => {
+      const claims = claimsOf(s.t);
+      if (claims.length === 0) return undefined;
+      const { name } = oneOf(claims, x).metadata;
+      return wish(
+        s,
+        'DELETE',
+        `${space}/persistentvolumeclaims/${name}`,
+        {},
+        `delete claim ${name}`,
+      );
+    },
+  },
+  ask: { weight: 3, play: patching('replace', { annotations: { [MARK.replace]: 'true' } }) },
+  askAll: {
+    weight: 1,
+    play: (s, { x }) => {
+      const name = nameOfCluster(s, x);
+      for (const pod of livePods(s.t, name))
+        wish(s, 'PATCH', podAt(pod), { metadata: note(MARK.replace, 'true') }, '');
+      return `replace all of ${name}`;
+    },
+  },
+  cost: { weight: 1, play: patching('cheap', { annotations: { [MARK.deletionCost]: '-5' } }) },
+  stripLabels: {
+    weight: 1,
+    play: patching('labels off', { labels: { [MARK.cluster]: null, [MARK.identity]: null } }),
+  },
+  stripOwner: { weight: 1, play: patching('owner off', { ownerReferences: null }) },
+  takeOut: { weight: 1, play: patching('take out', { labels: { app: 'mine' } }) },
+  intrude: { weight: 1, play: intrudes },
+  squat: { weight: 1, play: squats },
+  pause: { weight: 1, play: pauses },
+  wipeStatus: {
+    weight: 1,
+    play: (s, { x, y }) => {
+      const name = nameOfCluster(s, x);
+      const lie = { replicas: 99, members: [], conditions: null, newestIdentity: 'x' };
+      const status = y < 0.6 ? null : lie;
+      return wish(
+        s,
+        'PATCH',
+        `${clustersAt}/${name}/status`,
+        { status },
+        `status of ${name} wiped`,
+      );
+    },
+  },
+  beat: { weight: 1, play: beats },
+  refuse: { weight: 2, play: refusing },
+  quota: { weight: 2, play: quotas },
+  rights: { weight: 1, play: rights },
+  crd: { weight: 1, play: crdGoes },
+  kill: { weight: 3, play: toNode('kill') },
+  cutOff: { weight: 3, play: toNode('cutOff') },
+  removeNode: { weight: 2, play: toNode('removeNode') },
+  shutdown: { weight: 2, play: toNode('drainShutdown') },
+  outOfService: { weight: 1, play: goesOut },
+  stumble: { weight: 10, play: stumbles },
+  crash: { weight: 3, play: crashes },
+  freeze: { weight: 1, play: freezes },
+  overlap: { weight: 1, play: overlaps },
+  mishaps: {
+    weight: 3,
+    play: suffering((_, { x, z }) => {
+      const all: Mishap[] = ['reset', 'lost', 'hang', 'garbage', 429, 500, 503, 504];
+      return { chance: [[oneOf(all, x), 0.1 + z * 0.4]] };
+    }),
+  },
+  lag: {
+    weight: 3,
+    play: suffering((_, { x, z }) => ({ lagMs: { [oneOf(KINDS, x)]: spanOf(z, 100, 8000) } })),
+  },
+  stale: { weight: 2, play: suffering((_, { x }) => ({ frozen: new Set([oneOf(KINDS, x)]) })) },
+  replay: { weight: 1, play: suffering(() => ({ replay: 0.3 })) },
+  expired: { weight: 1, play: suffering(() => ({ expired: 0.5 })) },
+  deaf: { weight: 1, play: suffering(() => ({ deaf: true })) },
+  partition: { weight: 1, play: suffering(() => ({ cut: true })) },
+  slow: {
+    weight: 1,
+    play: suffering((s, { x }) => {
+      s.t.ledger.passMs += 12 * spanOf(x, 10, 2000);
+      return { latencyMs: [1, spanOf(x, 10, 2000)] };
+    }),
+  },
+  clock: {
+    weight: 1,
+    play: suffering((s, { x }) => {
+      s.witness.stepped = true;
+      return { clockMs: oneOf([-3_600_000, 3_600_000, -5000, 5000], x) };
+    }),
+  },
+  down: {
+    weight: 1,
+    play: (s, { y }) => {
+      s.t.sim.down = true;
+      return during(s, spanOf(y), 'the API server is away', () => (s.t.sim.down = false));
+    },
+  },
+  compact: {
+    weight: 1,
+    play: (s) => {
+      compact(s.t.sim.state);
+      s.t.sim.wake();
+      return 'etcd is compacted';
+    },
+  },
+  etcd: { weight: 1, play: restores },
+};
+
+// ─── Playing ────────────────────────────────────────────────────────────────────────────────────
+
+/** What the checker saw of the world, to tell whether a Reason is true. */
+interface Witness {
+  readonly hash: Hash;
+  troubleAt: number; // When a request of an operator last failed, or one of them started.
+  stepped: boolean; // A clock was set.
+}
+
+/** Nodes are given up sooner than by default, so that more happens in less time. */
+function settingOf({ nodes }: Script): Setting {
+  const actors = { nodeGraceMs: 10_000, heartbeatMs: 4000, quarantineMs: 10_000 };
+  return { nodes, actors: { ...actors, startMs: 300, stopMs: 300 } };
+}
+function newTrial(script: Script, code: Code): Trial {
+  const t = newScene(settingOf(script), script.seed, code);
+  const names = ['operator', 'operator-b'].slice(0, script.operators);
+  const witness = { troubleAt: 0, stepped: false };
+  const s: Trial = {
+    ...{ t, script, told: [], changes: [], ends: new Set(), up: new Set() },
+    faults: new Map(names.map((who) => [who, {}])),
+    witness: { ...witness, hash: createHash('sha256') },
+    turns: 0,
+  };
+  t.ledger.also = (_, change, who) => {
+    const { type, object } = change;
+    s.witness.hash.update(`${t.sim.uptime()} ${who} ${type} ${JSON.stringify(object)}\n`);
+    const text = changeText(change, who);
+    if (text) s.changes.push({ at: t.sim.uptime(), text });
+  };
+  return s;
+}
+
+async function playScript(script: Script, code: Code = op): Promise<Outcome> {
+  const s = newTrial(script, code);
+  const { sim } = s.t;
+  const outcome = (law: string, why: string): Outcome => {
+    for (const { at, who, method, path, status } of sim.requests)
+      s.witness.hash.update(`${at} ${who} ${method} ${path} ${status}\n`);
+    return { law, why, hash: s.witness.hash.digest('hex').slice(0, 16), trial: s };
+  };
+  try {
+    for (const who of s.faults.keys()) goesUp(s, who);
+    await sim.run(1000);
+    for (const cluster of script.clusters) apply(s.t, cluster);
+    for (const move of script.moves) {
+      await sim.run(Math.max(0, move.at + 1000 - sim.uptime()));
+      const told = MOVES[move.what]?.play(s, move);
+      tell(s, told ?? `${move.what}: nothing to do`);
+    }
+    await sim.run(script.restMs);
+    await calmDown(s);
+    return outcome('', '');
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return outcome(/^(I\d|F\d+)/.exec(why)?.[0] ?? why.replace(/\d+/g, '#').slice(0, 24), why);
+  } finally {
+    s.t.operator.abort();
+  }
+}
+
+/** Every fault ends, and whatever could not work is mended. */
+function mendAll(s: Trial): void {
+  const { t } = s;
+  for (const end of s.ends) end(); // Also those that begin here.
+  for (const faults of s.faults.values()) for (const key in faults) delete faults[key as 'cut'];
+  for (const who of s.faults.keys()) goesUp(s, who);
+  t.sim.api('POST', crdsAt, crdOfManifest()[0]);
+  t.sim.api('DELETE', `${space}/resourcequotas/q`);
+  for (const node of nodeNames(s)) {
+    t.actors.revive(node);
+    t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, mergeType);
+  }
+  for (const now of listed(t, 'statefulclusters')) {
+    const { containers = [] } = (now.spec.template?.['spec'] ?? {}) as { containers?: Rec[] };
+    const broken = containers.some((c) => !`${c['image']}`.startsWith('img:'));
+    const rollingUpdate = { paused: false, podUpdatePolicy: 'InPlaceIfPossible' };
+    const policy = { suspend: false, updateStrategy: { rollingUpdate } };
+    const spec = { ...policy, ...(broken && containersWith(now, { image: 'img:9' })) };
+    const body = { metadata: { annotations: { [MARK.paused]: null } }, spec };
+    t.sim.api('PATCH', `${clustersAt}/${now.metadata.name}`, body, mergeType);
+  }
+  tell(s, 'every fault has ended');
+}
+/** What is still to happen, of the first cluster that is not as its spec says. */
+function pendingIn(s: Trial): string {
+  for (const { metadata } of s.script.clusters as unknown as Seen[]) {
+    if (!clusterNow(s.t, metadata.name)) comesBack(s, metadata.name);
+    const why = pendingOf(s.t, metadata.name);
+    if (why) return `${metadata.name}: ${why}`;
+  }
+  return '';
+}
+/** I6, after all faults; what only a human can decide is decided. */
+async function calmDown(s: Trial): Promise<void> {
+  const { sim } = s.t;
+  mendAll(s);
+  await sim.run(70_000); // A stream that hung comes back after 30 s and a backoff of 30 s.
+  await sim.run(() => pendingIn(s) === '', 200_000);
+  for (const { metadata } of listed(s.t, 'statefulclusters'))
+    if (conditionOf(s.t, 'ReplacementWithheld', metadata.name)?.status === 'True') {
+      tell(s, `all of ${metadata.name} may be replaced`);
+      const spec = { liveness: { maxReplacements: '100%' } };
+      sim.api('PATCH', `${clustersAt}/${metadata.name}`, { spec }, mergeType);
+    }
+  if (!(await sim.run(() => pendingIn(s) === '', 900_000)))
+    throw new Error(`I6 broken: status does not become spec: ${pendingIn(s)}`);
+  await sim.run(15_000);
+  const mark = sim.requests.length;
+  await sim.run(75_000);
+  if (pendingIn(s) !== '') throw new Error(`I6 broken: it does not stay so: ${pendingIn(s)}`);
+  const sent = requestsSince(s.t, mark);
+  if (sumOf(sent) > 0) throw new Error(`I6 broken: at rest, ${JSON.stringify(sent)}`);
+}
+
+// ─── Shorter scripts, and what is told of them ──────────────────────────────────────────────────
+
+/** Leaves out moves, half of them first and single ones at the end, while the same law breaks. */
+async function shorten(first: Outcome, code: Code, forMs: number): Promise<Outcome> {
+  const until = performance.now() + forMs;
+  let best = first;
+  const attempt = async (change: Partial<Script>): Promise<boolean> => {
+    if (performance.now() > until) return false;
+    const outcome = await playScript({ ...best.trial.script, ...change }, code);
+    if (outcome.law !== first.law) return false;
+    best = outcome;
+    return true;
+  };
+  for (let size = Math.ceil(first.trial.script.moves.length / 2); size >= 1; size = size >> 1)
+    for (let from = 0; from < best.trial.script.moves.length;) {
+      const { moves } = best.trial.script;
+      const fewer = moves.filter((_, i) => i < from || i >= from + size);
+      if (!(await attempt({ moves: fewer }))) from += size;
+    }
+  return best;
+}
+/** What exists of each identity, one line each. */
+function sketch({ t }: Trial): readonly string[] {
+  const claims = listed(t, 'persistentvolumeclaims');
+  const pods = listed(t, 'pods');
+  const key = (o: Seen): string => `${labelOf(o, MARK.cluster)} ${labelOf(o, MARK.identity)}`;
+  const clusters = listed(t, 'statefulclusters').map((o) => {
+    const { replicas, readyReplicas } = o.status ?? {};
+    return `${o.metadata.name}: wants ${o.spec.replicas}, says ${replicas} live, ${readyReplicas} Ready`;
+  });
+  const members = [...new Set([...pods, ...claims].map(key))].sort().map((member) => {
+    const own = pods
+      .filter((o) => key(o) === member)
+      .map((o) => {
+        const is = [
+          o.status?.phase,
+          isUp(o) && 'Ready',
+          isGoing(o) && 'going',
+          !isOurs(o) && 'not ours',
+        ];
+        return `${o.metadata.name} ${is.filter(Boolean).join(' ')} on ${nodeOfPod(o) || 'no node'}`;
+      });
+    const held = claims
+      .filter((o) => key(o) === member)
+      .map((o) => {
+        const mark =
+          noteOf(o, MARK.retired) &&
+          `retired ${noteOf(o, MARK.retired)} ${noteOf(o, MARK.retiredPolicy)}`;
+        const is = [o.spec.volumeName ? 'bound' : 'unbound', isGoing(o) && 'going', mark];
+        return `${o.metadata.name} ${is.filter(Boolean).join(' ')}`;
+      });
+    return `  ${member}: ${[...own, ...held].join('; ')}`;
+  });
+  return [...clusters, ...members];
+}
+/** The command that plays it again, its history, and the members at its end. */
+function failureText(first: Outcome, best: Outcome, flags: string): string {
+  const { trial, why } = best;
+  const { seed, steps, moves, operators } = trial.script;
+  const all = first.trial.script.moves;
+  const only = moves.map((move) => all.indexOf(move)).join(',') || 'none';
+  return [
+    `seed ${seed}: ${why}`,
+    scriptText(trial.script).split('\n')[0],
+    `again: npm run sim -- --seed ${seed} --steps ${steps} --only ${only}${flags}`,
+    `history (${moves.length} of ${all.length} moves, ${operators} operators):`,
+    ...historyOf(trial),
+    'members:',
+    ...sketch(trial).map((line) => `  ${line}`),
+  ].join('\n');
+}
+/** Moves, what was stored, and what operators were refused, in order; the middle is left out. */
+function historyOf({ t, told, changes }: Trial): readonly string[] {
+  const bad = t.sim.requests.filter(
+    ({ who, status }) => isOperator(who) && !(status < 400 && status),
+  );
+  const failures = bad.map(({ at, who, method, path, status }) => {
+    const place = path
+      .replace(/^.*namespaces\/default/, '')
+      .replace(/[?&](label|field|allow|timeout).*/, '');
+    return { at, text: `  ${who} ${method} ${place}: ${status || 'no answer'}` };
+  });
+  const rest = [...changes, ...failures].sort((a, b) => a.at - b.at).slice(-HISTORY_MAX);
+  const all = [...told.map(({ at, text }) => ({ at, text: `* ${text}` })), ...rest];
+  return all.sort((a, b) => a.at - b.at).map(({ at, text }) => `  ${clockText(at)} ${text}`);
+}
+const HISTORY_MAX = Number(process.env['SIM_HISTORY'] ?? 60);
+/** A stored change as a line; undefined for what the actors do all the time. */
+function changeText({ type, object, previous }: SeenChange, who: string): string | undefined {
+  const { kind, metadata } = object;
+  const verb = previous && !isGoing(previous) && isGoing(object) ? 'going' : type.toLowerCase();
+  const mark = noteOf(object, MARK.retired) && `retired ${noteOf(object, MARK.retired)}`;
+  if (verb === 'modified' && !isOperator(who) && who !== 'test') return undefined;
+  if (kind === 'Event' || kind === 'Node') return undefined;
+  const replaces = type === 'ADDED' && noteOf(object, MARK.replaces);
+  const words = [who, verb, metadata.name, mark, replaces && `for ${replaces}`];
+  return `  ${words.filter(Boolean).join(' ')}`;
+}
+const clockText = (ms: number): string => `${(ms / 1000).toFixed(3)} s`;
+
+// ─── npm run sim ────────────────────────────────────────────────────────────────────────────────
+const SIM_USAGE = `npm run sim -- [flags]
+  --seeds N      how many seeds (default 100, or 1 with --seed)
+  --seed S       the first one (default 1)
+  --steps K      moves of each seed (default 12)
+  --only I,J     only these moves of it
+  --workers N    processes (default: one for each CPU)`;
+const SIM_FLAGS = {
+  seeds: { type: 'string' },
+  seed: { type: 'string' },
+  steps: { type: 'string' },
+  only: { type: 'string' },
+  workers: { type: 'string' },
+  operator: { type: 'string' },
+} as const;
+interface Wanted {
+  readonly seeds: number;
+  readonly seed: number;
+  readonly steps: number;
+  readonly workers: number;
+  readonly only?: readonly number[];
+  readonly operator: string; // The file under test.
+}
+function wantedOf(args: readonly string[]): Wanted {
+  const { values } = parseArgs({ args: [...args], options: SIM_FLAGS });
+  const number = (name: 'seeds' | 'seed' | 'steps' | 'workers', usual: number): number => {
+    const n = Number(values[name] ?? usual);
+    if (!Number.isInteger(n) || n < 1) throw new Error(`--${name} must be a number above 0`);
+    return n;
+  };
+  const only = values.only
+    ?.split(',')
+    .filter((n) => n !== 'none')
+    .map(Number);
+  return {
+    seeds: number('seeds', values.seed ? 1 : 100),
+    seed: number('seed', 1),
+    steps: number('steps', 12),
+    workers: number('workers', availableParallelism()),
+    ...(only && { only }),
+    operator: values.operator ?? '',
+  };
+}
+function scriptOf({ steps, only }: Wanted, seed: number): Script {
+  const script = drawScript(seed, steps);
+  return only ? { ...script, moves: script.moves.filter((_, i) => only.includes(i)) } : script;
+}
+/** One seed, and if it breaks something, the shortest script that does. */
+async function trySeed(wanted: Wanted, seed: number, code: Code, forMs = 20_000) {
+  const first = await playScript(scriptOf(wanted, seed), code);
+  if (first.law === '') return { seed, hash: first.hash, law: '', text: '' };
+  const best = await shorten(first, code, forMs);
+  return { seed, hash: first.hash, law: first.law, text: failureText(first, best, '') };
+}
+type Tried = Awaited<ReturnType<typeof trySeed>>;
+
+/** In this process: the seeds from `seed` on, every `step`-th. */
+async function* trySeeds(wanted: Wanted, from: number, step: number): AsyncGenerator<Tried> {
+  const code: Code = wanted.operator
+    ? ((await import(pathToFileURL(wanted.operator).href)) as typeof op)
+    : op;
+  for (let i = from; i < wanted.seeds; i += step) yield trySeed(wanted, wanted.seed + i, code);
+}
+/** In processes beside this one, each with its share; outcomes as they come. */
+async function shareSeeds(args: readonly string[], workers: number, on: (one: Tried) => void) {
+  const share = async (index: number): Promise<void> => {
+    const own = [import.meta.filename, 'sim', ...args];
+    const env = { ...process.env, SIM_SHARE: `${index}/${workers}` };
+    const child = spawn(process.execPath, own, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    for await (const line of createInterface({ input: child.stdout }))
+      on(JSON.parse(line) as Tried);
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    if (child.exitCode !== 0)
+      throw new Error(`a worker ended with ${child.exitCode ?? child.signalCode}`);
+  };
+  await Promise.all(Array.from({ length: workers }, (_, index) => share(index)));
+}
+/** The command line of `sim`; returns the exit code. */
+async function simulate(args: readonly string[]): Promise<number> {
+  let wanted: Wanted;
+  try {
+    wanted = wantedOf(args);
+  } catch (error) {
+    console.error(`sim: ${wordsOf(error)}\n${SIM_USAGE}`);
+    return 2;
+  }
+  return playSeeds(wanted, args);
+}
+/** Plays the seeds, tells of each that breaks something, and how far it is. */
+async function playSeeds(wanted: Wanted, args: readonly string[]): Promise<number> {
+  const [index, count] = (process.env['SIM_SHARE'] ?? '').split('/').map(Number);
+  if (count !== undefined) {
+    for await (const one of trySeeds(wanted, index ?? 0, count)) console.log(JSON.stringify(one));
+    return 0;
+  }
+  const startedAt = performance.now();
+  let toldAt = startedAt;
+  let done = 0;
+  const broken: Tried[] = [];
+  if (wanted.seeds === 1) console.log(scriptText(scriptOf(wanted, wanted.seed)));
+  else console.log(`${wanted.seeds} seeds from ${wanted.seed}, ${wanted.steps} moves each`);
+  const note = (one: Tried): void => {
+    done++;
+    if (one.law) (broken.push(one), console.log(`\n${one.text}\n`));
+    const now = performance.now();
+    if (now - toldAt < 5000) return;
+    toldAt = now;
+    const rate = (done / (now - startedAt)) * 1000;
+    console.log(`${done} of ${wanted.seeds} seeds, ${rate.toFixed(1)}/s, ${broken.length} broken`);
+  };
+  if (wanted.seeds === 1) for await (const one of trySeeds(wanted, 0, 1)) note(one);
+  else await shareSeeds(args, Math.min(wanted.workers, wanted.seeds), note);
+  const took = (performance.now() - startedAt) / 1000;
+  const laws = broken.map(({ seed, law }) => `${seed} ${law}`).join(', ');
+  console.log(
+    `${done} seeds in ${took.toFixed(1)} s: ${broken.length ? `broken: ${laws}` : 'all hold'}`,
+  );
+  return broken.length > 0 ? 1 : 0;
+}
 
 // ═══ REAL TIME · effects ════════════════════════════════════════════════════════════════════════
 // The operator as its own process with its own HTTP/2 client: against the embedded server behind a
@@ -7359,9 +8546,11 @@ function isNewer(a: Item, b: Item): boolean {
 /** List, watch, and list again when the stream breaks or its version expired; for ever. */
 async function followKind(stage: Stage, kind: Kind, synced: () => void): Promise<void> {
   const [path] = kinds[kind];
+  let doubts = 0;
   for (let version = ''; !stage.signal.aborted;) {
     try {
-      version ||= await relist(stage, kind);
+      version ||= await relist(stage, kind, doubts++);
+      doubts = 0;
       if (stage.unlisted.size === 0) synced();
       const query = `?watch=1&allowWatchBookmarks=true&resourceVersion=${version}`;
       const { status } = await stage.world.watch(
@@ -7382,9 +8571,14 @@ async function followKind(stage: Stage, kind: Kind, synced: () => void): Promise
   }
 }
 
-async function relist(stage: Stage, kind: Kind): Promise<string> {
+/** A list older than what is known is asked for twice, then believed: etcd was restored. */
+async function relist(stage: Stage, kind: Kind, doubts: number): Promise<string> {
   const { status, body } = await ask(stage, 'GET', kinds[kind][0], undefined, [404]);
   const { items, metadata } = status === 404 ? { items: [] } : (body as k8s.V1PodList);
+  const listed = { metadata: metadata ?? {} } as Item;
+  const newer = [...stage.view[kind].values()].filter((old) => isNewer(old, listed));
+  if (newer.length > 0 && doubts < 2) throw new Error('the list is old');
+  for (const old of newer) observe(stage, kind, old, true);
   const found = new Set(items.map((item) => item.metadata?.uid));
   for (const old of [...stage.view[kind].values()])
     if (!found.has(old.metadata.uid)) observe(stage, kind, old, true);
@@ -7928,7 +9122,7 @@ async function syncClaim(stage: Stage, key: string): Again {
   const claim = stage.view.claims.get(key);
   const made = stage.view.classes.get(claim?.spec.storageClassName ?? '');
   if (!claim || isStopping(claim) || made?.provisioner !== driver) return;
-  const { uid, annotations } = claim.metadata;
+  const { uid, annotations, resourceVersion } = claim.metadata;
   const { phase = 'Pending', capacity = {} } = claim.status ?? {};
   const { volumeName = `pvc-${uid}`, accessModes, resources } = claim.spec;
   const storage = resources?.requests?.storage ?? '';
@@ -7939,7 +9133,10 @@ async function syncClaim(stage: Stage, key: string): Again {
   const grows = phase === 'Bound' && made.allowVolumeExpansion && capacity.storage !== storage;
   if (phase === 'Bound' && !volume) {
     if (await isGone(stage, 'volumes', { name: volumeName }))
-      await amend(stage, 'claims', claim, { status: { phase: 'Lost' } });
+      await amend(stage, 'claims', claim, {
+        metadata: { resourceVersion },
+        status: { phase: 'Lost' },
+      });
     return;
   }
   const since = sinceFirst(stage, `storage ${uid}`, binds || grows === true);
@@ -8246,7 +9443,13 @@ interface SimProcess {
   sent: number; // requests so far: the index that `decide` is given
 }
 /** An undefined process is the network or the test. */
-type Timer = { at: number; order: number; process: SimProcess | undefined; fire: () => void };
+type Timer = {
+  at: number;
+  due: number; // as it was set, before its process was suspended
+  order: number;
+  process: SimProcess | undefined;
+  fire: () => void;
+};
 interface Stream {
   readonly process: SimProcess;
   readonly cursor: WatchCursor;
@@ -8254,6 +9457,7 @@ interface Stream {
   readonly on: (event: WatchEvent) => void;
   readonly settle: (outcome: ApiResponse | Error) => void;
   readonly held: WatchEvent[];
+  onWire: number; // batches of events; the stream ends after the last one
   lastAt: number; // events of one stream keep their order
   silentSince: number | undefined;
 }
@@ -8282,12 +9486,16 @@ function newRandom(seed: number, name = ''): () => number {
 
 // ── Virtual time ────────────────────────────────────────────────────────────────────────────────
 function isBefore(a: Timer | undefined, b: Timer | undefined): boolean {
-  return !!a && !!b && (a.at < b.at || (a.at === b.at && a.order < b.order));
+  if (!a || !b || a.at !== b.at) return !!a && !!b && a.at < b.at;
+  return a.due < b.due || (a.due === b.due && a.order < b.order);
 }
 
 function after(works: Clockwork, ms: number, process: Timer['process'], fire: () => void): void {
-  const { timers: heap } = works;
-  const timer = { at: works.clock + Math.max(0, ms), order: works.order++, process, fire };
+  const at = works.clock + Math.max(0, ms);
+  pushTimer(works.timers, { at, due: at, order: works.order++, process, fire });
+}
+
+function pushTimer(heap: Timer[], timer: Timer): void {
   let i = heap.push(timer) - 1;
   for (let up = (i - 1) >> 1; i > 0 && isBefore(timer, heap[up]); up = (i - 1) >> 1) {
     heap[i] = heap[up] ?? timer;
@@ -8316,7 +9524,7 @@ function turnClock(works: Clockwork): void {
   if (!timer || timer.process?.alive === false) return;
   works.clock = Math.max(works.clock, timer.at);
   const restMs = (timer.process?.suspendedUntil ?? 0) - works.clock;
-  if (restMs > 0) after(works, restMs, timer.process, timer.fire);
+  if (restMs > 0) pushTimer(works.timers, { ...timer, at: works.clock + restMs });
   else timer.fire();
 }
 
@@ -8461,7 +9669,7 @@ function simWatch(
       sim.requests.push({ at: works.clock, who, method: 'WATCH', path, status: answer.status });
       if (!answer.watch) return later(answer);
       const resource = path.replace(/\?.*/, '').replace(/.*\//, '');
-      const rest = { held: [], lastAt: 0, silentSince: undefined };
+      const rest = { held: [], onWire: 0, lastAt: 0, silentSince: undefined };
       const opened = { process, cursor: answer.watch, resource, on, settle, ...rest };
       streams.add((stream = opened));
       pump(works, opened);
@@ -8480,7 +9688,9 @@ function pump(works: Clockwork, stream: Stream): void {
   if (events.length === 0 && !cursor.ended) return;
   const lagMs = process.faults.lagMs?.[resource] ?? 0;
   stream.lastAt = Math.max(stream.lastAt, works.clock + latency(works, process) + lagMs);
+  stream.onWire++;
   after(works, stream.lastAt - works.clock, process, () => {
+    stream.onWire--;
     stream.held.push(...events);
     deliver(works, stream);
   });
@@ -8496,7 +9706,7 @@ function deliver(works: Clockwork, stream: Stream): void {
     if (replay > 0 && event.type !== 'ERROR' && process.random() < replay)
       after(works, process.random() * 2000, process, () => isOpen() && on(event));
   }
-  if (cursor.ended) settle({ status: 200, headers: {}, body: undefined });
+  if (cursor.ended && stream.onWire === 0) settle({ status: 200, headers: {}, body: undefined });
 }
 
 /** Wakes a stream for bookmarks and its end; a silent one breaks, as by the client's ping. */
@@ -9370,5 +10580,6 @@ function unpackImage([file = '', folder = '']: readonly string[]): number {
 
 if (import.meta.main && !TESTING) {
   const [command, ...args] = process.argv.slice(2);
-  process.exit(command === 'image' ? unpackImage(args) : await demo(process.argv.slice(2)));
+  if (command === 'image') process.exit(unpackImage(args));
+  process.exit(await (command === 'sim' ? simulate(args) : demo(process.argv.slice(2))));
 }

@@ -439,6 +439,7 @@ export type Action =
   | Readonly<{ do: 'CreateRevision'; revision: Revision; body: Body; because: Reason }>
   | Readonly<{ do: 'ReviseRevision'; revision: Revision; change: Json; because: Reason }>
   | Readonly<{ do: 'DeleteRevision'; revision: Revision; because: Reason }>
+  | Readonly<{ do: 'EndMember'; identity: string; uid: string; because: Reason }>
   | Readonly<{ do: 'CreateMember'; birth: Birth; replaces?: string; because: Reason }>;
 
 /** The patches that change a living pod; `resize` goes to its own subresource. */
@@ -448,6 +449,8 @@ export interface InPlace {
 }
 
 export type Creation = Extract<Action, { do: 'CreateMember' }>;
+/** An identity ends, and there is nothing to write: no claim to mark, no pod to delete. */
+export type Ending = Extract<Action, { do: 'EndMember' }>;
 
 /** What is to be done in this pass, and why nothing is where nothing is. */
 export interface Plan {
@@ -1050,7 +1053,9 @@ function judgePod(m: Member, spec: Spec, now: number): Verdict {
   if (inPlaceOf(pod) && !isApplied(pod)) return { health: 'Updating', sinceMs };
   if (isAvailable(pod, spec.minReadySeconds, now)) return { health: 'Available', sinceMs };
   if (pod.ready) {
-    return { health: 'Ready', sinceMs, wakeMs: sinceMs + spec.minReadySeconds * 1000 - now };
+    const limitMs = spec.minReadySeconds * 1000;
+    // No longer than the limit, should the clock be behind the one that wrote `sinceMs`.
+    return { health: 'Ready', sinceMs, wakeMs: Math.min(limitMs, sinceMs + limitMs - now) };
   }
   if (wasReady(pod)) return { health: 'Unready', sinceMs };
   return { health: pod.node === '' ? 'Pending' : 'Starting', sinceMs: pod.meta.createdMs };
@@ -1146,7 +1151,7 @@ function memberOf(
   const limitMs = s.cluster.spec.liveness.nodeUnreachableSeconds * 1000;
   // A node that was not Ready for so long no longer counts as one that its volumes may use.
   const leftMs = (n: Node): number =>
-    n.ready ? Infinity : (n.readySinceMs ?? now) + limitMs - now;
+    n.ready ? Infinity : Math.min(limitMs, (n.readySinceMs ?? now) + limitMs - now);
   return {
     identity,
     pod,
@@ -1216,7 +1221,8 @@ export function specProblem(cluster: StatefulCluster): string {
 function endsIdentity(s: Snapshot, m: Member, reason: Loss): boolean {
   const { replacementPolicy, volumeClaimTemplates } = s.cluster.spec;
   if (replacementPolicy === 'Always' || volumeClaimTemplates.length === 0) return true;
-  if (isInterrupted(m)) return true; // Nothing was ever written to its volumes.
+  // Nothing was ever written to its volumes, or it has none: an adopted pod.
+  if (isInterrupted(m) || m.claims.length === 0) return true;
   switch (reason) {
     case 'PodDeleted':
     case 'PodFailed':
@@ -1458,7 +1464,7 @@ function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
   const retired = [...s.claims.values()].filter(isRetired);
   const ended = new Set(['', ...retired.map((c) => c.meta.labels[MARK.identity] ?? '')]);
   for (const pod of s.pods.values()) {
-    if (isTerminating(pod)) continue;
+    const going = isTerminating(pod);
     const identity = identityOf(pod, meta.name);
     const labels = ourLabels(meta.name, identity);
     const lacks = Object.entries(labels).some(([key, value]) => pod.meta.labels[key] !== value);
@@ -1469,7 +1475,7 @@ function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
       change: { metadata: fields },
     });
     if (isControlledBy(pod.meta, meta.uid)) {
-      if (takenOut) {
+      if (takenOut && !going) {
         const ownerReferences = others;
         draft.actions.push({
           do: 'ReleasePod',
@@ -1478,8 +1484,9 @@ function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
         });
         released.add(identity);
       } else if (lacks)
+        // … of one that is going too, or its end would not be heard of.
         draft.actions.push({ do: 'LabelPod', ...change({ labels }), because: 'Relabelled' });
-    } else if (!hasController(pod.meta) && !takenOut && !lacks && !ended.has(identity)) {
+    } else if (!going && !hasController(pod.meta) && !takenOut && !lacks && !ended.has(identity)) {
       const ownerReferences = [...others, ownerOf(s.cluster)];
       if (isRead(s, draft, clusterRef(s)))
         draft.actions.push({ do: 'AdoptPod', ...change({ ownerReferences }), because: 'Adopted' });
@@ -1526,7 +1533,14 @@ function planEnd(
       const older = claim.meta.createdMs < s.cluster.meta.createdMs;
       return retire(s, claim, because, older ? 'Retain' : policy, now);
     });
-  return [...marks, ...(stays ? [] : [{ do: 'DeletePod', pod, because } as const])];
+  const isSilent = stays && !marks.some((a) => a.do === 'RetireClaim') && because !== 'Released';
+  const uid = (pod ?? j.member.lastPod)?.meta.uid ?? '';
+  const end = { do: 'EndMember', identity: idOf(j), uid, because } as const;
+  return [
+    ...marks,
+    ...(stays ? [] : [{ do: 'DeletePod', pod, because } as const]),
+    ...(isSilent && j.standing !== 'condemned' ? [end] : []),
+  ];
 }
 /** Deletes a pod that comes back: the mark on its claims goes first, so that a crash in between
  *  neither ends the member nor forgets which claims it had. */
@@ -1596,6 +1610,7 @@ function earlyEnds(s: Snapshot, members: readonly Judged[], now: number): readon
     .filter(([, end]) => isOwnEnd(end.reason))
     .filter(([id, end]) => birthSecond(id) >= 0 && end.atMs - birthMs(id) <= LIMITS.earlyEndMs)
     .map(([, end]) => end.atMs)
+    .filter((atMs) => atMs <= now) // Written while a clock was ahead: no hold may last that long.
     .sort((a, b) => a - b);
 }
 
@@ -1761,6 +1776,7 @@ function creationHold(s: Snapshot, draft: Draft, members: readonly Judged[], now
   else if (earlyMs > 0) draft.held = 'new members keep ending soon after their creation';
   return { returns: refusedMs > 0, births: refusedMs > 0 || earlyMs > 0 };
 }
+const NO_HOLD = { returns: false, births: false } as const;
 
 /** The revision of the next member: the current one while fewer than `partition` live members have
  *  it, or as long as updates are paused; else the update revision. */
@@ -1792,7 +1808,10 @@ function planReplicas(
   const outdated = live.filter((j) => isOutdated(j, r.update)).length;
   const ceiling = spec.replicas + (outdated > 0 ? maxSurgeOf(spec) : 0);
   if (count > ceiling) return planScaleIn(s, draft, members, count - ceiling, r, now);
-  const hold = creationHold(s, draft, members, now);
+  const room = Math.max(0, spec.replicas - count);
+  const beside = surgeOf(s, members, r);
+  const isWanted = room + beside + comingOf(s) > 0 || live.some((j) => j.standing === 'returning');
+  const hold = isWanted ? creationHold(s, draft, members, now) : NO_HOLD;
   const next = nextRevision(s, members, r);
   const returns = planReturns(s, draft, members, next);
   if (ordered && members.some((j) => isComingUp(j, now) || isLeaving(j, now))) {
@@ -1800,10 +1819,9 @@ function planReplicas(
   }
   if (spec.suspend) return;
   const back = hold.returns ? [] : returns;
-  const room = Math.max(0, spec.replicas - count);
   const restored = hold.births ? 0 : planRestores(s, draft, members, room);
   const missing = hold.births ? 0 : Math.min(room - restored, step);
-  const surge = hold.births ? 0 : Math.min(surgeOf(s, members, r), step - missing);
+  const surge = hold.births ? 0 : Math.min(beside, step - missing);
   const births = [
     ...planBirths(s, members, Array.from({ length: missing }, next), 'ScaledOut', now, random),
     ...planBirths(s, members, Array(Math.max(0, surge)).fill(r.update), 'Updated', now, random),
@@ -2342,7 +2360,10 @@ function planLeaving(s: Snapshot, j: Judged, now: number): readonly Action[] {
 function wakesOf(s: Snapshot, members: readonly Judged[], now: number): readonly number[] {
   const young = members.filter((j) => !j.member.pod && !j.member.gone && !isSettled(j.member, now));
   const settles = young.map(({ member }) =>
-    Math.max(...member.claims.map((c) => c.meta.createdMs + LIMITS.settleMs - now)),
+    Math.min(
+      LIMITS.settleMs, // The clock may be behind.
+      Math.max(...member.claims.map((c) => c.meta.createdMs + LIMITS.settleMs - now)),
+    ),
   );
   const verdicts = members.map((j) => j.verdict.wakeMs ?? Infinity);
   const retries = [...s.memory.complaints.values()].map((c) => c.untilUptime - s.uptime);
@@ -2441,22 +2462,21 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
   const ending = new Map<string, Reason>();
   for (const a of p.actions) {
     if (a.do === 'RetireClaim') ending.set(a.claim.meta.labels[MARK.identity] ?? '', a.because);
+    if (a.do === 'EndMember') ending.set(a.identity, a.because);
     if (a.do === 'DeletePod' && !isComeback(a.because)) {
       ending.set(identityOf(a.pod, s.cluster.meta.name), a.because);
     }
   }
   const found = new Map(before);
   for (const j of p.members) {
-    const { member, verdict, standing } = j;
+    const { member } = j;
     const { identity, retired } = member;
     if (isLive(j) && !ending.has(identity)) {
       found.delete(identity); // It may have been restored.
       continue;
     }
     const claims = member.claims.map((c) => c.meta.name).sort();
-    const unmarked = standing === 'letGo' && claims.length === 0 ? verdict.reason : undefined;
-    const thisPass = ending.get(identity) ?? unmarked;
-    const reason = retired?.reason ?? before.get(identity)?.reason ?? thisPass;
+    const reason = retired?.reason ?? before.get(identity)?.reason ?? ending.get(identity);
     if (!reason) continue;
     const at = before.get(identity)?.at ?? timeText(retired?.atMs ?? now);
     found.set(identity, { identity, reason, at, claims, replacedBy: '' });
@@ -2576,9 +2596,18 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   });
 }
 
+/** Who was let go of without a mark is no member any more; nothing else would tell. */
+function withoutEnded(p: Plan): Plan {
+  const ended = new Set(p.actions.flatMap((a) => (a.do === 'EndMember' ? [a.identity] : [])));
+  const members = p.members.map((j): Judged =>
+    ended.has(idOf(j)) ? { ...j, standing: 'condemned' } : j,
+  );
+  return { ...p, members };
+}
 /** The whole status, from the snapshot and the plan. Times in it come from objects, never from the
  *  clock of this pass, so an unchanged cluster gives an unchanged status. */
-export function statusOf(s: Snapshot, p: Plan, now: number): Status {
+export function statusOf(s: Snapshot, planned: Plan, now: number): Status {
+  const p = withoutEnded(planned);
   const { spec, meta } = s.cluster;
   const live = p.members.filter(isLive);
   const { update, current, collisionCount } = p.revisions;
@@ -2633,12 +2662,15 @@ const VERBS: Readonly<Partial<Record<Action['do'], string>>> = {
   DeleteClaim: 'deleted claim',
   OwnClaim: 'changed the owner of claim',
   ExpandClaim: 'expanded claim',
+  EndMember: 'let go of',
 };
 /** The object that an action changes; a member to be made has none yet. */
-const objectOf = (a: Exclude<Action, Creation>): Pod | Claim | Revision =>
+const objectOf = (a: Exclude<Action, Creation | Ending>): Pod | Claim | Revision =>
   'pod' in a ? a.pod : 'claim' in a ? a.claim : a.revision;
-const nameOf = (a: Action): string =>
-  a.do === 'CreateMember' ? a.birth.identity : objectOf(a).meta.name;
+const nameOf = (a: Action): string => {
+  if (a.do === 'CreateMember') return a.birth.identity;
+  return a.do === 'EndMember' ? a.identity : objectOf(a).meta.name;
+};
 
 /** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
  *  describe`. */
@@ -3146,7 +3178,7 @@ export interface Feed<T extends Thing> {
   readonly world: World;
   readonly path: string;
   project(raw: Raw): T;
-  on(before: T | undefined, after: T | undefined): void; // Hears of each change that matters.
+  on(before: T | undefined, after: T | undefined, isNews: boolean): void; // Hears of each change.
   readonly signal: AbortSignal;
   readonly optional: boolean; // The operator can work without it.
   readonly ready: PromiseWithResolvers<void>; // Listed once, or may not be and need not.
@@ -3162,7 +3194,7 @@ export interface Feed<T extends Thing> {
 interface Thing {
   readonly meta: Meta;
 }
-type OnChange<T> = (before: T | undefined, after: T | undefined) => void;
+type OnChange<T> = Feed<T & Thing>['on'];
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
 const versionOf = (raw: Raw): number => Number(raw['metadata']?.resourceVersion ?? 0);
@@ -3245,7 +3277,8 @@ function put<T extends Thing>(feed: Feed<T>, key: string, object: T | undefined)
   const before = feed.items.get(key);
   if (object) feed.items.set(key, Object.freeze(object));
   else feed.items.delete(key);
-  if (unversioned(before) !== unversioned(object)) feed.on(before, object);
+  // A new version alone is no news, but the next patch must name it.
+  feed.on(before, object, unversioned(before) !== unversioned(object));
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
 function replaceAll<T extends Thing>(
@@ -3509,6 +3542,9 @@ async function perform(pass: Pass, a: Exclude<Action, Creation>): Promise<void> 
       const gracePeriodSeconds = Math.max(1, a.pod.graceSeconds);
       return remove(pass, PODS, a.pod.meta, { gracePeriodSeconds, preconditions: { uid } });
     }
+    case 'EndMember':
+      pass.recreatedUids.delete(a.uid);
+      return void pass.deletedUids.add(a.uid);
     case 'DeleteClaim': {
       // I3: the version too, so that a claim bound in the meantime is not deleted as unbound.
       const { uid, resourceVersion } = a.claim.meta;
@@ -3647,10 +3683,19 @@ const STAGES: readonly (readonly Action['do'][])[] = [
   ['RetireClaim', 'MarkClaim', 'RestoreClaim', 'AdoptPod'],
   ['ReleasePod', 'DeletePod'],
   ['DeleteClaim'],
+  ['EndMember'],
   ['CreateMember'],
   // Upkeep holds nothing else up.
   ['UpdatePod', 'LabelPod', 'OwnClaim', 'ExpandClaim', 'DeleteRevision'],
 ];
+/** I4: a member that could not be ended keeps its place, whomever the new ones are to replace. */
+function birthsWithRoom(all: readonly Action[], now: readonly Action[], failed: number) {
+  const births = now.flatMap((a) => (a.do === 'CreateMember' ? [a] : []));
+  const heldBack = all.filter((a) => a.do === 'CreateMember').length - births.length;
+  const back = births.filter((a) => isComeback(a.because));
+  const fresh = births.filter((a) => !isComeback(a.because));
+  return [...back, ...fresh.slice(0, Math.max(0, fresh.length - Math.max(0, failed - heldBack)))];
+}
 /** Runs the actions stage by stage. What fails holds back only what comes after it for its own
  *  member and that member's successor. Returns the first failure. */
 async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal | undefined) {
@@ -3659,8 +3704,10 @@ async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal 
   const failed = new Set<string>();
   let failure: unknown;
   const { name } = pass.cluster.meta;
-  const memberOfAction = (a: Exclude<Action, Creation>): string =>
-    'pod' in a ? identityOf(a.pod, name) : (objectOf(a).meta.labels[MARK.identity] ?? name);
+  const memberOfAction = (a: Exclude<Action, Creation>): string => {
+    if (a.do === 'EndMember') return a.identity;
+    return 'pod' in a ? identityOf(a.pod, name) : (objectOf(a).meta.labels[MARK.identity] ?? name);
+  };
   const goesOn = (a: Action): boolean =>
     !failed.has((a.do === 'CreateMember' ? a.replaces : memberOfAction(a)) ?? '');
   const attempt = async (work: Promise<void>, member: string): Promise<void> =>
@@ -3670,8 +3717,8 @@ async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal 
     });
   for (const stage of STAGES) {
     const now = actions.filter((a) => stage.includes(a.do) && goesOn(a));
-    const births = now.flatMap((a) => (a.do === 'CreateMember' ? [a] : []));
     if (stage.includes('CreateMember')) {
+      const births = birthsWithRoom(actions, now, failed.size);
       await attempt(createMembers(pass, [...again, ...births], refusal !== undefined), '');
     }
     const works = now.map((a) => {
@@ -3791,20 +3838,20 @@ function startFeeds(o: Operator, options: Options) {
   const chosen = options.selector && `?labelSelector=${encodeURIComponent(options.selector)}`;
   for (const ns of options.namespaces.length > 0 ? options.namespaces : ['']) {
     o.scopes.set(ns, {
-      pods: watch(pathOf('pods', ns) + label, podOf, (a, b) => onPod(o, a, b)),
-      claims: watch(pathOf('persistentvolumeclaims', ns) + label, claimOf, (a, b) =>
-        onChild(o, 'claims', a, b),
+      pods: watch(pathOf('pods', ns) + label, podOf, (a, b, isNews) => onPod(o, a, b, isNews)),
+      claims: watch(pathOf('persistentvolumeclaims', ns) + label, claimOf, (a, b, isNews) =>
+        onChild(o, 'claims', a, b, isNews),
       ),
-      revisions: watch(pathOf(REVISIONS, ns) + label, revisionOf, (a, b) =>
-        onChild(o, 'revisions', a, b),
+      revisions: watch(pathOf(REVISIONS, ns) + label, revisionOf, (a, b, isNews) =>
+        onChild(o, 'revisions', a, b, isNews),
       ),
-      clusters: watch(clusterPath(ns) + chosen, clusterOf, (a, b) => {
+      clusters: watch(clusterPath(ns) + chosen, clusterOf, (a, b, isNews) => {
         const meta = (b ?? a)?.meta;
-        if (meta) o.queue.add(keyOf(meta));
+        if (meta && isNews) o.queue.add(keyOf(meta));
       }),
     });
   }
-  o.nodes = watch('/api/v1/nodes', nodeOf, (a, b) => onNode(o, a, b));
+  o.nodes = watch('/api/v1/nodes', nodeOf, (a, b, isNews) => isNews && onNode(o, a, b));
   return feeds;
 }
 
@@ -3820,6 +3867,7 @@ function onChild(
   kind: keyof Children,
   before: Thing | undefined,
   after: Thing | undefined,
+  isNews: boolean,
 ): void {
   const [from, to] = [before && clusterKeyOf(before.meta), after && clusterKeyOf(after.meta)];
   if (before && from !== undefined && from !== to) {
@@ -3831,10 +3879,15 @@ function onChild(
   if (after && to !== undefined) {
     (childrenOf(o, to)[kind] as Map<string, Thing>).set(after.meta.name, after);
   }
-  for (const key of unique([from, to])) if (key !== undefined) o.queue.add(key);
+  for (const key of unique([from, to])) if (key !== undefined && isNews) o.queue.add(key);
 }
 /** A pod that went is remembered until the plan has dealt with its member. */
-function onPod(o: Operator, before: Pod | undefined, after: Pod | undefined): void {
+function onPod(
+  o: Operator,
+  before: Pod | undefined,
+  after: Pod | undefined,
+  isNews: boolean,
+): void {
   const key = before && clusterKeyOf(before.meta);
   const desk = o.desks.get(key ?? '');
   if (before && !after && desk && isControlledBy(before.meta, desk.uid)) {
@@ -3842,7 +3895,7 @@ function onPod(o: Operator, before: Pod | undefined, after: Pod | undefined): vo
     const lastPods = new Map(desk.memory.lastPods).set(identity, before);
     desk.memory = { ...desk.memory, lastPods };
   }
-  onChild(o, 'pods', before, after); // Wakes the cluster, so it comes last.
+  onChild(o, 'pods', before, after, isNews); // Wakes the cluster, so it comes last.
 }
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
   const name = (after ?? before)?.meta.name ?? '';
