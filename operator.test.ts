@@ -5607,7 +5607,7 @@ async function saidBy(stand: Stand, commands: readonly string[]): Promise<string
   return readable(stand, out).split('\x07\n').slice(0, -1);
 }
 /** Commands after `$`, each followed by all that it says. */
-async function tell(stand: Stand, text: string): Promise<void> {
+async function tells(stand: Stand, text: string): Promise<void> {
   const parts = text.trim().split(/^\$ /m).slice(1);
   const commands = parts.map((part) => part.slice(0, part.indexOf('\n')));
   const said = await saidBy(stand, commands);
@@ -5761,17 +5761,17 @@ cli.after(clearUp);
 let stand: Awaited<ReturnType<typeof newStand>>;
 cli('cli: what is asked → is told, and nothing is written, by plan neither', async () => {
   stand = await newStand();
-  await tell(stand, LOOKED_AT);
+  await tells(stand, LOOKED_AT);
   const sent = new Set(stand.front.passed.map(({ method }) => method));
   assert.equal([...sent], ['GET']);
 });
 cli('cli: wrong use → one line, exit code 2, and nothing is sent', async () => {
   const from = stand.front.passed.length;
-  await tell(stand, MISUSED.replaceAll(/^(statefulcluster: .*)$/gm, '$1\nexit 2'));
+  await tells(stand, MISUSED.replaceAll(/^(statefulcluster: .*)$/gm, '$1\nexit 2'));
   assert.is(stand.front.passed.length, from);
 });
 cli('cli: replace, restore → annotations, on a pod and on all claims of an identity', async () => {
-  await tell(stand, GIVEN_UP);
+  await tells(stand, GIVEN_UP);
   const { rig, ids } = stand;
   const noted = async (plural: string, name: string, key: string): Promise<unknown> =>
     metaOf(await order(rig, 'GET', placeOf('default', plural, name))).annotations[key];
@@ -5781,7 +5781,7 @@ cli('cli: replace, restore → annotations, on a pod and on all claims of an ide
 });
 const webOf = ({ rig }: Stand): Promise<Raw> => order(rig, 'GET', clusterAt('default', 'web'));
 cli('cli: rollout undo, pause, restart → the template as a whole, and its cause', async () => {
-  await tell(stand, ROLLED);
+  await tells(stand, ROLLED);
   const { metadata, spec } = await webOf(stand);
   const { annotations } = spec.template.metadata;
   assert.equal(Object.keys(annotations), ['kubectl.kubernetes.io/restartedAt']);
