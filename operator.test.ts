@@ -201,7 +201,13 @@ function overOf(words: string): Over {
 const MEMORY: op.Memory = {
   ...{ firstSeen: new Map(), lastPods: new Map(), deletedUids: new Set() },
   ...{ recreatedUids: new Set(), restartsBefore: new Map(), refusal: undefined },
-  ...{ outage: undefined, complaints: new Map(), unfinished: new Set(), returns: new Map() },
+  ...{
+    outage: undefined,
+    newest: '',
+    complaints: new Map(),
+    unfinished: new Set(),
+    returns: new Map(),
+  },
 };
 /** What the API server said of the trial of TEMPLATE's revision. */
 const tried = (message: string, forMs = Infinity): Over => {
@@ -2254,6 +2260,7 @@ scenario('WhenVolumesLost, its disk moves, the node is removed → it returns', 
   assert.is(claimsOf(t).length, 3);
 });
 const still: Setting = { spec: volatile };
+const claimless: Setting = { nodes: 6, spec: { ...bare, volumeClaimTemplates: [] } };
 scenario('WhenVolumesLost, unscheduled, its disk is away → VolumeLost', still, async (t) => {
   const old = firstPod(t);
   t.actors.kill(nodeOfPod(old));
@@ -2935,6 +2942,54 @@ scenario(
     assert.equal([uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)], [uids, revisions]);
   },
 );
+scenario(
+  'a size that the API server refuses in place, told before → recreated',
+  claimless,
+  async (t) => {
+    annotate(t, coder, { [MARK.paused]: 'true' });
+    edit(t, {
+      template: {
+        spec: {
+          containers: [
+            { ...bare.template.spec.containers[0], resources: { requests: { cpu: '1' } } },
+          ],
+        },
+      },
+    });
+    await t.sim.run(5000);
+    let rest = 1;
+    t.faults.decide = ({ method, path }) =>
+      method === 'GET' && path.includes('/pods/coder-') && rest-- > 0 ? 'reset' : undefined;
+    annotate(t, coder, { [MARK.paused]: null });
+    await t.sim.run(1000);
+  },
+);
+scenario(
+  'F24: labels are stripped from a pod while no operator runs → put back',
+  claimless,
+  async (t) => {
+    const before = uidsOf(t);
+    t.sim.kill('operator');
+    const labels = { [MARK.cluster]: null, [MARK.identity]: null };
+    must(t, 'PATCH', `${space}/pods/${firstPod(t).metadata.name}`, { metadata: { labels } });
+    startOperator(t);
+    await t.sim.run(100_000);
+    await settle(t);
+    assert.equal(uidsOf(t), before);
+  },
+);
+scenario('F17: the cluster goes, its watch stands still → few creations', live, async (t) => {
+  await t.sim.run(5000);
+  t.faults.frozen = new Set(['statefulclusters']);
+  const mark = t.sim.requests.length;
+  must(t, 'DELETE', coder);
+  await t.sim.run(40_000);
+  delete t.faults.frozen;
+  const posts = requestsSince(t, mark)['POST pods'] ?? 0;
+  assert.ok(posts <= 12, `${posts} pods were posted for a cluster that is gone`);
+  apply(t, exampleCluster());
+  await t.sim.run(70_000);
+});
 scenario('F16: the status is wiped in the middle of an update → the same end', five, async (t) => {
   const [identities, claims] = [identitiesOf(t), claimUids(t)];
   retemplate(t, env('1'));
@@ -3373,7 +3428,6 @@ scenario('F24: labels are stripped while no operator runs → put back', six, as
   await settle(t);
   assert.equal(uidsOf(t), before);
 });
-const claimless: Setting = { nodes: 6, spec: { ...bare, volumeClaimTemplates: [] } };
 scenario('F24: the youngest is released, the status wiped → silence', claimless, async (t) => {
   await replaced(t, lose(t), 'PodDeleted');
   const metadata = { labels: { app: 'mine' } };

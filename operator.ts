@@ -357,6 +357,7 @@ export interface Memory {
   readonly refusal: Refusal | undefined;
   readonly complaints: ReadonlyMap<string, Complaint>; // By name of the claim, pod or revision.
   readonly unfinished: ReadonlySet<string>; // Pods whose creation has no definite answer yet.
+  readonly newest: string; // The youngest identity that this process drew, or ''.
   readonly returns: ReadonlyMap<string, Comeback>; // Identity → its returns in the last 10 min.
 }
 /** More members than may be replaced (`limit`) were away, until `easedAt` (uptime). */
@@ -656,6 +657,13 @@ export function byAge(a: string, b: string): number {
   return order !== 0 ? order : a < b ? -1 : a > b ? 1 : 0;
 }
 
+/** The youngest that carries a time, or ''. */
+export const youngest = (identities: Iterable<string>): string =>
+  [...identities]
+    .filter((id) => birthSecond(id) >= 0)
+    .sort()
+    .at(-1) ?? '';
+
 /** Draws `count` identities, each younger than all known ones: the second used is never before that
  *  of the newest, so a clock set back cannot bring an identity back (I1), and within that second
  *  chance goes on above it, so that names sort by age. A crowded second is left for the next. */
@@ -665,11 +673,7 @@ export function allocate(
   now: number,
   random: () => number,
 ): readonly string[] {
-  const newest =
-    [...known]
-      .filter((id) => birthSecond(id) >= 0)
-      .sort()
-      .at(-1) ?? '';
+  const newest = youngest(known);
   const second = Math.max(birthSecond(newest), Math.floor((now - EPOCH_MS) / 1000));
   const chances = BASE ** 3;
   const floor = second === birthSecond(newest) ? chanceOf(newest) + 1 : 0;
@@ -1673,7 +1677,8 @@ function identitiesOf(s: Snapshot): ReadonlySet<string> {
   const pods = [...s.pods.values()].map((pod) => identityOf(pod, s.cluster.meta.name));
   const claims = [...s.claims.values()].map((c) => c.meta.labels[MARK.identity] ?? '');
   const coming = [...s.memory.unfinished].map((name) => name.slice(s.cluster.meta.name.length + 1));
-  const others = [...s.memory.lastPods.keys(), s.cluster.status.newestIdentity ?? ''];
+  const { lastPods, newest } = s.memory;
+  const others = [...lastPods.keys(), newest, s.cluster.status.newestIdentity ?? ''];
   return new Set([...pods, ...claims, ...coming, ...others]);
 }
 
@@ -1791,6 +1796,13 @@ function nextRevision(s: Snapshot, members: readonly Judged[], r: Revisions): ()
 const comingOf = (s: Snapshot): number =>
   [...s.memory.unfinished].filter((pod) => !s.pods.has(pod)).length;
 
+/** Pods that only the status tells of. Whoever strips our labels hides a pod from the watch, and one
+ *  without claims from everything else: it is looked for before another takes its place. */
+const unseenPods = (s: Snapshot): readonly Ref[] =>
+  (s.cluster.status.members ?? [])
+    .filter(({ pod, claims }) => pod !== '' && claims.length === 0 && !s.pods.has(pod))
+    .map(({ pod }) => refOf('pods', pod));
+
 /** Replicas: endings for the surplus, births for the deficit, one at a time under OrderedReady. */
 function planReplicas(
   s: Snapshot,
@@ -1818,6 +1830,7 @@ function planReplicas(
     return void draft.wakes.push(LIMITS.leavingMaxMs);
   }
   if (spec.suspend) return;
+  if (room > 0 && !isRead(s, draft, ...unseenPods(s))) return;
   const back = hold.returns ? [] : returns;
   const restored = hold.births ? 0 : planRestores(s, draft, members, room);
   const missing = hold.births ? 0 : Math.min(room - restored, step);
@@ -2411,6 +2424,7 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
     recreatedUids: new Set([...memory.recreatedUids].filter((uid) => uids.has(uid))),
     restartsBefore: new Map(restarts),
     outage: p.outage,
+    newest: youngest([memory.newest, ...bornIn(p)]),
     returns: new Map([...lately, ...backs]),
     refusal: wanted ? memory.refusal : undefined,
     complaints: new Map(
@@ -2418,6 +2432,8 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
     ),
   };
 }
+const bornIn = (p: Plan): readonly string[] =>
+  p.actions.flatMap((a) => (a.do === 'CreateMember' ? [a.birth.identity] : []));
 const uniqueRefs = (refs: readonly Ref[]): readonly Ref[] => [
   ...new Map(refs.map((ref) => [keyOfRef(ref), ref])).values(),
 ];
@@ -2614,8 +2630,7 @@ export function statusOf(s: Snapshot, planned: Plan, now: number): Status {
   const count = ({ hash }: Revision): number =>
     live.filter((j) => revisionIn(j.member) === hash).length;
   const available = live.filter((j) => j.verdict.health === 'Available').length;
-  const born = p.actions.flatMap((a) => (a.do === 'CreateMember' ? [a.birth.identity] : []));
-  const identities = [...identitiesOf(s), ...born];
+  const identities = [...identitiesOf(s), ...bornIn(p)];
   const shown = p.members.filter((j) => isLive(j) || j.member.pod);
   const sick = (j: Judged): number => (j.verdict.health === 'Available' ? 1 : 0);
   shown.sort((a, b) => sick(a) - sick(b) || byAge(a.member.identity, b.member.identity));
@@ -2633,11 +2648,7 @@ export function statusOf(s: Snapshot, planned: Plan, now: number): Status {
     selector: selectorText(spec.selector),
     replacements: countReplacements(s, p),
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
-    newestIdentity:
-      identities
-        .filter((id) => birthSecond(id) >= 0)
-        .sort(byAge)
-        .at(-1) ?? '',
+    newestIdentity: youngest(identities),
     members: shown.slice(0, LIMITS.statusMembersMax).map((j) => memberStatus(s, j)),
     retired: retiredStatus(s, p, now),
     conditions: conditionsOf(s, p, available, now),
@@ -3917,6 +3928,7 @@ function deskOf(o: Operator, key: string, uid: string): Desk {
     complaints: new Map(),
     refusal: undefined,
     outage: undefined,
+    newest: '',
   };
   const desk = {
     uid,
@@ -4121,12 +4133,18 @@ async function reconcile(o: Operator, key: string): Promise<void> {
     pass.done.push(creation);
   }
   try {
-    desk.memory = { ...desk.memory, firstSeen: remember(s, p, desk.memory).firstSeen };
+    const { firstSeen, newest } = remember(s, p, desk.memory);
+    desk.memory = { ...desk.memory, firstSeen, newest }; // Also if this pass fails.
     const failure = await execute(pass, p.actions, desk.memory.refusal);
     desk.memory = failure ? memoryAfter(pass, desk) : remember(s, p, memoryAfter(pass, desk));
     if (isRefusal(failure)) await refuse(o, pass, desk, failure);
     // The status tells what was done, not what was planned.
-    await report(o, pass, desk, { ...s, memory: desk.memory }, { ...p, actions: pass.done });
+    const then = { ...p, actions: pass.done };
+    await report(o, pass, desk, { ...s, memory: desk.memory }, then).catch(async (error) => {
+      if (!(error instanceof ApiError) || error.code !== 404) throw error;
+      relist(scope.clusters); // It is gone, and the watch did not tell.
+      await refuse(o, pass, desk, error);
+    });
     if (failure && !isRefusal(failure)) throw failure;
   } finally {
     o.observer?.saw(key, p.members);
@@ -4134,6 +4152,8 @@ async function reconcile(o: Operator, key: string): Promise<void> {
       if (a.do === 'CreateMember' && a.replaces) o.observer?.replaced(a.because);
     for (const story of storiesOf(pass.done)) await recordEvent(pass, desk, story);
   }
+  // What was refused may be done otherwise.
+  if (pass.complaints.size > s.memory.complaints.size) o.queue.addAfter(key, LIMITS.againMinMs);
   o.queue.addAfter(key, desk.expected.length > 0 ? LIMITS.recheckMs : p.wakeMs);
 }
 async function timed({ world, observer }: Operator, pass: () => Promise<void>): Promise<void> {
