@@ -717,7 +717,7 @@ gone: a b c:gone (returns) | a b c:gone+silent (returns) | a b c:gone (returns c
 failed, its object goes first: a b c:failed (returns) → delete c Returned
 its object is there: c:deleted (returns) | c:nodeless (returns) | c:oos (returns) → nothing
 half-deleted claim: a b c:gone+claimGoing (returns) → retire c ClaimGone; new ClaimGone for c
-claim went with its pod: a b c:gone+claimless (returns cSeen) → forget c ClaimGone; new ClaimGone for c
+gone with its pod: a b c:gone+claimless (returns cSeen) → forget c ClaimGone; new ClaimGone for c
 claim absent: a b c:pending+claimless (returns) → delete c ClaimGone; new ClaimGone for c
 asked: a b c:asked (returns) → replace c ReplaceRequested
 silent: a b c:silent (returns) → replace c NodeUnreachable
@@ -4760,7 +4760,7 @@ function sketch({ t }: Trial): readonly string[] {
   const key = (o: Seen): string => `${labelOf(o, MARK.cluster)} ${labelOf(o, MARK.identity)}`;
   const clusters = listed(t, 'statefulclusters').map((o) => {
     const { replicas, readyReplicas } = o.status ?? {};
-    return `${o.metadata.name}: wants ${o.spec.replicas}, says ${replicas} live, ${readyReplicas} Ready`;
+    return `${o.metadata.name}: ${o.spec.replicas} wanted, ${replicas} live, ${readyReplicas} Ready`;
   });
   const members = [...new Set([...pods, ...claims].map(key))].sort().map((member) => {
     const own = pods

@@ -1093,50 +1093,126 @@ export function judge(
 // ═══ 5 PLAN · pure ═══════════════════════════════════════════════════════════════════════════════
 // From a snapshot to actions. plan() owns the ifs, the leaves compute. What must be read live
 // before it is acted upon is asked for (`ask`), and plan() is called again with the answer in the
-// snapshot. Nothing here waits, reads a clock or draws by itself.
+// snapshot. Nothing here waits, reads a clock or draws by itself. In order: plan(), who is there
+// and how each stands, the brake, endings, replicas, revisions, updates, claims, memory.
+
+/** Decides. Idle when the cluster is being deleted (nothing is created after that), paused, or when
+ *  its spec cannot work; the members are judged all the same, for the status. */
+export function plan(s: Snapshot, now: number, random: () => number): Plan {
+  const { meta, spec } = s.cluster;
+  const { first, members, ask, brake } = planStandings(s, now);
+  const r = revisionsOf(s, members);
+  const evidence = evidenceOf(s, first);
+  const stalled = s.denied || specProblem(s.cluster);
+  const draft: Draft = {
+    actions: [],
+    ask: [],
+    wakes: [...wakesOf(s, members, now), brake.wakeMs],
+    ...{ notes: [], held: '', blocked: '', behind: behindOf(s, members, r) },
+  };
+  const done = (judged: readonly Judged[]): Plan => ({
+    ...draft,
+    ask: uniqueRefs(draft.ask),
+    members: judged,
+    wakeMs: Math.max(100, Math.min(...draft.wakes.filter((ms) => ms > 0), Infinity)),
+    ...{ evidence, stalled, revisions: r, withheld: brake.why, outage: brake.outage },
+  });
+  if (isTerminating(s.cluster)) return { ...done(members), wakeMs: Infinity };
+  if (meta.annotations[MARK.paused] === 'true' || stalled !== '') return done(members);
+  draft.ask.push(...ask);
+  const released = planKeeping(s, draft);
+  const settled = members.map((j): Judged => {
+    if (!released.has(j.member.identity)) return j;
+    return { member: j.member, verdict: lost('Released', 0), standing: 'letGo' };
+  });
+  draft.actions.push(...settled.flatMap((j) => planLeaving(s, j, now)));
+  const isKnown = planHistory(s, draft, settled, r);
+  // Adopted pods are counted when the cache shows them, and a pod names a revision that is there:
+  // none is made or ended in the same pass.
+  const adopts =
+    draft.actions.some((a) => a.do === 'AdoptPod') ||
+    draft.ask.some((ref) => ref.kind === 'statefulclusters');
+  if (isKnown && !adopts) {
+    if (spec.suspend) planSuspension(s, draft, settled, now);
+    planReplicas(s, draft, settled, r, now, random);
+    planUpdates(s, draft, settled, r, now);
+  }
+  planClaims(s, draft, settled);
+  return done(settled);
+}
+
+/** What the leaves of plan() add to. */
+interface Draft {
+  readonly actions: Action[];
+  readonly ask: Ref[];
+  readonly wakes: number[]; // Look again after so many milliseconds.
+  readonly notes: string[]; // What a user should know, for the conditions' message.
+  readonly behind: number;
+  held: string;
+  blocked: string;
+}
+
+/** Asks for what was not read live in this pass yet; true when there is nothing to ask. */
+function isRead(s: Snapshot, draft: Draft, ...refs: readonly Ref[]): boolean {
+  const open = refs.filter((ref) => !s.live.has(keyOfRef(ref)));
+  draft.ask.push(...open);
+  return open.length === 0;
+}
 
 const keyOfRef = (ref: Ref): string => `${ref.kind}/${ref.name}`;
 const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
-/** Claims that the member's pod mounts, or that its next pod would: only those of its identity. Of
- *  one between two pods the mark says which templates it had claims of. */
-function claimsExpected(
-  { cluster: { meta, spec } }: Snapshot,
-  identity: string,
-  pod: Pod | undefined,
-  claims: readonly Claim[],
-): readonly string[] {
-  if (pod) return pod.claims.filter((claim) => isClaimOf(claim, meta.name, identity));
-  const all = claimTemplateNames(spec).map((t) => claimName(t, meta.name, identity));
-  return recreationOf(claims)?.claims ?? all;
+const clusterRef = ({ cluster }: Snapshot): Ref => refOf('statefulclusters', cluster.meta.name);
+const uniqueRefs = (refs: readonly Ref[]): readonly Ref[] => [
+  ...new Map(refs.map((ref) => [keyOfRef(ref), ref])).values(),
+];
+/** When time alone changes what is known: verdicts, claims that settle, refusals to try again. */
+function wakesOf(s: Snapshot, members: readonly Judged[], now: number): readonly number[] {
+  const young = members.filter((j) => !j.member.pod && !j.member.gone && !isSettled(j.member, now));
+  const settles = young.map(({ member }) =>
+    Math.min(
+      LIMITS.settleMs, // The clock may be behind.
+      Math.max(...member.claims.map((c) => c.meta.createdMs + LIMITS.settleMs - now)),
+    ),
+  );
+  const verdicts = members.map((j) => j.verdict.wakeMs ?? Infinity);
+  const retries = [...s.memory.complaints.values()].map((c) => c.untilUptime - s.uptime);
+  return [...verdicts, ...settles, ...retries];
 }
-/** `enge.me/recreating=<UID of the pod that goes> <claims it has>`: the member will have a next pod
- *  on these claims. A claim that it never had is made then; one that it lost is not (I2). */
-const recreationMark = (uid: string, claims: readonly string[]): Json => ({
-  metadata: { annotations: { [MARK.recreating]: [uid, ...claims].join(' ') } },
-});
-function recreationOf(claims: readonly Claim[]) {
-  const mark = claims.map((c) => c.meta.annotations[MARK.recreating]).find(Boolean);
-  const [uid = '', ...names] = mark?.split(' ') ?? [];
-  return mark === undefined ? undefined : { uid, claims: names };
-}
-/** Is it between two pods? The mark on its claims says so, for the pod that goes or went; of a
- *  member without claims, what this process did, or the status of an earlier one. */
-function isBetween(s: Snapshot, identity: string, pod: Pod | undefined, claims: Claim[]): boolean {
-  if (pod && !isTerminating(pod)) return false;
-  const uid = (pod ?? s.memory.lastPods.get(identity))?.meta.uid;
-  const mark = recreationOf(claims);
-  if (mark) return uid === undefined || uid === mark.uid;
-  if (uid !== undefined) return s.memory.recreatedUids.has(uid);
-  return bareReturns(s).includes(identity);
-}
-/** Members without claims that the status alone knows to be between two pods. */
-const bareReturns = ({ cluster: { status } }: Snapshot): readonly string[] =>
-  (status.members ?? [])
-    .filter((m) => ['Recreating', 'Suspended'].includes(m.health) && m.claims.length === 0)
-    .map((m) => m.identity);
 
-/** At first sight, the restarts of a pod that was Ready once are taken for old ones. */
-const calmRestarts = (pod: Pod | undefined): number => (pod && wasReady(pod) ? pod.restarts : 0);
+// ─── Who is there, and how each stands ───────────────────────────────────────────────────────────
+
+/** Groups pods and claims by identity. Counting is by controller UID: a pod that somebody else, or
+ *  nobody, controls is not a member, and neither are the claims behind it (I8). */
+export function membersOf(s: Snapshot, now: number): readonly Member[] {
+  const { uid, name } = s.cluster.meta;
+  const found = new Map<string, { pod?: Pod; claims: Claim[] }>();
+  const at = (identity: string): { pod?: Pod; claims: Claim[] } => {
+    const entry = found.get(identity) ?? { claims: [] };
+    found.set(identity, entry);
+    return entry;
+  };
+  const foreign = new Set<string>();
+  for (const pod of s.pods.values()) {
+    const identity = identityOf(pod, name);
+    if (isControlledBy(pod.meta, uid)) at(identity).pod = pod;
+    else foreign.add(identity);
+  }
+  for (const claim of s.claims.values()) {
+    const identity = claim.meta.labels[MARK.identity] ?? '';
+    const ours = isControlledBy(claim.meta, uid) || !hasController(claim.meta);
+    if (ours && isClaimOf(claim.meta.name, name, identity)) at(identity).claims.push(claim);
+  }
+  for (const identity of [...s.memory.lastPods.keys(), ...bareReturns(s)]) at(identity);
+  return [...found.keys()]
+    .filter((identity) => identity !== '' && !foreign.has(identity))
+    .filter((identity) => at(identity).pod || !s.memory.unfinished.has(podName(name, identity)))
+    .sort(byAge)
+    .map((identity) => {
+      const { pod, claims } = at(identity);
+      return memberOf(s, identity, pod, claims, now);
+    });
+}
+
 function memberOf(
   s: Snapshot,
   identity: string,
@@ -1175,50 +1251,95 @@ function memberOf(
   };
 }
 
-/** Groups pods and claims by identity. Counting is by controller UID: a pod that somebody else, or
- *  nobody, controls is not a member, and neither are the claims behind it (I8). */
-export function membersOf(s: Snapshot, now: number): readonly Member[] {
-  const { uid, name } = s.cluster.meta;
-  const found = new Map<string, { pod?: Pod; claims: Claim[] }>();
-  const at = (identity: string): { pod?: Pod; claims: Claim[] } => {
-    const entry = found.get(identity) ?? { claims: [] };
-    found.set(identity, entry);
-    return entry;
-  };
-  const foreign = new Set<string>();
-  for (const pod of s.pods.values()) {
-    const identity = identityOf(pod, name);
-    if (isControlledBy(pod.meta, uid)) at(identity).pod = pod;
-    else foreign.add(identity);
-  }
-  for (const claim of s.claims.values()) {
-    const identity = claim.meta.labels[MARK.identity] ?? '';
-    const ours = isControlledBy(claim.meta, uid) || !hasController(claim.meta);
-    if (ours && isClaimOf(claim.meta.name, name, identity)) at(identity).claims.push(claim);
-  }
-  for (const identity of [...s.memory.lastPods.keys(), ...bareReturns(s)]) at(identity);
-  return [...found.keys()]
-    .filter((identity) => identity !== '' && !foreign.has(identity))
-    .filter((identity) => at(identity).pod || !s.memory.unfinished.has(podName(name, identity)))
-    .sort(byAge)
-    .map((identity) => {
-      const { pod, claims } = at(identity);
-      return memberOf(s, identity, pod, claims, now);
-    });
+/** At first sight, the restarts of a pod that was Ready once are taken for old ones. */
+const calmRestarts = (pod: Pod | undefined): number => (pod && wasReady(pod) ? pod.restarts : 0);
+/** Is it between two pods? The mark on its claims says so, for the pod that goes or went; of a
+ *  member without claims, what this process did, or the status of an earlier one. */
+function isBetween(s: Snapshot, identity: string, pod: Pod | undefined, claims: Claim[]): boolean {
+  if (pod && !isTerminating(pod)) return false;
+  const uid = (pod ?? s.memory.lastPods.get(identity))?.meta.uid;
+  const mark = recreationOf(claims);
+  if (mark) return uid === undefined || uid === mark.uid;
+  if (uid !== undefined) return s.memory.recreatedUids.has(uid);
+  return bareReturns(s).includes(identity);
 }
 
-/** Why nothing can be created from this spec, as a sentence for `Stalled`, or ''. The CRD's CEL
- *  rules refuse most of it earlier; an object that is older than the rules gets here. */
-export function specProblem(cluster: StatefulCluster): string {
-  const { selector, template } = cluster.spec;
-  const terms =
-    Object.keys(selector.matchLabels ?? {}).length + (selector.matchExpressions ?? []).length;
-  if (terms === 0) return 'spec.selector is empty: it would select every pod';
-  if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' }))) {
-    return 'spec.selector does not match the labels that pods get from spec.template';
+/** Members without claims that the status alone knows to be between two pods. */
+const bareReturns = ({ cluster: { status } }: Snapshot): readonly string[] =>
+  (status.members ?? [])
+    .filter((m) => ['Recreating', 'Suspended'].includes(m.health) && m.claims.length === 0)
+    .map((m) => m.identity);
+
+/** `enge.me/recreating=<UID of the pod that goes> <claims it has>`: the member will have a next pod
+ *  on these claims. A claim that it never had is made then; one that it lost is not (I2). */
+const recreationMark = (uid: string, claims: readonly string[]): Json => ({
+  metadata: { annotations: { [MARK.recreating]: [uid, ...claims].join(' ') } },
+});
+
+function recreationOf(claims: readonly Claim[]) {
+  const mark = claims.map((c) => c.meta.annotations[MARK.recreating]).find(Boolean);
+  const [uid = '', ...names] = mark?.split(' ') ?? [];
+  return mark === undefined ? undefined : { uid, claims: names };
+}
+
+/** Claims that the member's pod mounts, or that its next pod would: only those of its identity. Of
+ *  one between two pods the mark says which templates it had claims of. */
+function claimsExpected(
+  { cluster: { meta, spec } }: Snapshot,
+  identity: string,
+  pod: Pod | undefined,
+  claims: readonly Claim[],
+): readonly string[] {
+  if (pod) return pod.claims.filter((claim) => isClaimOf(claim, meta.name, identity));
+  const all = claimTemplateNames(spec).map((t) => claimName(t, meta.name, identity));
+  return recreationOf(claims)?.claims ?? all;
+}
+
+/** Final standings: who is let go now, who is withheld, and what must be read live before. */
+function planStandings(s: Snapshot, now: number) {
+  const first = membersOf(s, now).map((member): Judged => {
+    const node = viewNode(member, s.nodes);
+    const verdict = judge(member, node, s.cluster.spec, now, (key) => watchedMsOf(s, key));
+    return { member, verdict, standing: firstStanding(s, member, verdict, now) };
+  });
+  const brake = planBrake(s, first, now);
+  const served = requestsServed(s, first, now);
+  const ask: Ref[] = first.flatMap((j) => questionsAbout(s, j, now));
+  const available = first.filter((j) => j.verdict.health === 'Available');
+  const others = available.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
+  const members = first.map((j): Judged => {
+    if (j.verdict.reason === 'ReplaceRequested' && j.standing === 'letGo') {
+      // I5 rests on the others being Available: that is read live.
+      const unread = served.has(j.member.identity)
+        ? others.filter((ref) => !s.live.has(keyOfRef(ref)))
+        : [];
+      ask.push(...unread);
+      if (served.has(j.member.identity) && unread.length === 0) return j;
+      return { ...j, verdict: judgePod(j.member, s.cluster.spec, now), standing: 'live' };
+    }
+    if (j.standing !== 'withheld' || !brake.open) return j;
+    const refs = liveFirst(s, j);
+    ask.push(...refs);
+    return refs.length === 0 ? { ...j, standing: 'letGo' } : j;
+  });
+  return { first, members, ask, brake };
+}
+
+/** A first standing, before the brake. `undecided`: claims whose pod this process never saw may be
+ *  a creation in flight, so they are left alone until they are a minute old. */
+function firstStanding(s: Snapshot, m: Member, verdict: Verdict, now: number): Standing {
+  if (verdict.health === 'Terminating') return 'condemned';
+  const returns = s.cluster.spec.replacementPolicy === 'WhenVolumesLost';
+  // A bound claim may be a member between two pods: it keeps its place until that is known.
+  const waits = m.between || isSettled(m, now) || m.claims.some(isBound);
+  if (!m.pod && !m.gone) return waits ? 'live' : 'undecided';
+  if (isInterrupted(m)) return m.lastPod ? 'letGo' : 'undecided';
+  if (verdict.health === 'Lost') {
+    if (endsIdentity(s, m, verdict.reason ?? 'PodDeleted'))
+      return verdict.judged ? 'withheld' : 'letGo';
+    return 'returning';
   }
-  if ((template.spec?.containers ?? []).length === 0) return 'spec.template has no containers';
-  return '';
+  return m.between || (!m.pod && returns) ? 'returning' : 'live';
 }
 
 /** Does this loss end the identity, or does the member return under it (`WhenVolumesLost`)? */
@@ -1241,22 +1362,6 @@ function endsIdentity(s: Snapshot, m: Member, reason: Loss): boolean {
   }
 }
 
-/** A first standing, before the brake. `undecided`: claims whose pod this process never saw may be
- *  a creation in flight, so they are left alone until they are a minute old. */
-function firstStanding(s: Snapshot, m: Member, verdict: Verdict, now: number): Standing {
-  if (verdict.health === 'Terminating') return 'condemned';
-  const returns = s.cluster.spec.replacementPolicy === 'WhenVolumesLost';
-  // A bound claim may be a member between two pods: it keeps its place until that is known.
-  const waits = m.between || isSettled(m, now) || m.claims.some(isBound);
-  if (!m.pod && !m.gone) return waits ? 'live' : 'undecided';
-  if (isInterrupted(m)) return m.lastPod ? 'letGo' : 'undecided';
-  if (verdict.health === 'Lost') {
-    if (endsIdentity(s, m, verdict.reason ?? 'PodDeleted'))
-      return verdict.judged ? 'withheld' : 'letGo';
-    return 'returning';
-  }
-  return m.between || (!m.pod && returns) ? 'returning' : 'live';
-}
 const isLive = (j: Judged): boolean => ['live', 'withheld', 'returning'].includes(j.standing);
 const idOf = (j: Judged): string => j.member.identity;
 /** Old enough, or seen with a pod, so that its absence means something. */
@@ -1266,39 +1371,60 @@ const isSettled = (m: Member, now: number): boolean =>
   m.claims.some((c) => c.selectedNode !== '') || // The scheduler has seen its pod.
   m.claims.every((c) => now - c.meta.createdMs >= LIMITS.settleMs);
 
-/** The brake's limit: `liveness.maxReplacements`, or max(1, ⌊(replicas−1)/2⌋), 0 at 1 replica. */
-export function maxReplacementsOf(spec: Spec): number {
-  const usual = spec.replicas <= 1 ? 0 : Math.max(1, Math.floor((spec.replicas - 1) / 2));
-  const { maxReplacements } = spec.liveness;
-  return maxReplacements === undefined
-    ? usual
-    : scaledValue(maxReplacements, spec.replicas, 'down');
-}
-/** Rounded up as Deployment does; only Replace makes new members beside the old ones. */
-export function maxSurgeOf(spec: Spec): number {
-  const { type, rollingUpdate: r } = spec.updateStrategy;
-  if (type === 'OnDelete' || r.podUpdatePolicy !== 'Replace') return 0;
-  return scaledValue(r.maxSurge, spec.replicas, 'up');
-}
-/** Rounded down as Deployment does, and at least 1 without surge: nothing could ever be updated or
- *  given up else. */
-export function maxUnavailableOf(spec: Spec): number {
-  const { maxUnavailable } = spec.updateStrategy.rollingUpdate;
-  const least = maxSurgeOf(spec) > 0 ? 0 : 1;
-  return Math.max(least, scaledValue(maxUnavailable, spec.replicas, 'down'));
+/** Keys of all evidence in force. */
+function evidenceOf(s: Snapshot, members: readonly Judged[]): readonly string[] {
+  return members.flatMap(({ member: m, verdict }) => {
+    const asked = verdict.reason === 'ReplaceRequested' ? [evidenceKey(m, verdict.reason)] : [];
+    const found = suspicions(m, viewNode(m, s.nodes), s.cluster.spec);
+    return [...asked, ...found.map((x) => evidenceKey(m, x.reason, x.sinceMs))];
+  });
 }
 
-const isJudged = (reason: string): boolean => JUDGEMENTS.some((r) => r === reason);
-const isComeback = (reason: string): boolean => COMEBACKS.some((r) => r === reason);
-const isReplaced = (reason: string): boolean => isJudged(reason) || FACTS.some((r) => r === reason);
-/** The member ended by itself, or was judged: not by a request or a plain deletion. */
-const isOwnEnd = (reason: string): boolean => reason === 'PodFailed' || isJudged(reason);
-/** Made for a judged loss, not yet Available, not itself Lost: the brake counts it. */
-function isReplacementInFlight(j: Judged): boolean {
-  const made = j.member.pod && predecessorOf(j.member.pod.meta);
-  if (!made || !isOwnEnd(made.reason)) return false;
-  return j.standing === 'live' && ['Pending', 'Starting', 'Ready'].includes(j.verdict.health);
+const watchedMsOf = (s: Snapshot, key: string): number =>
+  s.uptime - (s.memory.firstSeen.get(key) ?? s.uptime);
+/** A judgement is acted upon only after pod and node were read live in this pass: a stale cache
+ *  must not give a member up. */
+function liveFirst(s: Snapshot, j: Judged): readonly Ref[] {
+  const node = nodeNameOf(j.member);
+  const refs = [
+    ...(j.member.pod ? [refOf('pods', j.member.pod.meta.name)] : []),
+    ...(node !== '' && s.nodes ? [refOf('nodes', node)] : []),
+  ];
+  return refs.filter((ref) => !s.live.has(keyOfRef(ref)));
 }
+
+/** Claims of its pod that the cache lacks: absent, or not seen yet; none may be left unmarked. */
+const unseenClaims = (s: Snapshot, m: Member): readonly Ref[] =>
+  claimsExpected(s, m.identity, m.pod ?? m.lastPod, m.claims)
+    .filter((claim) => !s.claims.has(claim) && !s.live.has(`persistentvolumeclaims/${claim}`))
+    .map((claim) => refOf('persistentvolumeclaims', claim));
+
+/** Pods that only the status tells of. Whoever strips our labels hides a pod from the watch, and one
+ *  without claims from everything else: it is looked for before another takes its place. */
+const unseenPods = (s: Snapshot): readonly Ref[] =>
+  (s.cluster.status.members ?? [])
+    .filter(({ pod, claims }) => pod !== '' && claims.length === 0 && !s.pods.has(pod))
+    .map(({ pod }) => refOf('pods', pod));
+
+/** What must be read live to know this member: absence of its pod, absence of a claim, a volume. */
+function questionsAbout(s: Snapshot, j: Judged, now: number): readonly Ref[] {
+  const { member: m, standing } = j;
+  const { name } = s.cluster.meta;
+  const refs: Ref[] = [];
+  const freed = m.claims.some((c) => c.meta.annotations[MARK.retiredPolicy] === 'Delete');
+  const matters = standing === 'condemned' ? freed : isSettled(m, now);
+  if (!m.pod && matters) refs.push(refOf('pods', podName(name, m.identity)));
+  const waits = m.pod ? m.pod.phase === 'Pending' : standing === 'returning';
+  if ((waits && standing !== 'condemned') || standing === 'letGo') refs.push(...unseenClaims(s, m));
+  const unscheduled = m.pod?.node === '';
+  if (s.volumesReadable && s.nodes && (unscheduled || j.verdict.health === 'Lost')) {
+    const bound = m.claims.filter((c) => isBound(c) && !s.volumes.has(c.volume));
+    refs.push(...bound.map((c) => refOf('persistentvolumes', c.volume)));
+  }
+  return refs.filter((ref) => !s.live.has(keyOfRef(ref)));
+}
+
+// ─── The brake, and requests ─────────────────────────────────────────────────────────────────────
 
 /** The brake: while judged losses and replacements in flight exceed the limit, none is let go.
  *  So an outage of most nodes never makes a cluster give itself up, and the only copy is never
@@ -1340,11 +1466,27 @@ function planBrake(s: Snapshot, all: readonly Judged[], now: number) {
   return { open: false, why, wakeMs: waits ? ms : Infinity, outage };
 }
 
-/** Its user took the pod out of `spec.selector`; labels of ours that it lacks are put back. */
-const isTakenOut = ({ cluster: { meta, spec } }: Snapshot, pod: Pod): boolean => {
-  const ours = ourLabels(meta.name, identityOf(pod, meta.name));
-  return !selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
-};
+/** The brake's limit: `liveness.maxReplacements`, or max(1, ⌊(replicas−1)/2⌋), 0 at 1 replica. */
+export function maxReplacementsOf(spec: Spec): number {
+  const usual = spec.replicas <= 1 ? 0 : Math.max(1, Math.floor((spec.replicas - 1) / 2));
+  const { maxReplacements } = spec.liveness;
+  return maxReplacements === undefined
+    ? usual
+    : scaledValue(maxReplacements, spec.replicas, 'down');
+}
+
+/** Made for a judged loss, not yet Available, not itself Lost: the brake counts it. */
+function isReplacementInFlight(j: Judged): boolean {
+  const made = j.member.pod && predecessorOf(j.member.pod.meta);
+  if (!made || !isOwnEnd(made.reason)) return false;
+  return j.standing === 'live' && ['Pending', 'Starting', 'Ready'].includes(j.verdict.health);
+}
+
+const isJudged = (reason: string): boolean => JUDGEMENTS.some((r) => r === reason);
+const isComeback = (reason: string): boolean => COMEBACKS.some((r) => r === reason);
+const isReplaced = (reason: string): boolean => isJudged(reason) || FACTS.some((r) => r === reason);
+/** The member ended by itself, or was judged: not by a request or a plain deletion. */
+const isOwnEnd = (reason: string): boolean => reason === 'PodFailed' || isJudged(reason);
 /** Identities that a user asked to replace and that may go now: I5 for those that are available,
  *  oldest request first; the others cost nothing. */
 function requestsServed(s: Snapshot, all: readonly Judged[], now: number): ReadonlySet<string> {
@@ -1362,102 +1504,101 @@ function requestsServed(s: Snapshot, all: readonly Judged[], now: number): Reado
   return new Set(served.map((j) => j.member.identity));
 }
 
-/** A judgement is acted upon only after pod and node were read live in this pass: a stale cache
- *  must not give a member up. */
-function liveFirst(s: Snapshot, j: Judged): readonly Ref[] {
-  const node = nodeNameOf(j.member);
-  const refs = [
-    ...(j.member.pod ? [refOf('pods', j.member.pod.meta.name)] : []),
-    ...(node !== '' && s.nodes ? [refOf('nodes', node)] : []),
-  ];
-  return refs.filter((ref) => !s.live.has(keyOfRef(ref)));
-}
+/** Its user took the pod out of `spec.selector`; labels of ours that it lacks are put back. */
+const isTakenOut = ({ cluster: { meta, spec } }: Snapshot, pod: Pod): boolean => {
+  const ours = ourLabels(meta.name, identityOf(pod, meta.name));
+  return !selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
+};
 
-const watchedMsOf = (s: Snapshot, key: string): number =>
-  s.uptime - (s.memory.firstSeen.get(key) ?? s.uptime);
-/** Keys of all evidence in force. */
-function evidenceOf(s: Snapshot, members: readonly Judged[]): readonly string[] {
-  return members.flatMap(({ member: m, verdict }) => {
-    const asked = verdict.reason === 'ReplaceRequested' ? [evidenceKey(m, verdict.reason)] : [];
-    const found = suspicions(m, viewNode(m, s.nodes), s.cluster.spec);
-    return [...asked, ...found.map((x) => evidenceKey(m, x.reason, x.sinceMs))];
-  });
-}
+// ─── Endings ─────────────────────────────────────────────────────────────────────────────────────
 
-/** Final standings: who is let go now, who is withheld, and what must be read live before. */
-function planStandings(s: Snapshot, now: number) {
-  const first = membersOf(s, now).map((member): Judged => {
-    const node = viewNode(member, s.nodes);
-    const verdict = judge(member, node, s.cluster.spec, now, (key) => watchedMsOf(s, key));
-    return { member, verdict, standing: firstStanding(s, member, verdict, now) };
-  });
-  const brake = planBrake(s, first, now);
-  const served = requestsServed(s, first, now);
-  const ask: Ref[] = first.flatMap((j) => questionsAbout(s, j, now));
-  const available = first.filter((j) => j.verdict.health === 'Available');
-  const others = available.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
-  const members = first.map((j): Judged => {
-    if (j.verdict.reason === 'ReplaceRequested' && j.standing === 'letGo') {
-      // I5 rests on the others being Available: that is read live.
-      const unread = served.has(j.member.identity)
-        ? others.filter((ref) => !s.live.has(keyOfRef(ref)))
-        : [];
-      ask.push(...unread);
-      if (served.has(j.member.identity) && unread.length === 0) return j;
-      return { ...j, verdict: judgePod(j.member, s.cluster.spec, now), standing: 'live' };
-    }
-    if (j.standing !== 'withheld' || !brake.open) return j;
-    const refs = liveFirst(s, j);
-    ask.push(...refs);
-    return refs.length === 0 ? { ...j, standing: 'letGo' } : j;
-  });
-  return { first, members, ask, brake };
-}
-
-/** Claims of its pod that the cache lacks: absent, or not seen yet; none may be left unmarked. */
-const unseenClaims = (s: Snapshot, m: Member): readonly Ref[] =>
-  claimsExpected(s, m.identity, m.pod ?? m.lastPod, m.claims)
-    .filter((claim) => !s.claims.has(claim) && !s.live.has(`persistentvolumeclaims/${claim}`))
-    .map((claim) => refOf('persistentvolumeclaims', claim));
-
-/** What must be read live to know this member: absence of its pod, absence of a claim, a volume. */
-function questionsAbout(s: Snapshot, j: Judged, now: number): readonly Ref[] {
-  const { member: m, standing } = j;
-  const { name } = s.cluster.meta;
-  const refs: Ref[] = [];
-  const freed = m.claims.some((c) => c.meta.annotations[MARK.retiredPolicy] === 'Delete');
-  const matters = standing === 'condemned' ? freed : isSettled(m, now);
-  if (!m.pod && matters) refs.push(refOf('pods', podName(name, m.identity)));
-  const waits = m.pod ? m.pod.phase === 'Pending' : standing === 'returning';
-  if ((waits && standing !== 'condemned') || standing === 'letGo') refs.push(...unseenClaims(s, m));
-  const unscheduled = m.pod?.node === '';
-  if (s.volumesReadable && s.nodes && (unscheduled || j.verdict.health === 'Lost')) {
-    const bound = m.claims.filter((c) => isBound(c) && !s.volumes.has(c.volume));
-    refs.push(...bound.map((c) => refOf('persistentvolumes', c.volume)));
+/** Ends those who are let go; what a crash left half-marked is marked as its sibling, and a pod
+ *  re-made by a stale request goes. */
+function planLeaving(s: Snapshot, j: Judged, now: number): readonly Action[] {
+  const { retired } = j.member;
+  const { whenLost } = s.cluster.spec.persistentVolumeClaimRetentionPolicy;
+  if (j.standing === 'condemned' && retired) {
+    return planEnd(s, j, retired.reason, retired.policy, now);
   }
-  return refs.filter((ref) => !s.live.has(keyOfRef(ref)));
+  if (j.standing !== 'letGo') return [];
+  const because = j.verdict.reason ?? 'PodDeleted';
+  return planEnd(s, j, because, because === 'Released' ? 'Retain' : whenLost, now);
 }
 
-/** What the leaves of plan() add to. */
-interface Draft {
-  readonly actions: Action[];
-  readonly ask: Ref[];
-  readonly wakes: number[]; // Look again after so many milliseconds.
-  readonly notes: string[]; // What a user should know, for the conditions' message.
-  readonly behind: number;
-  held: string;
-  blocked: string;
+/** Ends identities: marks every claim (before the pod goes, so that a crash leaves no unmarked
+ *  one), then deletes the pod. Unbound claims without a pod hold nothing and are deleted at
+ *  once. */
+function planEnd(
+  s: Snapshot,
+  j: Judged,
+  because: Reason,
+  policy: DataPolicy,
+  now: number,
+): readonly Action[] {
+  const { pod, claims, gone } = j.member;
+  const stays = because === 'Released' || !pod || isTerminating(pod);
+  const marks = claims
+    .filter((c) => !isRetired(c))
+    .map((claim): Action => {
+      if (gone && !isBound(claim)) return { do: 'DeleteClaim', claim, because: 'Interrupted' };
+      // What a former cluster of this name retained is not freed by the policy of this one.
+      const older = claim.meta.createdMs < s.cluster.meta.createdMs;
+      return retire(s, claim, because, older ? 'Retain' : policy, now);
+    });
+  const isSilent = stays && !marks.some((a) => a.do === 'RetireClaim') && because !== 'Released';
+  const uid = (pod ?? j.member.lastPod)?.meta.uid ?? '';
+  const end = { do: 'EndMember', identity: idOf(j), uid, because } as const;
+  return [
+    ...marks,
+    ...(stays ? [] : [{ do: 'DeletePod', pod, because } as const]),
+    ...(isSilent && j.standing !== 'condemned' ? [end] : []),
+  ];
 }
-/** Asks for what was not read live in this pass yet; true when there is nothing to ask. */
-function isRead(s: Snapshot, draft: Draft, ...refs: readonly Ref[]): boolean {
-  const open = refs.filter((ref) => !s.live.has(keyOfRef(ref)));
-  draft.ask.push(...open);
-  return open.length === 0;
+
+/** The mark of an ended identity. Retained data outlives the cluster, so its owner reference goes
+ *  with the mark. */
+function retire(
+  s: Snapshot,
+  claim: Claim,
+  because: Reason,
+  policy: DataPolicy,
+  now: number,
+): Action {
+  const annotations = {
+    [MARK.retired]: because,
+    [MARK.retiredAt]: timeText(now),
+    [MARK.retiredPolicy]: policy,
+  };
+  const free = policy === 'Retain' && { ownerReferences: othersOf(claim, s.cluster.meta) };
+  const change = { metadata: { labels: { [MARK.retired]: 'true' }, annotations, ...free } };
+  return { do: 'RetireClaim', claim, change, because };
 }
-const clusterRef = ({ cluster }: Snapshot): Ref => refOf('statefulclusters', cluster.meta.name);
+
 const isRetired = (claim: Claim): boolean => claim.meta.labels[MARK.retired] === 'true';
 const othersOf = ({ meta }: { meta: Meta }, { uid }: Meta): readonly Owner[] =>
   meta.owners.filter((o) => o.uid !== uid);
+/** Deletes a pod that comes back: the mark on its claims goes first, so that a crash in between
+ *  neither ends the member nor forgets which claims it had. */
+function planRecreation({ member }: Judged, because: 'Recreated' | 'Suspended'): readonly Action[] {
+  const { pod, claims } = member;
+  if (!pod || isTerminating(pod)) return [];
+  const names = claims.map((c) => c.meta.name).sort();
+  const change = recreationMark(pod.meta.uid, names);
+  const marks = claims
+    .filter((c) => recreationOf([c])?.uid !== pod.meta.uid)
+    .map((claim): Action => ({ do: 'MarkClaim', claim, change, because }));
+  return [...marks, { do: 'DeletePod', pod, because }];
+}
+
+/** Pods go, identities and claims stay: each comes back as itself on resume. */
+function planSuspension(s: Snapshot, draft: Draft, members: readonly Judged[], now: number): void {
+  const ordered = s.cluster.spec.podManagementPolicy === 'OrderedReady';
+  const up = members.filter((j) => isLive(j) && j.member.pod && !hasEnded(j.member)).reverse();
+  const leaves = members.some((j) => j.member.between && j.member.pod !== undefined);
+  const waits = ordered && (leaves || members.some((j) => isLeaving(j, now)));
+  const chosen = waits ? [] : up.slice(0, ordered ? 1 : Infinity);
+  draft.actions.push(...chosen.flatMap((j) => planRecreation(j, 'Suspended')));
+}
 
 /** Adopt, relabel, release. Orphans that carry our labels and match are adopted after a live read
  *  of the cluster (Kubernetes' own adoption rule); a stripped label of ours is put back; a pod that
@@ -1499,64 +1640,89 @@ function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
   return released;
 }
 
-/** The mark of an ended identity. Retained data outlives the cluster, so its owner reference goes
- *  with the mark. */
-function retire(
-  s: Snapshot,
-  claim: Claim,
-  because: Reason,
-  policy: DataPolicy,
-  now: number,
-): Action {
-  const annotations = {
-    [MARK.retired]: because,
-    [MARK.retiredAt]: timeText(now),
-    [MARK.retiredPolicy]: policy,
-  };
-  const free = policy === 'Retain' && { ownerReferences: othersOf(claim, s.cluster.meta) };
-  const change = { metadata: { labels: { [MARK.retired]: 'true' }, annotations, ...free } };
-  return { do: 'RetireClaim', claim, change, because };
+/** Why nothing can be created from this spec, as a sentence for `Stalled`, or ''. The CRD's CEL
+ *  rules refuse most of it earlier; an object that is older than the rules gets here. */
+export function specProblem(cluster: StatefulCluster): string {
+  const { selector, template } = cluster.spec;
+  const terms =
+    Object.keys(selector.matchLabels ?? {}).length + (selector.matchExpressions ?? []).length;
+  if (terms === 0) return 'spec.selector is empty: it would select every pod';
+  if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' }))) {
+    return 'spec.selector does not match the labels that pods get from spec.template';
+  }
+  if ((template.spec?.containers ?? []).length === 0) return 'spec.template has no containers';
+  return '';
 }
-/** Ends identities: marks every claim (before the pod goes, so that a crash leaves no unmarked
- *  one), then deletes the pod. Unbound claims without a pod hold nothing and are deleted at
- *  once. */
-function planEnd(
+
+// ─── Replicas ────────────────────────────────────────────────────────────────────────────────────
+
+/** Replicas: endings for the surplus, births for the deficit, one at a time under OrderedReady. */
+function planReplicas(
   s: Snapshot,
-  j: Judged,
-  because: Reason,
-  policy: DataPolicy,
+  draft: Draft,
+  members: readonly Judged[],
+  r: Revisions,
   now: number,
-): readonly Action[] {
-  const { pod, claims, gone } = j.member;
-  const stays = because === 'Released' || !pod || isTerminating(pod);
-  const marks = claims
-    .filter((c) => !isRetired(c))
-    .map((claim): Action => {
-      if (gone && !isBound(claim)) return { do: 'DeleteClaim', claim, because: 'Interrupted' };
-      // What a former cluster of this name retained is not freed by the policy of this one.
-      const older = claim.meta.createdMs < s.cluster.meta.createdMs;
-      return retire(s, claim, because, older ? 'Retain' : policy, now);
-    });
-  const isSilent = stays && !marks.some((a) => a.do === 'RetireClaim') && because !== 'Released';
-  const uid = (pod ?? j.member.lastPod)?.meta.uid ?? '';
-  const end = { do: 'EndMember', identity: idOf(j), uid, because } as const;
-  return [
-    ...marks,
-    ...(stays ? [] : [{ do: 'DeletePod', pod, because } as const]),
-    ...(isSilent && j.standing !== 'condemned' ? [end] : []),
+  random: () => number,
+): void {
+  const { spec } = s.cluster;
+  const live = members.filter(isLive);
+  const ordered = spec.podManagementPolicy === 'OrderedReady';
+  const step = ordered ? 1 : Infinity;
+  const count = live.length + comingOf(s);
+  const outdated = live.filter((j) => isOutdated(j, r.update)).length;
+  const ceiling = spec.replicas + (outdated > 0 ? maxSurgeOf(spec) : 0);
+  if (count > ceiling) return planScaleIn(s, draft, members, count - ceiling, r, now);
+  const room = Math.max(0, spec.replicas - count);
+  const beside = surgeOf(s, members, r);
+  const isWanted = room + beside + comingOf(s) > 0 || live.some((j) => j.standing === 'returning');
+  const hold = isWanted ? creationHold(s, draft, members, now) : NO_HOLD;
+  const next = nextRevision(s, members, r);
+  const returns = planReturns(s, draft, members, next);
+  if (ordered && members.some((j) => isComingUp(j, now) || isLeaving(j, now))) {
+    return void draft.wakes.push(LIMITS.leavingMaxMs);
+  }
+  if (spec.suspend) return;
+  if (room > 0 && !isRead(s, draft, ...unseenPods(s))) return;
+  const back = hold.returns ? [] : returns;
+  const restored = hold.births ? 0 : planRestores(s, draft, members, room);
+  const missing = hold.births ? 0 : Math.min(room - restored, step);
+  const surge = hold.births ? 0 : Math.min(beside, step - missing);
+  const births = [
+    ...planBirths(s, members, Array.from({ length: missing }, next), 'ScaledOut', now, random),
+    ...planBirths(s, members, Array(Math.max(0, surge)).fill(r.update), 'Updated', now, random),
   ];
+  draft.actions.push(...[...back, ...births].slice(0, step));
 }
-/** Deletes a pod that comes back: the mark on its claims goes first, so that a crash in between
- *  neither ends the member nor forgets which claims it had. */
-function planRecreation({ member }: Judged, because: 'Recreated' | 'Suspended'): readonly Action[] {
-  const { pod, claims } = member;
-  if (!pod || isTerminating(pod)) return [];
-  const names = claims.map((c) => c.meta.name).sort();
-  const change = recreationMark(pod.meta.uid, names);
-  const marks = claims
-    .filter((c) => recreationOf([c])?.uid !== pod.meta.uid)
-    .map((claim): Action => ({ do: 'MarkClaim', claim, change, because }));
-  return [...marks, { do: 'DeletePod', pod, because }];
+
+/** Creations without a definite answer are on their way: they have their place. */
+const comingOf = (s: Snapshot): number =>
+  [...s.memory.unfinished].filter((pod) => !s.pods.has(pod)).length;
+/** Ends the surplus in the order of scale-in. */
+function planScaleIn(
+  s: Snapshot,
+  draft: Draft,
+  members: readonly Judged[],
+  surplus: number,
+  { update }: Revisions,
+  now: number,
+): void {
+  const { spec } = s.cluster;
+  const ordered = spec.podManagementPolicy === 'OrderedReady';
+  // A stale cache must not shrink a cluster: the wish to is read live.
+  if (!isRead(s, draft, clusterRef(s))) return;
+  if (members.some((j) => ordered && isLeaving(j, now))) {
+    return void draft.wakes.push(LIMITS.leavingMaxMs);
+  }
+  // Members whose pod is not known yet keep their place, and are not the ones to go.
+  const live = members.filter(isLive);
+  const known = live.filter((j) => j.member.pod || j.member.gone);
+  const most = ordered ? 1 : Infinity;
+  const count = Math.max(0, Math.min(surplus - (live.length - known.length), most));
+  const leaving = scaleInOrder(known, update.hash).slice(0, count);
+  const policy = spec.persistentVolumeClaimRetentionPolicy.whenScaled;
+  draft.ask.push(...leaving.flatMap((j) => unseenClaims(s, j.member)));
+  draft.actions.push(...leaving.flatMap((j) => planEnd(s, j, 'ScaledIn', policy, now)));
 }
 
 /** The order of scale-in: what is worth least goes first. */
@@ -1595,53 +1761,49 @@ const isComingUp = ({ standing, verdict, member: { pod } }: Judged, now: number)
   pod !== undefined &&
   ['Pending', 'Starting', 'Ready'].includes(verdict.health) &&
   now - pod.meta.createdMs < LIMITS.bringUpMaxMs;
+
 const isLeaving = (j: Judged, now: number): boolean =>
   j.standing === 'condemned' && now < (j.member.pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
-
-/** Members that ended by themselves soon after their birth, newest last: a broken template must not
- *  burn through identities. Durable (marks and status), so the same after a restart. */
-function earlyEnds(s: Snapshot, members: readonly Judged[], now: number): readonly number[] {
-  const ends = new Map<string, { reason: string; atMs: number }>();
-  for (const r of s.cluster.status.retired ?? []) {
-    ends.set(r.identity, { reason: r.reason, atMs: Date.parse(r.at) });
-  }
-  for (const { member, verdict, standing } of members) {
-    const ending = standing === 'letGo' && { reason: verdict.reason ?? '', atMs: now };
-    const end = member.retired ?? ending;
-    if (end) ends.set(member.identity, end);
-  }
-  return [...ends]
-    .filter(([, end]) => isOwnEnd(end.reason))
-    .filter(([id, end]) => birthSecond(id) >= 0 && end.atMs - birthMs(id) <= LIMITS.earlyEndMs)
-    .map(([, end]) => end.atMs)
-    .filter((atMs) => atMs <= now) // Written while a clock was ahead: no hold may last that long.
-    .sort((a, b) => a - b);
+/** New members for the deficit. Each names the loss it replaces; the rest are ScaledOut, or the
+ *  surge of an update. */
+function planBirths(
+  s: Snapshot,
+  members: readonly Judged[],
+  revisions: readonly Revision[],
+  because: 'ScaledOut' | 'Updated',
+  now: number,
+  random: () => number,
+): readonly Creation[] {
+  const known = identitiesOf(s);
+  const losses = because === 'Updated' ? [] : lossesToReplace(s, members, now);
+  const drawn = allocate(revisions.length, known, now, random);
+  return drawn.map((identity, i): Creation => {
+    const loss = losses[i];
+    const birth = birthOf(s, identity, revisions[i] as Revision, loss && loss.join(' '));
+    if (!loss) return { do: 'CreateMember', birth, because };
+    return { do: 'CreateMember', birth, replaces: loss[0], because: loss[1] };
+  });
 }
 
-/** 10 s doubling to 5 min. */
-const doubled = (times: number): number =>
-  Math.min(LIMITS.backoffMinMs * 2 ** Math.min(times - 1, 10), LIMITS.backoffMaxMs);
-/** 10 s doubling to 5 min from the second such end within 10 min; 10 quiet minutes reset it. */
-export function earlyEndHoldMs(ends: readonly number[], now: number): number {
-  const last = ends.at(-1);
-  if (last === undefined || now - last > LIMITS.earlyEndMs) return 0;
-  let streak = 1;
-  for (let i = ends.length - 1; i > 0; i--) {
-    if ((ends[i] ?? 0) - (ends[i - 1] ?? 0) > LIMITS.earlyEndMs) break;
-    streak++;
-  }
-  if (streak < 2) return 0;
-  return Math.max(0, last + doubled(streak - 1) - now);
-}
+const birthOf = (
+  s: Snapshot,
+  identity: string,
+  revision: Revision,
+  replaces: string | undefined,
+): Birth => ({
+  identity,
+  pod: podBody(s.cluster, identity, revision, replaces, s.nodes !== undefined),
+  claims: claimBodies(s.cluster, identity, revision, replaces),
+});
 
-/** Who replaces whom: identity → its successor, as pods and claims record it. */
-function successors(s: Snapshot): Map<string, string> {
-  const found = new Map<string, string>();
-  for (const { meta } of [...s.pods.values(), ...s.claims.values()]) {
-    const old = predecessorOf(meta);
-    if (old) found.set(old.identity, meta.labels[MARK.identity] ?? '');
-  }
-  return found;
+/** Every identity of which there is a trace, released and retired ones too. */
+function identitiesOf(s: Snapshot): ReadonlySet<string> {
+  const pods = [...s.pods.values()].map((pod) => identityOf(pod, s.cluster.meta.name));
+  const claims = [...s.claims.values()].map((c) => c.meta.labels[MARK.identity] ?? '');
+  const coming = [...s.memory.unfinished].map((name) => name.slice(s.cluster.meta.name.length + 1));
+  const { lastPods, newest } = s.memory;
+  const others = [...lastPods.keys(), newest, s.cluster.status.newestIdentity ?? ''];
+  return new Set([...pods, ...claims, ...coming, ...others]);
 }
 
 /** Losses that no member replaces yet, oldest first: those of this pass, then what the marks and
@@ -1672,48 +1834,19 @@ function lossesToReplace(
     .filter(([identity, reason]) => !named.has(identity) && isReplaced(reason))
     .sort(([a], [b]) => byAge(a, b));
 }
-/** Every identity of which there is a trace, released and retired ones too. */
-function identitiesOf(s: Snapshot): ReadonlySet<string> {
-  const pods = [...s.pods.values()].map((pod) => identityOf(pod, s.cluster.meta.name));
-  const claims = [...s.claims.values()].map((c) => c.meta.labels[MARK.identity] ?? '');
-  const coming = [...s.memory.unfinished].map((name) => name.slice(s.cluster.meta.name.length + 1));
-  const { lastPods, newest } = s.memory;
-  const others = [...lastPods.keys(), newest, s.cluster.status.newestIdentity ?? ''];
-  return new Set([...pods, ...claims, ...coming, ...others]);
+
+/** Who replaces whom: identity → its successor, as pods and claims record it. */
+function successors(s: Snapshot): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const { meta } of [...s.pods.values(), ...s.claims.values()]) {
+    const old = predecessorOf(meta);
+    if (old) found.set(old.identity, meta.labels[MARK.identity] ?? '');
+  }
+  return found;
 }
 
-const birthOf = (
-  s: Snapshot,
-  identity: string,
-  revision: Revision,
-  replaces: string | undefined,
-): Birth => ({
-  identity,
-  pod: podBody(s.cluster, identity, revision, replaces, s.nodes !== undefined),
-  claims: claimBodies(s.cluster, identity, revision, replaces),
-});
-
-/** New members for the deficit. Each names the loss it replaces; the rest are ScaledOut, or the
- *  surge of an update. */
-function planBirths(
-  s: Snapshot,
-  members: readonly Judged[],
-  revisions: readonly Revision[],
-  because: 'ScaledOut' | 'Updated',
-  now: number,
-  random: () => number,
-): readonly Creation[] {
-  const known = identitiesOf(s);
-  const losses = because === 'Updated' ? [] : lossesToReplace(s, members, now);
-  const drawn = allocate(revisions.length, known, now, random);
-  return drawn.map((identity, i): Creation => {
-    const loss = losses[i];
-    const birth = birthOf(s, identity, revisions[i] as Revision, loss && loss.join(' '));
-    if (!loss) return { do: 'CreateMember', birth, because };
-    return { do: 'CreateMember', birth, replaces: loss[0], because: loss[1] };
-  });
-}
-
+const bornIn = (p: Plan): readonly string[] =>
+  p.actions.flatMap((a) => (a.do === 'CreateMember' ? [a.birth.identity] : []));
 /** A member between two pods gets its next pod on its own claims, once its object is gone (I1). One
  *  that ends again and again returns ever more slowly. */
 function planReturns(
@@ -1781,106 +1914,46 @@ function creationHold(s: Snapshot, draft: Draft, members: readonly Judged[], now
   else if (earlyMs > 0) draft.held = 'new members keep ending soon after their creation';
   return { returns: refusedMs > 0, births: refusedMs > 0 || earlyMs > 0 };
 }
+
 const NO_HOLD = { returns: false, births: false } as const;
-
-/** The revision of the next member: the current one while fewer than `partition` live members have
- *  it, or as long as updates are paused; else the update revision. */
-function nextRevision(s: Snapshot, members: readonly Judged[], r: Revisions): () => Revision {
-  const { paused } = s.cluster.spec.updateStrategy.rollingUpdate;
-  const kept = paused ? Infinity : partitionOf(s.cluster.spec);
-  let older = members.filter((j) => isLive(j) && revisionIn(j.member) === r.current.hash).length;
-  return () => (r.current.hash !== r.update.hash && older++ < kept ? r.current : r.update);
-}
-
-/** Creations without a definite answer are on their way: they have their place. */
-const comingOf = (s: Snapshot): number =>
-  [...s.memory.unfinished].filter((pod) => !s.pods.has(pod)).length;
-
-/** Pods that only the status tells of. Whoever strips our labels hides a pod from the watch, and one
- *  without claims from everything else: it is looked for before another takes its place. */
-const unseenPods = (s: Snapshot): readonly Ref[] =>
-  (s.cluster.status.members ?? [])
-    .filter(({ pod, claims }) => pod !== '' && claims.length === 0 && !s.pods.has(pod))
-    .map(({ pod }) => refOf('pods', pod));
-
-/** Replicas: endings for the surplus, births for the deficit, one at a time under OrderedReady. */
-function planReplicas(
-  s: Snapshot,
-  draft: Draft,
-  members: readonly Judged[],
-  r: Revisions,
-  now: number,
-  random: () => number,
-): void {
-  const { spec } = s.cluster;
-  const live = members.filter(isLive);
-  const ordered = spec.podManagementPolicy === 'OrderedReady';
-  const step = ordered ? 1 : Infinity;
-  const count = live.length + comingOf(s);
-  const outdated = live.filter((j) => isOutdated(j, r.update)).length;
-  const ceiling = spec.replicas + (outdated > 0 ? maxSurgeOf(spec) : 0);
-  if (count > ceiling) return planScaleIn(s, draft, members, count - ceiling, r, now);
-  const room = Math.max(0, spec.replicas - count);
-  const beside = surgeOf(s, members, r);
-  const isWanted = room + beside + comingOf(s) > 0 || live.some((j) => j.standing === 'returning');
-  const hold = isWanted ? creationHold(s, draft, members, now) : NO_HOLD;
-  const next = nextRevision(s, members, r);
-  const returns = planReturns(s, draft, members, next);
-  if (ordered && members.some((j) => isComingUp(j, now) || isLeaving(j, now))) {
-    return void draft.wakes.push(LIMITS.leavingMaxMs);
+/** Members that ended by themselves soon after their birth, newest last: a broken template must not
+ *  burn through identities. Durable (marks and status), so the same after a restart. */
+function earlyEnds(s: Snapshot, members: readonly Judged[], now: number): readonly number[] {
+  const ends = new Map<string, { reason: string; atMs: number }>();
+  for (const r of s.cluster.status.retired ?? []) {
+    ends.set(r.identity, { reason: r.reason, atMs: Date.parse(r.at) });
   }
-  if (spec.suspend) return;
-  if (room > 0 && !isRead(s, draft, ...unseenPods(s))) return;
-  const back = hold.returns ? [] : returns;
-  const restored = hold.births ? 0 : planRestores(s, draft, members, room);
-  const missing = hold.births ? 0 : Math.min(room - restored, step);
-  const surge = hold.births ? 0 : Math.min(beside, step - missing);
-  const births = [
-    ...planBirths(s, members, Array.from({ length: missing }, next), 'ScaledOut', now, random),
-    ...planBirths(s, members, Array(Math.max(0, surge)).fill(r.update), 'Updated', now, random),
-  ];
-  draft.actions.push(...[...back, ...births].slice(0, step));
-}
-
-/** Ends the surplus in the order of scale-in. */
-function planScaleIn(
-  s: Snapshot,
-  draft: Draft,
-  members: readonly Judged[],
-  surplus: number,
-  { update }: Revisions,
-  now: number,
-): void {
-  const { spec } = s.cluster;
-  const ordered = spec.podManagementPolicy === 'OrderedReady';
-  // A stale cache must not shrink a cluster: the wish to is read live.
-  if (!isRead(s, draft, clusterRef(s))) return;
-  if (members.some((j) => ordered && isLeaving(j, now))) {
-    return void draft.wakes.push(LIMITS.leavingMaxMs);
+  for (const { member, verdict, standing } of members) {
+    const ending = standing === 'letGo' && { reason: verdict.reason ?? '', atMs: now };
+    const end = member.retired ?? ending;
+    if (end) ends.set(member.identity, end);
   }
-  // Members whose pod is not known yet keep their place, and are not the ones to go.
-  const live = members.filter(isLive);
-  const known = live.filter((j) => j.member.pod || j.member.gone);
-  const most = ordered ? 1 : Infinity;
-  const count = Math.max(0, Math.min(surplus - (live.length - known.length), most));
-  const leaving = scaleInOrder(known, update.hash).slice(0, count);
-  const policy = spec.persistentVolumeClaimRetentionPolicy.whenScaled;
-  draft.ask.push(...leaving.flatMap((j) => unseenClaims(s, j.member)));
-  draft.actions.push(...leaving.flatMap((j) => planEnd(s, j, 'ScaledIn', policy, now)));
+  return [...ends]
+    .filter(([, end]) => isOwnEnd(end.reason))
+    .filter(([id, end]) => birthSecond(id) >= 0 && end.atMs - birthMs(id) <= LIMITS.earlyEndMs)
+    .map(([, end]) => end.atMs)
+    .filter((atMs) => atMs <= now) // Written while a clock was ahead: no hold may last that long.
+    .sort((a, b) => a - b);
 }
 
-/** The bare hash that the member's pod carries, or ''. */
-const revisionIn = ({ pod }: Member): string => pod?.meta.labels[MARK.revision] ?? '';
-/** Does a template that its pod was made of, or is being changed to, differ by hash? A changed
- *  field may still be what the living pod has anyway; that is seen when its turn comes. */
-function isOutdated(j: Judged, { hash }: Revision): boolean {
-  const { pod } = j.member;
-  if (!pod || !isLive(j) || hasEnded(j.member)) return false;
-  return (inPlaceOf(pod)?.revision ?? revisionIn(j.member)) !== hash;
+/** 10 s doubling to 5 min from the second such end within 10 min; 10 quiet minutes reset it. */
+export function earlyEndHoldMs(ends: readonly number[], now: number): number {
+  const last = ends.at(-1);
+  if (last === undefined || now - last > LIMITS.earlyEndMs) return 0;
+  let streak = 1;
+  for (let i = ends.length - 1; i > 0; i--) {
+    if ((ends[i] ?? 0) - (ends[i - 1] ?? 0) > LIMITS.earlyEndMs) break;
+    streak++;
+  }
+  if (streak < 2) return 0;
+  return Math.max(0, last + doubled(streak - 1) - now);
 }
-/** Members that stay at their revision: a percentage rounds up. */
-const partitionOf = (spec: Spec): number =>
-  scaledValue(spec.updateStrategy.rollingUpdate.partition, spec.replicas, 'up');
+
+/** 10 s doubling to 5 min. */
+const doubled = (times: number): number =>
+  Math.min(LIMITS.backoffMinMs * 2 ** Math.min(times - 1, 10), LIMITS.backoffMaxMs);
+
+// ─── Revisions ───────────────────────────────────────────────────────────────────────────────────
 
 /** The update revision, and the one that most of the other live members have. */
 function revisionsOf(s: Snapshot, members: readonly Judged[]): Revisions {
@@ -1944,64 +2017,204 @@ function planHistory(
   return true;
 }
 
-/** Pods go, identities and claims stay: each comes back as itself on resume. */
-function planSuspension(s: Snapshot, draft: Draft, members: readonly Judged[], now: number): void {
-  const ordered = s.cluster.spec.podManagementPolicy === 'OrderedReady';
-  const up = members.filter((j) => isLive(j) && j.member.pod && !hasEnded(j.member)).reverse();
-  const leaves = members.some((j) => j.member.between && j.member.pod !== undefined);
-  const waits = ordered && (leaves || members.some((j) => isLeaving(j, now)));
-  const chosen = waits ? [] : up.slice(0, ordered ? 1 : Infinity);
-  draft.actions.push(...chosen.flatMap((j) => planRecreation(j, 'Suspended')));
+/** The revision of the next member: the current one while fewer than `partition` live members have
+ *  it, or as long as updates are paused; else the update revision. */
+function nextRevision(s: Snapshot, members: readonly Judged[], r: Revisions): () => Revision {
+  const { paused } = s.cluster.spec.updateStrategy.rollingUpdate;
+  const kept = paused ? Infinity : partitionOf(s.cluster.spec);
+  let older = members.filter((j) => isLive(j) && revisionIn(j.member) === r.current.hash).length;
+  return () => (r.current.hash !== r.update.hash && older++ < kept ? r.current : r.update);
 }
 
-/** Lists of uniquely named things are compared by name, as a strategic merge does. */
-function fieldsOf(value: unknown): Json | undefined {
-  if (!Array.isArray(value))
-    return typeof value === 'object' && value ? (value as Json) : undefined;
-  const names = value.map((item) => String((item as Json)?.['name'] ?? ''));
-  if (names.includes('') || new Set(names).size < names.length) return undefined;
-  return Object.fromEntries(value.map((item, i) => [names[i], item]));
+/** The bare hash that the member's pod carries, or ''. */
+const revisionIn = ({ pod }: Member): string => pod?.meta.labels[MARK.revision] ?? '';
+/** Does a template that its pod was made of, or is being changed to, differ by hash? A changed
+ *  field may still be what the living pod has anyway; that is seen when its turn comes. */
+function isOutdated(j: Judged, { hash }: Revision): boolean {
+  const { pod } = j.member;
+  if (!pod || !isLive(j) || hasEnded(j.member)) return false;
+  return (inPlaceOf(pod)?.revision ?? revisionIn(j.member)) !== hash;
 }
-/** Where two templates differ: the deepest paths, but a list's item that comes or goes is whole. */
-export function changesOf(before: unknown, after: unknown, path: readonly string[] = []): Change[] {
-  if (canonicalJson(before) === canonicalJson(after)) return [];
-  const [a, b] = [fieldsOf(before ?? {}), fieldsOf(after ?? {})];
-  const isItem = (key: string): boolean =>
-    Array.isArray(before ?? after) && (a?.[key] === undefined || b?.[key] === undefined);
-  if (!a || !b) return [{ path, value: after }];
-  return unique([...Object.keys(a), ...Object.keys(b)]).flatMap((key) =>
-    isItem(key)
-      ? [{ path: [...path, key], value: b[key] }]
-      : changesOf(a[key], b[key], [...path, key]),
-  );
+
+/** Members that stay at their revision: a percentage rounds up. */
+const partitionOf = (spec: Spec): number =>
+  scaledValue(spec.updateStrategy.rollingUpdate.partition, spec.replicas, 'up');
+/** Members that an update has yet to reach. */
+function behindOf(
+  { cluster: { spec } }: Snapshot,
+  members: readonly Judged[],
+  r: Revisions,
+): number {
+  if (spec.updateStrategy.type === 'OnDelete' || spec.suspend) return 0;
+  const outdated = members.filter((j) => isOutdated(j, r.update)).length;
+  return Math.max(0, outdated - partitionOf(spec));
 }
-/** What the API server fills in where a template says nothing; a removed field that has this value
- *  in the living pod is no change. */
-const POD_DEFAULTS: Json = {
-  ...{ restartPolicy: 'Always', dnsPolicy: 'ClusterFirst', schedulerName: 'default-scheduler' },
-  ...{ terminationGracePeriodSeconds: 30, serviceAccountName: 'default', securityContext: {} },
-  ...{ enableServiceLinks: true, terminationMessagePath: '/dev/termination-log', protocol: 'TCP' },
-  ...{ terminationMessagePolicy: 'File', imagePullPolicy: 'IfNotPresent', scheme: 'HTTP' },
-  ...{ timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3 },
-  ...{ defaultMode: 420, hostNetwork: false, readOnly: false, stdin: false, tty: false },
-};
-/** Has the living pod this value already? It may have more: the API server's defaults. */
-function isMet(living: unknown, wanted: unknown, path: readonly string[]): boolean {
-  const usual = POD_DEFAULTS[path.at(-1) ?? ''];
-  if (wanted === undefined || wanted === null || living === undefined) {
-    return canonicalJson(living ?? usual) === canonicalJson(wanted ?? usual);
+
+// ─── Updates ─────────────────────────────────────────────────────────────────────────────────────
+
+/** Brings outdated members to the update revision, within the budget. */
+function planUpdates(
+  s: Snapshot,
+  draft: Draft,
+  members: readonly Judged[],
+  r: Revisions,
+  now: number,
+): void {
+  const { spec } = s.cluster;
+  const { rollingUpdate } = spec.updateStrategy;
+  const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
+  if (zero && maxUnavailableOf(spec) === 1)
+    draft.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
+  const isShrinking = draft.actions.some((a) => a.because === 'ScaledIn');
+  if (draft.behind > 0 && !rollingUpdate.paused && !isShrinking) {
+    const chosen = chooseOutdated(s, draft, members, r, now);
+    const [first] = chosen;
+    if (first && isTried(s, draft, r, first))
+      for (const j of chosen) updateMember(s, draft, j, r, now);
   }
-  if (Array.isArray(wanted)) {
-    const items = Array.isArray(living) && living.length === wanted.length ? living : undefined;
-    return items !== undefined && wanted.every((w, i) => isMet(items[i], w, path));
+  const going = new Set(draft.actions.flatMap((a) => (a.do === 'DeletePod' ? [a.pod] : [])));
+  for (const { member } of members.filter(isLive)) {
+    if (member.pod && !going.has(member.pod)) planFinish(draft, member, member.pod);
   }
-  if (typeof wanted === 'object') {
-    const fields = dictOf(living) as Json;
-    return Object.entries(wanted).every(([k, w]) => isMet(fields[k], w, [...path, k]));
-  }
-  if (living === wanted) return true;
-  return path.includes('resources') && quantity(String(living)) === quantity(String(wanted));
 }
+
+/** Who is updated now. Those that are not available cost nothing, so a broken update heals; of the
+ *  available ones, the youngest while enough others are (I5). A member whose node speaks against it
+ *  is left alone: it could not come back. */
+function chooseOutdated(
+  s: Snapshot,
+  draft: Draft,
+  members: readonly Judged[],
+  r: Revisions,
+  now: number,
+): readonly Judged[] {
+  const { spec } = s.cluster;
+  const isUp = (j: Judged): boolean => j.verdict.health === 'Available';
+  const open = members
+    .filter((j) => isOutdated(j, r.update) && j.standing === 'live' && !j.verdict.suspected)
+    .reverse();
+  const up = members.filter((j) => isLive(j) && isUp(j));
+  const spare = up.length - (spec.replicas - maxUnavailableOf(spec));
+  const well = open.filter(isUp).slice(0, Math.max(0, spare));
+  const fresh = draft.actions.filter((a) => a.do === 'CreateMember').length;
+  const replaces = spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
+  const room = replaces ? Math.max(0, replaceRoom(s, members, r) - fresh) : Infinity;
+  const ordered = spec.podManagementPolicy === 'OrderedReady';
+  const isBusy = (j: Judged): boolean =>
+    !isOutdated(j, r.update) &&
+    (isComingUp(j, now) || isLeaving(j, now) || j.standing === 'returning' || isChanging(j));
+  if (ordered && (fresh > 0 || members.some(isBusy))) return [];
+  const most = Math.min(draft.behind, room, ordered ? 1 : Infinity);
+  const chosen = [...open.filter((j) => !isUp(j)), ...well].slice(0, most);
+  const relied = up.filter((j) => !chosen.includes(j)).slice(0, LIMITS.liveReadsMax);
+  const refs = relied.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
+  if (chosen.some(isUp) && !isRead(s, draft, ...refs)) return chosen.filter((j) => !isUp(j));
+  return chosen;
+}
+
+const isChanging = (j: Judged): boolean => j.verdict.health === 'Updating';
+/** Rounded down as Deployment does, and at least 1 without surge: nothing could ever be updated or
+ *  given up else. */
+export function maxUnavailableOf(spec: Spec): number {
+  const { maxUnavailable } = spec.updateStrategy.rollingUpdate;
+  const least = maxSurgeOf(spec) > 0 ? 0 : 1;
+  return Math.max(least, scaledValue(maxUnavailable, spec.replicas, 'down'));
+}
+
+/** Rounded up as Deployment does; only Replace makes new members beside the old ones. */
+export function maxSurgeOf(spec: Spec): number {
+  const { type, rollingUpdate: r } = spec.updateStrategy;
+  if (type === 'OnDelete' || r.podUpdatePolicy !== 'Replace') return 0;
+  return scaledValue(r.maxSurge, spec.replicas, 'up');
+}
+
+/** New members to make beside the old ones now. */
+function surgeOf(s: Snapshot, members: readonly Judged[], r: Revisions): number {
+  const { spec } = s.cluster;
+  const behind = behindOf(s, members, r);
+  if (spec.updateStrategy.rollingUpdate.paused) return 0;
+  const beside = Math.max(0, members.filter(isLive).length + comingOf(s) - spec.replicas);
+  const wanted = Math.min(maxSurgeOf(spec), behind) - beside;
+  return Math.max(0, Math.min(wanted, replaceRoom(s, members, r)));
+}
+
+/** Under Replace at most so many more members may be under way to the update revision. */
+function replaceRoom(s: Snapshot, members: readonly Judged[], r: Revisions): number {
+  const { spec } = s.cluster;
+  const most = Math.max(1, maxUnavailableOf(spec) + maxSurgeOf(spec));
+  const count = members.filter(isLive).length + comingOf(s);
+  const missing = Math.max(0, spec.replicas - count);
+  return Math.max(0, most - notYet(members, r) - comingOf(s) - missing);
+}
+
+/** Members made for an update, or made again by it, that are not Available yet. */
+const notYet = (members: readonly Judged[], { update }: Revisions): number =>
+  members.filter((j) => isLive(j) && !isOutdated(j, update) && j.verdict.health !== 'Available')
+    .length;
+
+/** Would the API server take a pod of the update revision? It is asked once, under the name of the
+ *  first living member: AlreadyExists comes last. A full quota is no answer where the member that
+ *  goes leaves as much room as the next needs. */
+function isTried(s: Snapshot, draft: Draft, { update }: Revisions, { member }: Judged): boolean {
+  const ref = refOf('trials', update.hash);
+  const told = s.memory.complaints.get(keyOfRef(ref));
+  const body = podBody(s.cluster, member.identity, update, undefined, s.nodes !== undefined);
+  if (!told || s.uptime >= told.untilUptime) {
+    draft.ask.push(...(s.live.has(keyOfRef(ref)) ? [] : [{ ...ref, body }]));
+    return false;
+  }
+  const made = [...s.revisions.values()].find((r) => r.hash === revisionIn(member));
+  const changes = changesOf(made?.template.spec, update.template.spec);
+  const sameSize = !changes.some((c) => c.path.includes('resources'));
+  if (told.message === '' || (told.message.includes('exceeded quota') && sameSize)) return true;
+  draft.blocked = told.message;
+  return false;
+}
+
+/** One member, as its policy says. What cannot be done in place falls back, or is reported. */
+function updateMember(s: Snapshot, draft: Draft, j: Judged, r: Revisions, now: number): void {
+  const { pod } = j.member;
+  const { whenReplaced } = s.cluster.spec.persistentVolumeClaimRetentionPolicy;
+  const policy = s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
+  if (!pod || !isRead(s, draft, refOf('pods', pod.meta.name))) return;
+  const changes = changesFor(s, pod, r);
+  const refused = s.memory.complaints.get(`pods/${pod.meta.name}`);
+  const words = refused?.request === r.update.hash ? refused.message : '';
+  const stuck = changes.filter((c) => !isInPlace(c, r.update, policy));
+  if (changes.length === 0) draft.actions.push(planInPlace(s, pod, [], r));
+  else if (policy === 'Replace') {
+    if (!isRead(s, draft, ...unseenClaims(s, j.member))) return;
+    draft.actions.push(...planEnd(s, j, 'Updated', whenReplaced, now));
+  } else if (policy.startsWith('InPlace') && stuck.length === 0 && words === '') {
+    draft.actions.push(planInPlace(s, pod, changes, r));
+  } else if (policy === 'InPlaceOnly') {
+    const where = fewNames(stuck.map((c) => c.path.join('.')));
+    draft.blocked = words || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
+  } else if (isRead(s, draft, ...unseenClaims(s, j.member))) {
+    draft.actions.push(...planRecreation(j, 'Recreated'));
+  }
+}
+
+/** What an update leaves to do: the revision label is written last, once the pod is as it should be
+ *  in place; the mark on the claims of one that came back goes when it is Ready. */
+function planFinish(draft: Draft, { identity, claims }: Member, pod: Pod): void {
+  const inPlace = inPlaceOf(pod);
+  const touched = draft.actions.some((a) => 'pod' in a && a.pod === pod);
+  if (inPlace && !touched && isApplied(pod)) {
+    const labels = { [MARK.revision]: inPlace.revision };
+    const change = { metadata: { labels, annotations: { [MARK.inPlace]: null } } };
+    draft.actions.push({ do: 'LabelPod', pod, change, because: 'Revised' });
+  }
+  if (inPlace && pod.resize.startsWith('Infeasible')) {
+    draft.blocked ||= `${identity} cannot be resized on its node (${pod.resize})`;
+  }
+  if (!pod.ready || isTerminating(pod)) return;
+  const change = { metadata: { annotations: { [MARK.recreating]: null } } };
+  for (const claim of claims.filter((c) => c.meta.annotations[MARK.recreating] !== undefined))
+    draft.actions.push({ do: 'MarkClaim', claim, change, because: 'Revised' });
+}
+
+// ─── What changes, and how ───────────────────────────────────────────────────────────────────────
 
 /** What the living pod lacks of the update revision: where that differs from the revision it was
  *  made of, and from the one it is just being changed to. Of an unknown revision everything may. */
@@ -2026,6 +2239,58 @@ function changesFor(s: Snapshot, pod: Pod, { update }: Revisions): readonly Chan
   );
 }
 
+/** Where two templates differ: the deepest paths, but a list's item that comes or goes is whole. */
+export function changesOf(before: unknown, after: unknown, path: readonly string[] = []): Change[] {
+  if (canonicalJson(before) === canonicalJson(after)) return [];
+  const [a, b] = [fieldsOf(before ?? {}), fieldsOf(after ?? {})];
+  const isItem = (key: string): boolean =>
+    Array.isArray(before ?? after) && (a?.[key] === undefined || b?.[key] === undefined);
+  if (!a || !b) return [{ path, value: after }];
+  return unique([...Object.keys(a), ...Object.keys(b)]).flatMap((key) =>
+    isItem(key)
+      ? [{ path: [...path, key], value: b[key] }]
+      : changesOf(a[key], b[key], [...path, key]),
+  );
+}
+
+/** Lists of uniquely named things are compared by name, as a strategic merge does. */
+function fieldsOf(value: unknown): Json | undefined {
+  if (!Array.isArray(value))
+    return typeof value === 'object' && value ? (value as Json) : undefined;
+  const names = value.map((item) => String((item as Json)?.['name'] ?? ''));
+  if (names.includes('') || new Set(names).size < names.length) return undefined;
+  return Object.fromEntries(value.map((item, i) => [names[i], item]));
+}
+
+/** Has the living pod this value already? It may have more: the API server's defaults. */
+function isMet(living: unknown, wanted: unknown, path: readonly string[]): boolean {
+  const usual = POD_DEFAULTS[path.at(-1) ?? ''];
+  if (wanted === undefined || wanted === null || living === undefined) {
+    return canonicalJson(living ?? usual) === canonicalJson(wanted ?? usual);
+  }
+  if (Array.isArray(wanted)) {
+    const items = Array.isArray(living) && living.length === wanted.length ? living : undefined;
+    return items !== undefined && wanted.every((w, i) => isMet(items[i], w, path));
+  }
+  if (typeof wanted === 'object') {
+    const fields = dictOf(living) as Json;
+    return Object.entries(wanted).every(([k, w]) => isMet(fields[k], w, [...path, k]));
+  }
+  if (living === wanted) return true;
+  return path.includes('resources') && quantity(String(living)) === quantity(String(wanted));
+}
+
+/** What the API server fills in where a template says nothing; a removed field that has this value
+ *  in the living pod is no change. */
+const POD_DEFAULTS: Json = {
+  ...{ restartPolicy: 'Always', dnsPolicy: 'ClusterFirst', schedulerName: 'default-scheduler' },
+  ...{ terminationGracePeriodSeconds: 30, serviceAccountName: 'default', securityContext: {} },
+  ...{ enableServiceLinks: true, terminationMessagePath: '/dev/termination-log', protocol: 'TCP' },
+  ...{ terminationMessagePolicy: 'File', imagePullPolicy: 'IfNotPresent', scheme: 'HTTP' },
+  ...{ timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3 },
+  ...{ defaultMode: 420, hostNetwork: false, readOnly: false, stdin: false, tty: false },
+};
+
 /** Can this be changed on a living pod, without losing what its containers read at their start? A
  *  changed annotation restarts (`restartedAt`, `checksum/config`), except under InPlaceOnly. */
 function isInPlace({ path, value }: Change, { template }: Revision, policy: string): boolean {
@@ -2041,6 +2306,7 @@ function isInPlace({ path, value }: Change, { template }: Revision, policy: stri
   const isResource = ['requests', 'limits'].includes(kind) && ['cpu', 'memory'].includes(what);
   return inner === 'resources' && path.length === 6 && isResource;
 }
+
 /** The patches for changes that can be made in place. `enge.me/in-place` names the containers that
  *  must restart; one whose image is back at what it runs need not. */
 function planInPlace(s: Snapshot, pod: Pod, changes: readonly Change[], r: Revisions): Action {
@@ -2089,159 +2355,7 @@ function planInPlace(s: Snapshot, pod: Pod, changes: readonly Change[], r: Revis
   return { do: 'UpdatePod', pod, revision: r.update.hash, update, resize, because: 'Updated' };
 }
 
-/** Members made for an update, or made again by it, that are not Available yet. */
-const notYet = (members: readonly Judged[], { update }: Revisions): number =>
-  members.filter((j) => isLive(j) && !isOutdated(j, update) && j.verdict.health !== 'Available')
-    .length;
-/** Under Replace at most so many more members may be under way to the update revision. */
-function replaceRoom(s: Snapshot, members: readonly Judged[], r: Revisions): number {
-  const { spec } = s.cluster;
-  const most = Math.max(1, maxUnavailableOf(spec) + maxSurgeOf(spec));
-  const count = members.filter(isLive).length + comingOf(s);
-  const missing = Math.max(0, spec.replicas - count);
-  return Math.max(0, most - notYet(members, r) - comingOf(s) - missing);
-}
-/** New members to make beside the old ones now. */
-function surgeOf(s: Snapshot, members: readonly Judged[], r: Revisions): number {
-  const { spec } = s.cluster;
-  const behind = behindOf(s, members, r);
-  if (spec.updateStrategy.rollingUpdate.paused) return 0;
-  const beside = Math.max(0, members.filter(isLive).length + comingOf(s) - spec.replicas);
-  const wanted = Math.min(maxSurgeOf(spec), behind) - beside;
-  return Math.max(0, Math.min(wanted, replaceRoom(s, members, r)));
-}
-
-/** Who is updated now. Those that are not available cost nothing, so a broken update heals; of the
- *  available ones, the youngest while enough others are (I5). A member whose node speaks against it
- *  is left alone: it could not come back. */
-function chooseOutdated(
-  s: Snapshot,
-  draft: Draft,
-  members: readonly Judged[],
-  r: Revisions,
-  now: number,
-): readonly Judged[] {
-  const { spec } = s.cluster;
-  const isUp = (j: Judged): boolean => j.verdict.health === 'Available';
-  const open = members
-    .filter((j) => isOutdated(j, r.update) && j.standing === 'live' && !j.verdict.suspected)
-    .reverse();
-  const up = members.filter((j) => isLive(j) && isUp(j));
-  const spare = up.length - (spec.replicas - maxUnavailableOf(spec));
-  const well = open.filter(isUp).slice(0, Math.max(0, spare));
-  const fresh = draft.actions.filter((a) => a.do === 'CreateMember').length;
-  const replaces = spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
-  const room = replaces ? Math.max(0, replaceRoom(s, members, r) - fresh) : Infinity;
-  const ordered = spec.podManagementPolicy === 'OrderedReady';
-  const isBusy = (j: Judged): boolean =>
-    !isOutdated(j, r.update) &&
-    (isComingUp(j, now) || isLeaving(j, now) || j.standing === 'returning' || isChanging(j));
-  if (ordered && (fresh > 0 || members.some(isBusy))) return [];
-  const most = Math.min(draft.behind, room, ordered ? 1 : Infinity);
-  const chosen = [...open.filter((j) => !isUp(j)), ...well].slice(0, most);
-  const relied = up.filter((j) => !chosen.includes(j)).slice(0, LIMITS.liveReadsMax);
-  const refs = relied.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
-  if (chosen.some(isUp) && !isRead(s, draft, ...refs)) return chosen.filter((j) => !isUp(j));
-  return chosen;
-}
-const isChanging = (j: Judged): boolean => j.verdict.health === 'Updating';
-
-/** Would the API server take a pod of the update revision? It is asked once, under the name of the
- *  first living member: AlreadyExists comes last. A full quota is no answer where the member that
- *  goes leaves as much room as the next needs. */
-function isTried(s: Snapshot, draft: Draft, { update }: Revisions, { member }: Judged): boolean {
-  const ref = refOf('trials', update.hash);
-  const told = s.memory.complaints.get(keyOfRef(ref));
-  const body = podBody(s.cluster, member.identity, update, undefined, s.nodes !== undefined);
-  if (!told || s.uptime >= told.untilUptime) {
-    draft.ask.push(...(s.live.has(keyOfRef(ref)) ? [] : [{ ...ref, body }]));
-    return false;
-  }
-  const made = [...s.revisions.values()].find((r) => r.hash === revisionIn(member));
-  const changes = changesOf(made?.template.spec, update.template.spec);
-  const sameSize = !changes.some((c) => c.path.includes('resources'));
-  if (told.message === '' || (told.message.includes('exceeded quota') && sameSize)) return true;
-  draft.blocked = told.message;
-  return false;
-}
-
-/** One member, as its policy says. What cannot be done in place falls back, or is reported. */
-function updateMember(s: Snapshot, draft: Draft, j: Judged, r: Revisions, now: number): void {
-  const { pod } = j.member;
-  const { whenReplaced } = s.cluster.spec.persistentVolumeClaimRetentionPolicy;
-  const policy = s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
-  if (!pod || !isRead(s, draft, refOf('pods', pod.meta.name))) return;
-  const changes = changesFor(s, pod, r);
-  const refused = s.memory.complaints.get(`pods/${pod.meta.name}`);
-  const words = refused?.request === r.update.hash ? refused.message : '';
-  const stuck = changes.filter((c) => !isInPlace(c, r.update, policy));
-  if (changes.length === 0) draft.actions.push(planInPlace(s, pod, [], r));
-  else if (policy === 'Replace') {
-    if (!isRead(s, draft, ...unseenClaims(s, j.member))) return;
-    draft.actions.push(...planEnd(s, j, 'Updated', whenReplaced, now));
-  } else if (policy.startsWith('InPlace') && stuck.length === 0 && words === '') {
-    draft.actions.push(planInPlace(s, pod, changes, r));
-  } else if (policy === 'InPlaceOnly') {
-    const where = fewNames(stuck.map((c) => c.path.join('.')));
-    draft.blocked = words || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
-  } else if (isRead(s, draft, ...unseenClaims(s, j.member))) {
-    draft.actions.push(...planRecreation(j, 'Recreated'));
-  }
-}
-
-/** Members that an update has yet to reach. */
-function behindOf(
-  { cluster: { spec } }: Snapshot,
-  members: readonly Judged[],
-  r: Revisions,
-): number {
-  if (spec.updateStrategy.type === 'OnDelete' || spec.suspend) return 0;
-  const outdated = members.filter((j) => isOutdated(j, r.update)).length;
-  return Math.max(0, outdated - partitionOf(spec));
-}
-/** Brings outdated members to the update revision, within the budget. */
-function planUpdates(
-  s: Snapshot,
-  draft: Draft,
-  members: readonly Judged[],
-  r: Revisions,
-  now: number,
-): void {
-  const { spec } = s.cluster;
-  const { rollingUpdate } = spec.updateStrategy;
-  const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
-  if (zero && maxUnavailableOf(spec) === 1)
-    draft.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
-  const isShrinking = draft.actions.some((a) => a.because === 'ScaledIn');
-  if (draft.behind > 0 && !rollingUpdate.paused && !isShrinking) {
-    const chosen = chooseOutdated(s, draft, members, r, now);
-    const [first] = chosen;
-    if (first && isTried(s, draft, r, first))
-      for (const j of chosen) updateMember(s, draft, j, r, now);
-  }
-  const going = new Set(draft.actions.flatMap((a) => (a.do === 'DeletePod' ? [a.pod] : [])));
-  for (const { member } of members.filter(isLive)) {
-    if (member.pod && !going.has(member.pod)) planFinish(draft, member, member.pod);
-  }
-}
-/** What an update leaves to do: the revision label is written last, once the pod is as it should be
- *  in place; the mark on the claims of one that came back goes when it is Ready. */
-function planFinish(draft: Draft, { identity, claims }: Member, pod: Pod): void {
-  const inPlace = inPlaceOf(pod);
-  const touched = draft.actions.some((a) => 'pod' in a && a.pod === pod);
-  if (inPlace && !touched && isApplied(pod)) {
-    const labels = { [MARK.revision]: inPlace.revision };
-    const change = { metadata: { labels, annotations: { [MARK.inPlace]: null } } };
-    draft.actions.push({ do: 'LabelPod', pod, change, because: 'Revised' });
-  }
-  if (inPlace && pod.resize.startsWith('Infeasible')) {
-    draft.blocked ||= `${identity} cannot be resized on its node (${pod.resize})`;
-  }
-  if (!pod.ready || isTerminating(pod)) return;
-  const change = { metadata: { annotations: { [MARK.recreating]: null } } };
-  for (const claim of claims.filter((c) => c.meta.annotations[MARK.recreating] !== undefined))
-    draft.actions.push({ do: 'MarkClaim', claim, change, because: 'Revised' });
-}
+// ─── Claims ──────────────────────────────────────────────────────────────────────────────────────
 
 /** The upkeep of claims: free what was marked Delete once its pod is gone (I3), delete what a crash
  *  left before its pod, keep the owner reference in step with whenDeleted, grow what may grow. */
@@ -2289,12 +2403,14 @@ const templateOfClaim = (cluster: StatefulCluster, identity: string, claim: Clai
   cluster.spec.volumeClaimTemplates.find(
     (t) => claimName(t.metadata?.name ?? '', cluster.meta.name, identity) === claim.meta.name,
   );
+
 /** The larger request that its template now asks for, or '' when the claim has it. */
 export function claimGrowth(cluster: StatefulCluster, identity: string, claim: Claim): string {
   const wanted =
     templateOfClaim(cluster, identity, claim)?.spec?.resources?.requests?.['storage'] ?? '';
   return isBound(claim) && quantity(wanted) > quantity(claim.request) ? wanted : '';
 }
+
 /** What its template says that a living claim can no longer follow: a field name, or ''. */
 export function claimDrift(cluster: StatefulCluster, identity: string, claim: Claim): string {
   const spec = templateOfClaim(cluster, identity, claim)?.spec;
@@ -2313,75 +2429,8 @@ export function claimDrift(cluster: StatefulCluster, identity: string, claim: Cl
   );
 }
 
-/** Decides. Idle when the cluster is being deleted (nothing is created after that), paused, or when
- *  its spec cannot work; the members are judged all the same, for the status. */
-export function plan(s: Snapshot, now: number, random: () => number): Plan {
-  const { meta, spec } = s.cluster;
-  const { first, members, ask, brake } = planStandings(s, now);
-  const r = revisionsOf(s, members);
-  const evidence = evidenceOf(s, first);
-  const stalled = s.denied || specProblem(s.cluster);
-  const draft: Draft = {
-    actions: [],
-    ask: [],
-    wakes: [...wakesOf(s, members, now), brake.wakeMs],
-    ...{ notes: [], held: '', blocked: '', behind: behindOf(s, members, r) },
-  };
-  const done = (judged: readonly Judged[]): Plan => ({
-    ...draft,
-    ask: uniqueRefs(draft.ask),
-    members: judged,
-    wakeMs: Math.max(100, Math.min(...draft.wakes.filter((ms) => ms > 0), Infinity)),
-    ...{ evidence, stalled, revisions: r, withheld: brake.why, outage: brake.outage },
-  });
-  if (isTerminating(s.cluster)) return { ...done(members), wakeMs: Infinity };
-  if (meta.annotations[MARK.paused] === 'true' || stalled !== '') return done(members);
-  draft.ask.push(...ask);
-  const released = planKeeping(s, draft);
-  const settled = members.map((j): Judged => {
-    if (!released.has(j.member.identity)) return j;
-    return { member: j.member, verdict: lost('Released', 0), standing: 'letGo' };
-  });
-  draft.actions.push(...settled.flatMap((j) => planLeaving(s, j, now)));
-  const isKnown = planHistory(s, draft, settled, r);
-  // Adopted pods are counted when the cache shows them, and a pod names a revision that is there:
-  // none is made or ended in the same pass.
-  const adopts =
-    draft.actions.some((a) => a.do === 'AdoptPod') ||
-    draft.ask.some((ref) => ref.kind === 'statefulclusters');
-  if (isKnown && !adopts) {
-    if (spec.suspend) planSuspension(s, draft, settled, now);
-    planReplicas(s, draft, settled, r, now, random);
-    planUpdates(s, draft, settled, r, now);
-  }
-  planClaims(s, draft, settled);
-  return done(settled);
-}
-/** Ends those who are let go; what a crash left half-marked is marked as its sibling, and a pod
- *  re-made by a stale request goes. */
-function planLeaving(s: Snapshot, j: Judged, now: number): readonly Action[] {
-  const { retired } = j.member;
-  const { whenLost } = s.cluster.spec.persistentVolumeClaimRetentionPolicy;
-  if (j.standing === 'condemned' && retired) {
-    return planEnd(s, j, retired.reason, retired.policy, now);
-  }
-  if (j.standing !== 'letGo') return [];
-  const because = j.verdict.reason ?? 'PodDeleted';
-  return planEnd(s, j, because, because === 'Released' ? 'Retain' : whenLost, now);
-}
-/** When time alone changes what is known: verdicts, claims that settle, refusals to try again. */
-function wakesOf(s: Snapshot, members: readonly Judged[], now: number): readonly number[] {
-  const young = members.filter((j) => !j.member.pod && !j.member.gone && !isSettled(j.member, now));
-  const settles = young.map(({ member }) =>
-    Math.min(
-      LIMITS.settleMs, // The clock may be behind.
-      Math.max(...member.claims.map((c) => c.meta.createdMs + LIMITS.settleMs - now)),
-    ),
-  );
-  const verdicts = members.map((j) => j.verdict.wakeMs ?? Infinity);
-  const retries = [...s.memory.complaints.values()].map((c) => c.untilUptime - s.uptime);
-  return [...verdicts, ...settles, ...retries];
-}
+// ─── What is kept in mind ────────────────────────────────────────────────────────────────────────
+
 /** What this process keeps in mind after a pass over `s`; `memory` is what it has learned
  *  meanwhile. Evidence that is gone is forgotten, so that it counts anew when it returns; a last
  *  pod is dropped once the plan has dealt with its member. */
@@ -2432,11 +2481,6 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
     ),
   };
 }
-const bornIn = (p: Plan): readonly string[] =>
-  p.actions.flatMap((a) => (a.do === 'CreateMember' ? [a.birth.identity] : []));
-const uniqueRefs = (refs: readonly Ref[]): readonly Ref[] => [
-  ...new Map(refs.map((ref) => [keyOfRef(ref), ref])).values(),
-];
 
 // ═══ 6 STATUS · pure ═════════════════════════════════════════════════════════════════════════════
 // What people and tools are told: status and conditions, recomputed whole every time, and the
