@@ -2927,6 +2927,20 @@ scenario('update: history is kept to its limit, and never loses one in use', fiv
   assert.is(livePods(t).map(restartsOf).join(), '0,0,0,0,0');
 });
 scenario(
+  'update: a change-cause annotated afterwards → on the revision in force',
+  {},
+  async (t) => {
+    const causes = (): string[] =>
+      revisionsOf(t).map((o) => noteOf(o, 'kubernetes.io/change-cause'));
+    annotate(t, coder, { 'kubernetes.io/change-cause': 'first' });
+    await settle(t);
+    retemplate(t, template({ image: 'img:2' }));
+    annotate(t, coder, { 'kubernetes.io/change-cause': 'second' });
+    await settle(t);
+    assert.equal(causes().sort(), ['first', 'second']);
+  },
+);
+scenario(
   'F27: keys in another order, an operator started anew → nothing restarts',
   five,
   async (t) => {
@@ -4760,7 +4774,7 @@ function sketch({ t }: Trial): readonly string[] {
   const key = (o: Seen): string => `${labelOf(o, MARK.cluster)} ${labelOf(o, MARK.identity)}`;
   const clusters = listed(t, 'statefulclusters').map((o) => {
     const { replicas, readyReplicas } = o.status ?? {};
-    return `${o.metadata.name}: ${o.spec.replicas} wanted, ${replicas} live, ${readyReplicas} Ready`;
+    return `${o.metadata.name}: ${o.spec.replicas} wanted, ${replicas} there, ${readyReplicas} up`;
   });
   const members = [...new Set([...pods, ...claims].map(key))].sort().map((member) => {
     const own = pods

@@ -1399,8 +1399,8 @@ const unseenClaims = (s: Snapshot, m: Member): readonly Ref[] =>
     .filter((claim) => !s.claims.has(claim) && !s.live.has(`persistentvolumeclaims/${claim}`))
     .map((claim) => refOf('persistentvolumeclaims', claim));
 
-/** Pods that only the status tells of. Whoever strips our labels hides a pod from the watch, and one
- *  without claims from everything else: it is looked for before another takes its place. */
+/** Pods that only the status tells of. Whoever strips our labels hides a pod from the watch, and
+ *  one without claims from everything else: it is looked for before another takes its place. */
 const unseenPods = (s: Snapshot): readonly Ref[] =>
   (s.cluster.status.members ?? [])
     .filter(({ pod, claims }) => pod !== '' && claims.length === 0 && !s.pods.has(pod))
@@ -2003,8 +2003,13 @@ function planHistory(
   }
   const ours = all.filter((x) => isControlledBy(x.meta, meta.uid));
   const newest = Math.max(...ours.map((x) => x.number));
-  if (update.number < newest) {
-    const change = { revision: newest + 1 }; // An undo: an old template is the newest again.
+  // An undo: an old template is the newest again. The cause may be annotated afterwards.
+  const isOld = update.number < newest;
+  const cause = meta.annotations[MARK.changeCause];
+  const isTold = cause === undefined || update.meta.annotations[MARK.changeCause] === cause;
+  if (isOld || !isTold) {
+    const annotations = isTold ? {} : { [MARK.changeCause]: cause };
+    const change = { metadata: { annotations }, revision: isOld ? newest + 1 : update.number };
     actions.push({ do: 'ReviseRevision', revision: update, change, because: 'Revised' });
   }
   const pods = members.flatMap(({ member }) => (member.pod ? [member.pod] : []));
