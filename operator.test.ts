@@ -10353,6 +10353,22 @@ function narrate(play: Play): void {
 }
 
 // ── The play ────────────────────────────────────────────────────────────────────────────────────
+/** The example's template with another image. */
+function newImage(): Raw {
+  const { template } = (loadAllYaml(EXAMPLE)[0] as Raw)['spec'];
+  const containers = [{ ...template.spec.containers[0], image: 'codercom/code-server:2' }];
+  return { spec: { template: { spec: { containers } } } };
+}
+function updatedCoder(play: Play): string {
+  const pods = objectsOf(play.state, 'pods').map((raw) => raw as unknown as Seen);
+  const live = pods.filter((o) => !isGoing(o));
+  const isNew = ({ spec, metadata }: Seen): boolean =>
+    spec.containers?.[0]?.['image'] === 'codercom/code-server:2' &&
+    !metadata.annotations?.[MARK.inPlace];
+  const done = live.every((o) => isUp(o) && isNew(o)) && isReadyCoder(play);
+  return done ? `${live.length} members updated in place: the same pods, the same names` : '';
+}
+
 const ACTS: readonly Act[] = [
   {
     title: 'apply the example',
@@ -10389,6 +10405,13 @@ const ACTS: readonly Act[] = [
     statefulSet: 'A StatefulSet would mount kept claims again where the numbers match.',
     run: (play) => send(play, 'PATCH', `${CODERS}/coder/scale`, { spec: { replicas: 5 } }),
     waits: [['two members start', 0, ready(5, '2 more members at once, with new claims')]],
+  },
+  {
+    title: 'the template gets a new image',
+    tells: () => 'kubectl edit stc coder: image: codercom/code-server:2',
+    statefulSet: 'A StatefulSet would make every pod anew.',
+    run: (play) => send(play, 'PATCH', `${CODERS}/coder`, newImage()),
+    waits: [['containers restart, one at a time', 0, updatedCoder]],
   },
   {
     title: 'the node returns',
