@@ -709,7 +709,7 @@ one at a time: a:asked b:asked c:asked → replace a ReplaceRequested
 … two: a:asked b:asked (maxUnavailable=2) → replace a ReplaceRequested; replace b ReplaceRequested
 budget spent: a:asked b:unready c → nothing
 not available, costs nothing: a:asked+unready b:unready c → replace a ReplaceRequested
-not Available yet: a:asked+justReady b:unready c (minReadySeconds=9) → replace a ReplaceRequested
+not Available yet: a:asked+justReady b:unready c (minReadySeconds=9) → nothing
 `;
 table('plan: WhenVolumesLost', actions)`
 gone: a b c:gone (returns) | a b c:gone+silent (returns) | a b c:gone (returns cBack10s) → back c
@@ -1589,6 +1589,7 @@ interface Ledger {
   passMs: number; // A pass takes no longer from its live reads to its first write.
   restoredAt: number; // When etcd was put back to an older state.
   readonly upUntil: Map<string, number>; // Pod → when it was last Ready.
+  readonly chosen: Map<string, { readonly at: number; readonly ends: boolean }>; // By the operator.
   also?: (plural: string, change: SeenChange, who: string) => void; // What else is to be checked.
   revision: number;
   epoch: number;
@@ -1641,9 +1642,13 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   if (!isOurs(object)) return ledger.live.forEach((names) => void names.delete(key));
   const [id = '', reason = ''] = noteOf(object, MARK.replaces).split(' ');
   const cluster = labelOf(object, MARK.cluster);
-  if (reason) learnReason(ledger, `${object.metadata.namespace}/${cluster}-${id}`, reason, object);
+  if (reason && type === 'ADDED')
+    learnReason(ledger, `${object.metadata.namespace}/${cluster}-${id}`, reason, object);
   if (type === 'ADDED' && isOperator(who)) checkBirth(ledger, object);
-  const counts = type !== 'DELETED' && !isGoing(object) && !hasFinished(object);
+  // Without claims and our labels it is hidden from whoever did not know it before.
+  const isHidden =
+    !labelOf(object, MARK.cluster) && podOf(object as unknown as Raw).claims.length === 0;
+  const counts = type !== 'DELETED' && !isGoing(object) && !hasFinished(object) && !isHidden;
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
@@ -1706,13 +1711,19 @@ function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number): void
   const boss = pod && clusterOfPod(ledger, pod);
   const uid = boss?.metadata.uid ?? '';
   if (!boss || bossOf(pod)?.['uid'] !== uid) return;
-  const { sim, passMs, upUntil } = ledger;
+  const { sim, passMs, upUntil, chosen } = ledger;
+  const isRecent = (at = -Infinity): boolean => at >= sim.uptime() - passMs;
   const projected = podOf(pod as unknown as Raw);
   if (!op.isAvailable(projected, boss.spec.minReadySeconds ?? 0, sim.now())) return;
   if (sim.now() - (projected.readySinceMs ?? 0) < passMs) return; // It was not, for the pass.
-  const wasUp = (o: Seen): boolean =>
-    (isUp(o) && op.isApplied(podOf(o as unknown as Raw))) ||
-    (upUntil.get(o.metadata.uid) ?? -Infinity) >= sim.uptime() - passMs;
+  const ends = noteOf(pod, MARK.inPlace) === '';
+  chosen.set(pod.metadata.uid, { at: sim.uptime(), ends });
+  const wasUp = (o: Seen): boolean => {
+    const was = chosen.get(o.metadata.uid);
+    const isChosen = isRecent(was?.at);
+    if (isUp(o) && op.isApplied(podOf(o as unknown as Raw))) return !isChosen || was?.ends !== true;
+    return !isChosen && isRecent(upUntil.get(o.metadata.uid));
+  };
   const all = objectsOf(sim.state, 'pods', pod.metadata.namespace) as unknown as Seen[];
   const others = all.filter(
     (o) => bossOf(o)?.['uid'] === uid && o.metadata.uid !== pod.metadata.uid,
@@ -1777,7 +1788,9 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
 function obeyCluster(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
   const { uid, namespace } = object.metadata;
   const list = ledger.specs.get(uid) ?? [];
-  if (object.metadata.generation !== previous?.metadata.generation || list.length === 0)
+  const isNew = object.metadata.generation !== previous?.metadata.generation;
+  if (isNew || list.length === 0 || previous === object)
+    // … or it came with a restored etcd.
     list.push({ at: ledger.sim.uptime(), spec: object.spec });
   ledger.specs.set(uid, list);
   if (!isOperator(who)) return;
@@ -1973,7 +1986,7 @@ function newScene(setting: Setting, seed = 1, code: Code = op): Scene {
     requests: 0,
     recentMs: 120_000,
     ...{ onTheWire: 0, operators: 1 },
-    ...{ passMs: 3000, restoredAt: -Infinity, upUntil: new Map() },
+    ...{ passMs: 3000, restoredAt: -Infinity, upUntil: new Map(), chosen: new Map() },
   };
   const ledger: Ledger = { sim, read: new WeakMap(), ...known, ...rest, epoch: sim.state.epoch };
   sim.afterStep = () => checkStep(ledger);
@@ -3004,6 +3017,63 @@ scenario('F17: the cluster goes, its watch stands still → few creations', live
   apply(t, exampleCluster());
   await t.sim.run(70_000);
 });
+const soon: Setting = { nodes: 6, spec: { minReadySeconds: 5 } };
+scenario('F14: an update while the clock is an hour back → one at a time', soon, async (t) => {
+  t.faults.clockMs = -3_600_000;
+  edit(t, { template: { metadata: { annotations: { restartedAt: '1' } } } });
+  await t.sim.run(20_000);
+  t.faults.clockMs = 0;
+});
+scenario('I9: restored, and it fails at once → the second Reason', six, async (t) => {
+  const old = firstPod(t);
+  removePod(t, old);
+  await settle(t);
+  annotate(t, `${space}/persistentvolumeclaims/data-${old.metadata.name}`, {
+    [MARK.restore]: 'true',
+  });
+  await t.sim.run(100);
+  edit(t, { replicas: 4 });
+  await until(t, 'it is back', () => uidOfIdentity(t, old) !== '' && livePods(t).every(isUp));
+  failPod(t, old);
+  await t.sim.run(5000);
+  const entry = clusterNow(t).status?.retired?.find((r) => r.identity === identityIn(old));
+  assert.is(entry?.reason, 'PodFailed');
+});
+scenario('F7: a release is answered with 500 for 10 s → few status writes', six, async (t) => {
+  const old = firstPod(t);
+  t.faults.decide = ({ method, path }) =>
+    method === 'PATCH' && path.includes(`pods/${old.metadata.name}?`) ? 500 : undefined;
+  const mark = t.sim.requests.length;
+  must(t, 'PATCH', `${space}/pods/${old.metadata.name}`, { metadata: { labels: { app: 'mine' } } });
+  await t.sim.run(10_000);
+  const writes = requestsSince(t, mark)['PATCH status'] ?? 0;
+  assert.ok(writes <= 11, `${writes} status writes`);
+  delete t.faults.decide;
+});
+const owned: Setting = {
+  nodes: 6,
+  spec: { persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete' } },
+};
+scenario(
+  'F17: orphaned, adopted by another with stale claims, a crash → the same',
+  owned,
+  async (t) => {
+    const before = identitiesOf(t);
+    await t.sim.run(5000);
+    t.faults.frozen = new Set(['persistentvolumeclaims']);
+    must(t, 'DELETE', coder, { propagationPolicy: 'Orphan' });
+    await until(t, 'it is gone', () => !clusterNow(t));
+    const template = { metadata: { annotations: { restartedAt: '1' } }, spec: podSpec };
+    apply(t, exampleCluster({ ...owned.spec, template }));
+    await until(t, 'one stops', () => listed(t, 'pods').some(isGoing));
+    await t.sim.run(50);
+    t.sim.kill('operator');
+    delete t.faults.frozen;
+    startOperator(t);
+    await settle(t);
+    assert.equal(identitiesOf(t), before);
+  },
+);
 scenario('F16: the status is wiped in the middle of an update → the same end', five, async (t) => {
   const [identities, claims] = [identitiesOf(t), claimUids(t)];
   retemplate(t, env('1'));
@@ -4707,7 +4777,7 @@ function mendAll(s: Trial): void {
   for (const now of listed(t, 'statefulclusters')) {
     const { containers = [] } = (now.spec.template?.['spec'] ?? {}) as { containers?: Rec[] };
     const broken = containers.some((c) => !`${c['image']}`.startsWith('img:'));
-    const rollingUpdate = { paused: false, podUpdatePolicy: 'InPlaceIfPossible' };
+    const rollingUpdate = { paused: false, podUpdatePolicy: 'InPlaceIfPossible', partition: 0 };
     const policy = { suspend: false, updateStrategy: { rollingUpdate } };
     const spec = { ...policy, ...(broken && containersWith(now, { image: 'img:9' })) };
     const body = { metadata: { annotations: { [MARK.paused]: null } }, spec };

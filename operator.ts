@@ -357,7 +357,7 @@ export interface Memory {
   readonly refusal: Refusal | undefined;
   readonly complaints: ReadonlyMap<string, Complaint>; // By name of the claim, pod or revision.
   readonly unfinished: ReadonlySet<string>; // Pods whose creation has no definite answer yet.
-  readonly newest: string; // The youngest identity that this process drew, or ''.
+  readonly newest: string; // The youngest identity that this process posted, or ''.
   readonly returns: ReadonlyMap<string, Comeback>; // Identity → its returns in the last 10 min.
 }
 /** More members than may be replaced (`limit`) were away, until `easedAt` (uptime). */
@@ -1362,6 +1362,7 @@ function endsIdentity(s: Snapshot, m: Member, reason: Loss): boolean {
   }
 }
 
+const isReady = (j: Judged): boolean => ['Ready', 'Available'].includes(j.verdict.health);
 const isLive = (j: Judged): boolean => ['live', 'withheld', 'returning'].includes(j.standing);
 const idOf = (j: Judged): string => j.member.identity;
 /** Old enough, or seen with a pod, so that its absence means something. */
@@ -1393,11 +1394,13 @@ function liveFirst(s: Snapshot, j: Judged): readonly Ref[] {
   return refs.filter((ref) => !s.live.has(keyOfRef(ref)));
 }
 
-/** Claims of its pod that the cache lacks: absent, or not seen yet; none may be left unmarked. */
+/** Claims of its pod that the cache lacks, or shows as another's: absent, or not seen yet; none may
+ *  be left unmarked. */
 const unseenClaims = (s: Snapshot, m: Member): readonly Ref[] =>
   claimsExpected(s, m.identity, m.pod ?? m.lastPod, m.claims)
-    .filter((claim) => !s.claims.has(claim) && !s.live.has(`persistentvolumeclaims/${claim}`))
-    .map((claim) => refOf('persistentvolumeclaims', claim));
+    .filter((name) => !m.claims.some((c) => c.meta.name === name))
+    .map((name) => refOf('persistentvolumeclaims', name))
+    .filter((ref) => !s.live.has(keyOfRef(ref)));
 
 /** Pods that only the status tells of. Whoever strips our labels hides a pod from the watch, and
  *  one without claims from everything else: it is looked for before another takes its place. */
@@ -1487,19 +1490,20 @@ const isComeback = (reason: string): boolean => COMEBACKS.some((r) => r === reas
 const isReplaced = (reason: string): boolean => isJudged(reason) || FACTS.some((r) => r === reason);
 /** The member ended by itself, or was judged: not by a request or a plain deletion. */
 const isOwnEnd = (reason: string): boolean => reason === 'PodFailed' || isJudged(reason);
-/** Identities that a user asked to replace and that may go now: I5 for those that are available,
- *  oldest request first; the others cost nothing. */
+/** Identities that a user asked to replace and that may go now: I5 for those that are Ready, oldest
+ *  request first; the others cost nothing. Available is told by a clock, so it sets nobody free. */
 function requestsServed(s: Snapshot, all: readonly Judged[], now: number): ReadonlySet<string> {
   const { spec } = s.cluster;
   // One that is released in this pass is as good as gone.
   const staying = all.filter(({ member: { pod } }) => !pod || !isTakenOut(s, pod));
-  const isUp = (j: Judged): boolean =>
-    j.member.pod !== undefined && isAvailable(j.member.pod, spec.minReadySeconds, now);
+  const isUp = ({ member: { pod } }: Judged, seconds = 0): boolean =>
+    pod !== undefined && isAvailable(pod, seconds, now);
   const askedMs = (j: Judged): number => watchedMsOf(s, evidenceKey(j.member, 'ReplaceRequested'));
   const asked = staying.filter((j) => j.verdict.reason === 'ReplaceRequested');
-  const up = asked.filter(isUp).sort((a, b) => askedMs(b) - askedMs(a));
+  const up = asked.filter((j) => isUp(j)).sort((a, b) => askedMs(b) - askedMs(a));
   const others = staying.filter((j) => j.verdict.health === 'Available').length;
-  const spare = others + up.length - (spec.replicas - Math.max(1, maxUnavailableOf(spec)));
+  const available = others + up.filter((j) => isUp(j, spec.minReadySeconds)).length;
+  const spare = available - (spec.replicas - Math.max(1, maxUnavailableOf(spec)));
   const served = [...asked.filter((j) => !isUp(j)), ...up.slice(0, Math.max(0, spare))];
   return new Set(served.map((j) => j.member.identity));
 }
@@ -1845,8 +1849,6 @@ function successors(s: Snapshot): Map<string, string> {
   return found;
 }
 
-const bornIn = (p: Plan): readonly string[] =>
-  p.actions.flatMap((a) => (a.do === 'CreateMember' ? [a.birth.identity] : []));
 /** A member between two pods gets its next pod on its own claims, once its object is gone (I1). One
  *  that ends again and again returns ever more slowly. */
 function planReturns(
@@ -2083,8 +2085,8 @@ function planUpdates(
   }
 }
 
-/** Who is updated now. Those that are not available cost nothing, so a broken update heals; of the
- *  available ones, the youngest while enough others are (I5). A member whose node speaks against it
+/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the Ready
+ *  ones, the youngest while enough others are Available (I5). A member whose node speaks against it
  *  is left alone: it could not come back. */
 function chooseOutdated(
   s: Snapshot,
@@ -2100,7 +2102,7 @@ function chooseOutdated(
     .reverse();
   const up = members.filter((j) => isLive(j) && isUp(j));
   const spare = up.length - (spec.replicas - maxUnavailableOf(spec));
-  const well = open.filter(isUp).slice(0, Math.max(0, spare));
+  const well = open.filter(isReady).slice(0, Math.max(0, spare));
   const fresh = draft.actions.filter((a) => a.do === 'CreateMember').length;
   const replaces = spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
   const room = replaces ? Math.max(0, replaceRoom(s, members, r) - fresh) : Infinity;
@@ -2110,10 +2112,10 @@ function chooseOutdated(
     (isComingUp(j, now) || isLeaving(j, now) || j.standing === 'returning' || isChanging(j));
   if (ordered && (fresh > 0 || members.some(isBusy))) return [];
   const most = Math.min(draft.behind, room, ordered ? 1 : Infinity);
-  const chosen = [...open.filter((j) => !isUp(j)), ...well].slice(0, most);
+  const chosen = [...open.filter((j) => !isReady(j)), ...well].slice(0, most);
   const relied = up.filter((j) => !chosen.includes(j)).slice(0, LIMITS.liveReadsMax);
   const refs = relied.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
-  if (chosen.some(isUp) && !isRead(s, draft, ...refs)) return chosen.filter((j) => !isUp(j));
+  if (chosen.some(isReady) && !isRead(s, draft, ...refs)) return chosen.filter((j) => !isReady(j));
   return chosen;
 }
 
@@ -2478,7 +2480,6 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
     recreatedUids: new Set([...memory.recreatedUids].filter((uid) => uids.has(uid))),
     restartsBefore: new Map(restarts),
     outage: p.outage,
-    newest: youngest([memory.newest, ...bornIn(p)]),
     returns: new Map([...lately, ...backs]),
     refusal: wanted ? memory.refusal : undefined,
     complaints: new Map(
@@ -2491,8 +2492,6 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
 // What people and tools are told: status and conditions, recomputed whole every time, and the
 // Events of a pass. Nothing is merged by hand, so no condition stays True after recovery. Only
 // counters and lineage that no object carries any more are taken over from the status before.
-
-const isReady = (j: Judged): boolean => ['Ready', 'Available'].includes(j.verdict.health);
 
 /** The word for people: a member's health, or what is being done with it. */
 function healthWord(s: Snapshot, { member, verdict, standing }: Judged): string {
@@ -2533,11 +2532,14 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
     }
   }
   const found = new Map(before);
+  const restored = new Set(
+    p.actions.flatMap((a) => (a.do === 'RestoreClaim' ? [a.claim.meta.labels[MARK.identity]] : [])),
+  );
   for (const j of p.members) {
     const { member } = j;
     const { identity, retired } = member;
-    if (isLive(j) && !ending.has(identity)) {
-      found.delete(identity); // It may have been restored.
+    if (restored.has(identity) || (isLive(j) && !ending.has(identity))) {
+      found.delete(identity); // It may have been restored in an earlier pass.
       continue;
     }
     const claims = member.claims.map((c) => c.meta.name).sort();
@@ -2679,7 +2681,8 @@ export function statusOf(s: Snapshot, planned: Plan, now: number): Status {
   const count = ({ hash }: Revision): number =>
     live.filter((j) => revisionIn(j.member) === hash).length;
   const available = live.filter((j) => j.verdict.health === 'Available').length;
-  const identities = [...identitiesOf(s), ...bornIn(p)];
+  const born = p.actions.flatMap((a) => (a.do === 'CreateMember' ? [a.birth.identity] : []));
+  const identities = [...identitiesOf(s), ...born];
   const shown = p.members.filter((j) => isLive(j) || j.member.pod);
   const sick = (j: Judged): number => (j.verdict.health === 'Available' ? 1 : 0);
   shown.sort((a, b) => sick(a) - sick(b) || byAge(a.member.identity, b.member.identity));
@@ -3521,6 +3524,7 @@ export interface Pass {
   readonly complaints: Map<string, Complaint>;
   readonly deletedUids: Set<string>;
   readonly recreatedUids: Set<string>;
+  readonly drawn: Set<string>; // Identities that were posted.
 }
 
 const PODS = 'pods';
@@ -3676,6 +3680,7 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta> {
 async function createMember(pass: Pass, creation: Creation): Promise<void> {
   const { birth } = creation;
   pass.unfinished.add(creation);
+  pass.drawn.add(birth.identity);
   const tries = await Promise.allSettled(birth.claims.map((c) => create(pass, CLAIMS, c)));
   try {
     throwFirst(tries);
@@ -4148,6 +4153,7 @@ function passOf(
     complaints: new Map(desk.memory.complaints),
     deletedUids: new Set(desk.memory.deletedUids),
     recreatedUids: new Set(desk.memory.recreatedUids),
+    drawn: new Set([desk.memory.newest]),
     written(kind, meta, gone) {
       const feed = feeds[kind];
       const version = gone ? 0 : Number(meta.resourceVersion);
@@ -4182,8 +4188,7 @@ async function reconcile(o: Operator, key: string): Promise<void> {
     pass.done.push(creation);
   }
   try {
-    const { firstSeen, newest } = remember(s, p, desk.memory);
-    desk.memory = { ...desk.memory, firstSeen, newest }; // Also if this pass fails.
+    desk.memory = { ...desk.memory, firstSeen: remember(s, p, desk.memory).firstSeen };
     const failure = await execute(pass, p.actions, desk.memory.refusal);
     desk.memory = failure ? memoryAfter(pass, desk) : remember(s, p, memoryAfter(pass, desk));
     if (isRefusal(failure)) await refuse(o, pass, desk, failure);
@@ -4219,6 +4224,7 @@ const memoryAfter = (pass: Pass, { memory }: Desk): Memory => ({
   ...memory,
   deletedUids: pass.deletedUids,
   recreatedUids: pass.recreatedUids,
+  newest: youngest(pass.drawn),
   complaints: pass.complaints,
   refusal: pass.done.some((a) => a.do === 'CreateMember') ? undefined : memory.refusal,
 });
@@ -4246,7 +4252,8 @@ async function report(o: Operator, pass: Pass, desk: Desk, s: Snapshot, p: Plan)
   );
   if (isTerminating(s.cluster) || !differs) return;
   // Of an identity whose claims go with it, this status is the only record.
-  const urgent = p.members.some((j) => j.standing === 'letGo');
+  const known = new Set((s.cluster.status.retired ?? []).map((r) => r.identity));
+  const urgent = p.members.some((j) => j.standing === 'letGo' && !known.has(idOf(j)));
   const dueMs = desk.statusAt + LIMITS.statusEveryMs - o.world.uptime();
   if (dueMs > 0 && !urgent) return o.queue.addAfter(keyOf(s.cluster.meta), dueMs);
   const raw = await call(o.world, {
