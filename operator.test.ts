@@ -1814,9 +1814,9 @@ function obeyNews(ledger: Ledger, { object }: SeenChange, who: string): void {
 }
 
 /** The specs in force lately: the operator may not have heard of the latest. */
-function recentSpecs(ledger: Ledger, uid: string): readonly SeenSpec[] {
+function recentSpecs(ledger: Ledger, uid: string, ms = ledger.recentMs): readonly SeenSpec[] {
   const list = ledger.specs.get(uid) ?? [];
-  const since = ledger.sim.uptime() - ledger.recentMs;
+  const since = ledger.sim.uptime() - ms;
   return list.filter((_, i) => (list[i + 1]?.at ?? Infinity) >= since).map(({ spec }) => spec);
 }
 
@@ -1825,6 +1825,7 @@ const lawsOf = {
   '/persistentvolumeclaims': obeyClaim,
   '/pods': obeyPod,
   '/events': obeyNews,
+  '/nodes': (): void => undefined, // Only `also` looks at them.
 } as const;
 const children = 'pods|persistentvolumeclaims|controllerrevisions|events|leases';
 const mayWrite = new RegExp(`/(${children})(/|\\?|$)|/[a-z0-9-]+/status\\?`);
@@ -1860,8 +1861,11 @@ function restoreLedger(ledger: Ledger): void {
   ledger.restoredAt = ledger.sim.uptime();
   for (const [name, check] of Object.entries(lawsOf)) {
     const plural = name.split('/')[1] ?? '';
-    for (const object of objectsOf(ledger.sim.state, plural) as unknown as Seen[])
-      check(ledger, { type: 'MODIFIED', object, previous: object }, 'test');
+    for (const object of objectsOf(ledger.sim.state, plural) as unknown as Seen[]) {
+      const change = { type: 'MODIFIED', object, previous: object };
+      check(ledger, change, 'test');
+      ledger.also?.(plural, change, 'test');
+    }
     const store = ledger.sim.state.resources.get(name)?.store;
     if (store) ledger.read.set(store, store.first + store.log.length);
   }
@@ -3005,18 +3009,27 @@ scenario(
     assert.equal(uidsOf(t), before);
   },
 );
-scenario('F17: the cluster goes, its watch stands still → few creations', live, async (t) => {
-  await t.sim.run(5000);
-  t.faults.frozen = new Set(['statefulclusters']);
-  const mark = t.sim.requests.length;
-  must(t, 'DELETE', coder);
-  await t.sim.run(40_000);
-  delete t.faults.frozen;
-  const posts = requestsSince(t, mark)['POST pods'] ?? 0;
-  assert.ok(posts <= 12, `${posts} pods were posted for a cluster that is gone`);
-  apply(t, exampleCluster());
-  await t.sim.run(70_000);
-});
+for (const propagationPolicy of ['Background', 'Foreground'])
+  scenario(
+    `F17: gone (${propagationPolicy}), its watch stands still → few new`,
+    live,
+    async (t) => {
+      await t.sim.run(5000);
+      const dead = nodeOfPod(firstPod(t)); // Its pod keeps the cluster, if that goes last.
+      t.actors.kill(dead);
+      t.faults.frozen = new Set(['statefulclusters']);
+      const mark = t.sim.requests.length;
+      must(t, 'DELETE', coder, { propagationPolicy });
+      await t.sim.run(40_000);
+      delete t.faults.frozen;
+      const posts = requestsSince(t, mark)['POST pods'] ?? 0;
+      assert.ok(posts <= 12, `${posts} pods were posted for a cluster that is gone`);
+      t.actors.revive(dead);
+      await until(t, 'it is gone', () => !clusterNow(t));
+      apply(t, exampleCluster());
+      await t.sim.run(70_000);
+    },
+  );
 const soon: Setting = { nodes: 6, spec: { minReadySeconds: 5 } };
 scenario('F14: an update while the clock is an hour back → one at a time', soon, async (t) => {
   t.faults.clockMs = -3_600_000;
@@ -4322,6 +4335,7 @@ const suffering =
   (s, move) => {
     const who = oneOf([...s.faults.keys()], move.z);
     const faults = s.faults.get(who) ?? {};
+    s.witness.slowMs = Math.max(s.witness.slowMs, 130_000); // Whatever it is, it may not be heard.
     const given = draw(s, move);
     Object.assign(faults, given);
     const shown = JSON.stringify(given, (_, v) => (v instanceof Set ? [...v] : v));
@@ -4365,6 +4379,8 @@ function goesUp(s: Trial, who: string): void {
   if (s.up.has(who)) return;
   s.up.add(who);
   s.t.sim.kill(who);
+  s.witness.over.delete(who);
+  if (s.witness.writer === who) s.witness.writer = '';
   const identity = `${who}-${s.turns++}`;
   const lease = s.script.operators > 1 ? { namespace: 'default', identity } : undefined;
   const onLost = (): void => {
@@ -4385,6 +4401,7 @@ function freezes(s: Trial, { x, y }: Move): string {
   const ms = spanOf(y, 1000, 90_000);
   s.t.sim.suspend(who, ms);
   s.t.ledger.passMs += ms;
+  s.witness.slowMs = 200_000;
   s.t.ledger.recentMs += ms;
   return `${who} is frozen for ${ms / 1000} s`;
 }
@@ -4687,6 +4704,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
     weight: 1,
     play: (s, { y }) => {
       s.t.sim.down = true;
+      s.witness.slowMs = 130_000;
       return during(s, spanOf(y), 'the API server is away', () => (s.t.sim.down = false));
     },
   },
@@ -4703,12 +4721,178 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
 
 // ─── Playing ────────────────────────────────────────────────────────────────────────────────────
 
-/** What the checker saw of the world, to tell whether a Reason is true. */
+// What is checked beyond the invariants of the scenarios: that a Reason is true, that the brake held,
+// that creations wait after early ends, that nothing runs hot, and that leaders take turns.
+
+/** What the checker saw of the world. */
 interface Witness {
   readonly hash: Hash;
+  readonly facts: Map<string, number>; // A fact → until when it held (uptime); Infinity: it does.
+  readonly since: Map<string, number>; // … and since when.
+  readonly ends: Map<string, number[]>; // Cluster → when its members ended early by themselves.
+  readonly over: Set<string>; // Processes after which another has written.
+  readonly rate: number[]; // When operators wrote, of the last 10 s.
+  writer: string;
+  requests: number;
+  slowMs: number; // So much later may an operator know what happened.
   troubleAt: number; // When a request of an operator last failed, or one of them started.
   stepped: boolean; // A clock was set.
 }
+const newWitness = (): Witness => ({
+  ...{ hash: createHash('sha256'), facts: new Map(), since: new Map(), ends: new Map() },
+  ...{ over: new Set(), rate: [], writer: '', requests: 0 },
+  ...{ slowMs: 3000, troubleAt: 0, stepped: false },
+});
+function setFact(
+  { t: { sim }, witness: { facts, since } }: Trial,
+  fact: string,
+  is: boolean,
+): void {
+  if (is && facts.get(fact) !== Infinity) since.set(fact, sim.uptime());
+  if (is) facts.set(fact, Infinity);
+  else if (facts.get(fact) === Infinity) facts.set(fact, sim.uptime());
+}
+/** Does it hold, or did it so lately that a pass may rest on it? */
+const held = ({ t, witness }: Trial, fact: string, withinMs = t.ledger.passMs): boolean =>
+  (witness.facts.get(fact) ?? -Infinity) >= t.sim.uptime() - withinMs;
+const isThere = (pod: Seen | undefined): boolean => !!pod && !isGoing(pod) && isOurs(pod);
+
+function seeNode(s: Trial, { type, object }: SeenChange): void {
+  const { name } = object.metadata;
+  const taints = object.spec.taints ?? [];
+  const isOut = taints.some((t) => `${t['key']}`.endsWith('out-of-service'));
+  setFact(s, `absent ${name}`, type === 'DELETED');
+  setFact(s, `away ${name}`, type === 'DELETED' || !isUp(object));
+  setFact(s, `out ${name}`, type !== 'DELETED' && isOut);
+}
+function seePod(s: Trial, { type, object }: SeenChange): void {
+  const key = fullName(object);
+  const { metadata } = object;
+  const waiting = JSON.stringify((object.status as Raw | undefined)?.['containerStatuses'] ?? '');
+  setFact(s, `failed ${key}`, hasFinished(object));
+  setFact(s, `asked ${key}`, noteOf(object, MARK.replace) === 'true');
+  setFact(s, `unready ${key}`, !isUp(object));
+  setFact(s, `crashing ${key}`, waiting.includes('CrashLoopBackOff'));
+  setFact(s, `outside ${key}`, metadata.labels?.['app'] === 'mine' || !isOurs(object));
+  setFact(s, `unscheduled ${key}`, nodeOfPod(object) === '');
+  const counts = type !== 'DELETED' && isThere(object) && !hasFinished(object);
+  setFact(s, `live ${key}`, counts && !s.t.ledger.ended.has(key));
+}
+function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string): void {
+  const key = memberKey(object);
+  setFact(s, `claimGoing ${key}`, type === 'DELETED' || isGoing(object));
+  setFact(s, `claimLost ${key}`, object.status?.phase === 'Lost');
+  if (labelOf(object, MARK.retired) === 'true') setFact(s, `live ${key}`, false);
+  if (!isOperator(who)) return;
+  const reason = noteOf(object, MARK.retired);
+  if (type === 'ADDED') checkPatience(s, object);
+  if (!previous || !reason || noteOf(previous, MARK.retired)) return;
+  const marked = claimsOf(s.t, identityIn(object)).filter((o) => noteOf(o, MARK.retired));
+  if (marked.some((o) => o.metadata.name !== object.metadata.name)) return; // As its sibling.
+  checkReason(s, object, reason);
+  if (op.JUDGEMENTS.some((one) => one === reason)) checkBrake(s, object);
+  const isOwn = reason === 'PodFailed' || op.JUDGEMENTS.some((one) => one === reason);
+  const bornMs = op.birthMs(identityIn(object));
+  if (!isOwn || s.t.sim.now() - bornMs > 590_000) return;
+  const cluster = labelOf(object, MARK.cluster);
+  s.witness.ends.set(cluster, [...(s.witness.ends.get(cluster) ?? []), s.t.sim.uptime()]);
+}
+const see = { nodes: seeNode, pods: seePod, persistentvolumeclaims: seeClaim } as const;
+
+/** I9: the Reason that is written is true, or was when the pass looked. */
+function checkReason(s: Trial, claim: Seen, reason: string): void {
+  const key = memberKey(claim);
+  const pod = podOfMember(s.t.ledger, claim);
+  const node = pod ? nodeOfPod(pod) : '';
+  const gone = !isThere(pod);
+  const is = (...names: string[]): boolean =>
+    gone || names.some((name) => held(s, `${name} ${key}`));
+  const truths: Readonly<Record<string, () => boolean>> = {
+    PodDeleted: () => gone,
+    PodFailed: () => is('failed'),
+    ClaimGone: () => is('claimGoing'),
+    ReplaceRequested: () => is('asked'),
+    Released: () => is('outside'),
+    NodeOutOfService: () => gone || held(s, `out ${node}`),
+    NodeGone: () => gone || held(s, `absent ${node}`),
+    NodeUnreachable: () => gone || held(s, `away ${node}`),
+    VolumeLost: () => is('claimLost', 'unscheduled'),
+    Unready: () => is('unready'),
+    StartupTimeout: () => is('unready'),
+    CrashLoop: () => is('crashing'),
+    ScaledIn: () => isSurplus(s, claim),
+  };
+  const isLost = s.t.sim.uptime() - s.t.ledger.restoredAt < 120_000;
+  const isTrue = isLost || (truths[reason]?.() ?? true);
+  hold(isTrue, 'I9', claim, `${key} is let go as ${reason}, which is not so`);
+}
+/** More are live, as far as could be known, than the spec asks for that was in force just now. */
+function isSurplus(s: Trial, claim: Seen): boolean {
+  const { ledger, sim } = s.t;
+  const name = labelOf(claim, MARK.cluster);
+  const uid = (clusterNow(s.t, name) as Seen | undefined)?.metadata.uid ?? '';
+  const specs = recentSpecs(ledger, uid, ledger.passMs);
+  const wanted = Math.min(...specs.map(({ replicas = 1 }) => replicas));
+  const live = [...s.witness.facts].filter(
+    ([fact, until]) =>
+      fact.startsWith(`live default/${name}-`) && until >= sim.uptime() - ledger.recentMs,
+  );
+  return !clusterNow(s.t, name) || live.length + 1 > wanted;
+}
+/** The brake: while more members are away than may be replaced, none is let go. */
+function checkBrake(s: Trial, claim: Seen): void {
+  const { ledger, sim } = s.t;
+  const boss = clusterNow(s.t, labelOf(claim, MARK.cluster)) as Seen | undefined;
+  if (!boss) return;
+  const isAway = (pod: Seen): boolean => {
+    const fact = `away ${nodeOfPod(pod)}`;
+    const known = (s.witness.since.get(fact) ?? Infinity) <= sim.uptime() - s.witness.slowMs;
+    return s.witness.facts.get(fact) === Infinity && known;
+  };
+  const all = livePods(s.t, boss.metadata.name).filter(
+    (o) => bossOf(o)?.['uid'] === boss.metadata.uid,
+  );
+  const key = memberKey(claim);
+  const staying = all.filter((o) => fullName(o) === key || !ledger.ended.has(fullName(o)));
+  const away = staying.filter(isAway).length;
+  const specs = recentSpecs(ledger, boss.metadata.uid);
+  const limits = specs.map((spec) => op.maxReplacementsOf(op.clusterOf({ spec }).spec));
+  const most = Math.max(...limits);
+  const isLost = sim.uptime() - ledger.restoredAt < 120_000;
+  hold(isLost || away <= most, 'I5', claim, `${away} members are away, ${most} may be replaced`);
+}
+/** After two early ends nothing new is made for 10 s. */
+function checkPatience(s: Trial, claim: Seen): void {
+  const { sim, ledger } = s.t;
+  const { stepped, troubleAt, ends } = s.witness;
+  const at = ends.get(labelOf(claim, MARK.cluster)) ?? [];
+  const last = at.at(-1) ?? -Infinity;
+  const isKnown = ledger.uids.has(`pods ${memberKey(claim)}`); // It comes back.
+  const calm = sim.uptime() - Math.max(troubleAt, ledger.restoredAt) > 60_000;
+  if (at.length < 2 || stepped || isKnown || !calm || ledger.operators > 1) return;
+  const ms = sim.uptime() - last;
+  hold(ms > 8500 || ms < 20, 'F21', claim, `it is made ${ms} ms after an early end`);
+}
+/** Requests: none too often, and no process writes again after another has begun. */
+function watchRequests(s: Trial): void {
+  const { sim } = s.t;
+  const { rate, over } = s.witness;
+  for (; s.witness.requests < sim.requests.length; s.witness.requests++) {
+    const sent = sim.requests[s.witness.requests] as Sent;
+    if (!isOperator(sent.who)) continue;
+    const isFine = sent.status >= 200 && sent.status < 400;
+    if (!isFine && !(sent.status === 404 && isRead(sent))) s.witness.troubleAt = sim.uptime();
+    if (isRead(sent) || isOfLease(sent)) continue;
+    rate.push(sent.at);
+    while ((rate[0] ?? Infinity) < sent.at - 10_000) rate.shift();
+    if (rate.length > RATE_MAX) throw new Error(`F7 broken: ${rate.length} writes within 10 s`);
+    if (s.script.operators === 1 || sent.who === s.witness.writer) continue;
+    if (over.has(sent.who)) throw new Error(`F15 broken: ${sent.who} writes after another leader`);
+    if (s.witness.writer) over.add(s.witness.writer);
+    s.witness.writer = sent.who;
+  }
+}
+const RATE_MAX = 600;
 
 /** Nodes are given up sooner than by default, so that more happens in less time. */
 function settingOf({ nodes }: Script): Setting {
@@ -4718,15 +4902,19 @@ function settingOf({ nodes }: Script): Setting {
 function newTrial(script: Script, code: Code): Trial {
   const t = newScene(settingOf(script), script.seed, code);
   const names = ['operator', 'operator-b'].slice(0, script.operators);
-  const witness = { troubleAt: 0, stepped: false };
   const s: Trial = {
     ...{ t, script, told: [], changes: [], ends: new Set(), up: new Set() },
     faults: new Map(names.map((who) => [who, {}])),
-    witness: { ...witness, hash: createHash('sha256') },
+    witness: newWitness(),
     turns: 0,
   };
-  t.ledger.also = (_, change, who) => {
+  t.sim.afterStep = () => {
+    checkStep(t.ledger);
+    watchRequests(s);
+  };
+  t.ledger.also = (plural, change, who) => {
     const { type, object } = change;
+    see[plural as keyof typeof see]?.(s, change, who);
     s.witness.hash.update(`${t.sim.uptime()} ${who} ${type} ${JSON.stringify(object)}\n`);
     const text = changeText(change, who);
     if (text) s.changes.push({ at: t.sim.uptime(), text });

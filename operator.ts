@@ -4194,11 +4194,9 @@ async function reconcile(o: Operator, key: string): Promise<void> {
     if (isRefusal(failure)) await refuse(o, pass, desk, failure);
     // The status tells what was done, not what was planned.
     const then = { ...p, actions: pass.done };
-    await report(o, pass, desk, { ...s, memory: desk.memory }, then).catch(async (error) => {
-      if (!(error instanceof ApiError) || error.code !== 404) throw error;
-      relist(scope.clusters); // It is gone, and the watch did not tell.
-      await refuse(o, pass, desk, error);
-    });
+    await report(o, pass, desk, { ...s, memory: desk.memory }, then).catch((error: unknown) =>
+      awaitCluster(o, pass, error),
+    );
     if (failure && !isRefusal(failure)) throw failure;
   } finally {
     o.observer?.saw(key, p.members);
@@ -4229,6 +4227,14 @@ const memoryAfter = (pass: Pass, { memory }: Desk): Memory => ({
   refusal: pass.done.some((a) => a.do === 'CreateMember') ? undefined : memory.refusal,
 });
 
+/** A status that does not land says that the cluster is another by now, or gone, whatever the watch
+ *  tells: nothing more is planned for it before the cache shows what is read here. */
+async function awaitCluster(o: Operator, { cluster: { meta }, written }: Pass, error: unknown) {
+  if (!(error instanceof ApiError) || ![404, 409].includes(error.code)) throw error;
+  const now = await read(o, meta, refOf('statefulclusters', meta.name));
+  written('statefulclusters', now ? metaOf(now) : meta, now === undefined);
+  throw error;
+}
 /** Remembers a refusal for the status, in the API server's own words, and comes back later. */
 async function refuse(o: Operator, pass: Pass, desk: Desk, error: ApiError): Promise<void> {
   const { world } = o;
