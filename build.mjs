@@ -3,6 +3,7 @@
 //   npm run build                 for this machine
 //   npm run build -- --all        for both Linux architectures as well
 //   npm run build -- --static     static binaries or none
+//   npm run build -- --bundle     the bundle alone
 //
 //   statefulcluster.cjs           operator.ts and its packages, one readable file
 //   statefulcluster-<os>-<cpu>    that file inside Node; needs neither Node nor npm
@@ -386,12 +387,14 @@ async function makeImage(platforms) {
 }
 
 async function build(args) {
-  const options = { all: { type: 'boolean' }, static: { type: 'boolean' } };
+  const flag = { type: 'boolean' };
+  const options = { all: flag, static: flag, bundle: flag };
   const { values } = parseArgs({ args, options });
   const host = `${process.platform}-${process.arch}`;
   const platforms = new Set(values.all ? [host, 'linux-x64', 'linux-arm64'] : [host]);
 
   fs.rmSync(dist, { recursive: true, force: true });
+  if (values.bundle) return void (await makeBundle());
   const licenses = path.join(dist, 'THIRD-PARTY-LICENSES');
   writeLicenses(licenses, [...(await makeBundle()), (await findPinnedNode(host)).folder]);
   const made = [{ file: bundle, about: 'for Node 24' }];

@@ -90,6 +90,7 @@ export const LIMITS = {
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
   settleMs: 60_000, // A claim without a pod may be a creation in flight until it is this old.
   returnMs: 60_000, // After an outage, the nodes that are still away have this long to return.
+  placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
   bringUpMaxMs: 600_000, // OrderedReady waits no longer than this for one member.
@@ -1175,8 +1176,10 @@ function wakesOf(s: Snapshot, members: readonly Judged[], now: number): readonly
     ),
   );
   const verdicts = members.map((j) => j.verdict.wakeMs ?? Infinity);
+  const unplaced = members.flatMap(({ member: { pod } }) => (pod?.node === '' ? [pod] : []));
+  const places = unplaced.map(({ meta }) => LIMITS.placeMs - Math.abs(now - meta.createdMs));
   const retries = [...s.memory.complaints.values()].map((c) => c.untilUptime - s.uptime);
-  return [...verdicts, ...settles, ...retries];
+  return [...verdicts, ...settles, ...places, ...retries];
 }
 
 // ─── Who is there, and how each stands ───────────────────────────────────────────────────────────
@@ -1419,8 +1422,11 @@ function questionsAbout(s: Snapshot, j: Judged, now: number): readonly Ref[] {
   if (!m.pod && matters) refs.push(refOf('pods', podName(name, m.identity)));
   const waits = m.pod ? m.pod.phase === 'Pending' : standing === 'returning';
   if ((waits && standing !== 'condemned') || standing === 'letGo') refs.push(...unseenClaims(s, m));
-  const unscheduled = m.pod?.node === '';
-  if (s.volumesReadable && s.nodes && (unscheduled || j.verdict.health === 'Lost')) {
+  // Where its volumes can be used matters to a pod that finds no node, and to one that may return.
+  const isStuck = m.pod?.node === '' && Math.abs(now - m.pod.meta.createdMs) >= LIMITS.placeMs;
+  const mayReturn =
+    j.verdict.health === 'Lost' && s.cluster.spec.replacementPolicy === 'WhenVolumesLost';
+  if (s.volumesReadable && s.nodes && (isStuck || mayReturn)) {
     const bound = m.claims.filter((c) => isBound(c) && !s.volumes.has(c.volume));
     refs.push(...bound.map((c) => refOf('persistentvolumes', c.volume)));
   }
