@@ -4792,8 +4792,8 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
 
 // ─── Playing ────────────────────────────────────────────────────────────────────────────────────
 
-// What is checked beyond the invariants of the scenarios: that a Reason is true, that the brake held,
-// that creations wait after early ends, that nothing runs hot, and that leaders take turns.
+// What is checked beyond the invariants of the scenarios: that a Reason is true, that the brake
+// held, that creations wait after early ends, that nothing runs hot, and that leaders take turns.
 
 /** What the checker saw of the world. */
 interface Witness {

@@ -2091,9 +2091,9 @@ function planUpdates(
   }
 }
 
-/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the Ready
- *  ones, the youngest while enough others are Available (I5). A member whose node speaks against it
- *  is left alone: it could not come back. */
+/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
+ *  Ready ones, the youngest while enough others are Available (I5). A member whose node speaks
+ *  against it is left alone: it could not come back. */
 function chooseOutdated(
   s: Snapshot,
   draft: Draft,
