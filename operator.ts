@@ -2932,18 +2932,16 @@ function newLink(server: URL, load: () => Promise<KubeConfig>) {
     return next;
   }
   return {
-    /** After a 401: tokens rotate. The session that got it ends with its last stream. */
-    renew(old: http2.Http2Session | undefined): void {
-      if (!old || old !== session) return;
+    /** After a 401: tokens rotate. What got it may be gone by now, since a GOAWAY comes with it;
+     *  a session that is left ends with its last stream. */
+    renew(used: Promise<Credentials>): void {
+      if (used !== credentials) return; // They are read again already.
+      session?.close();
       [credentials, session] = [undefined, undefined];
-      old.close();
     },
-    async open(
-      headers: http2.OutgoingHttpHeaders,
-      body?: string,
-    ): Promise<http2.ClientHttp2Stream> {
-      credentials ??= load().then(credentialsOf);
-      const given = await credentials.catch(
+    async open(headers: http2.OutgoingHttpHeaders, body?: string) {
+      const used = (credentials ??= load().then(credentialsOf));
+      const given = await used.catch(
         (error: unknown) => ((credentials = undefined), Promise.reject(error)),
       );
       if (!session || session.closed || session.destroyed) session = connect(given.tls);
@@ -2951,7 +2949,7 @@ function newLink(server: URL, load: () => Promise<KubeConfig>) {
       // Said outright, since Node would end a DELETE before its body.
       const stream = session.request(all, { endStream: body === undefined });
       if (body !== undefined) stream.end(body);
-      return stream;
+      return { stream, used };
     },
   };
 }
@@ -3003,14 +3001,13 @@ export function connect(
     const body = request.body === undefined ? undefined : JSON.stringify(request.body);
     const type = { 'content-type': request.contentType ?? 'application/json' };
     const headers = { ...head(request.method, request.path), ...(body && type) };
-    const stream = await link.open(headers, body);
-    const { session } = stream;
+    const { stream, used } = await link.open(headers, body);
     const ms = request.timeoutMs ?? LIMITS.requestMs;
     const timer = setTimeout(() => stream.destroy(new Error(`no answer within ${ms} ms`)), ms);
     try {
       let text = '';
       const answer = await exchange(stream, (chunk) => (text += chunk));
-      if (answer.status === 401) link.renew(session);
+      if (answer.status === 401) link.renew(used);
       return { ...answer, body: jsonOf(text, answer.status) };
     } finally {
       clearTimeout(timer);
@@ -3022,8 +3019,7 @@ export function connect(
       return answer.status === 401 ? exchangeOnce(request) : answer; // With the token read again.
     },
     async watch(path, on, signal) {
-      const stream = await link.open(head('GET', path));
-      const { session } = stream;
+      const { stream, used } = await link.open(head('GET', path));
       const abort = (): void => stream.close(CANCEL);
       signal.addEventListener('abort', abort);
       if (signal.aborted) abort(); // While it was being opened.
@@ -3035,7 +3031,7 @@ export function connect(
           if (status >= 400) rest = [...lines, rest].join('\n');
           else for (const line of lines) if (line !== '') on(JSON.parse(line) as WatchEvent);
         });
-        if (answer.status === 401) link.renew(session);
+        if (answer.status === 401) link.renew(used);
         return { ...answer, body: answer.status < 400 ? undefined : jsonOf(rest, answer.status) };
       } finally {
         signal.removeEventListener('abort', abort);
