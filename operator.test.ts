@@ -7057,9 +7057,8 @@ POST pods/b .labels.app=x .annotations.n=v spec.nodeName=conform-n spec.hostname
  spec.containers=[{name:c,image:'i:1',resources:{limits:{cpu:100m,memory:64Mi}}}]
  spec.volumes=[{name:v,persistentVolumeClaim:{claimName:v}},{name:e}]
  spec.tolerations=[{key:node.kubernetes.io/not-ready,operator:Exists,effect:NoExecute}] → 201
- spec.containers.c.imagePullPolicy=IfNotPresent
- spec.containers.c.resources.requests.cpu=100m spec.containers.c.resources.requests.memory=64Mi
- status.qosClass=Guaranteed
+ spec.containers.c.imagePullPolicy=IfNotPresent spec.containers.c.resources.requests.cpu=100m
+ spec.containers.c.resources.requests.memory=64Mi status.qosClass=Guaranteed
 POST pods/q .uid=u .generation=7 .resourceVersion=<'5'|null> status.phase=Running → 500
  resourceVersion should not be se…5ac4 | 201
 POST pods/neg spec.terminationGracePeriodSeconds=-1 → 201 spec.terminationGracePeriodSeconds=1
