@@ -1216,6 +1216,12 @@ export function membersOf(s: Snapshot, now: number): readonly Member[] {
     });
 }
 
+/** A pod without claims that a former process let go of carries no mark; while it is going, the
+ *  status may say so. It will not come back in any case. */
+const isToldEnded = ({ cluster }: Snapshot, identity: string, pod: Pod | undefined): boolean =>
+  pod !== undefined &&
+  isTerminating(pod) &&
+  (cluster.status.retired ?? []).some((r) => r.identity === identity);
 function memberOf(
   s: Snapshot,
   identity: string,
@@ -1247,7 +1253,9 @@ function memberOf(
       policy: marked.meta.annotations[MARK.retiredPolicy] === 'Delete' ? 'Delete' : 'Retain',
       atMs: Number.isNaN(at) ? marked.meta.createdMs : at,
     },
-    deletionIsOurs: s.memory.deletedUids.has(uid),
+    deletionIsOurs:
+      s.memory.deletedUids.has(uid) ||
+      (claims.length === 0 && isToldEnded(s, identity, pod ?? lastPod)),
     between: isBetween(s, identity, pod, claims),
     volumesDownInMs: allowed ? Math.max(0, ...allowed.map(leftMs)) : Infinity,
     restartsBefore: s.memory.restartsBefore.get(uid) ?? calmRestarts(pod),
@@ -1422,6 +1430,7 @@ function questionsAbout(s: Snapshot, j: Judged, now: number): readonly Ref[] {
   if (!m.pod && matters) refs.push(refOf('pods', podName(name, m.identity)));
   const waits = m.pod ? m.pod.phase === 'Pending' : standing === 'returning';
   if ((waits && standing !== 'condemned') || standing === 'letGo') refs.push(...unseenClaims(s, m));
+  if (j.verdict.reason === 'NodeOutOfService') refs.push(refOf('nodes', nodeNameOf(m)));
   // Where its volumes can be used matters to a pod that finds no node, and to one that may return.
   const isStuck = m.pod?.node === '' && Math.abs(now - m.pod.meta.createdMs) >= LIMITS.placeMs;
   const mayReturn =
@@ -3764,12 +3773,13 @@ function birthsWithRoom(all: readonly Action[], now: readonly Action[], failed: 
   return [...back, ...fresh.slice(0, Math.max(0, fresh.length - Math.max(0, failed - heldBack)))];
 }
 /** Runs the actions stage by stage. What fails holds back only what comes after it for its own
- *  member and that member's successor. Returns the first failure. */
+ *  member and that member's successor. Returns the failure of the first in the plan, not in time: the
+ *  status tells it, and it must not change from pass to pass. */
 async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal | undefined) {
   const held = refusal !== undefined && pass.world.uptime() < refusal.untilUptime;
   const again = held ? [] : pass.unfinished;
   const failed = new Set<string>();
-  let failure: unknown;
+  let failure: { readonly at: number; readonly error: unknown } | undefined;
   const { name } = pass.cluster.meta;
   const memberOfAction = (a: Exclude<Action, Creation>): string => {
     if (a.do === 'EndMember') return a.identity;
@@ -3777,27 +3787,29 @@ async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal 
   };
   const goesOn = (a: Action): boolean =>
     !failed.has((a.do === 'CreateMember' ? a.replaces : memberOfAction(a)) ?? '');
-  const attempt = async (work: Promise<void>, member: string): Promise<void> =>
+  const attempt = async (work: Promise<void>, member: string, at: number): Promise<void> =>
     work.catch((error: unknown) => {
       failed.add(member);
-      failure ??= error;
+      if (!failure || at < failure.at) failure = { at, error };
     });
   for (const stage of STAGES) {
     const now = actions.filter((a) => stage.includes(a.do) && goesOn(a));
     if (stage.includes('CreateMember')) {
       const births = birthsWithRoom(actions, now, failed.size);
-      await attempt(createMembers(pass, [...again, ...births], refusal !== undefined), '');
+      const made = createMembers(pass, [...again, ...births], refusal !== undefined);
+      await attempt(made, '', actions.length);
     }
     const works = now.map((a) => {
       if (a.do === 'CreateMember') return undefined;
       return attempt(
         perform(pass, a).then(() => void pass.done.push(a)),
         memberOfAction(a),
+        actions.indexOf(a),
       );
     });
     await Promise.all(works);
   }
-  return failure;
+  return failure?.error;
 }
 
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
@@ -4261,7 +4273,7 @@ async function report(o: Operator, pass: Pass, desk: Desk, s: Snapshot, p: Plan)
   if (isTerminating(s.cluster) || !differs) return;
   // Of an identity whose claims go with it, this status is the only record.
   const known = new Set((s.cluster.status.retired ?? []).map((r) => r.identity));
-  const urgent = p.members.some((j) => j.standing === 'letGo' && !known.has(idOf(j)));
+  const urgent = status.retired.some((r) => !known.has(r.identity));
   const dueMs = desk.statusAt + LIMITS.statusEveryMs - o.world.uptime();
   if (dueMs > 0 && !urgent) return o.queue.addAfter(keyOf(s.cluster.meta), dueMs);
   const raw = await call(o.world, {
