@@ -95,7 +95,7 @@ export const LIMITS = {
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
   bringUpMaxMs: 600_000, // OrderedReady waits no longer than this for one member.
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
-  trialMs: 30_000, // A revision that the API server refused is tried again after this long.
+  trialMs: 60_000, // A revision that the API server refused is tried again after this long.
   toldMax: 50, // Events of one cluster that are remembered, to count repeats.
   statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
@@ -309,9 +309,16 @@ export interface Member {
   readonly missing: readonly string[]; // Claims the pod mounts that a live GET did not find.
   readonly retired: Readonly<{ reason: Reason; policy: DataPolicy; atMs: number }> | undefined;
   readonly deletionIsOurs: boolean;
-  readonly between: boolean; // Its pod goes or went to come back: Recreate, suspend, restore.
+  readonly between: Recreation | undefined; // Its pod goes or went to come back.
   readonly volumesDownInMs: number; // Until no usable node satisfies its volumes; 0: now.
   readonly restartsBefore: number; // Restarts up to the time it was last Available.
+}
+/** A pod that goes, or went, to come back (Recreate, suspend, restore): its UID, the revision that
+ *  the next one is to have ('': whatever is in force), and the claims that it had. */
+export interface Recreation {
+  readonly uid: string;
+  readonly revision: string;
+  readonly claims: readonly string[];
 }
 /** A judgement in the making: what speaks for it since when, and how long that must last. */
 export interface Suspicion {
@@ -352,7 +359,7 @@ export interface Memory {
   readonly firstSeen: ReadonlyMap<string, number>; // Evidence key → uptime.
   readonly lastPods: ReadonlyMap<string, Pod>; // Identity → pod, after its object went.
   readonly deletedUids: ReadonlySet<string>; // Pods whose deletion this process sent.
-  readonly recreatedUids: ReadonlySet<string>; // … to bring the member back.
+  readonly recreatedUids: ReadonlyMap<string, string>; // … to come back, at this revision.
   readonly restartsBefore: ReadonlyMap<string, number>; // Pod UID → restarts.
   readonly outage: Outage | undefined;
   readonly refusal: Refusal | undefined;
@@ -377,6 +384,7 @@ export interface Complaint {
   readonly message: string;
   readonly request: string; // What was asked for: a quantity, or a revision.
   readonly untilUptime: number;
+  readonly isPassing?: boolean; // No answer, or one that says nothing final.
 }
 /** The API server's refusal to create, in its own words. */
 export interface Refusal {
@@ -426,7 +434,7 @@ export interface Body {
 /** What the executor can do, each with its Reason. `change` is a merge patch of the object;
  *  `update` and `resize` are strategic ones. Claims are born with their member. */
 export type Action =
-  | Readonly<{ do: 'DeletePod'; pod: Pod; because: Reason }>
+  | Readonly<{ do: 'DeletePod'; pod: Pod; returnsAt?: string; because: Reason }>
   | Readonly<{
       do: 'AdoptPod' | 'ReleasePod' | 'LabelPod';
       pod: Pod;
@@ -781,10 +789,11 @@ const withoutOurs = (dict: unknown): Dict =>
   Object.fromEntries(Object.entries(dictOf(dict)).filter(([key]) => !key.startsWith('enge.me/')));
 
 /** What a template's own labels come to: the selector's, then the template's, the later win. */
-const templateLabels = ({ spec }: StatefulCluster, template: V1PodTemplateSpec): Dict => ({
-  ...spec.selector.matchLabels,
-  ...withoutOurs(template.metadata?.labels),
-});
+function templateLabels({ spec }: StatefulCluster, template: V1PodTemplateSpec): Dict {
+  const labels = { ...spec.selector.matchLabels, ...withoutOurs(template.metadata?.labels) };
+  const { [MARK.revision]: _, ...others } = labels;
+  return others;
+}
 /** Labels of a member's pod: those of its template, then ours, the later win. */
 export const podLabels = (
   cluster: StatefulCluster,
@@ -1020,6 +1029,10 @@ function judgeFacts(m: Member, node: NodeView, spec: Spec): Verdict | undefined 
   return undefined;
 }
 
+/** An update has changed the pod, or made it anew: that it is not Ready yet is no evidence. */
+const isBeingChanged = ({ pod, claims }: Member): boolean =>
+  (pod !== undefined && inPlaceOf(pod) !== undefined && !isApplied(pod)) ||
+  recreationOf(claims) !== undefined;
 /** Judgements whose evidence is there, each with its threshold, in order. */
 function suspicions(m: Member, node: NodeView, spec: Spec): readonly Suspicion[] {
   const { pod } = m;
@@ -1034,7 +1047,7 @@ function suspicions(m: Member, node: NodeView, spec: Spec): readonly Suspicion[]
   if (m.volumesDownInMs === 0 || m.claims.some((c) => c.phase === 'Lost')) {
     suspect('VolumeLost', l.volumeLostSeconds);
   }
-  if (!pod || pod.ready || hasEnded(m)) return list;
+  if (!pod || pod.ready || hasEnded(m) || isBeingChanged(m)) return list;
   if (wasReady(pod) && l.unreadySeconds > 0) suspect('Unready', l.unreadySeconds, pod.readySinceMs);
   if (!wasReady(pod) && l.startupSeconds > 0 && pod.scheduledMs !== undefined) {
     suspect('StartupTimeout', l.startupSeconds, pod.scheduledMs);
@@ -1134,8 +1147,8 @@ export function plan(s: Snapshot, now: number, random: () => number): Plan {
     draft.actions.some((a) => a.do === 'AdoptPod') ||
     draft.ask.some((ref) => ref.kind === 'statefulclusters');
   if (isKnown && !adopts) {
-    if (spec.suspend) planSuspension(s, draft, settled, now);
     planReplicas(s, draft, settled, r, now, random);
+    if (spec.suspend) planSuspension(s, draft, settled, now);
     planUpdates(s, draft, settled, r, now);
   }
   planClaims(s, draft, settled);
@@ -1153,8 +1166,8 @@ interface Draft {
   blocked: string;
 }
 
-/** Asks for what was not read live in this pass yet; true when there is nothing to ask. */
-function isRead(s: Snapshot, draft: Draft, ...refs: readonly Ref[]): boolean {
+/** Was all this read live in this pass? What was not is asked for. */
+function readLive(s: Snapshot, draft: Draft, ...refs: readonly Ref[]): boolean {
   const open = refs.filter((ref) => !s.live.has(keyOfRef(ref)));
   draft.ask.push(...open);
   return open.length === 0;
@@ -1205,7 +1218,8 @@ export function membersOf(s: Snapshot, now: number): readonly Member[] {
     const ours = isControlledBy(claim.meta, uid) || !hasController(claim.meta);
     if (ours && isClaimOf(claim.meta.name, name, identity)) at(identity).claims.push(claim);
   }
-  for (const identity of [...s.memory.lastPods.keys(), ...bareReturns(s)]) at(identity);
+  for (const identity of [...s.memory.lastPods.keys(), ...bareReturns(s).map((m) => m.identity)])
+    at(identity);
   return [...found.keys()]
     .filter((identity) => identity !== '' && !foreign.has(identity))
     .filter((identity) => at(identity).pod || !s.memory.unfinished.has(podName(name, identity)))
@@ -1256,7 +1270,7 @@ function memberOf(
     deletionIsOurs:
       s.memory.deletedUids.has(uid) ||
       (claims.length === 0 && isToldEnded(s, identity, pod ?? lastPod)),
-    between: isBetween(s, identity, pod, claims),
+    between: betweenPods(s, identity, pod, claims),
     volumesDownInMs: allowed ? Math.max(0, ...allowed.map(leftMs)) : Infinity,
     restartsBefore: s.memory.restartsBefore.get(uid) ?? calmRestarts(pod),
   };
@@ -1266,33 +1280,38 @@ function memberOf(
 const calmRestarts = (pod: Pod | undefined): number => (pod && wasReady(pod) ? pod.restarts : 0);
 /** Is it between two pods? The mark on its claims says so, for the pod that goes or went; of a
  *  member without claims, what this process did, or the status of an earlier one. */
-function isBetween(s: Snapshot, identity: string, pod: Pod | undefined, claims: Claim[]): boolean {
-  if (pod && !isTerminating(pod)) return false;
+function betweenPods(
+  s: Snapshot,
+  identity: string,
+  pod: Pod | undefined,
+  claims: readonly Claim[],
+): Recreation | undefined {
+  if (pod && !isTerminating(pod)) return undefined;
   const uid = (pod ?? s.memory.lastPods.get(identity))?.meta.uid;
   const mark = recreationOf(claims);
-  if (mark) return uid === undefined || uid === mark.uid;
-  if (uid !== undefined) return s.memory.recreatedUids.has(uid);
-  return bareReturns(s).includes(identity);
+  if (mark) return uid === undefined || uid === mark.uid ? mark : undefined;
+  const revision = s.memory.recreatedUids.get(uid ?? '');
+  if (uid !== undefined && revision !== undefined) return { uid, revision, claims: [] };
+  const told = uid === undefined && bareReturns(s).find((m) => m.identity === identity);
+  return told ? { uid: '', revision: told.revision, claims: [] } : undefined;
 }
 
 /** Members without claims that the status alone knows to be between two pods. */
-const bareReturns = ({ cluster: { status } }: Snapshot): readonly string[] =>
-  (status.members ?? [])
-    .filter((m) => ['Recreating', 'Suspended'].includes(m.health) && m.claims.length === 0)
-    .map((m) => m.identity);
-
-/** `enge.me/recreating=<UID of the pod that goes> <claims it has>`: the member will have a next pod
- *  on these claims. A claim that it never had is made then; one that it lost is not (I2). */
-const recreationMark = (uid: string, claims: readonly string[]): Json => ({
-  metadata: { annotations: { [MARK.recreating]: [uid, ...claims].join(' ') } },
+const bareReturns = ({ cluster: { status } }: Snapshot): readonly MemberStatus[] =>
+  (status.members ?? []).filter(
+    (m) => ['Recreating', 'Suspended'].includes(m.health) && m.claims.length === 0,
+  );
+/** `enge.me/recreating=<UID of the pod that goes> <revision of the next> <claims it has>`: the
+ *  member will have a next pod on these claims. A claim that it never had is made then; one that it
+ *  lost is not (I2). */
+const recreationMark = ({ uid, revision, claims }: Recreation): Json => ({
+  metadata: { annotations: { [MARK.recreating]: [uid, revision, ...claims].join(' ') } },
 });
-
-function recreationOf(claims: readonly Claim[]) {
+function recreationOf(claims: readonly Claim[]): Recreation | undefined {
   const mark = claims.map((c) => c.meta.annotations[MARK.recreating]).find(Boolean);
-  const [uid = '', ...names] = mark?.split(' ') ?? [];
-  return mark === undefined ? undefined : { uid, claims: names };
+  const [uid = '', revision = '', ...names] = mark?.split(' ') ?? [];
+  return mark === undefined ? undefined : { uid, revision, claims: names };
 }
-
 /** Claims that the member's pod mounts, or that its next pod would: only those of its identity. Of
  *  one between two pods the mark says which templates it had claims of. */
 function claimsExpected(
@@ -1343,7 +1362,7 @@ function firstStanding(s: Snapshot, m: Member, verdict: Verdict, now: number): S
   const returns = s.cluster.spec.replacementPolicy === 'WhenVolumesLost';
   // A bound claim may be a member between two pods: it keeps its place until that is known.
   const waits = m.between || isSettled(m, now) || m.claims.some(isBound);
-  if (!m.pod && !m.gone) return waits ? 'live' : 'undecided';
+  if (!m.pod && !m.gone) return m.between ? 'returning' : waits ? 'live' : 'undecided';
   if (isInterrupted(m)) return m.lastPod ? 'letGo' : 'undecided';
   if (verdict.health === 'Lost') {
     if (endsIdentity(s, m, verdict.reason ?? 'PodDeleted'))
@@ -1426,7 +1445,8 @@ function questionsAbout(s: Snapshot, j: Judged, now: number): readonly Ref[] {
   const { name } = s.cluster.meta;
   const refs: Ref[] = [];
   const freed = m.claims.some((c) => c.meta.annotations[MARK.retiredPolicy] === 'Delete');
-  const matters = standing === 'condemned' ? freed : isSettled(m, now);
+  const rests = s.cluster.spec.suspend && m.between !== undefined; // Until resume or scale-in.
+  const matters = standing === 'condemned' ? freed : isSettled(m, now) && !rests;
   if (!m.pod && matters) refs.push(refOf('pods', podName(name, m.identity)));
   const waits = m.pod ? m.pod.phase === 'Pending' : standing === 'returning';
   if ((waits && standing !== 'condemned') || standing === 'letGo') refs.push(...unseenClaims(s, m));
@@ -1598,15 +1618,23 @@ const othersOf = ({ meta }: { meta: Meta }, { uid }: Meta): readonly Owner[] =>
   meta.owners.filter((o) => o.uid !== uid);
 /** Deletes a pod that comes back: the mark on its claims goes first, so that a crash in between
  *  neither ends the member nor forgets which claims it had. */
-function planRecreation({ member }: Judged, because: 'Recreated' | 'Suspended'): readonly Action[] {
+function planRecreation(
+  { member }: Judged,
+  because: 'Recreated' | 'Suspended',
+  revision: string,
+): readonly Action[] {
   const { pod, claims } = member;
   if (!pod || isTerminating(pod)) return [];
-  const names = claims.map((c) => c.meta.name).sort();
-  const change = recreationMark(pod.meta.uid, names);
+  const { uid } = pod.meta;
+  const change = recreationMark({ uid, revision, claims: claims.map((c) => c.meta.name).sort() });
+  const isMarked = (c: Claim): boolean => {
+    const mark = recreationOf([c]);
+    return mark?.uid === uid && mark.revision === revision;
+  };
   const marks = claims
-    .filter((c) => recreationOf([c])?.uid !== pod.meta.uid)
+    .filter((c) => !isMarked(c))
     .map((claim): Action => ({ do: 'MarkClaim', claim, change, because }));
-  return [...marks, { do: 'DeletePod', pod, because }];
+  return [...marks, { do: 'DeletePod', pod, returnsAt: revision, because }];
 }
 
 /** Pods go, identities and claims stay: each comes back as itself on resume. */
@@ -1615,8 +1643,12 @@ function planSuspension(s: Snapshot, draft: Draft, members: readonly Judged[], n
   const up = members.filter((j) => isLive(j) && j.member.pod && !hasEnded(j.member)).reverse();
   const leaves = members.some((j) => j.member.between && j.member.pod !== undefined);
   const waits = ordered && (leaves || members.some((j) => isLeaving(j, now)));
-  const chosen = waits ? [] : up.slice(0, ordered ? 1 : Infinity);
-  draft.actions.push(...chosen.flatMap((j) => planRecreation(j, 'Suspended')));
+  const going = new Set(draft.actions.flatMap((a) => (a.do === 'DeletePod' ? [a.pod] : [])));
+  const open = up.filter(({ member: { pod } }) => pod && !going.has(pod));
+  const chosen = waits ? [] : open.slice(0, ordered ? 1 : Infinity);
+  draft.actions.push(
+    ...chosen.flatMap((j) => planRecreation(j, 'Suspended', revisionIn(j.member))),
+  );
 }
 
 /** Adopt, relabel, release. Orphans that carry our labels and match are adopted after a live read
@@ -1652,7 +1684,7 @@ function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
         draft.actions.push({ do: 'LabelPod', ...change({ labels }), because: 'Relabelled' });
     } else if (!going && !hasController(pod.meta) && !takenOut && !lacks && !ended.has(identity)) {
       const ownerReferences = [...others, ownerOf(s.cluster)];
-      if (isRead(s, draft, clusterRef(s)))
+      if (readLive(s, draft, clusterRef(s)))
         draft.actions.push({ do: 'AdoptPod', ...change({ ownerReferences }), because: 'Adopted' });
     }
   }
@@ -1689,26 +1721,35 @@ function planReplicas(
   const ordered = spec.podManagementPolicy === 'OrderedReady';
   const step = ordered ? 1 : Infinity;
   const count = live.length + comingOf(s);
-  const outdated = live.filter((j) => isOutdated(j, r.update)).length;
-  const ceiling = spec.replicas + (outdated > 0 ? maxSurgeOf(spec) : 0);
+  const updated = live.filter((j) => !isOutdated(j, r.update)).length;
+  const { paused } = spec.updateStrategy.rollingUpdate;
+  const beyond = paused ? 0 : Math.min(maxSurgeOf(spec), draft.behind, updated);
+  const ceiling = spec.replicas + beyond;
   if (count > ceiling) return planScaleIn(s, draft, members, count - ceiling, r, now);
   const room = Math.max(0, spec.replicas - count);
   const beside = surgeOf(s, members, r);
   const isWanted = room + beside + comingOf(s) > 0 || live.some((j) => j.standing === 'returning');
   const hold = isWanted ? creationHold(s, draft, members, now) : NO_HOLD;
-  const next = nextRevision(s, members, r);
+  const next = nextRevision(s, draft, members, r);
   const returns = planReturns(s, draft, members, next);
   if (ordered && members.some((j) => isComingUp(j, now) || isLeaving(j, now))) {
     return void draft.wakes.push(LIMITS.leavingMaxMs);
   }
   if (spec.suspend) return;
-  if (room > 0 && !isRead(s, draft, ...unseenPods(s))) return;
+  if (room > 0 && !readLive(s, draft, ...unseenPods(s))) return;
   const back = hold.returns ? [] : returns;
   const restored = hold.births ? 0 : planRestores(s, draft, members, room);
   const missing = hold.births ? 0 : Math.min(room - restored, step);
   const surge = hold.births ? 0 : Math.min(beside, step - missing);
   const births = [
-    ...planBirths(s, members, Array.from({ length: missing }, next), 'ScaledOut', now, random),
+    ...planBirths(
+      s,
+      members,
+      Array.from({ length: missing }, () => next()),
+      'ScaledOut',
+      now,
+      random,
+    ),
     ...planBirths(s, members, Array(Math.max(0, surge)).fill(r.update), 'Updated', now, random),
   ];
   draft.actions.push(...[...back, ...births].slice(0, step));
@@ -1729,13 +1770,16 @@ function planScaleIn(
   const { spec } = s.cluster;
   const ordered = spec.podManagementPolicy === 'OrderedReady';
   // A stale cache must not shrink a cluster: the wish to is read live.
-  if (!isRead(s, draft, clusterRef(s))) return;
+  if (!readLive(s, draft, clusterRef(s))) return;
   if (members.some((j) => ordered && isLeaving(j, now))) {
     return void draft.wakes.push(LIMITS.leavingMaxMs);
   }
   // Members whose pod is not known yet keep their place, and are not the ones to go.
   const live = members.filter(isLive);
+  const unseen = live.filter((j) => !j.member.pod && !j.member.gone && j.member.between);
   const known = live.filter((j) => j.member.pod || j.member.gone);
+  const pods = unseen.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
+  if (!readLive(s, draft, ...pods)) return;
   const most = ordered ? 1 : Infinity;
   const count = Math.max(0, Math.min(surplus - (live.length - known.length), most));
   const leaving = scaleInOrder(known, update.hash).slice(0, count);
@@ -1834,6 +1878,9 @@ function lossesToReplace(
   now: number,
 ): readonly [string, Reason][] {
   const named = successors(s);
+  // Without surge the successor comes after the old one went, so it can name it.
+  const follows = (reason: string): boolean =>
+    reason === 'Updated' && maxSurgeOf(s.cluster.spec) === 0;
   // Later, a new member is not a replacement any more, unless creations were refused all the time.
   const isRecent = (atMs: number): boolean =>
     s.memory.refusal !== undefined || now - atMs <= LIMITS.earlyEndMs;
@@ -1850,7 +1897,7 @@ function lossesToReplace(
     }
   }
   return [...losses]
-    .filter(([identity, reason]) => !named.has(identity) && isReplaced(reason))
+    .filter(([identity, reason]) => !named.has(identity) && (isReplaced(reason) || follows(reason)))
     .sort(([a], [b]) => byAge(a, b));
 }
 
@@ -1870,7 +1917,7 @@ function planReturns(
   s: Snapshot,
   draft: Draft,
   members: readonly Judged[],
-  next: () => Revision,
+  next: (back: Member) => Revision,
 ): readonly Creation[] {
   return members.flatMap(({ member, standing }): Creation[] => {
     if (standing !== 'returning') return [];
@@ -1884,7 +1931,7 @@ function planReturns(
     const wait = last && !between ? last.atUptime + doubled(last.times) - s.uptime : 0;
     if (wait > 0) draft.wakes.push(wait);
     if (wait > 0) return [];
-    const birth = birthOf(s, identity, next(), undefined);
+    const birth = birthOf(s, identity, next(member), undefined);
     const has = new Set(member.claims.map((c) => c.meta.name));
     const claims = birth.claims.filter((c) => !has.has(c.metadata.name));
     const because = between ? 'Recreated' : 'Returned';
@@ -1892,18 +1939,17 @@ function planReturns(
   });
 }
 
+const isWantedBack = ({ claims }: Member): boolean =>
+  claims.some((c) => c.meta.annotations[MARK.restore] === 'true');
 /** Retired claims that a user wants back, by identity, oldest first. The identity lives again as
  *  the next member that there is room for; all claims that its pod had must be there. */
 function planRestores(s: Snapshot, draft: Draft, members: readonly Judged[], room: number): number {
-  const wanted = members.filter(
-    ({ member: m }) =>
-      m.retired && m.claims.some((c) => c.meta.annotations[MARK.restore] === 'true'),
-  );
+  const wanted = members.filter(({ member }) => member.retired && isWantedBack(member));
   const back = wanted.filter(({ member: m }) => {
     const pod = refOf('pods', podName(s.cluster.meta.name, m.identity));
     return (
       !m.pod &&
-      isRead(s, draft, pod, ...unseenClaims(s, m)) &&
+      readLive(s, draft, pod, ...unseenClaims(s, m)) &&
       m.missing.length === 0 &&
       m.claims.every((c) => isBound(c) && !isTerminating(c))
     );
@@ -1911,8 +1957,8 @@ function planRestores(s: Snapshot, draft: Draft, members: readonly Judged[], roo
   const marks = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
   const cleared = Object.fromEntries(marks.map((key) => [key, null]));
   for (const { member: m } of back.slice(0, room)) {
-    const mark = ['restored', ...m.claims.map((c) => c.meta.name).sort()].join(' ');
-    const annotations = { ...cleared, [MARK.recreating]: mark };
+    const claims = m.claims.map((c) => c.meta.name).sort();
+    const annotations = { ...cleared, [MARK.recreating]: ['restored', '', ...claims].join(' ') };
     const change = { metadata: { labels: { [MARK.retired]: null }, annotations } };
     for (const claim of m.claims)
       draft.actions.push({ do: 'RestoreClaim', claim, change, because: 'Restored' });
@@ -1945,12 +1991,15 @@ function earlyEnds(s: Snapshot, members: readonly Judged[], now: number): readon
     const end = member.retired ?? ending;
     if (end) ends.set(member.identity, end);
   }
-  return [...ends]
-    .filter(([, end]) => isOwnEnd(end.reason))
-    .filter(([id, end]) => birthSecond(id) >= 0 && end.atMs - birthMs(id) <= LIMITS.earlyEndMs)
-    .map(([, end]) => end.atMs)
-    .filter((atMs) => atMs <= now) // Written while a clock was ahead: no hold may last that long.
-    .sort((a, b) => a - b);
+  return (
+    [...ends]
+      // A claim that goes before its pod runs is taken for the same.
+      .filter(([, end]) => isOwnEnd(end.reason) || end.reason === 'ClaimGone')
+      .filter(([id, end]) => birthSecond(id) >= 0 && end.atMs - birthMs(id) <= LIMITS.earlyEndMs)
+      .map(([, end]) => end.atMs)
+      .filter((atMs) => atMs <= now) // Written while a clock was ahead: no hold may last that long.
+      .sort((a, b) => a - b)
+  );
 }
 
 /** 10 s doubling to 5 min from the second such end within 10 min; 10 quiet minutes reset it. */
@@ -1977,7 +2026,7 @@ function revisionsOf(s: Snapshot, members: readonly Judged[]): Revisions {
   const { update, collisionCount } = updateRevisionOf(s.cluster, s.revisions);
   const counts = new Map<string, number>();
   for (const { member } of members.filter(isLive)) {
-    const hash = revisionIn(member);
+    const hash = goalOf(member);
     if (hash !== update.hash) counts.set(hash, (counts.get(hash) ?? 0) + 1);
   }
   const ours = [...s.revisions.values()].filter((x) => isControlledBy(x.meta, s.cluster.meta.uid));
@@ -2003,7 +2052,7 @@ function planHistory(
     (x) => !hasController(x.meta) && x.meta.labels[MARK.cluster] === meta.name,
   );
   if (orphans.length > 0) {
-    if (!isRead(s, draft, clusterRef(s))) return false;
+    if (!readLive(s, draft, clusterRef(s))) return false;
     for (const revision of orphans) {
       const change = {
         metadata: { ownerReferences: [...revision.meta.owners, ownerOf(s.cluster)] },
@@ -2014,7 +2063,7 @@ function planHistory(
   }
   if (update.meta.uid === '') {
     const body = revisionBody(s.cluster, update);
-    if (isRead(s, draft, refOf('controllerrevisions', update.meta.name)))
+    if (readLive(s, draft, refOf('controllerrevisions', update.meta.name)))
       actions.push({ do: 'CreateRevision', revision: update, body, because: 'Revised' });
     return false;
   }
@@ -2029,8 +2078,7 @@ function planHistory(
     const change = { metadata: { annotations }, revision: isOld ? newest + 1 : update.number };
     actions.push({ do: 'ReviseRevision', revision: update, change, because: 'Revised' });
   }
-  const pods = members.flatMap(({ member }) => (member.pod ? [member.pod] : []));
-  const named = pods.flatMap((pod) => [pod.meta.labels[MARK.revision], inPlaceOf(pod)?.revision]);
+  const named = members.flatMap(({ member }) => [revisionIn(member), goalOf(member)]);
   const used = new Set([update.hash, current.hash, ...named]);
   const spare = ours.filter((x) => !used.has(x.hash)).sort((a, b) => a.number - b.number);
   const surplus = Math.max(0, spare.length - spec.revisionHistoryLimit);
@@ -2040,14 +2088,35 @@ function planHistory(
 }
 
 /** The revision of the next member: the current one while fewer than `partition` live members have
- *  it, or as long as updates are paused; else the update revision. */
-function nextRevision(s: Snapshot, members: readonly Judged[], r: Revisions): () => Revision {
-  const { paused } = s.cluster.spec.updateStrategy.rollingUpdate;
-  const kept = paused ? Infinity : partitionOf(s.cluster.spec);
-  let older = members.filter((j) => isLive(j) && revisionIn(j.member) === r.current.hash).length;
-  return () => (r.current.hash !== r.update.hash && older++ < kept ? r.current : r.update);
+ *  it, or as long as updates are paused; else the update revision. One that comes back keeps its
+ *  own in the same way. A new member needs a claim of each template of its revision. */
+function nextRevision(s: Snapshot, draft: Draft, members: readonly Judged[], r: Revisions) {
+  const { rollingUpdate } = s.cluster.spec.updateStrategy;
+  const kept = rollingUpdate.paused ? Infinity : partitionOf(s.cluster.spec);
+  const older = members.filter((j) => isLive(j) && goalOf(j.member) === r.current.hash).map(idOf);
+  const names = claimTemplateNames(s.cluster.spec);
+  const gone = r.current.claimTemplates.find((name) => !names.includes(name));
+  return (back?: Member): Revision => {
+    if (r.current.hash === r.update.hash) return r.update;
+    const rank = older.indexOf(back?.identity ?? '');
+    if (rank < 0 && goalOf(back) === r.update.hash) return r.update;
+    if ((rank < 0 ? older.length : rank) >= kept) return r.update;
+    if (rank < 0 && gone !== undefined) {
+      const why = `the claim template ${gone} of revision ${r.current.hash} is gone`;
+      draft.notes.push(`new members get revision ${r.update.hash}: ${why}`);
+      return r.update;
+    }
+    if (rank < 0) older.push('');
+    return r.current;
+  };
 }
 
+/** The revision that the member has, is being changed to, or comes back at, or ''. */
+function goalOf(m: Member | undefined): string {
+  const pod = m?.pod ?? m?.lastPod;
+  if (m?.between) return m.between.revision;
+  return pod ? (inPlaceOf(pod)?.revision ?? pod.meta.labels[MARK.revision] ?? '') : '';
+}
 /** The bare hash that the member's pod carries, or ''. */
 const revisionIn = ({ pod }: Member): string => pod?.meta.labels[MARK.revision] ?? '';
 /** Does a template that its pod was made of, or is being changed to, differ by hash? A changed
@@ -2083,16 +2152,19 @@ function planUpdates(
   now: number,
 ): void {
   const { spec } = s.cluster;
-  const { rollingUpdate } = spec.updateStrategy;
+  const { rollingUpdate, type } = spec.updateStrategy;
   const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
   if (zero && maxUnavailableOf(spec) === 1)
     draft.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
   const isShrinking = draft.actions.some((a) => a.because === 'ScaledIn');
-  if (draft.behind > 0 && !rollingUpdate.paused && !isShrinking) {
-    const chosen = chooseOutdated(s, draft, members, r, now);
-    const [first] = chosen;
-    if (first && isTried(s, draft, r, first))
-      for (const j of chosen) updateMember(s, draft, j, r, now);
+  const rolls = type === 'RollingUpdate' && !rollingUpdate.paused && !spec.suspend;
+  const open = members.filter((j) => isUpdatable(draft, j, r) || isStuck(spec, j)).reverse();
+  const [first] = open;
+  if (rolls && !isShrinking && first && passesTrial(s, draft, r, first)) {
+    const relabelled = planLabels(s, draft, open, r);
+    const others = open.filter((j) => !relabelled.has(j));
+    const chosen = chooseOutdated(s, draft, members, others, r, now);
+    for (const j of chosen) updateMember(s, draft, j, members, chosen, r, now);
   }
   const going = new Set(draft.actions.flatMap((a) => (a.do === 'DeletePod' ? [a.pod] : [])));
   for (const { member } of members.filter(isLive)) {
@@ -2100,22 +2172,64 @@ function planUpdates(
   }
 }
 
-/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
- *  Ready ones, the youngest while enough others are Available (I5). A member whose node speaks
- *  against it is left alone: it could not come back. */
+/** May an update touch it? A member whose node speaks against it could not come back; one that is
+ *  withheld for what its pod says may be healed by a new template; a claim that is being deleted
+ *  lasts as long as its pod. */
+function isUpdatable(draft: Draft, j: Judged, { update }: Revisions): boolean {
+  const { member, verdict, standing } = j;
+  if (draft.behind === 0 || !isOutdated(j, update) || verdict.suspected) return false;
+  if (member.claims.some(isTerminating)) {
+    draft.notes.push(`${idOf(j)} is not updated: its claim is being deleted`);
+    return false;
+  }
+  const ofPod: readonly string[] = ['Unready', 'StartupTimeout', 'CrashLoop'];
+  return standing === 'live' || (standing === 'withheld' && ofPod.includes(verdict.reason ?? ''));
+}
+/** Its node can never give it what it was resized to; the user said how else to update it. */
+const isStuck = (
+  { updateStrategy: { rollingUpdate } }: Spec,
+  { member, standing }: Judged,
+): boolean =>
+  standing === 'live' &&
+  (member.pod?.resize.startsWith('Infeasible') ?? false) &&
+  !rollingUpdate.podUpdatePolicy.startsWith('InPlace');
+
+/** Those that only lack labels are patched all at once: it takes nobody down. */
+function planLabels(s: Snapshot, draft: Draft, open: readonly Judged[], r: Revisions) {
+  const found = new Map<string, readonly Change[] | undefined>();
+  const labelsFor = (pod: Pod): readonly Change[] | undefined => {
+    const hash = pod.meta.labels[MARK.revision] ?? '';
+    const base = revisionBy(s, hash);
+    if (!base || inPlaceOf(pod)) return undefined;
+    if (!found.has(hash)) {
+      const changes = changesBetween(s, base, r.update);
+      const isLabel = (c: Change): boolean => c.path[1] === 'labels' && isInPlace(c, r.update, '');
+      found.set(hash, changes.every(isLabel) ? changes : undefined);
+    }
+    return found.get(hash);
+  };
+  const done = new Set<Judged>();
+  for (const j of open.slice(0, draft.behind)) {
+    const changes = j.member.pod && labelsFor(j.member.pod);
+    if (j.member.pod && changes) draft.actions.push(planInPlace(s, j.member.pod, changes, r));
+    if (changes) done.add(j);
+  }
+  return done;
+}
+
+/** Who is updated now. Those that are not Ready cost nothing (but a Replace: their identities), so
+ *  a broken update heals; of the Ready ones, the youngest while enough others are Available
+ *  (I5). */
 function chooseOutdated(
   s: Snapshot,
   draft: Draft,
   members: readonly Judged[],
+  open: readonly Judged[],
   r: Revisions,
   now: number,
 ): readonly Judged[] {
   const { spec } = s.cluster;
-  const isUp = (j: Judged): boolean => j.verdict.health === 'Available';
-  const open = members
-    .filter((j) => isOutdated(j, r.update) && j.standing === 'live' && !j.verdict.suspected)
-    .reverse();
-  const up = members.filter((j) => isLive(j) && isUp(j));
+  const up = members.filter((j) => isLive(j) && j.verdict.health === 'Available');
   const spare = up.length - (spec.replicas - maxUnavailableOf(spec));
   const well = open.filter(isReady).slice(0, Math.max(0, spare));
   const fresh = draft.actions.filter((a) => a.do === 'CreateMember').length;
@@ -2123,18 +2237,51 @@ function chooseOutdated(
   const room = replaces ? Math.max(0, replaceRoom(s, members, r) - fresh) : Infinity;
   const ordered = spec.podManagementPolicy === 'OrderedReady';
   const isBusy = (j: Judged): boolean =>
-    !isOutdated(j, r.update) &&
+    !open.includes(j) &&
     (isComingUp(j, now) || isLeaving(j, now) || j.standing === 'returning' || isChanging(j));
   if (ordered && (fresh > 0 || members.some(isBusy))) return [];
-  const most = Math.min(draft.behind, room, ordered ? 1 : Infinity);
-  const chosen = [...open.filter((j) => !isReady(j)), ...well].slice(0, most);
-  const relied = up.filter((j) => !chosen.includes(j)).slice(0, LIMITS.liveReadsMax);
-  const refs = relied.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
-  if (chosen.some(isReady) && !isRead(s, draft, ...refs)) return chosen.filter((j) => !isReady(j));
-  return chosen;
+  const most = Math.min(Math.max(draft.behind, 1), room, ordered ? 1 : Infinity);
+  return [...open.filter((j) => !isReady(j)), ...well].slice(0, most);
+}
+const isChanging = (j: Judged): boolean => j.verdict.health === 'Updating';
+
+/** One member, as its policy says. What cannot be done in place falls back, or is reported. */
+function updateMember(
+  s: Snapshot,
+  draft: Draft,
+  j: Judged,
+  members: readonly Judged[],
+  chosen: readonly Judged[],
+  r: Revisions,
+  now: number,
+): void {
+  const { pod } = j.member;
+  const { whenReplaced } = s.cluster.spec.persistentVolumeClaimRetentionPolicy;
+  const policy = s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
+  if (!pod || !readLive(s, draft, refOf('pods', pod.meta.name))) return;
+  const changes = changesFor(s, pod, r);
+  const isForced = isStuck(s.cluster.spec, j);
+  if (changes.length === 0 && !isForced) return void draft.actions.push(planInPlace(s, pod, [], r));
+  // I5 rests on the others being Available: that is read live before this one is taken down.
+  const relied = members.filter((o) => !chosen.includes(o) && o.verdict.health === 'Available');
+  const refs = relied.map((o) => refOf('pods', podName(s.cluster.meta.name, idOf(o))));
+  if (isReady(j) && !readLive(s, draft, ...refs.slice(0, LIMITS.liveReadsMax))) return;
+  const refused = s.memory.complaints.get(`pods/${pod.meta.name}`);
+  const holds = refused?.request === r.update.hash && s.uptime < refused.untilUptime;
+  const words = holds ? refused.message : '';
+  const stuck = changes.filter((c) => !isInPlace(c, r.update, policy));
+  if (policy.startsWith('InPlace') && stuck.length === 0 && words === '') {
+    draft.actions.push(planInPlace(s, pod, changes, r));
+  } else if (policy === 'InPlaceOnly') {
+    const where = fewNames(stuck.map((c) => c.path.join('.')));
+    draft.blocked = words || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
+  } else if (readLive(s, draft, ...unseenClaims(s, j.member))) {
+    const end = (): readonly Action[] => planEnd(s, j, 'Updated', whenReplaced, now);
+    const again = (): readonly Action[] => planRecreation(j, 'Recreated', r.update.hash);
+    draft.actions.push(...(policy === 'Replace' ? end() : again()));
+  }
 }
 
-const isChanging = (j: Judged): boolean => j.verdict.health === 'Updating';
 /** Rounded down as Deployment does, and at least 1 without surge: nothing could ever be updated or
  *  given up else. */
 export function maxUnavailableOf(spec: Spec): number {
@@ -2174,47 +2321,29 @@ const notYet = (members: readonly Judged[], { update }: Revisions): number =>
   members.filter((j) => isLive(j) && !isOutdated(j, update) && j.verdict.health !== 'Available')
     .length;
 
-/** Would the API server take a pod of the update revision? It is asked once, under the name of the
- *  first living member: AlreadyExists comes last. A full quota is no answer where the member that
- *  goes leaves as much room as the next needs. */
-function isTried(s: Snapshot, draft: Draft, { update }: Revisions, { member }: Judged): boolean {
+/** Would the API server take a pod of the update revision? It is asked under the name of a living
+ *  member, for AlreadyExists comes last, and again while it objects. A full quota is no objection
+ *  where the member that goes leaves as much room as the next needs. */
+function passesTrial(
+  s: Snapshot,
+  draft: Draft,
+  { update }: Revisions,
+  { member }: Judged,
+): boolean {
   const ref = refOf('trials', update.hash);
   const told = s.memory.complaints.get(keyOfRef(ref));
   const body = podBody(s.cluster, member.identity, update, undefined, s.nodes !== undefined);
   if (!told || s.uptime >= told.untilUptime) {
-    draft.ask.push(...(s.live.has(keyOfRef(ref)) ? [] : [{ ...ref, body }]));
+    readLive(s, draft, { ...ref, body });
     return false;
   }
-  const made = [...s.revisions.values()].find((r) => r.hash === revisionIn(member));
+  const made = revisionBy(s, revisionIn(member));
   const changes = changesOf(made?.template.spec, update.template.spec);
   const sameSize = !changes.some((c) => c.path.includes('resources'));
   if (told.message === '' || (told.message.includes('exceeded quota') && sameSize)) return true;
-  draft.blocked = told.message;
+  if (told.isPassing) draft.notes.push(`the trial of ${update.hash} failed: ${told.message}`);
+  else draft.blocked = told.message;
   return false;
-}
-
-/** One member, as its policy says. What cannot be done in place falls back, or is reported. */
-function updateMember(s: Snapshot, draft: Draft, j: Judged, r: Revisions, now: number): void {
-  const { pod } = j.member;
-  const { whenReplaced } = s.cluster.spec.persistentVolumeClaimRetentionPolicy;
-  const policy = s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
-  if (!pod || !isRead(s, draft, refOf('pods', pod.meta.name))) return;
-  const changes = changesFor(s, pod, r);
-  const refused = s.memory.complaints.get(`pods/${pod.meta.name}`);
-  const words = refused?.request === r.update.hash ? refused.message : '';
-  const stuck = changes.filter((c) => !isInPlace(c, r.update, policy));
-  if (changes.length === 0) draft.actions.push(planInPlace(s, pod, [], r));
-  else if (policy === 'Replace') {
-    if (!isRead(s, draft, ...unseenClaims(s, j.member))) return;
-    draft.actions.push(...planEnd(s, j, 'Updated', whenReplaced, now));
-  } else if (policy.startsWith('InPlace') && stuck.length === 0 && words === '') {
-    draft.actions.push(planInPlace(s, pod, changes, r));
-  } else if (policy === 'InPlaceOnly') {
-    const where = fewNames(stuck.map((c) => c.path.join('.')));
-    draft.blocked = words || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
-  } else if (isRead(s, draft, ...unseenClaims(s, j.member))) {
-    draft.actions.push(...planRecreation(j, 'Recreated'));
-  }
 }
 
 /** What an update leaves to do: the revision label is written last, once the pod is as it should be
@@ -2238,10 +2367,10 @@ function planFinish(draft: Draft, { identity, claims }: Member, pod: Pod): void 
 
 // ─── What changes, and how ───────────────────────────────────────────────────────────────────────
 
-/** What the living pod lacks of the update revision: where that differs from the revision it was
- *  made of, and from the one it is just being changed to. Of an unknown revision everything may. */
-function changesFor(s: Snapshot, pod: Pod, { update }: Revisions): readonly Change[] {
-  const body = s.bodies.get(pod.meta.name);
+const revisionBy = (s: Snapshot, hash: string): Revision | undefined =>
+  [...s.revisions.values()].find((r) => r.hash === hash);
+/** Where the pods of two revisions differ; of an unknown one, everything may. */
+function changesBetween(s: Snapshot, base: Revision | undefined, to: Revision): readonly Change[] {
   const whole = (r: Revision | undefined): Json => ({
     metadata: {
       labels: r && templateLabels(s.cluster, r.template),
@@ -2249,11 +2378,15 @@ function changesFor(s: Snapshot, pod: Pod, { update }: Revisions): readonly Chan
     },
     spec: r?.template.spec,
   });
-  const hashes = [pod.meta.labels[MARK.revision], inPlaceOf(pod)?.revision];
-  const bases = unique(hashes.filter((hash) => hash !== undefined)).map((hash) =>
-    [...s.revisions.values()].find((r) => r.hash === hash),
-  );
-  const found = bases.flatMap((base) => changesOf(whole(base), whole(update)));
+  return changesOf(whole(base), whole(to));
+}
+/** What the living pod lacks of the update revision: where that differs from the revision it was
+ *  made of, and from the one it is just being changed to. */
+function changesFor(s: Snapshot, pod: Pod, { update }: Revisions): readonly Change[] {
+  const body = s.bodies.get(pod.meta.name);
+  const hashes = [pod.meta.labels[MARK.revision] ?? '', inPlaceOf(pod)?.revision];
+  const bases = unique(hashes.filter((hash) => hash !== undefined));
+  const found = bases.flatMap((hash) => changesBetween(s, revisionBy(s, hash), update));
   const living = (path: readonly string[]): unknown =>
     path.reduce<unknown>((at, key) => fieldsOf(at)?.[key], body);
   return [...new Map(found.map((c) => [c.path.join('/'), c])).values()].filter(
@@ -2261,14 +2394,21 @@ function changesFor(s: Snapshot, pod: Pod, { update }: Revisions): readonly Chan
   );
 }
 
-/** Where two templates differ: the deepest paths, but a list's item that comes or goes is whole. */
+/** Where two templates differ: the deepest paths, but a list's item that comes or goes is whole,
+ *  and so is a list in another order, or of things without names. */
 export function changesOf(before: unknown, after: unknown, path: readonly string[] = []): Change[] {
   if (canonicalJson(before) === canonicalJson(after)) return [];
   const [a, b] = [fieldsOf(before ?? {}), fieldsOf(after ?? {})];
-  const isItem = (key: string): boolean =>
-    Array.isArray(before ?? after) && (a?.[key] === undefined || b?.[key] === undefined);
-  if (!a || !b) return [{ path, value: after }];
-  return unique([...Object.keys(a), ...Object.keys(b)]).flatMap((key) =>
+  const isList = Array.isArray(before ?? after);
+  const keys = a && b ? unique([...Object.keys(a), ...Object.keys(b)]) : [];
+  const order = (x: Json, y: Json): string =>
+    Object.keys(x)
+      .filter((key) => key in y)
+      .join();
+  const isMoved = isList && a && b && order(a, b) !== order(b, a);
+  if (!a || !b || isMoved || keys.length === 0) return [{ path, value: after }];
+  const isItem = (key: string): boolean => isList && !(key in a && key in b);
+  return keys.flatMap((key) =>
     isItem(key)
       ? [{ path: [...path, key], value: b[key] }]
       : changesOf(a[key], b[key], [...path, key]),
@@ -2284,9 +2424,9 @@ function fieldsOf(value: unknown): Json | undefined {
   return Object.fromEntries(value.map((item, i) => [names[i], item]));
 }
 
-/** Has the living pod this value already? It may have more: the API server's defaults. */
+/** Has the living pod this value already? It may have the API server's defaults besides. */
 function isMet(living: unknown, wanted: unknown, path: readonly string[]): boolean {
-  const usual = POD_DEFAULTS[path.at(-1) ?? ''];
+  const usual = path[0] === 'spec' ? defaultAt(path) : undefined;
   if (wanted === undefined || wanted === null || living === undefined) {
     return canonicalJson(living ?? usual) === canonicalJson(wanted ?? usual);
   }
@@ -2295,23 +2435,28 @@ function isMet(living: unknown, wanted: unknown, path: readonly string[]): boole
     return items !== undefined && wanted.every((w, i) => isMet(items[i], w, path));
   }
   if (typeof wanted === 'object') {
-    const fields = dictOf(living) as Json;
-    return Object.entries(wanted).every(([k, w]) => isMet(fields[k], w, [...path, k]));
+    const [has, wants] = [dictOf(living) as Json, wanted as Json];
+    const keys = unique([...Object.keys(has), ...Object.keys(wants)]);
+    return keys.every((key) => isMet(has[key], wants[key], [...path, key]));
   }
   if (living === wanted) return true;
   return path.includes('resources') && quantity(String(living)) === quantity(String(wanted));
 }
 
-/** What the API server fills in where a template says nothing; a removed field that has this value
- *  in the living pod is no change. */
+/** What the API server fills in where a template says nothing: for the pod, and further in. */
 const POD_DEFAULTS: Json = {
   ...{ restartPolicy: 'Always', dnsPolicy: 'ClusterFirst', schedulerName: 'default-scheduler' },
   ...{ terminationGracePeriodSeconds: 30, serviceAccountName: 'default', securityContext: {} },
-  ...{ enableServiceLinks: true, terminationMessagePath: '/dev/termination-log', protocol: 'TCP' },
-  ...{ terminationMessagePolicy: 'File', imagePullPolicy: 'IfNotPresent', scheme: 'HTTP' },
-  ...{ timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3 },
-  ...{ defaultMode: 420, hostNetwork: false, readOnly: false, stdin: false, tty: false },
+  ...{ enableServiceLinks: true, hostNetwork: false },
 };
+const INNER_DEFAULTS: Json = {
+  ...{ imagePullPolicy: 'IfNotPresent', protocol: 'TCP', terminationMessagePolicy: 'File' },
+  ...{ terminationMessagePath: '/dev/termination-log', scheme: 'HTTP', defaultMode: 420 },
+  ...{ timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3 },
+  ...{ readOnly: false, stdin: false, tty: false, securityContext: {}, apiVersion: 'v1' },
+};
+const defaultAt = (path: readonly string[]): unknown =>
+  (path.length === 2 ? POD_DEFAULTS : INNER_DEFAULTS)[path.at(-1) ?? ''];
 
 /** Can this be changed on a living pod, without losing what its containers read at their start? A
  *  changed annotation restarts (`restartedAt`, `checksum/config`), except under InPlaceOnly. */
@@ -2341,14 +2486,17 @@ function planInPlace(s: Snapshot, pod: Pod, changes: readonly Change[], r: Revis
   const body = s.bodies.get(pod.meta.name) ?? {};
   const statuses = fieldsOf((body['status'] as Json)?.['containerStatuses']) ?? {};
   const idOf = (name: string): string => String((statuses[name] as Json)?.['containerID'] ?? '');
-  const made = [...s.revisions.values()].find((x) => x.hash === pod.meta.labels[MARK.revision]);
+  const made = revisionBy(s, pod.meta.labels[MARK.revision] ?? '');
   const imageIn = (x: Revision | undefined, name: string): string | undefined =>
     x?.template.spec?.containers.find((c) => c.name === name)?.image;
-  const waiting = Object.entries(inPlaceOf(pod)?.containerIDs ?? {});
-  const restarts = [
-    ...waiting.filter(([name, old]) => idOf(name) === old),
-    ...images.map((c): [string, string] => [c.path[2] ?? '', idOf(c.path[2] ?? '')]),
-  ].filter(([name]) => imageIn(made, name) !== imageIn(r.update, name));
+  const waiting = inPlaceOf(pod)?.containerIDs ?? {};
+  const restarts = unique([...Object.keys(waiting), ...images.map((c) => c.path[2] ?? '')])
+    .filter((name) => {
+      const isOld = waiting[name] === idOf(name); // It has not restarted since the last update.
+      const goesBack = isOld && imageIn(made, name) === imageIn(r.update, name);
+      return images.some((c) => c.path[2] === name) ? !goesBack : isOld;
+    })
+    .map((name) => [name, idOf(name)] as const);
   const labels = metadata('labels');
   const annotations = metadata('annotations');
   if (images.length + sizes.length + restarts.length === 0) {
@@ -2389,8 +2537,7 @@ function planClaims(s: Snapshot, { actions }: Draft, members: readonly Judged[])
     const claims = member.claims.filter((c) => !isTerminating(c));
     for (const claim of claims) {
       const { annotations } = claim.meta;
-      const isFree =
-        annotations[MARK.retiredPolicy] === 'Delete' && annotations[MARK.restore] !== 'true';
+      const isFree = annotations[MARK.retiredPolicy] === 'Delete' && !isWantedBack(member);
       if (standing === 'condemned' && member.gone && isFree) {
         actions.push({
           do: 'DeleteClaim',
@@ -2492,7 +2639,7 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
     firstSeen: new Map(p.evidence.map((key) => [key, memory.firstSeen.get(key) ?? uptime])),
     lastPods: new Map(lastPods),
     deletedUids: new Set([...memory.deletedUids].filter((uid) => uids.has(uid))),
-    recreatedUids: new Set([...memory.recreatedUids].filter((uid) => uids.has(uid))),
+    recreatedUids: new Map([...memory.recreatedUids].filter(([uid]) => uids.has(uid))),
     restartsBefore: new Map(restarts),
     outage: p.outage,
     returns: new Map([...lately, ...backs]),
@@ -2523,7 +2670,7 @@ function memberStatus(s: Snapshot, j: Judged): MemberStatus {
     identity,
     pod: pod?.meta.name ?? '',
     node: nodeNameOf(member),
-    revision: revisionIn(member),
+    revision: revisionIn(member) || goalOf(member),
     health: healthWord(s, j),
     reason: verdict.reason ?? retired?.reason ?? trouble,
     ...(verdict.sinceMs > 0 && { since: timeText(verdict.sinceMs) }),
@@ -3534,7 +3681,7 @@ export interface Pass {
   readonly unfinished: Set<Creation>; // The answer was lost: the same POSTs are repeated.
   readonly complaints: Map<string, Complaint>;
   readonly deletedUids: Set<string>;
-  readonly recreatedUids: Set<string>;
+  readonly recreatedUids: Map<string, string>;
   readonly drawn: Set<string>; // Identities that were posted.
 }
 
@@ -3559,13 +3706,12 @@ const STRATEGIC = {
  *  object's new metadata; of an object that is gone, what was known. */
 async function patch(pass: Pass, kind: Kind, { meta }: Thing, change: Json, how: Patch = MERGE) {
   const { namespace, name, uid, resourceVersion } = meta;
-  const { under = '', dryRun, ...rest } = how;
-  const query = dryRun ? `dryRun=All&${FIELDS}` : FIELDS;
-  const path = `${pathOf(kind, namespace, name)}${under}?${query}`;
+  const { under = '', ...rest } = how;
+  const path = `${pathOf(kind, namespace, name)}${under}?${FIELDS}`;
   const body = { ...change, metadata: { uid, resourceVersion, ...(change['metadata'] as Json) } };
   try {
     const after = metaOf(await call(pass.world, { ...rest, path, body }));
-    if (!dryRun) pass.written(kind, after, false);
+    pass.written(kind, after, false);
     return after;
   } catch (error) {
     // An old API server answers 404 where it does not know the subresource.
@@ -3576,7 +3722,6 @@ async function patch(pass: Pass, kind: Kind, { meta }: Thing, change: Json, how:
 }
 type Patch = Pick<ApiRequest, 'method' | 'contentType'> & {
   readonly under?: '/resize';
-  readonly dryRun?: boolean;
 };
 
 /** A delete that only hits the object that was decided upon. Gone already is as good. */
@@ -3589,20 +3734,21 @@ async function remove(pass: Pass, kind: Kind, meta: Meta, options: Raw) {
   pass.written(kind, meta, true);
 }
 
-/** One action, but for CreateMember, which goes in batches. */
-async function perform(pass: Pass, a: Exclude<Action, Creation>): Promise<void> {
+/** One action, but for CreateMember, which goes in batches; false when it was refused and
+ *  noted. */
+async function perform(pass: Pass, a: Exclude<Action, Creation>): Promise<unknown> {
   switch (a.do) {
     case 'AdoptPod':
     case 'ReleasePod':
     case 'LabelPod':
-      return void (await patch(pass, PODS, a.pod, a.change));
+      return patch(pass, PODS, a.pod, a.change);
     case 'RetireClaim':
     case 'MarkClaim':
     case 'RestoreClaim':
     case 'OwnClaim':
-      return void (await patch(pass, CLAIMS, a.claim, a.change));
+      return patch(pass, CLAIMS, a.claim, a.change);
     case 'ReviseRevision':
-      return void (await patch(pass, REVISIONS, a.revision, a.change));
+      return patch(pass, REVISIONS, a.revision, a.change);
     case 'UpdatePod':
       return complain(pass, `pods/${a.pod.meta.name}`, a.revision, updateInPlace(pass, a.pod, a));
     case 'ExpandClaim': {
@@ -3612,7 +3758,8 @@ async function perform(pass: Pass, a: Exclude<Action, Creation>): Promise<void> 
     }
     case 'DeletePod': {
       const { uid } = a.pod.meta;
-      (isComeback(a.because) ? pass.recreatedUids : pass.deletedUids).add(uid);
+      if (isComeback(a.because)) pass.recreatedUids.set(uid, a.returnsAt ?? '');
+      else pass.deletedUids.add(uid);
       // A grace period of 0 is a force-delete, which frees the name while containers may still run.
       const gracePeriodSeconds = Math.max(1, a.pod.graceSeconds);
       return remove(pass, PODS, a.pod.meta, { gracePeriodSeconds, preconditions: { uid } });
@@ -3639,12 +3786,12 @@ async function perform(pass: Pass, a: Exclude<Action, Creation>): Promise<void> 
   }
 }
 
-/** A resize is tried before anything is changed: what cannot be resized may need another way. */
+/** The resize goes first: what cannot be resized may need another way, and only the second patch
+ *  says that all was asked for. */
 async function updateInPlace(pass: Pass, pod: Pod, { update, resize }: InPlace): Promise<void> {
   const size = { ...STRATEGIC, under: '/resize' } as const;
-  if (resize) await patch(pass, PODS, pod, resize, { ...size, dryRun: true });
-  const meta = await patch(pass, PODS, pod, update, STRATEGIC);
-  if (resize) await patch(pass, PODS, { meta }, resize, size);
+  const meta = resize ? await patch(pass, PODS, pod, resize, size) : pod.meta;
+  await patch(pass, PODS, { meta }, update, STRATEGIC);
 }
 
 /** A refusal of this work is remembered, shown, and tried again later; it holds nothing else up. */
@@ -3652,10 +3799,12 @@ async function complain(pass: Pass, name: string, request: string, work: Promise
   try {
     await work;
     pass.complaints.delete(name);
+    return true;
   } catch (error) {
     if (!isRefusal(error)) throw error;
     const untilUptime = pass.world.uptime() + LIMITS.backoffMaxMs;
     pass.complaints.set(name, { message: error.message, request, untilUptime });
+    return false;
   }
 }
 
@@ -3773,8 +3922,8 @@ function birthsWithRoom(all: readonly Action[], now: readonly Action[], failed: 
   return [...back, ...fresh.slice(0, Math.max(0, fresh.length - Math.max(0, failed - heldBack)))];
 }
 /** Runs the actions stage by stage. What fails holds back only what comes after it for its own
- *  member and that member's successor. Returns the failure of the first in the plan, not in time: the
- *  status tells it, and it must not change from pass to pass. */
+ *  member and that member's successor. Returns the failure of the first in the plan, not in time:
+ *  the status tells it, and it must not change from pass to pass. */
 async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal | undefined) {
   const held = refusal !== undefined && pass.world.uptime() < refusal.untilUptime;
   const again = held ? [] : pass.unfinished;
@@ -3802,7 +3951,7 @@ async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal 
     const works = now.map((a) => {
       if (a.do === 'CreateMember') return undefined;
       return attempt(
-        perform(pass, a).then(() => void pass.done.push(a)),
+        perform(pass, a).then((did) => void (did === false || pass.done.push(a))),
         memberOfAction(a),
         actions.indexOf(a),
       );
@@ -3992,7 +4141,7 @@ function deskOf(o: Operator, key: string, uid: string): Desk {
   const memory = {
     ...maps,
     deletedUids: new Set<string>(),
-    recreatedUids: new Set<string>(),
+    recreatedUids: new Map<string, string>(),
     complaints: new Map(),
     refusal: undefined,
     outage: undefined,
@@ -4107,7 +4256,8 @@ async function tryRevision(
     await call(world, { method: 'POST', path, body });
   } catch (error) {
     const untilUptime = uptime + LIMITS.trialMs;
-    if (!isTaken(error)) return { message: wordsOf(error), request: name, untilUptime };
+    const isPassing = !isRefusal(error);
+    if (!isTaken(error)) return { message: wordsOf(error), request: name, untilUptime, isPassing };
   }
   return { message: '', request: name, untilUptime: Infinity };
 }
@@ -4166,7 +4316,7 @@ function passOf(
     unfinished: desk.unfinished,
     complaints: new Map(desk.memory.complaints),
     deletedUids: new Set(desk.memory.deletedUids),
-    recreatedUids: new Set(desk.memory.recreatedUids),
+    recreatedUids: new Map(desk.memory.recreatedUids),
     drawn: new Set([desk.memory.newest]),
     written(kind, meta, gone) {
       const feed = feeds[kind];
@@ -4220,6 +4370,7 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   }
   // What was refused may be done otherwise.
   if (pass.complaints.size > s.memory.complaints.size) o.queue.addAfter(key, LIMITS.againMinMs);
+  if (p.ask.length > 0) o.queue.addAfter(key, LIMITS.recheckMs); // Four rounds were too few.
   o.queue.addAfter(key, desk.expected.length > 0 ? LIMITS.recheckMs : p.wakeMs);
 }
 async function timed({ world, observer }: Operator, pass: () => Promise<void>): Promise<void> {
