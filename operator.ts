@@ -2159,12 +2159,15 @@ function planUpdates(
   const isShrinking = draft.actions.some((a) => a.because === 'ScaledIn');
   const rolls = type === 'RollingUpdate' && !rollingUpdate.paused && !spec.suspend;
   const open = members.filter((j) => isUpdatable(draft, j, r) || isStuck(spec, j)).reverse();
-  const [first] = open;
-  if (rolls && !isShrinking && first && passesTrial(s, draft, r, first)) {
-    const relabelled = planLabels(s, draft, open, r);
-    const others = open.filter((j) => !relabelled.has(j));
+  if (rolls && !isShrinking) {
+    const labels = planLabels(s, draft, open, r);
+    const others = open.filter((j) => !labels.has(j));
     const chosen = chooseOutdated(s, draft, members, others, r, now);
-    for (const j of chosen) updateMember(s, draft, j, members, chosen, r, now);
+    const [first] = [...labels.keys(), ...chosen];
+    if (first && passesTrial(s, draft, r, first)) {
+      draft.actions.push(...labels.values());
+      for (const j of chosen) updateMember(s, draft, j, members, chosen, r, now);
+    }
   }
   const going = new Set(draft.actions.flatMap((a) => (a.do === 'DeletePod' ? [a.pod] : [])));
   for (const { member } of members.filter(isLive)) {
@@ -2195,7 +2198,12 @@ const isStuck = (
   !rollingUpdate.podUpdatePolicy.startsWith('InPlace');
 
 /** Those that only lack labels are patched all at once: it takes nobody down. */
-function planLabels(s: Snapshot, draft: Draft, open: readonly Judged[], r: Revisions) {
+function planLabels(
+  s: Snapshot,
+  draft: Draft,
+  open: readonly Judged[],
+  r: Revisions,
+): ReadonlyMap<Judged, Action> {
   const found = new Map<string, readonly Change[] | undefined>();
   const labelsFor = (pod: Pod): readonly Change[] | undefined => {
     const hash = pod.meta.labels[MARK.revision] ?? '';
@@ -2208,13 +2216,12 @@ function planLabels(s: Snapshot, draft: Draft, open: readonly Judged[], r: Revis
     }
     return found.get(hash);
   };
-  const done = new Set<Judged>();
-  for (const j of open.slice(0, draft.behind)) {
-    const changes = j.member.pod && labelsFor(j.member.pod);
-    if (j.member.pod && changes) draft.actions.push(planInPlace(s, j.member.pod, changes, r));
-    if (changes) done.add(j);
-  }
-  return done;
+  const patches = open.slice(0, draft.behind).flatMap((j): [Judged, Action][] => {
+    const { pod } = j.member;
+    const changes = pod && labelsFor(pod);
+    return changes ? [[j, planInPlace(s, pod, changes, r)]] : [];
+  });
+  return new Map(patches);
 }
 
 /** Who is updated now. Those that are not Ready cost nothing (but a Replace: their identities), so
