@@ -2137,8 +2137,9 @@ function behindOf(
   r: Revisions,
 ): number {
   if (spec.updateStrategy.type === 'OnDelete' || spec.suspend) return 0;
-  const outdated = members.filter((j) => isOutdated(j, r.update)).length;
-  return Math.max(0, outdated - partitionOf(spec));
+  const outdated = members.filter((j) => isOutdated(j, r.update));
+  const bound = outdated.filter(({ member }) => member.claims.some(isTerminating)); // Left alone.
+  return Math.max(0, outdated.length - Math.max(bound.length, partitionOf(spec)));
 }
 
 // ─── Updates ─────────────────────────────────────────────────────────────────────────────────────
@@ -2158,8 +2159,10 @@ function planUpdates(
     draft.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
   const isShrinking = draft.actions.some((a) => a.because === 'ScaledIn');
   const rolls = type === 'RollingUpdate' && !rollingUpdate.paused && !spec.suspend;
-  const open = members.filter((j) => isUpdatable(draft, j, r) || isStuck(spec, j)).reverse();
   if (rolls && !isShrinking) {
+    const fit = members.filter((j) => isUpdatable(draft, j, r));
+    const stuck = members.filter((j) => isStuck(spec, j));
+    const open = [...(draft.behind > 0 ? fit : []), ...stuck].reverse();
     const labels = planLabels(s, draft, open, r);
     const others = open.filter((j) => !labels.has(j));
     const chosen = chooseOutdated(s, draft, members, others, r, now);
@@ -2180,7 +2183,7 @@ function planUpdates(
  *  lasts as long as its pod. */
 function isUpdatable(draft: Draft, j: Judged, { update }: Revisions): boolean {
   const { member, verdict, standing } = j;
-  if (draft.behind === 0 || !isOutdated(j, update) || verdict.suspected) return false;
+  if (!isOutdated(j, update) || verdict.suspected) return false;
   if (member.claims.some(isTerminating)) {
     draft.notes.push(`${idOf(j)} is not updated: its claim is being deleted`);
     return false;
