@@ -1745,7 +1745,7 @@ interface Ledger {
   operators: number; // That run side by side.
   passMs: number; // A pass takes no longer from its live reads to its first write.
   restoredAt: number; // When etcd was put back to an older state.
-  readonly upUntil: Map<string, number>; // Pod → when it was last Ready.
+  readonly upUntil: Map<string, { readonly at: number; readonly boss: string }>; // By UID of the pod.
   readonly chosen: Map<string, { readonly at: number; readonly ends: boolean }>; // By the operator.
   also?: (plural: string, change: SeenChange, who: string) => void; // What else is to be checked.
   revision: number;
@@ -1783,8 +1783,11 @@ function learnReason(ledger: Ledger, key: string, reason: string, o: Seen): void
 
 function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
-  if (previous && isUp(previous)) ledger.upUntil.set(object.metadata.uid, ledger.sim.uptime());
   const boss = `${bossOf(object)?.['uid']}`;
+  if (previous && isUp(previous)) {
+    const was = { at: ledger.sim.uptime(), boss: `${bossOf(previous)?.['uid']}` };
+    ledger.upUntil.set(object.metadata.uid, was);
+  }
   const live = ledger.live.get(boss) ?? new Set<string>();
   ledger.live.set(boss, live);
   if (isOperator(who) && previous) {
@@ -1879,13 +1882,18 @@ function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number): void
     const was = chosen.get(o.metadata.uid);
     const isChosen = isRecent(was?.at);
     if (isUp(o) && op.isApplied(podOf(o as unknown as Raw))) return !isChosen || was?.ends !== true;
-    return !isChosen && isRecent(upUntil.get(o.metadata.uid));
+    return !isChosen && isRecent(upUntil.get(o.metadata.uid)?.at);
   };
   const all = objectsOf(sim.state, 'pods', pod.metadata.namespace) as unknown as Seen[];
   const others = all.filter(
     (o) => bossOf(o)?.['uid'] === uid && o.metadata.uid !== pod.metadata.uid,
   );
-  const up = others.filter(wasUp).length;
+  const there = new Set(all.map((o) => o.metadata.uid));
+  const gone = [...upUntil].filter(
+    ([id, was]) =>
+      !there.has(id) && was.boss === uid && isRecent(was.at) && !isRecent(chosen.get(id)?.at),
+  );
+  const up = others.filter(wasUp).length + gone.length;
   const specs = recentSpecs(ledger, uid);
   if (specs.some(({ suspend }) => suspend)) return;
   const floors = specs.map((spec) => {
