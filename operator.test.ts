@@ -1808,7 +1808,9 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   // Without claims and our labels it is hidden from whoever did not know it before.
   const isHidden =
     !labelOf(object, MARK.cluster) && podOf(object as unknown as Raw).claims.length === 0;
-  const counts = type !== 'DELETED' && !isGoing(object) && !hasFinished(object) && !isHidden;
+  const isAdopted = op.birthSecond(object.metadata.name.slice(-10)) < 0; // Nobody made room for it.
+  const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
+  const counts = !isOver && !isHidden && !isAdopted;
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
@@ -4750,6 +4752,19 @@ function crashes(s: Trial, { x, y }: Move): string {
   restarts(s, who, spanOf(y, 1, 30_000));
   return `${who} is killed, back after ${spanOf(y, 1, 30_000) / 1000} s`;
 }
+/** An operator starts anew, and the API server it asks lags behind. */
+function laggard(s: Trial, { x, y, z }: Move): string {
+  const { sim } = s.t;
+  const snapshot = snapshotState(sim.state);
+  const who = oneOf([...s.faults.keys()], x);
+  const ms = spanOf(y, 100, 20_000);
+  sim.at(ms, () => {
+    sim.state.old = { snapshot, until: sim.now() + spanOf(z, 1000, 30_000) };
+    sim.kill(who);
+    restarts(s, who, 5);
+  });
+  return `${who} starts anew in ${ms / 1000} s, before a server that knows the present`;
+}
 function freezes(s: Trial, { x, y }: Move): string {
   const who = oneOf([...s.faults.keys()], x);
   const ms = spanOf(y, 1000, 90_000);
@@ -5022,6 +5037,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
   outOfService: { weight: 1, play: goesOut },
   stumble: { weight: 10, play: stumbles },
   crash: { weight: 3, play: crashes },
+  laggard: { weight: 1, play: laggard },
   freeze: { weight: 1, play: freezes },
   overlap: { weight: 1, play: overlaps },
   mishaps: {
@@ -5084,6 +5100,8 @@ interface Witness {
   readonly facts: Map<string, number>; // A fact → until when it held (uptime); Infinity: it does.
   readonly since: Map<string, number>; // … and since when.
   readonly ends: Map<string, number[]>; // Cluster → when its members ended early by themselves.
+  readonly born: Map<string, number>; // Pod → when.
+  readonly names: Set<string>; // Pods that ever were.
   readonly over: Set<string>; // Processes after which another has written.
   readonly rate: number[]; // When operators wrote, of the last 10 s.
   writer: string;
@@ -5095,7 +5113,15 @@ interface Witness {
 }
 const newWitness = (): Witness => ({
   ...{ hash: createHash('sha256'), facts: new Map(), since: new Map(), ends: new Map() },
-  ...{ over: new Set(), rate: [], writer: '', requests: 0, most: 0 },
+  ...{
+    born: new Map(),
+    names: new Set(),
+    over: new Set(),
+    rate: [],
+    writer: '',
+    requests: 0,
+    most: 0,
+  },
   ...{ slowMs: 3000, troubleAt: 0, stepped: false },
 });
 function setFact(
@@ -5120,8 +5146,10 @@ function seeNode(s: Trial, { type, object }: SeenChange): void {
   setFact(s, `away ${name}`, type === 'DELETED' || !isUp(object));
   setFact(s, `out ${name}`, type !== 'DELETED' && isOut);
 }
-function seePod(s: Trial, { type, object }: SeenChange): void {
+function seePod(s: Trial, { type, object }: SeenChange, who: string): void {
   const key = fullName(object);
+  if (type === 'ADDED' && isOperator(who)) checkAge(s, object);
+  if (type === 'ADDED') s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
   const { metadata } = object;
   const waiting = JSON.stringify((object.status as Raw | undefined)?.['containerStatuses'] ?? '');
   setFact(s, `failed ${key}`, hasFinished(object));
@@ -5199,7 +5227,26 @@ function isSurplus(s: Trial, claim: Seen): boolean {
     ([fact, until]) =>
       fact.startsWith(`live default/${name}-`) && until >= sim.uptime() - ledger.recentMs,
   );
-  return !clusterNow(s.t, name) || live.length + 1 > wanted;
+  const between = claimsOf(s.t).filter(
+    (o) => labelOf(o, MARK.cluster) === name && !noteOf(o, MARK.retired) && !isGoing(o),
+  );
+  const all = new Set([...live.map(([fact]) => fact.slice(5)), ...between.map(memberKey)]);
+  return !clusterNow(s.t, name) || new Set([...all, memberKey(claim)]).size > wanted;
+}
+/** I1: a new identity is younger than those that have been there for a while, whatever the clock. */
+function checkAge(s: Trial, pod: Seen): void {
+  const { sim, ledger } = s.t;
+  const isLost = sim.uptime() - ledger.restoredAt < 120_000;
+  const own = identityIn(pod);
+  const known = anyPods(s).filter(
+    (o) =>
+      labelOf(o, MARK.cluster) === labelOf(pod, MARK.cluster) &&
+      sim.uptime() - (s.witness.born.get(o.metadata.uid) ?? Infinity) > 60_000 &&
+      op.birthSecond(identityIn(o)) > op.birthSecond(own),
+  );
+  const former = s.witness.names.has(fullName(pod)); // It comes back.
+  s.witness.names.add(fullName(pod));
+  hold(isLost || former || known.length === 0, 'I1', pod, 'older ones are younger');
 }
 /** The brake: while more members are away than may be replaced, none is let go. */
 function checkBrake(s: Trial, claim: Seen): void {
@@ -5325,6 +5372,10 @@ function mendAll(s: Trial): void {
     t.actors.revive(node);
     t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, mergeType);
   }
+  for (const pod of listed(t, 'pods')) {
+    const boss = clusterNow(t, labelOf(pod, MARK.cluster)) as Seen | undefined;
+    if (isGoing(boss)) t.sim.api('DELETE', podAt(pod)); // It may have lost its owner, and hold it up.
+  }
   for (const now of listed(t, 'statefulclusters')) {
     const { containers = [] } = (now.spec.template?.['spec'] ?? {}) as { containers?: Rec[] };
     const broken = containers.some((c) => !`${c['image']}`.startsWith('img:'));
@@ -5336,11 +5387,22 @@ function mendAll(s: Trial): void {
   }
   tell(s, 'every fault has ended');
 }
+/** Claims of living members are the cluster's if whenDeleted says so, and only then. */
+function misowned(s: Trial, name: string): string {
+  const { spec, metadata } = clusterNow(s.t, name);
+  const { whenDeleted } = (spec as Raw)['persistentVolumeClaimRetentionPolicy'] ?? {};
+  const living = new Set(livePods(s.t, name).map(identityIn));
+  const own = claimsOf(s.t).filter((o) => labelOf(o, MARK.cluster) === name && !isGoing(o));
+  const wrong = own
+    .filter((o) => living.has(identityIn(o)) && (!bossOf(o) || isOurs(o)))
+    .find((o) => (bossOf(o)?.['uid'] === metadata.uid) !== (whenDeleted === 'Delete'));
+  return wrong ? `the owner of ${wrong.metadata.name} is not as whenDeleted says` : '';
+}
 /** What is still to happen, of the first cluster that is not as its spec says. */
 function pendingIn(s: Trial): string {
   for (const { metadata } of s.script.clusters as unknown as Seen[]) {
     if (!clusterNow(s.t, metadata.name)) comesBack(s, metadata.name);
-    const why = pendingOf(s.t, metadata.name);
+    const why = pendingOf(s.t, metadata.name) || misowned(s, metadata.name);
     if (why) return `${metadata.name}: ${why}`;
   }
   return '';
@@ -8262,7 +8324,7 @@ type WatchPlan = Readonly<{
   since: number;
   endsAt: number;
 }>;
-type WatchPlace = { next: number; bookmarkAt: number; pending: ApiWatchEvent[] };
+type WatchPlace = { next: number; bookmarkAt: number; lagsUntil: number; pending: ApiWatchEvent[] };
 
 type Change = { type: ChangeType; revision: number; object: ApiObject; previous?: ApiObject };
 type Objects = Map<string, Map<string, ApiObject>>;
@@ -8291,6 +8353,8 @@ interface ApiState {
   /** The text of a Warning header. */
   warn?: (verb: string, plural: string, object: ApiObject) => string | undefined;
   readonly resources: Map<string, Resource>;
+  /** What a server whose watch cache lags shows to whoever asks for any version (0), until then. */
+  old?: { readonly snapshot: ApiSnapshot; readonly until: number };
   readonly seed: number;
   drawn: number;
   epoch: number;
@@ -8940,19 +9004,25 @@ function watch(call: Call): ServerAnswer {
   if (initial && asked > state.revision)
     pending.push({ type: 'ERROR', object: tooLarge(asked, state.revision) });
   else if (since > 0 && since < store.dropped) pending.push(tooOld(since, store));
-  else if (since === 0) {
-    for (const object of inOrder(store.objects, call.namespace))
+  const lags = query['resourceVersion'] === '0' && state.old && now < state.old.until;
+  const old = lags ? state.old : undefined;
+  if (since === 0 && pending.length === 0) {
+    const view = old?.snapshot.stores.find(([{ plural }]) => plural === resource.plural)?.[1];
+    for (const object of inOrder(view ?? store.objects, call.namespace))
       if (matches(object)) pending.push({ type: 'ADDED', object: shown(call, object) });
     const annotations = { 'k8s.io/initial-events-end': 'true' };
-    if (initial && bookmarks) pending.push(bookmarkOf(call, { annotations }));
+    const resourceVersion = String(old?.snapshot.revision ?? state.revision);
+    if (initial && bookmarks) pending.push(bookmarkOf(call, { annotations, resourceVersion }));
   }
-  const seen =
-    since > 0 ? store.log.findLastIndex(({ revision }) => revision <= since) + 1 : undefined;
+  const from = since || old?.snapshot.revision;
+  const seen = from ? store.log.findLastIndex(({ revision }) => revision <= from) + 1 : undefined;
   const next = store.first + (seen ?? store.log.length);
   const endsAt = now + 1000 * Number(query['timeoutSeconds'] ?? watchDefaultSeconds);
   const bookmarkAt = bookmarks ? now + bookmarkEveryMs : Infinity;
-  const times = { ended: false, wakeAt: now, bookmarkAt, endsAt, epoch: state.epoch };
-  return { ...answerOf(200, undefined), watch: { call, matches, since, pending, next, ...times } };
+  const times = { ended: false, wakeAt: now, bookmarkAt, endsAt, lagsUntil: old?.until ?? 0 };
+  const { epoch } = state;
+  const cursor = { call, matches, since, pending, next, epoch, ...times };
+  return { ...answerOf(200, undefined), watch: cursor };
 }
 
 const tooOld = (since: number, { dropped }: Store): ApiWatchEvent => {
@@ -8974,18 +9044,19 @@ function nextEvents(state: ApiState, watch: WatchCursor, now: number): ApiWatchE
   const cut = watch.epoch !== state.epoch;
   if (!cut && watch.next < store.first) events.push(tooOld(watch.since, store));
   const failed = events.at(-1)?.type === 'ERROR';
-  const news = cut || failed ? [] : store.log.slice(watch.next - store.first);
+  const lags = now < watch.lagsUntil;
+  const news = cut || failed || lags ? [] : store.log.slice(watch.next - store.first);
   for (const change of news) {
     const event = change.revision > watch.since ? told(watch, change, now) : undefined;
     if (event) events.push(event);
   }
-  watch.next = store.first + store.log.length;
+  if (!lags) watch.next = store.first + store.log.length;
   watch.ended = cut || failed || store.gone || now >= watch.endsAt;
   if (!watch.ended && now >= watch.bookmarkAt) {
     if (state.revision >= watch.since) events.push(bookmarkOf(watch.call));
     watch.bookmarkAt = now + bookmarkEveryMs;
   }
-  watch.wakeAt = Math.min(watch.endsAt, watch.bookmarkAt);
+  watch.wakeAt = Math.min(watch.endsAt, watch.bookmarkAt, lags ? watch.lagsUntil : Infinity);
   return events;
 }
 

@@ -4012,7 +4012,7 @@ function deskOf(o: Operator, key: string, uid: string): Desk {
 }
 
 function isSeen({ feed, key, uid, version, at }: Expectation): boolean {
-  if (feed.listedAt > at) return true;
+  if (feed.listedAt >= at) return true; // The list began when the answer was there.
   const meta = feed.items.get(key)?.meta;
   if (version === 0) return meta?.uid !== uid || meta.deletedMs !== undefined;
   // An older object in a view that claims to be newer: etcd was restored, and a list will tell.
