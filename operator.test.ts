@@ -1746,7 +1746,7 @@ interface Ledger {
   operators: number; // That run side by side.
   passMs: number; // A pass takes no longer from its live reads to its first write.
   restoredAt: number; // When etcd was put back to an older state.
-  readonly upUntil: Map<string, number>; // Pod → when it was last Ready.
+  readonly upUntil: Map<string, { readonly at: number; readonly boss: string }>; // By UID of the pod.
   readonly chosen: Map<string, { readonly at: number; readonly ends: boolean }>; // By the operator.
   also?: (plural: string, change: SeenChange, who: string) => void; // What else is to be checked.
   revision: number;
@@ -1784,8 +1784,11 @@ function learnReason(ledger: Ledger, key: string, reason: string, o: Seen): void
 
 function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
-  if (previous && isUp(previous)) ledger.upUntil.set(object.metadata.uid, ledger.sim.uptime());
   const boss = `${bossOf(object)?.['uid']}`;
+  if (previous && isUp(previous)) {
+    const was = { at: ledger.sim.uptime(), boss: `${bossOf(previous)?.['uid']}` };
+    ledger.upUntil.set(object.metadata.uid, was);
+  }
   const live = ledger.live.get(boss) ?? new Set<string>();
   ledger.live.set(boss, live);
   if (isOperator(who) && previous) {
@@ -1806,7 +1809,9 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   // Without claims and our labels it is hidden from whoever did not know it before.
   const isHidden =
     !labelOf(object, MARK.cluster) && podOf(object as unknown as Raw).claims.length === 0;
-  const counts = type !== 'DELETED' && !isGoing(object) && !hasFinished(object) && !isHidden;
+  const isAdopted = op.birthSecond(object.metadata.name.slice(-10)) < 0; // Nobody made room for it.
+  const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
+  const counts = !isOver && !isHidden && !isAdopted;
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
@@ -1880,13 +1885,18 @@ function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number): void
     const was = chosen.get(o.metadata.uid);
     const isChosen = isRecent(was?.at);
     if (isUp(o) && op.isApplied(podOf(o as unknown as Raw))) return !isChosen || was?.ends !== true;
-    return !isChosen && isRecent(upUntil.get(o.metadata.uid));
+    return !isChosen && isRecent(upUntil.get(o.metadata.uid)?.at);
   };
   const all = objectsOf(sim.state, 'pods', pod.metadata.namespace) as unknown as Seen[];
   const others = all.filter(
     (o) => bossOf(o)?.['uid'] === uid && o.metadata.uid !== pod.metadata.uid,
   );
-  const up = others.filter(wasUp).length;
+  const there = new Set(all.map((o) => o.metadata.uid));
+  const gone = [...upUntil].filter(
+    ([id, was]) =>
+      !there.has(id) && was.boss === uid && isRecent(was.at) && !isRecent(chosen.get(id)?.at),
+  );
+  const up = others.filter(wasUp).length + gone.length;
   const specs = recentSpecs(ledger, uid);
   if (specs.some(({ suspend }) => suspend)) return;
   const floors = specs.map((spec) => {
@@ -3492,6 +3502,54 @@ scenario('F7: a release is answered with 500 for 10 s → few status writes', si
   assert.ok(writes <= 11, `${writes} status writes`);
   delete t.faults.decide;
 });
+scenario(
+  'F26: claims may not be read for 30 s, there are none → it heals',
+  claimless,
+  async (t) => {
+    t.sim.state.denied = noRight('persistentvolumeclaims');
+    t.sim.down = true; // Every stream breaks.
+    await t.sim.run(100);
+    t.sim.down = false;
+    await t.sim.run(20_000);
+    edit(t, { minReadySeconds: 1 }); // Looked at while it is so.
+    await t.sim.run(10_000);
+    t.sim.state.denied = [];
+  },
+);
+const slowly: Setting = { replicas: 5, nodes: 6, actors: { startMs: 4000 } };
+scenario('all are asked while one is updated in place → it counts as gone', slowly, async (t) => {
+  await t.sim.run(10_000);
+  edit(t, { template: { spec: { containers: [{ ...podSpec.containers[0], image: 'img:2' }] } } });
+  await until(t, 'one is patched', () => livePods(t).some((o) => noteOf(o, MARK.inPlace)));
+  for (const pod of livePods(t))
+    annotate(t, `${space}/pods/${pod.metadata.name}`, note(MARK.replace, 'true').annotations);
+});
+scenario(
+  'I9: half marked as ScaledIn, then taken out → one Reason, and it stays',
+  six,
+  async (t) => {
+    apply(
+      t,
+      exampleCluster(
+        { volumeClaimTemplates: [localClaim(), { ...localClaim(), metadata: { name: 'log' } }] },
+        'two',
+      ),
+    );
+    await until(t, 'it is Ready', () => pendingOf(t, 'two') === '');
+    const young = livePods(t, 'two').at(-1);
+    t.faults.decide = ({ method, path }) =>
+      method === 'PATCH' && path.includes(`claims/data-${young?.metadata.name}?`) ? 500 : undefined;
+    must(t, 'PATCH', coder.replace('coder', 'two'), { spec: { replicas: 2 } });
+    await t.sim.run(500);
+    must(t, 'PATCH', `${space}/pods/${young?.metadata.name}`, {
+      metadata: { labels: { app: 'mine' } },
+    });
+    await t.sim.run(500);
+    delete t.faults.decide;
+    await until(t, 'it is settled', () => pendingOf(t, 'two') === '', 60_000);
+    assert.ok(listed(t, 'pods').some((o) => o.metadata.uid === young?.metadata.uid && !isGoing(o)));
+  },
+);
 scenario('F26: marks are refused for 20 s → no hot loop', six, async (t) => {
   await t.sim.run(3000);
   t.sim.state.denied = [{ verb: 'patch', resource: 'persistentvolumeclaims', user: 'operator' }];
@@ -4823,6 +4881,7 @@ function squats(s: Trial, { x, y }: Move): string {
     if (request.method !== 'POST' || !request.path.startsWith(`${space}/${plural}?field`))
       return false;
     const { name } = (request.body as Seen).metadata;
+    if (op.birthSecond(name.slice(-10)) < 0) return false; // An adopted one has but one name.
     s.t.sim.api('POST', `${space}/${plural}`, { kind, metadata: { name }, spec });
     return undefined;
   });
@@ -4874,6 +4933,7 @@ function restores(s: Trial, { y, z }: Move): string {
     sim.kill('actors'); // Everything is restarted, as the manual of etcd says.
     const end = (): void => {
       sim.down = false;
+      sim.kill('actors');
       s.t.actors = newActors(sim, settingOf(s.script));
     };
     tell(s, during(s, spanOf(z, 500, 20_000), 'etcd is restored, away', end));
@@ -4959,6 +5019,19 @@ function crashes(s: Trial, { x, y }: Move): string {
   s.t.sim.kill(who);
   restarts(s, who, spanOf(y, 1, 30_000));
   return `${who} is killed, back after ${spanOf(y, 1, 30_000) / 1000} s`;
+}
+/** An operator starts anew, and the API server it asks lags behind. */
+function laggard(s: Trial, { x, y, z }: Move): string {
+  const { sim } = s.t;
+  const snapshot = snapshotState(sim.state);
+  const who = oneOf([...s.faults.keys()], x);
+  const ms = spanOf(y, 100, 20_000);
+  sim.at(ms, () => {
+    sim.state.old = { snapshot, until: sim.now() + spanOf(z, 1000, 30_000) };
+    sim.kill(who);
+    restarts(s, who, 5);
+  });
+  return `${who} starts anew in ${ms / 1000} s, before a server that knows the present`;
 }
 function freezes(s: Trial, { x, y }: Move): string {
   const who = oneOf([...s.faults.keys()], x);
@@ -5232,6 +5305,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
   outOfService: { weight: 1, play: goesOut },
   stumble: { weight: 10, play: stumbles },
   crash: { weight: 3, play: crashes },
+  laggard: { weight: 1, play: laggard },
   freeze: { weight: 1, play: freezes },
   overlap: { weight: 1, play: overlaps },
   mishaps: {
@@ -5294,6 +5368,8 @@ interface Witness {
   readonly facts: Map<string, number>; // A fact → until when it held (uptime); Infinity: it does.
   readonly since: Map<string, number>; // … and since when.
   readonly ends: Map<string, number[]>; // Cluster → when its members ended early by themselves.
+  readonly born: Map<string, number>; // Pod → when.
+  readonly names: Set<string>; // Pods that ever were.
   readonly over: Set<string>; // Processes after which another has written.
   readonly rate: number[]; // When operators wrote, of the last 10 s.
   writer: string;
@@ -5305,7 +5381,15 @@ interface Witness {
 }
 const newWitness = (): Witness => ({
   ...{ hash: createHash('sha256'), facts: new Map(), since: new Map(), ends: new Map() },
-  ...{ over: new Set(), rate: [], writer: '', requests: 0, most: 0 },
+  ...{
+    born: new Map(),
+    names: new Set(),
+    over: new Set(),
+    rate: [],
+    writer: '',
+    requests: 0,
+    most: 0,
+  },
   ...{ slowMs: 3000, troubleAt: 0, stepped: false },
 });
 function setFact(
@@ -5330,8 +5414,10 @@ function seeNode(s: Trial, { type, object }: SeenChange): void {
   setFact(s, `away ${name}`, type === 'DELETED' || !isUp(object));
   setFact(s, `out ${name}`, type !== 'DELETED' && isOut);
 }
-function seePod(s: Trial, { type, object }: SeenChange): void {
+function seePod(s: Trial, { type, object }: SeenChange, who: string): void {
   const key = fullName(object);
+  if (type === 'ADDED' && isOperator(who)) checkAge(s, object);
+  if (type === 'ADDED') s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
   const { metadata } = object;
   const waiting = JSON.stringify((object.status as Raw | undefined)?.['containerStatuses'] ?? '');
   setFact(s, `failed ${key}`, hasFinished(object));
@@ -5362,7 +5448,8 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
   const cluster = labelOf(object, MARK.cluster);
   s.witness.ends.set(cluster, [...(s.witness.ends.get(cluster) ?? []), s.t.sim.uptime()]);
 }
-function seeCluster({ witness }: Trial, { object }: SeenChange): void {
+function seeCluster({ witness }: Trial, { type, object }: SeenChange): void {
+  if (type === 'ADDED') witness.ends.delete(object.metadata.name); // Nothing is known of them.
   witness.most = Math.max(witness.most, object.spec.replicas ?? 1);
 }
 const see = {
@@ -5408,7 +5495,26 @@ function isSurplus(s: Trial, claim: Seen): boolean {
     ([fact, until]) =>
       fact.startsWith(`live default/${name}-`) && until >= sim.uptime() - ledger.recentMs,
   );
-  return !clusterNow(s.t, name) || live.length + 1 > wanted;
+  const between = claimsOf(s.t).filter(
+    (o) => labelOf(o, MARK.cluster) === name && !noteOf(o, MARK.retired) && !isGoing(o),
+  );
+  const all = new Set([...live.map(([fact]) => fact.slice(5)), ...between.map(memberKey)]);
+  return !clusterNow(s.t, name) || new Set([...all, memberKey(claim)]).size > wanted;
+}
+/** I1: a new identity is younger than those that have been there for a while, whatever the clock. */
+function checkAge(s: Trial, pod: Seen): void {
+  const { sim, ledger } = s.t;
+  const isLost = sim.uptime() - ledger.restoredAt < 120_000;
+  const own = identityIn(pod);
+  const known = anyPods(s).filter(
+    (o) =>
+      labelOf(o, MARK.cluster) === labelOf(pod, MARK.cluster) &&
+      sim.uptime() - (s.witness.born.get(o.metadata.uid) ?? Infinity) > 60_000 &&
+      op.birthSecond(identityIn(o)) > op.birthSecond(own),
+  );
+  const former = s.witness.names.has(fullName(pod)); // It comes back.
+  s.witness.names.add(fullName(pod));
+  hold(isLost || former || known.length === 0, 'I1', pod, 'older ones are younger');
 }
 /** The brake: while more members are away than may be replaced, none is let go. */
 function checkBrake(s: Trial, claim: Seen): void {
@@ -5534,22 +5640,37 @@ function mendAll(s: Trial): void {
     t.actors.revive(node);
     t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, mergeType);
   }
+  for (const pod of listed(t, 'pods')) {
+    const boss = clusterNow(t, labelOf(pod, MARK.cluster)) as Seen | undefined;
+    if (isGoing(boss)) t.sim.api('DELETE', podAt(pod)); // It may have lost its owner, and hold it up.
+  }
   for (const now of listed(t, 'statefulclusters')) {
     const { containers = [] } = (now.spec.template?.['spec'] ?? {}) as { containers?: Rec[] };
     const broken = containers.some((c) => !`${c['image']}`.startsWith('img:'));
     const rollingUpdate = { paused: false, podUpdatePolicy: 'InPlaceIfPossible', partition: 0 };
-    const policy = { suspend: false, updateStrategy: { rollingUpdate } };
+    const policy = { suspend: false, updateStrategy: { type: 'RollingUpdate', rollingUpdate } };
     const spec = { ...policy, ...(broken && containersWith(now, { image: 'img:9' })) };
     const body = { metadata: { annotations: { [MARK.paused]: null } }, spec };
     t.sim.api('PATCH', `${clustersAt}/${now.metadata.name}`, body, mergeType);
   }
   tell(s, 'every fault has ended');
 }
+/** Claims of living members are the cluster's if whenDeleted says so, and only then. */
+function misowned(s: Trial, name: string): string {
+  const { spec, metadata } = clusterNow(s.t, name);
+  const { whenDeleted } = (spec as Raw)['persistentVolumeClaimRetentionPolicy'] ?? {};
+  const living = new Set(livePods(s.t, name).map(identityIn));
+  const own = claimsOf(s.t).filter((o) => labelOf(o, MARK.cluster) === name && !isGoing(o));
+  const wrong = own
+    .filter((o) => living.has(identityIn(o)) && (!bossOf(o) || isOurs(o)))
+    .find((o) => (bossOf(o)?.['uid'] === metadata.uid) !== (whenDeleted === 'Delete'));
+  return wrong ? `the owner of ${wrong.metadata.name} is not as whenDeleted says` : '';
+}
 /** What is still to happen, of the first cluster that is not as its spec says. */
 function pendingIn(s: Trial): string {
   for (const { metadata } of s.script.clusters as unknown as Seen[]) {
     if (!clusterNow(s.t, metadata.name)) comesBack(s, metadata.name);
-    const why = pendingOf(s.t, metadata.name);
+    const why = pendingOf(s.t, metadata.name) || misowned(s, metadata.name);
     if (why) return `${metadata.name}: ${why}`;
   }
   return '';
@@ -5573,6 +5694,11 @@ async function calmDown(s: Trial): Promise<void> {
   await sim.run(75_000);
   if (pendingIn(s) !== '') throw new Error(`I6 broken: it does not stay so: ${pendingIn(s)}`);
   const sent = requestsSince(s.t, mark);
+  const drifts = listed(s.t, 'statefulclusters').some(
+    ({ metadata: { name } }) => conditionOf(s.t, 'ClaimTemplatesDrifted', name)?.status === 'True',
+  );
+  const retries = ['PATCH persistentvolumeclaims', 'POST events', 'PATCH events'];
+  if (drifts) for (const retry of retries) delete sent[retry]; // A refused growth is tried again.
   if (sumOf(sent) > 0) throw new Error(`I6 broken: at rest, ${JSON.stringify(sent)}`);
 }
 
@@ -5604,7 +5730,7 @@ function sketch({ t }: Trial): readonly string[] {
   const key = (o: Seen): string => `${labelOf(o, MARK.cluster)} ${labelOf(o, MARK.identity)}`;
   const clusters = listed(t, 'statefulclusters').map((o) => {
     const { replicas, readyReplicas } = o.status ?? {};
-    return `${o.metadata.name}: ${o.spec.replicas} wanted, ${replicas} there, ${readyReplicas} up`;
+    return `${o.metadata.name}: ${o.spec.replicas} wanted, ${replicas} there, ${readyReplicas} up — ${conditionOf(t, 'Ready', o.metadata.name)?.message}`;
   });
   const members = [...new Set([...pods, ...claims].map(key))].sort().map((member) => {
     const own = pods
@@ -8467,7 +8593,7 @@ type WatchPlan = Readonly<{
   since: number;
   endsAt: number;
 }>;
-type WatchPlace = { next: number; bookmarkAt: number; pending: ApiWatchEvent[] };
+type WatchPlace = { next: number; bookmarkAt: number; lagsUntil: number; pending: ApiWatchEvent[] };
 
 type Change = { type: ChangeType; revision: number; object: ApiObject; previous?: ApiObject };
 type Objects = Map<string, Map<string, ApiObject>>;
@@ -8496,6 +8622,8 @@ interface ApiState {
   /** The text of a Warning header. */
   warn?: (verb: string, plural: string, object: ApiObject) => string | undefined;
   readonly resources: Map<string, Resource>;
+  /** What a server whose watch cache lags shows to whoever asks for any version (0), until then. */
+  old?: { readonly snapshot: ApiSnapshot; readonly until: number };
   readonly seed: number;
   drawn: number;
   epoch: number;
@@ -9145,19 +9273,25 @@ function watch(call: Call): ServerAnswer {
   if (initial && asked > state.revision)
     pending.push({ type: 'ERROR', object: tooLarge(asked, state.revision) });
   else if (since > 0 && since < store.dropped) pending.push(tooOld(since, store));
-  else if (since === 0) {
-    for (const object of inOrder(store.objects, call.namespace))
+  const lags = query['resourceVersion'] === '0' && state.old && now < state.old.until;
+  const old = lags ? state.old : undefined;
+  if (since === 0 && pending.length === 0) {
+    const view = old?.snapshot.stores.find(([{ plural }]) => plural === resource.plural)?.[1];
+    for (const object of inOrder(view ?? store.objects, call.namespace))
       if (matches(object)) pending.push({ type: 'ADDED', object: shown(call, object) });
     const annotations = { 'k8s.io/initial-events-end': 'true' };
-    if (initial && bookmarks) pending.push(bookmarkOf(call, { annotations }));
+    const resourceVersion = String(old?.snapshot.revision ?? state.revision);
+    if (initial && bookmarks) pending.push(bookmarkOf(call, { annotations, resourceVersion }));
   }
-  const seen =
-    since > 0 ? store.log.findLastIndex(({ revision }) => revision <= since) + 1 : undefined;
+  const from = since || old?.snapshot.revision;
+  const seen = from ? store.log.findLastIndex(({ revision }) => revision <= from) + 1 : undefined;
   const next = store.first + (seen ?? store.log.length);
   const endsAt = now + 1000 * Number(query['timeoutSeconds'] ?? watchDefaultSeconds);
   const bookmarkAt = bookmarks ? now + bookmarkEveryMs : Infinity;
-  const times = { ended: false, wakeAt: now, bookmarkAt, endsAt, epoch: state.epoch };
-  return { ...answerOf(200, undefined), watch: { call, matches, since, pending, next, ...times } };
+  const times = { ended: false, wakeAt: now, bookmarkAt, endsAt, lagsUntil: old?.until ?? 0 };
+  const { epoch } = state;
+  const cursor = { call, matches, since, pending, next, epoch, ...times };
+  return { ...answerOf(200, undefined), watch: cursor };
 }
 
 const tooOld = (since: number, { dropped }: Store): ApiWatchEvent => {
@@ -9179,18 +9313,19 @@ function nextEvents(state: ApiState, watch: WatchCursor, now: number): ApiWatchE
   const cut = watch.epoch !== state.epoch;
   if (!cut && watch.next < store.first) events.push(tooOld(watch.since, store));
   const failed = events.at(-1)?.type === 'ERROR';
-  const news = cut || failed ? [] : store.log.slice(watch.next - store.first);
+  const lags = now < watch.lagsUntil;
+  const news = cut || failed || lags ? [] : store.log.slice(watch.next - store.first);
   for (const change of news) {
     const event = change.revision > watch.since ? told(watch, change, now) : undefined;
     if (event) events.push(event);
   }
-  watch.next = store.first + store.log.length;
+  if (!lags) watch.next = store.first + store.log.length;
   watch.ended = cut || failed || store.gone || now >= watch.endsAt;
   if (!watch.ended && now >= watch.bookmarkAt) {
     if (state.revision >= watch.since) events.push(bookmarkOf(watch.call));
     watch.bookmarkAt = now + bookmarkEveryMs;
   }
-  watch.wakeAt = Math.min(watch.endsAt, watch.bookmarkAt);
+  watch.wakeAt = Math.min(watch.endsAt, watch.bookmarkAt, lags ? watch.lagsUntil : Infinity);
   return events;
 }
 
@@ -11041,7 +11176,9 @@ function boxStatus(stage: Stage, pod: SeenPod, run: Run, box: Box, name = ''): o
     started: !run.end && startedAt !== undefined,
     restartCount: Math.max(0, restarts),
     state: run.end ? { terminated: { exitCode, reason, startedAt, finishedAt } } : running,
-    ...(restarts >= 0 && { containerID: `sim://${pod.metadata.uid}/${name}/${restarts}` }),
+    ...(restarts >= 0 && {
+      containerID: `sim://${pod.metadata.uid}/${name}/${stage.since.get('boot')}/${restarts}`,
+    }),
     ...(exitedAt !== undefined && { lastState: { terminated: last } }),
     ...(Object.keys(resources).length > 0 && { resources }),
   };
@@ -11369,6 +11506,7 @@ function startActors(world: World, options: ActorOptions, signal: AbortSignal): 
     ...{ assumed: new Map(), pending: new Set(), since: new Map(), machines: new Map() },
     ...{ lanes: {} as Stage['lanes'], unlisted: new Set(allKinds), unserved: new Set() },
   };
+  stage.since.set('boot', world.uptime()); // No container ID is used again.
   for (const name of Object.keys(laneWork) as LaneName[]) stage.lanes[name] = newLane(stage, name);
   for (const name of options.nodes) machineOf(stage, name);
   const { promise: synced, resolve } = Promise.withResolvers<void>();

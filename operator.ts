@@ -1121,7 +1121,7 @@ export function plan(s: Snapshot, now: number, random: () => number): Plan {
   const draft: Draft = {
     actions: [],
     ask: [],
-    wakes: [...wakesOf(s, members, now), brake.wakeMs],
+    wakes: [...wakesOf(s, members, now), brake.wakeMs, s.denied ? LIMITS.retryMaxMs : Infinity],
     ...{ notes: [], held: '', blocked: '', behind: behindOf(s, members, r) },
   };
   const done = (judged: readonly Judged[]): Plan => ({
@@ -1532,7 +1532,7 @@ function requestsServed(s: Snapshot, all: readonly Judged[], now: number): Reado
   // One that is released in this pass is as good as gone.
   const staying = all.filter(({ member: { pod } }) => !pod || !isTakenOut(s, pod));
   const isUp = ({ member: { pod } }: Judged, seconds = 0): boolean =>
-    pod !== undefined && isAvailable(pod, seconds, now);
+    pod !== undefined && isApplied(pod) && isAvailable(pod, seconds, now);
   const askedMs = (j: Judged): number => watchedMsOf(s, evidenceKey(j.member, 'ReplaceRequested'));
   const asked = staying.filter((j) => j.verdict.reason === 'ReplaceRequested');
   const up = asked.filter((j) => isUp(j)).sort((a, b) => askedMs(b) - askedMs(a));
@@ -1560,8 +1560,9 @@ function planLeaving(s: Snapshot, j: Judged, now: number): readonly Action[] {
     return planEnd(s, j, retired.reason, retired.policy, now);
   }
   if (j.standing !== 'letGo') return [];
-  const because = j.verdict.reason ?? 'PodDeleted';
-  return planEnd(s, j, because, because === 'Released' ? 'Retain' : whenLost, now);
+  const because = retired?.reason ?? j.verdict.reason ?? 'PodDeleted';
+  const policy = because === 'Released' ? 'Retain' : (retired?.policy ?? whenLost);
+  return planEnd(s, j, because, policy, now);
 }
 
 /** Ends identities: marks every claim (before the pod goes, so that a crash leaves no unmarked
@@ -1575,7 +1576,7 @@ function planEnd(
   now: number,
 ): readonly Action[] {
   const { pod, claims, gone } = j.member;
-  const stays = because === 'Released' || !pod || isTerminating(pod);
+  const stays = j.verdict.reason === 'Released' || !pod || isTerminating(pod);
   const marks = claims
     .filter((c) => !isRetired(c))
     .map((claim): Action => {
@@ -4170,9 +4171,11 @@ function deskOf(o: Operator, key: string, uid: string): Desk {
 }
 
 function isSeen({ feed, key, uid, version, at }: Expectation): boolean {
-  if (feed.listedAt > at || (version > 0 && feed.version >= version)) return true;
+  if (feed.listedAt >= at) return true; // The list began when the answer was there.
   const meta = feed.items.get(key)?.meta;
-  return version === 0 && (meta?.uid !== uid || meta.deletedMs !== undefined);
+  if (version === 0) return meta?.uid !== uid || meta.deletedMs !== undefined;
+  // An older object in a view that claims to be newer: etcd was restored, and a list will tell.
+  return feed.version >= version && (!meta || Number(meta.resourceVersion) >= version);
 }
 /** Read-your-writes: no plan before the cache shows what was written. A cache that lags long is
  *  listed anew; it is never just believed, or a stale view would create or delete twice (I4). */
@@ -4407,7 +4410,10 @@ const memoryAfter = (pass: Pass, { memory }: Desk): Memory => ({
 async function awaitCluster(o: Operator, { cluster: { meta }, written }: Pass, error: unknown) {
   if (!(error instanceof ApiError) || ![404, 409].includes(error.code)) throw error;
   const now = await read(o, meta, refOf('statefulclusters', meta.name));
-  written('statefulclusters', now ? metaOf(now) : meta, now === undefined);
+  const live = now ? metaOf(now) : meta;
+  // Versions that fall come from a restored etcd: only a new list can be later than they are.
+  const isOlder = Number(live.resourceVersion) < Number(meta.resourceVersion);
+  written('statefulclusters', isOlder ? { ...live, resourceVersion: 'Infinity' } : live, !now);
   throw error;
 }
 /** Remembers a refusal for the status, in the API server's own words, and comes back later. */
