@@ -3259,10 +3259,10 @@ for (const [how, bad] of [
       assert.equal(identitiesOf(t), identities);
     },
   );
-const slowly: Setting = { ...five, actors: { startMs: 150_000 }, spec: strict, wait: false };
+const unhasty: Setting = { ...five, actors: { startMs: 150_000 }, spec: strict, wait: false };
 scenario(
   'update: strict liveness, a slow restart in place → nobody is given up',
-  slowly,
+  unhasty,
   async (t) => {
     edit(t, { liveness: { startupSeconds: 0 } });
     await until(t, 'all are up', () => pendingOf(t) === '', 3_600_000);
