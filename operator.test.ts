@@ -1844,7 +1844,8 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
   const isMarked = claims.some((c) => noteOf(c, MARK.recreating) !== '');
   const specs = recentSpecs(ledger, `${bossOf(pod)?.['uid']}`);
   const mayReturn = specs.some((spec) => spec.replacementPolicy === 'WhenVolumesLost');
-  const returns = mayReturn || isMarked || claims.length === 0;
+  const isEmpty = claims.every((c) => !c.spec.volumeName); // It had none, or nothing in them.
+  const returns = mayReturn || isMarked || isEmpty;
   const former = ledger.uids.get(`pods ${key}`) ?? pod.metadata.uid;
   const isLost = ledger.sim.uptime() - ledger.restoredAt < 70_000; // With the marks.
   const isOne = returns || isLost || former === pod.metadata.uid;
@@ -5463,12 +5464,18 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
   const pod = podOfMember(s.t.ledger, claim);
   const node = pod ? nodeOfPod(pod) : '';
   const gone = !isThere(pod);
+  const mounted = pod ? podOf(pod as unknown as Raw).claims : [];
+  const { state } = s.t.sim;
+  const { namespace = '' } = claim.metadata;
+  const lacksClaim = mounted.some(
+    (name) => !objectOf(state, 'persistentvolumeclaims', namespace, name),
+  );
   const is = (...names: string[]): boolean =>
     gone || names.some((name) => held(s, `${name} ${key}`));
   const truths: Readonly<Record<string, () => boolean>> = {
     PodDeleted: () => gone,
     PodFailed: () => is('failed'),
-    ClaimGone: () => is('claimGoing'),
+    ClaimGone: () => is('claimGoing') || lacksClaim,
     ReplaceRequested: () => is('asked'),
     Released: () => is('outside'),
     NodeOutOfService: () => gone || held(s, `out ${node}`),
@@ -5512,7 +5519,8 @@ function checkAge(s: Trial, pod: Seen): void {
       sim.uptime() - (s.witness.born.get(o.metadata.uid) ?? Infinity) > 60_000 &&
       op.birthSecond(identityIn(o)) > op.birthSecond(own),
   );
-  const former = s.witness.names.has(fullName(pod)); // It comes back.
+  const isTimeless = op.birthSecond(own) < 0; // It was adopted.
+  const former = isTimeless || s.witness.names.has(fullName(pod)); // It comes back.
   s.witness.names.add(fullName(pod));
   hold(isLost || former || known.length === 0, 'I1', pod, 'older ones are younger');
 }

@@ -1931,7 +1931,9 @@ function planReturns(
     const last = s.memory.returns.get(identity);
     const wait = last && !between ? last.atUptime + doubled(last.times) - s.uptime : 0;
     if (wait > 0) draft.wakes.push(wait);
-    if (wait > 0) return [];
+    // Another process may have ended it meanwhile: its claims say so.
+    const own = member.claims.map((c) => refOf('persistentvolumeclaims', c.meta.name));
+    if (wait > 0 || !readLive(s, draft, ...own)) return [];
     const birth = birthOf(s, identity, next(member), undefined);
     const has = new Set(member.claims.map((c) => c.meta.name));
     const claims = birth.claims.filter((c) => !has.has(c.metadata.name));
@@ -2139,7 +2141,7 @@ function behindOf(
 ): number {
   if (spec.updateStrategy.type === 'OnDelete' || spec.suspend) return 0;
   const outdated = members.filter((j) => isOutdated(j, r.update));
-  const bound = outdated.filter(({ member }) => member.claims.some(isTerminating)); // Left alone.
+  const bound = outdated.filter(runsOnGoingClaim); // They are left alone.
   return Math.max(0, outdated.length - Math.max(bound.length, partitionOf(spec)));
 }
 
@@ -2179,13 +2181,15 @@ function planUpdates(
   }
 }
 
+/** Without its pod, its claim would be gone. */
+const runsOnGoingClaim = (j: Judged): boolean => isReady(j) && j.member.claims.some(isTerminating);
 /** May an update touch it? A member whose node speaks against it could not come back; one that is
  *  withheld for what its pod says may be healed by a new template; a claim that is being deleted
  *  lasts as long as its pod. */
 function isUpdatable(draft: Draft, j: Judged, { update }: Revisions): boolean {
-  const { member, verdict, standing } = j;
+  const { verdict, standing } = j;
   if (!isOutdated(j, update) || verdict.suspected) return false;
-  if (member.claims.some(isTerminating)) {
+  if (runsOnGoingClaim(j)) {
     draft.notes.push(`${idOf(j)} is not updated: its claim is being deleted`);
     return false;
   }
@@ -3714,7 +3718,7 @@ const STRATEGIC = {
 } as const;
 
 /** A patch that only lands on the very object and version that was decided upon. Returns the
- *  object's new metadata; of an object that is gone, what was known. */
+ *  object's new metadata, or false when it is gone. */
 async function patch(pass: Pass, kind: Kind, { meta }: Thing, change: Json, how: Patch = MERGE) {
   const { namespace, name, uid, resourceVersion } = meta;
   const { under = '', ...rest } = how;
@@ -3728,7 +3732,7 @@ async function patch(pass: Pass, kind: Kind, { meta }: Thing, change: Json, how:
     // An old API server answers 404 where it does not know the subresource.
     if (!(error instanceof ApiError) || error.code !== 404 || under) throw error;
     pass.written(kind, meta, true); // It is gone: there is nothing left to mark.
-    return meta;
+    return false;
   }
 }
 type Patch = Pick<ApiRequest, 'method' | 'contentType'> & {
@@ -3802,7 +3806,7 @@ async function perform(pass: Pass, a: Exclude<Action, Creation>): Promise<unknow
 async function updateInPlace(pass: Pass, pod: Pod, { update, resize }: InPlace): Promise<void> {
   const size = { ...STRATEGIC, under: '/resize' } as const;
   const meta = resize ? await patch(pass, PODS, pod, resize, size) : pod.meta;
-  await patch(pass, PODS, { meta }, update, STRATEGIC);
+  if (meta) await patch(pass, PODS, { meta }, update, STRATEGIC);
 }
 
 /** A refusal of this work is remembered, shown, and tried again later; it holds nothing else up. */
