@@ -1746,7 +1746,7 @@ interface Ledger {
   operators: number; // That run side by side.
   passMs: number; // A pass takes no longer from its live reads to its first write.
   restoredAt: number; // When etcd was put back to an older state.
-  readonly upUntil: Map<string, { readonly at: number; readonly boss: string }>; // By UID of the pod.
+  readonly upUntil: Map<string, { readonly at: number; readonly boss: string }>; // By pod UID.
   readonly chosen: Map<string, { readonly at: number; readonly ends: boolean }>; // By the operator.
   also?: (plural: string, change: SeenChange, who: string) => void; // What else is to be checked.
   revision: number;
@@ -5508,7 +5508,7 @@ function isSurplus(s: Trial, claim: Seen): boolean {
   const all = new Set([...live.map(([fact]) => fact.slice(5)), ...between.map(memberKey)]);
   return !clusterNow(s.t, name) || new Set([...all, memberKey(claim)]).size > wanted;
 }
-/** I1: a new identity is younger than those that have been there for a while, whatever the clock. */
+/** I1: a new identity is younger than those that were there a while, whatever the clock. */
 function checkAge(s: Trial, pod: Seen): void {
   const { sim, ledger } = s.t;
   const isLost = sim.uptime() - ledger.restoredAt < 120_000;
@@ -5650,7 +5650,7 @@ function mendAll(s: Trial): void {
   }
   for (const pod of listed(t, 'pods')) {
     const boss = clusterNow(t, labelOf(pod, MARK.cluster)) as Seen | undefined;
-    if (isGoing(boss)) t.sim.api('DELETE', podAt(pod)); // It may have lost its owner, and hold it up.
+    if (isGoing(boss)) t.sim.api('DELETE', podAt(pod)); // It may have lost its owner.
   }
   for (const now of listed(t, 'statefulclusters')) {
     const { containers = [] } = (now.spec.template?.['spec'] ?? {}) as { containers?: Rec[] };
@@ -5738,7 +5738,9 @@ function sketch({ t }: Trial): readonly string[] {
   const key = (o: Seen): string => `${labelOf(o, MARK.cluster)} ${labelOf(o, MARK.identity)}`;
   const clusters = listed(t, 'statefulclusters').map((o) => {
     const { replicas, readyReplicas } = o.status ?? {};
-    return `${o.metadata.name}: ${o.spec.replicas} wanted, ${replicas} there, ${readyReplicas} up — ${conditionOf(t, 'Ready', o.metadata.name)?.message}`;
+    const says = conditionOf(t, 'Ready', o.metadata.name)?.message;
+    const counts = `${o.spec.replicas} wanted, ${replicas} there, ${readyReplicas} up`;
+    return `${o.metadata.name}: ${counts} — ${says}`;
   });
   const members = [...new Set([...pods, ...claims].map(key))].sort().map((member) => {
     const own = pods

@@ -3958,6 +3958,7 @@ async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal 
     });
   for (const stage of STAGES) {
     const now = actions.filter((a) => stage.includes(a.do) && goesOn(a));
+    const missed: Action[] = [];
     if (stage.includes('CreateMember')) {
       const births = birthsWithRoom(actions, now, failed.size);
       const made = createMembers(pass, [...again, ...births], refusal !== undefined);
@@ -3966,12 +3967,14 @@ async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal 
     const works = now.map((a) => {
       if (a.do === 'CreateMember') return undefined;
       return attempt(
-        perform(pass, a).then((did) => void (did === false || pass.done.push(a))),
+        perform(pass, a).then((did) => void (did === false ? missed.push(a) : pass.done.push(a))),
         memberOfAction(a),
         actions.indexOf(a),
       );
     });
     await Promise.all(works);
+    // The mark of a claim that is gone is as good as made, unless a sibling's mark failed.
+    pass.done.push(...missed.filter((a) => a.do === 'RetireClaim' && goesOn(a)));
   }
   return failure?.error;
 }
