@@ -116,6 +116,9 @@ export const LIMITS = {
   syncMaxMs: 60_000,
   refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
   retryMinMs: 800, // A watch that broke.
+  restTimes: 20, // A key rests for so many times what it took to think about …
+  restMinMs: 20, // … unless that is shorter than this;
+  restMaxMs: 500, // it rests no longer than this.
   againMinMs: 100, // A pass that failed, most often on a conflict.
   retryMaxMs: 30_000,
 } as const;
@@ -3622,19 +3625,10 @@ function withQuery(path: string, query: Readonly<Record<string, string | number>
 // Keys in the order they came, each at most once; `workers` at a time, one key never twice at once.
 // A key whose work throws comes again with backoff, and no other key waits for it.
 
-/** `add` and `addAfter` take keys at any time; they wait until `start`. `stop` takes up no further
- *  key and resolves when the running ones have ended. */
-export function newQueue(world: World, workers: number, work: (key: string) => Promise<void>) {
-  const waiting = new Set<string>();
-  const running = new Map<string, Promise<void>>();
+/** Rings once for each key, at the earliest time that was asked for. */
+function newAlarms(world: World, ring: (key: string) => void) {
   const due = new Map<string, { readonly at: number; readonly timer: AbortController }>();
-  const failures = new Map<string, number>();
-  let open = false;
-  function add(key: string): void {
-    waiting.add(key);
-    pump();
-  }
-  function addAfter(key: string, delayMs: number): void {
+  return (key: string, delayMs: number): void => {
     const at = world.uptime() + delayMs;
     const earlier = due.get(key);
     if (delayMs === Infinity || (earlier && earlier.at <= at)) return;
@@ -3644,12 +3638,29 @@ export function newQueue(world: World, workers: number, work: (key: string) => P
     void world.sleep(delayMs, timer.signal).then(() => {
       if (timer.signal.aborted) return; // An earlier time took its place.
       due.delete(key);
-      add(key);
+      ring(key);
     });
+  };
+}
+/** `add` and `addAfter` take keys at any time; they wait until `start`. `stop` takes up no further
+ *  key and resolves when the running ones have ended. */
+export function newQueue(world: World, workers: number, work: (key: string) => Promise<void>) {
+  const waiting = new Set<string>();
+  const running = new Map<string, Promise<void>>();
+  const failures = new Map<string, number>();
+  const resting = new Set<string>();
+  let open = false;
+  function add(key: string): void {
+    waiting.add(key);
+    pump();
   }
+  const addAfter = newAlarms(world, add);
   async function run(key: string): Promise<void> {
     try {
-      await work(key);
+      const at = world.uptime();
+      const done = work(key);
+      rest(key, LIMITS.restTimes * (world.uptime() - at)); // Up to the first request.
+      await done;
       failures.delete(key);
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
@@ -3661,10 +3672,17 @@ export function newQueue(world: World, workers: number, work: (key: string) => P
       addAfter(key, Math.max(asked, wait));
     }
   }
+  /** The longer a key takes to think about, the longer it rests: the events of a large cluster are
+   *  looked at in batches, and it leaves time to others. */
+  function rest(key: string, ms: number): void {
+    if (ms < LIMITS.restMinMs) return;
+    resting.add(key);
+    void world.sleep(Math.min(ms, LIMITS.restMaxMs)).then(() => (resting.delete(key), pump()));
+  }
   function pump(): void {
     for (const key of waiting) {
       if (!open || running.size >= workers) return;
-      if (running.has(key)) continue;
+      if (running.has(key) || resting.has(key)) continue;
       waiting.delete(key);
       // In a turn of its own, so that a change of many objects is whole when it is looked at.
       const turn = Promise.resolve().then(() => run(key));
