@@ -4252,7 +4252,7 @@ async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: P
   let p = plan(s, world.now(), world.random);
   for (let round = 0; p.ask.length > 0 && round < 4; round++) {
     const raws = await Promise.all(p.ask.map((ref) => read(o, s.cluster.meta, ref)));
-    s = p.ask.reduce((laid, ref, i) => overlay(o, laid, ref, raws[i]), s);
+    s = overlay(o, s, p.ask, raws);
     p = plan(s, world.now(), world.random);
   }
   return { s, p };
@@ -4296,39 +4296,57 @@ async function tryRevision(
   }
   return { message: '', request: name, untilUptime: Infinity };
 }
-/** Lays what was read live over the snapshot. */
-function overlay(o: Operator, s: Snapshot, ref: Ref, raw: Raw | undefined): Snapshot {
-  const live = new Set(s.live).add(keyOfRef(ref));
-  const over = <T>(map: ReadonlyMap<string, T>, object: T | undefined): ReadonlyMap<string, T> => {
-    const others = [...map].filter(([name]) => name !== ref.name);
-    return new Map(object ? [...others, [ref.name, object]] : others);
+/** Lays what was read live over the snapshot; its maps are copied once for all. */
+function overlay(
+  o: Operator,
+  s: Snapshot,
+  refs: readonly Ref[],
+  raws: readonly (Raw | undefined)[],
+): Snapshot {
+  const maps = { pods: new Map(s.pods), claims: new Map(s.claims), bodies: new Map(s.bodies) };
+  const [nodes, revisions] = [s.nodes && new Map(s.nodes), new Map(s.revisions)];
+  const complaints = new Map(s.memory.complaints);
+  let { cluster } = s;
+  const lay = <T>(map: Map<string, T> | undefined, { name }: Ref, object: T | undefined): void => {
+    if (object) map?.set(name, object);
+    else map?.delete(name);
   };
-  switch (ref.kind) {
-    case 'pods': {
-      const bodies = raw ? new Map(s.bodies).set(ref.name, raw) : s.bodies;
-      return { ...s, live, bodies, pods: over(s.pods, raw && podOf(raw)) };
+  for (const [i, ref] of refs.entries()) {
+    const raw = raws[i];
+    switch (ref.kind) {
+      case 'pods':
+        if (raw) maps.bodies.set(ref.name, raw);
+        lay(maps.pods, ref, raw && podOf(raw));
+        break;
+      case 'controllerrevisions':
+        lay(revisions, ref, raw && revisionOf(raw));
+        break;
+      case 'trials':
+        complaints.set(keyOfRef(ref), raw as Complaint);
+        break;
+      case 'persistentvolumeclaims':
+        lay(maps.claims, ref, raw && claimOf(raw));
+        break;
+      case 'nodes':
+        lay(nodes, ref, raw && nodeOf(raw));
+        break;
+      case 'persistentvolumes':
+        if (raw) o.volumes.set(ref.name, volumeOf(raw));
+        break;
+      case 'statefulclusters': {
+        const found = raw && clusterOf(raw);
+        if (found?.meta.uid === cluster.meta.uid) cluster = found;
+        else throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
+        break;
+      }
+      default:
+        ref.kind satisfies never;
     }
-    case 'controllerrevisions':
-      return { ...s, live, revisions: over(s.revisions, raw && revisionOf(raw)) };
-    case 'trials': {
-      const complaints = new Map(s.memory.complaints).set(keyOfRef(ref), raw as Complaint);
-      return { ...s, live, memory: { ...s.memory, complaints } };
-    }
-    case 'persistentvolumeclaims':
-      return { ...s, live, claims: over(s.claims, raw && claimOf(raw)) };
-    case 'nodes':
-      return { ...s, live, nodes: s.nodes && over(s.nodes, raw && nodeOf(raw)) };
-    case 'persistentvolumes':
-      if (raw) o.volumes.set(ref.name, volumeOf(raw));
-      return { ...s, live, volumesReadable: o.volumesReadable };
-    case 'statefulclusters': {
-      const cluster = raw && clusterOf(raw);
-      if (cluster?.meta.uid === s.cluster.meta.uid) return { ...s, live, cluster };
-      throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
-    }
-    default:
-      return ref.kind satisfies never;
   }
+  const live = new Set([...s.live, ...refs.map(keyOfRef)]);
+  const memory = { ...s.memory, complaints };
+  const { volumesReadable } = o;
+  return { ...s, ...maps, cluster, nodes, revisions, live, memory, volumesReadable };
 }
 
 function passOf(
