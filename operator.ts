@@ -102,6 +102,7 @@ export const LIMITS = {
   catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
   requestMs: 15_000,
   pingMs: 10_000, // A connection that answers no ping within two of these is dead.
+  sharedMax: 10_000, // Different parts of objects that are kept once.
   pageSize: 500,
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
   releaseMaxMs: 800,
@@ -3236,6 +3237,15 @@ export interface Raw {
 const ms = (text: unknown): number | undefined =>
   typeof text === 'string' && text !== '' ? Date.parse(text) : undefined;
 
+const kept = new Map<string, unknown>();
+/** Equal parts of many objects are kept once: owner references, what claims ask for. */
+function shared<T>(part: T): T {
+  const text = JSON.stringify(part);
+  if (kept.size >= LIMITS.sharedMax) kept.clear(); // What is in use stays with its objects.
+  if (!kept.has(text)) kept.set(text, part);
+  return kept.get(text) as T;
+}
+
 /** Projects metadata. */
 export function metaOf(raw: Raw): Meta {
   const m = (raw['metadata'] ?? {}) as Raw;
@@ -3246,8 +3256,8 @@ export function metaOf(raw: Raw): Meta {
     resourceVersion: m['resourceVersion'] ?? '',
     generation: m['generation'] ?? 0,
     labels: m['labels'] ?? {},
-    annotations: ownAnnotations(m['annotations']),
-    owners: m['ownerReferences'] ?? [],
+    annotations: shared(ownAnnotations(m['annotations'])),
+    owners: shared(m['ownerReferences'] ?? []),
     createdMs: ms(m['creationTimestamp']) ?? 0,
     deletedMs: ms(m['deletionTimestamp']),
   };
@@ -3332,7 +3342,7 @@ export function podOf(raw: Raw): Pod {
     restarts: containers.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     crashLooping: containers.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff'),
     trouble: troubleOf(containers, condition('PodScheduled')),
-    containerIDs: isChanging ? Object.fromEntries(ids) : {},
+    containerIDs: shared(isChanging ? Object.fromEntries(ids) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
     resize: isChanging ? resizeOf(spec['containers'] ?? [], containers, conditions) : '',
   };
@@ -3369,14 +3379,15 @@ function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: r
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
   const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
+  const { volumeName = '', ...asked } = spec;
   return {
     meta: metaOf(raw),
     phase: status['phase'] ?? 'Pending',
-    volume: spec['volumeName'] ?? '',
+    volume: volumeName,
     request: spec['resources']?.requests?.storage ?? '',
     selectedNode: raw['metadata']?.annotations?.['volume.kubernetes.io/selected-node'] ?? '',
     capacity: status['capacity']?.storage ?? '',
-    spec,
+    spec: shared(asked),
   };
 }
 
@@ -3437,8 +3448,8 @@ type OnChange<T> = Feed<T & Thing>['on'];
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
 const versionOf = (raw: Raw): number => Number(raw['metadata']?.resourceVersion ?? 0);
-const unversioned = (o: Thing | undefined): string =>
-  o ? JSON.stringify({ ...o, meta: { ...o.meta, resourceVersion: '' } }) : '';
+const unversioned = (o: Thing): string =>
+  JSON.stringify({ ...o, meta: { ...o.meta, resourceVersion: '' } });
 
 /** Starts to follow one kind, until aborted; `done` settles when it has ended. */
 export function follow<T extends Thing>(
@@ -3517,7 +3528,7 @@ function put<T extends Thing>(feed: Feed<T>, key: string, object: T | undefined)
   if (object) feed.items.set(key, Object.freeze(object));
   else feed.items.delete(key);
   // A new version alone is no news, but the next patch must name it.
-  feed.on(before, object, unversioned(before) !== unversioned(object));
+  feed.on(before, object, !before || !object || unversioned(before) !== unversioned(object));
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
 function replaceAll<T extends Thing>(
@@ -5175,6 +5186,8 @@ async function run(args: readonly string[]): Promise<void> {
   const world = measured(vitals);
   const selector = flags.selector ?? '';
   const options = { namespaces, workers, selector, observer: observerOf(vitals) };
+  // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
+  process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
   if (probes) await serveProbes(vitals, probes, stop.signal);
   await preflight(world, options, inPod);
