@@ -102,6 +102,7 @@ export const LIMITS = {
   catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
   requestMs: 15_000,
   pingMs: 10_000, // A connection that answers no ping within two of these is dead.
+  sharedMax: 10_000, // Different parts of objects that are kept once.
   pageSize: 500,
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
   releaseMaxMs: 800,
@@ -116,6 +117,9 @@ export const LIMITS = {
   syncMaxMs: 60_000,
   refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
   retryMinMs: 800, // A watch that broke.
+  restTimes: 20, // A key rests for so many times what it took to think about …
+  restMinMs: 20, // … unless that is shorter than this;
+  restMaxMs: 500, // it rests no longer than this.
   againMinMs: 100, // A pass that failed, most often on a conflict.
   retryMaxMs: 30_000,
 } as const;
@@ -3233,6 +3237,15 @@ export interface Raw {
 const ms = (text: unknown): number | undefined =>
   typeof text === 'string' && text !== '' ? Date.parse(text) : undefined;
 
+const kept = new Map<string, unknown>();
+/** Equal parts of many objects are kept once: owner references, what claims ask for. */
+function shared<T>(part: T): T {
+  const text = JSON.stringify(part);
+  if (kept.size >= LIMITS.sharedMax) kept.clear(); // What is in use stays with its objects.
+  if (!kept.has(text)) kept.set(text, part);
+  return kept.get(text) as T;
+}
+
 /** Projects metadata. */
 export function metaOf(raw: Raw): Meta {
   const m = (raw['metadata'] ?? {}) as Raw;
@@ -3243,8 +3256,8 @@ export function metaOf(raw: Raw): Meta {
     resourceVersion: m['resourceVersion'] ?? '',
     generation: m['generation'] ?? 0,
     labels: m['labels'] ?? {},
-    annotations: ownAnnotations(m['annotations']),
-    owners: m['ownerReferences'] ?? [],
+    annotations: shared(ownAnnotations(m['annotations'])),
+    owners: shared(m['ownerReferences'] ?? []),
     createdMs: ms(m['creationTimestamp']) ?? 0,
     deletedMs: ms(m['deletionTimestamp']),
   };
@@ -3329,7 +3342,7 @@ export function podOf(raw: Raw): Pod {
     restarts: containers.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     crashLooping: containers.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff'),
     trouble: troubleOf(containers, condition('PodScheduled')),
-    containerIDs: isChanging ? Object.fromEntries(ids) : {},
+    containerIDs: shared(isChanging ? Object.fromEntries(ids) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
     resize: isChanging ? resizeOf(spec['containers'] ?? [], containers, conditions) : '',
   };
@@ -3366,14 +3379,15 @@ function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: r
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
   const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
+  const { volumeName = '', ...asked } = spec;
   return {
     meta: metaOf(raw),
     phase: status['phase'] ?? 'Pending',
-    volume: spec['volumeName'] ?? '',
+    volume: volumeName,
     request: spec['resources']?.requests?.storage ?? '',
     selectedNode: raw['metadata']?.annotations?.['volume.kubernetes.io/selected-node'] ?? '',
     capacity: status['capacity']?.storage ?? '',
-    spec,
+    spec: shared(asked),
   };
 }
 
@@ -3434,8 +3448,8 @@ type OnChange<T> = Feed<T & Thing>['on'];
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
 const versionOf = (raw: Raw): number => Number(raw['metadata']?.resourceVersion ?? 0);
-const unversioned = (o: Thing | undefined): string =>
-  o ? JSON.stringify({ ...o, meta: { ...o.meta, resourceVersion: '' } }) : '';
+const unversioned = (o: Thing): string =>
+  JSON.stringify({ ...o, meta: { ...o.meta, resourceVersion: '' } });
 
 /** Starts to follow one kind, until aborted; `done` settles when it has ended. */
 export function follow<T extends Thing>(
@@ -3514,7 +3528,7 @@ function put<T extends Thing>(feed: Feed<T>, key: string, object: T | undefined)
   if (object) feed.items.set(key, Object.freeze(object));
   else feed.items.delete(key);
   // A new version alone is no news, but the next patch must name it.
-  feed.on(before, object, unversioned(before) !== unversioned(object));
+  feed.on(before, object, !before || !object || unversioned(before) !== unversioned(object));
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
 function replaceAll<T extends Thing>(
@@ -3622,19 +3636,10 @@ function withQuery(path: string, query: Readonly<Record<string, string | number>
 // Keys in the order they came, each at most once; `workers` at a time, one key never twice at once.
 // A key whose work throws comes again with backoff, and no other key waits for it.
 
-/** `add` and `addAfter` take keys at any time; they wait until `start`. `stop` takes up no further
- *  key and resolves when the running ones have ended. */
-export function newQueue(world: World, workers: number, work: (key: string) => Promise<void>) {
-  const waiting = new Set<string>();
-  const running = new Map<string, Promise<void>>();
+/** Rings once for each key, at the earliest time that was asked for. */
+function newAlarms(world: World, ring: (key: string) => void) {
   const due = new Map<string, { readonly at: number; readonly timer: AbortController }>();
-  const failures = new Map<string, number>();
-  let open = false;
-  function add(key: string): void {
-    waiting.add(key);
-    pump();
-  }
-  function addAfter(key: string, delayMs: number): void {
+  return (key: string, delayMs: number): void => {
     const at = world.uptime() + delayMs;
     const earlier = due.get(key);
     if (delayMs === Infinity || (earlier && earlier.at <= at)) return;
@@ -3644,12 +3649,29 @@ export function newQueue(world: World, workers: number, work: (key: string) => P
     void world.sleep(delayMs, timer.signal).then(() => {
       if (timer.signal.aborted) return; // An earlier time took its place.
       due.delete(key);
-      add(key);
+      ring(key);
     });
+  };
+}
+/** `add` and `addAfter` take keys at any time; they wait until `start`. `stop` takes up no further
+ *  key and resolves when the running ones have ended. */
+export function newQueue(world: World, workers: number, work: (key: string) => Promise<void>) {
+  const waiting = new Set<string>();
+  const running = new Map<string, Promise<void>>();
+  const failures = new Map<string, number>();
+  const resting = new Set<string>();
+  let open = false;
+  function add(key: string): void {
+    waiting.add(key);
+    pump();
   }
+  const addAfter = newAlarms(world, add);
   async function run(key: string): Promise<void> {
     try {
-      await work(key);
+      const at = world.uptime();
+      const done = work(key);
+      rest(key, LIMITS.restTimes * (world.uptime() - at)); // Up to the first request.
+      await done;
       failures.delete(key);
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
@@ -3661,10 +3683,17 @@ export function newQueue(world: World, workers: number, work: (key: string) => P
       addAfter(key, Math.max(asked, wait));
     }
   }
+  /** The longer a key takes to think about, the longer it rests: the events of a large cluster are
+   *  looked at in batches, and it leaves time to others. */
+  function rest(key: string, ms: number): void {
+    if (ms < LIMITS.restMinMs) return;
+    resting.add(key);
+    void world.sleep(Math.min(ms, LIMITS.restMaxMs)).then(() => (resting.delete(key), pump()));
+  }
   function pump(): void {
     for (const key of waiting) {
       if (!open || running.size >= workers) return;
-      if (running.has(key)) continue;
+      if (running.has(key) || resting.has(key)) continue;
       waiting.delete(key);
       // In a turn of its own, so that a change of many objects is whole when it is looked at.
       const turn = Promise.resolve().then(() => run(key));
@@ -4237,7 +4266,7 @@ async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: P
   let p = plan(s, world.now(), world.random);
   for (let round = 0; p.ask.length > 0 && round < 4; round++) {
     const raws = await Promise.all(p.ask.map((ref) => read(o, s.cluster.meta, ref)));
-    s = p.ask.reduce((laid, ref, i) => overlay(o, laid, ref, raws[i]), s);
+    s = overlay(o, s, p.ask, raws);
     p = plan(s, world.now(), world.random);
   }
   return { s, p };
@@ -4281,39 +4310,57 @@ async function tryRevision(
   }
   return { message: '', request: name, untilUptime: Infinity };
 }
-/** Lays what was read live over the snapshot. */
-function overlay(o: Operator, s: Snapshot, ref: Ref, raw: Raw | undefined): Snapshot {
-  const live = new Set(s.live).add(keyOfRef(ref));
-  const over = <T>(map: ReadonlyMap<string, T>, object: T | undefined): ReadonlyMap<string, T> => {
-    const others = [...map].filter(([name]) => name !== ref.name);
-    return new Map(object ? [...others, [ref.name, object]] : others);
+/** Lays what was read live over the snapshot; its maps are copied once for all. */
+function overlay(
+  o: Operator,
+  s: Snapshot,
+  refs: readonly Ref[],
+  raws: readonly (Raw | undefined)[],
+): Snapshot {
+  const maps = { pods: new Map(s.pods), claims: new Map(s.claims), bodies: new Map(s.bodies) };
+  const [nodes, revisions] = [s.nodes && new Map(s.nodes), new Map(s.revisions)];
+  const complaints = new Map(s.memory.complaints);
+  let { cluster } = s;
+  const lay = <T>(map: Map<string, T> | undefined, { name }: Ref, object: T | undefined): void => {
+    if (object) map?.set(name, object);
+    else map?.delete(name);
   };
-  switch (ref.kind) {
-    case 'pods': {
-      const bodies = raw ? new Map(s.bodies).set(ref.name, raw) : s.bodies;
-      return { ...s, live, bodies, pods: over(s.pods, raw && podOf(raw)) };
+  for (const [i, ref] of refs.entries()) {
+    const raw = raws[i];
+    switch (ref.kind) {
+      case 'pods':
+        if (raw) maps.bodies.set(ref.name, raw);
+        lay(maps.pods, ref, raw && podOf(raw));
+        break;
+      case 'controllerrevisions':
+        lay(revisions, ref, raw && revisionOf(raw));
+        break;
+      case 'trials':
+        complaints.set(keyOfRef(ref), raw as Complaint);
+        break;
+      case 'persistentvolumeclaims':
+        lay(maps.claims, ref, raw && claimOf(raw));
+        break;
+      case 'nodes':
+        lay(nodes, ref, raw && nodeOf(raw));
+        break;
+      case 'persistentvolumes':
+        if (raw) o.volumes.set(ref.name, volumeOf(raw));
+        break;
+      case 'statefulclusters': {
+        const found = raw && clusterOf(raw);
+        if (found?.meta.uid === cluster.meta.uid) cluster = found;
+        else throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
+        break;
+      }
+      default:
+        ref.kind satisfies never;
     }
-    case 'controllerrevisions':
-      return { ...s, live, revisions: over(s.revisions, raw && revisionOf(raw)) };
-    case 'trials': {
-      const complaints = new Map(s.memory.complaints).set(keyOfRef(ref), raw as Complaint);
-      return { ...s, live, memory: { ...s.memory, complaints } };
-    }
-    case 'persistentvolumeclaims':
-      return { ...s, live, claims: over(s.claims, raw && claimOf(raw)) };
-    case 'nodes':
-      return { ...s, live, nodes: s.nodes && over(s.nodes, raw && nodeOf(raw)) };
-    case 'persistentvolumes':
-      if (raw) o.volumes.set(ref.name, volumeOf(raw));
-      return { ...s, live, volumesReadable: o.volumesReadable };
-    case 'statefulclusters': {
-      const cluster = raw && clusterOf(raw);
-      if (cluster?.meta.uid === s.cluster.meta.uid) return { ...s, live, cluster };
-      throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
-    }
-    default:
-      return ref.kind satisfies never;
   }
+  const live = new Set([...s.live, ...refs.map(keyOfRef)]);
+  const memory = { ...s.memory, complaints };
+  const { volumesReadable } = o;
+  return { ...s, ...maps, cluster, nodes, revisions, live, memory, volumesReadable };
 }
 
 function passOf(
@@ -5142,6 +5189,8 @@ async function run(args: readonly string[]): Promise<void> {
   const world = measured(vitals);
   const selector = flags.selector ?? '';
   const options = { namespaces, workers, selector, observer: observerOf(vitals) };
+  // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
+  process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
   if (probes) await serveProbes(vitals, probes, stop.signal);
   await preflight(world, options, inPod);
