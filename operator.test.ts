@@ -1396,7 +1396,7 @@ if (TESTING) probes.run();
 // ═══ TIDY ═══════════════════════════════════════════════════════════════════════════════════════
 
 /** Lines that a file may have: whoever audits must be able to read them. The founder sets these. */
-const CAPS = { 'operator.ts': 6200, 'operator.test.ts': 13700, 'build.mjs': 420 } as const;
+const CAPS = { 'operator.ts': 6200, 'operator.test.ts': 14200, 'build.mjs': 420 } as const;
 const LINE_MAX = 100; // Characters.
 const FUNCTION_MAX = 60; // Lines.
 const ROOMS = (
@@ -4907,6 +4907,35 @@ function squats(s: Trial, { x, y }: Move): string {
     return undefined;
   });
 }
+/** Somebody notes something on an object of ours; it is none of our business. */
+function touches(s: Trial, { x, y }: Move): string | undefined {
+  const all = [...anyPods(s), ...claimsOf(s.t), ...claimsOf(s.t)];
+  if (all.length === 0) return undefined;
+  const { kind, metadata } = oneOf(all, x);
+  const path = `${space}/${kind === 'Pod' ? 'pods' : 'persistentvolumeclaims'}/${metadata.name}`;
+  return wish(s, 'PATCH', path, { metadata: note('seen', `${y}`) }, `touch ${metadata.name}`);
+}
+/** Fewer replicas for a moment. */
+function dips(s: Trial, { x, y }: Move): string | undefined {
+  const name = nameOfCluster(s, x);
+  const now = clusterNow(s.t, name) as Seen | undefined;
+  if (!now?.spec.replicas) return undefined;
+  const scale = (replicas: number): string =>
+    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { replicas } }, `${name} has ${replicas}`);
+  const { replicas } = now.spec;
+  return during(s, spanOf(y, 5, 5000), scale(Math.floor(replicas / 2)), () => void scale(replicas));
+}
+/** One node after the other falls silent, and they return in another order. */
+function fallSilent(s: Trial, { x, y, z }: Move): string {
+  const nodes = nodeNames(s).slice(Math.floor(x * 2));
+  const ms = spanOf(y, 500, 9000);
+  nodes.forEach((node, i) => {
+    s.t.sim.at(i * ms, () => s.t.actors.cutOff(node));
+    const back = spanOf(z, 20_000, 60_000) + (nodes.length - i) * ms;
+    s.t.sim.at(back, () => s.t.actors.revive(node));
+  });
+  return `${nodes.join(' ')} fall silent, ${ms / 1000} s apart`;
+}
 function rights(s: Trial, { x, y }: Move): string {
   const resource = oneOf(['pods', 'nodes', 'persistentvolumeclaims', 'persistentvolumes'], x);
   const { state } = s.t.sim;
@@ -5148,6 +5177,8 @@ function failsAll(s: Trial, { x, y }: Move): string {
 
 const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: Deed }>> = {
   scale: { weight: 8, play: editing(({ y }) => ({ replicas: oneOf([0, 1, 2, 3, 4, 5, 8], y) })) },
+  dip: { weight: 2, play: dips },
+  touch: { weight: 3, play: touches },
   surge: { weight: 1, play: editing(({ y }) => ({ replicas: 10 + Math.floor(y * 20) })) },
   retention: {
     weight: 2,
@@ -5321,6 +5352,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
   crd: { weight: 1, play: crdGoes },
   kill: { weight: 3, play: toNode('kill') },
   cutOff: { weight: 3, play: toNode('cutOff') },
+  fallSilent: { weight: 2, play: fallSilent },
   removeNode: { weight: 2, play: toNode('removeNode') },
   shutdown: { weight: 2, play: toNode('drainShutdown') },
   outOfService: { weight: 1, play: goesOut },
@@ -5368,11 +5400,13 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
     },
   },
   compact: {
-    weight: 1,
-    play: (s) => {
+    weight: 2,
+    play: (s, { y }) => {
       compact(s.t.sim.state);
       s.t.sim.wake();
-      return 'etcd is compacted';
+      if (y < 0.5) return 'etcd is compacted';
+      s.t.sim.hangUp();
+      return 'etcd is compacted, and every stream ends';
     },
   },
   etcd: { weight: 1, play: restores },
@@ -5435,9 +5469,10 @@ function seeNode(s: Trial, { type, object }: SeenChange): void {
   setFact(s, `away ${name}`, type === 'DELETED' || !isUp(object));
   setFact(s, `out ${name}`, type !== 'DELETED' && isOut);
 }
-function seePod(s: Trial, { type, object }: SeenChange, who: string): void {
+function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
   if (type === 'ADDED' && isOperator(who)) checkAge(s, object);
+  if (previous && isOperator(who)) checkAdoption(s, object, previous);
   if (type === 'ADDED') s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
   const { metadata } = object;
   const waiting = JSON.stringify((object.status as Raw | undefined)?.['containerStatuses'] ?? '');
@@ -5469,8 +5504,10 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
   const cluster = labelOf(object, MARK.cluster);
   s.witness.ends.set(cluster, [...(s.witness.ends.get(cluster) ?? []), s.t.sim.uptime()]);
 }
-function seeCluster({ witness }: Trial, { type, object }: SeenChange): void {
+function seeCluster(s: Trial, { type, object }: SeenChange): void {
+  const { witness } = s;
   if (type === 'ADDED') witness.ends.delete(object.metadata.name); // Nothing is known of them.
+  setFact(s, `cluster ${object.metadata.uid}`, type !== 'DELETED' && !isGoing(object));
   witness.most = Math.max(witness.most, object.spec.replicas ?? 1);
 }
 const see = {
@@ -5516,7 +5553,7 @@ function isSurplus(s: Trial, claim: Seen): boolean {
   const { ledger, sim } = s.t;
   const name = labelOf(claim, MARK.cluster);
   const uid = (clusterNow(s.t, name) as Seen | undefined)?.metadata.uid ?? '';
-  const specs = recentSpecs(ledger, uid, ledger.passMs);
+  const specs = recentSpecs(ledger, uid, ledger.passMs - 2900); // It is read live just before.
   const wanted = Math.min(...specs.map(({ replicas = 1 }) => replicas));
   const live = [...s.witness.facts].filter(
     ([fact, until]) =>
@@ -5527,6 +5564,14 @@ function isSurplus(s: Trial, claim: Seen): boolean {
   );
   const all = new Set([...live.map(([fact]) => fact.slice(5)), ...between.map(memberKey)]);
   return !clusterNow(s.t, name) || new Set([...all, memberKey(claim)]).size > wanted;
+}
+/** I8: whoever adopts is there; the garbage collector would take what has no owner. */
+function checkAdoption(s: Trial, pod: Seen, previous: Seen): void {
+  const uid = `${bossOf(pod)?.['uid'] ?? ''}`;
+  if (!isOurs(pod) || uid === bossOf(previous)?.['uid']) return;
+  const isLost = s.t.sim.uptime() - s.t.ledger.restoredAt < 120_000;
+  const is = isLost || held(s, `cluster ${uid}`, s.t.ledger.passMs - 2900);
+  hold(is, 'I8', pod, `it is adopted by ${uid}, which is gone`);
 }
 /** I1: a new identity is younger than those that were there a while, whatever the clock. */
 function checkAge(s: Trial, pod: Seen): void {
@@ -5584,6 +5629,7 @@ function watchRequests(s: Trial): void {
   const { rate, over } = s.witness;
   for (; s.witness.requests < sim.requests.length; s.witness.requests++) {
     const sent = sim.requests[s.witness.requests] as Sent;
+    if (s.witness.requests > REQUESTS_MAX) throw new Error('F7 broken: far too many requests');
     if (!isOperator(sent.who)) continue;
     const isFine = sent.status >= 200 && sent.status < 400;
     if (!isFine && !(sent.status === 404 && isRead(sent))) s.witness.troubleAt = sim.uptime();
@@ -5599,6 +5645,7 @@ function watchRequests(s: Trial): void {
   }
 }
 const RATE_MAX = 400;
+const REQUESTS_MAX = 60_000;
 
 /** Nodes are given up sooner than by default, so that more happens in less time. */
 function settingOf({ nodes }: Script): Setting {
@@ -5838,7 +5885,8 @@ const SIM_USAGE = `npm run sim -- [flags]
   --seed S       the first one (default 1)
   --steps K      moves of each seed (default 12)
   --only I,J     only these moves of it
-  --workers N    processes (default: one for each CPU)`;
+  --workers N    processes (default: one for each CPU)
+  --mutants      without each protection in turn: does a seed notice? (--match TEXT: of these)`;
 const SIM_FLAGS = {
   seeds: { type: 'string' },
   seed: { type: 'string' },
@@ -5846,6 +5894,8 @@ const SIM_FLAGS = {
   only: { type: 'string' },
   workers: { type: 'string' },
   operator: { type: 'string' },
+  mutants: { type: 'boolean' },
+  match: { type: 'string' },
 } as const;
 interface Wanted {
   readonly seeds: number;
@@ -5854,6 +5904,8 @@ interface Wanted {
   readonly workers: number;
   readonly only?: readonly number[];
   readonly operator: string; // The file under test.
+  readonly mutants: boolean;
+  readonly match: string;
 }
 function wantedOf(args: readonly string[]): Wanted {
   const { values } = parseArgs({ args: [...args], options: SIM_FLAGS });
@@ -5867,12 +5919,13 @@ function wantedOf(args: readonly string[]): Wanted {
     .filter((n) => n !== 'none')
     .map(Number);
   return {
-    seeds: number('seeds', values.seed ? 1 : 100),
+    seeds: number('seeds', values.mutants ? 2000 : values.seed ? 1 : 100),
     seed: number('seed', 1),
     steps: number('steps', 12),
     workers: number('workers', availableParallelism()),
     ...(only && { only }),
     operator: values.operator ?? '',
+    ...{ mutants: values.mutants ?? false, match: values.match ?? '' },
   };
 }
 function scriptOf({ steps, only }: Wanted, seed: number): Script {
@@ -5880,7 +5933,7 @@ function scriptOf({ steps, only }: Wanted, seed: number): Script {
   return only ? { ...script, moves: script.moves.filter((_, i) => only.includes(i)) } : script;
 }
 /** One seed, and if it breaks something, the shortest script that does. */
-async function trySeed(wanted: Wanted, seed: number, code: Code, forMs = 20_000) {
+async function trySeed(wanted: Wanted, seed: number, code: Code, forMs: number) {
   const first = await playScript(scriptOf(wanted, seed), code);
   if (first.law === '') return { seed, hash: first.hash, law: '', text: '' };
   const best = await shorten(first, code, forMs);
@@ -5893,7 +5946,9 @@ async function* trySeeds(wanted: Wanted, from: number, step: number): AsyncGener
   const code: Code = wanted.operator
     ? ((await import(pathToFileURL(wanted.operator).href)) as typeof op)
     : op;
-  for (let i = from; i < wanted.seeds; i += step) yield trySeed(wanted, wanted.seed + i, code);
+  const forMs = process.env['SIM_QUICK'] ? 0 : 20_000; // For the search of a shorter script.
+  for (let i = from; i < wanted.seeds; i += step)
+    yield trySeed(wanted, wanted.seed + i, code, forMs);
 }
 /** In processes beside this one, each with its share; outcomes as they come. */
 async function shareSeeds(args: readonly string[], workers: number, on: (one: Tried) => void) {
@@ -5918,7 +5973,7 @@ async function simulate(args: readonly string[]): Promise<number> {
     console.error(`sim: ${wordsOf(error)}\n${SIM_USAGE}`);
     return 2;
   }
-  return playSeeds(wanted, args);
+  return wanted.mutants ? tryMutants(wanted) : playSeeds(wanted, args);
 }
 /** Plays the seeds, tells of each that breaks something, and how far it is. */
 async function playSeeds(wanted: Wanted, args: readonly string[]): Promise<number> {
@@ -5950,6 +6005,287 @@ async function playSeeds(wanted: Wanted, args: readonly string[]): Promise<numbe
     `${done} seeds in ${took.toFixed(1)} s: ${broken.length ? `broken: ${laws}` : 'all hold'}`,
   );
   return broken.length > 0 ? 1 : 0;
+}
+
+// ─── npm run sim -- --mutants ───────────────────────────────────────────────────────────────────
+// Each protection is taken out of operator.ts's text in turn, and the seeds must notice.
+
+/** What is protected; the text that does it, which is there once; what stands there without it. */
+type Mutant = readonly [protection: string, text: string, without: string];
+const MUTANTS: readonly Mutant[] = [
+  [
+    'a pod is deleted by its UID',
+    'gracePeriodSeconds, preconditions: { uid } });',
+    'gracePeriodSeconds });',
+  ],
+  [
+    'a claim is deleted by its UID',
+    'return remove(pass, CLAIMS, a.claim.meta, { preconditions: { uid, resourceVersion } });',
+    'return remove(pass, CLAIMS, a.claim.meta, uid || resourceVersion ? {} : {});',
+  ],
+  ['read your writes', 'if (desk.expected.length === 0) return true;', 'return true;'],
+  [
+    'a cache that lags is listed anew',
+    '    relist(feed);\n  }\n  for (const e of late)',
+    '  }\n  for (const e of late)',
+  ],
+  [
+    'the first list is a quorum list',
+    "resourceVersion: next === 'fresh' ? '' : version,",
+    "resourceVersion: next === 'fresh' ? 0 : version,",
+  ],
+  [
+    'an expired version is listed afresh',
+    "feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';",
+    "feed.next = feed.listedAt < 0 || !unknown ? 'fresh' : 'resume';",
+  ],
+  [
+    'a broken stream is listed again',
+    "feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';",
+    "feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'resume';",
+  ],
+  [
+    'older versions are refused',
+    'if (version <= feed.version) return; // Replayed',
+    'if (version <= 0) return; // Replayed',
+  ],
+  [
+    'another version is told even if it is no news',
+    'feed.on(before, object, unversioned(before) !== unversioned(object));',
+    'if (unversioned(before) !== unversioned(object)) feed.on(before, object, true);',
+  ],
+  ['the brake', '(away + inFlight <= limit && !waits)', 'away >= 0'],
+  [
+    'the brake counts nodes that just fell silent',
+    'const away = judged.length + suspects.length;',
+    'const away = judged.length;',
+  ],
+  [
+    'a judgement is read live',
+    '  const refs = [\n    ...(j.member.pod ?',
+    '  const refs = [].length > 0 && [\n    ...(j.member.pod ?',
+  ],
+  [
+    'a node out of service is read live',
+    "if (j.verdict.reason === 'NodeOutOfService') refs.push",
+    "if (j.verdict.reason === 'Released') refs.push",
+  ],
+  [
+    'absence is read live',
+    'gone: !pod && s.live.has(`pods/${podName(s.cluster.meta.name, identity)}`),',
+    'gone: !pod,',
+  ],
+  [
+    'the cluster is read live before scale-in',
+    '  if (!isRead(s, draft, clusterRef(s))) return;\n',
+    '',
+  ],
+  [
+    'the cluster is read live before adoption',
+    'if (isRead(s, draft, clusterRef(s)))\n',
+    'if (draft)\n',
+  ],
+  [
+    'marks before ends',
+    "  ['RetireClaim', 'MarkClaim', 'RestoreClaim', 'AdoptPod'],\n  ['ReleasePod', 'DeletePod'],\n",
+    "  ['ReleasePod', 'DeletePod'],\n  ['RetireClaim', 'MarkClaim', 'RestoreClaim', 'AdoptPod'],\n",
+  ],
+  [
+    'half-made marks are finished with the same Reason',
+    'return planEnd(s, j, retired.reason, retired.policy, now);',
+    "return planEnd(s, j, j.verdict.reason ?? 'PodDeleted', retired.policy, now);",
+  ],
+  [
+    'only what is marked Delete is deleted',
+    "annotations[MARK.retiredPolicy] === 'Delete' && annotations[MARK.restore] !== 'true';",
+    'annotations[MARK.retiredPolicy] !== undefined;',
+  ],
+  [
+    'claims go after their pod',
+    "if (standing === 'condemned' && member.gone && isFree) {",
+    "if (standing === 'condemned' && isFree) {",
+  ],
+  [
+    'interrupted claims are deleted',
+    "if (standing === 'undecided' && isInterrupted(member) && !isBound(claim)) {",
+    "if (standing === 'undecided' && isInterrupted(member) && isBound(claim)) {",
+  ],
+  [
+    'refused claims are rolled back',
+    "if (t.status === 'fulfilled') await rollBack(pass, t.value);",
+    "if (t.status !== 'fulfilled') throw t.reason;",
+  ],
+  [
+    'a repetition that is refused is looked for',
+    'if (!created) {\n',
+    'if (created !== undefined) {\n',
+  ],
+  ['a creation without an answer is repeated', '  pass.unfinished.add(creation);\n', ''],
+  [
+    'AlreadyExists is success only for what is ours',
+    '    if (!isOurs(pass, meta, body)) throw error;\n',
+    '',
+  ],
+  [
+    "another controller's claims are not ours",
+    'const ours = isControlledBy(claim.meta, uid) || !hasController(claim.meta);',
+    'const ours = claim.meta.uid !== uid;',
+  ],
+  [
+    "another controller's pods are not adopted",
+    '!going && !hasController(pod.meta) && !takenOut',
+    '!going && !takenOut',
+  ],
+  ['no birth in the room of one that could not be ended', 'Math.max(0, failed - heldBack)', '0'],
+  [
+    'an outdated plan is dropped between batches',
+    'if (!pass.isCurrent()) return;',
+    'if (pass.cluster === undefined) return;',
+  ],
+  [
+    'a member returns once its pod is gone',
+    'if (!gone || member.missing.length > 0 || s.cluster.spec.suspend) return [];\n    assert(pod',
+    'if (member.missing.length > 0 || s.cluster.spec.suspend) return [];\n    assert(pod === undefined || pod',
+  ],
+  [
+    'identities grow, whatever the clock',
+    'Math.max(birthSecond(newest), Math.floor((now - EPOCH_MS) / 1000))',
+    'Math.floor((now - EPOCH_MS) / 1000)',
+  ],
+  [
+    'early ends hold creations',
+    'const earlyMs = earlyEndHoldMs(earlyEnds(s, members, now), now);',
+    'const earlyMs = 0 * earlyEndHoldMs(earlyEnds(s, members, now), now);',
+  ],
+  ['claims in flight are left alone for a minute', 'settleMs: 60_000,', 'settleMs: 0,'],
+  [
+    'requests keep to the budget',
+    'up.slice(0, Math.max(0, spare))];\n  return new Set(served',
+    'up];\n  return new Set(served',
+  ],
+  [
+    'updates keep to the budget',
+    'const well = open.filter(isReady).slice(0, Math.max(0, spare));',
+    'const well = open.filter(isReady).slice(0, spare + 9);',
+  ],
+  [
+    'who is updated in place counts as gone',
+    'pod !== undefined && isApplied(pod) && isAvailable(pod, seconds, now);',
+    'pod !== undefined && isAvailable(pod, seconds, now);',
+  ],
+  [
+    'a pod that comes back is marked first',
+    '.filter((c) => recreationOf([c])?.uid !== pod.meta.uid)',
+    '.filter((c) => c.meta.uid === pod.meta.uid)',
+  ],
+  [
+    'a new revision is tried before it costs a member',
+    'if (first && isTried(s, draft, r, first))',
+    'if (first)',
+  ],
+  [
+    'claims are owned as whenDeleted says',
+    "const wantsOwner = spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';",
+    'const wantsOwner = spec.replicas < 0;',
+  ],
+  [
+    'whoever lost the Lease writes nothing',
+    "if (request.method === 'GET' || leads(e)) return",
+    'if (request.method) return',
+  ],
+  [
+    'who ends without a mark is remembered',
+    '      return void pass.deletedUids.add(a.uid);',
+    '      return;',
+  ],
+  [
+    'a status that does not land holds its cluster',
+    "written('statefulclusters', isOlder",
+    "if (isOlder && !now) written('statefulclusters', isOlder",
+  ],
+  [
+    'stripped labels are put back on going pods',
+    'if (takenOut && !going) {',
+    'if (going) continue;\n      if (takenOut) {',
+  ],
+  [
+    'after an outage the last are waited for',
+    'const waits = away <= limit && ms > 0;',
+    'const waits = away > limit && ms > 0;',
+  ],
+];
+function mutantText([what, text, without]: Mutant, source: string): string {
+  const times = source.split(text).length - 1;
+  if (times !== 1) throw new Error(`mutant "${what}": its text is there ${times} times`);
+  return source.replace(text, () => without);
+}
+/** The mutated file, in a folder outside of the repository from which its imports resolve. */
+function writeMutant(folder: string, index: number, mutant: Mutant): string {
+  const own = join(folder, `${index}`);
+  mkdirSync(own, { recursive: true });
+  writeFileSync(join(own, 'package.json'), '{"type":"module"}');
+  symlinkSync(join(ROOT, 'node_modules'), join(own, 'node_modules'));
+  writeFileSync(join(own, 'operator.ts'), mutantText(mutant, fileText('operator.ts')));
+  return join(own, 'operator.ts');
+}
+interface Caught {
+  readonly law: string; // '' if it survived.
+  readonly seeds: number;
+  readonly ms: number;
+}
+/** Plays seeds with it until one breaks something, in a process of its own. */
+async function tryMutant(file: string, { seeds, seed, steps }: Wanted): Promise<Caught> {
+  const startedAt = performance.now();
+  const flags = { operator: file, seeds, seed, steps };
+  const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, `${value}`]);
+  const env = { ...process.env, SIM_SHARE: '0/1', SIM_QUICK: '1' };
+  const own = [import.meta.filename, 'sim', ...args];
+  const child = spawn(process.execPath, own, { env, stdio: ['ignore', 'pipe', 'ignore'] });
+  let [done, law] = [0, ''];
+  let timer: NodeJS.Timeout | undefined;
+  const wind = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => child.kill('SIGKILL'), 60_000); // It spins.
+  };
+  wind();
+  for await (const line of createInterface({ input: child.stdout })) {
+    wind();
+    done++;
+    law = (JSON.parse(line) as Tried).law;
+    if (law) break;
+  }
+  clearTimeout(timer);
+  const isOver = once(child, 'exit');
+  child.kill('SIGKILL');
+  if (child.exitCode === null && child.signalCode === null) await isOver;
+  if (!law && done < seeds) law = 'it spins or dies';
+  return { law, seeds: done, ms: performance.now() - startedAt };
+}
+/** The table: each mutant, what caught it, and how many seeds that took. */
+async function tryMutants(wanted: Wanted): Promise<number> {
+  const chosen = MUTANTS.filter(([what]) => what.includes(wanted.match));
+  const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-mutants-'));
+  const width = Math.max(...chosen.map(([what]) => what.length));
+  const alive: string[] = [];
+  try {
+    const files = chosen.map((mutant, i) => writeMutant(folder, i, mutant));
+    console.log(`${'without'.padEnd(width)}  caught by           seeds  seconds`);
+    const left = files.map((file, i) => [file, chosen[i]?.[0] ?? ''] as const);
+    const work = async (): Promise<void> => {
+      for (let next = left.shift(); next; next = left.shift()) {
+        const [file, what] = next;
+        const { law, seeds, ms } = await tryMutant(file, wanted);
+        if (!law) alive.push(what);
+        const cells = [what.padEnd(width), (law || 'SURVIVED').padEnd(18)];
+        console.log(`${cells.join('  ')}  ${`${seeds}`.padStart(5)}  ${(ms / 1000).toFixed(1)}`);
+      }
+    };
+    await Promise.all(Array.from({ length: wanted.workers }, work));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+  console.log(`${chosen.length - alive.length} of ${chosen.length} caught`);
+  return alive.length > 0 ? 1 : 0;
 }
 
 // ═══ REAL TIME · effects ════════════════════════════════════════════════════════════════════════
@@ -11663,6 +11999,7 @@ interface Sim {
   suspend(who: string, ms: number): void;
   /** A request of the test itself: lands at once. */
   api(method: ApiRequest['method'], path: string, body?: unknown, type?: string): ServerAnswer;
+  hangUp(): void; // every stream ends cleanly, as before a restart of the API server
   wake(): void; // tells the streams after the test changed `state` itself (compact, restoreState)
   at(ms: number, act: () => void): void;
   /** Runs for so many ms; or until it holds (true) or `limitMs` have passed (false). */
@@ -12022,6 +12359,8 @@ function newSim(seed: number, options: SimOptions = {}): Sim {
       }),
     api: (method, path, body, contentType = 'application/json') =>
       land(works, 'system:admin', { method, path, body, contentType }),
+    hangUp: () =>
+      works.streams.forEach(({ settle }) => settle({ status: 200, headers: {}, body: undefined })),
     wake: () => works.streams.forEach((stream) => pump(works, stream)),
     at: (ms, act) => after(works, ms, undefined, act),
     run: (until, limitMs = 3_600_000) =>
