@@ -6051,8 +6051,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'another version is told even if it is no news',
-    'feed.on(before, object, unversioned(before) !== unversioned(object));',
-    'if (unversioned(before) !== unversioned(object)) feed.on(before, object, true);',
+    'feed.on(before, object, !before || !object || unversioned(before) !== unversioned(object));',
+    'if (!before || !object || unversioned(before) !== unversioned(object)) feed.on(before, object, true);',
   ],
   ['the brake', '(away + inFlight <= limit && !waits)', 'away >= 0'],
   [
@@ -6077,12 +6077,12 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'the cluster is read live before scale-in',
-    '  if (!isRead(s, draft, clusterRef(s))) return;\n',
+    '  if (!readLive(s, draft, clusterRef(s))) return;\n',
     '',
   ],
   [
     'the cluster is read live before adoption',
-    'if (isRead(s, draft, clusterRef(s)))\n',
+    'if (readLive(s, draft, clusterRef(s)))\n',
     'if (draft)\n',
   ],
   [
@@ -6097,7 +6097,7 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'only what is marked Delete is deleted',
-    "annotations[MARK.retiredPolicy] === 'Delete' && annotations[MARK.restore] !== 'true';",
+    "annotations[MARK.retiredPolicy] === 'Delete' && !isWantedBack(member);",
     'annotations[MARK.retiredPolicy] !== undefined;',
   ],
   [
@@ -6175,13 +6175,13 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'a pod that comes back is marked first',
-    '.filter((c) => recreationOf([c])?.uid !== pod.meta.uid)',
+    '.filter((c) => !isMarked(c))',
     '.filter((c) => c.meta.uid === pod.meta.uid)',
   ],
   [
     'a new revision is tried before it costs a member',
-    'if (first && isTried(s, draft, r, first))',
-    'if (first)',
+    'if (first && passesTrial(s, draft, r, first)) {',
+    'if (first) {',
   ],
   [
     'claims are owned as whenDeleted says',
