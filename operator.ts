@@ -2518,7 +2518,8 @@ function planInPlace(s: Snapshot, pod: Pod, changes: readonly Change[], r: Revis
     .map((name) => [name, idOf(name)] as const);
   const labels = metadata('labels');
   const annotations = metadata('annotations');
-  if (images.length + sizes.length + restarts.length === 0) {
+  const isAtRest = pod.isObserved && pod.resize === ''; // Else a resize lost its mark: it counts.
+  if (images.length + sizes.length + restarts.length === 0 && isAtRest) {
     const all = { ...annotations, [MARK.inPlace]: null };
     const change = { labels: { ...labels, [MARK.revision]: r.update.hash }, annotations: all };
     const because = changes.length > 0 ? 'Updated' : 'Revised';
@@ -3344,7 +3345,7 @@ export function podOf(raw: Raw): Pod {
     trouble: troubleOf(containers, condition('PodScheduled')),
     containerIDs: shared(isChanging ? Object.fromEntries(ids) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
-    resize: isChanging ? resizeOf(spec['containers'] ?? [], containers, conditions) : '',
+    resize: resizeOf(spec['containers'] ?? [], containers, conditions),
   };
 }
 /** Why a container does not run, or why the pod found no node; '' when it is just starting. */
