@@ -918,6 +918,9 @@ no node for 5 s: a b c:unscheduled → persistentvolumes/pv-c
 no node yet: a b c:unplaced →
 scale-in, adoption: a b !c | a b c:orphan → statefulclusters/web
 absent claim: a b c:pending+claimless → persistentvolumeclaims/c
+asked, not Ready: a b c:asked+starting → pods/a pods/b pods/c
+marked for its own pod: a b c:markedC → pods/c
+marked for a former pod: a b c:markedBefore → mark c Revised
 nothing: a b:starting !c:gone+scaledIn →
 `;
 const wakes: See = (situation, over) => decide(situation, over).p.wakeMs;
@@ -1892,7 +1895,7 @@ function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number): void
   const others = all.filter(
     (o) => bossOf(o)?.['uid'] === uid && o.metadata.uid !== pod.metadata.uid,
   );
-  const there = new Set(all.map((o) => o.metadata.uid));
+  const there = new Set([...others, pod].map((o) => o.metadata.uid));
   const gone = [...upUntil].filter(
     ([id, was]) =>
       !there.has(id) && was.boss === uid && isRecent(was.at) && !isRecent(chosen.get(id)?.at),
@@ -3549,6 +3552,17 @@ scenario(
     delete t.faults.decide;
     await until(t, 'it is settled', () => pendingOf(t, 'two') === '', 60_000);
     assert.ok(listed(t, 'pods').some((o) => o.metadata.uid === young?.metadata.uid && !isGoing(o)));
+  },
+);
+const early: Setting = { wait: false, nodes: 6, faults: { lagMs: { pods: 8000 } } };
+scenario(
+  'F2: all are asked before they are Ready, pods lag by 8 s → one by one',
+  early,
+  async (t) => {
+    await until(t, 'three pods are there', () => livePods(t).length === 3);
+    for (const pod of livePods(t)) annotate(t, podAt(pod), { [MARK.replace]: 'true' });
+    await t.sim.run(30_000);
+    delete t.faults.lagMs;
   },
 );
 scenario('F26: marks are refused for 20 s → no hot loop', six, async (t) => {
@@ -5336,6 +5350,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
       const name = nameOfCluster(s, x);
       const lie = { replicas: 99, members: [], conditions: null, newestIdentity: 'x' };
       const status = y < 0.6 ? null : lie;
+      s.t.ledger.reasons.clear(); // Of a member without claims nothing else told.
       return wish(
         s,
         'PATCH',

@@ -1343,9 +1343,10 @@ function planStandings(s: Snapshot, now: number) {
   const others = available.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
   const members = first.map((j): Judged => {
     if (j.verdict.reason === 'ReplaceRequested' && j.standing === 'letGo') {
-      // I5 rests on the others being Available: that is read live.
+      // I5 rests on the others being Available, and on this one if it costs nothing: read live.
+      const rests = [refOf('pods', podName(s.cluster.meta.name, idOf(j))), ...others];
       const unread = served.has(j.member.identity)
-        ? others.filter((ref) => !s.live.has(keyOfRef(ref)))
+        ? rests.filter((ref) => !s.live.has(keyOfRef(ref)))
         : [];
       ask.push(...unread);
       if (served.has(j.member.identity) && unread.length === 0) return j;
@@ -2181,7 +2182,7 @@ function planUpdates(
   }
   const going = new Set(draft.actions.flatMap((a) => (a.do === 'DeletePod' ? [a.pod] : [])));
   for (const { member } of members.filter(isLive)) {
-    if (member.pod && !going.has(member.pod)) planFinish(draft, member, member.pod);
+    if (member.pod && !going.has(member.pod)) planFinish(s, draft, member, member.pod);
   }
 }
 
@@ -2367,7 +2368,7 @@ function passesTrial(
 
 /** What an update leaves to do: the revision label is written last, once the pod is as it should be
  *  in place; the mark on the claims of one that came back goes when it is Ready. */
-function planFinish(draft: Draft, { identity, claims }: Member, pod: Pod): void {
+function planFinish(s: Snapshot, draft: Draft, { identity, claims }: Member, pod: Pod): void {
   const inPlace = inPlaceOf(pod);
   const touched = draft.actions.some((a) => 'pod' in a && a.pod === pod);
   if (inPlace && !touched && isApplied(pod)) {
@@ -2379,8 +2380,12 @@ function planFinish(draft: Draft, { identity, claims }: Member, pod: Pod): void 
     draft.blocked ||= `${identity} cannot be resized on its node (${pod.resize})`;
   }
   if (!pod.ready || isTerminating(pod)) return;
+  const marked = claims.filter((c) => c.meta.annotations[MARK.recreating] !== undefined);
+  // A mark for this very pod says that it was to be deleted: a stale cache may not know that it was.
+  const isOwn = marked.some((c) => recreationOf([c])?.uid === pod.meta.uid);
+  if (isOwn && !isRead(s, draft, refOf('pods', pod.meta.name))) return;
   const change = { metadata: { annotations: { [MARK.recreating]: null } } };
-  for (const claim of claims.filter((c) => c.meta.annotations[MARK.recreating] !== undefined))
+  for (const claim of marked)
     draft.actions.push({ do: 'MarkClaim', claim, change, because: 'Revised' });
 }
 
