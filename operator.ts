@@ -2383,7 +2383,7 @@ function planFinish(s: Snapshot, draft: Draft, { identity, claims }: Member, pod
   const marked = claims.filter((c) => c.meta.annotations[MARK.recreating] !== undefined);
   // A mark for this very pod says that it was to be deleted: a stale cache may not know that it was.
   const isOwn = marked.some((c) => recreationOf([c])?.uid === pod.meta.uid);
-  if (isOwn && !isRead(s, draft, refOf('pods', pod.meta.name))) return;
+  if (isOwn && !readLive(s, draft, refOf('pods', pod.meta.name))) return;
   const change = { metadata: { annotations: { [MARK.recreating]: null } } };
   for (const claim of marked)
     draft.actions.push({ do: 'MarkClaim', claim, change, because: 'Revised' });
