@@ -1801,7 +1801,7 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
     if (ends) checkEndOfPod(ledger, previous);
     const changes = object.metadata.generation !== previous.metadata.generation;
     const isFirst = noteOf(previous, MARK.inPlace) === '';
-    if (!isGoing(object) && changes && isFirst) checkBudget(ledger, object, 0);
+    if (!isGoing(object) && changes && isFirst) checkBudget(ledger, object, 0, false);
   }
   if (!isOurs(object)) return ledger.live.forEach((names) => void names.delete(key));
   const [id = '', reason = ''] = noteOf(object, MARK.replaces).split(' ');
@@ -1874,7 +1874,7 @@ function checkEndOfPod(ledger: Ledger, pod: Seen): void {
 }
 /** I5: what was Available goes by the operator's choice only while enough others are. Whoever was
  *  Ready when the pass looked counts. */
-function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number): void {
+function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number, ends = true): void {
   const boss = pod && clusterOfPod(ledger, pod);
   const uid = boss?.metadata.uid ?? '';
   if (!boss || bossOf(pod)?.['uid'] !== uid) return;
@@ -1883,7 +1883,6 @@ function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number): void
   const projected = podOf(pod as unknown as Raw);
   if (!op.isAvailable(projected, boss.spec.minReadySeconds ?? 0, sim.now())) return;
   if (sim.now() - (projected.readySinceMs ?? 0) < passMs) return; // It was not, for the pass.
-  const ends = noteOf(pod, MARK.inPlace) === '';
   chosen.set(pod.metadata.uid, { at: sim.uptime(), ends });
   const wasUp = (o: Seen): boolean => {
     const was = chosen.get(o.metadata.uid);
