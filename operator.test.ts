@@ -1883,6 +1883,7 @@ function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number, ends 
   const projected = podOf(pod as unknown as Raw);
   if (!op.isAvailable(projected, boss.spec.minReadySeconds ?? 0, sim.now())) return;
   if (sim.now() - (projected.readySinceMs ?? 0) < passMs) return; // It was not, for the pass.
+  if (!op.isApplied(projected)) return; // It was taken down before, by a patch.
   chosen.set(pod.metadata.uid, { at: sim.uptime(), ends });
   const wasUp = (o: Seen): boolean => {
     const was = chosen.get(o.metadata.uid);
