@@ -1731,7 +1731,10 @@ function planReplicas(
   const { paused } = spec.updateStrategy.rollingUpdate;
   const beyond = paused ? 0 : Math.min(maxSurgeOf(spec), draft.behind, updated);
   const ceiling = spec.replicas + beyond;
-  if (count > ceiling) return planScaleIn(s, draft, members, count - ceiling, r, now);
+  // What is on its way may never come: nobody goes for its sake.
+  if (live.length > ceiling) {
+    return planScaleIn(s, draft, members, live.length - ceiling, r, now);
+  }
   const room = Math.max(0, spec.replicas - count);
   const beside = surgeOf(s, members, r);
   const isWanted = room + beside + comingOf(s) > 0 || live.some((j) => j.standing === 'returning');
@@ -1912,7 +1915,10 @@ function successors(s: Snapshot): Map<string, string> {
   const found = new Map<string, string>();
   for (const { meta } of [...s.pods.values(), ...s.claims.values()]) {
     const old = predecessorOf(meta);
-    if (old) found.set(old.identity, meta.labels[MARK.identity] ?? '');
+    const heir = meta.labels[MARK.identity] ?? '';
+    const known = old && found.get(old.identity);
+    // Two processes that overlapped may both have made one: the older counts, for either of them.
+    if (old && (known === undefined || byAge(heir, known) < 0)) found.set(old.identity, heir);
   }
   return found;
 }
