@@ -2736,9 +2736,10 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
       continue;
     }
     const claims = member.claims.map((c) => c.meta.name).sort();
-    const reason = retired?.reason ?? before.get(identity)?.reason ?? ending.get(identity);
+    const earlier = isLive(j) ? undefined : before.get(identity); // Else of a life before this one.
+    const reason = retired?.reason ?? earlier?.reason ?? ending.get(identity);
     if (!reason) continue;
-    const at = before.get(identity)?.at ?? timeText(retired?.atMs ?? now);
+    const at = earlier?.at ?? timeText(retired?.atMs ?? now);
     found.set(identity, { identity, reason, at, claims, replacedBy: '' });
   }
   return [...found.values()]
