@@ -6067,7 +6067,8 @@ const MUTANTS: readonly Mutant[] = [
   [
     'another version is told even if it is no news',
     'feed.on(before, object, !before || !object || unversioned(before) !== unversioned(object));',
-    'if (!before || !object || unversioned(before) !== unversioned(object)) feed.on(before, object, true);',
+    'if (!object || !before || unversioned(before) !== unversioned(object))' +
+      ' feed.on(before, object, true);',
   ],
   ['the brake', '(away + inFlight <= limit && !waits)', 'away >= 0'],
   [
@@ -6160,7 +6161,8 @@ const MUTANTS: readonly Mutant[] = [
   [
     'a member returns once its pod is gone',
     'if (!gone || member.missing.length > 0 || s.cluster.spec.suspend) return [];\n    assert(pod',
-    'if (member.missing.length > 0 || s.cluster.spec.suspend) return [];\n    assert(pod === undefined || pod',
+    'if (member.missing.length > 0 || s.cluster.spec.suspend) return [];\n' +
+      '    assert(pod === undefined || pod',
   ],
   [
     'identities grow, whatever the clock',

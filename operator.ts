@@ -2387,7 +2387,7 @@ function planFinish(s: Snapshot, draft: Draft, { identity, claims }: Member, pod
   }
   if (!pod.ready || isTerminating(pod)) return;
   const marked = claims.filter((c) => c.meta.annotations[MARK.recreating] !== undefined);
-  // A mark for this very pod says that it was to be deleted: a stale cache may not know that it was.
+  // A mark for this very pod says that it was to go: a stale cache may not know that it did.
   const isOwn = marked.some((c) => recreationOf([c])?.uid === pod.meta.uid);
   if (isOwn && !readLive(s, draft, refOf('pods', pod.meta.name))) return;
   const change = { metadata: { annotations: { [MARK.recreating]: null } } };
