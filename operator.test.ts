@@ -34,6 +34,8 @@ import path, { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs, stripVTControlCharacters } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { gunzipSync } from 'node:zlib';
 import type * as k8s from '@kubernetes/client-node';
 import { KubeConfig, loadAllYaml } from '@kubernetes/client-node';
@@ -1516,6 +1518,14 @@ tidy('tidy: deploy.yaml → the operator has the verbs of RIGHTS, no more and no
   );
   assert.equal(Object.fromEntries(rights), { ...op.RIGHTS });
   assert.is(roles.join('').split('apiGroups:').length - 1, rights.length, 'every rule is read');
+});
+tidy('tidy: operator.test.ts → every failure to survive is in a title', () => {
+  const rows = Array.from({ length: 30 }, (_, i) => `F${i + 1}`);
+  const titles = fileText('operator.test.ts').match(/^.*['`](?:[a-z]+: )?F\d+: .*$/gm) ?? [];
+  assert.equal(
+    rows.filter((row) => !titles.some((title) => title.includes(`${row}: `))),
+    [],
+  );
 });
 tidy('tidy: README.md → its table of rooms has the true line counts', () => {
   const rooms = roomsOf(linesOf('operator.ts')).filter((r) => r.title !== 'THE LINE');
@@ -3840,6 +3850,31 @@ for (const seconds of [30, 600])
     await until(t, 'both are replaced', () => pendingOf(t) === '', 90_000);
     assert.is(t.sim.logs.filter((l) => l.message === 'caches are synced').length, 1);
   });
+scenario('F11: away for ten minutes, ten times → few requests, no leak', live, async (t) => {
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc') as () => void;
+  const heaps: number[] = [];
+  for (let i = 0; i < 10; i++) {
+    removePod(t, firstPod(t));
+    t.sim.down = true;
+    const mark = t.sim.requests.length;
+    await t.sim.run(600_000);
+    const sent = t.sim.requests.slice(mark).filter(({ who }) => isOperator(who)).length;
+    assert.ok(sent > 80 && sent < 200, `${sent} requests in ten minutes`);
+    t.sim.down = false;
+    await until(t, 'it is replaced', () => pendingOf(t) === '', 90_000);
+    await t.sim.run(30_000);
+    for (const list of [t.sim.requests, t.sim.logs]) list.length = 0; // The test's own memory.
+    Object.assign(t.ledger, { requests: 0 });
+    gc();
+    heaps.push(process.memoryUsage().heapUsed / 2 ** 20);
+  }
+  const grown = (heaps[9] ?? 0) - (heaps[3] ?? 0);
+  assert.ok(
+    grown < 3,
+    `the heap grew by ${grown.toFixed(1)} MB: ${heaps.map(Math.round).join(' ')}`,
+  );
+});
 scenario('F6: etcd is compacted all the time → converges', six, async (t) => {
   t.faults.latencyMs = [1, 300];
   for (let i = 1; i < 60; i++) t.sim.at(i * 1500, () => (compact(t.sim.state), t.sim.wake()));
@@ -6304,6 +6339,55 @@ async function tryMutants(wanted: Wanted): Promise<number> {
   console.log(`${chosen.length - alive.length} of ${chosen.length} caught`);
   return alive.length > 0 ? 1 : 0;
 }
+
+// ─── What npm test plays of it ──────────────────────────────────────────────────────────────────
+const simulation = suite('simulation');
+const SEEDS = 300;
+simulation(`simulation: ${SEEDS} seeds → every law holds`, async () => {
+  const broken: string[] = [];
+  const args = ['--seeds', `${SEEDS}`];
+  await shareSeeds(args, availableParallelism(), ({ text }) => void (text && broken.push(text)));
+  assert.is(broken.join('\n\n'), '');
+});
+simulation('simulation: a seed twice, and in another process → the same bytes', async () => {
+  const wanted = wantedOf(['--seeds', '6', '--seed', '40']);
+  const play = async (): Promise<string[]> => {
+    const hashes: string[] = [];
+    for await (const { hash } of trySeeds(wanted, 0, 1)) hashes.push(hash);
+    return hashes;
+  };
+  const there: string[] = [];
+  await shareSeeds(['--seeds', '6', '--seed', '40'], 1, ({ hash }) => void there.push(hash));
+  const here = await play();
+  assert.is(new Set(here).size, 6);
+  assert.equal([await play(), there], [here, here]);
+});
+simulation('simulation: each mutant → its text is there once, and another without it', () => {
+  const source = fileText('operator.ts');
+  for (const mutant of MUTANTS) assert.is.not(mutantText(mutant, source), source);
+});
+simulation('simulation: a law that is broken → told with the shortest script', async () => {
+  const code: Code = {
+    ...op,
+    runOperator: (world, options, signal) => {
+      const send: World['send'] = (request) =>
+        world.send(
+          request.method === 'DELETE'
+            ? { ...request, path: request.path.replace('/pods/', '/pods/x') }
+            : request,
+        );
+      return op.runOperator({ ...world, send }, options, signal);
+    },
+  };
+  const wanted = wantedOf(['--seed', '5']);
+  const { law, text } = await trySeed(wanted, 5, code, 2000);
+  assert.ok(law !== '' && text.includes('again: npm run sim -- --seed 5 --steps 12 --only'), text);
+});
+simulation('simulation: wrong flags → one line, and how it is used', () => {
+  for (const flag of ['--seeds=0', '--seed=x', '--frob', '--workers=-1'])
+    assert.throws(() => wantedOf([flag]), '', flag);
+});
+if (TESTING) simulation.run();
 
 // ═══ REAL TIME · effects ════════════════════════════════════════════════════════════════════════
 // The operator as its own process with its own HTTP/2 client: against the embedded server behind a
@@ -12257,13 +12341,16 @@ function simWatch(
       after(works, ms, process, () => settle(outcome));
     const arrive = (): void => {
       if (signal.aborted) return;
+      const tell = (status: number): unknown =>
+        sim.requests.push({ at: works.clock, who, method: 'WATCH', path, status });
+      if (sim.down || faults.cut || faults.deaf) tell(0);
       if (sim.down) return later(new Error('connect ECONNREFUSED'));
       if (faults.cut || faults.deaf) return later(new Error('no answer to a ping'), 30_000);
       const expires = faults.expired !== undefined && random() < faults.expired;
       const answer: ServerAnswer = expires
         ? refusal(410, 'Expired')
         : land(works, who, { method: 'GET', path });
-      sim.requests.push({ at: works.clock, who, method: 'WATCH', path, status: answer.status });
+      tell(answer.status);
       if (!answer.watch) return later(answer);
       const resource = path.replace(/\?.*/, '').replace(/.*\//, '');
       const rest = { held: [], onWire: 0, lastAt: 0, silentSince: undefined };
