@@ -4169,6 +4169,20 @@ scenario('F24: labels are stripped from a pod that is going → its claim goes',
   await t.sim.run(1000);
   t.actors.revive(nodeOfPod(old));
 });
+scenario('F17: a former cluster left a pod without our labels → its claim goes', six, async (t) => {
+  const old = firstPod(t);
+  t.actors.kill(nodeOfPod(old));
+  must(t, 'DELETE', coder);
+  await until(t, 'the others are gone', () => listed(t, 'pods').length === 1);
+  const metadata = { labels: { [MARK.cluster]: null } };
+  must(t, 'PATCH', podAt(old), { metadata });
+  apply(t, exampleCluster());
+  await t.sim.run(90_000);
+  t.actors.revive(nodeOfPod(old));
+  const isMarked = (): boolean =>
+    claimsOf(t, identityIn(old)).every((o) => noteOf(o, MARK.retired));
+  await until(t, 'its claim is marked', isMarked, 61_000);
+});
 scenario('a loss that nobody replaced, and a mark that fails → none too many', six, async (t) => {
   const [a, b] = livePods(t);
   removePod(t, a);
@@ -5212,6 +5226,26 @@ function goesOut(s: Trial, { x, y }: Move): string {
     s.t.actors.revive(node);
   });
 }
+/** A node is out of service, comes back unheard, and gets new pods. */
+function returnsUnheard(s: Trial, { x, y, z }: Move): string {
+  const { sim } = s.t;
+  const node = oneOf(nodeNames(s), x);
+  const who = oneOf([...s.faults.keys()], z);
+  const faults = s.faults.get(who) ?? {};
+  if (objectOf(sim.state, 'nodes', '', node)) outOfService(s.t, node);
+  const back = (): void => {
+    faults.frozen = new Set(['nodes']);
+    wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, '');
+    s.t.actors.revive(node);
+    sim.at(3000, () => {
+      const [pod] = anyPods(s);
+      if (pod) wish(s, 'DELETE', podAt(pod), { gracePeriodSeconds: 0 }, '');
+    });
+    during(s, 30_000, '', () => delete faults.frozen);
+  };
+  s.witness.slowMs = 130_000;
+  return during(s, spanOf(y, 1000, 20_000), `${node} is out of service, to return unheard`, back);
+}
 function failsAll(s: Trial, { x, y }: Move): string {
   const name = nameOfCluster(s, x);
   let on = true;
@@ -5406,6 +5440,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
   removeNode: { weight: 2, play: toNode('removeNode') },
   shutdown: { weight: 2, play: toNode('drainShutdown') },
   outOfService: { weight: 1, play: goesOut },
+  unheard: { weight: 1, play: returnsUnheard },
   stumble: { weight: 10, play: stumbles },
   crash: { weight: 3, play: crashes },
   laggard: { weight: 1, play: laggard },
@@ -5613,7 +5648,8 @@ function isSurplus(s: Trial, claim: Seen): boolean {
     (o) => labelOf(o, MARK.cluster) === name && !noteOf(o, MARK.retired) && !isGoing(o),
   );
   const all = new Set([...live.map(([fact]) => fact.slice(5)), ...between.map(memberKey)]);
-  return !clusterNow(s.t, name) || new Set([...all, memberKey(claim)]).size > wanted;
+  const isNew = (s.witness.since.get(`cluster ${uid}`) ?? 0) > sim.uptime() - ledger.passMs;
+  return isNew || !clusterNow(s.t, name) || new Set([...all, memberKey(claim)]).size > wanted;
 }
 /** I8: whoever adopts is there; the garbage collector would take what has no owner. */
 function checkAdoption(s: Trial, pod: Seen, previous: Seen): void {
@@ -5631,7 +5667,7 @@ function checkAge(s: Trial, pod: Seen): void {
   const known = anyPods(s).filter(
     (o) =>
       labelOf(o, MARK.cluster) === labelOf(pod, MARK.cluster) &&
-      sim.uptime() - (s.witness.born.get(o.metadata.uid) ?? Infinity) > 60_000 &&
+      sim.uptime() - (s.witness.born.get(o.metadata.uid) ?? Infinity) > 60_000 + ledger.passMs &&
       op.birthSecond(identityIn(o)) > op.birthSecond(own),
   );
   const isTimeless = op.birthSecond(own) < 0; // It was adopted.
@@ -11285,6 +11321,11 @@ function observe(stage: Stage, kind: Kind, object: Item, gone: boolean): void {
   if (isOther) observe(stage, kind, was, true);
   if (gone) view.delete(key);
   else view.set(key, object);
+  for (const owner of was?.metadata.ownerReferences ?? []) {
+    if (object.metadata.ownerReferences?.some(({ uid }) => uid === owner.uid)) continue;
+    regroup(stage.dependents, owner.uid, `${kind} ${key}`, true); // It was let go of.
+    stage.lanes.owned(stage.alive.get(owner.uid) ?? '');
+  }
   indexOwners(stage, `${kind} ${key}`, object, gone);
   if (kind === 'pods') indexPod(stage, key, object as SeenPod, gone);
   announce(stage, kind, key, object, gone);
@@ -11885,7 +11926,7 @@ async function dropFinalizer(stage: Stage, kind: Kind, key: string, name: string
 }
 
 /** attemptToDeleteItem: finalizers of an owner, or an object none of whose owners is left. */
-async function collectOwned(stage: Stage, id: string): Promise<void> {
+async function collectOwned(stage: Stage, id: string): Again {
   const [kind, object] = found(stage, id);
   if (!object) return;
   const { finalizers = [], ownerReferences = [], resourceVersion, uid } = object.metadata;
@@ -11894,8 +11935,9 @@ async function collectOwned(stage: Stage, id: string): Promise<void> {
     return deleteForeground(stage, kind, object);
   if (isStopping(object) || ownerReferences.length === 0) return;
   const states = await Promise.all(ownerReferences.map((owner) => stateOf(stage, object, owner)));
-  const solid = ownerReferences.filter((_, i) => states[i] === 'solid');
-  if (solid.length === ownerReferences.length) return;
+  const solid = ownerReferences.filter((_, i) => ['solid', 'unseen'].includes(states[i] ?? ''));
+  // As kubernetes#56121: an owner may come and go while its kind is not watched.
+  if (solid.length === ownerReferences.length) return states.includes('unseen') ? 5000 : undefined;
   if (solid.length > 0)
     return amend(stage, kind, object, { metadata: { resourceVersion, ownerReferences: solid } });
   const deep = states.includes('leaving') && stage.dependents.has(uid);
@@ -11913,7 +11955,7 @@ async function stateOf(
   stage: Stage,
   { metadata: { namespace } }: Item,
   owner: k8s.V1OwnerReference,
-): Promise<'solid' | 'leaving' | 'absent'> {
+): Promise<'solid' | 'unseen' | 'leaving' | 'absent'> {
   const kind = allKinds.find((one) => kinds[one][1] === owner.kind);
   if (!kind) return 'solid';
   const [, known] = found(stage, stage.alive.get(owner.uid) ?? '');
@@ -11921,7 +11963,7 @@ async function stateOf(
   if (known) return leaves && owner.blockOwnerDeletion ? 'leaving' : 'solid';
   const scope = kind === 'nodes' || kind === 'volumes' || !namespace ? {} : { namespace };
   const gone = await isGone(stage, kind, { name: owner.name, ...scope }, owner.uid);
-  return gone ? 'absent' : 'solid';
+  return gone ? 'absent' : 'unseen';
 }
 
 async function deleteForeground(stage: Stage, kind: Kind, owner: Item): Promise<void> {

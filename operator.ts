@@ -1196,7 +1196,11 @@ function wakesOf(s: Snapshot, members: readonly Judged[], now: number): readonly
   const unplaced = members.flatMap(({ member: { pod } }) => (pod?.node === '' ? [pod] : []));
   const places = unplaced.map(({ meta }) => LIMITS.placeMs - Math.abs(now - meta.createdMs));
   const retries = [...s.memory.complaints.values()].map((c) => c.untilUptime - s.uptime);
-  return [...verdicts, ...settles, ...places, ...retries];
+  // A going pod that only a live GET showed, without our labels: no event will tell its end.
+  const isHidden = (pod: Pod): boolean =>
+    isTerminating(pod) && pod.meta.labels[MARK.cluster] !== s.cluster.meta.name;
+  const hidden = [...s.pods.values()].some(isHidden) ? [LIMITS.settleMs] : [];
+  return [...verdicts, ...settles, ...places, ...retries, ...hidden];
 }
 
 // ─── Who is there, and how each stands ───────────────────────────────────────────────────────────
