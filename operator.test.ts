@@ -969,9 +969,9 @@ byHand('remember: restarts before it was last Available', () => {
     remembered(snapshot(text)).restartsBefore.get(`uid-web-${id('a')}`);
   assert.equal([kept('a:crash'), kept('a:crash+unready'), kept('a:crash+starting')], [6, 6, 0]);
 });
-byHand('remember: a member that comes back once more → ever more slowly', () => {
+byHand('returnsAfter: a member that comes back once more → ever more slowly', () => {
   const { s, p } = decide('a b c:gone', overOf('returns cBack10s'));
-  const { returns } = op.remember(s, p, s.memory);
+  const returns = op.returnsAfter(s.memory.returns, p.actions, s.uptime);
   assert.equal([...returns], [[id('c'), { times: 2, atUptime: s.uptime }]]);
 });
 if (TESTING) byHand.run();
@@ -4182,6 +4182,22 @@ scenario('F17: a former cluster left a pod without our labels → its claim goes
   const isMarked = (): boolean =>
     claimsOf(t, identityIn(old)).every((o) => noteOf(o, MARK.retired));
   await until(t, 'its claim is marked', isMarked, 61_000);
+});
+const brittle = { ...six, spec: volatile };
+scenario('F7: all fail again and again, one is not deleted → no hot loop', brittle, async (t) => {
+  const { name } = firstPod(t).metadata;
+  t.faults.decide = ({ method, path }) =>
+    method === 'DELETE' && path.includes(`${name}`) ? 500 : undefined;
+  const fail = (): void =>
+    livePods(t)
+      .filter(isUp)
+      .forEach((pod) => failPod(t, pod));
+  for (let i = 0; i < 90; i++) t.sim.at(i * 100, fail);
+  const mark = t.sim.requests.length;
+  await t.sim.run(9000);
+  const sent = requestsSince(t, mark);
+  assert.ok((sent['POST pods'] ?? 0) <= 4, JSON.stringify(sent));
+  delete t.faults.decide;
 });
 scenario('a loss that nobody replaced, and a mark that fails → none too many', six, async (t) => {
   const [a, b] = livePods(t);

@@ -2660,14 +2660,6 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
     ...pods.map((pod) => [`pods/${pod.meta.name}`, hash] as const),
     [`trials/${hash}`, hash] as const,
   ]);
-  const lately = [...memory.returns].filter(([, r]) => uptime - r.atUptime <= LIMITS.earlyEndMs);
-  const backs = p.actions.flatMap((a): [string, Comeback][] => {
-    if (a.do !== 'CreateMember' || a.because !== 'Returned') return [];
-    const { identity } = a.birth;
-    return [
-      [identity, { times: (memory.returns.get(identity)?.times ?? 0) + 1, atUptime: uptime }],
-    ];
-  });
   const wanted = p.held !== '' || p.actions.some((a) => a.do === 'CreateMember');
   return {
     ...memory,
@@ -2677,12 +2669,26 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
     recreatedUids: new Map([...memory.recreatedUids].filter(([uid]) => uids.has(uid))),
     restartsBefore: new Map(restarts),
     outage: p.outage,
-    returns: new Map([...lately, ...backs]),
     refusal: wanted ? memory.refusal : undefined,
     complaints: new Map(
       [...memory.complaints].filter(([name, c]) => asked.get(name) === c.request),
     ),
   };
+}
+
+/** Returns of the last 10 min, those that were done in this pass counted. */
+export function returnsAfter(
+  returns: Memory['returns'],
+  done: readonly Action[],
+  uptime: number,
+): Memory['returns'] {
+  const lately = [...returns].filter(([, r]) => uptime - r.atUptime <= LIMITS.earlyEndMs);
+  const backs = done.flatMap((a): [string, Comeback][] => {
+    if (a.do !== 'CreateMember' || a.because !== 'Returned') return [];
+    const { identity } = a.birth;
+    return [[identity, { times: (returns.get(identity)?.times ?? 0) + 1, atUptime: uptime }]];
+  });
+  return new Map([...lately, ...backs]);
 }
 
 // ═══ 6 STATUS · pure ═════════════════════════════════════════════════════════════════════════════
@@ -3819,8 +3825,8 @@ async function perform(pass: Pass, a: Exclude<Action, Creation>): Promise<unknow
     }
     case 'DeletePod': {
       const { uid } = a.pod.meta;
-      if (isComeback(a.because)) pass.recreatedUids.set(uid, a.returnsAt ?? '');
-      else pass.deletedUids.add(uid);
+      if (a.returnsAt !== undefined) pass.recreatedUids.set(uid, a.returnsAt);
+      else if (a.because !== 'Returned') pass.deletedUids.add(uid);
       // A grace period of 0 is a force-delete, which frees the name while containers may still run.
       const gracePeriodSeconds = Math.max(1, a.pod.graceSeconds);
       return remove(pass, PODS, a.pod.meta, { gracePeriodSeconds, preconditions: { uid } });
@@ -4471,6 +4477,7 @@ const memoryAfter = (pass: Pass, { memory }: Desk): Memory => ({
   ...memory,
   deletedUids: pass.deletedUids,
   recreatedUids: pass.recreatedUids,
+  returns: returnsAfter(memory.returns, pass.done, pass.world.uptime()),
   newest: youngest(pass.drawn),
   complaints: pass.complaints,
   refusal: pass.done.some((a) => a.do === 'CreateMember') ? undefined : memory.refusal,
