@@ -2075,6 +2075,7 @@ interface Scene {
   readonly runners: Runner[]; // Processes that want the Lease.
   readonly code: Code;
   operator: AbortController;
+  readonly stops: AbortController[]; // of every operator there was
   ended: boolean; // runOperator returned.
 }
 
@@ -2133,6 +2134,7 @@ function startOperator(
 ): void {
   const world = t.sim.world(who, faults);
   const stop = (t.operator = new AbortController());
+  t.stops.push(stop);
   const fall = (why: string): void => {
     t.sim.afterStep = () => {
       throw new Error(why);
@@ -2179,7 +2181,7 @@ function newScene(setting: Setting, seed = 1, code: Code = op): Scene {
   const ledger: Ledger = { sim, read: new WeakMap(), ...known, ...rest, epoch: sim.state.epoch };
   sim.afterStep = () => checkStep(ledger);
   const faults = { ...setting.faults };
-  const more = { runners: [], operator: new AbortController(), ended: false };
+  const more = { runners: [], operator: new AbortController(), stops: [], ended: false };
   return { sim, actors, faults, ledger, code, ...more };
 }
 
@@ -5801,7 +5803,8 @@ async function playScript(script: Script, code: Code = op): Promise<Outcome> {
     const why = error instanceof Error ? error.message : String(error);
     return outcome(/^(I\d|F\d+)/.exec(why)?.[0] ?? why.replace(/\d+/g, '#').slice(0, 24), why);
   } finally {
-    s.t.operator.abort();
+    for (const who of ['actors', ...s.faults.keys()]) sim.kill(who);
+    for (const stop of s.t.stops) stop.abort(); // Else Node holds what listens, for ever.
   }
 }
 
@@ -12177,6 +12180,7 @@ interface SimProcess {
   readonly faults: Faults;
   readonly random: () => number;
   readonly isCalm: boolean; // no faults were given, so none can be set later
+  readonly listening: Set<() => void>; // each ends one
   alive: boolean;
   suspendedUntil: number;
   sent: number; // requests so far: the index that `decide` is given
@@ -12300,15 +12304,25 @@ function runClock(works: Clockwork, until: number, holds?: () => boolean): Promi
 }
 
 const abortions = new WeakMap<AbortSignal, Set<() => void>>();
+const all = ({ target }: Event): void => abortions.get(target as AbortSignal)?.forEach((f) => f());
 
-/** One listener per signal, whatever the number of sleepers: an EventTarget searches its list. */
+/** One listener per signal, whatever the number of sleepers: an EventTarget searches its list. And
+ *  none without sleepers: Node holds a signal of `any` for ever that somebody listens to. */
 function onAbort(signal: AbortSignal | undefined, act: () => void): () => void {
   if (!signal) return () => undefined;
   const acts = abortions.get(signal) ?? new Set();
-  if (!abortions.has(signal))
-    signal.addEventListener('abort', () => acts.forEach((one) => one()), { once: true });
+  if (acts.size === 0) signal.addEventListener('abort', all, { once: true });
   abortions.set(signal, acts.add(act));
-  return () => void acts.delete(act);
+  return () => {
+    if (acts.delete(act) && acts.size === 0) signal.removeEventListener('abort', all);
+  };
+}
+
+/** … for a process: with it all its listening ends, though its promises never settle. */
+function listen({ listening }: SimProcess, signal: AbortSignal | undefined, act: () => void) {
+  const off = onAbort(signal, act);
+  listening.add(off);
+  return () => (listening.delete(off), off());
 }
 
 // ── The simulated network ───────────────────────────────────────────────────────────────────────
@@ -12394,7 +12408,9 @@ function simWatch(
       if (outcome instanceof Error) reject(outcome);
       else resolve(outcome);
     };
-    const off = onAbort(signal, () => settle({ status: 200, headers: {}, body: undefined }));
+    const off = listen(process, signal, () =>
+      settle({ status: 200, headers: {}, body: undefined }),
+    );
     const later = (outcome: ApiResponse | Error, ms = latency(works, process)): void =>
       after(works, ms, process, () => settle(outcome));
     const arrive = (): void => {
@@ -12476,7 +12492,7 @@ function simWorld(works: Clockwork, process: SimProcess): World {
     sleep: (ms, signal) =>
       new Promise((resolve) => {
         const wake = (): void => (off(), resolve());
-        const off = onAbort(signal, () => process.alive && wake());
+        const off = listen(process, signal, () => process.alive && wake());
         if (signal?.aborted) wake();
         else after(works, ms, process, wake);
       }),
@@ -12509,12 +12525,24 @@ function newSim(seed: number, options: SimOptions = {}): Sim {
     world: (who, faults) => {
       const draws = newRandom(seed, `${who} ${works.order}`);
       const isCalm = faults === undefined;
-      const rest = { isCalm, alive: true, suspendedUntil: 0, sent: 0 };
+      const rest = {
+        isCalm,
+        alive: true,
+        suspendedUntil: 0,
+        sent: 0,
+        listening: new Set<() => void>(),
+      };
       const process = { who, faults: faults ?? {}, random: draws, ...rest };
       processes.set(who, process);
       return simWorld(works, process);
     },
-    kill: (who) => void Object.assign(processes.get(who) ?? {}, { alive: false }),
+    kill: (who) => {
+      for (const process of [processes.get(who) ?? []].flat()) {
+        process.alive = false;
+        for (const off of process.listening) off();
+        process.listening.clear();
+      }
+    },
     suspend: (who, ms) =>
       void Object.assign(processes.get(who) ?? {}, {
         suspendedUntil: Math.max(processes.get(who)?.suspendedUntil ?? 0, works.clock + ms),
