@@ -1677,6 +1677,19 @@ const FEEDS: Readonly<Record<string, readonly [steps: readonly Step[], wanted: s
     [first, ...Array(3).fill({ answer: new Error('no answer to a ping for 10000 ms') })],
     'new!, 5 (a), 0.6 s, 5! (a), 1.2 s, 5! (a), 2.4 s, 5! (a)',
   ],
+  'F4: deleted before the end of the list is told → not kept': [
+    [
+      {
+        events: [
+          ...listedAs(5, 'a', 'b').slice(0, 2),
+          { type: 'DELETED', object: namedAt('a', 6) },
+          ...listedAs(6),
+        ],
+        answer: answered(200),
+      },
+    ],
+    'new!, 6 (b)',
+  ],
   'F25: the kind is gone → so are its objects, and it is asked for ever more slowly': [
     [first, ...Array(8).fill({ answer: answered(404) })],
     'new!, 5 (a), 0.6 s, new!, 1.2 s, new!, 2.4 s, new!, 4.8 s, new!, 9.6 s, new!, 19.2 s, new!, ' +
@@ -3822,6 +3835,19 @@ for (const kind of watchedKinds)
     await t.sim.run(280_000);
     delete t.faults.frozen;
   });
+scenario(
+  'F2: listed at the last version, by a server that is behind → not twice',
+  bareFive,
+  async (t) => {
+    const snapshot = snapshotState(t.sim.state);
+    edit(t, { replicas: 6 });
+    await until(t, 'it is posted', () => listed(t, 'pods').length === 6);
+    t.sim.state.old = { snapshot, until: t.sim.now() + 30_000 };
+    t.sim.down = true; // All streams break,
+    t.sim.down = false; // and are opened again.
+    await t.sim.run(40_000);
+  },
+);
 const thrifty: Setting = { nodes: 6, spec: freeing };
 const writes: Readonly<Record<string, RegExp>> = {
   'POST of a pod': /^POST .*\/pods\?/,
@@ -9740,7 +9766,9 @@ function watch(call: Call): ServerAnswer {
   if (initial && asked > state.revision)
     pending.push({ type: 'ERROR', object: tooLarge(asked, state.revision) });
   else if (since > 0 && since < store.dropped) pending.push(tooOld(since, store));
-  const lags = query['resourceVersion'] === '0' && state.old && now < state.old.until;
+  const reach = initial && asked > 0 ? (state.old?.snapshot.revision ?? 0) : 0;
+  const isOld = query['resourceVersion'] !== undefined && (!asked || asked <= reach);
+  const lags = isOld && state.old && now < state.old.until;
   const old = lags ? state.old : undefined;
   if (since === 0 && pending.length === 0) {
     const view = old?.snapshot.stores.find(([{ plural }]) => plural === resource.plural)?.[1];

@@ -3447,7 +3447,7 @@ export interface Feed<T extends Thing> {
   readonly ready: PromiseWithResolvers<void>; // Listed once, or may not be and need not.
   readonly items: Map<string, T>;
   version: number; // All changes up to this resourceVersion are in.
-  listedAt: number; // Uptime at which the newest complete list began; -1 before the first.
+  listedAt: number; // Uptime at which the newest list from a quorum began; -1 before the first.
   denied: string; // The API server's words when this kind may not be read.
   refusals: number; // 403s in a row; for seconds after its start an API server knows no rights yet.
   next: 'fresh' | 'again' | 'resume'; // List from nothing, list at `version`, or only watch.
@@ -3604,9 +3604,12 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
     } else if (!fresh) applyEvent(feed, event);
     else if (event.type !== 'BOOKMARK') {
       const object = feed.project(raw);
-      fresh.set(keyOf(object.meta), object);
+      // An API server may tell changes, too, before it says that the list has ended.
+      if (event.type === 'DELETED') fresh.delete(keyOf(object.meta));
+      else fresh.set(keyOf(object.meta), object);
     } else if (raw['metadata']?.annotations?.['k8s.io/initial-events-end'] === 'true') {
-      replaceAll(feed, fresh, versionOf(raw), at);
+      // At a version, not from a quorum: it may be older than what was written here.
+      replaceAll(feed, fresh, versionOf(raw), next === 'fresh' ? at : feed.listedAt);
       fresh = undefined;
     }
   };
