@@ -6976,6 +6976,37 @@ processes('client: GOAWAY → what is in flight ends, what comes next goes elsew
   await goesOn();
   assert.ok(new Set([...before, ...front.sessions]).size > before.size, 'on a new session');
 });
+processes('client: 100 watches, and a server grants 100 streams → a request passes', async () => {
+  const granting = http2.createServer({ settings: { maxConcurrentStreams: 100 } });
+  granting.on('stream', (stream, { ':path': path = '' }) => {
+    stream.on('error', () => undefined).respond({ ':status': 200 });
+    if (path === '/') stream.end('{}');
+  });
+  const server = await listens(granting);
+  const config = new KubeConfig();
+  config.loadFromClusterAndUser({ name: 'c', server, skipTLSVerify: true }, { name: 'operator' });
+  const { watch, send } = connect(config, async () => config);
+  const stop = new AbortController();
+  const watched = Array.from({ length: 100 }, () => watch('/x', () => undefined, stop.signal));
+  const answer = await outcome(send({ method: 'GET', path: '/', timeoutMs: 2000 }));
+  stop.abort();
+  await Promise.allSettled(watched);
+  assert.is(answer, 'resolved');
+});
+processes('client: F12: a plugin for credentials hangs → no answer in time, then on', async () => {
+  const config = new KubeConfig();
+  const server = { name: 'c', server: bench.front.url, skipTLSVerify: true };
+  config.loadFromClusterAndUser(server, { name: 'operator' });
+  const loads = [new Promise<KubeConfig>(() => undefined)];
+  const { send } = connect(config, async () => loads.pop() ?? config);
+  const request = { method: 'GET', path: placeOf('default', 'pods'), timeoutMs: 200 } as const;
+  const hangs = new Promise<string>((resolve) => setTimeout(resolve, 1000, 'it hangs'));
+  assert.match(await Promise.race([outcome(send(request)), hangs]), /no answer within 200 ms/);
+  assert.is(
+    await Promise.race([outcome(send({ ...request, timeoutMs: 5000 })), hangs]),
+    'resolved',
+  );
+});
 processes('client: F26: 401 on a watch alone → the credentials are read again', async () => {
   const config = new KubeConfig();
   const server = { name: 'c', server: bench.front.url, skipTLSVerify: true };

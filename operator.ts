@@ -103,6 +103,7 @@ export const LIMITS = {
   requestMs: 15_000,
   pingMs: 10_000, // A connection that answers no ping within two of these is dead.
   sharedMax: 10_000, // Different parts of objects that are kept once.
+  watchesMax: 50, // On one connection.
   pageSize: 500,
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
   releaseMaxMs: 800,
@@ -3120,6 +3121,7 @@ function newLink(server: URL, load: () => Promise<KubeConfig>) {
     return next;
   }
   return {
+    watches: 0,
     /** After a 401: tokens rotate. What got it may be gone by now, since a GOAWAY comes with it;
      *  a session that is left ends with its last stream. */
     renew(used: Promise<Credentials>): void {
@@ -3127,11 +3129,14 @@ function newLink(server: URL, load: () => Promise<KubeConfig>) {
       session?.close();
       [credentials, session] = [undefined, undefined];
     },
-    async open(headers: http2.OutgoingHttpHeaders, body?: string) {
+    /** Sends nothing after `late`: a plugin for credentials may hang, and is asked again. */
+    async open(headers: http2.OutgoingHttpHeaders, late: AbortSignal, body?: string) {
       const used = (credentials ??= load().then(credentialsOf));
-      const given = await used.catch(
-        (error: unknown) => ((credentials = undefined), Promise.reject(error)),
-      );
+      const isLate = aborted(late).then(() => Promise.reject(late.reason));
+      const given = await Promise.race([used, isLate]).catch((error: unknown) => {
+        if (credentials === used) credentials = undefined;
+        return Promise.reject(error);
+      });
       if (!session || session.closed || session.destroyed) session = connect(given.tls);
       const all = { ...headers, ...lowerCased(given.headers) };
       // Said outright, since Node would end a DELETE before its body.
@@ -3179,6 +3184,13 @@ export function connect(
   const server = new URL(config.getCurrentCluster()?.server ?? 'http://localhost:8080');
   const prefix = server.pathname.replace(/\/$/, '');
   const link = newLink(server, reload);
+  const links = [link];
+  /** An API server grants a connection 100 streams; without a free one every request would wait. */
+  function roomy(): typeof link {
+    let found = links.find(({ watches }) => watches < LIMITS.watchesMax);
+    if (!found) links.push((found = newLink(server, reload)));
+    return found;
+  }
   const head = (method: string, path: string) => ({
     ':method': method,
     ':path': prefix + path,
@@ -3189,10 +3201,12 @@ export function connect(
     const body = request.body === undefined ? undefined : JSON.stringify(request.body);
     const type = { 'content-type': request.contentType ?? 'application/json' };
     const headers = { ...head(request.method, request.path), ...(body && type) };
-    const { stream, used } = await link.open(headers, body);
     const ms = request.timeoutMs ?? LIMITS.requestMs;
-    const timer = setTimeout(() => stream.destroy(new Error(`no answer within ${ms} ms`)), ms);
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
     try {
+      const { stream, used } = await link.open(headers, late.signal, body);
+      late.signal.addEventListener('abort', () => stream.destroy(late.signal.reason as Error));
       let text = '';
       const answer = await exchange(stream, (chunk) => (text += chunk));
       if (answer.status === 401) link.renew(used);
@@ -3207,12 +3221,15 @@ export function connect(
       return answer.status === 401 ? exchangeOnce(request) : answer; // With the token read again.
     },
     async watch(path, on, signal) {
-      const { stream, used } = await link.open(head('GET', path));
-      const abort = (): void => stream.close(CANCEL);
-      signal.addEventListener('abort', abort);
-      if (signal.aborted) abort(); // While it was being opened.
+      const link = roomy();
+      link.watches++;
+      let abort = (): void => undefined;
       let rest = '';
       try {
+        const late = AbortSignal.any([signal, AbortSignal.timeout(LIMITS.requestMs)]);
+        const { stream, used } = await link.open(head('GET', path), late);
+        signal.addEventListener('abort', (abort = () => stream.close(CANCEL)));
+        if (signal.aborted) abort(); // While it was being opened.
         const answer = await exchange(stream, (chunk, status) => {
           const lines = (rest + chunk).split('\n');
           rest = lines.pop() ?? '';
@@ -3222,6 +3239,7 @@ export function connect(
         if (answer.status === 401) link.renew(used);
         return { ...answer, body: answer.status < 400 ? undefined : jsonOf(rest, answer.status) };
       } finally {
+        link.watches--;
         signal.removeEventListener('abort', abort);
       }
     },
