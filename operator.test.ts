@@ -1584,7 +1584,7 @@ const pageOf = (version: number, more: string, ...names: string[]): ApiResponse 
   });
 const tooOldStatus = { kind: 'Status', code: 410, reason: 'Expired', message: 'too old' };
 /** What was asked, slept and held, step by step, until the script is over. */
-async function followed(...steps: readonly Step[]): Promise<string> {
+async function followed(path: string, ...steps: readonly Step[]): Promise<string> {
   const [said, left, held] = [[] as string[], [...steps], new Set<string>()];
   const stop = new AbortController();
   const abortedBy = (signal: AbortSignal): Promise<void> =>
@@ -1625,7 +1625,7 @@ async function followed(...steps: readonly Step[]): Promise<string> {
     if (after) held.add(after.meta.name);
     else held.delete(before?.meta.name ?? '');
   };
-  const given = { world, path: '/x', project, on, optional: false };
+  const given = { world, path, project, on, optional: false };
   const feed = follow({ ...given, signal: stop.signal });
   await feed.done;
   return said.join(', ');
@@ -1634,7 +1634,9 @@ const errorEvent: WatchEvent = { type: 'ERROR', object: tooOldStatus };
 const unknownQuery = answered(422, { message: 'sendInitialEvents is forbidden' });
 const busy = answered(429, { reason: 'TooManyRequests' }, { 'retry-after': '20' });
 const first: Step = { events: listedAs(5, 'a'), answer: answered(200) };
-const FEEDS: Readonly<Record<string, readonly [steps: readonly Step[], wanted: string]>> = {
+const FEEDS: Readonly<
+  Record<string, readonly [steps: readonly Step[], wanted: string, path?: string]>
+> = {
   'F6: an ERROR event of 410, the stream left open → listed anew': [
     [
       { events: [...listedAs(5, 'a'), errorEvent] },
@@ -1694,11 +1696,16 @@ const FEEDS: Readonly<Record<string, readonly [steps: readonly Step[], wanted: s
     [first, ...Array(8).fill({ answer: answered(404) })],
     'new!, 5 (a), 0.6 s, new!, 1.2 s, new!, 2.4 s, new!, 4.8 s, new!, 9.6 s, new!, 19.2 s, new!, ' +
       '22.5 s, new!, 22.5 s, new!',
+    '/apis/enge.me/x',
+  ],
+  'F7: a proxy answers 404 → what is known stays': [
+    [first, { answer: answered(404) }, { answer: answered(200) }],
+    'new!, 5 (a), 0.6 s, new! (a), new! (a)',
   ],
 };
 const caches = suite('cache');
-for (const [title, [steps, wanted]] of Object.entries(FEEDS))
-  caches(`cache: ${title}`, async () => assert.is(await followed(...steps), wanted));
+for (const [title, [steps, wanted, path = '/x']] of Object.entries(FEEDS))
+  caches(`cache: ${title}`, async () => assert.is(await followed(path, ...steps), wanted));
 caches(
   'queue: F7: 429 with Retry-After on a write → that key waits, another does not',
   async () => {
@@ -4148,6 +4155,16 @@ for (const [what, metadata] of Object.entries(strips))
     await settle(t);
     assert.equal(uidsOf(t), before);
   });
+scenario('F7, F24: a label is stripped while a proxy answers 404 → put back', six, async (t) => {
+  const before = uidsOf(t);
+  t.faults.decide = ({ path }) => (path.includes('/pods') ? 404 : undefined);
+  const labels = { [MARK.cluster]: null };
+  must(t, 'PATCH', `${space}/pods/${firstPod(t).metadata.name}`, { metadata: { labels } });
+  await t.sim.run(10_000);
+  delete t.faults.decide;
+  await settle(t);
+  assert.equal(uidsOf(t), before);
+});
 scenario('F24: labels are stripped while no operator runs → put back', six, async (t) => {
   const before = uidsOf(t);
   t.sim.kill('operator');
@@ -12122,6 +12139,7 @@ type Mishap =
   | 'garbage' // the answer is not JSON
   | 'crash-before' // the sender dies, it has not landed
   | 'crash-after' // it lands, and the sender dies before the answer
+  | 404 // from a proxy that does not find the server
   | 429
   | 500
   | 503
@@ -12343,6 +12361,7 @@ const mishapTable: Record<Mishap, { lands: number; error?: string; reason?: stri
   garbage: { lands: 0, error: 'the answer is not JSON' },
   'crash-before': { lands: 0, error: 'dead' },
   'crash-after': { lands: 1, error: 'dead' },
+  404: { lands: 0, reason: 'no backend' },
   429: { lands: 0, reason: 'TooManyRequests' },
   500: { lands: 0, reason: 'InternalError' },
   503: { lands: 0, reason: 'ServiceUnavailable' },

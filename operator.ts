@@ -3035,6 +3035,9 @@ export class ApiError extends Error {
 /** A definite no, as against 401, 408, 409, 429, 5xx and lost answers, which say nothing final. */
 export const isRefusal = (error: unknown): error is ApiError =>
   error instanceof ApiError && [400, 403, 404, 405, 413, 415, 422].includes(error.code);
+/** There is no such object. A 404 that does not say so comes from a proxy, and is no answer. */
+const isGone = (error: unknown): boolean =>
+  error instanceof ApiError && error.code === 404 && error.reason === 'NotFound';
 const isTaken = (error: unknown): boolean =>
   error instanceof ApiError && error.reason === 'AlreadyExists';
 
@@ -3546,8 +3549,9 @@ function learn(feed: Feed<Thing>, error: unknown): void {
     feed.denied = message;
     if (feed.optional) feed.ready.resolve();
   }
-  // The kind itself is gone (its CRD was removed): so are its objects.
-  if (code === 404) replaceAll(feed, new Map(), 0, feed.world.uptime());
+  // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go.
+  if (code === 404 && feed.path.includes('/enge.me/'))
+    replaceAll(feed, new Map(), 0, feed.world.uptime());
   if ((code === 400 || code === 422) && feed.next !== 'resume') feed.streams = false;
   const unknown = [404, 410, 504].includes(code) || message.includes('Too large resource version');
   feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
@@ -3793,7 +3797,7 @@ async function patch(pass: Pass, kind: Kind, { meta }: Thing, change: Json, how:
     return after;
   } catch (error) {
     // An old API server answers 404 where it does not know the subresource.
-    if (!(error instanceof ApiError) || error.code !== 404 || under) throw error;
+    if (!isGone(error) || under) throw error;
     pass.written(kind, meta, true); // It is gone: there is nothing left to mark.
     return false;
   }
@@ -3807,7 +3811,7 @@ async function remove(pass: Pass, kind: Kind, meta: Meta, options: Raw) {
   const path = pathOf(kind, meta.namespace, meta.name);
   const body = { apiVersion: 'v1', kind: 'DeleteOptions', ...options };
   await call(pass.world, { method: 'DELETE', path, body }).catch((error: unknown) => {
-    if (!(error instanceof ApiError) || error.code !== 404) throw error;
+    if (!isGone(error)) throw error;
   });
   pass.written(kind, meta, true);
 }
@@ -3949,7 +3953,7 @@ async function isCreated(pass: Pass, birth: Birth): Promise<boolean> {
     if (ours) pass.written(PODS, meta, false);
     return ours;
   } catch (error) {
-    if (error instanceof ApiError && error.code === 404) return false;
+    if (isGone(error)) return false;
     throw error;
   }
 }
@@ -4318,7 +4322,7 @@ async function read(o: Operator, { namespace }: Meta, ref: Ref): Promise<Raw | u
   try {
     return await call(o.world, { method: 'GET', path });
   } catch (error) {
-    if (error instanceof ApiError && error.code === 404) return undefined;
+    if (isGone(error)) return undefined;
     if (kind !== 'persistentvolumes' || !(error instanceof ApiError) || error.code !== 403)
       throw error;
     o.volumesReadable = false;
