@@ -4061,6 +4061,20 @@ scenario('F26: pods may not be touched for 10 min → a condition, then on', liv
   t.sim.state.denied = [];
 });
 scenario(
+  'F26: volumes may not be read for a while → VolumeLost is judged then',
+  still,
+  async (t) => {
+    const old = firstPod(t);
+    t.sim.state.denied = noRight('persistentvolumes');
+    t.actors.kill(nodeOfPod(old));
+    await t.sim.run(60_000);
+    removePod(t, old, { gracePeriodSeconds: 0 });
+    await t.sim.run(20_000);
+    t.sim.state.denied = [];
+    await replaced(t, old, 'VolumeLost');
+  },
+);
+scenario(
   'F26: pods may not be read for 2 s, as after a restart → nothing stalls',
   live,
   async (t) => {

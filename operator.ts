@@ -4102,7 +4102,7 @@ interface Operator {
   readonly volumes: Map<string, Volume>; // Read once, by name.
   readonly scopes: Map<string, Scope>; // By namespace, '' for all.
   nodes: Feed<Node> | undefined;
-  volumesReadable: boolean;
+  blindUntil: number; // Uptime at which a volume may be read again, after a 403.
   queue: ReturnType<typeof newQueue>;
   readonly observer: Observer | undefined;
 }
@@ -4116,7 +4116,7 @@ export async function runOperator(
   const maps = { desks: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
   const queue = newQueue(world, options.workers, (key) => timed(o, () => reconcile(o, key)));
   const { observer } = options;
-  const rest = { nodes: undefined, volumesReadable: true, queue, observer };
+  const rest = { nodes: undefined, blindUntil: 0, queue, observer };
   const o: Operator = { world, signal, ...maps, ...rest };
   observer?.leads();
   const feeds = startFeeds(o, options);
@@ -4288,7 +4288,7 @@ function snapshotOf(o: Operator, cluster: StatefulCluster, desk: Desk, scope: Sc
     bodies: new Map(),
     nodes: o.nodes?.denied === '' ? o.nodes.items : undefined,
     volumes: o.volumes,
-    volumesReadable: o.volumesReadable,
+    volumesReadable: o.world.uptime() >= o.blindUntil,
     live: new Set(),
     memory: { ...memory, unfinished: new Set(unfinished.map(podNameOf)) },
     denied: scope.pods.denied || scope.claims.denied || scope.revisions.denied,
@@ -4325,7 +4325,7 @@ async function read(o: Operator, { namespace }: Meta, ref: Ref): Promise<Raw | u
     if (isGone(error)) return undefined;
     if (kind !== 'persistentvolumes' || !(error instanceof ApiError) || error.code !== 403)
       throw error;
-    o.volumesReadable = false;
+    o.blindUntil = o.world.uptime() + LIMITS.backoffMaxMs;
     return undefined;
   }
 }
@@ -4397,7 +4397,7 @@ function overlay(
   }
   const live = new Set([...s.live, ...refs.map(keyOfRef)]);
   const memory = { ...s.memory, complaints };
-  const { volumesReadable } = o;
+  const volumesReadable = s.uptime >= o.blindUntil;
   return { ...s, ...maps, cluster, nodes, revisions, live, memory, volumesReadable };
 }
 
@@ -4476,6 +4476,7 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   // What was refused may be done otherwise.
   if (pass.complaints.size > s.memory.complaints.size) o.queue.addAfter(key, LIMITS.againMinMs);
   if (p.ask.length > 0) o.queue.addAfter(key, LIMITS.recheckMs); // Four rounds were too few.
+  if (!s.volumesReadable) o.queue.addAfter(key, LIMITS.backoffMaxMs); // A right may be given yet.
   o.queue.addAfter(key, desk.expected.length > 0 ? LIMITS.recheckMs : p.wakeMs);
 }
 async function timed({ world, observer }: Operator, pass: () => Promise<void>): Promise<void> {
@@ -5540,7 +5541,7 @@ async function decideOnly(real: World, ns: string, name: string) {
   };
   const maps = { desks: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
   const queue = newQueue(world, 1, async () => undefined); // It is never started.
-  const rest = { nodes: undefined, volumesReadable: true, queue, observer: undefined };
+  const rest = { nodes: undefined, blindUntil: 0, queue, observer: undefined };
   const o: Operator = { world, signal, ...maps, ...rest };
   const feeds = startFeeds(o, { namespaces: [ns], selector: '', workers: 1 });
   await Promise.all(feeds.map((feed) => feed.ready.promise));
