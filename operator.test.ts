@@ -1380,6 +1380,9 @@ probes(
     state.answers.push(new Error('connect ECONNREFUSED')); // It is away, and tried again.
     await world.watch('/api/v1/pods', () => undefined, signal).catch(() => undefined);
     assert.is(page('/healthz'), '200 ok', 'a server that is away is no illness of this process');
+    state.uptime += 900_001;
+    await world.send({ method: 'GET', path: '/api/v1/pods?limit=500' });
+    assert.is(page('/healthz'), '200 ok', 'older servers are asked for lists before watches');
     vitals.lagMs = 10_001;
     assert.is(page('/healthz'), '500 the event loop was blocked for 10001 ms');
   },
@@ -3855,6 +3858,11 @@ scenario(
     await t.sim.run(40_000);
   },
 );
+scenario('F2: pods lag by 12 s, also in lists → it goes on', six, async (t) => {
+  t.faults.lagMs = { pods: 12_000 };
+  edit(t, { replicas: 5 });
+  await until(t, 'they are seen', () => pendingOf(t) === '', 120_000);
+});
 const thrifty: Setting = { nodes: 6, spec: freeing };
 const writes: Readonly<Record<string, RegExp>> = {
   'POST of a pod': /^POST .*\/pods\?/,
@@ -6899,6 +6907,12 @@ processes('process: version, help, run --help → exit code 0, also into a close
 });
 
 /** The operator behind the proxy, three members Ready. */
+function configFor(server: string): KubeConfig {
+  const config = new KubeConfig();
+  const skip = { skipTLSVerify: true }; // The library refuses plain http else.
+  config.loadFromClusterAndUser({ name: 'c', server, ...skip }, { name: 'operator' });
+  return config;
+}
 async function newBench() {
   const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
   const world = realWorld({ url: served.url, token: 'admin' });
@@ -6919,9 +6933,7 @@ async function newBench() {
   rig.program = program;
   await order(rig, 'POST', clusterAt('default'), coderCluster());
   await settles(rig, 'coder', 3);
-  const config = new KubeConfig();
-  const skip = { skipTLSVerify: true }; // The library refuses plain http else.
-  config.loadFromClusterAndUser({ name: 'c', server: front.url, ...skip }, { name: 'operator' });
+  const config = configFor(front.url);
   const client = connect(config, async () => config);
   const passed = (from: number, method: string, word: string): number =>
     front.passed.slice(from).filter((p) => p.method === method && p.path.includes(word)).length;
@@ -6978,9 +6990,7 @@ processes('client: F5: a black hole → noticed by its pings, then a new connect
   const limits = op.LIMITS as { pingMs: number };
   limits.pingMs = 100;
   const tunnel = await openTunnel(Number(new URL(bench.front.url).port));
-  const config = new KubeConfig();
-  const server = `http://127.0.0.1:${tunnel.port}`;
-  config.loadFromClusterAndUser({ name: 'c', server, skipTLSVerify: true }, { name: 'operator' });
+  const config = configFor(`http://127.0.0.1:${tunnel.port}`);
   const client = connect(config, async () => config);
   const path = placeOf('default', 'pods');
   const { promise: seen, resolve } = Promise.withResolvers<void>();
@@ -7013,9 +7023,7 @@ processes('client: 100 watches, and a server grants 100 streams → a request pa
     stream.on('error', () => undefined).respond({ ':status': 200 });
     if (path === '/') stream.end('{}');
   });
-  const server = await listens(granting);
-  const config = new KubeConfig();
-  config.loadFromClusterAndUser({ name: 'c', server, skipTLSVerify: true }, { name: 'operator' });
+  const config = configFor(await listens(granting));
   const { watch, send } = connect(config, async () => config);
   const stop = new AbortController();
   const watched = Array.from({ length: 100 }, () => watch('/x', () => undefined, stop.signal));
@@ -7025,9 +7033,7 @@ processes('client: 100 watches, and a server grants 100 streams → a request pa
   assert.is(answer, 'resolved');
 });
 processes('client: F12: a plugin for credentials hangs → no answer in time, then on', async () => {
-  const config = new KubeConfig();
-  const server = { name: 'c', server: bench.front.url, skipTLSVerify: true };
-  config.loadFromClusterAndUser(server, { name: 'operator' });
+  const config = configFor(bench.front.url);
   const loads = [new Promise<KubeConfig>(() => undefined)];
   const { send } = connect(config, async () => loads.pop() ?? config);
   const request = { method: 'GET', path: placeOf('default', 'pods'), timeoutMs: 200 } as const;
@@ -7039,9 +7045,7 @@ processes('client: F12: a plugin for credentials hangs → no answer in time, th
   );
 });
 processes('client: F26: 401 on a watch alone → the credentials are read again', async () => {
-  const config = new KubeConfig();
-  const server = { name: 'c', server: bench.front.url, skipTLSVerify: true };
-  config.loadFromClusterAndUser(server, { name: 'operator' });
+  const config = configFor(bench.front.url);
   let reads = 0;
   const { watch, send } = connect(config, async () => (reads++, config));
   const path = `${placeOf('default', 'pods')}?watch=true&mine`;

@@ -3149,6 +3149,17 @@ function newLink(server: URL, load: () => Promise<KubeConfig>) {
     },
   };
 }
+/** An API server grants a connection 100 streams; without a free one every request would wait. */
+function newLinks(server: URL, load: () => Promise<KubeConfig>) {
+  const link = newLink(server, load);
+  const all = [link];
+  function roomy(): typeof link {
+    let found = all.find(({ watches }) => watches < LIMITS.watchesMax);
+    if (!found) all.push((found = newLink(server, load)));
+    return found;
+  }
+  return { link, roomy };
+}
 const lowerCased = (headers: Readonly<Record<string, string>>): Record<string, string> =>
   Object.fromEntries(Object.entries(headers).map(([k, v]) => [k.toLowerCase(), v]));
 
@@ -3186,14 +3197,7 @@ export function connect(
 ): Pick<World, 'send' | 'watch'> {
   const server = new URL(config.getCurrentCluster()?.server ?? 'http://localhost:8080');
   const prefix = server.pathname.replace(/\/$/, '');
-  const link = newLink(server, reload);
-  const links = [link];
-  /** An API server grants a connection 100 streams; without a free one every request would wait. */
-  function roomy(): typeof link {
-    let found = links.find(({ watches }) => watches < LIMITS.watchesMax);
-    if (!found) links.push((found = newLink(server, reload)));
-    return found;
-  }
+  const { link, roomy } = newLinks(server, reload);
   const head = (method: string, path: string) => ({
     ':method': method,
     ':path': prefix + path,
@@ -3226,13 +3230,11 @@ export function connect(
     async watch(path, on, signal) {
       const link = roomy();
       link.watches++;
-      let abort = (): void => undefined;
       let rest = '';
       try {
         const late = AbortSignal.any([signal, AbortSignal.timeout(LIMITS.requestMs)]);
         const { stream, used } = await link.open(head('GET', path), late);
-        signal.addEventListener('abort', (abort = () => stream.close(CANCEL)));
-        if (signal.aborted) abort(); // While it was being opened.
+        void aborted(signal).then(() => stream.close(CANCEL));
         const answer = await exchange(stream, (chunk, status) => {
           const lines = (rest + chunk).split('\n');
           rest = lines.pop() ?? '';
@@ -3243,7 +3245,6 @@ export function connect(
         return { ...answer, body: answer.status < 400 ? undefined : jsonOf(rest, answer.status) };
       } finally {
         link.watches--;
-        signal.removeEventListener('abort', abort);
       }
     },
   };
@@ -4257,7 +4258,10 @@ function hasCaughtUp(o: Operator, key: string, desk: Desk): boolean {
   desk.expected = desk.expected.filter((e) => !isSeen(e));
   if (desk.expected.length === 0) return true;
   const uptime = o.world.uptime();
-  const late = desk.expected.filter((e) => uptime - e.at >= LIMITS.catchUpMaxMs);
+  // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
+  const late = desk.expected.filter(
+    (e) => e.feed.next === 'resume' && uptime - e.at >= LIMITS.catchUpMaxMs,
+  );
   for (const feed of unique(late.map((e) => e.feed))) {
     o.world.log('warn', 'the cache lags own writes: listing anew', {
       cluster: key,
@@ -4900,6 +4904,8 @@ export function measured(v: Vitals): World {
     async send(request) {
       const verb = request.method;
       const at = world.uptime();
+      const watch = v.watches.get(request.path.split('?')[0] ?? '');
+      if (watch && verb === 'GET') watch.signAt = at; // A list, before it is watched again.
       const answer = world.send(request);
       await answer.then(tell(verb), () => tell(verb)());
       time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at);
