@@ -101,6 +101,7 @@ export const LIMITS = {
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
   catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
   requestMs: 15_000,
+  eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
   pingMs: 10_000, // A connection that answers no ping within two of these is dead.
   sharedMax: 10_000, // Different parts of objects that are kept once.
   watchesMax: 50, // On one connection.
@@ -3559,12 +3560,18 @@ function learn(feed: Feed<Thing>, error: unknown): void {
   feed.world.log('warn', 'watch restarts', { path: feed.path, code, error: message });
 }
 
-function put<T extends Thing>(feed: Feed<T>, key: string, object: T | undefined): void {
+function put<T extends Thing>(
+  feed: Feed<T>,
+  key: string,
+  object: T | undefined,
+  isNews = false,
+): void {
   const before = feed.items.get(key);
   if (object) feed.items.set(key, Object.freeze(object));
   else feed.items.delete(key);
   // A new version alone is no news, but the next patch must name it.
-  feed.on(before, object, !before || !object || unversioned(before) !== unversioned(object));
+  const differs = !before || !object || unversioned(before) !== unversioned(object);
+  feed.on(before, object, isNews || differs);
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
 function replaceAll<T extends Thing>(
@@ -3573,9 +3580,10 @@ function replaceAll<T extends Thing>(
   version: number,
   at: number,
 ): void {
+  const wasDenied = feed.denied !== ''; // Nobody looked at what it kept: all of it is news.
   Object.assign(feed, { version, listedAt: at, denied: '', refusals: 0, next: 'resume' });
   for (const key of [...feed.items.keys()]) if (!fresh.has(key)) put(feed, key, undefined);
-  for (const [key, object] of fresh) put(feed, key, object);
+  for (const [key, object] of fresh) put(feed, key, object, wasDenied);
   feed.ready.resolve();
 }
 function applyEvent<T extends Thing>(feed: Feed<T>, event: WatchEvent): void {
@@ -4122,13 +4130,15 @@ export async function runOperator(
   observer?.leads();
   const feeds = startFeeds(o, options);
   const done = Promise.all(feeds.map((feed) => feed.done));
-  await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), done]);
-  if (signal.aborted) return void (await done); // Nothing is planned from a view that is not whole.
-  const keys = [...o.scopes.values()].flatMap((scope) => [...scope.clusters.items.keys()]);
-  world.log('info', 'caches are synced', { clusters: keys.length });
-  for (const key of keys) queue.add(key);
-  observer?.synced(queue.depth);
-  queue.start();
+  await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), aborted(signal)]);
+  if (!signal.aborted) {
+    // Nothing is planned from a view that is not whole.
+    const keys = [...o.scopes.values()].flatMap((scope) => [...scope.clusters.items.keys()]);
+    world.log('info', 'caches are synced', { clusters: keys.length });
+    for (const key of keys) queue.add(key);
+    observer?.synced(queue.depth);
+    queue.start();
+  }
   await aborted(signal);
   // Whatever hangs is abandoned: the next start finds it done or undone.
   await Promise.race([Promise.all([queue.stop(), done]), world.sleep(LIMITS.stopMaxMs)]);
@@ -4553,7 +4563,7 @@ async function report(o: Operator, pass: Pass, desk: Desk, s: Snapshot, p: Plan)
 }
 
 /** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
- *  failure is logged and nothing waits for it. */
+ *  failure is logged, and nothing waits for it for long. */
 async function recordEvent(
   pass: Pass,
   desk: Desk,
@@ -4589,7 +4599,7 @@ async function recordEvent(
   const request: ApiRequest = known
     ? { method: 'PATCH', path: `${path}/${id}`, body: again, ...patchType }
     : { method: 'POST', path, body };
-  await call(world, request).catch((error: unknown) => {
+  await call(world, { ...request, timeoutMs: LIMITS.eventMs }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: String(error) });
   });
 }
