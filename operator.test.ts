@@ -6180,9 +6180,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'another version is told even if it is no news',
-    'feed.on(before, object, !before || !object || unversioned(before) !== unversioned(object));',
-    'if (!object || !before || unversioned(before) !== unversioned(object))' +
-      ' feed.on(before, object, true);',
+    'feed.on(before, object, isNews || differs);',
+    'if (isNews || differs) feed.on(before, object, true);',
   ],
   ['the brake', '(away + inFlight <= limit && !waits)', 'away >= 0'],
   [
