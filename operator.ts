@@ -3518,9 +3518,10 @@ function relist(feed: Feed<Thing>): void {
 async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
   const { world, signal } = feed;
   for (let failures = 0; !signal.aborted;) {
-    const before = feed.version;
+    let before = feed.version;
     try {
       if (!feed.streams && feed.next !== 'resume') await listPages(feed);
+      before = feed.version; // A list that had to be made is no progress of the watch.
       await stream(feed);
       failures = 0;
     } catch (error) {
@@ -3560,12 +3561,7 @@ function learn(feed: Feed<Thing>, error: unknown): void {
   feed.world.log('warn', 'watch restarts', { path: feed.path, code, error: message });
 }
 
-function put<T extends Thing>(
-  feed: Feed<T>,
-  key: string,
-  object: T | undefined,
-  isNews = false,
-): void {
+function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = false): void {
   const before = feed.items.get(key);
   if (object) feed.items.set(key, Object.freeze(object));
   else feed.items.delete(key);
