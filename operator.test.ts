@@ -1380,6 +1380,9 @@ probes(
     state.answers.push(new Error('connect ECONNREFUSED')); // It is away, and tried again.
     await world.watch('/api/v1/pods', () => undefined, signal).catch(() => undefined);
     assert.is(page('/healthz'), '200 ok', 'a server that is away is no illness of this process');
+    state.uptime += 900_001;
+    await world.send({ method: 'GET', path: '/api/v1/pods?limit=500' });
+    assert.is(page('/healthz'), '200 ok', 'older servers are asked for lists before watches');
     vitals.lagMs = 10_001;
     assert.is(page('/healthz'), '500 the event loop was blocked for 10001 ms');
   },
@@ -1584,7 +1587,7 @@ const pageOf = (version: number, more: string, ...names: string[]): ApiResponse 
   });
 const tooOldStatus = { kind: 'Status', code: 410, reason: 'Expired', message: 'too old' };
 /** What was asked, slept and held, step by step, until the script is over. */
-async function followed(...steps: readonly Step[]): Promise<string> {
+async function followed(path: string, ...steps: readonly Step[]): Promise<string> {
   const [said, left, held] = [[] as string[], [...steps], new Set<string>()];
   const stop = new AbortController();
   const abortedBy = (signal: AbortSignal): Promise<void> =>
@@ -1625,7 +1628,7 @@ async function followed(...steps: readonly Step[]): Promise<string> {
     if (after) held.add(after.meta.name);
     else held.delete(before?.meta.name ?? '');
   };
-  const given = { world, path: '/x', project, on, optional: false };
+  const given = { world, path, project, on, optional: false };
   const feed = follow({ ...given, signal: stop.signal });
   await feed.done;
   return said.join(', ');
@@ -1633,21 +1636,19 @@ async function followed(...steps: readonly Step[]): Promise<string> {
 const errorEvent: WatchEvent = { type: 'ERROR', object: tooOldStatus };
 const unknownQuery = answered(422, { message: 'sendInitialEvents is forbidden' });
 const busy = answered(429, { reason: 'TooManyRequests' }, { 'retry-after': '20' });
-const first: Step = { events: listedAs(5, 'a'), answer: answered(200) };
-const FEEDS: Readonly<Record<string, readonly [steps: readonly Step[], wanted: string]>> = {
+const lost: WatchEvent = { type: 'DELETED', object: namedAt('a', 6) };
+const over = { answer: answered(200) };
+const first: Step = { events: listedAs(5, 'a'), ...over };
+const second: Step = { events: listedAs(9, 'b'), ...over };
+const FEEDS: Readonly<
+  Record<string, readonly [steps: readonly Step[], wanted: string, path?: string]>
+> = {
   'F6: an ERROR event of 410, the stream left open → listed anew': [
-    [
-      { events: [...listedAs(5, 'a'), errorEvent] },
-      { events: listedAs(9, 'b'), answer: answered(200) },
-    ],
+    [{ events: [...listedAs(5, 'a'), errorEvent] }, second],
     'new!, 0.6 s, new! (a), 9 (b)',
   ],
   'F6: an answer of 410 → listed anew': [
-    [
-      first,
-      { answer: answered(410, tooOldStatus) },
-      { events: listedAs(9, 'b'), answer: answered(200) },
-    ],
+    [first, { answer: answered(410, tooOldStatus) }, second],
     'new!, 5 (a), 0.6 s, new! (a), 9 (b)',
   ],
   'F6: 410 on the second page → nothing of the first is believed': [
@@ -1669,7 +1670,7 @@ const FEEDS: Readonly<Record<string, readonly [steps: readonly Step[], wanted: s
       { answer: new Error('the answer is not JSON') },
       { answer: new Error('read ECONNRESET') },
       { answer: answered(503) },
-      { events: listedAs(9, 'b'), answer: answered(200) },
+      second,
     ],
     'new!, 5 (a), 0.6 s, 5! (a), 1.2 s, 5! (a), 2.4 s, 5! (a), 9 (b)',
   ],
@@ -1677,15 +1678,39 @@ const FEEDS: Readonly<Record<string, readonly [steps: readonly Step[], wanted: s
     [first, ...Array(3).fill({ answer: new Error('no answer to a ping for 10000 ms') })],
     'new!, 5 (a), 0.6 s, 5! (a), 1.2 s, 5! (a), 2.4 s, 5! (a)',
   ],
+  'F7: where lists pass and watches fail → ever more slowly': [
+    [
+      { answer: unknownQuery },
+      ...[7, 8].flatMap((v) => [{ answer: pageOf(v, '', 'a') }, { answer: answered(500) }]),
+    ],
+    'new!, 0.6 s, list all, 7 (a), 1.2 s, list all (a), 8 (a), 2.4 s, list all (a)',
+  ],
+  'F4: deleted before the end of the list is told → not kept': [
+    [{ events: [...listedAs(5, 'a').slice(0, 1), lost, ...listedAs(6, 'b')], ...over }],
+    'new!, 6 (b)',
+  ],
   'F25: the kind is gone → so are its objects, and it is asked for ever more slowly': [
     [first, ...Array(8).fill({ answer: answered(404) })],
     'new!, 5 (a), 0.6 s, new!, 1.2 s, new!, 2.4 s, new!, 4.8 s, new!, 9.6 s, new!, 19.2 s, new!, ' +
       '22.5 s, new!, 22.5 s, new!',
+    '/apis/enge.me/x',
+  ],
+  'F7: a proxy answers 404 → what is known stays': [
+    [first, { answer: answered(404) }, { answer: answered(200) }],
+    'new!, 5 (a), 0.6 s, new! (a), new! (a)',
   ],
 };
 const caches = suite('cache');
-for (const [title, [steps, wanted]] of Object.entries(FEEDS))
-  caches(`cache: ${title}`, async () => assert.is(await followed(...steps), wanted));
+for (const [title, [steps, wanted, path = '/x']] of Object.entries(FEEDS))
+  caches(`cache: ${title}`, async () => assert.is(await followed(path, ...steps), wanted));
+caches('F30: SIGTERM while the first list hangs → it ends', async () => {
+  const { promise: never } = Promise.withResolvers<ApiResponse>();
+  const world = { ...stillWorld().world, send: () => never, watch: async () => unknownQuery };
+  const options = { namespaces: [], selector: '', workers: 1 };
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(), 50);
+  await op.runOperator(world, options, stop.signal);
+});
 caches(
   'queue: F7: 429 with Retry-After on a write → that key waits, another does not',
   async () => {
@@ -3824,6 +3849,30 @@ for (const kind of watchedKinds)
     await t.sim.run(280_000);
     delete t.faults.frozen;
   });
+scenario(
+  'F2: listed at the last version, by a server that is behind → not twice',
+  bareFive,
+  async (t) => {
+    const snapshot = snapshotState(t.sim.state);
+    edit(t, { replicas: 6 });
+    await until(t, 'it is posted', () => listed(t, 'pods').length === 6);
+    t.sim.state.old = { snapshot, until: t.sim.now() + 30_000 };
+    t.sim.down = true; // All streams break,
+    t.sim.down = false; // and are opened again.
+    await t.sim.run(40_000);
+  },
+);
+scenario('F2: pods lag by 12 s, also in lists → it goes on', six, async (t) => {
+  t.faults.lagMs = { pods: 12_000 };
+  edit(t, { replicas: 5 });
+  await until(t, 'they are seen', () => pendingOf(t) === '', 120_000);
+});
+scenario('F7: Events hang → nothing waits for them for long', six, async (t) => {
+  t.faults.decide = ({ path }) => (path.includes('/events') ? 'hang' : undefined);
+  for (const _ of [1, 2]) (removePod(t, firstPod(t)), await t.sim.run(1000));
+  await until(t, 'both are replaced', () => livePods(t).length === 3, 6000);
+  delete t.faults.decide;
+});
 const thrifty: Setting = { nodes: 6, spec: freeing };
 const writes: Readonly<Record<string, RegExp>> = {
   'POST of a pod': /^POST .*\/pods\?/,
@@ -4020,6 +4069,16 @@ scenario('F26: nodes may not be read → it says so, facts still count', six, as
   assert.match(conditionOf(t, 'Ready')?.message ?? '', 'nodes cannot be read');
   await replaced(t, lose(t), 'PodDeleted');
 });
+scenario('F26: nodes may not be read when time is up → judged when they may', live, async (t) => {
+  const old = firstPod(t);
+  t.actors.kill(nodeOfPod(old));
+  await t.sim.run(200_000);
+  t.sim.state.denied = noRight('nodes');
+  t.sim.hangUp();
+  await t.sim.run(600_000);
+  t.sim.state.denied = [];
+  await replaced(t, old, 'NodeUnreachable');
+});
 scenario('F26: pods may not be touched for 10 min → a condition, then on', live, async (t) => {
   t.sim.state.denied = noRight('pods');
   const mark = t.sim.requests.length;
@@ -4029,6 +4088,20 @@ scenario('F26: pods may not be touched for 10 min → a condition, then on', liv
   assert.ok(sumOf(requestsSince(t, mark)) < 80, 'no hot loop');
   t.sim.state.denied = [];
 });
+scenario(
+  'F26: volumes may not be read for a while → VolumeLost is judged then',
+  still,
+  async (t) => {
+    const old = firstPod(t);
+    t.sim.state.denied = noRight('persistentvolumes');
+    t.actors.kill(nodeOfPod(old));
+    await t.sim.run(60_000);
+    removePod(t, old, { gracePeriodSeconds: 0 });
+    await t.sim.run(20_000);
+    t.sim.state.denied = [];
+    await replaced(t, old, 'VolumeLost');
+  },
+);
 scenario(
   'F26: pods may not be read for 2 s, as after a restart → nothing stalls',
   live,
@@ -4124,6 +4197,16 @@ for (const [what, metadata] of Object.entries(strips))
     await settle(t);
     assert.equal(uidsOf(t), before);
   });
+scenario('F7, F24: a label is stripped while a proxy answers 404 → put back', six, async (t) => {
+  const before = uidsOf(t);
+  t.faults.decide = ({ path }) => (path.includes('/pods') ? 404 : undefined);
+  const labels = { [MARK.cluster]: null };
+  must(t, 'PATCH', `${space}/pods/${firstPod(t).metadata.name}`, { metadata: { labels } });
+  await t.sim.run(10_000);
+  delete t.faults.decide;
+  await settle(t);
+  assert.equal(uidsOf(t), before);
+});
 scenario('F24: labels are stripped while no operator runs → put back', six, async (t) => {
   const before = uidsOf(t);
   t.sim.kill('operator');
@@ -6156,9 +6239,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'another version is told even if it is no news',
-    'feed.on(before, object, !before || !object || unversioned(before) !== unversioned(object));',
-    'if (!object || !before || unversioned(before) !== unversioned(object))' +
-      ' feed.on(before, object, true);',
+    'feed.on(before, object, isNews || differs);',
+    'if (isNews || differs) feed.on(before, object, true);',
   ],
   ['the brake', '(away + inFlight <= limit && !waits)', 'away >= 0'],
   [
@@ -6896,6 +6978,12 @@ processes('process: version, help, run --help → exit code 0, also into a close
   }
 });
 
+function clientFor(server: string, load = async (config: KubeConfig) => config) {
+  const config = new KubeConfig();
+  const skip = { skipTLSVerify: true }; // The library refuses plain http else.
+  config.loadFromClusterAndUser({ name: 'c', server, ...skip }, { name: 'operator' });
+  return connect(config, () => load(config));
+}
 /** The operator behind the proxy, three members Ready. */
 async function newBench() {
   const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
@@ -6917,10 +7005,7 @@ async function newBench() {
   rig.program = program;
   await order(rig, 'POST', clusterAt('default'), coderCluster());
   await settles(rig, 'coder', 3);
-  const config = new KubeConfig();
-  const skip = { skipTLSVerify: true }; // The library refuses plain http else.
-  config.loadFromClusterAndUser({ name: 'c', server: front.url, ...skip }, { name: 'operator' });
-  const client = connect(config, async () => config);
+  const client = clientFor(front.url);
   const passed = (from: number, method: string, word: string): number =>
     front.passed.slice(from).filter((p) => p.method === method && p.path.includes(word)).length;
   return { served, rig, front, rotate, client, program, passed, file };
@@ -6976,10 +7061,7 @@ processes('client: F5: a black hole → noticed by its pings, then a new connect
   const limits = op.LIMITS as { pingMs: number };
   limits.pingMs = 100;
   const tunnel = await openTunnel(Number(new URL(bench.front.url).port));
-  const config = new KubeConfig();
-  const server = `http://127.0.0.1:${tunnel.port}`;
-  config.loadFromClusterAndUser({ name: 'c', server, skipTLSVerify: true }, { name: 'operator' });
-  const client = connect(config, async () => config);
+  const client = clientFor(`http://127.0.0.1:${tunnel.port}`);
   const path = placeOf('default', 'pods');
   const { promise: seen, resolve } = Promise.withResolvers<void>();
   const signal = AbortSignal.timeout(10_000);
@@ -7005,12 +7087,31 @@ processes('client: GOAWAY → what is in flight ends, what comes next goes elsew
   await goesOn();
   assert.ok(new Set([...before, ...front.sessions]).size > before.size, 'on a new session');
 });
+processes('client: 100 watches, and a server grants 100 streams → a request passes', async () => {
+  const granting = http2.createServer({ settings: { maxConcurrentStreams: 100 } });
+  granting.on('stream', (stream, { ':path': path = '' }) => {
+    stream.on('error', () => undefined).respond({ ':status': 200 });
+    if (path === '/') stream.end('{}');
+  });
+  const { watch, send } = clientFor(await listens(granting));
+  const stop = new AbortController();
+  const watched = Array.from({ length: 100 }, () => watch('/x', () => undefined, stop.signal));
+  const answer = await outcome(send({ method: 'GET', path: '/', timeoutMs: 2000 }));
+  stop.abort();
+  await Promise.allSettled(watched);
+  assert.is(answer, 'resolved');
+});
+processes('client: F12: a plugin for credentials hangs → no answer in time, then on', async () => {
+  const loads = [new Promise<KubeConfig>(() => undefined)];
+  const { send } = clientFor(bench.front.url, async (config) => loads.pop() ?? config);
+  const request = { method: 'GET', path: placeOf('default', 'pods'), timeoutMs: 200 } as const;
+  const hangs = new Promise<string>((resolve) => setTimeout(resolve, 1000, 'it hangs'));
+  assert.match(await Promise.race([outcome(send(request)), hangs]), /no answer within 200 ms/);
+  assert.is(await outcome(send({ ...request, timeoutMs: 5000 })), 'resolved');
+});
 processes('client: F26: 401 on a watch alone → the credentials are read again', async () => {
-  const config = new KubeConfig();
-  const server = { name: 'c', server: bench.front.url, skipTLSVerify: true };
-  config.loadFromClusterAndUser(server, { name: 'operator' });
   let reads = 0;
-  const { watch, send } = connect(config, async () => (reads++, config));
+  const { watch, send } = clientFor(bench.front.url, async (config) => (reads++, config));
   const path = `${placeOf('default', 'pods')}?watch=true&mine`;
   bench.front.meddle = (p) => (p.path === path ? { status: 401, text: '{}' } : undefined);
   const { status } = await watch(path, () => undefined, new AbortController().signal);
@@ -9795,7 +9896,9 @@ function watch(call: Call): ServerAnswer {
   if (initial && asked > state.revision)
     pending.push({ type: 'ERROR', object: tooLarge(asked, state.revision) });
   else if (since > 0 && since < store.dropped) pending.push(tooOld(since, store));
-  const lags = query['resourceVersion'] === '0' && state.old && now < state.old.until;
+  const reach = initial && asked > 0 ? (state.old?.snapshot.revision ?? 0) : 0;
+  const isOld = query['resourceVersion'] !== undefined && (!asked || asked <= reach);
+  const lags = isOld && state.old && now < state.old.until;
   const old = lags ? state.old : undefined;
   if (since === 0 && pending.length === 0) {
     const view = old?.snapshot.stores.find(([{ plural }]) => plural === resource.plural)?.[1];
@@ -12124,6 +12227,7 @@ type Mishap =
   | 'garbage' // the answer is not JSON
   | 'crash-before' // the sender dies, it has not landed
   | 'crash-after' // it lands, and the sender dies before the answer
+  | 404 // from a proxy that does not find the server
   | 429
   | 500
   | 503
@@ -12356,6 +12460,7 @@ const mishapTable: Record<Mishap, { lands: number; error?: string; reason?: stri
   garbage: { lands: 0, error: 'the answer is not JSON' },
   'crash-before': { lands: 0, error: 'dead' },
   'crash-after': { lands: 1, error: 'dead' },
+  404: { lands: 0, reason: 'no backend' },
   429: { lands: 0, reason: 'TooManyRequests' },
   500: { lands: 0, reason: 'InternalError' },
   503: { lands: 0, reason: 'ServiceUnavailable' },

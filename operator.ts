@@ -101,8 +101,10 @@ export const LIMITS = {
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
   catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
   requestMs: 15_000,
+  eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
   pingMs: 10_000, // A connection that answers no ping within two of these is dead.
   sharedMax: 10_000, // Different parts of objects that are kept once.
+  watchesMax: 50, // On one connection.
   pageSize: 500,
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
   releaseMaxMs: 800,
@@ -3044,6 +3046,9 @@ export class ApiError extends Error {
 /** A definite no, as against 401, 408, 409, 429, 5xx and lost answers, which say nothing final. */
 export const isRefusal = (error: unknown): error is ApiError =>
   error instanceof ApiError && [400, 403, 404, 405, 413, 415, 422].includes(error.code);
+/** There is no such object. A 404 that does not say so comes from a proxy, and is no answer. */
+const isGone = (error: unknown): boolean =>
+  error instanceof ApiError && error.code === 404 && error.reason === 'NotFound';
 const isTaken = (error: unknown): boolean =>
   error instanceof ApiError && error.reason === 'AlreadyExists';
 
@@ -3130,6 +3135,7 @@ function newLink(server: URL, load: () => Promise<KubeConfig>) {
     return next;
   }
   return {
+    watches: 0,
     /** After a 401: tokens rotate. What got it may be gone by now, since a GOAWAY comes with it;
      *  a session that is left ends with its last stream. */
     renew(used: Promise<Credentials>): void {
@@ -3137,11 +3143,14 @@ function newLink(server: URL, load: () => Promise<KubeConfig>) {
       session?.close();
       [credentials, session] = [undefined, undefined];
     },
-    async open(headers: http2.OutgoingHttpHeaders, body?: string) {
+    /** Sends nothing after `late`: a plugin for credentials may hang, and is asked again. */
+    async open(headers: http2.OutgoingHttpHeaders, late: AbortSignal, body?: string) {
       const used = (credentials ??= load().then(credentialsOf));
-      const given = await used.catch(
-        (error: unknown) => ((credentials = undefined), Promise.reject(error)),
-      );
+      const isLate = aborted(late).then(() => Promise.reject(late.reason));
+      const given = await Promise.race([used, isLate]).catch((error: unknown) => {
+        if (credentials === used) credentials = undefined;
+        return Promise.reject(error);
+      });
       if (!session || session.closed || session.destroyed) session = connect(given.tls);
       const all = { ...headers, ...lowerCased(given.headers) };
       // Said outright, since Node would end a DELETE before its body.
@@ -3150,6 +3159,17 @@ function newLink(server: URL, load: () => Promise<KubeConfig>) {
       return { stream, used };
     },
   };
+}
+/** An API server grants a connection 100 streams; without a free one every request would wait. */
+function newLinks(server: URL, load: () => Promise<KubeConfig>) {
+  const link = newLink(server, load);
+  const all = [link];
+  function roomy(): typeof link {
+    let found = all.find(({ watches }) => watches < LIMITS.watchesMax);
+    if (!found) all.push((found = newLink(server, load)));
+    return found;
+  }
+  return { link, roomy };
 }
 const lowerCased = (headers: Readonly<Record<string, string>>): Record<string, string> =>
   Object.fromEntries(Object.entries(headers).map(([k, v]) => [k.toLowerCase(), v]));
@@ -3188,7 +3208,7 @@ export function connect(
 ): Pick<World, 'send' | 'watch'> {
   const server = new URL(config.getCurrentCluster()?.server ?? 'http://localhost:8080');
   const prefix = server.pathname.replace(/\/$/, '');
-  const link = newLink(server, reload);
+  const { link, roomy } = newLinks(server, reload);
   const head = (method: string, path: string) => ({
     ':method': method,
     ':path': prefix + path,
@@ -3199,10 +3219,12 @@ export function connect(
     const body = request.body === undefined ? undefined : JSON.stringify(request.body);
     const type = { 'content-type': request.contentType ?? 'application/json' };
     const headers = { ...head(request.method, request.path), ...(body && type) };
-    const { stream, used } = await link.open(headers, body);
     const ms = request.timeoutMs ?? LIMITS.requestMs;
-    const timer = setTimeout(() => stream.destroy(new Error(`no answer within ${ms} ms`)), ms);
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
     try {
+      const { stream, used } = await link.open(headers, late.signal, body);
+      late.signal.addEventListener('abort', () => stream.destroy(late.signal.reason as Error));
       let text = '';
       const answer = await exchange(stream, (chunk) => (text += chunk));
       if (answer.status === 401) link.renew(used);
@@ -3217,12 +3239,13 @@ export function connect(
       return answer.status === 401 ? exchangeOnce(request) : answer; // With the token read again.
     },
     async watch(path, on, signal) {
-      const { stream, used } = await link.open(head('GET', path));
-      const abort = (): void => stream.close(CANCEL);
-      signal.addEventListener('abort', abort);
-      if (signal.aborted) abort(); // While it was being opened.
+      const link = roomy();
+      link.watches++;
       let rest = '';
       try {
+        const late = AbortSignal.any([signal, AbortSignal.timeout(LIMITS.requestMs)]);
+        const { stream, used } = await link.open(head('GET', path), late);
+        void aborted(signal).then(() => stream.close(CANCEL));
         const answer = await exchange(stream, (chunk, status) => {
           const lines = (rest + chunk).split('\n');
           rest = lines.pop() ?? '';
@@ -3232,7 +3255,7 @@ export function connect(
         if (answer.status === 401) link.renew(used);
         return { ...answer, body: answer.status < 400 ? undefined : jsonOf(rest, answer.status) };
       } finally {
-        signal.removeEventListener('abort', abort);
+        link.watches--;
       }
     },
   };
@@ -3457,7 +3480,7 @@ export interface Feed<T extends Thing> {
   readonly ready: PromiseWithResolvers<void>; // Listed once, or may not be and need not.
   readonly items: Map<string, T>;
   version: number; // All changes up to this resourceVersion are in.
-  listedAt: number; // Uptime at which the newest complete list began; -1 before the first.
+  listedAt: number; // Uptime at which the newest list from a quorum began; -1 before the first.
   denied: string; // The API server's words when this kind may not be read.
   refusals: number; // 403s in a row; for seconds after its start an API server knows no rights yet.
   next: 'fresh' | 'again' | 'resume'; // List from nothing, list at `version`, or only watch.
@@ -3505,9 +3528,10 @@ function relist(feed: Feed<Thing>): void {
 async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
   const { world, signal } = feed;
   for (let failures = 0; !signal.aborted;) {
-    const before = feed.version;
+    let before = feed.version;
     try {
       if (!feed.streams && feed.next !== 'resume') await listPages(feed);
+      before = feed.version; // A list that had to be made is no progress of the watch.
       await stream(feed);
       failures = 0;
     } catch (error) {
@@ -3538,20 +3562,22 @@ function learn(feed: Feed<Thing>, error: unknown): void {
     feed.denied = message;
     if (feed.optional) feed.ready.resolve();
   }
-  // The kind itself is gone (its CRD was removed): so are its objects.
-  if (code === 404) replaceAll(feed, new Map(), 0, feed.world.uptime());
+  // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go.
+  if (code === 404 && feed.path.includes('/enge.me/'))
+    replaceAll(feed, new Map(), 0, feed.world.uptime());
   if ((code === 400 || code === 422) && feed.next !== 'resume') feed.streams = false;
   const unknown = [404, 410, 504].includes(code) || message.includes('Too large resource version');
   feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
   feed.world.log('warn', 'watch restarts', { path: feed.path, code, error: message });
 }
 
-function put<T extends Thing>(feed: Feed<T>, key: string, object: T | undefined): void {
+function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = false): void {
   const before = feed.items.get(key);
   if (object) feed.items.set(key, Object.freeze(object));
   else feed.items.delete(key);
   // A new version alone is no news, but the next patch must name it.
-  feed.on(before, object, !before || !object || unversioned(before) !== unversioned(object));
+  const differs = !before || !object || unversioned(before) !== unversioned(object);
+  feed.on(before, object, isNews || differs);
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
 function replaceAll<T extends Thing>(
@@ -3560,9 +3586,10 @@ function replaceAll<T extends Thing>(
   version: number,
   at: number,
 ): void {
+  const wasDenied = feed.denied !== ''; // Nobody looked at what it kept: all of it is news.
   Object.assign(feed, { version, listedAt: at, denied: '', refusals: 0, next: 'resume' });
   for (const key of [...feed.items.keys()]) if (!fresh.has(key)) put(feed, key, undefined);
-  for (const [key, object] of fresh) put(feed, key, object);
+  for (const [key, object] of fresh) put(feed, key, object, wasDenied);
   feed.ready.resolve();
 }
 function applyEvent<T extends Thing>(feed: Feed<T>, event: WatchEvent): void {
@@ -3614,9 +3641,12 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
     } else if (!fresh) applyEvent(feed, event);
     else if (event.type !== 'BOOKMARK') {
       const object = feed.project(raw);
-      fresh.set(keyOf(object.meta), object);
+      // An API server may tell changes, too, before it says that the list has ended.
+      if (event.type === 'DELETED') fresh.delete(keyOf(object.meta));
+      else fresh.set(keyOf(object.meta), object);
     } else if (raw['metadata']?.annotations?.['k8s.io/initial-events-end'] === 'true') {
-      replaceAll(feed, fresh, versionOf(raw), at);
+      // At a version, not from a quorum: it may be older than what was written here.
+      replaceAll(feed, fresh, versionOf(raw), next === 'fresh' ? at : feed.listedAt);
       fresh = undefined;
     }
   };
@@ -3782,7 +3812,7 @@ async function patch(pass: Pass, kind: Kind, { meta }: Thing, change: Json, how:
     return after;
   } catch (error) {
     // An old API server answers 404 where it does not know the subresource.
-    if (!(error instanceof ApiError) || error.code !== 404 || under) throw error;
+    if (!isGone(error) || under) throw error;
     pass.written(kind, meta, true); // It is gone: there is nothing left to mark.
     return false;
   }
@@ -3796,7 +3826,7 @@ async function remove(pass: Pass, kind: Kind, meta: Meta, options: Raw) {
   const path = pathOf(kind, meta.namespace, meta.name);
   const body = { apiVersion: 'v1', kind: 'DeleteOptions', ...options };
   await call(pass.world, { method: 'DELETE', path, body }).catch((error: unknown) => {
-    if (!(error instanceof ApiError) || error.code !== 404) throw error;
+    if (!isGone(error)) throw error;
   });
   pass.written(kind, meta, true);
 }
@@ -3938,7 +3968,7 @@ async function isCreated(pass: Pass, birth: Birth): Promise<boolean> {
     if (ours) pass.written(PODS, meta, false);
     return ours;
   } catch (error) {
-    if (error instanceof ApiError && error.code === 404) return false;
+    if (isGone(error)) return false;
     throw error;
   }
 }
@@ -4087,7 +4117,7 @@ interface Operator {
   readonly volumes: Map<string, Volume>; // Read once, by name.
   readonly scopes: Map<string, Scope>; // By namespace, '' for all.
   nodes: Feed<Node> | undefined;
-  volumesReadable: boolean;
+  blindUntil: number; // Uptime at which a volume may be read again, after a 403.
   queue: ReturnType<typeof newQueue>;
   readonly observer: Observer | undefined;
 }
@@ -4101,18 +4131,20 @@ export async function runOperator(
   const maps = { desks: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
   const queue = newQueue(world, options.workers, (key) => timed(o, () => reconcile(o, key)));
   const { observer } = options;
-  const rest = { nodes: undefined, volumesReadable: true, queue, observer };
+  const rest = { nodes: undefined, blindUntil: 0, queue, observer };
   const o: Operator = { world, signal, ...maps, ...rest };
   observer?.leads();
   const feeds = startFeeds(o, options);
   const done = Promise.all(feeds.map((feed) => feed.done));
-  await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), done]);
-  if (signal.aborted) return void (await done); // Nothing is planned from a view that is not whole.
-  const keys = [...o.scopes.values()].flatMap((scope) => [...scope.clusters.items.keys()]);
-  world.log('info', 'caches are synced', { clusters: keys.length });
-  for (const key of keys) queue.add(key);
-  observer?.synced(queue.depth);
-  queue.start();
+  await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), aborted(signal)]);
+  if (!signal.aborted) {
+    // Nothing is planned from a view that is not whole.
+    const keys = [...o.scopes.values()].flatMap((scope) => [...scope.clusters.items.keys()]);
+    world.log('info', 'caches are synced', { clusters: keys.length });
+    for (const key of keys) queue.add(key);
+    observer?.synced(queue.depth);
+    queue.start();
+  }
   await aborted(signal);
   // Whatever hangs is abandoned: the next start finds it done or undone.
   await Promise.race([Promise.all([queue.stop(), done]), world.sleep(LIMITS.stopMaxMs)]);
@@ -4242,7 +4274,10 @@ function hasCaughtUp(o: Operator, key: string, desk: Desk): boolean {
   desk.expected = desk.expected.filter((e) => !isSeen(e));
   if (desk.expected.length === 0) return true;
   const uptime = o.world.uptime();
-  const late = desk.expected.filter((e) => uptime - e.at >= LIMITS.catchUpMaxMs);
+  // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
+  const late = desk.expected.filter(
+    (e) => e.feed.next === 'resume' && uptime - e.at >= LIMITS.catchUpMaxMs,
+  );
   for (const feed of unique(late.map((e) => e.feed))) {
     o.world.log('warn', 'the cache lags own writes: listing anew', {
       cluster: key,
@@ -4273,7 +4308,7 @@ function snapshotOf(o: Operator, cluster: StatefulCluster, desk: Desk, scope: Sc
     bodies: new Map(),
     nodes: o.nodes?.denied === '' ? o.nodes.items : undefined,
     volumes: o.volumes,
-    volumesReadable: o.volumesReadable,
+    volumesReadable: o.world.uptime() >= o.blindUntil,
     live: new Set(),
     memory: { ...memory, unfinished: new Set(unfinished.map(podNameOf)) },
     denied: scope.pods.denied || scope.claims.denied || scope.revisions.denied,
@@ -4307,10 +4342,10 @@ async function read(o: Operator, { namespace }: Meta, ref: Ref): Promise<Raw | u
   try {
     return await call(o.world, { method: 'GET', path });
   } catch (error) {
-    if (error instanceof ApiError && error.code === 404) return undefined;
+    if (isGone(error)) return undefined;
     if (kind !== 'persistentvolumes' || !(error instanceof ApiError) || error.code !== 403)
       throw error;
-    o.volumesReadable = false;
+    o.blindUntil = o.world.uptime() + LIMITS.backoffMaxMs;
     return undefined;
   }
 }
@@ -4382,7 +4417,7 @@ function overlay(
   }
   const live = new Set([...s.live, ...refs.map(keyOfRef)]);
   const memory = { ...s.memory, complaints };
-  const { volumesReadable } = o;
+  const volumesReadable = s.uptime >= o.blindUntil;
   return { ...s, ...maps, cluster, nodes, revisions, live, memory, volumesReadable };
 }
 
@@ -4461,6 +4496,7 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   // What was refused may be done otherwise.
   if (pass.complaints.size > s.memory.complaints.size) o.queue.addAfter(key, LIMITS.againMinMs);
   if (p.ask.length > 0) o.queue.addAfter(key, LIMITS.recheckMs); // Four rounds were too few.
+  if (!s.volumesReadable) o.queue.addAfter(key, LIMITS.backoffMaxMs); // A right may be given yet.
   o.queue.addAfter(key, desk.expected.length > 0 ? LIMITS.recheckMs : p.wakeMs);
 }
 async function timed({ world, observer }: Operator, pass: () => Promise<void>): Promise<void> {
@@ -4534,7 +4570,7 @@ async function report(o: Operator, pass: Pass, desk: Desk, s: Snapshot, p: Plan)
 }
 
 /** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
- *  failure is logged and nothing waits for it. */
+ *  failure is logged, and nothing waits for it for long. */
 async function recordEvent(
   pass: Pass,
   desk: Desk,
@@ -4570,7 +4606,7 @@ async function recordEvent(
   const request: ApiRequest = known
     ? { method: 'PATCH', path: `${path}/${id}`, body: again, ...patchType }
     : { method: 'POST', path, body };
-  await call(world, request).catch((error: unknown) => {
+  await call(world, { ...request, timeoutMs: LIMITS.eventMs }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: String(error) });
   });
 }
@@ -4885,6 +4921,8 @@ export function measured(v: Vitals): World {
     async send(request) {
       const verb = request.method;
       const at = world.uptime();
+      const watch = v.watches.get(request.path.split('?')[0] ?? '');
+      if (watch && verb === 'GET') watch.signAt = at; // A list, before it is watched again.
       const answer = world.send(request);
       await answer.then(tell(verb), () => tell(verb)());
       time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at);
@@ -5526,7 +5564,7 @@ async function decideOnly(real: World, ns: string, name: string) {
   };
   const maps = { desks: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
   const queue = newQueue(world, 1, async () => undefined); // It is never started.
-  const rest = { nodes: undefined, volumesReadable: true, queue, observer: undefined };
+  const rest = { nodes: undefined, blindUntil: 0, queue, observer: undefined };
   const o: Operator = { world, signal, ...maps, ...rest };
   const feeds = startFeeds(o, { namespaces: [ns], selector: '', workers: 1 });
   await Promise.all(feeds.map((feed) => feed.ready.promise));
