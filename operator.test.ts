@@ -1158,20 +1158,15 @@ tellings('stories: a condition turns bad → one Event; it stays, it turns good 
     ['Stalled', '', ''],
   );
 });
-tellings(
-  'status: 1,000 members run on claims that are deleted → the schema takes the message',
-  () => {
-    const s = snapshot('', { replicas: 1000, ...tried('') });
-    const ids = drawn(1000, []);
-    const pods = new Map(
-      ids.map((one) => [`web-${one}`, pod(one, { labels: { [MARK.revision]: 'older' } })]),
-    );
-    const claims = new Map(ids.map((one) => [`data-web-${one}`, claim(one, { deletedMs: NOW })]));
-    const many = { ...s, pods, claims };
-    const { conditions } = op.statusOf(many, planOf(many), NOW);
-    assert.ok(Math.max(...conditions.map((c) => c.message.length)) < 1000);
-  },
-);
+tellings('status: 999 members run on claims being deleted → the schema takes it', () => {
+  const s = snapshot('', { replicas: 999, ...tried('') });
+  const old = { labels: { [MARK.revision]: 'older' } };
+  const all = <T>(of: (one: string) => T) => new Map(drawn(999, []).map((one) => [one, of(one)]));
+  const claims = all((one) => claim(one, { deletedMs: NOW }));
+  const many = { ...s, pods: all((one) => pod(one, old)), claims };
+  const { conditions } = op.statusOf(many, planOf(many), NOW);
+  assert.ok(Math.max(...conditions.map((c) => c.message.length)) < 1000);
+});
 tellings('stories: only a mark was made → no Event without words', () => {
   const marks = decide('a b c', overOf('suspend=1')).p.actions.filter((a) => a.do === 'MarkClaim');
   assert.equal(op.storiesOf(marks), []);
@@ -1189,11 +1184,8 @@ tellings('plan: a claim that its pod does not mount goes → nobody is Lost, all
   assert.match(planText(p), 'delete c Recreated');
 });
 tellings('status: an init container waits → its word', () => {
-  const waiting = {
-    name: 'i',
-    restartCount: 7,
-    state: { waiting: { reason: 'CrashLoopBackOff' } },
-  };
+  const state = { waiting: { reason: 'CrashLoopBackOff' } };
+  const waiting = { name: 'i', restartCount: 7, state };
   const main = { name: 'm', restartCount: 0, state: { waiting: { reason: 'PodInitializing' } } };
   const p = op.podOf({ status: { containerStatuses: [main], initContainerStatuses: [waiting] } });
   assert.equal([p.trouble, p.crashLooping, p.restarts], ['CrashLoopBackOff', true, 7]);
@@ -3251,6 +3243,19 @@ scenario('update: a label that reads like a default → set all the same', five,
     livePods(t).map((o) => labelOf(o, 'protocol')),
     each('TCP'),
   );
+});
+scenario('update: mounted, then its claim template, paused, a loss → one new', open5, async (t) => {
+  const mounts = { volumeMounts: [{ name: 'disk', mountPath: '/d' }] };
+  retemplate(t, template(mounts));
+  await t.sim.run(20_000);
+  const disk = { ...localClaim(), metadata: { name: 'disk' } };
+  edit(t, { volumeClaimTemplates: [localClaim(), disk] });
+  await until(t, 'all have it', () => onUpdate(t), 300_000);
+  edit(t, roll({ paused: true }));
+  retemplate(t, template({ ...mounts, env: [{ name: 'A', value: '1' }] }));
+  removePod(t, firstPod(t));
+  await t.sim.run(60_000);
+  assert.is(livePods(t).filter(isUp).length, 5);
 });
 const renamed = { volumeClaimTemplates: [{ ...localClaim(), metadata: { name: 'disk' } }] };
 for (const [what, rule] of [

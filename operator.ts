@@ -392,8 +392,7 @@ export interface Complaint {
   readonly untilUptime: number;
   readonly isPassing?: boolean; // No answer, or one that says nothing final.
 }
-/** The API server's refusal to create, in its own words; an edit of the spec may mend it, and so
- *  may the end of a pod. */
+/** The API server's refusal to create, in its own words. An edit or a pod's end may mend it. */
 export interface Refusal {
   readonly message: string;
   readonly generation: number; // Of the cluster.
@@ -2067,7 +2066,16 @@ function revisionsOf(s: Snapshot, members: readonly Judged[]): Revisions {
   const older = ours.filter((x) => counts.has(x.hash) || x.hash === told);
   const rank = (x: Revision): number => (counts.get(x.hash) ?? 0) + x.number / 1e9;
   older.sort((a, b) => rank(b) - rank(a));
-  return { update, current: older[0] ?? update, collisionCount };
+  return { update, current: withLaterClaims(s, older[0] ?? update), collisionCount };
+}
+/** With the claim templates that came after its template, which mounts them. */
+function withLaterClaims({ cluster }: Snapshot, r: Revision): Revision {
+  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
+  const mounts = JSON.stringify([containers, initContainers]);
+  const later = claimTemplateNames(cluster.spec).filter(
+    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
+  );
+  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
 }
 
 /** The history of templates: the update revision is made before a pod names it, orphans are
@@ -2639,14 +2647,9 @@ export function claimDrift(cluster: StatefulCluster, identity: string, claim: Cl
   if (quantity(spec.resources?.requests?.['storage'] ?? '') < quantity(claim.request))
     return 'resources';
   const fixed = [
-    'storageClassName',
-    'accessModes',
-    'volumeMode',
-    'selector',
-    'dataSource',
-    'dataSourceRef',
-    'volumeAttributesClassName',
-  ] as const;
+    ...(['storageClassName', 'accessModes', 'volumeMode', 'selector'] as const),
+    ...(['dataSource', 'dataSourceRef', 'volumeAttributesClassName'] as const),
+  ];
   return (
     fixed.find((f) => spec[f] && canonicalJson(spec[f]) !== canonicalJson(claim.spec[f])) ?? ''
   );
