@@ -334,6 +334,7 @@ const STATES: Readonly<Record<string, Parts>> = {
   unplaced: { pod: { createdMs: ago(4), ...notReady(4), ...nowhere, phase: 'Pending' } },
   ...{ pending: { pod: { ...fresh, phase: 'Pending' } }, starting: { pod: fresh } },
   ...{ stuck: { pod: notReady(10 * HOUR) }, unready: { pod: notReady(500) } },
+  ready650s: { pod: { createdMs: ago(700), readySinceMs: ago(650) } },
   justReady: { pod: { createdMs: ago(60), readySinceMs: ago(5) } },
   at1000: { pod: { ...notReady(39), startedMs: ago(40) } }, // Not Ready 1,000 ms after its start.
   at1001: { pod: { ...notReady(39), startedMs: ago(40) - 1 } },
@@ -382,7 +383,15 @@ const STATES: Readonly<Record<string, Parts>> = {
   unlabelled: { pod: { labels: { [MARK.identity]: '', [MARK.cluster]: '' } } },
 };
 const refusedFor = (seconds: number): Over => ({
-  memory: { refusal: { message: 'quota', times: 1, untilUptime: 1e7 + seconds * 1000 } },
+  memory: {
+    refusal: {
+      message: 'quota',
+      generation: 1,
+      pods: 0,
+      times: 1,
+      untilUptime: 1e7 + seconds * 1000,
+    },
+  },
 });
 const complaint = (request: string, seconds: number): Over => {
   const why = { message: 'no', request, untilUptime: 1e7 + seconds * 1000 };
@@ -393,6 +402,7 @@ const back = (seconds: number): Over => ({
 });
 const ENTRY = { identity: id('c'), reason: 'PodFailed', claims: [], replacedBy: id('y') };
 const RETIRED: op.RetiredStatus = { ...ENTRY, at: '2026-01-01T00:00:00Z' };
+const TOLD = { pod: '', node: '', revision: '', health: '', reason: '', claims: ['data'] };
 const newest = (letter: string): Over => ({
   status: { replacements: 4, newestIdentity: id(letter) },
 });
@@ -420,6 +430,8 @@ const WHEN: Readonly<Record<string, Over>> = {
       recreatedUids: new Map([[`uid-web-${ID['c']}`, REVISION]]),
     },
   },
+  twoTemplates: { volumeClaimTemplates: [gi('1Gi'), gi('1Gi', 'logs')] },
+  cToldOnX: { status: { members: [{ ...TOLD, identity: id('c'), node: 'n-x' }] } },
   cDeletedToReturn: { memory: { recreatedUids: new Map([[`uid-web-${ID['c']}`, REVISION]]) } },
 };
 type See = (situation: string, over: Over) => unknown;
@@ -509,7 +521,7 @@ facts('identity', [
   ['clock set back → younger than the newest', younger(9, [NEWEST]), true],
   ['crowded second → the next', younger(3, [`${NEWEST.slice(0, 7)}zzz`]), true],
   ['crowded again and again → no known id is drawn', crowd(), 28_000],
-  ['adopted ordinals are older', ['0', id('a'), '10'].sort(op.byAge), ['0', '10', id('a')]],
+  ['adopted ordinals are older', ['10', id('a'), '9'].sort(op.byAge), ['9', '10', id('a')]],
   ['adopted ordinals carry no time', drawn(1, ['zzz', '0']), drawn(1, [])],
   ['a vowel → no identity', op.birthSecond('aaaaaaaaaa'), -1],
   ['of a foreign name', op.identityOf(pod('a', { name: 'db-x' }), 'web'), ''],
@@ -641,6 +653,7 @@ claim gone: pending+claimless+nodeless | pending+claimGoing+silent → Lost Clai
 node absent: nodeless+claimLost | deleted+nodeless → Lost NodeGone judged
 node silent: silent+claimLost → Lost NodeUnreachable judged
 … ended: deleted+silent | failed+silent | gone+silent → Lost NodeUnreachable judged
+… its claim began there, it was elsewhere: gone+nodeless (cToldOnX) → Lost PodDeleted
 claim lost: claimLost+unready (limits) → Lost VolumeLost judged
 was Ready: unready+crash (limits) → Lost Unready judged
 never Ready: starting+crash (limits) → Lost StartupTimeout judged
@@ -757,6 +770,7 @@ one birth: (ordered replicas=3) → new ScaledOut
 waits no more: a:stuck (ordered replicas=3) | a:unready (ordered replicas=3) → new ScaledOut
 waits: a:starting (ordered replicas=3) → nothing
 waits: a:justReady (ordered replicas=3 minReadySeconds=9) → nothing
+waits as long: a:ready650s (ordered replicas=3 minReadySeconds=900) → nothing
 not for a withheld one: a b:silent c:silent (ordered replicas=4) → new ScaledOut; withheld
 one ending: a !b !c (ordered) → end c ScaledIn
 waits for one that leaves: a !b !c:deleted+scaledIn (ordered) → nothing
@@ -801,6 +815,7 @@ surge first: a:outdated b:outdated c:outdated (${surge}) → new Updated
 … then the old: a:outdated b:outdated c:outdated !d (${surge}) → end c Updated
 … one at a time: a:outdated b:outdated c:outdated !d:starting (${surge}) → nothing
 surge is over: a b c !d (${surge}) → end d ScaledIn
+… is paused: a:outdated b:outdated c:outdated !d (${surge} paused=1) → nothing
 new members while the partition lasts: a:outdated b (tried replicas=3 partition=2) → new ScaledOut
 `;
 table('plan: comebacks', actions)`
@@ -821,6 +836,7 @@ its node is silent: a b c:deleted+markedC+silent → ${ends('c', 'NodeUnreachabl
 its node is silent, not for long: a b c:deleted+markedC+quiet (watched=100) → nothing
 suspend: a b c:deleted+markedC (suspend=1) → recreate b Suspended; recreate a Suspended
 suspend, one at a time: a b (suspend=1 ordered) → recreate b Suspended
+… not for one that never goes: a b c:overdue+markedC (ordered suspend=1) → recreate b Suspended
 suspended: a:gone+markedBefore b:gone+markedBefore (suspend=1) → nothing
 suspended, one too few: a:gone+markedBefore (suspend=1 replicas=2) → nothing
 suspended, too many: !a:gone+markedBefore b:gone+markedBefore (suspend=1) → retire b ScaledIn
@@ -1007,6 +1023,11 @@ facts('plan', [
   ['drift: larger than its template', drift({}, { request: '2Gi' }), 'resources'],
   ['drift: class', drift({ storageClassName: 'x' }), 'storageClassName'],
   ['drift: modes', drift({ accessModes: ['X'] }, { spec: { accessModes: ['Y'] } }), 'accessModes'],
+  [
+    'drift: attributes class',
+    drift({ volumeAttributesClassName: 'x' }),
+    'volumeAttributesClassName',
+  ],
   ['drift: template gone', drift({}, { name: `old-web-${id('a')}` }), 'template'],
 ]);
 
@@ -1040,14 +1061,16 @@ outdated, its update blocked: a b:outdated (tried) → Available Progressing Rec
 its update blocked: a b:outdated (refusedTrial) → Available Stalled
 outdated, OnDelete, kept: a:outdated (updates=OnDelete) → Available Progressing Ready
 outdated, paused: a:outdated (paused=1 tried) → Available
+… a repair goes on: a:outdated b:starting (paused=1 tried) → Available Progressing Reconciling
 suspended: a:gone+markedBefore b:gone+markedBefore (suspend=1) →
 one missing, one too many: a b c:starting | a !b → Available Progressing Reconciling
 two of three missing: a b:starting c:starting → Progressing Reconciling
+the only one is missing: a:starting → Progressing Reconciling
 withheld: a b:silent c:silent → Progressing Reconciling ReplacementWithheld
 refused, bad spec: a b (replicas=3 refused) | a (noSelector) | a (denied) → Available Stalled
 paused, all there: a (paused) → Available Ready
 paused, two missing: (replicas=2 paused) →
-drifted: a (request=1Mi) → Available Progressing Ready ClaimTemplatesDrifted
+drifted: a (request=1Mi) | a (twoTemplates) → Available Progressing Ready ClaimTemplatesDrifted
 refused: a (request=2Gi no2Gi) → Available Progressing Ready ClaimTemplatesDrifted
 `;
 const says = (type: string, situation: string, words: RegExp, when = ''): boolean => {
@@ -1059,7 +1082,7 @@ facts('status: says', [
   ['the words of the API server', says('Stalled', 'a', /^quota$/, 'replicas=2 refused'), true],
   ['who is waited for', says('Ready', 'a b:starting', RegExp(`for ${id('b')} Starting`)), true],
   ['what is blind', says('Ready', 'a', /nodes cannot be read/, 'blind'), true],
-  ['which claim goes', says('Ready', 'a:claimGoing', RegExp(`${id('a')} runs on a claim`)), true],
+  ['which claim goes', says('Ready', 'a:claimGoing', RegExp(`deleted: ${id('a')}`)), true],
   ['who is withheld', says('ReplacementWithheld', TWO, RegExp(`${id('b')} NodeUnreach`)), true],
   ['… and the way out', says('ReplacementWithheld', TWO, /most 1 .*me\/replace=true/), true],
 ]);
@@ -1071,6 +1094,7 @@ table('status: members', members)`
 unhealthy first: b:starting a c:silent → b Starting; c Lost NodeUnreachable; a Available
 withheld: a:silent → a Withheld NodeUnreachable
 returning: a:gone (returns) → a Returning PodDeleted
+its node has no room for what it asks: a:inPlace+anew+resizing → a Updating InProgress
 leaving: a !b:deleted+scaledIn → b Terminating ScaledIn; a Available
 `;
 const lineage: See = (situation, over) =>
@@ -1133,6 +1157,38 @@ tellings('stories: a condition turns bad → one Event; it stays, it turns good 
     told.map((stories) => stories.map((e) => e.reason).join()),
     ['Stalled', '', ''],
   );
+});
+tellings('status: 999 members run on claims being deleted → the schema takes it', () => {
+  const s = snapshot('', { replicas: 999, ...tried('') });
+  const old = { labels: { [MARK.revision]: 'older' } };
+  const all = <T>(of: (one: string) => T) => new Map(drawn(999, []).map((one) => [one, of(one)]));
+  const claims = all((one) => claim(one, { deletedMs: NOW }));
+  const many = { ...s, pods: all((one) => pod(one, old)), claims };
+  const { conditions } = op.statusOf(many, planOf(many), NOW);
+  assert.ok(Math.max(...conditions.map((c) => c.message.length)) < 1000);
+});
+tellings('stories: only a mark was made → no Event without words', () => {
+  const marks = decide('a b c', overOf('suspend=1')).p.actions.filter((a) => a.do === 'MarkClaim');
+  assert.equal(op.storiesOf(marks), []);
+});
+tellings('plan: a claim that its pod does not mount is Lost → nobody is', () => {
+  const over = { name: `logs-web-${id('c')}`, phase: 'Lost' };
+  const claims = new Map(snapshot('a b c').claims).set(over.name, claim('c', over));
+  assert.is(planText(decide('a b c', { snap: { claims } }).p), 'nothing');
+});
+tellings('plan: a claim that its pod does not mount goes → nobody is Lost, all are updated', () => {
+  const over = { name: `logs-web-${id('c')}`, deletedMs: NOW };
+  const claims = new Map(snapshot('a b c').claims).set(over.name, claim('c', over));
+  assert.is(planText(decide('a b c:pending', { snap: { claims } }).p), 'nothing');
+  const { p } = decide('a b c:outdated', { snap: { claims }, ...tried('') });
+  assert.match(planText(p), 'delete c Recreated');
+});
+tellings('status: an init container waits → its word', () => {
+  const state = { waiting: { reason: 'CrashLoopBackOff' } };
+  const waiting = { name: 'i', restartCount: 7, state };
+  const main = { name: 'm', restartCount: 0, state: { waiting: { reason: 'PodInitializing' } } };
+  const p = op.podOf({ status: { containerStatuses: [main], initContainerStatuses: [waiting] } });
+  assert.equal([p.trouble, p.crashLooping, p.restarts], ['CrashLoopBackOff', true, 7]);
 });
 if (TESTING) tellings.run();
 
@@ -2771,6 +2827,7 @@ const roll = (rollingUpdate: Rec, type = 'RollingUpdate'): Rec => ({
 });
 const five: Setting = { replicas: 5, nodes: 6 };
 const idle: Setting = { ...five, ends: 'open' };
+const idle1: Setting = { ...idle, replicas: 1 };
 const restartsOf = (pod: Seen): number =>
   (pod.status as unknown as { containerStatuses: { restartCount: number }[] }).containerStatuses[0]
     ?.restartCount ?? -1;
@@ -3154,6 +3211,18 @@ scenario('update: history is kept to its limit, and never loses one in use', fiv
   assert.equal(new Set(livePods(t).map(revisionIn)), inUse);
   assert.is(livePods(t).map(restartsOf).join(), '0,0,0,0,0');
 });
+scenario(
+  'update: paused, the only member is lost → the next is at the old revision',
+  idle1,
+  async (t) => {
+    edit(t, roll({ paused: true }));
+    retemplate(t, template({ image: 'img:2' }));
+    await t.sim.run(5000);
+    removePod(t, firstPod(t));
+    await t.sim.run(60_000);
+    assert.equal(imagesOf(t), ['img:1']);
+  },
+);
 const open5: Setting = { ...five, nodes: 8, ends: 'open' };
 const boxOf = (pod: Seen): Rec => pod.spec.containers?.[0] ?? {};
 const cpuOf = (pod: Seen): unknown =>
@@ -3201,6 +3270,19 @@ scenario('update: a label that reads like a default → set all the same', five,
     livePods(t).map((o) => labelOf(o, 'protocol')),
     each('TCP'),
   );
+});
+scenario('update: mounted, then its claim template, paused, a loss → one new', open5, async (t) => {
+  const mounts = { volumeMounts: [{ name: 'disk', mountPath: '/d' }] };
+  retemplate(t, template(mounts));
+  await t.sim.run(20_000);
+  const disk = { ...localClaim(), metadata: { name: 'disk' } };
+  edit(t, { volumeClaimTemplates: [localClaim(), disk] });
+  await until(t, 'all have it', () => onUpdate(t), 300_000);
+  edit(t, roll({ paused: true }));
+  retemplate(t, template({ ...mounts, env: [{ name: 'A', value: '1' }] }));
+  removePod(t, firstPod(t));
+  await t.sim.run(60_000);
+  assert.is(livePods(t).filter(isUp).length, 5);
 });
 const renamed = { volumeClaimTemplates: [{ ...localClaim(), metadata: { name: 'disk' } }] };
 for (const [what, rule] of [
@@ -4048,6 +4130,23 @@ scenario('F18: a template that no pod can have, then a good one → heals', {}, 
   edit(t, { template: { spec: { containers: [{ name: 'c' }] } } });
   await refused(t, 'image: Required value');
   edit(t, { template });
+});
+scenario('F18: a template refused for long is mended → tried at once', {}, async (t) => {
+  const { template } = clusterNow(t).spec;
+  edit(t, { replicas: 4, template: { spec: { containers: [{ name: 'c' }] } } });
+  await t.sim.run(950_000);
+  edit(t, { template });
+  await until(t, '4 are up', () => livePods(t).filter(isUp).length === 4, 30_000);
+});
+scenario('F18: a quota is full for long, a member is lost → replaced at once', live, async (t) => {
+  const metadata = { name: 'q', namespace: 'default' };
+  apply(t, { ...quota, metadata, spec: { hard: { pods: '3' } } });
+  edit(t, { replicas: 4 });
+  await t.sim.run(950_000);
+  removePod(t, firstPod(t));
+  await t.sim.run(2000);
+  await until(t, '3 are up', () => livePods(t).filter(isUp).length === 3, 60_000);
+  must(t, 'DELETE', `${space}/resourcequotas/q`);
 });
 scenario('F18: the namespace is going → nothing is created, no hot loop', {}, async (t) => {
   apply(t, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'team' } });

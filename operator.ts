@@ -96,6 +96,7 @@ export const LIMITS = {
   bringUpMaxMs: 600_000, // OrderedReady waits no longer than this for one member.
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
   trialMs: 60_000, // A revision that the API server refused is tried again after this long.
+  messageMax: 32_768, // Characters of a condition's message that the API server takes.
   toldMax: 50, // Events of one cluster that are remembered, to count repeats.
   statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
@@ -310,6 +311,7 @@ export interface Member {
   readonly identity: string;
   readonly pod: Pod | undefined;
   readonly lastPod: Pod | undefined; // As last seen by this process, when the object is gone.
+  readonly toldNode: string; // Where the status says it was, when nobody saw its pod, or ''.
   readonly gone: boolean; // A live GET in this pass said that there is no pod object.
   readonly claims: readonly Claim[];
   readonly missing: readonly string[]; // Claims the pod mounts that a live GET did not find.
@@ -392,9 +394,11 @@ export interface Complaint {
   readonly untilUptime: number;
   readonly isPassing?: boolean; // No answer, or one that says nothing final.
 }
-/** The API server's refusal to create, in its own words. */
+/** The API server's refusal to create, in its own words. An edit or a pod's end may mend it. */
 export interface Refusal {
   readonly message: string;
+  readonly generation: number; // Of the cluster.
+  readonly pods: number; // That were there.
   readonly times: number;
   readonly untilUptime: number;
 }
@@ -668,8 +672,8 @@ export const birthMs = (identity: string): number => EPOCH_MS + birthSecond(iden
 
 /** Oldest first. Identities that carry no time are older than all others. */
 export function byAge(a: string, b: string): number {
-  const order = Math.sign(birthSecond(a) - birthSecond(b));
-  return order !== 0 ? order : a < b ? -1 : a > b ? 1 : 0;
+  const order = birthSecond(a) - birthSecond(b) || a.length - b.length; // Ordinals: 9 before 10.
+  return order !== 0 ? Math.sign(order) : a < b ? -1 : a > b ? 1 : 0;
 }
 
 /** The youngest that carries a time, or ''. */
@@ -912,6 +916,9 @@ export function predecessorOf(meta: Meta): { identity: string; reason: string } 
 
 const isTerminal = (pod: Pod): boolean => pod.phase === 'Failed' || pod.phase === 'Succeeded';
 const isBound = (claim: Claim): boolean => claim.volume !== '';
+/** Those that its pod mounts: a claim whose template is gone may outlive its use. */
+const mountedClaims = ({ pod, claims }: Pick<Member, 'pod' | 'claims'>): readonly Claim[] =>
+  pod ? claims.filter((c) => pod.claims.includes(c.meta.name)) : claims;
 /** Ready now, or not Ready with a transition after the start: a pod's first Ready=False is written
  *  at its start. */
 const wasReady = (pod: Pod): boolean =>
@@ -961,7 +968,8 @@ const NODE_DISRUPTIONS: Readonly<Record<string, Loss>> = {
 /** The node that the member is on; of a pod whose object is gone, where it or its claims were. */
 export function nodeNameOf(m: Member): string {
   if (m.pod) return m.pod.node;
-  return m.lastPod?.node || (m.claims.find((c) => c.selectedNode !== '')?.selectedNode ?? '');
+  const first = m.claims.find((c) => c.selectedNode !== '')?.selectedNode; // Disks move later.
+  return m.lastPod?.node || m.toldNode || (first ?? '');
 }
 /** What the node says of the member; `Healthy` where nothing is known. Between two pods a member is
  *  on no node: its volumes say where it can return to. */
@@ -1016,7 +1024,7 @@ const lost = (reason: Loss, sinceMs: number | undefined): Verdict => ({
 /** Facts, the first that holds; undefined when none does. */
 function judgeFacts(m: Member, node: NodeView, spec: Spec): Verdict | undefined {
   const { pod } = m;
-  const claimGoing = m.missing.length > 0 || m.claims.some(isTerminating);
+  const claimGoing = m.missing.length > 0 || mountedClaims(m).some(isTerminating);
   if (m.retired || (m.deletionIsOurs && (!pod || isTerminating(pod)))) {
     return { health: 'Terminating', sinceMs: pod?.meta.deletedMs ?? m.retired?.atMs ?? 0 };
   }
@@ -1050,7 +1058,7 @@ function suspicions(m: Member, node: NodeView, spec: Spec): readonly Suspicion[]
   const nodeSeconds =
     speaks?.reason === 'NodeUnreachable' ? l.nodeUnreachableSeconds : l.nodeGoneSeconds;
   if (speaks) suspect(speaks.reason, nodeSeconds, speaks.sinceMs);
-  if (m.volumesDownInMs === 0 || m.claims.some((c) => c.phase === 'Lost')) {
+  if (m.volumesDownInMs === 0 || mountedClaims(m).some((c) => c.phase === 'Lost')) {
     suspect('VolumeLost', l.volumeLostSeconds);
   }
   if (!pod || pod.ready || hasEnded(m) || isBeingChanged(m)) return list;
@@ -1260,7 +1268,8 @@ function memberOf(
   const absent = expected.filter((name) => !s.claims.has(name));
   const uid = pod?.meta.uid ?? lastPod?.meta.uid ?? '';
   const unscheduled = pod && pod.node === '' && !isTerminating(pod) && !isTerminal(pod);
-  const allowed = unscheduled ? nodesAllowed(claims, s) : undefined;
+  const told = pod || lastPod ? [] : (s.cluster.status.members ?? []);
+  const allowed = unscheduled ? nodesAllowed(mountedClaims({ pod, claims }), s) : undefined;
   const limitMs = s.cluster.spec.liveness.nodeUnreachableSeconds * 1000;
   // A node that was not Ready for so long no longer counts as one that its volumes may use.
   const leftMs = (n: Node): number =>
@@ -1269,6 +1278,7 @@ function memberOf(
     identity,
     pod,
     lastPod,
+    toldNode: told.find((one) => one.identity === identity)?.node ?? '',
     gone: !pod && s.live.has(`pods/${podName(s.cluster.meta.name, identity)}`),
     claims,
     missing: absent.filter((name) => s.live.has(`persistentvolumeclaims/${name}`)),
@@ -1397,7 +1407,7 @@ function endsIdentity(s: Snapshot, m: Member, reason: Loss): boolean {
       return m.pod !== undefined; // The object on a silent node will not go by itself.
     case 'NodeGone':
     case 'NodeOutOfService':
-      return nodesAllowed(m.claims, s)?.length === 0; // Its volume is pinned there.
+      return nodesAllowed(mountedClaims(m), s)?.length === 0; // Its volume is pinned there.
     default:
       return true;
   }
@@ -1653,8 +1663,9 @@ function planRecreation(
 function planSuspension(s: Snapshot, draft: Draft, members: readonly Judged[], now: number): void {
   const ordered = s.cluster.spec.podManagementPolicy === 'OrderedReady';
   const up = members.filter((j) => isLive(j) && j.member.pod && !hasEnded(j.member)).reverse();
-  const leaves = members.some((j) => j.member.between && j.member.pod !== undefined);
+  const leaves = members.some((j) => j.member.between && isGoing(j, now));
   const waits = ordered && (leaves || members.some((j) => isLeaving(j, now)));
+  if (waits) draft.wakes.push(LIMITS.leavingMaxMs);
   const going = new Set(draft.actions.flatMap((a) => (a.do === 'DeletePod' ? [a.pod] : [])));
   const open = up.filter(({ member: { pod } }) => pod && !going.has(pod));
   const chosen = waits ? [] : open.slice(0, ordered ? 1 : Infinity);
@@ -1734,8 +1745,7 @@ function planReplicas(
   const step = ordered ? 1 : Infinity;
   const count = live.length + comingOf(s);
   const updated = live.filter((j) => !isOutdated(j, r.update)).length;
-  const { paused } = spec.updateStrategy.rollingUpdate;
-  const beyond = paused ? 0 : Math.min(maxSurgeOf(spec), draft.behind, updated);
+  const beyond = Math.min(maxSurgeOf(spec), draft.behind, updated);
   const ceiling = spec.replicas + beyond;
   // What is on its way may never come: nobody goes for its sake.
   if (live.length > ceiling) {
@@ -1837,11 +1847,15 @@ export function scaleInOrder(all: readonly Judged[], updateRevision: string): re
 const isComingUp = ({ standing, verdict, member: { pod } }: Judged, now: number): boolean =>
   standing === 'live' &&
   pod !== undefined &&
-  ['Pending', 'Starting', 'Ready'].includes(verdict.health) &&
-  now - pod.meta.createdMs < LIMITS.bringUpMaxMs;
+  (verdict.health === 'Ready' || // For no longer than minReadySeconds.
+    (['Pending', 'Starting'].includes(verdict.health) &&
+      now - pod.meta.createdMs < LIMITS.bringUpMaxMs));
 
+/** Its pod goes, and is not overdue. */
+const isGoing = ({ member: { pod } }: Judged, now: number): boolean =>
+  now < (pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
 const isLeaving = (j: Judged, now: number): boolean =>
-  j.standing === 'condemned' && now < (j.member.pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
+  j.standing === 'condemned' && isGoing(j, now);
 /** New members for the deficit. Each names the loss it replaces; the rest are ScaledOut, or the
  *  surge of an update. */
 function planBirths(
@@ -1990,7 +2004,9 @@ function planRestores(s: Snapshot, draft: Draft, members: readonly Judged[], roo
  *  ending early hold new identities. */
 function creationHold(s: Snapshot, draft: Draft, members: readonly Judged[], now: number) {
   const { refusal } = s.memory;
-  const refusedMs = refusal ? refusal.untilUptime - s.uptime : 0;
+  const isAsItWas =
+    refusal?.generation === s.cluster.meta.generation && s.pods.size >= refusal.pods;
+  const refusedMs = refusal && isAsItWas ? refusal.untilUptime - s.uptime : 0;
   const earlyMs = earlyEndHoldMs(earlyEnds(s, members, now), now);
   draft.wakes.push(...[refusedMs, earlyMs].filter((ms) => ms > 0));
   if (refusal && refusedMs > 0) draft.held = refusal.message;
@@ -2050,10 +2066,22 @@ function revisionsOf(s: Snapshot, members: readonly Judged[]): Revisions {
     if (hash !== update.hash) counts.set(hash, (counts.get(hash) ?? 0) + 1);
   }
   const ours = [...s.revisions.values()].filter((x) => isControlledBy(x.meta, s.cluster.meta.uid));
-  const older = ours.filter((x) => counts.has(x.hash));
+  // Where all are lost at once, the status knows what those had that a pause or partition keeps.
+  const { spec, status } = s.cluster;
+  const told = spec.replicas > 0 && !members.some(isLive) ? status.currentRevision : undefined;
+  const older = ours.filter((x) => counts.has(x.hash) || x.hash === told);
   const rank = (x: Revision): number => (counts.get(x.hash) ?? 0) + x.number / 1e9;
   older.sort((a, b) => rank(b) - rank(a));
-  return { update, current: older[0] ?? update, collisionCount };
+  return { update, current: withLaterClaims(s, older[0] ?? update), collisionCount };
+}
+/** With the claim templates that came after its template, which mounts them. */
+function withLaterClaims({ cluster }: Snapshot, r: Revision): Revision {
+  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
+  const mounts = JSON.stringify([containers, initContainers]);
+  const later = claimTemplateNames(cluster.spec).filter(
+    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
+  );
+  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
 }
 
 /** The history of templates: the update revision is made before a pod names it, orphans are
@@ -2180,7 +2208,10 @@ function planUpdates(
   const isShrinking = draft.actions.some((a) => a.because === 'ScaledIn');
   const rolls = type === 'RollingUpdate' && !rollingUpdate.paused && !spec.suspend;
   if (rolls && !isShrinking) {
-    const fit = members.filter((j) => isUpdatable(draft, j, r));
+    const fit = members.filter((j) => isUpdatable(j, r));
+    const bound = members.filter((j) => isOutdated(j, r.update) && runsOnGoingClaim(j)).map(idOf);
+    if (bound.length > 0)
+      draft.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
     const stuck = members.filter((j) => isStuck(spec, j));
     const open = [...(draft.behind > 0 ? fit : []), ...stuck].reverse();
     const labels = planLabels(s, draft, open, r);
@@ -2199,17 +2230,15 @@ function planUpdates(
 }
 
 /** Without its pod, its claim would be gone. */
-const runsOnGoingClaim = (j: Judged): boolean => isReady(j) && j.member.claims.some(isTerminating);
+const runsOnGoingClaim = (j: Judged): boolean =>
+  isReady(j) && mountedClaims(j.member).some(isTerminating);
 /** May an update touch it? A member whose node speaks against it could not come back; one that is
  *  withheld for what its pod says may be healed by a new template; a claim that is being deleted
  *  lasts as long as its pod. */
-function isUpdatable(draft: Draft, j: Judged, { update }: Revisions): boolean {
+function isUpdatable(j: Judged, { update }: Revisions): boolean {
   const { verdict, standing } = j;
   if (!isOutdated(j, update) || verdict.suspected) return false;
-  if (runsOnGoingClaim(j)) {
-    draft.notes.push(`${idOf(j)} is not updated: its claim is being deleted`);
-    return false;
-  }
+  if (runsOnGoingClaim(j)) return false;
   const ofPod: readonly string[] = ['Unready', 'StartupTimeout', 'CrashLoop'];
   return standing === 'live' || (standing === 'withheld' && ofPod.includes(verdict.reason ?? ''));
 }
@@ -2624,12 +2653,9 @@ export function claimDrift(cluster: StatefulCluster, identity: string, claim: Cl
   if (quantity(spec.resources?.requests?.['storage'] ?? '') < quantity(claim.request))
     return 'resources';
   const fixed = [
-    'storageClassName',
-    'accessModes',
-    'volumeMode',
-    'selector',
-    'dataSource',
-  ] as const;
+    ...(['storageClassName', 'accessModes', 'volumeMode', 'selector'] as const),
+    ...(['dataSource', 'dataSourceRef', 'volumeAttributesClassName'] as const),
+  ];
   return (
     fixed.find((f) => spec[f] && canonicalJson(spec[f]) !== canonicalJson(claim.spec[f])) ?? ''
   );
@@ -2708,7 +2734,7 @@ function healthWord(s: Snapshot, { member, verdict, standing }: Judged): string 
 function memberStatus(s: Snapshot, j: Judged): MemberStatus {
   const { member, verdict } = j;
   const { pod, identity, retired } = member;
-  const trouble = verdict.health === 'Available' ? '' : (pod?.trouble ?? '');
+  const trouble = verdict.health === 'Available' ? '' : pod?.trouble || pod?.resize || '';
   return {
     identity,
     pod: pod?.meta.name ?? '',
@@ -2773,14 +2799,20 @@ function countReplacements(s: Snapshot, p: Plan): number {
 
 /** What claims do not follow: the API server's own words where it refuses to expand one, else the
  *  fields that only new identities get. */
-function driftOf(s: Snapshot, members: readonly Judged[]): string {
-  const live = members.filter(isLive).flatMap(({ member: { identity, claims } }) =>
-    claims.map((claim) => ({
+function driftOf(s: Snapshot, { members, revisions: { update } }: Plan): string {
+  const { meta, spec } = s.cluster;
+  const live = members.filter(isLive).flatMap((j) => {
+    const { identity, pod, claims } = j.member;
+    const wanted = claimTemplateNames(spec).map((t) => claimName(t, meta.name, identity));
+    const isNext = pod && !isOutdated(j, update); // An update would bring what it lacks.
+    const lacks = isNext ? wanted.filter((name) => !pod.claims.includes(name)) : [];
+    const differs = claims.map((claim) => ({
       name: claim.meta.name,
       field: claimDrift(s.cluster, identity, claim),
       refusal: s.memory.complaints.get(claim.meta.name),
-    })),
-  );
+    }));
+    return [...differs, ...lacks.map((name) => ({ name, field: 'absent', refusal: undefined }))];
+  });
   const refused = live.flatMap((c) => (c.refusal ? [`${c.name}: ${c.refusal.message}`] : []));
   if (refused.length > 0) return `the API server refuses to expand ${fewNames(refused)}`;
   const drifted = live.flatMap((c) => (c.field ? [`${c.name} (${c.field})`] : []));
@@ -2811,18 +2843,18 @@ function readyMessage(s: Snapshot, p: Plan, available: number): string {
     member.claims.filter((c) => quantity(c.capacity) < quantity(c.request)),
   );
   const sizes = grows.map((c) => `${c.meta.name} from ${c.capacity} to ${c.request}`);
-  const going = live.filter(
-    (j) => j.verdict.health === 'Available' && j.member.claims.some(isTerminating),
-  );
+  const going = live
+    .filter((j) => j.verdict.health === 'Available' && runsOnGoingClaim(j))
+    .map(idOf);
   return [
     `${available} of ${s.cluster.spec.replicas} members are available`,
     ...(s.cluster.spec.suspend ? ['the cluster is suspended'] : []),
     ...updateMessage(s.cluster, p),
     ...(names.length > 0 ? [`waiting for ${fewNames(names)}`] : []),
     ...(sizes.length > 0 ? [`claims grow: ${fewNames(sizes)}`] : []),
-    ...p.notes,
+    ...unique(p.notes),
     ...(p.held !== '' ? [`creations wait: ${p.held}`] : []),
-    ...going.map((j) => `${j.member.identity} runs on a claim that is being deleted`),
+    ...(going.length > 0 ? [`runs on a claim that is being deleted: ${fewNames(going)}`] : []),
     ...(s.nodes ? [] : ['nodes cannot be read, so NodeGone and NodeUnreachable are not judged']),
     ...(s.volumesReadable
       ? []
@@ -2831,12 +2863,13 @@ function readyMessage(s: Snapshot, p: Plan, available: number): string {
 }
 
 /** Why the cluster is not done, in one word. */
-function stateOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean): string {
+function stateOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, available: number) {
   if (stalled) return 'Stalled';
   if (meta.annotations[MARK.paused] === 'true') return 'Paused';
   if (spec.suspend) return 'Suspended';
-  if (p.behind === 0) return 'MembersUnavailable';
-  return spec.updateStrategy.rollingUpdate.paused ? 'UpdatePaused' : 'Updating';
+  const { paused } = spec.updateStrategy.rollingUpdate;
+  if (p.behind === 0 || (paused && available < spec.replicas)) return 'MembersUnavailable';
+  return paused ? 'UpdatePaused' : 'Updating';
 }
 function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): readonly Condition[] {
   const { spec, meta } = s.cluster;
@@ -2844,17 +2877,18 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   const trouble = p.stalled || (s.memory.refusal?.message ?? p.blocked);
   const isWhole = live === spec.replicas && available === spec.replicas && p.behind === 0;
   const done = isWhole && trouble === '' && !spec.suspend;
-  const drift = driftOf(s, p.members);
+  const drift = driftOf(s, p);
   const message = readyMessage(s, p, available);
-  const state = done ? 'AllAvailable' : stateOf(s.cluster, p, trouble !== '');
+  const state = done ? 'AllAvailable' : stateOf(s.cluster, p, trouble !== '', available);
   const progress = done ? 'Complete' : state;
   const paused = meta.annotations[MARK.paused] === 'true';
   const idle = paused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(state);
   const why = p.stalled ? 'InvalidSpec' : s.memory.refusal ? 'Refused' : 'UpdateBlocked';
-  const enough = available >= spec.replicas - maxUnavailableOf(spec);
+  // Where all may be unavailable, none is not enough.
+  const least = Math.max(Math.min(1, spec.replicas), spec.replicas - maxUnavailableOf(spec));
   // Type, truth, the reason when True, the reason when False, message.
   const rows: readonly (readonly [string, boolean, string, string, string])[] = [
-    ['Available', enough, 'MinimumAvailable', 'MinimumUnavailable', message],
+    ['Available', available >= least, 'MinimumAvailable', 'MinimumUnavailable', message],
     ['Progressing', !idle, progress, progress, message],
     ['Ready', done, state, state, message],
     ['Reconciling', !done && !idle, progress, progress, message],
@@ -2864,7 +2898,8 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   ];
   return rows.map(([type, truth, yes, no, message]) => {
     const [status, reason] = truth ? (['True', yes] as const) : (['False', no] as const);
-    const next = { type, status, reason, message, observedGeneration: meta.generation } as const;
+    const said = message.slice(0, LIMITS.messageMax); // A webhook may say more.
+    const next = { type, status, reason, message: said, observedGeneration: meta.generation };
     return setCondition(s.cluster.status.conditions ?? [], next, now);
   });
 }
@@ -2945,7 +2980,7 @@ const nameOf = (a: Action): string => {
  *  describe`. */
 export function storiesOf(actions: readonly Action[]): readonly Story[] {
   const told = actions.filter((a) => a.because !== 'Revised'); // Bookkeeping is no news.
-  return unique(told.map((a) => a.because)).map((reason) => {
+  const stories = unique(told.map((a) => a.because)).map((reason): Story => {
     const same = actions.filter((a) => a.because === reason);
     const pairs = same.flatMap((a) =>
       a.do === 'CreateMember' && a.replaces
@@ -2965,6 +3000,7 @@ export function storiesOf(actions: readonly Action[]): readonly Story[] {
     ];
     return { reason, type: isReplaced(reason) ? 'Warning' : 'Normal', message: parts.join('; ') };
   });
+  return stories.filter(({ message }) => message !== ''); // A mark alone is no news.
 }
 
 /** Conditions that turned bad, as Events; that they turned good again is in the status. */
@@ -3368,6 +3404,7 @@ export function podOf(raw: Raw): Pod {
   const condition = (type: string): Raw | undefined => conditions.find((c) => c['type'] === type);
   const at = (type: string): number | undefined => ms(condition(type)?.['lastTransitionTime']);
   const containers = (status['containerStatuses'] ?? []) as Raw[];
+  const all = [...((status['initContainerStatuses'] ?? []) as Raw[]), ...containers];
   const volumes = (spec['volumes'] ?? []) as Raw[];
   const target = condition('DisruptionTarget');
   const meta = metaOf(raw);
@@ -3385,9 +3422,9 @@ export function podOf(raw: Raw): Pod {
     readySinceMs: at('Ready'),
     disruption: target?.['status'] === 'True' ? target['reason'] : '',
     disruptedMs: at('DisruptionTarget'),
-    restarts: containers.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
-    crashLooping: containers.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff'),
-    trouble: troubleOf(containers, condition('PodScheduled')),
+    restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
+    crashLooping: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff'),
+    trouble: troubleOf(all, condition('PodScheduled')),
     containerIDs: shared(isChanging ? Object.fromEntries(ids) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
     resize: resizeOf(spec['containers'] ?? [], containers, conditions),
@@ -4480,7 +4517,7 @@ async function reconcile(o: Operator, key: string): Promise<void> {
     desk.memory = { ...desk.memory, firstSeen: remember(s, p, desk.memory).firstSeen };
     const failure = await execute(pass, p.actions, desk.memory.refusal);
     desk.memory = failure ? memoryAfter(pass, desk) : remember(s, p, memoryAfter(pass, desk));
-    if (isRefusal(failure)) await refuse(o, pass, desk, failure);
+    if (isRefusal(failure)) await refuse(o, pass, desk, failure, s.pods.size);
     // The status tells what was done, not what was planned.
     const then = { ...p, actions: pass.done };
     await report(o, pass, desk, { ...s, memory: desk.memory }, then).catch((error: unknown) =>
@@ -4531,11 +4568,14 @@ async function awaitCluster(o: Operator, { cluster: { meta }, written }: Pass, e
   throw error;
 }
 /** Remembers a refusal for the status, in the API server's own words, and comes back later. */
-async function refuse(o: Operator, pass: Pass, desk: Desk, error: ApiError): Promise<void> {
+async function refuse(o: Operator, pass: Pass, desk: Desk, error: ApiError, before: number) {
   const { world } = o;
   const times = (desk.memory.refusal?.times ?? 0) + 1;
   const wait = doubled(times);
-  const refusal = { message: error.message, times, untilUptime: world.uptime() + wait };
+  const { generation } = pass.cluster.meta;
+  const pods = before + pass.done.filter((a) => a.do === 'CreateMember').length;
+  const untilUptime = world.uptime() + wait;
+  const refusal = { message: error.message, generation, pods, times, untilUptime };
   desk.memory = { ...desk.memory, refusal };
   o.queue.addAfter(keyOf(pass.cluster.meta), wait);
   await recordEvent(pass, desk, { reason: 'Refused', type: 'Warning', message: error.message });
