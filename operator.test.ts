@@ -7902,7 +7902,8 @@ function changesOf(wanted: Rec, found: Rec): readonly string[] {
 function statusText({ code, reason, message, metadata }: Rec, names: readonly string[]): string {
   const [first = ''] = textOf(message).split('\n'); // What follows is Go's picture of the object.
   const all = plainly(first).replaceAll(/(version: |current: |\()\d+/g, '$1N');
-  const plain = all.replaceAll(/\s+/g, ' ').trim();
+  const bare = all.replace(/ in scheme ".*"/, ''); // Where its source lay when it was built.
+  const plain = bare.replaceAll(/\s+/g, ' ').trim();
   const frames = ['Operation cannot be fulfilled on @: ', '@ is forbidden: ', '@ is invalid: '];
   const ends = ['@ not found', '@ already exists'];
   const frame = [...frames, ...ends].flatMap((one) => names.map((name) => one.replace('@', name)));
@@ -8172,8 +8173,8 @@ POST pods/absent/<eviction|binding> .name=absent → 404 | 500 target.name: Requ
 POST pods/absent/binding .name=<absent|x> target.name=n → 404 | 400 name in URL does not match
  name…8f35
 PUT pods {} → 405 the server does not allow this m…3711
-POST pods/a apiVersion=<v2|apps/v1> → 400 Pod in version "v2" cannot be ha…4fbe | 400 Pod in version
- "v1" cannot be ha…b7dc
+POST pods/a apiVersion=<v2|apps/v1> → 400 Pod in version "v2" cannot be ha…9aa8 | 400 Pod in version
+ "v1" cannot be ha…bbda
 POST pods/a .namespace=other → 400 the namespace of the provided ob…93b6
 POST stc/a kind=<null|Other> → 400 the object provided is unrecogni…c0e5 | 422 Other.enge.me "a" is
  invalid: ki…c063
