@@ -780,7 +780,8 @@ export function revisionBody(cluster: StatefulCluster, revision: Revision): Body
       ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
       ownerReferences: [ownerOf(cluster)],
     },
-    data: { template, claimTemplates },
+    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
+    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
     revision: number,
   };
 }
@@ -3170,6 +3171,12 @@ function exchange(stream: http2.ClientHttp2Stream, on: (text: string, status: nu
   });
 }
 
+/** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
+const written = (body: unknown): string =>
+  JSON.stringify(body).replace(
+    /[<>&\u2028\u2029]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 /** `send` and `watch` of World over the kubeconfig's current context. Credentials come from
  *  `reload`, again after a 401, since the library keeps what it once read. */
 export function connect(
@@ -3186,7 +3193,7 @@ export function connect(
     'user-agent': `statefulcluster/${VERSION}`,
   });
   async function exchangeOnce(request: ApiRequest): Promise<ApiResponse> {
-    const body = request.body === undefined ? undefined : JSON.stringify(request.body);
+    const body = request.body === undefined ? undefined : written(request.body);
     const type = { 'content-type': request.contentType ?? 'application/json' };
     const headers = { ...head(request.method, request.path), ...(body && type) };
     const { stream, used } = await link.open(headers, body);
