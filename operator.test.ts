@@ -409,7 +409,7 @@ const WHEN: Readonly<Record<string, Over>> = {
   ...{ paused: { meta: note(MARK.paused, 'true') }, deleting: { meta: { deletedMs: NOW } } },
   ...{
     denied: { snap: { denied: 'pods is forbidden' } },
-    cInStatus: { status: { retired: [RETIRED] } },
+    cInStatus: { status: { retired: [{ ...RETIRED, claims: ['gone'] }] } },
   },
   ...{ newestC: newest('c'), newestZ: newest('z'), tried: tried('') },
   ...{ refusedTrial: tried('bad image', 1), refusedTrialBefore: tried('bad image', 0) },
@@ -1103,7 +1103,11 @@ facts('status', [
   ['currentRevision: none other', statusOf('a b').currentRevision, REVISION],
   ['selector', statusOf('a').selector, 'app=web'],
   ['retiredClaims', gone.retiredClaims, 1],
-  ['retired: its time stays', statusOf('a b', overOf('cInStatus')).retired, [RETIRED]],
+  [
+    'retired: its time stays, not claims that went',
+    statusOf('a b', overOf('cInStatus')).retired,
+    [RETIRED],
+  ],
 ]);
 const tellings = suite('status');
 tellings('status: an unchanged cluster a minute later → the same status, byte for byte', () => {

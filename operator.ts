@@ -2725,7 +2725,8 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
       ending.set(identityOf(a.pod, s.cluster.meta.name), a.because);
     }
   }
-  const found = new Map(before);
+  // Claims that are still there belong to a member below.
+  const found = new Map([...before].map(([id, r]) => [id, { ...r, claims: [] as string[] }]));
   const restored = new Set(
     p.actions.flatMap((a) => (a.do === 'RestoreClaim' ? [a.claim.meta.labels[MARK.identity]] : [])),
   );
