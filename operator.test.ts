@@ -7307,6 +7307,8 @@ $ plan
 statefulcluster: usage: statefulcluster plan NAME
 $ plan ../nodes
 statefulcluster: "../nodes" is not a name
+$ adopt deployment/web
+statefulcluster: "deployment/web" is not a name
 $ restore web
 statefulcluster: usage: statefulcluster restore NAME IDENTITY
 $ rollout jump

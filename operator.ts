@@ -6108,7 +6108,13 @@ function helpOf(row: Row): string {
   return paragraphs(`${PROGRAM} ${usage}\n  ${about}`, more ?? '', flags && tableOf(lines));
 }
 
-/** Words and flags of one command. Names may come as kubectl has them: stc/web, pod/web-x. */
+const OWN_KIND = /^(stc|statefulclusters?(\.enge\.me)?)\//;
+/** Names may come as kubectl has them; with another kind they are no names. */
+const KINDS: Readonly<Record<string, RegExp>> = {
+  ...{ NAME: OWN_KIND, '[NAME]': OWN_KIND, POD: /^(po|pods?)\// },
+  STATEFULSET: /^(sts|statefulsets?(\.apps)?)\//,
+};
+/** Words and flags of one command. */
 function askedOf(row: Row, args: readonly string[]): Asked {
   const [usage, , flags] = row;
   const options = Object.fromEntries(
@@ -6119,8 +6125,8 @@ function askedOf(row: Row, args: readonly string[]): Asked {
   );
   const { values, positionals } = parsed({ args: [...args], options, allowPositionals: true });
   const given = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
-  const names = positionals.map((name) => name.replace(/^[a-z][a-z.]*\//, ''));
   const words = usage.split(' ').filter((word) => /^[[A-Z]/.test(word));
+  const names = positionals.map((name, i) => name.replace(KINDS[words[i] ?? ''] ?? /^$/, ''));
   const least = words.filter((word) => !word.startsWith('[')).length;
   const counts = names.length >= least && names.length <= words.length;
   if (!counts && !values['help']) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
