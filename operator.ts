@@ -786,7 +786,8 @@ export function revisionBody(cluster: StatefulCluster, revision: Revision): Body
       ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
       ownerReferences: [ownerOf(cluster)],
     },
-    data: { template, claimTemplates },
+    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
+    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
     revision: number,
   };
 }
@@ -2762,7 +2763,8 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
       ending.set(identityOf(a.pod, s.cluster.meta.name), a.because);
     }
   }
-  const found = new Map(before);
+  // Claims that are still there belong to a member below.
+  const found = new Map([...before].map(([id, r]) => [id, { ...r, claims: [] as string[] }]));
   const restored = new Set(
     p.actions.flatMap((a) => (a.do === 'RestoreClaim' ? [a.claim.meta.labels[MARK.identity]] : [])),
   );
@@ -3236,6 +3238,12 @@ function exchange(stream: http2.ClientHttp2Stream, on: (text: string, status: nu
   });
 }
 
+/** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
+const written = (body: unknown): string =>
+  JSON.stringify(body).replace(
+    /[<>&\u2028\u2029]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 /** `send` and `watch` of World over the kubeconfig's current context. Credentials come from
  *  `reload`, again after a 401, since the library keeps what it once read. */
 export function connect(
@@ -3252,7 +3260,7 @@ export function connect(
     'user-agent': `statefulcluster/${VERSION}`,
   });
   async function exchangeOnce(request: ApiRequest): Promise<ApiResponse> {
-    const body = request.body === undefined ? undefined : JSON.stringify(request.body);
+    const body = request.body === undefined ? undefined : written(request.body);
     const type = { 'content-type': request.contentType ?? 'application/json' };
     const headers = { ...head(request.method, request.path), ...(body && type) };
     const ms = request.timeoutMs ?? LIMITS.requestMs;
@@ -6189,7 +6197,13 @@ function helpOf(row: Row): string {
   return paragraphs(`${PROGRAM} ${usage}\n  ${about}`, more ?? '', flags && tableOf(lines));
 }
 
-/** Words and flags of one command. Names may come as kubectl has them: stc/web, pod/web-x. */
+const OWN_KIND = /^(stc|statefulclusters?(\.enge\.me)?)\//;
+/** Names may come as kubectl has them; with another kind they are no names. */
+const KINDS: Readonly<Record<string, RegExp>> = {
+  ...{ NAME: OWN_KIND, '[NAME]': OWN_KIND, POD: /^(po|pods?)\// },
+  STATEFULSET: /^(sts|statefulsets?(\.apps)?)\//,
+};
+/** Words and flags of one command. */
 function askedOf(row: Row, args: readonly string[]): Asked {
   const [usage, , flags] = row;
   const options = Object.fromEntries(
@@ -6200,8 +6214,8 @@ function askedOf(row: Row, args: readonly string[]): Asked {
   );
   const { values, positionals } = parsed({ args: [...args], options, allowPositionals: true });
   const given = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
-  const names = positionals.map((name) => name.replace(/^[a-z][a-z.]*\//, ''));
   const words = usage.split(' ').filter((word) => /^[[A-Z]/.test(word));
+  const names = positionals.map((name, i) => name.replace(KINDS[words[i] ?? ''] ?? /^$/, ''));
   const least = words.filter((word) => !word.startsWith('[')).length;
   const counts = names.length >= least && names.length <= words.length;
   if (!counts && !values['help']) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
