@@ -4387,6 +4387,28 @@ scenario('F7: all fail again and again, one is not deleted → no hot loop', bri
   assert.ok((sent['POST pods'] ?? 0) <= 4, JSON.stringify(sent));
   delete t.faults.decide;
 });
+for (const policy of ['Always', 'WhenVolumesLost'])
+  scenario(
+    `F22: nodes go and come back empty, then the leader → ${policy}: nobody is given up`,
+    { ...six, spec: { replacementPolicy: policy, liveness: { nodeGoneSeconds: 5 } } },
+    async (t) => {
+      const claims = claimUids(t);
+      const nodes = livePods(t).map(nodeOfPod);
+      for (const node of nodes) t.actors.removeNode(node);
+      await until(t, 'no pods', () => listed(t, 'pods').length === 0, 120_000);
+      await t.sim.run(60_000);
+      for (const node of nodes) t.actors.addNode(node);
+      await t.sim.run(10_000);
+      for (let i = 0; i < 3; i++) {
+        t.sim.kill('operator');
+        startOperator(t);
+        await t.sim.run(120_000);
+      }
+      assert.equal(claimUids(t), claims);
+      assert.not(claimsOf(t).some((o) => noteOf(o, MARK.retired)));
+      if (policy === 'Always') edit(t, { liveness: { maxReplacements: 3 } });
+    },
+  );
 scenario('a loss that nobody replaced, and a mark that fails → none too many', six, async (t) => {
   const [a, b] = livePods(t);
   removePod(t, a);

@@ -311,7 +311,7 @@ export interface Member {
   readonly identity: string;
   readonly pod: Pod | undefined;
   readonly lastPod: Pod | undefined; // As last seen by this process, when the object is gone.
-  readonly toldNode: string; // Where the status says it was, when nobody saw its pod, or ''.
+  readonly told: MemberStatus | undefined; // By the status, when this process never saw its pod.
   readonly gone: boolean; // A live GET in this pass said that there is no pod object.
   readonly claims: readonly Claim[];
   readonly missing: readonly string[]; // Claims the pod mounts that a live GET did not find.
@@ -970,7 +970,7 @@ const NODE_DISRUPTIONS: Readonly<Record<string, Loss>> = {
 export function nodeNameOf(m: Member): string {
   if (m.pod) return m.pod.node;
   const first = m.claims.find((c) => c.selectedNode !== '')?.selectedNode; // Disks move later.
-  return m.lastPod?.node || m.toldNode || (first ?? '');
+  return m.lastPod?.node || m.told?.node || (first ?? '');
 }
 /** What the node says of the member; `Healthy` where nothing is known. Between two pods a member is
  *  on no node: its volumes say where it can return to. */
@@ -983,8 +983,14 @@ export function viewNode(m: Member, nodes: Snapshot['nodes']): NodeView {
   return { state: node.ready ? 'Healthy' : 'NotReady', sinceMs: node.readySinceMs };
 }
 
+/** The judgement of a former process, which saw how its pod ended; else the brake would not outlive
+ *  its leader. */
+const toldLoss = ({ told }: Member): Loss | undefined =>
+  Object.values(NODE_DISRUPTIONS).find((r) => told?.health === 'Withheld' && r === told.reason);
 /** What speaks about the node rather than about the pod; undefined on a healthy one. */
 export function nodeEvidence(m: Member, node: NodeView): Omit<Suspicion, 'seconds'> | undefined {
+  const told = toldLoss(m);
+  if (told) return { reason: told, sinceMs: Date.parse(m.told?.since ?? '') || undefined };
   if (node.state === 'Absent') return { reason: 'NodeGone', sinceMs: undefined };
   if (node.state === 'NotReady') return { reason: 'NodeUnreachable', sinceMs: node.sinceMs };
   const last = m.pod ?? (m.between ? undefined : m.lastPod);
@@ -1058,7 +1064,7 @@ function suspicions(m: Member, node: NodeView, spec: Spec): readonly Suspicion[]
   const speaks = nodeEvidence(m, node);
   const nodeSeconds =
     speaks?.reason === 'NodeUnreachable' ? l.nodeUnreachableSeconds : l.nodeGoneSeconds;
-  if (speaks) suspect(speaks.reason, nodeSeconds, speaks.sinceMs);
+  if (speaks) suspect(speaks.reason, toldLoss(m) ? 0 : nodeSeconds, speaks.sinceMs);
   if (m.volumesDownInMs === 0 || mountedClaims(m).some((c) => c.phase === 'Lost')) {
     suspect('VolumeLost', l.volumeLostSeconds);
   }
@@ -1269,7 +1275,7 @@ function memberOf(
   const absent = expected.filter((name) => !s.claims.has(name));
   const uid = pod?.meta.uid ?? lastPod?.meta.uid ?? '';
   const unscheduled = pod && pod.node === '' && !isTerminating(pod) && !isTerminal(pod);
-  const told = pod || lastPod ? [] : (s.cluster.status.members ?? []);
+  const told = pod || lastPod ? [] : (s.cluster.status.members ?? []); // Only ever for patience.
   const allowed = unscheduled ? nodesAllowed(mountedClaims({ pod, claims }), s) : undefined;
   const limitMs = s.cluster.spec.liveness.nodeUnreachableSeconds * 1000;
   // A node that was not Ready for so long no longer counts as one that its volumes may use.
@@ -1279,7 +1285,7 @@ function memberOf(
     identity,
     pod,
     lastPod,
-    toldNode: told.find((one) => one.identity === identity)?.node ?? '',
+    told: told.find((one) => one.identity === identity),
     gone: !pod && s.live.has(`pods/${podName(s.cluster.meta.name, identity)}`),
     claims,
     missing: absent.filter((name) => s.live.has(`persistentvolumeclaims/${name}`)),
@@ -1516,9 +1522,11 @@ function planBrake(s: Snapshot, all: readonly Judged[], now: number) {
   const who = judged.map((j) => `${j.member.identity} ${j.verdict.reason}`);
   const why = [
     `${judged.length} of ${replicas} members are judged lost (${fewNames(who)})`,
-    ...(ended > 0 ? [`${ended} pods have ended and will not return by themselves`] : []),
-    ...(suspects.length > 0 ? [`the nodes of ${suspects.length} more are not Ready`] : []),
-    ...(inFlight > 0 ? [`${inFlight} replacements are not yet Available`] : []),
+    ...(ended > 0 ? [`pods that have ended and will not return by themselves: ${ended}`] : []),
+    ...(suspects.length > 0
+      ? [`members beside them on nodes that are not Ready: ${suspects.length}`]
+      : []),
+    ...(inFlight > 0 ? [`replacements not yet Available: ${inFlight}`] : []),
     ...(waits ? ['others have just returned, so these are waited for'] : []),
     `at most ${limit} may be replaced at a time: when enough members return, when ` +
       `spec.liveness.maxReplacements is raised, or when a pod is annotated ${MARK.replace}=true`,
