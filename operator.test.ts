@@ -1078,11 +1078,13 @@ const says = (type: string, situation: string, words: RegExp, when = ''): boolea
   return words.test(conditions.find((c) => c.type === type)?.message ?? '');
 };
 const TWO = 'a b:silent c:silent';
+const WANTED = 'a b !c:gone+scaledIn+restored';
 facts('status: says', [
   ['the words of the API server', says('Stalled', 'a', /^quota$/, 'replicas=2 refused'), true],
   ['who is waited for', says('Ready', 'a b:starting', RegExp(`for ${id('b')} Starting`)), true],
   ['what is blind', says('Ready', 'a', /nodes cannot be read/, 'blind'), true],
   ['which claim goes', says('Ready', 'a:claimGoing', RegExp(`deleted: ${id('a')}`)), true],
+  ['who waits for room', says('Ready', WANTED, RegExp(`there is room: ${id('c')}$`)), true],
   ['who is withheld', says('ReplacementWithheld', TWO, RegExp(`${id('b')} NodeUnreach`)), true],
   ['… and the way out', says('ReplacementWithheld', TWO, /most 1 .*me\/replace=true/), true],
 ]);
@@ -7791,7 +7793,8 @@ cli(
       });
     await keptBy('x');
     const why = 'cannot be adopted: Argo CD keeps it, and would make it again';
-    const refusal = `statefulcluster: statefulsets.apps "db" ${why}\nexit 1\n`;
+    const way = '(--force adopts it all the same)';
+    const refusal = `statefulcluster: statefulsets.apps "db" ${why} ${way}\nexit 1\n`;
     assert.is(await heard(there, 'adopt statefulset/db'), refusal);
     await keptBy(null);
     assert.match(
@@ -13960,6 +13963,7 @@ async function benchReplacement(ground: Ground, bench: Bench): Promise<readonly 
     const twos: number[] = [];
     for (let i = 0; i < 20; i++) {
       twos.push(await timeTwoPosts(ground));
+      await whole(); // A node may have been late meanwhile.
       const known = new Set(born.keys());
       const victim = `${path}/${ups()[i % 10]}`;
       await put(ground, 'DELETE', victim, { gracePeriodSeconds: 0 });

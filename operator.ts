@@ -1997,6 +1997,8 @@ function planRestores(s: Snapshot, draft: Draft, members: readonly Judged[], roo
       m.claims.every((c) => isBound(c) && !isTerminating(c))
     );
   });
+  const later = back.slice(room).map(idOf);
+  if (later.length > 0) draft.notes.push(`to be restored once there is room: ${fewNames(later)}`);
   const marks = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
   const cleared = Object.fromEntries(marks.map((key) => [key, null]));
   for (const { member: m } of back.slice(0, room)) {
@@ -5924,8 +5926,9 @@ function doubtAbout({ metadata, spec }: Raw): string {
   const keeper = keepers.find(([, keeps]) => keeps)?.[0];
   const lost = ['apps.kubernetes.io/pod-index', 'statefulset.kubernetes.io/pod-name'];
   const read = lost.find((label) => JSON.stringify(spec.template).includes(label));
-  if (keeper) return `${keeper} keeps it, and would make it again`;
-  return read ? `its template reads the label ${read}, which members do not have` : '';
+  const doubt = read ? `its template reads the label ${read}, which members do not have` : '';
+  const why = keeper ? `${keeper} keeps it, and would make it again` : doubt;
+  return why && `${why} (--force adopts it all the same)`;
 }
 
 /** What is handed over. Once the set is gone, or going, the label tells its pods. */
