@@ -366,7 +366,7 @@ export type Standing = 'live' | 'withheld' | 'returning' | 'letGo' | 'condemned'
 export interface Memory {
   readonly firstSeen: ReadonlyMap<string, number>; // Evidence key → uptime.
   readonly lastPods: ReadonlyMap<string, Pod>; // Identity → pod, after its object went.
-  readonly deletedUids: ReadonlySet<string>; // Pods whose deletion this process sent.
+  readonly deletedUids: ReadonlyMap<string, Reason>; // Pods that this process ended, and why.
   readonly recreatedUids: ReadonlyMap<string, string>; // … to come back, at this revision.
   readonly restartsBefore: ReadonlyMap<string, number>; // Pod UID → restarts.
   readonly outage: Outage | undefined;
@@ -1268,11 +1268,16 @@ function memberOf(
   claims: Claim[],
   now: number,
 ): Member {
-  const lastPod = pod ? undefined : s.memory.lastPods.get(identity);
+  // The pod before a restore is of another life.
+  const isRestored = recreationOf(claims)?.uid === 'restored';
+  const lastPod = pod || isRestored ? undefined : s.memory.lastPods.get(identity);
   const marked = claims.find((c) => c.meta.labels[MARK.retired] === 'true');
   const at = Date.parse(marked?.meta.annotations[MARK.retiredAt] ?? '');
   const expected = claimsExpected(s, identity, pod ?? lastPod, claims);
-  const absent = expected.filter((name) => !s.claims.has(name));
+  // One of another's, under its name, is as good as none: no next pod can have it.
+  const isUsable = (c: Claim | undefined): boolean =>
+    c !== undefined && (claims.includes(c) || (pod !== undefined && !isTerminating(c)));
+  const absent = expected.filter((name) => !isUsable(s.claims.get(name)));
   const uid = pod?.meta.uid ?? lastPod?.meta.uid ?? '';
   const unscheduled = pod && pod.node === '' && !isTerminating(pod) && !isTerminal(pod);
   const told = pod || lastPod ? [] : (s.cluster.status.members ?? []); // Only ever for patience.
@@ -1297,7 +1302,7 @@ function memberOf(
     deletionIsOurs:
       s.memory.deletedUids.has(uid) ||
       (claims.length === 0 && isToldEnded(s, identity, pod ?? lastPod)),
-    between: betweenPods(s, identity, pod, claims),
+    between: betweenPods(s, identity, pod, claims, lastPod),
     volumesDownInMs: allowed ? Math.max(0, ...allowed.map(leftMs)) : Infinity,
     restartsBefore: s.memory.restartsBefore.get(uid) ?? calmRestarts(pod),
   };
@@ -1312,9 +1317,10 @@ function betweenPods(
   identity: string,
   pod: Pod | undefined,
   claims: readonly Claim[],
+  lastPod: Pod | undefined,
 ): Recreation | undefined {
   if (pod && !isTerminating(pod)) return undefined;
-  const uid = (pod ?? s.memory.lastPods.get(identity))?.meta.uid;
+  const uid = (pod ?? lastPod)?.meta.uid;
   const mark = recreationOf(claims);
   if (mark) return uid === undefined || uid === mark.uid ? mark : undefined;
   const revision = s.memory.recreatedUids.get(uid ?? '');
@@ -1359,8 +1365,8 @@ function planStandings(s: Snapshot, now: number) {
     const verdict = judge(member, node, s.cluster.spec, now, (key) => watchedMsOf(s, key));
     return { member, verdict, standing: firstStanding(s, member, verdict, now) };
   });
-  const brake = planBrake(s, first, now);
   const served = requestsServed(s, first, now);
+  const brake = planBrake(s, first, served, now);
   const ask: Ref[] = first.flatMap((j) => questionsAbout(s, j, now));
   const available = first.filter((j) => j.verdict.health === 'Available');
   const others = available.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
@@ -1495,11 +1501,15 @@ function questionsAbout(s: Snapshot, j: Judged, now: number): readonly Ref[] {
 /** The brake: while judged losses and replacements in flight exceed the limit, none is let go.
  *  So an outage of most nodes never makes a cluster give itself up, and the only copy is never
  *  judged. */
-function planBrake(s: Snapshot, all: readonly Judged[], now: number) {
+function planBrake(s: Snapshot, all: readonly Judged[], served: ReadonlySet<string>, now: number) {
   const { replicas } = s.cluster.spec;
   const judged = all.filter((j) => j.standing === 'withheld');
   // Nodes of one outage fall silent one by one: the first must not be judged as if it were alone.
-  const suspects = all.filter((j) => j.standing !== 'withheld' && isLive(j) && j.verdict.suspected);
+  const isSuspect = (j: Judged): boolean =>
+    j.verdict.reason === 'ReplaceRequested' && !served.has(idOf(j)) // It waits for its turn.
+      ? nodeEvidence(j.member, viewNode(j.member, s.nodes)) !== undefined
+      : j.standing !== 'withheld' && isLive(j) && j.verdict.suspected === true;
+  const suspects = all.filter(isSuspect);
   const ended = judged.filter((j) => hasEnded(j.member)).length;
   const awaited = lossesToReplace(s, all, now).filter(([, reason]) => isOwnEnd(reason)).length;
   const missing = Math.min(awaited, Math.max(0, replicas - all.filter(isLive).length));
@@ -2704,7 +2714,7 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
     ...memory,
     firstSeen: new Map(p.evidence.map((key) => [key, memory.firstSeen.get(key) ?? uptime])),
     lastPods: new Map(lastPods),
-    deletedUids: new Set([...memory.deletedUids].filter((uid) => uids.has(uid))),
+    deletedUids: new Map([...memory.deletedUids].filter(([uid]) => uids.has(uid))),
     recreatedUids: new Map([...memory.recreatedUids].filter(([uid]) => uids.has(uid))),
     restartsBefore: new Map(restarts),
     outage: p.outage,
@@ -2787,7 +2797,9 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
     }
     const claims = member.claims.map((c) => c.meta.name).sort();
     const earlier = isLive(j) ? undefined : before.get(identity); // Else of a life before this one.
-    const reason = retired?.reason ?? earlier?.reason ?? ending.get(identity);
+    // What no mark tells is told again until a status lands.
+    const ended = s.memory.deletedUids.get((member.pod ?? member.lastPod)?.meta.uid ?? '');
+    const reason = retired?.reason ?? earlier?.reason ?? ending.get(identity) ?? ended;
     if (!reason) continue;
     const at = earlier?.at ?? timeText(retired?.atMs ?? now);
     found.set(identity, { identity, reason, at, claims, replacedBy: '' });
@@ -3832,7 +3844,7 @@ export interface Pass {
   readonly done: Action[];
   readonly unfinished: Set<Creation>; // The answer was lost: the same POSTs are repeated.
   readonly complaints: Map<string, Complaint>;
-  readonly deletedUids: Set<string>;
+  readonly deletedUids: Map<string, Reason>;
   readonly recreatedUids: Map<string, string>;
   readonly drawn: Set<string>; // Identities that were posted.
 }
@@ -3911,14 +3923,14 @@ async function perform(pass: Pass, a: Exclude<Action, Creation>): Promise<unknow
     case 'DeletePod': {
       const { uid } = a.pod.meta;
       if (a.returnsAt !== undefined) pass.recreatedUids.set(uid, a.returnsAt);
-      else if (a.because !== 'Returned') pass.deletedUids.add(uid);
+      else if (a.because !== 'Returned') pass.deletedUids.set(uid, a.because);
       // A grace period of 0 is a force-delete, which frees the name while containers may still run.
       const gracePeriodSeconds = Math.max(1, a.pod.graceSeconds);
       return remove(pass, PODS, a.pod.meta, { gracePeriodSeconds, preconditions: { uid } });
     }
     case 'EndMember':
       pass.recreatedUids.delete(a.uid);
-      return void pass.deletedUids.add(a.uid);
+      return void pass.deletedUids.set(a.uid, a.because);
     case 'DeleteClaim': {
       // I3: the version too, so that a claim bound in the meantime is not deleted as unbound.
       const { uid, resourceVersion } = a.claim.meta;
@@ -4297,7 +4309,7 @@ function deskOf(o: Operator, key: string, uid: string): Desk {
   const maps = { ...seen, returns: new Map(), unfinished: new Set<string>() };
   const memory = {
     ...maps,
-    deletedUids: new Set<string>(),
+    deletedUids: new Map<string, Reason>(),
     recreatedUids: new Map<string, string>(),
     complaints: new Map(),
     refusal: undefined,
@@ -4495,7 +4507,7 @@ function passOf(
     done: [],
     unfinished: desk.unfinished,
     complaints: new Map(desk.memory.complaints),
-    deletedUids: new Set(desk.memory.deletedUids),
+    deletedUids: new Map(desk.memory.deletedUids),
     recreatedUids: new Map(desk.memory.recreatedUids),
     drawn: new Set([desk.memory.newest]),
     written(kind, meta, gone) {
@@ -4534,13 +4546,15 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   try {
     desk.memory = { ...desk.memory, firstSeen: remember(s, p, desk.memory).firstSeen };
     const failure = await execute(pass, p.actions, desk.memory.refusal);
-    desk.memory = failure ? memoryAfter(pass, desk) : remember(s, p, memoryAfter(pass, desk));
+    desk.memory = memoryAfter(pass, desk);
     if (isRefusal(failure)) await refuse(o, pass, desk, failure, s.pods.size);
+    const remembered = (): Memory => (failure ? desk.memory : remember(s, p, desk.memory));
     // The status tells what was done, not what was planned.
     const then = { ...p, actions: pass.done };
-    await report(o, pass, desk, { ...s, memory: desk.memory }, then).catch((error: unknown) =>
+    await report(o, pass, desk, { ...s, memory: remembered() }, then).catch((error: unknown) =>
       awaitCluster(o, pass, error),
     );
+    desk.memory = remembered(); // Not before an end that no mark tells is told.
     if (failure && !isRefusal(failure)) throw failure;
   } finally {
     o.observer?.saw(key, p.members);
@@ -4551,7 +4565,8 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   // What was refused may be done otherwise.
   if (pass.complaints.size > s.memory.complaints.size) o.queue.addAfter(key, LIMITS.againMinMs);
   if (p.ask.length > 0) o.queue.addAfter(key, LIMITS.recheckMs); // Four rounds were too few.
-  if (!s.volumesReadable) o.queue.addAfter(key, LIMITS.backoffMaxMs); // A right may be given yet.
+  // A right may be given yet.
+  if (!s.volumesReadable) o.queue.addAfter(key, Math.max(100, o.blindUntil - o.world.uptime()));
   o.queue.addAfter(key, desk.expected.length > 0 ? LIMITS.recheckMs : p.wakeMs);
 }
 async function timed({ world, observer }: Operator, pass: () => Promise<void>): Promise<void> {
