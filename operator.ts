@@ -120,9 +120,9 @@ export const LIMITS = {
   syncMaxMs: 60_000,
   refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
   retryMinMs: 800, // A watch that broke.
-  restTimes: 20, // A key rests for so many times what it took to think about …
-  restMinMs: 20, // … unless that is shorter than this;
-  restMaxMs: 500, // it rests no longer than this.
+  restTimes: 100, // A key rests for so many times what it took to think about …
+  restMinMs: 100, // … unless that is shorter than this: small clusters never rest;
+  restMaxMs: 1_000, // it rests no longer than this.
   againMinMs: 100, // A pass that failed, most often on a conflict.
   retryMaxMs: 30_000,
 } as const;
@@ -2798,7 +2798,8 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
     const claims = member.claims.map((c) => c.meta.name).sort();
     const earlier = isLive(j) ? undefined : before.get(identity); // Else of a life before this one.
     // What no mark tells is told again until a status lands.
-    const ended = s.memory.deletedUids.get((member.pod ?? member.lastPod)?.meta.uid ?? '');
+    const uid = (member.pod ?? member.lastPod)?.meta.uid ?? '';
+    const ended = j.standing === 'condemned' ? s.memory.deletedUids.get(uid) : undefined;
     const reason = retired?.reason ?? earlier?.reason ?? ending.get(identity) ?? ended;
     if (!reason) continue;
     const at = earlier?.at ?? timeText(retired?.atMs ?? now);
@@ -4529,6 +4530,8 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   const scope = o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
   const cluster = scope?.clusters.items.get(key);
   if (!scope || !cluster) {
+    const left = o.desks.get(key);
+    if (left && !hasCaughtUp(o, key, left)) return; // It may be chosen again before that.
     o.observer?.saw(key, []);
     return void o.desks.delete(key);
   }
