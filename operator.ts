@@ -120,8 +120,8 @@ export const LIMITS = {
   syncMaxMs: 60_000,
   refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
   retryMinMs: 800, // A watch that broke.
-  restTimes: 100, // A key rests for so many times what it took to think about …
-  restMinMs: 100, // … unless that is shorter than this: small clusters never rest;
+  restEachMs: 1, // Between two passes a cluster rests so long for each of its pods …
+  restMinMs: 100, // … unless that comes to less: small clusters never rest;
   restMaxMs: 1_000, // it rests no longer than this.
   againMinMs: 100, // A pass that failed, most often on a conflict.
   retryMaxMs: 30_000,
@@ -3775,8 +3775,14 @@ function newAlarms(world: World, ring: (key: string) => void) {
   };
 }
 /** `add` and `addAfter` take keys at any time; they wait until `start`. `stop` takes up no further
- *  key and resolves when the running ones have ended. */
-export function newQueue(world: World, workers: number, work: (key: string) => Promise<void>) {
+ *  key and resolves when the running ones have ended. The larger a key is (`sizeOf`), the longer it
+ *  rests: its events are looked at in batches, and it leaves time to others. */
+export function newQueue(
+  world: World,
+  workers: number,
+  work: (key: string) => Promise<void>,
+  sizeOf: (key: string) => number = () => 0,
+) {
   const waiting = new Set<string>();
   const running = new Map<string, Promise<void>>();
   const failures = new Map<string, number>();
@@ -3789,9 +3795,8 @@ export function newQueue(world: World, workers: number, work: (key: string) => P
   const addAfter = newAlarms(world, add);
   async function run(key: string): Promise<void> {
     try {
-      const at = world.uptime();
       const done = work(key);
-      rest(key, LIMITS.restTimes * (world.uptime() - at)); // Up to the first request.
+      rest(key, LIMITS.restEachMs * sizeOf(key)); // From when it was looked at, not from its end.
       await done;
       failures.delete(key);
     } catch (error) {
@@ -3804,8 +3809,6 @@ export function newQueue(world: World, workers: number, work: (key: string) => P
       addAfter(key, Math.max(asked, wait));
     }
   }
-  /** The longer a key takes to think about, the longer it rests: the events of a large cluster are
-   *  looked at in batches, and it leaves time to others. */
   function rest(key: string, ms: number): void {
     if (ms < LIMITS.restMinMs) return;
     resting.add(key);
@@ -4197,7 +4200,13 @@ export async function runOperator(
   signal: AbortSignal,
 ): Promise<void> {
   const maps = { desks: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
-  const queue = newQueue(world, options.workers, (key) => timed(o, () => reconcile(o, key)));
+  const work = (key: string): Promise<void> => timed(o, () => reconcile(o, key));
+  const queue = newQueue(
+    world,
+    options.workers,
+    work,
+    (key) => o.children.get(key)?.pods.size ?? 0,
+  );
   const { observer } = options;
   const rest = { nodes: undefined, blindUntil: 0, queue, observer };
   const o: Operator = { world, signal, ...maps, ...rest };
@@ -4551,6 +4560,7 @@ async function reconcile(o: Operator, key: string): Promise<void> {
     const failure = await execute(pass, p.actions, desk.memory.refusal);
     desk.memory = memoryAfter(pass, desk);
     if (isRefusal(failure)) await refuse(o, pass, desk, failure, s.pods.size);
+    await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
     const remembered = (): Memory => (failure ? desk.memory : remember(s, p, desk.memory));
     // The status tells what was done, not what was planned.
     const then = { ...p, actions: pass.done };
