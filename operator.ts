@@ -3985,16 +3985,16 @@ const isOurs = (pass: Pass, meta: Meta, body: Body): boolean =>
   (isControlledBy(meta, pass.cluster.meta.uid) || !hasController(meta));
 const identityIn = (body: Body): string => (body.metadata['labels'] as Dict)[MARK.identity] ?? '';
 
-/** POST that repeats safely: AlreadyExists is success when the object there is ours. Throws
- *  AlreadyExists for a foreign one, which is neither adopted nor touched (I8). */
-async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta> {
+/** POST that repeats safely: AlreadyExists is success when the object there is `own`, and ours.
+ *  Throws AlreadyExists for any other, which is neither adopted nor touched (I8). */
+async function create(pass: Pass, kind: Kind, body: Body, own: boolean): Promise<Meta> {
   const { namespace } = pass.cluster.meta;
   const path = `${pathOf(kind, namespace)}?${FIELDS}`;
   let meta: Meta;
   try {
     meta = metaOf(await call(pass.world, { method: 'POST', path, body }));
   } catch (error) {
-    if (!isTaken(error)) throw error;
+    if (!isTaken(error) || !own) throw error;
     const there = pathOf(kind, namespace, body.metadata.name);
     meta = metaOf(await call(pass.world, { method: 'GET', path: there }));
     if (!isOurs(pass, meta, body)) throw error;
@@ -4007,19 +4007,22 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta> {
  *  piles up. No answer: the birth stays unfinished, and the same names are posted again. */
 async function createMember(pass: Pass, creation: Creation): Promise<void> {
   const { birth } = creation;
+  // I1: what a first POST finds there is of another process that drew the same identity.
+  const isRepeated = pass.unfinished.has(creation);
   pass.unfinished.add(creation);
   pass.drawn.add(birth.identity);
-  const tries = await Promise.allSettled(birth.claims.map((c) => create(pass, CLAIMS, c)));
+  const posts = birth.claims.map((c) => create(pass, CLAIMS, c, isRepeated));
+  const tries = await Promise.allSettled(posts);
+  const own = isRepeated || (tries.length > 0 && tries.every((t) => t.status === 'fulfilled'));
   try {
     throwFirst(tries);
-    await create(pass, PODS, birth.pod);
+    await create(pass, PODS, birth.pod, own);
   } catch (error) {
     if (!isRefusal(error) && !isTaken(error)) throw error;
     // A POST whose answer was lost may have landed: quota and webhooks refuse its repetition before
     // AlreadyExists would tell. I3: the claims of a pod that is there are not rolled back.
-    const created = await isCreated(pass, birth).catch(() => {
-      throw error; // Not known: nothing is rolled back, and the refusal is what is told.
-    });
+    const looked = own && isCreated(pass, birth).catch(() => Promise.reject(error));
+    const created = await looked; // Not known: nothing is rolled back, the refusal is told.
     if (!created) {
       for (const t of tries) if (t.status === 'fulfilled') await rollBack(pass, t.value);
       pass.unfinished.delete(creation);
@@ -4522,7 +4525,10 @@ function passOf(
     drawn: new Set([desk.memory.newest]),
     written(kind, meta, gone) {
       const feed = feeds[kind];
-      const version = gone ? 0 : Number(meta.resourceVersion);
+      const known = gone ? 0 : Number(meta.resourceVersion);
+      // A view that is later and lacks it is of before etcd was restored: only a list can tell.
+      const isLost = feed && feed.version >= known && !feed.items.has(keyOf(meta));
+      const version = isLost && !gone ? Infinity : known;
       const at = o.world.uptime();
       if (feed) desk.expected.push({ feed, key: keyOf(meta), uid: meta.uid, version, at });
     },
