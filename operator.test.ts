@@ -4102,6 +4102,27 @@ scenario('F13: etcd is restored to an older snapshot → no identity twice', liv
   await settle(t);
   assert.is(livePods(t).length, 3);
 });
+scenario(
+  'F13: etcd is restored, the watch of pods is not back → made once',
+  claimless,
+  async (t) => {
+    const old = snapshotState(t.sim.state);
+    for (let i = 0; i < 40; i++)
+      annotate(t, `${space}/pods/${firstPod(t).metadata.name}`, { i: `${i}` });
+    await t.sim.run(1000);
+    restoreState(t.sim.state, old);
+    t.faults.decide = ({ path }) => (/\/pods\?.*watch=true/.test(path) ? 503 : undefined);
+    t.sim.wake();
+    await t.sim.run(60_000);
+    const mark = t.sim.requests.length;
+    edit(t, { replicas: 4 });
+    await t.sim.run(60_000);
+    assert.is(requestsSince(t, mark)['POST pods'], 1);
+    delete t.faults.decide;
+    t.sim.kill('actors'); // Everything is restarted, as the manual of etcd says.
+    t.actors = newActors(t.sim, claimless);
+  },
+);
 scenario('F9: someone edits the cluster all the time → no lost update', six, async (t) => {
   for (let i = 0; i < 300; i++) t.sim.at(i * 37, () => void annotate(t, coder, { beat: `${i}` }));
   edit(t, { replicas: 8 });
@@ -5343,8 +5364,18 @@ function quotas(s: Trial, { x, y, z }: Move): string {
   const what = oneOf(['pods', 'persistentvolumeclaims'], x);
   const hard = { [what]: `${Math.floor(z * 6)}` };
   const path = `${space}/resourcequotas`;
-  const text = wish(s, 'POST', path, { metadata: { name: 'q' }, spec: { hard } }, 'quota');
+  const set = (spec: Rec): string =>
+    wish(s, 'POST', path, { metadata: { name: 'q' }, spec }, 'quota');
   const end = (): void => void s.t.sim.api('DELETE', `${path}/q`);
+  const who = oneOf([...s.faults.keys()], y);
+  if (x > 0.7)
+    return strikes(s, who, 'a pod is made unheard, then the quota is full', ({ method, path }) => {
+      if (method !== 'POST' || !path.includes('/pods?') || path.includes('dryRun')) return false;
+      s.t.sim.at(20, () => void set({ hard: { pods: '0', persistentvolumeclaims: '0' } }));
+      s.t.sim.at(spanOf(y), end);
+      return 'lost';
+    });
+  const text = set({ hard });
   return during(s, spanOf(y), `${text} ${JSON.stringify(hard)}`, end);
 }
 /** The CRD goes, and with it every cluster; both come again. */
@@ -6538,8 +6569,13 @@ const MUTANTS: readonly Mutant[] = [
   ['a creation without an answer is repeated', '  pass.unfinished.add(creation);\n', ''],
   [
     'AlreadyExists is success only for what is ours',
-    '    if (!isOurs(pass, meta, body)) throw error;\n',
-    '',
+    '    if (!isTaken(error) || !own) throw error;\n' +
+      '    const there = pathOf(kind, namespace, body.metadata.name);\n' +
+      "    meta = metaOf(await call(pass.world, { method: 'GET', path: there }));\n" +
+      '    if (!isOurs(pass, meta, body)) throw error;\n',
+    '    if (!isTaken(error)) throw error;\n' +
+      '    const there = pathOf(kind, namespace, body.metadata.name);\n' +
+      "    meta = metaOf(await call(pass.world, { method: 'GET', path: there }));\n",
   ],
   [
     "another controller's claims are not ours",
