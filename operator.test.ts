@@ -1477,7 +1477,7 @@ if (TESTING) probes.run();
 // ═══ TIDY ═══════════════════════════════════════════════════════════════════════════════════════
 
 /** Lines that a file may have: whoever audits must be able to read them. The founder sets these. */
-const CAPS = { 'operator.ts': 6350, 'operator.test.ts': 14600, 'build.mjs': 420 } as const;
+const CAPS = { 'operator.ts': 6350, 'operator.test.ts': 14750, 'build.mjs': 420 } as const;
 const LINE_MAX = 100; // Characters.
 const FUNCTION_MAX = 60; // Lines.
 const ROOMS = (
@@ -1876,6 +1876,7 @@ const isUp = (o: Seen): boolean =>
 const bossOf = (o: Seen): Rec | undefined =>
   o.metadata.ownerReferences?.find((ref) => ref['controller'] === true);
 const isOurs = (o: Seen): boolean => bossOf(o)?.['kind'] === 'StatefulCluster';
+const isForeign = (o: Seen): boolean => bossOf(o) !== undefined && !isOurs(o);
 const fullName = (o: Seen): string => `${o.metadata.namespace}/${o.metadata.name}`;
 const memberKey = (o: Seen): string =>
   `${o.metadata.namespace}/${labelOf(o, MARK.cluster)}-${labelOf(o, MARK.identity)}`;
@@ -1906,13 +1907,12 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   const live = ledger.live.get(boss) ?? new Set<string>();
   ledger.live.set(boss, live);
   if (isOperator(who) && previous) {
-    const foreign = bossOf(previous) !== undefined && !isOurs(previous);
-    hold(!foreign, 'I8', object, 'it has another controller');
+    hold(!isForeign(previous), 'I8', object, 'it has another controller');
     const ends = !isGoing(previous) && (type === 'DELETED' || isGoing(object));
     if (ends) checkEndOfPod(ledger, previous);
     const changes = object.metadata.generation !== previous.metadata.generation;
     const isFirst = noteOf(previous, MARK.inPlace) === '';
-    if (!isGoing(object) && changes && isFirst) checkBudget(ledger, object, 0, false);
+    if (!isGoing(object) && changes && isFirst) checkBudget(ledger, previous, 0, false);
   }
   if (!isOurs(object)) return ledger.live.forEach((names) => void names.delete(key));
   const [id = '', reason = ''] = noteOf(object, MARK.replaces).split(' ');
@@ -1972,8 +1972,8 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
   for (const { persistentVolumeClaim } of pod.spec.volumes ?? []) {
     const name = persistentVolumeClaim?.claimName ?? '';
     const claim = objectOf(state, 'persistentvolumeclaims', namespace, name) as Seen | undefined;
-    const identity = claim ? labelOf(claim, MARK.identity) : '';
-    hold(!identity || identity === labelOf(pod, MARK.identity), 'I2', pod, `it mounts ${name}`);
+    const isOwn = !claim || (memberKey(claim) === key && !isForeign(claim));
+    hold(isOwn, 'I2', pod, `it mounts ${name}`);
   }
 }
 
@@ -2060,8 +2060,7 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
   if (type === 'DELETED' && isUntold(ledger, object)) ledger.reasons.set(memberKey(object), UNSURE);
   if (!isOperator(who)) return;
   if (previous) {
-    const foreign = bossOf(previous) !== undefined && !isOurs(previous);
-    hold(!foreign, 'I8', object, 'it has another controller');
+    hold(!isForeign(previous), 'I8', object, 'it has another controller');
     const mark = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(previous, m));
     const now = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(object, m));
     const isKept = !mark[0] || isRestored || `${mark}` === `${now}`;
@@ -2412,7 +2411,7 @@ function pendingOf(t: Scene, name = 'coder'): string {
   if (leaving) return `${leaving.metadata.name} is leaving`;
   const names = new Set(listed(t, 'pods').map((o) => o.metadata.name));
   for (const claim of listed(t, 'persistentvolumeclaims')) {
-    if (labelOf(claim, MARK.cluster) !== name) continue;
+    if (labelOf(claim, MARK.cluster) !== name || isForeign(claim)) continue;
     if (names.has(`${name}-${identityIn(claim)}`)) continue;
     const policy = noteOf(claim, MARK.retiredPolicy);
     if (noteOf(claim, MARK.restore) === 'true') continue; // It waits for room.
@@ -5289,13 +5288,28 @@ function comesBack(s: Trial, name: string): string {
 function intrudes(s: Trial, { x, y, z }: Move): string {
   const name = nameOfCluster(s, x);
   const identity = oneOf(['abc', 'abd'], z);
-  const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 's', uid: 'elsewhere' };
+  const sets = '/apis/apps/v1/namespaces/default/statefulsets';
+  s.t.sim.api('POST', sets, { metadata: { name: 's' } });
+  const { body: set } = s.t.sim.api('GET', `${sets}/s`);
+  const { uid } = (set as Seen).metadata; // It is there, or its pod were garbage.
+  const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 's', uid };
   const ownerReferences = y < 0.5 ? [{ ...owner, controller: true }] : [];
   const labels = { app: name, [MARK.cluster]: name, [MARK.identity]: identity };
   const metadata = { name: `${name}-${identity}`, labels, ownerReferences };
+  const whose = y < 0.5 ? 'foreign' : 'bare';
+  if (y < 0.25) {
+    const claim = { metadata: { ...metadata, name: `data-${metadata.name}` } };
+    const body = { ...claim, spec: netClaim()['spec'] };
+    return wish(
+      s,
+      'POST',
+      `${space}/persistentvolumeclaims`,
+      body,
+      `${whose} claim of ${identity}`,
+    );
+  }
   const body = { metadata, spec: bare.template.spec };
-  const text = `${y < 0.5 ? 'foreign' : 'bare'} pod ${metadata.name}`;
-  return wish(s, 'POST', `${space}/pods`, body, text);
+  return wish(s, 'POST', `${space}/pods`, body, `${whose} pod ${metadata.name}`);
 }
 /** A foreign object takes the next name that an operator draws. */
 function squats(s: Trial, { x, y }: Move): string {
@@ -5329,6 +5343,22 @@ function dips(s: Trial, { x, y }: Move): string | undefined {
   const { replicas } = now.spec;
   return during(s, spanOf(y, 5, 5000), scale(Math.floor(replicas / 2)), () => void scale(replicas));
 }
+/** Many more replicas; or, before a slow operator has made them, as few as before. */
+function surges(s: Trial, { x, y, z }: Move): string | undefined {
+  const name = nameOfCluster(s, x);
+  const now = clusterNow(s.t, name) as Seen | undefined;
+  if (!now) return undefined;
+  const scale = (replicas: number): string =>
+    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { replicas } }, `${name} has ${replicas}`);
+  const most = 10 + Math.floor(y * 20);
+  if (z < 0.5) return scale(most);
+  const ms = spanOf(z, 100, 2000); // Each way.
+  for (const faults of s.faults.values()) faults.latencyMs = [ms, ms];
+  s.t.ledger.passMs += 12 * ms;
+  s.witness.slowMs = Math.max(s.witness.slowMs, 3000 + 6 * ms);
+  during(s, 30 * ms, '', () => s.faults.forEach((faults) => delete faults.latencyMs));
+  return during(s, 6 * ms, scale(most), () => void scale(now.spec.replicas ?? 1));
+}
 /** One node after the other falls silent, and they return in another order. */
 function fallSilent(s: Trial, { x, y, z }: Move): string {
   const nodes = nodeNames(s).slice(Math.floor(x * 2));
@@ -5340,16 +5370,19 @@ function fallSilent(s: Trial, { x, y, z }: Move): string {
   });
   return `${nodes.join(' ')} fall silent, ${ms / 1000} s apart`;
 }
+/** No operator has these rights for a while. */
+function denies(s: Trial, verbs: readonly string[], resource: string, ms: number): string {
+  const { state } = s.t.sim;
+  const users = [...s.faults.keys()];
+  const rules = verbs.flatMap((verb) => users.map((user) => ({ verb, resource, user })));
+  state.denied = [...state.denied, ...rules];
+  return during(s, ms, `no right to ${resource}`, () => {
+    state.denied = state.denied.filter((rule) => !rules.some((own) => own === rule));
+  });
+}
 function rights(s: Trial, { x, y }: Move): string {
   const resource = oneOf(['pods', 'nodes', 'persistentvolumeclaims', 'persistentvolumes'], x);
-  const { state } = s.t.sim;
-  const rules = allVerbs.flatMap((verb) =>
-    [...s.faults.keys()].map((user) => ({ verb, resource, user })),
-  );
-  state.denied = [...state.denied, ...rules];
-  return during(s, spanOf(y), `no right to ${resource}`, () => {
-    state.denied = state.denied.filter((rule) => !rules.includes(rule as (typeof rules)[number]));
-  });
+  return denies(s, allVerbs, resource, spanOf(y));
 }
 function refusing(s: Trial, { x, y }: Move): string {
   const { state } = s.t.sim;
@@ -5366,13 +5399,19 @@ function quotas(s: Trial, { x, y, z }: Move): string {
   const path = `${space}/resourcequotas`;
   const set = (spec: Rec): string =>
     wish(s, 'POST', path, { metadata: { name: 'q' }, spec }, 'quota');
-  const end = (): void => void s.t.sim.api('DELETE', `${path}/q`);
   const who = oneOf([...s.faults.keys()], y);
+  const faults = s.faults.get(who) ?? {};
+  const end = (): void => {
+    s.t.sim.api('DELETE', `${path}/q`);
+    delete faults.lagMs;
+  };
   if (x > 0.7)
-    return strikes(s, who, 'a pod is made unheard, then the quota is full', ({ method, path }) => {
-      if (method !== 'POST' || !path.includes('/pods?') || path.includes('dryRun')) return false;
-      s.t.sim.at(20, () => void set({ hard: { pods: '0', persistentvolumeclaims: '0' } }));
-      s.t.sim.at(spanOf(y), end);
+    return strikes(s, who, 'a pod is made unheard and unseen in a full quota', (request) => {
+      if (request.method !== 'POST' || !request.path.startsWith(`${space}/pods?f`)) return false;
+      faults.lagMs = { pods: 8000 };
+      s.witness.slowMs = 130_000;
+      s.t.sim.at(2, () => void set({ hard: { pods: '0' } }));
+      during(s, spanOf(y), '', end);
       return 'lost';
     });
   const text = set({ hard });
@@ -5423,8 +5462,8 @@ const suffering =
   (s, move) => {
     const who = oneOf([...s.faults.keys()], move.z);
     const faults = s.faults.get(who) ?? {};
-    s.witness.slowMs = Math.max(s.witness.slowMs, 130_000); // Whatever it is, it may not be heard.
     const given = draw(s, move);
+    if (given.clockMs === undefined) s.witness.slowMs = 130_000; // It may not be heard.
     Object.assign(faults, given);
     const shown = JSON.stringify(given, (_, v) => (v instanceof Set ? [...v] : v));
     return during(s, spanOf(move.y, 50, most), `${who} suffers ${shown}`, () => {
@@ -5468,6 +5507,7 @@ function goesUp(s: Trial, who: string): void {
   s.up.add(who);
   s.t.sim.kill(who);
   s.witness.over.delete(who);
+  s.witness.outages.clear();
   if (s.witness.writer === who) s.witness.writer = '';
   const identity = `${who}-${s.turns++}`;
   const lease = s.script.operators > 1 ? { namespace: 'default', identity } : undefined;
@@ -5565,11 +5605,19 @@ function pauses(s: Trial, { x, y }: Move): string {
   mark('true');
   return during(s, spanOf(y), `pause ${name}`, () => void mark(null));
 }
-function suspends(s: Trial, { x, y }: Move): string {
+/** Its pods go and come back as themselves; or the node of one dies meanwhile, for longer than it
+ *  is waited for, and no status can be written. */
+function suspends(s: Trial, { x, y, z }: Move): string {
   const name = nameOfCluster(s, x);
   const set = (suspend: boolean): string =>
     wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { suspend } }, `suspend ${name}`);
-  return during(s, spanOf(y), set(true), () => void set(false));
+  const [pod] = livePods(s.t, name).filter(isUp);
+  const node = pod ? nodeOfPod(pod) : '';
+  if (z < 0.5 || node === '') return during(s, spanOf(y), set(true), () => void set(false));
+  s.t.actors.kill(node);
+  denies(s, ['patch'], 'statefulclusters/status', spanOf(y, 10_000, 100_000));
+  during(s, 110_000, '', () => s.t.actors.revive(node));
+  return during(s, 1000, `${node} dies; ${set(true)}, no status`, () => void set(false));
 }
 function goesOut(s: Trial, { x, y }: Move): string {
   const node = oneOf(nodeNames(s), x);
@@ -5611,11 +5659,69 @@ function failsAll(s: Trial, { x, y }: Move): string {
   return during(s, spanOf(y, 1000, 90_000), `each pod of ${name} fails`, () => (on = false));
 }
 
+/** Our labels go from a pod; or from one that cannot go, as its kubelet is away. */
+function unlabels(s: Trial, move: Move): string | undefined {
+  const metadata = { labels: { [MARK.cluster]: null, [MARK.identity]: null } };
+  if (move.z < 0.5) return patching('labels off', metadata)(s, move);
+  return toPod((_, pod) => {
+    const node = nodeOfPod(pod);
+    if (node === '') return undefined;
+    s.t.actors.kill(node);
+    wish(s, 'DELETE', podAt(pod), {}, '');
+    s.t.sim.at(1000, () => void wish(s, 'PATCH', podAt(pod), { metadata }, ''));
+    const text = `${fullName(pod)} is going on ${node}, which is away; labels off`;
+    return during(s, spanOf(move.y, 2000, 120_000), text, () => s.t.actors.revive(node));
+  })(s, move);
+}
+/** All are to be replaced; or so while the first is being updated in place. */
+function asksAll(s: Trial, { x, y, z }: Move): string {
+  const name = nameOfCluster(s, x);
+  const ask = (): void => {
+    for (const pod of livePods(s.t, name))
+      wish(s, 'PATCH', podAt(pod), { metadata: note(MARK.replace, 'true') }, '');
+  };
+  const now = clusterNow(s.t, name) as Seen | undefined;
+  if (!now || z < 0.5) return (ask(), `replace all of ${name}`);
+  const rollingUpdate = { podUpdatePolicy: 'InPlaceIfPossible', partition: 0, paused: false };
+  const updateStrategy = { type: 'RollingUpdate', rollingUpdate };
+  const spec = { ...containersWith(now, { image: `img:${Math.floor(z * 40)}` }), updateStrategy };
+  const text = wish(s, 'PATCH', `${clustersAt}/${name}`, { spec }, `update ${name}`);
+  const who = oneOf([...s.faults.keys()], y);
+  const what = `${text}; when it changes a pod in place, all are to be replaced`;
+  return strikes(s, who, what, ({ path, body }) => {
+    const isIt =
+      path.startsWith(`${space}/pods/${name}-`) && `${JSON.stringify(body)}`.includes(MARK.inPlace);
+    if (!isIt) return false;
+    s.t.sim.at(spanOf(y, 20, 200), ask);
+    return undefined;
+  });
+}
+/** A member is to be replaced; or nobody can end it, while a loss before it needs no successor. */
+function asks(s: Trial, move: Move): string | undefined {
+  const ask = patching('replace', { annotations: { [MARK.replace]: 'true' } });
+  const name = nameOfCluster(s, move.y);
+  const [lost, next] = livePods(s.t, name).filter(isUp);
+  const { replicas = 1 } = (clusterNow(s.t, name) as Seen | undefined)?.spec ?? {};
+  if (move.z < 0.7 || !lost || !next || replicas < 2) return ask(s, move);
+  const { state } = s.t.sim;
+  wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { replicas: replicas - 1 } }, '');
+  wish(s, 'DELETE', podAt(lost), { gracePeriodSeconds: 0 }, '');
+  s.t.sim.at(8000, () => {
+    state.refuse = (verb, plural) =>
+      (verb !== 'create' && plural === 'persistentvolumeclaims') || verb === 'delete'
+        ? refusalOf(403, 'Forbidden', 'admission webhook denied the request')
+        : undefined;
+    wish(s, 'PATCH', podAt(next), { metadata: note(MARK.replace, 'true') }, '');
+    during(s, spanOf(move.z, 500, 9000), '', () => void delete state.refuse);
+  });
+  return `${fullName(lost)} goes with a replica; ${fullName(next)} is to be replaced, in vain`;
+}
+
 const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: Deed }>> = {
   scale: { weight: 8, play: editing(({ y }) => ({ replicas: oneOf([0, 1, 2, 3, 4, 5, 8], y) })) },
   dip: { weight: 2, play: dips },
   touch: { weight: 3, play: touches },
-  surge: { weight: 1, play: editing(({ y }) => ({ replicas: 10 + Math.floor(y * 20) })) },
+  surge: { weight: 1, play: surges },
   retention: {
     weight: 2,
     play: editing(({ y, z }) => {
@@ -5746,21 +5852,13 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
       );
     },
   },
-  ask: { weight: 3, play: patching('replace', { annotations: { [MARK.replace]: 'true' } }) },
+  ask: { weight: 3, play: asks },
   askAll: {
     weight: 1,
-    play: (s, { x }) => {
-      const name = nameOfCluster(s, x);
-      for (const pod of livePods(s.t, name))
-        wish(s, 'PATCH', podAt(pod), { metadata: note(MARK.replace, 'true') }, '');
-      return `replace all of ${name}`;
-    },
+    play: asksAll,
   },
   cost: { weight: 1, play: patching('cheap', { annotations: { [MARK.deletionCost]: '-5' } }) },
-  stripLabels: {
-    weight: 1,
-    play: patching('labels off', { labels: { [MARK.cluster]: null, [MARK.identity]: null } }),
-  },
+  stripLabels: { weight: 1, play: unlabels },
   stripOwner: { weight: 1, play: patching('owner off', { ownerReferences: null }) },
   takeOut: { weight: 1, play: patching('take out', { labels: { app: 'mine' } }) },
   intrude: { weight: 1, play: intrudes },
@@ -5860,6 +5958,7 @@ interface Witness {
   readonly hash: Hash;
   readonly facts: Map<string, number>; // A fact → until when it held (uptime); Infinity: it does.
   readonly since: Map<string, number>; // … and since when.
+  readonly outages: Map<string, number>; // Cluster → when it last lacked too many; of this process.
   readonly ends: Map<string, number[]>; // Cluster → when its members ended early by themselves.
   readonly born: Map<string, number>; // Pod → when.
   readonly names: Set<string>; // Pods that ever were.
@@ -5869,6 +5968,7 @@ interface Witness {
   requests: number;
   most: number; // Members that any spec asked for.
   slowMs: number; // So much later may an operator know what happened.
+  blindAt: number; // When one of its reads last failed.
   troubleAt: number; // When a request of an operator last failed, or one of them started.
   stepped: boolean; // A clock was set.
 }
@@ -5876,6 +5976,7 @@ const newWitness = (): Witness => ({
   ...{ hash: createHash('sha256'), facts: new Map(), since: new Map(), ends: new Map() },
   ...{
     born: new Map(),
+    outages: new Map(),
     names: new Set(),
     over: new Set(),
     rate: [],
@@ -5883,7 +5984,7 @@ const newWitness = (): Witness => ({
     requests: 0,
     most: 0,
   },
-  ...{ slowMs: 3000, troubleAt: 0, stepped: false },
+  ...{ slowMs: 3000, blindAt: -Infinity, troubleAt: 0, stepped: false },
 });
 function setFact(
   { t: { sim }, witness: { facts, since } }: Trial,
@@ -5904,12 +6005,13 @@ function seeNode(s: Trial, { type, object }: SeenChange): void {
   const taints = object.spec.taints ?? [];
   const isOut = taints.some((t) => `${t['key']}`.endsWith('out-of-service'));
   setFact(s, `absent ${name}`, type === 'DELETED');
+  if (isUp(object)) noteOutages(s);
   setFact(s, `away ${name}`, type === 'DELETED' || !isUp(object));
   setFact(s, `out ${name}`, type !== 'DELETED' && isOut);
 }
 function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
-  if (type === 'ADDED' && isOperator(who)) checkAge(s, object);
+  if (type === 'ADDED' && isOperator(who)) checkNew(s, object);
   if (previous && isOperator(who)) checkAdoption(s, object, previous);
   if (type === 'ADDED') s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
   const { metadata } = object;
@@ -5931,6 +6033,7 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
   if (!isOperator(who)) return;
   const reason = noteOf(object, MARK.retired);
   if (type === 'ADDED') checkPatience(s, object);
+  if (previous) checkTrial(s, object, previous);
   if (!previous || !reason || noteOf(previous, MARK.retired)) return;
   const marked = claimsOf(s.t, identityIn(object)).filter((o) => noteOf(o, MARK.retired));
   if (marked.some((o) => o.metadata.name !== object.metadata.name)) return; // As its sibling.
@@ -6012,27 +6115,39 @@ function checkAdoption(s: Trial, pod: Seen, previous: Seen): void {
   const is = isLost || held(s, `cluster ${uid}`, s.t.ledger.passMs - 2900);
   hold(is, 'I8', pod, `it is adopted by ${uid}, which is gone`);
 }
-/** I1: a new identity is younger than those that were there a while, whatever the clock. */
-function checkAge(s: Trial, pod: Seen): void {
+/** What is older than this, an operator knows. */
+const newsMs = ({ t: { sim, ledger }, witness: { blindAt, slowMs } }: Trial): number =>
+  Math.max(slowMs, sim.uptime() - Math.max(blindAt, ledger.restoredAt) > 60_000 ? 0 : 60_000);
+/** I1: a new identity is younger than those that were there a while, whatever the clock. I4: nobody
+ *  is made whom a spec asked for that is known to be over. */
+function checkNew(s: Trial, pod: Seen): void {
   const { sim, ledger } = s.t;
+  const { names, born } = s.witness;
   const isLost = sim.uptime() - ledger.restoredAt < 120_000;
-  const own = identityIn(pod);
+  const former = names.has(fullName(pod)); // It comes back.
+  names.add(fullName(pod));
+  const own = op.birthSecond(identityIn(pod));
+  if (former || isLost || own < 0) return; // … or was adopted.
   const known = anyPods(s).filter(
     (o) =>
       labelOf(o, MARK.cluster) === labelOf(pod, MARK.cluster) &&
-      sim.uptime() - (s.witness.born.get(o.metadata.uid) ?? Infinity) > 60_000 + ledger.passMs &&
-      op.birthSecond(identityIn(o)) > op.birthSecond(own),
+      sim.uptime() - (born.get(o.metadata.uid) ?? Infinity) >
+        Math.min(60_000, newsMs(s)) + ledger.passMs &&
+      op.birthSecond(identityIn(o)) > own,
   );
-  const isTimeless = op.birthSecond(own) < 0; // It was adopted.
-  const former = isTimeless || s.witness.names.has(fullName(pod)); // It comes back.
-  s.witness.names.add(fullName(pod));
-  hold(isLost || former || known.length === 0, 'I1', pod, 'older ones are younger');
+  hold(known.length === 0, 'I1', pod, 'older ones are younger');
+  const boss = `${bossOf(pod)?.['uid']}`;
+  const specs = recentSpecs(ledger, boss, newsMs(s));
+  const wanted = specs.map(
+    (spec) => (spec.replicas ?? 1) + op.maxSurgeOf(op.clusterOf({ spec }).spec),
+  );
+  const most = Math.max(...wanted) * ledger.operators + ledger.onTheWire;
+  const { size = 0 } = ledger.live.get(boss) ?? {};
+  hold(size <= most, 'I4', pod, `${size} live members of ${most}, as was known for a while`);
 }
-/** The brake: while more members are away than may be replaced, none is let go. */
-function checkBrake(s: Trial, claim: Seen): void {
+/** Those of a cluster that are away, as an operator knows by now, but for who was ended before. */
+function awayOf(s: Trial, boss: Seen, key = ''): number {
   const { ledger, sim } = s.t;
-  const boss = clusterNow(s.t, labelOf(claim, MARK.cluster)) as Seen | undefined;
-  if (!boss) return;
   const isAway = (pod: Seen): boolean => {
     const fact = `away ${nodeOfPod(pod)}`;
     const known = (s.witness.since.get(fact) ?? Infinity) <= sim.uptime() - s.witness.slowMs;
@@ -6041,14 +6156,44 @@ function checkBrake(s: Trial, claim: Seen): void {
   const all = livePods(s.t, boss.metadata.name).filter(
     (o) => bossOf(o)?.['uid'] === boss.metadata.uid,
   );
-  const key = memberKey(claim);
   const staying = all.filter((o) => fullName(o) === key || !ledger.ended.has(fullName(o)));
-  const away = staying.filter(isAway).length;
-  const specs = recentSpecs(ledger, boss.metadata.uid);
-  const limits = specs.map((spec) => op.maxReplacementsOf(op.clusterOf({ spec }).spec));
-  const most = Math.max(...limits);
-  const isLost = sim.uptime() - ledger.restoredAt < 120_000;
-  hold(isLost || away <= most, 'I5', claim, `${away} members are away, ${most} may be replaced`);
+  return staying.filter(isAway).length;
+}
+const limitsOf = (s: Trial, { metadata: { uid } }: Seen, ms?: number): readonly number[] =>
+  recentSpecs(s.t.ledger, uid, ms).map((spec) => op.maxReplacementsOf(op.clusterOf({ spec }).spec));
+/** A node is about to return: of which clusters were more away than may be replaced? */
+function noteOutages(s: Trial): void {
+  for (const boss of listed(s.t, 'statefulclusters'))
+    if (awayOf(s, boss) > Math.max(...limitsOf(s, boss)))
+      s.witness.outages.set(boss.metadata.uid, s.t.sim.uptime());
+}
+/** The brake: while more members are away than may be replaced, none is let go; and when they
+ *  return, the last are waited for. */
+function checkBrake(s: Trial, claim: Seen): void {
+  const { ledger, sim } = s.t;
+  const boss = clusterNow(s.t, labelOf(claim, MARK.cluster)) as Seen | undefined;
+  if (!boss || sim.uptime() - ledger.restoredAt < 120_000) return;
+  const away = awayOf(s, boss, memberKey(claim));
+  const most = Math.max(...limitsOf(s, boss));
+  hold(away <= most, 'I5', claim, `${away} members are away, ${most} may be replaced`);
+  const ms = sim.uptime() - (s.witness.outages.get(boss.metadata.uid) ?? -Infinity);
+  if (ledger.operators > 1 || ms > op.LIMITS.returnMs - 1000) return;
+  const isSame = new Set(limitsOf(s, boss, ms + 60_000)).size === 1; // Else it may be a raised one.
+  hold(!isSame, 'I5', claim, `most were away ${ms} ms ago: this one was not waited for`);
+}
+/** F29: no member is taken down to come back of a revision that the API server refuses. */
+function checkTrial(s: Trial, claim: Seen, previous: Seen): void {
+  const [mark, former] = [claim, previous].map((o) => noteOf(o, MARK.recreating));
+  const { namespace = '' } = claim.metadata;
+  const name = `${labelOf(claim, MARK.cluster)}-${mark?.split(' ')[1]}`;
+  const revision = objectOf(s.t.sim.state, 'controllerrevisions', namespace, name);
+  const isRefused = JSON.stringify(revision ?? '').includes('"image":""');
+  hold(
+    mark === former || !isRefused,
+    'F29',
+    claim,
+    `it is to come back of ${name}, which is refused`,
+  );
 }
 /** After two early ends nothing new is made for 10 s. */
 function checkPatience(s: Trial, claim: Seen): void {
@@ -6071,7 +6216,10 @@ function watchRequests(s: Trial): void {
     if (s.witness.requests > REQUESTS_MAX) throw new Error('F7 broken: far too many requests');
     if (!isOperator(sent.who)) continue;
     const isFine = sent.status >= 200 && sent.status < 400;
-    if (!isFine && !(sent.status === 404 && isRead(sent))) s.witness.troubleAt = sim.uptime();
+    if (!isFine && !(sent.status === 404 && isRead(sent))) {
+      s.witness.troubleAt = sim.uptime();
+      if (isRead(sent)) s.witness.blindAt = sim.uptime();
+    }
     if (isRead(sent) || isOfLease(sent)) continue;
     rate.push(sent.at);
     while ((rate[0] ?? Infinity) < sent.at - 10_000) rate.shift();
@@ -6584,8 +6732,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     "another controller's pods are not adopted",
-    '!going && !hasController(pod.meta) && !takenOut',
-    '!going && !takenOut',
+    '} else if (!hasController(pod.meta) && !takenOut',
+    '} else if (!takenOut',
   ],
   ['no birth in the room of one that could not be ended', 'Math.max(0, failed - heldBack)', '0'],
   [
@@ -6655,11 +6803,7 @@ const MUTANTS: readonly Mutant[] = [
     "written('statefulclusters', isOlder",
     "if (isOlder && !now) written('statefulclusters', isOlder",
   ],
-  [
-    'stripped labels are put back on going pods',
-    'if (takenOut && !going) {',
-    'if (going) continue;\n      if (takenOut) {',
-  ],
+  ['a pod that goes unseen is looked for', ', ...retries, ...hidden];', ', ...retries];'],
   [
     'after an outage the last are waited for',
     'const waits = away <= limit && ms > 0;',

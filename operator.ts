@@ -1702,7 +1702,7 @@ function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
   const retired = [...s.claims.values()].filter(isRetired);
   const ended = new Set(['', ...retired.map((c) => c.meta.labels[MARK.identity] ?? '')]);
   for (const pod of s.pods.values()) {
-    const going = isTerminating(pod);
+    if (isTerminating(pod)) continue;
     const identity = identityOf(pod, meta.name);
     const labels = ourLabels(meta.name, identity);
     const lacks = Object.entries(labels).some(([key, value]) => pod.meta.labels[key] !== value);
@@ -1713,7 +1713,7 @@ function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
       change: { metadata: fields },
     });
     if (isControlledBy(pod.meta, meta.uid)) {
-      if (takenOut && !going) {
+      if (takenOut) {
         const ownerReferences = others;
         draft.actions.push({
           do: 'ReleasePod',
@@ -1722,9 +1722,8 @@ function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
         });
         released.add(identity);
       } else if (lacks)
-        // … of one that is going too, or its end would not be heard of.
         draft.actions.push({ do: 'LabelPod', ...change({ labels }), because: 'Relabelled' });
-    } else if (!going && !hasController(pod.meta) && !takenOut && !lacks && !ended.has(identity)) {
+    } else if (!hasController(pod.meta) && !takenOut && !lacks && !ended.has(identity)) {
       const ownerReferences = [...others, ownerOf(s.cluster)];
       if (readLive(s, draft, clusterRef(s)))
         draft.actions.push({ do: 'AdoptPod', ...change({ ownerReferences }), because: 'Adopted' });
