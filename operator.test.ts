@@ -5539,14 +5539,25 @@ function laggard(s: Trial, { x, y, z }: Move): string {
   });
   return `${who} starts anew in ${ms / 1000} s, before a server that knows the present`;
 }
-function freezes(s: Trial, { x, y }: Move): string {
-  const who = oneOf([...s.faults.keys()], x);
-  const ms = spanOf(y, 1000, 90_000);
-  s.t.sim.suspend(who, ms);
+/** It stands still; or whoever leads does in the midst of a pass, and wakes with writes left. */
+function freezes(s: Trial, { x, y, z }: Move): string {
+  const isMidway = z >= 0.5;
+  const ms = spanOf(y, isMidway ? 20_000 : 1000, 90_000);
   s.t.ledger.passMs += ms;
   s.witness.slowMs = 200_000;
   s.t.ledger.recentMs += ms;
-  return `${who} is frozen for ${ms / 1000} s`;
+  const all = [...s.faults.keys()];
+  const who = oneOf(all, x);
+  const text = `is frozen for ${ms / 1000} s`;
+  if (!isMidway) return (s.t.sim.suspend(who, ms), `${who} ${text}`);
+  let done = false;
+  for (const one of all)
+    strikes(s, one, '', ({ method, path }) => {
+      if (done || method === 'GET' || /leases|events|status/.test(path)) return false;
+      done = true;
+      return void s.t.sim.suspend(one, ms);
+    });
+  return `who writes next ${text}`;
 }
 /** A second process of the same operator, as when a node comes back; one of them ends. */
 function overlaps(s: Trial, { y }: Move): string {
