@@ -211,6 +211,7 @@ const MEMORY: op.Memory = {
     complaints: new Map(),
     unfinished: new Set(),
     returns: new Map(),
+    ends: new Map(),
   },
 };
 /** What the API server said of the trial of TEMPLATE's revision. */
@@ -1477,7 +1478,7 @@ if (TESTING) probes.run();
 // ═══ TIDY ═══════════════════════════════════════════════════════════════════════════════════════
 
 /** Lines that a file may have: whoever audits must be able to read them. The founder sets these. */
-const CAPS = { 'operator.ts': 6350, 'operator.test.ts': 14750, 'build.mjs': 420 } as const;
+const CAPS = { 'operator.ts': 6350, 'operator.test.ts': 14800, 'build.mjs': 420 } as const;
 const LINE_MAX = 100; // Characters.
 const FUNCTION_MAX = 60; // Lines.
 const ROOMS = (
@@ -1981,6 +1982,9 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
 function checkEndOfPod(ledger: Ledger, pod: Seen): void {
   const { claims } = podOf(pod as unknown as Raw);
   const reason = ledger.reasons.get(fullName(pod)) ?? '';
+  const specs = recentSpecs(ledger, `${bossOf(pod)?.['uid']}`);
+  // The status may yet tell that it was scaled in.
+  if (reason === '' && new Set(specs.map(({ replicas = 1 }) => replicas)).size > 1) return;
   if (claims.length > 0 || !['', 'ReplaceRequested', 'Updated'].includes(reason)) return;
   const node = objectOf(ledger.sim.state, 'nodes', '', nodeOfPod(pod)) as Seen | undefined;
   const isLost = !node || (node.spec.taints ?? []).length > 0;
@@ -2624,21 +2628,28 @@ scenario(
     assert.equal(identitiesOf(t), before);
   },
 );
-scenario(
-  'F22: four of five nodes return one after the other → the last ones are waited for',
-  { replicas: 5, nodes: 8 },
-  async (t) => {
-    const [before, nodes] = [identitiesOf(t), livePods(t).slice(0, 4).map(nodeOfPod)];
-    nodes.forEach(t.actors.cutOff);
-    await t.sim.run(3_600_000);
-    for (const node of nodes) {
-      t.actors.revive(node);
-      await t.sim.run(15_000);
-    }
-    await settle(t);
-    assert.equal(identitiesOf(t), before);
-  },
-);
+for (const isWritable of [true, false]) {
+  const but = isWritable ? '' : ', no status lands';
+  scenario(
+    `F22: four of five nodes return one after the other${but} → the last are waited for`,
+    { replicas: 5, nodes: 8 },
+    async (t) => {
+      const [before, nodes] = [identitiesOf(t), livePods(t).slice(0, 4).map(nodeOfPod)];
+      const resource = 'statefulclusters/status';
+      if (!isWritable) t.sim.state.denied = [{ verb: 'patch', resource, user: 'operator' }];
+      edit(t, { revisionHistoryLimit: 5 }); // The status has something to say.
+      nodes.forEach(t.actors.cutOff);
+      await t.sim.run(3_600_000);
+      for (const node of nodes) {
+        t.actors.revive(node);
+        await t.sim.run(15_000);
+      }
+      t.sim.state.denied = [];
+      await settle(t);
+      assert.equal(identitiesOf(t), before);
+    },
+  );
+}
 for (const replacementPolicy of ['Always', 'WhenVolumesLost']) {
   const all = ['n0', 'n1', 'n2'];
   const setting: Setting = { nodes: 3, spec: { replacementPolicy } };
@@ -4504,6 +4515,32 @@ scenario('F7: all fail again and again, one is not deleted → no hot loop', bri
   assert.ok((sent['POST pods'] ?? 0) <= 4, JSON.stringify(sent));
   delete t.faults.decide;
 });
+scenario('F21: all fail at once, neither claim nor status tells of it → held', stuck, async (t) => {
+  t.sim.state.denied = [{ verb: 'patch', resource: 'statefulclusters/status', user: 'operator' }];
+  edit(t, { persistentVolumeClaimRetentionPolicy: { whenLost: 'Delete', whenReplaced: 'Delete' } });
+  const fail = (): void =>
+    livePods(t)
+      .filter(isUp)
+      .forEach((pod) => failPod(t, pod));
+  for (let i = 0; i < 90; i++) t.sim.at(i * 100, fail);
+  const mark = t.sim.requests.length;
+  await t.sim.run(9000);
+  const sent = requestsSince(t, mark);
+  assert.ok((sent['POST pods'] ?? 0) <= 4, JSON.stringify(sent));
+  t.sim.state.denied = [];
+});
+scenario('I4: a POST is lost, then it is not wanted any more → not repeated', six, async (t) => {
+  const mark = t.sim.requests.length;
+  t.faults.decide = ({ method, path }) => {
+    if (method !== 'POST' || !path.includes('/pods?')) return undefined;
+    edit(t, { replicas: 3 }); // Heard of before the POST fails.
+    delete t.faults.decide;
+    return 'reset';
+  };
+  edit(t, { replicas: 4 });
+  await settle(t);
+  assert.is(requestsSince(t, mark)['POST pods'], 1);
+});
 for (const policy of ['Always', 'WhenVolumesLost'])
   scenario(
     `F22: nodes go and come back empty, then the leader → ${policy}: nobody is given up`,
@@ -4584,6 +4621,26 @@ scenario('F24: a bare pod is adopted, and goes in a crash → no ghost', mobile,
   await t.sim.run(50);
   startOperator(t);
 });
+for (const labels of [undefined, { [MARK.cluster]: 'coder', [MARK.identity]: 'abc' }])
+  scenario(
+    `F10: an adopted one's claim is a foreign one${labels ? ' with our labels' : ''} → replaced`,
+    six,
+    async (t) => {
+      const [name = ''] = claimsOf(t, identityIn(firstPod(t))).map((o) => o.metadata.name);
+      const metadata = { name: `${name.split('-')[0]}-coder-abc`, namespace: 'default', labels };
+      const set = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 's' };
+      intruder(t, false);
+      const { uid } = (
+        t.sim.api('GET', '/apis/apps/v1/namespaces/default/statefulsets/s').body as Seen
+      ).metadata;
+      const ownerReferences = [{ ...set, uid, controller: true }];
+      const body = { metadata: { ...metadata, ownerReferences }, spec: netClaim()['spec'] };
+      must(t, 'POST', `${space}/persistentvolumeclaims`, body);
+      edit(t, { replicas: 4 }); // There is room: it is adopted, and made anew of the template.
+      await settle(t);
+      assert.ok(!listed(t, 'pods').some((o) => o.metadata.name === 'coder-abc'));
+    },
+  );
 for (const kind of ['Pod', 'PersistentVolumeClaim']) {
   scenario(`F10: a foreign ${kind} has the drawn name → another identity`, six, async (t) => {
     const path = `${space}/${kind.toLowerCase()}s`;
@@ -5542,7 +5599,7 @@ function laggard(s: Trial, { x, y, z }: Move): string {
 /** It stands still; or whoever leads does in the midst of a pass, and wakes with writes left. */
 function freezes(s: Trial, { x, y, z }: Move): string {
   const isMidway = z >= 0.5;
-  const ms = spanOf(y, isMidway ? 20_000 : 1000, 90_000);
+  const ms = spanOf(y, isMidway ? 20_000 : 1000, 80_000); // It is over before silence is due.
   s.t.ledger.passMs += ms;
   s.witness.slowMs = 200_000;
   s.t.ledger.recentMs += ms;
@@ -6043,7 +6100,8 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
   if (labelOf(object, MARK.retired) === 'true') setFact(s, `live ${key}`, false);
   if (!isOperator(who)) return;
   const reason = noteOf(object, MARK.retired);
-  if (type === 'ADDED') checkPatience(s, object);
+  if (type === 'ADDED')
+    (s.witness.born.set(object.metadata.uid, s.t.sim.uptime()), checkPatience(s, object));
   if (previous) checkTrial(s, object, previous);
   if (!previous || !reason || noteOf(previous, MARK.retired)) return;
   const marked = claimsOf(s.t, identityIn(object)).filter((o) => noteOf(o, MARK.retired));
@@ -6138,12 +6196,13 @@ function checkNew(s: Trial, pod: Seen): void {
   const former = names.has(fullName(pod)); // It comes back.
   names.add(fullName(pod));
   const own = op.birthSecond(identityIn(pod));
-  if (former || isLost || own < 0) return; // … or was adopted.
+  const ageMs = (o: Seen): number => sim.uptime() - (born.get(o.metadata.uid) ?? Infinity);
+  const waited = claimsOf(s.t, identityIn(pod)).some((o) => ageMs(o) > 20_000); // … from a crash.
+  if (former || isLost || own < 0 || waited) return; // … or was adopted.
   const known = anyPods(s).filter(
     (o) =>
       labelOf(o, MARK.cluster) === labelOf(pod, MARK.cluster) &&
-      sim.uptime() - (born.get(o.metadata.uid) ?? Infinity) >
-        Math.min(60_000, newsMs(s)) + ledger.passMs &&
+      ageMs(o) > Math.min(60_000, newsMs(s)) + ledger.passMs &&
       op.birthSecond(identityIn(o)) > own,
   );
   hold(known.length === 0, 'I1', pod, 'older ones are younger');
@@ -6159,16 +6218,17 @@ function checkNew(s: Trial, pod: Seen): void {
 /** Those of a cluster that are away, as an operator knows by now, but for who was ended before. */
 function awayOf(s: Trial, boss: Seen, key = ''): number {
   const { ledger, sim } = s.t;
-  const isAway = (pod: Seen): boolean => {
-    const fact = `away ${nodeOfPod(pod)}`;
-    const known = (s.witness.since.get(fact) ?? Infinity) <= sim.uptime() - s.witness.slowMs;
-    return s.witness.facts.get(fact) === Infinity && known;
-  };
   const all = livePods(s.t, boss.metadata.name).filter(
     (o) => bossOf(o)?.['uid'] === boss.metadata.uid,
   );
   const staying = all.filter((o) => fullName(o) === key || !ledger.ended.has(fullName(o)));
-  return staying.filter(isAway).length;
+  return staying.filter((o) => isAway(s, o, sim.uptime())).length;
+}
+/** Was its node away then already, as an operator knew, and is it still? */
+function isAway({ witness }: Trial, pod: Seen, at: number): boolean {
+  const fact = `away ${nodeOfPod(pod)}`;
+  const known = (witness.since.get(fact) ?? Infinity) <= at - witness.slowMs;
+  return witness.facts.get(fact) === Infinity && known;
 }
 const limitsOf = (s: Trial, { metadata: { uid } }: Seen, ms?: number): readonly number[] =>
   recentSpecs(s.t.ledger, uid, ms).map((spec) => op.maxReplacementsOf(op.clusterOf({ spec }).spec));
@@ -6187,8 +6247,10 @@ function checkBrake(s: Trial, claim: Seen): void {
   const away = awayOf(s, boss, memberKey(claim));
   const most = Math.max(...limitsOf(s, boss));
   hold(away <= most, 'I5', claim, `${away} members are away, ${most} may be replaced`);
-  const ms = sim.uptime() - (s.witness.outages.get(boss.metadata.uid) ?? -Infinity);
-  if (ledger.operators > 1 || ms > op.LIMITS.returnMs - 1000) return;
+  const at = s.witness.outages.get(boss.metadata.uid) ?? -Infinity;
+  const ms = sim.uptime() - at;
+  const pod = podOfMember(ledger, claim);
+  if (ledger.operators > 1 || ms > op.LIMITS.returnMs - 1000 || !pod || !isAway(s, pod, at)) return;
   const isSame = new Set(limitsOf(s, boss, ms + 60_000)).size === 1; // Else it may be a raised one.
   hold(!isSame, 'I5', claim, `most were away ${ms} ms ago: this one was not waited for`);
 }

@@ -375,6 +375,12 @@ export interface Memory {
   readonly unfinished: ReadonlySet<string>; // Pods whose creation has no definite answer yet.
   readonly newest: string; // The youngest identity that this process posted, or ''.
   readonly returns: ReadonlyMap<string, Comeback>; // Identity → its returns in the last 10 min.
+  readonly ends: ReadonlyMap<string, End>; // Identity → its end by this process in that time.
+}
+/** Why and when an identity ended. */
+export interface End {
+  readonly reason: Reason;
+  readonly atMs: number;
 }
 /** More members than may be replaced (`limit`) were away, until `easedAt` (uptime). */
 export interface Outage {
@@ -483,6 +489,7 @@ export interface Plan {
   readonly held: string; // Why creations wait, or ''.
   readonly blocked: string; // Why an update cannot go on, or ''.
   readonly behind: number; // Members that an update has yet to reach.
+  readonly unwanted: number; // Creations without an answer that there is no room for any more.
   readonly notes: readonly string[]; // What a user should know, for the conditions' message.
   readonly revisions: Revisions;
   readonly withheld: string; // Why judged members are not replaced, or ''.
@@ -1143,7 +1150,7 @@ export function plan(s: Snapshot, now: number, random: () => number): Plan {
     actions: [],
     ask: [],
     wakes: [...wakesOf(s, members, now), brake.wakeMs, s.denied ? LIMITS.retryMaxMs : Infinity],
-    ...{ notes: [], held: '', blocked: '', behind: behindOf(s, members, r) },
+    ...{ notes: [], held: '', blocked: '', unwanted: 0, behind: behindOf(s, members, r) },
   };
   const done = (judged: readonly Judged[]): Plan => ({
     ...draft,
@@ -1185,6 +1192,7 @@ interface Draft {
   readonly behind: number;
   held: string;
   blocked: string;
+  unwanted: number;
 }
 
 /** Was all this read live in this pass? What was not is asked for. */
@@ -1273,7 +1281,7 @@ function memberOf(
   const lastPod = pod || isRestored ? undefined : s.memory.lastPods.get(identity);
   const marked = claims.find((c) => c.meta.labels[MARK.retired] === 'true');
   const at = Date.parse(marked?.meta.annotations[MARK.retiredAt] ?? '');
-  const expected = claimsExpected(s, identity, pod ?? lastPod, claims);
+  const expected = claimsExpected(s, { identity, pod, lastPod, claims });
   // One of another's, under its name, is as good as none: no next pod can have it.
   const isUsable = (c: Claim | undefined): boolean =>
     c !== undefined && (claims.includes(c) || (pod !== undefined && !isTerminating(c)));
@@ -1346,17 +1354,21 @@ function recreationOf(claims: readonly Claim[]): Recreation | undefined {
   return mark === undefined ? undefined : { uid, revision, claims: names };
 }
 /** Claims that the member's pod mounts, or that its next pod would: only those of its identity. Of
- *  one between two pods the mark says which templates it had claims of. */
+ *  one between two pods the mark says which templates it had claims of; those that it never had are
+ *  made then, unless another's has the name. */
 function claimsExpected(
-  { cluster: { meta, spec } }: Snapshot,
-  identity: string,
-  pod: Pod | undefined,
-  claims: readonly Claim[],
+  s: Snapshot,
+  { identity, pod, lastPod, claims }: Pick<Member, 'identity' | 'pod' | 'lastPod' | 'claims'>,
 ): readonly string[] {
-  if (pod) return pod.claims.filter((claim) => isClaimOf(claim, meta.name, identity));
-  const all = claimTemplateNames(spec).map((t) => claimName(t, meta.name, identity));
-  return recreationOf(claims)?.claims ?? all;
+  const { name } = s.cluster.meta;
+  const had = (pod ?? lastPod)?.claims.filter((claim) => isClaimOf(claim, name, identity));
+  const all = claimNames(s, identity);
+  const isOthers = (c: Claim | undefined): boolean => c !== undefined && !claims.includes(c);
+  const taken = pod ? [] : all.filter((claim) => isOthers(s.claims.get(claim)));
+  return [...new Set([...(had ?? recreationOf(claims)?.claims ?? all), ...taken])];
 }
+const claimNames = ({ cluster: { meta, spec } }: Snapshot, identity: string): readonly string[] =>
+  claimTemplateNames(spec).map((template) => claimName(template, meta.name, identity));
 
 /** Final standings: who is let go now, who is withheld, and what must be read live before. */
 function planStandings(s: Snapshot, now: number) {
@@ -1461,7 +1473,7 @@ function liveFirst(s: Snapshot, j: Judged): readonly Ref[] {
 /** Claims of its pod that the cache lacks, or shows as another's: absent, or not seen yet; none may
  *  be left unmarked. */
 const unseenClaims = (s: Snapshot, m: Member): readonly Ref[] =>
-  claimsExpected(s, m.identity, m.pod ?? m.lastPod, m.claims)
+  claimsExpected(s, m)
     .filter((name) => !m.claims.some((c) => c.meta.name === name))
     .map((name) => refOf('persistentvolumeclaims', name))
     .filter((ref) => !s.live.has(keyOfRef(ref)));
@@ -1765,6 +1777,7 @@ function planReplicas(
   const updated = live.filter((j) => !isOutdated(j, r.update)).length;
   const beyond = Math.min(maxSurgeOf(spec), draft.behind, updated);
   const ceiling = spec.replicas + beyond;
+  draft.unwanted = Math.min(comingOf(s), Math.max(0, count - ceiling));
   // What is on its way may never come: nobody goes for its sake.
   if (live.length > ceiling) {
     return planScaleIn(s, draft, members, live.length - ceiling, r, now);
@@ -1980,11 +1993,12 @@ function planReturns(
     const last = s.memory.returns.get(identity);
     const wait = last && !between ? last.atUptime + doubled(last.times) - s.uptime : 0;
     if (wait > 0) draft.wakes.push(wait);
-    // Another process may have ended it meanwhile: its claims say so.
-    const own = member.claims.map((c) => refOf('persistentvolumeclaims', c.meta.name));
-    if (wait > 0 || !readLive(s, draft, ...own)) return [];
-    const birth = birthOf(s, identity, next(member), undefined);
     const has = new Set(member.claims.map((c) => c.meta.name));
+    // Another process may have ended it meanwhile, or made what it never had: its claims say so.
+    const names = new Set([...has, ...claimNames(s, identity)]);
+    const refs = [...names].map((claim) => refOf('persistentvolumeclaims', claim));
+    if (wait > 0 || !readLive(s, draft, ...refs)) return [];
+    const birth = birthOf(s, identity, next(member), undefined);
     const claims = birth.claims.filter((c) => !has.has(c.metadata.name));
     const because = between ? 'Recreated' : 'Returned';
     return [{ do: 'CreateMember', birth: { ...birth, claims }, because }];
@@ -2036,9 +2050,10 @@ function creationHold(s: Snapshot, draft: Draft, members: readonly Judged[], now
 
 const NO_HOLD = { returns: false, births: false } as const;
 /** Members that ended by themselves soon after their birth, newest last: a broken template must not
- *  burn through identities. Durable (marks and status), so the same after a restart. */
+ *  burn through identities. Durable (marks and status), so the same after a restart; what this
+ *  process did counts even if neither is left to tell. */
 function earlyEnds(s: Snapshot, members: readonly Judged[], now: number): readonly number[] {
-  const ends = new Map<string, { reason: string; atMs: number }>();
+  const ends = new Map<string, { reason: string; atMs: number }>(s.memory.ends);
   for (const r of s.cluster.status.retired ?? []) {
     ends.set(r.identity, { reason: r.reason, atMs: Date.parse(r.at) });
   }
@@ -2724,6 +2739,27 @@ export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
   };
 }
 
+/** The identity that the action ends, and why. */
+function endOf(a: Action, cluster: string): readonly [identity: string, Reason] | undefined {
+  if (a.do === 'EndMember') return [a.identity, a.because];
+  if (a.do === 'RetireClaim') return [a.claim.meta.labels[MARK.identity] ?? '', a.because];
+  if (a.do !== 'DeletePod' || isComeback(a.because)) return undefined;
+  return [identityOf(a.pod, cluster), a.because];
+}
+/** Ends of the last 10 min, those that were done in this pass counted. */
+export function endsAfter(
+  ends: Memory['ends'],
+  done: readonly Action[],
+  cluster: string,
+  now: number,
+): Memory['ends'] {
+  const lately = [...ends].filter(([, end]) => Math.abs(now - end.atMs) <= LIMITS.earlyEndMs);
+  const fresh = done.flatMap((a): [string, End][] => {
+    const [identity, reason] = endOf(a, cluster) ?? [''];
+    return reason && !ends.has(identity) ? [[identity, { reason, atMs: now }]] : [];
+  });
+  return new Map([...lately, ...fresh]);
+}
 /** Returns of the last 10 min, those that were done in this pass counted. */
 export function returnsAfter(
   returns: Memory['returns'],
@@ -2776,11 +2812,8 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
     if (a.do === 'CreateMember' && a.replaces) successor.set(a.replaces, a.birth.identity);
   const ending = new Map<string, Reason>();
   for (const a of p.actions) {
-    if (a.do === 'RetireClaim') ending.set(a.claim.meta.labels[MARK.identity] ?? '', a.because);
-    if (a.do === 'EndMember') ending.set(a.identity, a.because);
-    if (a.do === 'DeletePod' && !isComeback(a.because)) {
-      ending.set(identityOf(a.pod, s.cluster.meta.name), a.because);
-    }
+    const end = endOf(a, s.cluster.meta.name);
+    if (end) ending.set(...end);
   }
   // Claims that are still there belong to a member below.
   const found = new Map([...before].map(([id, r]) => [id, { ...r, claims: [] as string[] }]));
@@ -4045,6 +4078,11 @@ async function isCreated(pass: Pass, birth: Birth): Promise<boolean> {
     throw error;
   }
 }
+/** I4: there is no room for it any more, so it is not posted again; its claims are interrupted. */
+async function forgo(pass: Pass, creation: Creation): Promise<void> {
+  if (await isCreated(pass, creation.birth)) pass.done.push(creation);
+  pass.unfinished.delete(creation);
+}
 function throwFirst(tries: readonly PromiseSettledResult<unknown>[]): void {
   for (const t of tries) if (t.status === 'rejected') throw t.reason;
 }
@@ -4094,9 +4132,14 @@ function birthsWithRoom(all: readonly Action[], now: readonly Action[], failed: 
 /** Runs the actions stage by stage. What fails holds back only what comes after it for its own
  *  member and that member's successor. Returns the failure of the first in the plan, not in time:
  *  the status tells it, and it must not change from pass to pass. */
-async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal | undefined) {
+async function execute(
+  pass: Pass,
+  { actions, unwanted }: Pick<Plan, 'actions' | 'unwanted'>,
+  refusal: Refusal | undefined,
+) {
   const held = refusal !== undefined && pass.world.uptime() < refusal.untilUptime;
-  const again = held ? [] : pass.unfinished;
+  const again = held ? [] : [...pass.unfinished];
+  const forgone = again.splice(Math.max(0, again.length - unwanted));
   const failed = new Set<string>();
   let failure: { readonly at: number; readonly error: unknown } | undefined;
   const { name } = pass.cluster.meta;
@@ -4118,6 +4161,7 @@ async function execute(pass: Pass, actions: readonly Action[], refusal: Refusal 
       const births = birthsWithRoom(actions, now, failed.size);
       const made = createMembers(pass, [...again, ...births], refusal !== undefined);
       await attempt(made, '', actions.length);
+      for (const creation of forgone) await attempt(forgo(pass, creation), '', actions.length);
     }
     const works = now.map((a) => {
       if (a.do === 'CreateMember') return undefined;
@@ -4318,7 +4362,7 @@ function deskOf(o: Operator, key: string, uid: string): Desk {
   const known = o.desks.get(key);
   if (known?.uid === uid) return known;
   const seen = { firstSeen: new Map(), lastPods: new Map(), restartsBefore: new Map() };
-  const maps = { ...seen, returns: new Map(), unfinished: new Set<string>() };
+  const maps = { ...seen, returns: new Map(), ends: new Map(), unfinished: new Set<string>() };
   const memory = {
     ...maps,
     deletedUids: new Map<string, Reason>(),
@@ -4561,8 +4605,10 @@ async function reconcile(o: Operator, key: string): Promise<void> {
     pass.done.push(creation);
   }
   try {
-    desk.memory = { ...desk.memory, firstSeen: remember(s, p, desk.memory).firstSeen };
-    const failure = await execute(pass, p.actions, desk.memory.refusal);
+    // What was seen is kept, whatever fails.
+    const { firstSeen, outage } = remember(s, p, desk.memory);
+    desk.memory = { ...desk.memory, firstSeen, outage };
+    const failure = await execute(pass, p, desk.memory.refusal);
     desk.memory = memoryAfter(pass, desk);
     if (isRefusal(failure)) await refuse(o, pass, desk, failure, s.pods.size);
     await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
@@ -4602,6 +4648,7 @@ const memoryAfter = (pass: Pass, { memory }: Desk): Memory => ({
   deletedUids: pass.deletedUids,
   recreatedUids: pass.recreatedUids,
   returns: returnsAfter(memory.returns, pass.done, pass.world.uptime()),
+  ends: endsAfter(memory.ends, pass.done, pass.cluster.meta.name, pass.world.now()),
   newest: youngest(pass.drawn),
   complaints: pass.complaints,
   refusal: pass.done.some((a) => a.do === 'CreateMember') ? undefined : memory.refusal,
