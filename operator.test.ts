@@ -6548,7 +6548,7 @@ const clockText = (ms: number): string => `${(ms / 1000).toFixed(3)} s`;
 
 // ─── npm run sim ────────────────────────────────────────────────────────────────────────────────
 const SIM_USAGE = `npm run sim -- [flags]
-  --seeds N      how many seeds (default 100, or 1 with --seed)
+  --seeds N      how many seeds (default 100, 1 with --seed, 5000 with --mutants)
   --seed S       the first one (default 1)
   --steps K      moves of each seed (default 12)
   --only I,J     only these moves of it
@@ -6586,7 +6586,7 @@ function wantedOf(args: readonly string[]): Wanted {
     .filter((n) => n !== 'none')
     .map(Number);
   return {
-    seeds: number('seeds', values.mutants ? 2000 : values.seed ? 1 : 100),
+    seeds: number('seeds', values.mutants ? 5000 : values.seed ? 1 : 100),
     seed: number('seed', 1),
     steps: number('steps', 12),
     workers: number('workers', availableParallelism()),
