@@ -1269,6 +1269,9 @@ const isToldEnded = ({ cluster }: Snapshot, identity: string, pod: Pod | undefin
   pod !== undefined &&
   isTerminating(pod) &&
   (cluster.status.retired ?? []).some((r) => r.identity === identity);
+/** Of its pod; of a member that this process never saw a pod of, what tells it from the others. */
+const uidOf = ({ identity, pod, lastPod }: Pick<Member, 'identity' | 'pod' | 'lastPod'>): string =>
+  (pod ?? lastPod)?.meta.uid ?? identity;
 function memberOf(
   s: Snapshot,
   identity: string,
@@ -1286,7 +1289,7 @@ function memberOf(
   const isUsable = (c: Claim | undefined): boolean =>
     c !== undefined && (claims.includes(c) || (pod !== undefined && !isTerminating(c)));
   const absent = expected.filter((name) => !isUsable(s.claims.get(name)));
-  const uid = pod?.meta.uid ?? lastPod?.meta.uid ?? '';
+  const uid = uidOf({ identity, pod, lastPod });
   const unscheduled = pod && pod.node === '' && !isTerminating(pod) && !isTerminal(pod);
   const told = pod || lastPod ? [] : (s.cluster.status.members ?? []); // Only ever for patience.
   const allowed = unscheduled ? nodesAllowed(mountedClaims({ pod, claims }), s) : undefined;
@@ -1638,8 +1641,7 @@ function planEnd(
       return retire(s, claim, because, older ? 'Retain' : policy, now);
     });
   const isSilent = stays && !marks.some((a) => a.do === 'RetireClaim') && because !== 'Released';
-  const uid = (pod ?? j.member.lastPod)?.meta.uid ?? '';
-  const end = { do: 'EndMember', identity: idOf(j), uid, because } as const;
+  const end = { do: 'EndMember', identity: idOf(j), uid: uidOf(j.member), because } as const;
   return [
     ...marks,
     ...(stays ? [] : [{ do: 'DeletePod', pod, because } as const]),
@@ -1775,9 +1777,9 @@ function planReplicas(
   const step = ordered ? 1 : Infinity;
   const count = live.length + comingOf(s);
   const updated = live.filter((j) => !isOutdated(j, r.update)).length;
-  const beyond = Math.min(maxSurgeOf(spec), draft.behind, updated);
-  const ceiling = spec.replicas + beyond;
-  draft.unwanted = Math.min(comingOf(s), Math.max(0, count - ceiling));
+  const most = (up: number): number => spec.replicas + Math.min(maxSurgeOf(spec), draft.behind, up);
+  const ceiling = most(updated); // One on its way may be of the surge, and updated:
+  draft.unwanted = Math.min(comingOf(s), Math.max(0, count - most(updated + comingOf(s))));
   // What is on its way may never come: nobody goes for its sake.
   if (live.length > ceiling) {
     return planScaleIn(s, draft, members, live.length - ceiling, r, now);
@@ -2830,8 +2832,7 @@ function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatu
     const claims = member.claims.map((c) => c.meta.name).sort();
     const earlier = isLive(j) ? undefined : before.get(identity); // Else of a life before this one.
     // What no mark tells is told again until a status lands.
-    const uid = (member.pod ?? member.lastPod)?.meta.uid ?? '';
-    const ended = j.standing === 'condemned' ? s.memory.deletedUids.get(uid) : undefined;
+    const ended = j.standing === 'condemned' ? s.memory.deletedUids.get(uidOf(member)) : undefined;
     const reason = retired?.reason ?? earlier?.reason ?? ending.get(identity) ?? ended;
     if (!reason) continue;
     const at = earlier?.at ?? timeText(retired?.atMs ?? now);
