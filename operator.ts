@@ -1,4 +1,4 @@
-// StatefulCluster: stateful pods on Kubernetes whose identity is never re-used.
+// StatefulCluster: stateful pods on Kubernetes whose identity is never given to other state.
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -16,34 +16,32 @@ import type {
 } from '@kubernetes/client-node';
 
 // ═══ 0 FRONT DOOR · pure ═════════════════════════════════════════════════════════════════════════
-// A StatefulCluster keeps `spec.replicas` members alive. A member is an identity, a pod and claims.
-// An identity is born with its first pod and dies with its state; no other pod ever gets it.
-// When a member is Lost, its claims are marked retired, its pod is deleted, and a new identity with
-// new claims is made in the same pass, without waiting for the old object and without fencing:
-// a replaced member on a node that nobody can reach may still be running there.
-// What is only judged (a silent node may come back) is braked, so no outage makes a cluster give
-// itself up. A changed template reaches the members in place or by a new pod under the same
-// identity, within a budget. From here to THE LINE all decides and touches nothing; below, all
-// obeys.
+// A StatefulCluster keeps `spec.replicas` members alive. A member is an identity, its claims and at
+// most one pod. An identity is born with its claims and lives until they are marked retired: the
+// mark is the only record of an end, unretired claims without a pod are a member that returns. So
+// a crash, a restart, an eviction or a lost status never ends one. Somebody's will ends an identity
+// at once; a judgement (a silent node may come back) takes its seconds and is braked, so that no
+// outage makes a cluster give itself up. There is no fencing: a replaced member on a node that
+// nobody can reach may still be running there. From here to THE LINE all decides and touches
+// nothing; below, all obeys.
 //
-// I1 No two pods ever have the same identity, except for Recreate, resume, restore and
-//    `WhenVolumesLost`, where pod and claims are those of that identity and the former pod object
-//    is gone (a live GET said so).
-// I2 A claim is mounted by pods of one identity only.
-// I3 A claim is deleted only if it was marked with policy Delete, after its pod object is gone, or
-//    unbound after a refused or interrupted creation.
-// I4 Under one leader live members never exceed replicas + maxSurge, whatever crashes, repeats or
-//    lags. After two processes overlapped, the surplus is at most the batch in flight, and the
-//    youngest that were never Ready go first.
-// I5 By its own choice the operator never takes availability below replicas - maxUnavailable. Up to
-//    LIMITS.liveReadsMax others are read live before it does; beyond them the cache is believed.
-// I6 When faults end, status equals spec in bounded steps; then only watches and the Lease.
-// I7 The operator never writes spec or metadata of the StatefulCluster.
-// I8 Nothing controlled by another owner is changed or deleted.
-// I9 Every replacement has one Reason, the same word in the Event, the metric, the log,
-//    `enge.me/replaces`, the mark on the claims and status.retired; it is decided once and carried
-//    by the marks. A member without claims has no marks: a crash between its deletion and its
-//    successor loses the word, and one between two pods of it, before the status said so, its name.
+// I1  An identity has at most one pod object at a time, on its own claims only. Once its claims are
+//     marked retired it never gets a pod again, unless a user asks to restore it; a late request's
+//     pod is deleted at once. An identity without claims never gets a second pod.
+// I2  A claim is mounted by pods of one identity only; no two live members hold one index.
+// I3  A claim is deleted only after its identity is over and its pod object gone, if it was marked
+//     with policy Delete, or was made for a birth and never bound.
+// I4  Under one leader live pods never exceed replicas + maxSurge, whatever crashes, repeats or
+//     lags. After two processes overlapped, the surplus is at most the batch in flight.
+// I5  By its own choice the operator never takes availability below replicas − maxUnavailable.
+// I6  When faults end, status equals spec in bounded steps; then only watches and the Lease.
+// I7  The operator never writes spec or metadata of the StatefulCluster.
+// I8  Nothing that is not ours by name, label and UID is changed or deleted.
+// I9  Every end has one Reason, the same word in the Event, the metric, the log, `replaces`, the
+//     mark and the status; decided once, carried by the marks. Members without claims carry no
+//     marks, and lose the word in a crash.
+// I10 State that can follow is given up only by somebody's will, or by a judgement that is due and
+//     not braked: never by a restart, a crash, an eviction or a gap in what was seen.
 
 /** Every API verb this operator ever sends; `tidy` holds the roles in deploy.yaml against it. */
 export const RIGHTS: Readonly<Record<string, string>> = {
@@ -54,45 +52,54 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   'pods/resize': 'patch',
   'apps/controllerrevisions': 'get list watch create patch delete',
   persistentvolumeclaims: 'get list watch create patch delete',
-  nodes: 'get list watch', // Without it, NodeGone and NodeUnreachable are not judged.
-  persistentvolumes: 'get', // Without it, a volume's node affinity is not judged.
+  nodes: 'get list watch', // Without it, every node counts as open.
+  persistentvolumes: 'get', // Without it, a volume counts as bound to its pod's last node.
   events: 'create patch',
   'coordination.k8s.io/leases': 'list create update', // In the Lease's namespace only.
 };
 
-/** Labels and annotations; README says what each means. */
+/** Labels and annotations; README says what each means. Of these only they are read. */
 export const MARK = {
   cluster: 'enge.me/statefulcluster',
   identity: 'enge.me/identity',
+  index: 'apps.kubernetes.io/pod-index',
+  ordinalName: 'statefulset.kubernetes.io/pod-name', // Of an adopted pod, for life.
   revision: 'controller-revision-hash',
+  claims: 'enge.me/claims', // On claims of ours: '' from birth, later the seal.
   replaces: 'enge.me/replaces',
+  returns: 'enge.me/returns', // On a pod before a deletion that is no end.
   retired: 'enge.me/retired',
   retiredAt: 'enge.me/retired-at',
   retiredPolicy: 'enge.me/retired-policy',
   replace: 'enge.me/replace',
   restore: 'enge.me/restore',
-  recreating: 'enge.me/recreating',
   inPlace: 'enge.me/in-place',
   paused: 'enge.me/paused',
   namespaces: 'enge.me/namespaces', // On a Lease: its holder's scope, and the next one:
   selector: 'enge.me/selector',
   deletionCost: 'controller.kubernetes.io/pod-deletion-cost',
   changeCause: 'kubernetes.io/change-cause',
+  bindCompleted: 'pv.kubernetes.io/bind-completed',
+  selectedNode: 'volume.kubernetes.io/selected-node',
+  prune: 'argocd.argoproj.io/sync-options',
 } as const;
 
 /** Every number that bounds something, in one place. */
 export const LIMITS = {
-  batchMax: 500, // Creations in flight for one cluster, reached by slow start 1, 2, 4, …
+  batchMax: 500, // Members made in one pass, and in flight, reached by slow start 1, 2, 4, …
+  passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
+  askMax: 3, // Rounds of live reads in one pass.
   statusMembersMax: 100,
   statusRetiredMax: 10,
-  backoffMinMs: 10_000, // Creations after a refusal, and after members that keep ending early.
+  backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
+  backoffToldMs: 60_000, // A backoff longer than this stands in Ready.
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
-  settleMs: 60_000, // A claim without a pod may be a creation in flight until it is this old.
-  returnMs: 60_000, // After an outage, the nodes that are still away have this long to return.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
-  liveReadsMax: 30, // Others read live before an available member is taken down.
+  liveReadsMax: 30, // Others read live before an Available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
+  calmMs: 60_000, // Available this long, earlier restarts are forgotten.
+  futureMaxMs: 3_600_000, // An identity further ahead of its object than this is forged.
   bringUpMaxMs: 600_000, // OrderedReady waits no longer than this for one member.
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
   trialMs: 60_000, // A revision that the API server refused is tried again after this long.
@@ -104,6 +111,8 @@ export const LIMITS = {
   requestMs: 15_000,
   eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
   pingMs: 10_000, // A connection that answers no ping within two of these is dead.
+  annotationMax: 16_384, // Characters of one of our annotations.
+  lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
   sharedMax: 10_000, // Different parts of objects that are kept once.
   watchesMax: 50, // On one connection.
   pageSize: 500,
@@ -143,6 +152,7 @@ export interface Spec {
   readonly selector: LabelSelector;
   readonly template: V1PodTemplateSpec;
   readonly volumeClaimTemplates: readonly V1PersistentVolumeClaim[];
+  readonly ordinals?: { readonly start: number };
   readonly serviceName: string;
   readonly podManagementPolicy: 'Parallel' | 'OrderedReady';
   readonly minReadySeconds: number;
@@ -230,15 +240,17 @@ export interface Pod {
   readonly graceSeconds: number;
   readonly claims: readonly string[]; // Names of the claims it mounts.
   readonly scheduledMs: number | undefined;
+  readonly mountedMs: number | undefined; // Sandbox and volumes are there; undefined: not yet.
   readonly startedMs: number | undefined;
   readonly ready: boolean;
   readonly readySinceMs: number | undefined; // Last transition of the Ready condition.
   readonly disruption: string; // Reason of its DisruptionTarget condition, or ''.
   readonly disruptedMs: number | undefined;
   readonly restarts: number;
-  readonly crashLooping: boolean;
+  readonly isDown: boolean; // A container waits in its back-off, or has just ended.
   readonly trouble: string; // Why a container waits or the pod is not scheduled, or ''.
-  readonly containerIDs: Dict; // By container; only kept while it is updated in place.
+  readonly lastWords: string; // What the kubelet or a container said last, for a loss.
+  readonly containers: Readonly<Record<string, readonly [id: string, image: string]>>;
   readonly isObserved: boolean; // The kubelet has seen its newest spec.
   readonly resize: string; // Why cpu and memory are not as in its spec yet, or ''.
 }
@@ -249,7 +261,6 @@ export interface Claim {
   readonly phase: string;
   readonly volume: string; // '' while unbound.
   readonly request: string; // spec.resources.requests.storage, a quantity.
-  readonly selectedNode: string; // The node the scheduler chose for it, or ''.
   readonly capacity: string; // status.capacity.storage, a quantity, or ''.
   readonly spec: Json;
 }
@@ -262,18 +273,20 @@ export interface Revision {
   readonly template: V1PodTemplateSpec;
   readonly claimTemplates: readonly string[];
 }
-/** A template's place at which two revisions differ, and its new value; undefined: removed. */
-export interface Change {
-  readonly path: readonly string[];
-  readonly value: unknown;
-}
 
 /** What is decided upon of a Kubernetes Node. */
 export interface Node {
   readonly meta: Meta;
   readonly ready: boolean;
   readonly readySinceMs: number | undefined;
-  readonly outOfService: boolean;
+  readonly unschedulable: boolean;
+  readonly taints: readonly Taint[]; // NoSchedule and NoExecute.
+}
+/** A taint of a node. */
+export interface Taint {
+  readonly key: string;
+  readonly value?: string;
+  readonly effect: string;
 }
 
 /** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements. */
@@ -282,218 +295,229 @@ export interface Volume {
   readonly terms: readonly (readonly SelectorTerm[])[] | undefined; // undefined: any node.
 }
 
-/** Facts end a member; the plan lets it go at once. */
-export const FACTS = [
-  ...(['ReplaceRequested', 'NodeOutOfService', 'PodDeleted'] as const),
-  ...(['PodFailed', 'ClaimGone', 'Released'] as const),
-] as const;
-/** Judgements are about a member that might come back; the plan brakes them. */
-export const JUDGEMENTS = [
-  ...(['NodeGone', 'NodeUnreachable', 'VolumeLost'] as const),
-  ...(['Unready', 'StartupTimeout', 'CrashLoop'] as const),
-] as const;
-export type Loss = (typeof FACTS)[number] | (typeof JUDGEMENTS)[number];
-/** A pod is deleted, or made, under an identity that goes on. */
-export const COMEBACKS = ['Returned', 'Recreated', 'Suspended'] as const;
-export type Upkeep = 'Interrupted' | 'Adopted' | 'Relabelled' | 'Expanded' | 'Owned' | 'Revised';
+/** Every Reason for which an identity ends (I9). Somebody's will ends it at once, a judgement is
+ *  braked. `policy` is what its claims get, `early` what it says of a template if it comes soon
+ *  after birth (nothing, unless it is named), `heir` whether the next member names it. */
+export const ENDS = {
+  Released: { kind: 'will', policy: 'Retain', early: 'unasked', heir: false },
+  ReplaceRequested: { kind: 'will', policy: 'whenReplaced', early: '', heir: true },
+  ClaimGone: { kind: 'will', policy: 'whenLost', early: 'unasked', heir: true },
+  PodDeleted: { kind: 'will', policy: 'whenLost', early: 'unasked', heir: true },
+  NodeOutOfService: { kind: 'will', policy: 'whenLost', early: '', heir: true },
+  NodeUnreachable: { kind: 'judgement', policy: 'whenLost', early: '', heir: true },
+  NodeGone: { kind: 'judgement', policy: 'whenLost', early: '', heir: true },
+  PodEvicted: { kind: 'judgement', policy: 'whenLost', early: 'claimless', heir: true },
+  VolumeLost: { kind: 'judgement', policy: 'whenLost', early: '', heir: true },
+  Unready: { kind: 'judgement', policy: 'whenLost', early: 'template', heir: true },
+  StartupTimeout: { kind: 'judgement', policy: 'whenLost', early: 'template', heir: true },
+  CrashLoop: { kind: 'judgement', policy: 'whenLost', early: 'template', heir: true },
+  PodFailed: { kind: 'will', policy: 'whenLost', early: 'claimless', heir: true },
+  NameTaken: { kind: 'will', policy: 'whenLost', early: 'unasked', heir: true },
+  IndexTaken: { kind: 'will', policy: 'whenLost', early: 'unasked', heir: true },
+  ScaledIn: { kind: 'will', policy: 'whenScaled', early: '', heir: false },
+  Updated: { kind: 'will', policy: 'whenReplaced', early: '', heir: true },
+  Suspended: { kind: 'will', policy: 'whenLost', early: '', heir: false },
+} as const;
+export type EndReason = keyof typeof ENDS;
 /** Why something is done: the same word everywhere (I9). */
 export type Reason =
-  Loss | 'ScaledOut' | 'ScaledIn' | 'Updated' | 'Restored' | (typeof COMEBACKS)[number] | Upkeep;
+  | EndReason
+  | 'ScaledOut'
+  | 'Recreated'
+  | 'Returned'
+  | 'Restored'
+  | 'Adopted'
+  | 'Relabelled'
+  | 'Sealed'
+  | 'Expanded'
+  | 'Owned'
+  | 'Revised';
 
-export const HEALTHS = [
-  ...(['Pending', 'Starting', 'Ready', 'Available'] as const),
-  ...(['Unready', 'Updating', 'Terminating', 'Lost'] as const),
+/** What a member is; the same words in the status, in metrics and in the CLI. */
+export const STATES = [
+  'Pending', // Its pod has no node yet.
+  'Starting', // It was never Ready.
+  'Ready', // But not for minReadySeconds.
+  'Available',
+  'Unready', // It was Ready before.
+  'Updating', // It is being changed in place.
+  'Withheld', // It is judged, and the brake, or the lack of a successor, keeps it.
+  'Returning', // It is between two pods.
+  'Suspended', // It is between two pods until `suspend` is taken back.
+  'Retiring', // Its identity is ending or over, and its pod object is still there.
 ] as const;
-export type Health = (typeof HEALTHS)[number];
+export type State = (typeof STATES)[number];
+
+/** What a node is to one member: open = Ready and takes its pods; closed = Ready and does not;
+ *  silent = not Ready; gone = absent; none = the member is on no node. */
+export type NodeWord = 'open' | 'closed' | 'silent' | 'gone' | 'outOfService' | 'none';
+
+/** What speaks for the end of an identity. It is due when `dueInMs` is 0. */
+export interface End {
+  readonly reason: EndReason;
+  readonly dueInMs: number; // Infinity: not as long as something else is so.
+  readonly sinceMs: number | undefined;
+  readonly evidence: string; // Under this key its first sight is kept.
+}
 
 /** An identity with what exists of it. */
 export interface Member {
   readonly identity: string;
   readonly pod: Pod | undefined;
-  readonly lastPod: Pod | undefined; // As last seen by this process, when the object is gone.
-  readonly told: MemberStatus | undefined; // By the status, when this process never saw its pod.
-  readonly gone: boolean; // A live GET in this pass said that there is no pod object.
-  readonly claims: readonly Claim[];
-  readonly missing: readonly string[]; // Claims the pod mounts that a live GET did not find.
-  readonly retired: Readonly<{ reason: Reason; policy: DataPolicy; atMs: number }> | undefined;
-  readonly deletionIsOurs: boolean;
-  readonly between: Recreation | undefined; // Its pod goes or went to come back.
-  readonly volumesDownInMs: number; // Until no usable node satisfies its volumes; 0: now.
-  readonly restartsBefore: number; // Restarts up to the time it was last Available.
+  readonly claims: readonly Claim[]; // Oldest first.
+  readonly leftovers: readonly Claim[]; // Of ours, that neither its pod nor its seal names.
+  readonly life: 'live' | 'ending' | 'over'; // ending: the oldest claim is marked, not all.
+  readonly retired: Retired | undefined; // What the mark says.
+  readonly isBlocked: string; // Whose object stands in the place of its next pod, or ''.
+  readonly index: number | undefined;
+  readonly node: NodeWord;
+  readonly end: End | undefined;
+  readonly state: State;
 }
-/** A pod that goes, or went, to come back (Recreate, suspend, restore): its UID, the revision that
- *  the next one is to have ('': whatever is in force), and the claims that it had. */
-export interface Recreation {
-  readonly uid: string;
-  readonly revision: string;
-  readonly claims: readonly string[];
-}
-/** A judgement in the making: what speaks for it since when, and how long that must last. */
-export interface Suspicion {
-  readonly reason: Loss;
-  readonly seconds: number;
-  readonly sinceMs: number | undefined;
-}
-
-/** What is known of the node a member is, or was, on. */
-export interface NodeView {
-  readonly state: 'Healthy' | 'NotReady' | 'Absent' | 'OutOfService';
-  readonly sinceMs: number | undefined;
-}
-
-/** What a member is. `reason` is set when Lost; `judged` says that it might come back. */
-export interface Verdict {
-  readonly health: Health;
-  readonly reason?: Loss;
-  readonly judged?: boolean;
-  readonly suspected?: boolean; // Its node speaks against it, but not for long enough yet.
-  readonly sinceMs: number;
-  readonly wakeMs?: number; // Time alone may change the verdict after this many milliseconds.
-}
-/** A member, what it is, and what the plan does with it. */
-export interface Judged {
-  readonly member: Member;
-  readonly verdict: Verdict;
-  readonly standing: Standing;
-}
-/** live: counts toward replicas. withheld: live, judged Lost, the brake holds. returning: live,
- *  between two pods. letGo: lost, its identity ends now. condemned: its identity has ended.
- *  undecided: claims whose pod was never seen; may be a creation in flight. */
-export type Standing = 'live' | 'withheld' | 'returning' | 'letGo' | 'condemned' | 'undecided';
-
-/** What this process has seen itself. To lose it makes the operator wait longer, never act
- *  sooner. */
-export interface Memory {
-  readonly firstSeen: ReadonlyMap<string, number>; // Evidence key → uptime.
-  readonly lastPods: ReadonlyMap<string, Pod>; // Identity → pod, after its object went.
-  readonly deletedUids: ReadonlyMap<string, Reason>; // Pods that this process ended, and why.
-  readonly recreatedUids: ReadonlyMap<string, string>; // … to come back, at this revision.
-  readonly restartsBefore: ReadonlyMap<string, number>; // Pod UID → restarts.
-  readonly outage: Outage | undefined;
-  readonly refusal: Refusal | undefined;
-  readonly complaints: ReadonlyMap<string, Complaint>; // By name of the claim, pod or revision.
-  readonly unfinished: ReadonlySet<string>; // Pods whose creation has no definite answer yet.
-  readonly newest: string; // The youngest identity that this process posted, or ''.
-  readonly returns: ReadonlyMap<string, Comeback>; // Identity → its returns in the last 10 min.
-  readonly ends: ReadonlyMap<string, End>; // Identity → its end by this process in that time.
-}
-/** Why and when an identity ended. */
-export interface End {
-  readonly reason: Reason;
+/** The mark of an end. */
+export interface Retired {
+  readonly reason: EndReason;
   readonly atMs: number;
 }
-/** More members than may be replaced (`limit`) were away, until `easedAt` (uptime). */
-export interface Outage {
-  readonly limit: number;
-  readonly easedAt: number;
+
+/** What one process remembers of a cluster between passes. To lose it makes the operator wait
+ *  longer; it never ends an identity sooner. `tidy` keeps the list of its fields. */
+export interface Desk {
+  readonly seen: ReadonlyMap<string, number>; // Evidence → uptime of its first sight.
+  readonly went: ReadonlyMap<string, Went>; // Identity → its last pod, as this process saw it go.
+  readonly vanished: ReadonlySet<string>; // Left the watch without an end: to be read live.
+  readonly calm: ReadonlyMap<string, number>; // Pod UID → its restarts when it was last calm.
+  readonly backoff: ReadonlyMap<string, Backoff>;
 }
-/** Returns of one identity, for their backoff. */
-export interface Comeback {
-  readonly times: number;
-  readonly atUptime: number;
+/** A pod that went, and the end of its identity, if this process did that. */
+export interface Went {
+  readonly pod: Pod | undefined;
+  readonly reason: EndReason | undefined;
+  readonly atMs: number;
 }
-/** Why a claim could not be expanded, a pod not be updated in place, or a revision not be tried, in
- *  the API server's words, and when to try again. A revision that it took has no message. */
-export interface Complaint {
-  readonly message: string;
-  readonly request: string; // What was asked for: a quantity, or a revision.
-  readonly untilUptime: number;
-  readonly isPassing?: boolean; // No answer, or one that says nothing final.
-}
-/** The API server's refusal to create, in its own words. An edit or a pod's end may mend it. */
-export interface Refusal {
-  readonly message: string;
-  readonly generation: number; // Of the cluster.
-  readonly pods: number; // That were there.
+/** What was refused, or came too often, and when it may be tried again. One that succeeded has an
+ *  empty message. */
+export interface Backoff {
   readonly times: number;
   readonly untilUptime: number;
+  readonly message: string;
 }
 
-/** All that a decision rests on. `live` names what was read live in this pass (`pods/x`, …). */
+/** All that a decision rests on. */
 export interface Snapshot {
   readonly cluster: StatefulCluster;
   readonly pods: ReadonlyMap<string, Pod>;
   readonly claims: ReadonlyMap<string, Claim>;
   readonly revisions: ReadonlyMap<string, Revision>;
-  readonly bodies: ReadonlyMap<string, Json>; // Whole pods, as read live in this pass.
   readonly nodes: ReadonlyMap<string, Node> | undefined; // undefined: no right to read them.
-  readonly volumes: ReadonlyMap<string, Volume>;
+  readonly volumes: ReadonlyMap<string, Volume>; // Absent: not read yet, or not readable.
   readonly volumesReadable: boolean;
-  readonly live: ReadonlySet<string>;
-  readonly memory: Memory;
+  readonly bodies: ReadonlyMap<string, Json>; // Whole pods, as read live in this pass.
+  readonly answers: ReadonlyMap<string, string>; // What was asked in this pass; '' = read, passed.
+  readonly desk: Desk;
   readonly denied: string; // Why its children may not be read any more, or ''.
   readonly uptime: number;
 }
 
-/** A thing to read live before the decision can be made. A trial is the dry-run of a revision's pod
- *  (`body`); its name is the revision's. */
+export type Kind = 'pods' | 'persistentvolumeclaims' | 'controllerrevisions';
+/** A thing to read live before the decision can be made. A trial is a dry-run: POSTs of `bodies`
+ *  of which none may be refused. */
 export interface Ref {
-  readonly kind:
-    | ('pods' | 'persistentvolumeclaims' | 'nodes' | 'persistentvolumes')
-    | ('statefulclusters' | 'controllerrevisions' | 'trials');
+  readonly kind: Kind | 'nodes' | 'persistentvolumes' | 'statefulclusters' | 'trials';
   readonly name: string;
-  readonly body?: Body;
-}
-
-/** A member to be made: claims first, then the pod. `claims` are bodies to POST, `pod` too. */
-export interface Birth {
-  readonly identity: string;
-  readonly pod: Body;
-  readonly claims: readonly Body[];
+  readonly bodies?: readonly Body[];
 }
 /** An object to POST. */
 export interface Body {
+  readonly kind: string;
   readonly metadata: { readonly name: string; readonly [field: string]: unknown };
   readonly [field: string]: unknown;
 }
 
-/** What the executor can do, each with its Reason. `change` is a merge patch of the object;
- *  `update` and `resize` are strategic ones. Claims are born with their member. */
-export type Action =
-  | Readonly<{ do: 'DeletePod'; pod: Pod; returnsAt?: string; because: Reason }>
-  | Readonly<{
-      do: 'AdoptPod' | 'ReleasePod' | 'LabelPod';
-      pod: Pod;
-      change: Json;
-      because: Reason;
-    }>
-  | Readonly<{ do: 'UpdatePod'; pod: Pod; revision: string; because: Reason } & InPlace>
-  | Readonly<{ do: 'DeleteClaim'; claim: Claim; because: Reason }>
-  | Readonly<{ do: 'RetireClaim' | 'MarkClaim'; claim: Claim; change: Json; because: Reason }>
-  | Readonly<{ do: 'RestoreClaim' | 'OwnClaim'; claim: Claim; change: Json; because: Reason }>
-  | Readonly<{ do: 'ExpandClaim'; claim: Claim; request: string; because: Reason }>
-  | Readonly<{ do: 'CreateRevision'; revision: Revision; body: Body; because: Reason }>
-  | Readonly<{ do: 'ReviseRevision'; revision: Revision; change: Json; because: Reason }>
-  | Readonly<{ do: 'DeleteRevision'; revision: Revision; because: Reason }>
-  | Readonly<{ do: 'EndMember'; identity: string; uid: string; because: Reason }>
-  | Readonly<{ do: 'CreateMember'; birth: Birth; replaces?: string; because: Reason }>;
+/** What can be done, in the order of the stages: verb → its stage, and its words in Events and in
+ *  `plan`. Marks come before ends, so that a crash leaves no member ended and unmarked; what is
+ *  upkeep holds nothing else up. */
+export const VERBS = {
+  record: ['revise', 'recorded revision'],
+  seal: ['mark', 'sealed'],
+  adopt: ['mark', 'adopted'],
+  retire: ['mark', 'retired claim'],
+  restore: ['mark', 'restored claim'],
+  announce: ['mark', 'marked'],
+  release: ['end', 'released'],
+  end: ['end', 'deleted pod'],
+  free: ['free', 'deleted claim'],
+  make: ['make', 'created'],
+  update: ['keep', 'updated in place'],
+  relabel: ['keep', 'labelled'],
+  own: ['keep', 'changed the owner of'],
+  expand: ['keep', 'expanded claim'],
+  forget: ['keep', 'deleted revision'],
+} as const;
+export type Verb = keyof typeof VERBS;
+export const STAGES = ['revise', 'mark', 'end', 'free', 'make', 'keep'] as const;
 
-/** The patches that change a living pod; `resize` goes to its own subresource. */
-export interface InPlace {
-  readonly update: Json;
+interface Doing {
+  readonly verb: Verb;
+  readonly because: Reason;
+  readonly identity: string; // Of the member that it is about; '' = the cluster's own.
+}
+/** Changes the very object and version that was decided upon. `change` is a merge patch. */
+export interface Patch extends Doing {
+  readonly do: 'Patch';
+  readonly kind: Kind;
+  readonly object: Pod | Claim | Revision;
+  readonly change: Json;
+}
+/** Deletes the very object that was decided upon; a claim only in that version (I3). */
+export interface Delete extends Doing {
+  readonly do: 'Delete';
+  readonly kind: Kind;
+  readonly object: Pod | Claim | Revision;
+}
+/** Changes a living pod; `change` is a strategic patch, `resize` goes to its own subresource. */
+export interface Update extends Doing {
+  readonly do: 'Update';
+  readonly kind: 'pods';
+  readonly object: Pod;
+  readonly revision: string;
+  readonly change: Json;
   readonly resize: Json | undefined;
 }
+/** Makes what a member lacks: claims first, then the pod. Its bodies are built when they are sent.
+ *  `after` is the identity whose end in this pass makes room for it. */
+export interface Make extends Doing {
+  readonly do: 'Make';
+  readonly revision: Revision;
+  readonly claims: readonly string[]; // Names of the claim templates of which one is to be made.
+  readonly index: number | undefined;
+  readonly replaces?: string; // `<identity> <Reason>`.
+  readonly after?: string;
+}
+/** Makes a ControllerRevision. */
+export interface Record_ extends Doing {
+  readonly do: 'Record';
+  readonly body: Body;
+}
+export type Action = Patch | Delete | Update | Make | Record_;
 
-export type Creation = Extract<Action, { do: 'CreateMember' }>;
-/** An identity ends, and there is nothing to write: no claim to mark, no pod to delete. */
-export type Ending = Extract<Action, { do: 'EndMember' }>;
-
+/** A plan is either a question or an answer. */
+export type Decision = { readonly ask: readonly Ref[] } | Plan;
 /** What is to be done in this pass, and why nothing is where nothing is. */
 export interface Plan {
-  readonly members: readonly Judged[];
+  readonly ask?: undefined;
+  readonly members: readonly Member[];
   readonly actions: readonly Action[];
-  readonly ask: readonly Ref[];
-  readonly evidence: readonly string[]; // Keys of the evidence in force, for Memory.firstSeen.
+  readonly evidence: readonly string[]; // Keys in force, for Desk.seen; and for Desk.calm:
+  readonly calm: ReadonlyMap<string, number>;
   readonly wakeMs: number; // Look again after this long at the latest; Infinity = on events only.
-  readonly stalled: string; // Why nothing can be created, or ''.
-  readonly held: string; // Why creations wait, or ''.
-  readonly blocked: string; // Why an update cannot go on, or ''.
-  readonly behind: number; // Members that an update has yet to reach.
-  readonly unwanted: number; // Creations without an answer that there is no room for any more.
-  readonly notes: readonly string[]; // What a user should know, for the conditions' message.
   readonly revisions: Revisions;
+  readonly behind: number; // Members that an update has yet to reach.
+  readonly stalled: string; // Why nothing can be created, or ''.
+  readonly waits: string; // Why members are not made now, or ''.
+  readonly blocked: string; // Why an update cannot go on, or ''.
   readonly withheld: string; // Why judged members are not replaced, or ''.
-  readonly outage: Outage | undefined; // For Memory.
+  readonly notes: readonly string[]; // What a user should know, for the conditions' message.
 }
 
 /** The revisions in force. */
@@ -517,8 +541,9 @@ export interface MemberStatus {
   readonly identity: string;
   readonly pod: string;
   readonly node: string;
+  readonly index?: number;
   readonly revision: string;
-  readonly health: string;
+  readonly health: State;
   readonly reason: string;
   readonly since?: string;
   readonly claims: readonly string[];
@@ -527,11 +552,13 @@ export interface MemberStatus {
 export interface RetiredStatus {
   readonly identity: string;
   readonly reason: string;
+  readonly message?: string; // The last words of kubelet or container.
   readonly at: string;
   readonly claims: readonly string[];
   readonly replacedBy: string;
 }
-/** A hint for people and tools: no decision about an identity or a claim rests on it. */
+/** A hint for people and tools. Two things are read back: `newestIdentity`, which can only raise
+ *  the next identity, and `currentRevision` while no pod shows one; never an identity or a claim. */
 export interface Status {
   readonly observedGeneration: number;
   readonly replicas: number;
@@ -631,16 +658,15 @@ export function setCondition(
   return { ...next, lastTransitionTime: same?.lastTransitionTime ?? timeText(now) };
 }
 
-const QUANTITY: Readonly<Record<string, number>> = {
-  ...{ m: 1e-3, '': 1, k: 1e3, M: 1e6, G: 1e9, T: 1e12, P: 1e15, E: 1e18 },
-  ...{ Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40, Pi: 2 ** 50, Ei: 2 ** 60 },
-};
+const POWERS = ['', 'k', 'M', 'G', 'T', 'P', 'E'];
 /** resource.Quantity as a number, precise enough to tell larger from smaller; NaN when it is
  *  none. */
 export function quantity(text: string): number {
-  const [, digits, suffix = ''] =
-    /^([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)$/.exec(text) ?? [];
-  return Number(digits) * (QUANTITY[suffix] ?? NaN);
+  const [, digits, unit = '', binary] =
+    /^([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([mkKMGTPE]?)(i?)$/.exec(text) ?? [];
+  if (unit === 'm') return Number(digits) / 1000;
+  const power = POWERS.indexOf(binary && unit === 'K' ? 'k' : unit);
+  return power < 0 ? NaN : Number(digits) * (binary ? 1024 : 1000) ** power;
 }
 
 const unique = <T>(items: Iterable<T>): T[] => [...new Set(items)];
@@ -651,9 +677,26 @@ export function fewNames(names: readonly string[]): string {
   return rest > 0 ? `${names.slice(0, 3).join(', ')} and ${rest} more` : names.join(', ');
 }
 
+/** After one more failure: 10 s doubling to 5 min. */
+export function nextBackoff(before: Backoff | undefined, message: string, uptime: number): Backoff {
+  const times = (before?.times ?? 0) + 1;
+  return { times, untilUptime: uptime + doubled(times), message };
+}
+const doubled = (times: number): number =>
+  Math.min(LIMITS.backoffMinMs * 2 ** Math.min(times - 1, 10), LIMITS.backoffMaxMs);
+/** What must still wait, if it must. */
+export function waiting(
+  backoff: ReadonlyMap<string, Backoff>,
+  key: string,
+  uptime: number,
+): Backoff | undefined {
+  const found = backoff.get(key);
+  return found && uptime < found.untilUptime ? found : undefined;
+}
+
 // ═══ 3 IDENTITY · pure ═══════════════════════════════════════════════════════════════════════════
-// How an identity is drawn and read, and the bodies of the pod and the claims that carry it.
-// It must not know whether a member is healthy.
+// How an identity is drawn and read, whose a pod or a claim is, and the bodies that are made of a
+// template. It must not know whether a member is healthy.
 
 /** Kubernetes' safe alphabet (no vowels, no 0 1 3) in ASCII order, so that text order is age
  *  order. */
@@ -669,12 +712,12 @@ function digits(value: number, width: number): string {
   }
   return text;
 }
+const valueOf = (text: string): number =>
+  [...text].reduce((sum, c) => sum * BASE + ALPHABET.indexOf(c), 0);
 
 /** Second of birth since 2020, or -1 for an adopted identity, which carries no time. */
-export function birthSecond(identity: string): number {
-  if (!IDENTITY.test(identity)) return -1;
-  return valueOf(identity.slice(0, 7));
-}
+export const birthSecond = (identity: string): number =>
+  IDENTITY.test(identity) ? valueOf(identity.slice(0, 7)) : -1;
 export const birthMs = (identity: string): number => EPOCH_MS + birthSecond(identity) * 1000;
 
 /** Oldest first. Identities that carry no time are older than all others. */
@@ -695,28 +738,25 @@ export const youngest = (identities: Iterable<string>): string =>
  *  chance goes on above it, so that names sort by age. A crowded second is left for the next. */
 export function allocate(
   count: number,
-  known: ReadonlySet<string>,
+  known: Iterable<string>,
   now: number,
   random: () => number,
 ): readonly string[] {
   const newest = youngest(known);
   const second = Math.max(birthSecond(newest), Math.floor((now - EPOCH_MS) / 1000));
+  assert(second < BASE ** 7, 'an identity has seven digits for its second');
   const chances = BASE ** 3;
-  const floor = second === birthSecond(newest) ? chanceOf(newest) + 1 : 0;
-  const drawn = new Set<number>();
+  const floor = second === birthSecond(newest) ? valueOf(newest.slice(7)) + 1 : 0;
   const crowded = chances - floor < 2 * count;
+  const least = crowded ? 0 : floor;
+  const drawn = new Set<number>();
   while (drawn.size < Math.min(count, chances / 2)) {
-    drawn.add(
-      crowded ? Math.floor(random() * chances) : floor + Math.floor(random() * (chances - floor)),
-    );
+    drawn.add(least + Math.floor(random() * (chances - least)));
   }
   return [...drawn]
     .sort((a, b) => a - b)
     .map((n) => digits(second + (crowded ? 1 : 0), 7) + digits(n, 3));
 }
-const valueOf = (text: string): number =>
-  [...text].reduce((sum, c) => sum * BASE + ALPHABET.indexOf(c), 0);
-const chanceOf = (identity: string): number => valueOf(identity.slice(7));
 
 export const podName = (cluster: string, identity: string): string => `${cluster}-${identity}`;
 export const claimName = (template: string, cluster: string, identity: string): string =>
@@ -726,9 +766,46 @@ export const claimTemplateNames = (spec: Spec): readonly string[] =>
 /** The identity that a pod's name carries, which no one can strip; '' for a name not of ours. */
 export const identityOf = (pod: Pod, cluster: string): string =>
   pod.meta.name.startsWith(`${cluster}-`) ? pod.meta.name.slice(cluster.length + 1) : '';
-/** Does this claim belong to the identity (and is not one that the template itself names)? */
-export const isClaimOf = (name: string, cluster: string, identity: string): boolean =>
-  name.endsWith(`-${cluster}-${identity}`);
+export const ourLabels = (cluster: string, identity: string): Dict => ({
+  [MARK.cluster]: cluster,
+  [MARK.identity]: identity,
+});
+/** Is its controller an earlier object of this cluster's name, which is gone? Garbage collection
+ *  takes such a pod or claim, or frees it. */
+export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
+  owners.some(
+    (o) => o.controller && o.kind === 'StatefulCluster' && o.name === name && o.uid !== uid,
+  );
+
+/** Is this claim one of ours, of the identity that its label names? By its exact name, of a template
+ *  of the spec or of a kept revision or as a volume of its pod; by its labels; by its owners; and
+ *  by the mark that the operator, adoption or a restore put on it. The one door for claims that
+ *  others made: retired, and to be restored. Anything else moves nothing, whatever it carries. */
+export function isOurClaim(
+  { meta }: Claim,
+  cluster: StatefulCluster,
+  templates: Iterable<string>,
+  pod: Pod | undefined,
+): boolean {
+  const { name, uid } = cluster.meta;
+  const identity = meta.labels[MARK.identity] ?? '';
+  if (identity === '' || meta.labels[MARK.cluster] !== name) return false;
+  const isNamed =
+    pod?.claims.includes(meta.name) === true ||
+    [...templates].some((t) => claimName(t, name, identity) === meta.name);
+  if (!isNamed || (hasController(meta) && !isControlledBy(meta, uid))) return false;
+  const isGiven = MARK.retired in meta.annotations && meta.annotations[MARK.restore] === 'true';
+  return MARK.claims in meta.annotations || (isGiven && !hasController(meta));
+}
+/** The names that a claim's seal holds; none while it is unsealed. */
+export const sealOf = (claim: Claim | undefined): readonly string[] =>
+  (claim?.meta.annotations[MARK.claims] ?? '').split(' ').filter(Boolean);
+/** Nothing was ever written to it: the operator made it for a birth, and no volume was bound. */
+export const isNeverBound = ({ meta, phase, volume }: Claim): boolean =>
+  phase === 'Pending' &&
+  volume === '' &&
+  meta.annotations[MARK.claims] === '' &&
+  !(MARK.bindCompleted in meta.annotations);
 
 /** The bare revision: hash of the canonical template, spelled in our alphabet. `collisionCount`
  *  moves it off a revision of another template with the same hash, as in ReplicaSet. */
@@ -744,15 +821,11 @@ export function revisionHash(template: unknown, collisionCount: number): string 
 }
 
 /** What a revision remembers of a template: what its hash is made of. */
-const revisionTemplate = ({ metadata, spec }: V1PodTemplateSpec): V1PodTemplateSpec => ({
-  ...((metadata?.labels || metadata?.annotations) && {
-    metadata: {
-      ...(metadata.labels && { labels: metadata.labels }),
-      ...(metadata.annotations && { annotations: metadata.annotations }),
-    },
-  }),
-  ...(spec && { spec }),
-});
+function revisionTemplate({ metadata, spec }: V1PodTemplateSpec): V1PodTemplateSpec {
+  const { labels, annotations } = metadata ?? {};
+  const kept = { ...(labels && { labels }), ...(annotations && { annotations }) };
+  return { ...(Object.keys(kept).length > 0 && { metadata: kept }), ...(spec && { spec }) };
+}
 const sameTemplate = (a: V1PodTemplateSpec, b: V1PodTemplateSpec): boolean =>
   canonicalJson(revisionTemplate(a)) === canonicalJson(revisionTemplate(b));
 
@@ -799,13 +872,8 @@ export function revisionBody(cluster: StatefulCluster, revision: Revision): Body
   };
 }
 
-export const ourLabels = (cluster: string, identity: string): Dict => ({
-  [MARK.cluster]: cluster,
-  [MARK.identity]: identity,
-});
 const withoutOurs = (dict: unknown): Dict =>
   Object.fromEntries(Object.entries(dictOf(dict)).filter(([key]) => !key.startsWith('enge.me/')));
-
 /** What a template's own labels come to: the selector's, then the template's, the later win. */
 function templateLabels({ spec }: StatefulCluster, template: V1PodTemplateSpec): Dict {
   const labels = { ...spec.selector.matchLabels, ...withoutOurs(template.metadata?.labels) };
@@ -832,84 +900,106 @@ export const ownerOf = (cluster: StatefulCluster): Owner => ({
   blockOwnerDeletion: true,
 });
 
-/** The taint manager must not set the time of a replacement: `liveness` does. Only where nodes can
- *  be read, and only for taints of which the template says nothing itself. */
-function addedTolerations(template: V1PodTemplateSpec): readonly object[] {
-  const own = template.spec?.tolerations ?? [];
-  return ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable']
-    .filter(
-      (key) =>
-        !own.some((t) => (!t.key || t.key === key) && (!t.effect || t.effect === 'NoExecute')),
-    )
+/** The tolerations of a member's pod. The taint manager must not set the time of a replacement:
+ *  `liveness` does. Added only where nodes can be read, and only for taints of which the template
+ *  says nothing itself. */
+function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): readonly Toleration[] {
+  const own = (template.spec?.tolerations ?? []) as readonly Toleration[];
+  const isSaid = (key: string): boolean =>
+    own.some((t) => (!t.key || t.key === key) && (!t.effect || t.effect === 'NoExecute'));
+  const added = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable']
+    .filter((key) => nodesReadable && !isSaid(key))
     .map((key) => ({ key, operator: 'Exists', effect: 'NoExecute' }));
+  return [...own, ...added];
 }
+type Toleration = Readonly<Partial<Record<'key' | 'operator' | 'value' | 'effect', string>>>;
 
-const childAnnotations = (own: unknown, replaces: string | undefined): Dict => ({
-  ...withoutOurs(own),
-  ...(replaces !== undefined && { [MARK.replaces]: replaces }),
-});
+/** What a member is made with beside its template. */
+export interface Making {
+  readonly replaces?: string | undefined;
+  readonly index?: number | undefined;
+  readonly nodesReadable?: boolean;
+}
+const indexLabel = ({ index }: Making): Dict =>
+  index === undefined ? {} : { [MARK.index]: String(index) };
+const replacesMark = ({ replaces }: Making): Dict =>
+  replaces === undefined ? {} : { [MARK.replaces]: replaces };
 
 /** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
- *  annotations only. */
+ *  annotations only. An adopted ordinal keeps its own labels for life. */
 export function podBody(
   cluster: StatefulCluster,
   identity: string,
   revision: Revision,
-  replaces: string | undefined,
-  nodesReadable: boolean,
+  making: Making,
 ): Body {
   const { serviceName } = cluster.spec;
   const { template, claimTemplates: names } = revision;
   const name = podName(cluster.meta.name, identity);
-  const volumes = names.map((template) => ({
-    name: template,
-    persistentVolumeClaim: { claimName: claimName(template, cluster.meta.name, identity) },
-  }));
-  const others = (template.spec?.volumes ?? []).filter((v) => !names.includes(v.name));
-  const added = nodesReadable ? addedTolerations(template) : [];
-  const tolerations = [...(template.spec?.tolerations ?? []), ...added];
-  const spec = {
-    ...template.spec,
-    ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
-    ...(volumes.length + others.length > 0 && { volumes: [...others, ...volumes] }),
-    ...(tolerations.length > 0 && { tolerations }),
+  const isOrdinal = /^\d+$/.test(identity);
+  const volumes = [
+    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
+    ...names.map((volume) => ({
+      name: volume,
+      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
+    })),
+  ];
+  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
+  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
+  const labels = {
+    ...podLabels(cluster, identity, revision),
+    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
+    ...indexLabel(making),
   };
-  const metadata = {
-    name,
-    labels: podLabels(cluster, identity, revision),
-    annotations: childAnnotations(template.metadata?.annotations, replaces),
-    ownerReferences: [ownerOf(cluster)],
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: {
+      name,
+      labels,
+      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
+      ownerReferences: [ownerOf(cluster)],
+    },
+    spec: {
+      ...own,
+      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
+      ...(volumes.length > 0 && { volumes }),
+      ...(tolerations.length > 0 && { tolerations }),
+    },
   };
-  return { apiVersion: 'v1', kind: 'Pod', metadata, spec };
 }
 
-/** Bodies of a member's claims at a revision. An owner reference to the cluster is `whenDeleted:
- *  Delete`. */
-export function claimBodies(
+/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
+ *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
+ *  `whenDeleted: Delete`. */
+export function claimBody(
   cluster: StatefulCluster,
   identity: string,
-  { claimTemplates: names }: Pick<Revision, 'claimTemplates'>,
-  replaces: string | undefined,
-): readonly Body[] {
-  const owned = cluster.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
-  const templates = cluster.spec.volumeClaimTemplates;
-  return templates
-    .filter((template) => names.includes(template.metadata?.name ?? ''))
-    .map((template) => ({
-      apiVersion: 'v1',
-      kind: 'PersistentVolumeClaim',
-      metadata: {
-        name: claimName(template.metadata?.name ?? '', cluster.meta.name, identity),
-        labels: {
-          ...cluster.spec.selector.matchLabels,
-          ...withoutOurs(template.metadata?.labels),
-          ...ourLabels(cluster.meta.name, identity),
-        },
-        annotations: childAnnotations(template.metadata?.annotations, replaces),
-        ...(owned && { ownerReferences: [ownerOf(cluster)] }),
+  name: string,
+  making: Making,
+): Body {
+  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
+  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: {
+      name: claimName(name, cluster.meta.name, identity),
+      labels: {
+        ...withoutOurs(template?.metadata?.labels),
+        ...ourLabels(cluster.meta.name, identity),
+        ...indexLabel(making),
       },
-      spec: template.spec,
-    }));
+      annotations: {
+        ...withoutOurs(template?.metadata?.annotations),
+        [MARK.prune]: 'Prune=false',
+        [MARK.claims]: '',
+        ...replacesMark(making),
+      },
+      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
+    },
+    spec: template?.spec,
+  };
 }
 
 /** The identity and the Reason that `enge.me/replaces` records, or undefined. */
@@ -919,106 +1009,156 @@ export function predecessorOf(meta: Meta): { identity: string; reason: string } 
 }
 
 // ═══ 4 HEALTH · pure ═════════════════════════════════════════════════════════════════════════════
-// What is known of a member, and what follows from it. Facts end a member; judgements are about one
-// that might come back, and the plan brakes them. It must not know how many members are wanted.
+// What is known of one member, and what follows from it: the words for nodes, the table of what
+// ends an identity, and the member's state. It must not know how many members are wanted, nor
+// whether the brake lets a judged one go.
+
+/** What the leaves of plan() read, and what they add to. */
+interface Draft {
+  readonly s: Snapshot;
+  readonly now: number;
+  readonly actions: Action[];
+  readonly ask: Map<string, Ref>;
+  readonly unknown: Set<string>; // Identities of which a question has no answer: left alone.
+  readonly evidence: string[];
+  readonly wakes: number[]; // Look again after so many milliseconds.
+  readonly notes: string[];
+  waits: string;
+  blocked: string;
+}
+export const keyOfRef = (ref: Pick<Ref, 'kind' | 'name'>): string => `${ref.kind}/${ref.name}`;
+/** Was all this read live in this pass? What was not is asked for; what has no answer leaves the
+ *  member alone. */
+function isRead(d: Draft, identity: string, ...refs: readonly Ref[]): boolean {
+  for (const ref of refs) {
+    const answer = d.s.answers.get(keyOfRef(ref));
+    if (answer === undefined) d.ask.set(keyOfRef(ref), ref);
+    else if (answer !== '' && identity !== '') d.unknown.add(identity);
+  }
+  return refs.every((ref) => d.s.answers.get(keyOfRef(ref)) === '');
+}
 
 const isTerminal = (pod: Pod): boolean => pod.phase === 'Failed' || pod.phase === 'Succeeded';
 const isBound = (claim: Claim): boolean => claim.volume !== '';
-/** Those that its pod mounts: a claim whose template is gone may outlive its use. */
-const mountedClaims = ({ pod, claims }: Pick<Member, 'pod' | 'claims'>): readonly Claim[] =>
-  pod ? claims.filter((c) => pod.claims.includes(c.meta.name)) : claims;
+/** There, and neither on its way out nor ended. */
+const isUp = (pod: Pod | undefined): pod is Pod =>
+  pod !== undefined && !isTerminating(pod) && !isTerminal(pod);
 /** Ready now, or not Ready with a transition after the start: a pod's first Ready=False is written
  *  at its start. */
 const wasReady = (pod: Pod): boolean =>
   pod.ready || (pod.readySinceMs ?? 0) > (pod.startedMs ?? Infinity) + 1000;
-/** The pod has ended, or is about to, and will not come back. */
-const hasEnded = (m: Member): boolean =>
-  m.pod === undefined || isTerminating(m.pod) || isTerminal(m.pod);
-/** Its claims were made, its pod never was: a creation that a crash cut short. */
-export const isInterrupted = (m: Member): boolean =>
-  m.gone && !m.retired && !m.between && m.claims.length > 0 && !m.claims.some(isBound);
-
-/** What `enge.me/in-place` says of an update under way: the revision, and the containers that must
- *  restart with the IDs they had. Whatever else is written there names no revision. */
-export function inPlaceOf(pod: Pod): { revision: string; containerIDs: Dict } | undefined {
-  const text = pod.meta.annotations[MARK.inPlace];
-  if (text === undefined) return undefined;
-  try {
-    const { revision, containerIDs } = JSON.parse(text) as Json;
-    return { revision: String(revision), containerIDs: dictOf(containerIDs) };
-  } catch {
-    return { revision: '', containerIDs: {} }; // A hand wrote it, and the next update replaces it.
-  }
-}
-/** The kubelet did what was asked: each container that must restart has another ID (an image string
- *  would not tell, and the generation is observed *before* the restart), cpu and memory are as in
- *  the spec, and the pod is Ready. */
-export function isApplied(pod: Pod): boolean {
-  const ids = Object.entries(inPlaceOf(pod)?.containerIDs ?? {});
-  const restarted = ids.every(([name, old]) => (pod.containerIDs[name] ?? old) !== old);
-  return restarted && pod.isObserved && pod.resize === '' && pod.ready;
-}
-
 /** Ready for `minReadySeconds`, as Deployment counts it, and neither ending nor ended. */
 export function isAvailable(pod: Pod, minReadySeconds: number, now: number): boolean {
-  if (!pod.ready || isTerminating(pod) || isTerminal(pod)) return false;
+  if (!pod.ready || !isUp(pod)) return false;
   return minReadySeconds === 0 || now - (pod.readySinceMs ?? now) >= minReadySeconds * 1000;
 }
 
-/** Kubernetes turns a bad node into deletions; these DisruptionTarget reasons say so, and what they
- *  are evidence of. TerminationByKubelet also stands for an eviction by node pressure. */
-const NODE_DISRUPTIONS: Readonly<Record<string, Loss>> = {
-  DeletionByTaintManager: 'NodeUnreachable',
-  DeletionByPodGC: 'NodeGone',
-  TerminationByKubelet: 'PodFailed',
-};
-
-/** The node that the member is on; of a pod whose object is gone, where it or its claims were. */
-export function nodeNameOf(m: Member): string {
-  if (m.pod) return m.pod.node;
-  const first = m.claims.find((c) => c.selectedNode !== '')?.selectedNode; // Disks move later.
-  return m.lastPod?.node || m.told?.node || (first ?? '');
+/** What `enge.me/in-place` says of an update under way: the revision, and of each container that
+ *  must restart its ID and image before. Whatever else is written there names no revision. */
+export function inPlaceOf(pod: Pod): { revision: string; before: Pod['containers'] } | undefined {
+  const text = pod.meta.annotations[MARK.inPlace];
+  if (text === undefined) return undefined;
+  try {
+    const { revision, before } = JSON.parse(text) as Json;
+    return { revision: String(revision), before: (before ?? {}) as Pod['containers'] };
+  } catch {
+    return { revision: '', before: {} }; // A hand wrote it, and the next update replaces it.
+  }
 }
-/** What the node says of the member; `Healthy` where nothing is known. Between two pods a member is
- *  on no node: its volumes say where it can return to. */
-export function viewNode(m: Member, nodes: Snapshot['nodes']): NodeView {
-  const name = m.between && !m.pod ? '' : nodeNameOf(m);
-  const node = nodes?.get(name);
-  if (nodes === undefined || name === '') return { state: 'Healthy', sinceMs: undefined };
-  if (node === undefined) return { state: 'Absent', sinceMs: undefined };
-  if (node.outOfService) return { state: 'OutOfService', sinceMs: undefined };
-  return { state: node.ready ? 'Healthy' : 'NotReady', sinceMs: node.readySinceMs };
-}
-
-/** The judgement of a former process, which saw how its pod ended; else the brake would not outlive
- *  its leader. */
-const toldLoss = ({ told }: Member): Loss | undefined =>
-  Object.values(NODE_DISRUPTIONS).find((r) => told?.health === 'Withheld' && r === told.reason);
-/** What speaks about the node rather than about the pod; undefined on a healthy one. */
-export function nodeEvidence(m: Member, node: NodeView): Omit<Suspicion, 'seconds'> | undefined {
-  const told = toldLoss(m);
-  if (told) return { reason: told, sinceMs: Date.parse(m.told?.since ?? '') || undefined };
-  if (node.state === 'Absent') return { reason: 'NodeGone', sinceMs: undefined };
-  if (node.state === 'NotReady') return { reason: 'NodeUnreachable', sinceMs: node.sinceMs };
-  const last = m.pod ?? (m.between ? undefined : m.lastPod);
-  const reason = hasEnded(m) ? NODE_DISRUPTIONS[last?.disruption ?? ''] : undefined;
-  return reason && { reason, sinceMs: last?.disruptedMs };
-}
-
-/** Nodes that exist, are in service and satisfy every bound volume; undefined: any node does. */
-export function nodesAllowed(
-  claims: readonly Claim[],
-  s: Pick<Snapshot, 'nodes' | 'volumes'>,
-): readonly Node[] | undefined {
-  const terms = claims.flatMap((c) => {
-    const volume = s.volumes.get(c.volume);
-    return volume?.terms ? [volume.terms] : [];
+/** The kubelet did what was asked: each container whose stored image changed has another ID (an
+ *  image string would not tell, and the generation is observed *before* the restart; an image that
+ *  admission put back changes nothing), cpu and memory are as in the spec, and the pod is Ready. */
+export function isApplied(pod: Pod): boolean {
+  const waits = Object.entries(inPlaceOf(pod)?.before ?? {}).some(([name, before]) => {
+    const [id, image] = pod.containers[name] ?? ['', ''];
+    return Array.isArray(before) && image !== before[1] && (id === '' || id === before[0]);
   });
-  if (s.nodes === undefined || terms.length === 0) return undefined;
-  const allows = (node: Node): boolean =>
-    terms.every((any) => any.some((all) => all.every((t) => termMatches(t, node.meta.labels))));
-  return [...s.nodes.values()].filter((node) => !node.outOfService && allows(node));
+  return !waits && pod.isObserved && pod.resize === '' && pod.ready;
 }
+
+// ─── Nodes and volumes ───────────────────────────────────────────────────────────────────────────
+
+const OUT_OF_SERVICE = 'node.kubernetes.io/out-of-service';
+const OF_KUBERNETES = /^node\.(cloudprovider\.)?kubernetes\.io\//;
+const isTolerated = (taint: Taint, all: readonly Toleration[]): boolean =>
+  all.some(
+    (t) =>
+      (!t.key || t.key === taint.key) &&
+      (!t.effect || t.effect === taint.effect) &&
+      (t.operator === 'Exists' || (t.value ?? '') === (taint.value ?? '')),
+  );
+/** What a node is to the pods of this cluster. */
+function nodeWord(s: Snapshot, name: string): NodeWord {
+  if (name === '') return 'none';
+  if (s.nodes === undefined) return 'open'; // Blind: DisruptionTarget stands in, see endOf.
+  const node = s.nodes.get(name);
+  if (!node) return 'gone';
+  if (node.taints.some((t) => t.key === OUT_OF_SERVICE)) return 'outOfService';
+  if (!node.ready) return 'silent';
+  return closedBy(s, node) === '' ? 'open' : 'closed';
+}
+/** Why a Ready node takes no pods of this cluster: somebody's `cordon` or taint, or Kubernetes' own
+ *  taint, which says nothing about the disks; '' if it takes them. */
+function closedBy(s: Snapshot, node: Node): '' | 'cordon' | 'taint' | 'pressure' {
+  if (node.unschedulable) return 'cordon';
+  const tolerated = tolerationsOf(s.cluster.spec.template, true);
+  const bars = node.taints.filter((taint) => !isTolerated(taint, tolerated));
+  if (bars.length === 0) return '';
+  return bars.every((taint) => OF_KUBERNETES.test(taint.key)) ? 'pressure' : 'taint';
+}
+const hasOpenNode = (s: Snapshot): boolean =>
+  s.nodes === undefined || [...s.nodes.keys()].some((name) => nodeWord(s, name) === 'open');
+
+/** Where the member was last seen: its pod, as this process saw it go, or as the scheduler chose. */
+export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'claims'>): string {
+  const pod = m.pod ?? s.desk.went.get(m.identity)?.pod;
+  const chosen = m.claims.map((c) => c.meta.annotations[MARK.selectedNode]).find(Boolean);
+  return pod?.node || (chosen ?? '');
+}
+/** A volume names nodes if its affinity has a key that ends in neither `zone` nor `region`: local
+ *  drivers have keys of their own. Any other can follow, also to a node that is yet to be made. */
+const namesNodes = ({ terms }: Volume): boolean =>
+  (terms ?? []).some((all) => all.some(({ key }) => !/(zone|region)$/.test(key)));
+
+/** The nodes that all volumes of a member allow; undefined if none of them names nodes. A volume
+ *  that cannot be read counts as naming the node its pod was last on. */
+function nodesAllowed(d: Draft, m: Bare): readonly Node[] | undefined {
+  const { s } = d;
+  if (s.nodes === undefined) return undefined;
+  const last = lastNodeOf(s, m);
+  const tests = m.claims.flatMap(({ meta, volume: name }): ((node: Node) => boolean)[] => {
+    const volume = s.volumes.get(name);
+    if (volume && !namesNodes(volume)) return [];
+    if (volume) {
+      const { terms = [] } = volume;
+      const fits = ({ meta: { labels } }: Node): boolean =>
+        terms.some((all) => all.every((term) => termMatches(term, labels)));
+      return [fits];
+    }
+    const only = name === '' ? meta.annotations[MARK.selectedNode] : last;
+    return only ? [(node) => node.meta.name === only] : [];
+  });
+  if (tests.length === 0) return undefined;
+  return [...s.nodes.values()].filter((node) => tests.every((fits) => fits(node)));
+}
+/** Volumes that must be known before anything is said of a member that does not run. */
+function readsVolumes(d: Draft, m: Bare): boolean {
+  const { s, now } = d;
+  // Most pods find a node within seconds; only then their volumes are looked at.
+  const isYoung = isUp(m.pod) && Math.abs(now - m.pod.meta.createdMs) < LIMITS.placeMs;
+  if (isYoung) d.wakes.push(LIMITS.placeMs);
+  if (s.nodes === undefined || !s.volumesReadable || isYoung) return !isYoung;
+  const unread = m.claims.filter((c) => isBound(c) && !s.volumes.has(c.volume));
+  return isRead(d, m.identity, ...unread.map((c) => refOf('persistentvolumes', c.volume)));
+}
+const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
+
+// ─── What ends an identity ───────────────────────────────────────────────────────────────────────
+
+type Bare = Omit<Member, 'end' | 'state'>;
+/** No pod, or one that is Pending, terminal, going or on a node that is gone. */
+const isRunning = ({ pod, node }: Bare): boolean =>
+  isUp(pod) && pod.phase !== 'Pending' && node !== 'gone';
 
 /** How long evidence counts. Up to 60 s it counts only as far as this process watched it itself;
  *  then the object's own timestamps are believed. So neither a restart nor one clock decides. */
@@ -1028,723 +1168,255 @@ export function lastedMs(sinceMs: number | undefined, watchedMs: number, now: nu
     ? Math.max(0, Math.min(watchedMs, own))
     : Math.max(watchedMs, own);
 }
-
-const lost = (reason: Loss, sinceMs: number | undefined): Verdict => ({
-  health: 'Lost',
-  reason,
-  sinceMs: sinceMs ?? 0,
-});
-
-/** Facts, the first that holds; undefined when none does. */
-function judgeFacts(m: Member, node: NodeView, spec: Spec): Verdict | undefined {
-  const { pod } = m;
-  const claimGoing = m.missing.length > 0 || mountedClaims(m).some(isTerminating);
-  if (m.retired || (m.deletionIsOurs && (!pod || isTerminating(pod)))) {
-    return { health: 'Terminating', sinceMs: pod?.meta.deletedMs ?? m.retired?.atMs ?? 0 };
-  }
-  if (!pod && !m.gone) return { health: 'Pending', sinceMs: 0 }; // Not known yet: plan asks.
-  if (pod?.meta.annotations[MARK.replace] === 'true') return lost('ReplaceRequested', 0);
-  if (node.state === 'OutOfService') return lost('NodeOutOfService', 0);
-  // A member that is to return needs all its claims; a half-deleted one is never used.
-  const returns = m.between || spec.replacementPolicy === 'WhenVolumesLost';
-  if (!pod && claimGoing && returns) return lost('ClaimGone', 0);
-  if (m.between) return undefined;
-  if (nodeEvidence(m, node) === undefined) {
-    if (!pod || isTerminating(pod)) return lost('PodDeleted', pod?.meta.deletedMs);
-    if (isTerminal(pod)) return lost('PodFailed', pod.readySinceMs);
-  }
-  if (pod?.phase === 'Pending' && claimGoing) return lost('ClaimGone', 0);
-  return undefined;
+/** Under this key the first sight of evidence is kept. A changed transition time is new evidence,
+ *  so a flap between two looks is not counted as one. */
+function evidenceKey(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): string {
+  const pod = m.pod ?? d.s.desk.went.get(m.identity)?.pod;
+  return [reason, m.identity, pod?.meta.uid ?? '', sinceMs ?? ''].join('/');
+}
+function will(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): End {
+  const evidence = evidenceKey(d, m, reason);
+  d.evidence.push(evidence);
+  return { reason, dueInMs: 0, sinceMs, evidence };
+}
+function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?: number): End {
+  const evidence = evidenceKey(d, m, reason, sinceMs);
+  d.evidence.push(evidence);
+  const watchedMs = d.s.uptime - (d.s.desk.seen.get(evidence) ?? d.s.uptime);
+  const dueInMs = Math.max(0, seconds * 1000 - lastedMs(sinceMs, watchedMs, d.now));
+  // The object's own times may count, from when it was watched for a minute.
+  if (dueInMs > 0) d.wakes.push(dueInMs, Math.max(0, LIMITS.trustMs - watchedMs) || Infinity);
+  return { reason, dueInMs, sinceMs, evidence };
 }
 
-/** An update has changed the pod, or made it anew: that it is not Ready yet is no evidence. */
-const isBeingChanged = ({ pod, claims }: Member): boolean =>
-  (pod !== undefined && inPlaceOf(pod) !== undefined && !isApplied(pod)) ||
-  recreationOf(claims) !== undefined;
-/** Judgements whose evidence is there, each with its threshold, in order. */
-function suspicions(m: Member, node: NodeView, spec: Spec): readonly Suspicion[] {
+/** The table of DESIGN.md: the first row that matches, or undefined. Anything that no row names
+ *  (eviction, preemption, pod GC, pressure, a pod that ended by itself or vanished unseen) ends
+ *  nothing: the member returns. Members without claims end wherever others return. */
+function endOf(d: Draft, m: Bare): End | undefined {
+  const { spec } = d.s.cluster;
   const { pod } = m;
-  const l = spec.liveness;
-  const list: Suspicion[] = [];
-  const suspect = (reason: Loss, seconds: number, sinceMs?: number): void =>
-    void list.push({ reason, seconds, sinceMs });
-  const speaks = nodeEvidence(m, node);
-  const nodeSeconds =
-    speaks?.reason === 'NodeUnreachable' ? l.nodeUnreachableSeconds : l.nodeGoneSeconds;
-  if (speaks) suspect(speaks.reason, toldLoss(m) ? 0 : nodeSeconds, speaks.sinceMs);
-  if (m.volumesDownInMs === 0 || mountedClaims(m).some((c) => c.phase === 'Lost')) {
-    suspect('VolumeLost', l.volumeLostSeconds);
+  if (isUp(pod) && isTakenOut(d.s, pod)) return will(d, m, 'Released');
+  const asked = [...(pod ? [pod] : []), ...m.claims].map((o) => o.meta.annotations[MARK.replace]);
+  if (asked.includes('true')) return will(d, m, 'ReplaceRequested');
+  if (!isRunning(m) && isClaimGone(d, m)) return will(d, m, 'ClaimGone');
+  if (spec.suspend) return undefined; // Nobody is judged, and whose pod goes returns.
+  if (m.claims.length === 0) {
+    return pod && isTerminal(pod)
+      ? will(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', pod.readySinceMs)
+      : (endByNode(d, m) ?? endByPod(d, m));
   }
-  if (!pod || pod.ready || hasEnded(m) || isBeingChanged(m)) return list;
-  if (wasReady(pod) && l.unreadySeconds > 0) suspect('Unready', l.unreadySeconds, pod.readySinceMs);
-  if (!wasReady(pod) && l.startupSeconds > 0 && pod.scheduledMs !== undefined) {
-    suspect('StartupTimeout', l.startupSeconds, pod.scheduledMs);
+  if (isDeletedByHand(d, m)) {
+    if (spec.replacementPolicy === 'Always') return will(d, m, 'PodDeleted', pod?.meta.deletedMs);
   }
-  if (l.maxRestarts > 0 && pod.crashLooping && pod.restarts - m.restartsBefore > l.maxRestarts) {
-    suspect('CrashLoop', 0, pod.readySinceMs);
-  }
-  return list;
+  return endByNode(d, m) ?? endByVolumes(d, m) ?? endByPod(d, m);
 }
-/** Under this key the first sight of evidence is remembered. A changed transition time is new
- *  evidence, so a flap between two looks is not counted as one. */
-export const evidenceKey = (m: Member, reason: Loss, sinceMs?: number): string =>
-  [m.identity, (m.pod ?? m.lastPod)?.meta.uid ?? '', reason, sinceMs ?? ''].join('/');
 
-/** What the pod's own conditions say, when nothing speaks of a loss. */
-function judgePod(m: Member, spec: Spec, now: number): Verdict {
+/** Its user took the pod out of `spec.selector`; labels of ours that it lacks are put back. Not as
+ *  long as admission is known to change the labels of new pods. */
+function isTakenOut(s: Snapshot, pod: Pod): boolean {
+  const { meta, spec } = s.cluster;
+  const ours = ourLabels(meta.name, identityOf(pod, meta.name));
+  const isAdmissions = s.desk.backoff.get(makeKey(s.cluster))?.message.startsWith('admission ');
+  return !isAdmissions && !selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
+}
+
+/** A claim that its pod mounts is absent or being deleted; without a pod, one that its next pod
+ *  names is being deleted, or is absent although the seal names it. Absence is read live. */
+function isClaimGone(d: Draft, m: Bare): boolean {
+  const { s, now: _ } = d;
+  const { name } = s.cluster.meta;
+  const own = m.pod?.claims.filter((claim) => claim.endsWith(`-${name}-${m.identity}`));
+  const next = claimTemplateNames(s.cluster.spec).map((t) => claimName(t, name, m.identity));
+  const sealed = sealOf(m.claims[0]);
+  const isAbsent = (claim: string): boolean =>
+    !s.claims.has(claim) && isRead(d, m.identity, refOf('persistentvolumeclaims', claim));
+  const isOthers = (claim: string): boolean => {
+    const found = s.claims.get(claim);
+    return found !== undefined && hasController(found.meta) && !m.claims.includes(found);
+  };
+  const isGoing = (claim: string): boolean =>
+    m.claims.some((c) => c.meta.name === claim && isTerminating(c));
+  if (own) return own.some((claim) => isGoing(claim) || isAbsent(claim) || isOthers(claim));
+  return next.some((claim) => isGoing(claim) || (sealed.includes(claim) && isAbsent(claim)));
+}
+
+/** Somebody deleted the pod: it goes, not by us (`returns`) nor as Kubernetes takes pods off nodes
+ *  (DisruptionTarget, unless that came later), from a node that is open. */
+function isDeletedByHand(d: Draft, m: Bare): boolean {
+  const went = d.s.desk.went.get(m.identity);
+  const pod = m.pod ?? (went?.reason === undefined ? went?.pod : undefined);
+  if (!pod || pod.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations)
+    return false;
+  if (nodeWord(d.s, pod.node) !== 'open') return false;
+  return pod.disruption === '' || d.s.desk.seen.has(evidenceKey(d, m, 'PodDeleted'));
+}
+
+/** Its pod object is on a node that is silent. Where nodes cannot be read, the taint manager's word
+ *  stands in for the node's. */
+function endByNode(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
-  if (!pod) return { health: 'Pending', sinceMs: 0 };
-  const sinceMs = pod.readySinceMs ?? pod.meta.createdMs;
-  if (hasEnded(m)) return { health: 'Unready', sinceMs };
-  if (inPlaceOf(pod) && !isApplied(pod)) return { health: 'Updating', sinceMs };
-  if (isAvailable(pod, spec.minReadySeconds, now)) return { health: 'Available', sinceMs };
+  const seconds = d.s.cluster.spec.liveness.nodeUnreachableSeconds;
+  if (!pod || isTerminal(pod)) return undefined;
+  if (m.node === 'silent') {
+    return judged(d, m, 'NodeUnreachable', seconds, d.s.nodes?.get(pod.node)?.readySinceMs);
+  }
+  if (d.s.nodes || pod.disruption !== 'DeletionByTaintManager') return undefined;
+  return judged(d, m, 'NodeUnreachable', seconds, pod.disruptedMs);
+}
+
+/** It does not run, and its volumes hold it on nodes none of which is open. */
+function endByVolumes(d: Draft, m: Bare): End | undefined {
+  const { s } = d;
+  const l = s.cluster.spec.liveness;
+  if (isRunning(m)) return undefined;
+  if (m.claims.some((c) => c.phase === 'Lost'))
+    return judged(d, m, 'VolumeLost', l.volumeLostSeconds);
+  const last = s.desk.went.get(m.identity)?.pod;
+  if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC') {
+    return judged(d, m, 'NodeGone', l.nodeGoneSeconds, last.disruptedMs);
+  }
+  if (!readsVolumes(d, m)) return undefined;
+  const allowed = nodesAllowed(d, m);
+  const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
+  if (words.includes('open')) return undefined;
+  if (words.length > 0 && words.every((word) => word === 'outOfService')) {
+    return will(d, m, 'NodeOutOfService');
+  }
+  const ends = (allowed ?? []).map((node) => endByVolumeNode(d, m, node));
+  if (ends.some((end) => end === undefined)) return undefined;
+  const latest = ends.reduce((a, b) => (a && b && a.dueInMs > b.dueInMs ? a : b), undefined);
+  const found = latest ?? judged(d, m, 'NodeGone', l.nodeGoneSeconds);
+  // Never before another node is open: nothing would be won.
+  return hasOpenNode(s) ? found : { ...found, dueInMs: Infinity };
+}
+/** What one of the nodes that hold it says; undefined: that it waits. */
+function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
+  const { liveness: l, replacementPolicy } = d.s.cluster.spec;
+  const word = nodeWord(d.s, node.meta.name);
+  if (word === 'silent') {
+    return judged(d, m, 'NodeUnreachable', l.nodeUnreachableSeconds, node.readySinceMs);
+  }
+  if (word === 'outOfService') return judged(d, m, 'NodeGone', 0);
+  const why = closedBy(d.s, node);
+  if (why === 'pressure' || replacementPolicy === 'WhenVolumesLost') return undefined;
+  const wasTaken =
+    m.pod &&
+    (isTerminal(m.pod) || isTerminating(m.pod)) &&
+    !(MARK.returns in m.pod.meta.annotations);
+  return judged(d, m, 'PodEvicted', why === 'cordon' && wasTaken ? 0 : l.volumeLostSeconds);
+}
+
+/** What its pod says of itself, by the thresholds of `liveness`; all of them default to never. An
+ *  update has changed the pod, or it is on its way out: that is no evidence. */
+function endByPod(d: Draft, m: Bare): End | undefined {
+  const { pod } = m;
+  const l = d.s.cluster.spec.liveness;
+  if (!isUp(pod) || (inPlaceOf(pod) && !isApplied(pod))) return undefined;
+  if (l.maxRestarts > 0 && pod.isDown && pod.restarts - calmRestarts(d, pod) > l.maxRestarts) {
+    return judged(d, m, 'CrashLoop', 0, pod.readySinceMs);
+  }
+  if (pod.ready) return undefined;
+  if (wasReady(pod)) {
+    return l.unreadySeconds > 0
+      ? judged(d, m, 'Unready', l.unreadySeconds, pod.readySinceMs)
+      : undefined;
+  }
+  if (l.startupSeconds === 0 || pod.mountedMs === undefined) return undefined;
+  return judged(d, m, 'StartupTimeout', l.startupSeconds, pod.mountedMs);
+}
+/** Restarts up to the time it was last calm; at first sight, those of a pod that was Ready once are
+ *  taken for old ones. */
+const calmRestarts = ({ s }: Draft, pod: Pod): number =>
+  s.desk.calm.get(pod.meta.uid) ?? (wasReady(pod) ? pod.restarts : 0);
+
+/** The one word for a member, as STATES says. */
+function stateOf(d: Draft, m: Omit<Member, 'state'>, isWithheld: boolean): State {
+  const { spec } = d.s.cluster;
+  const { pod } = m;
+  if (m.life !== 'live') return 'Retiring';
+  if (isWithheld) return 'Withheld';
+  if (!isUp(pod)) return spec.suspend ? 'Suspended' : 'Returning';
+  if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';
+  if (isAvailable(pod, spec.minReadySeconds, d.now)) return 'Available';
   if (pod.ready) {
     const limitMs = spec.minReadySeconds * 1000;
-    // No longer than the limit, should the clock be behind the one that wrote `sinceMs`.
-    return { health: 'Ready', sinceMs, wakeMs: Math.min(limitMs, sinceMs + limitMs - now) };
+    // No longer than the limit, should the clock be behind the one that wrote the transition.
+    d.wakes.push(Math.min(limitMs, (pod.readySinceMs ?? d.now) + limitMs - d.now));
+    return 'Ready';
   }
-  if (wasReady(pod)) return { health: 'Unready', sinceMs };
-  return { health: pod.node === '' ? 'Pending' : 'Starting', sinceMs: pod.meta.createdMs };
-}
-
-/** Judges one member: facts first, then judgements, then its own word. A pod that is merely
- *  starting is never Lost for not being Ready. */
-export function judge(
-  m: Member,
-  node: NodeView,
-  spec: Spec,
-  now: number,
-  watchedMs: (evidenceKey: string) => number,
-): Verdict {
-  const fact = judgeFacts(m, node, spec);
-  if (fact) return fact;
-  const own = judgePod(m, spec, now);
-  let wakeMs = Math.min(own.wakeMs ?? Infinity, m.volumesDownInMs || Infinity);
-  for (const { reason, seconds, sinceMs } of suspicions(m, node, spec)) {
-    const watched = watchedMs(evidenceKey(m, reason, sinceMs));
-    const lasted = lastedMs(sinceMs, watched, now);
-    if (lasted >= seconds * 1000) {
-      return { health: 'Lost', reason, judged: true, sinceMs: sinceMs ?? own.sinceMs };
-    }
-    const untrusted = watched < LIMITS.trustMs ? LIMITS.trustMs - watched : Infinity;
-    wakeMs = Math.min(wakeMs, seconds * 1000 - lasted, untrusted);
-  }
-  return { ...own, wakeMs, suspected: nodeEvidence(m, node) !== undefined };
+  if (wasReady(pod)) return 'Unready';
+  return pod.node === '' ? 'Pending' : 'Starting';
 }
 
 // ═══ 5 PLAN · pure ═══════════════════════════════════════════════════════════════════════════════
-// From a snapshot to actions. plan() owns the ifs, the leaves compute. What must be read live
-// before it is acted upon is asked for (`ask`), and plan() is called again with the answer in the
-// snapshot. Nothing here waits, reads a clock or draws by itself. In order: plan(), who is there
-// and how each stands, the brake, endings, replicas, revisions, updates, claims, memory.
+// From a snapshot to a question or an answer. plan() owns the order, the leaves compute: who is
+// there, the brake, ends, places, updates, upkeep. What must be read live before it is acted upon
+// is asked for, and plan() is called again with the answers. Nothing here waits, reads a clock or
+// draws by itself.
 
-/** Decides. Idle when the cluster is being deleted (nothing is created after that), paused, or when
+/** Decides. Idle when the cluster is being deleted (nothing is made after that), paused, or when
  *  its spec cannot work; the members are judged all the same, for the status. */
-export function plan(s: Snapshot, now: number, random: () => number): Plan {
-  const { meta, spec } = s.cluster;
-  const { first, members, ask, brake } = planStandings(s, now);
-  const r = revisionsOf(s, members);
-  const evidence = evidenceOf(s, first);
-  const stalled = s.denied || specProblem(s.cluster);
-  const draft: Draft = {
+export function plan(s: Snapshot, now: number, random: () => number): Decision {
+  const d: Draft = {
+    s,
+    now,
     actions: [],
-    ask: [],
-    wakes: [...wakesOf(s, members, now), brake.wakeMs, s.denied ? LIMITS.retryMaxMs : Infinity],
-    ...{ notes: [], held: '', blocked: '', unwanted: 0, behind: behindOf(s, members, r) },
+    ask: new Map(),
+    unknown: new Set(),
+    evidence: [],
+    wakes: wakesOf(s),
+    notes: [],
+    waits: '',
+    blocked: '',
   };
-  const done = (judged: readonly Judged[]): Plan => ({
-    ...draft,
-    ask: uniqueRefs(draft.ask),
-    members: judged,
-    wakeMs: Math.max(100, Math.min(...draft.wakes.filter((ms) => ms > 0), Infinity)),
-    ...{ evidence, stalled, revisions: r, withheld: brake.why, outage: brake.outage },
+  const bare = membersOf(d);
+  const found = bare.map((m) => ({ ...m, end: m.life === 'live' ? endOf(d, m) : undefined }));
+  const r = revisionsOf(s, found);
+  const brake = planBrake(d, found, r, random);
+  const members = found.map((m): Member => {
+    return { ...m, state: stateOf(d, m, brake.withheld.has(m.identity)) };
   });
-  if (isTerminating(s.cluster)) return { ...done(members), wakeMs: Infinity };
-  if (meta.annotations[MARK.paused] === 'true' || stalled !== '') return done(members);
-  draft.ask.push(...ask);
-  const released = planKeeping(s, draft);
-  const settled = members.map((j): Judged => {
-    if (!released.has(j.member.identity)) return j;
-    return { member: j.member, verdict: lost('Released', 0), standing: 'letGo' };
+  const stalled = s.denied || specProblem(s.cluster);
+  const behind = behindOf(s, members, r);
+  const done = (actions: readonly Action[]): Plan => ({
+    members,
+    actions,
+    evidence: d.evidence,
+    calm: calmOf(d, members),
+    wakeMs: Math.max(100, Math.min(...d.wakes.filter((ms) => ms > 0), Infinity)),
+    revisions: r,
+    behind,
+    stalled,
+    waits: d.waits,
+    blocked: d.blocked,
+    withheld: brake.why,
+    notes: d.notes,
   });
-  draft.actions.push(...settled.flatMap((j) => planLeaving(s, j, now)));
-  const isKnown = planHistory(s, draft, settled, r);
-  // Adopted pods are counted when the cache shows them, and a pod names a revision that is there:
-  // none is made or ended in the same pass.
-  const adopts =
-    draft.actions.some((a) => a.do === 'AdoptPod') ||
-    draft.ask.some((ref) => ref.kind === 'statefulclusters');
-  if (isKnown && !adopts) {
-    planReplicas(s, draft, settled, r, now, random);
-    if (spec.suspend) planSuspension(s, draft, settled, now);
-    planUpdates(s, draft, settled, r, now);
+  const isPaused = s.cluster.meta.annotations[MARK.paused] === 'true';
+  if (isTerminating(s.cluster) || isPaused || stalled !== '') return done([]);
+  const ending = planEnds(d, members, brake.go);
+  if (planHistory(d, members, r)) {
+    planPlaces(d, members, ending, r, random);
+    planUpdates(d, members, ending, r);
   }
-  planClaims(s, draft, settled);
-  return done(settled);
+  planUpkeep(d, members, ending);
+  if (d.ask.size > 0) return { ask: [...d.ask.values()] };
+  const isKnown = (a: Action): boolean =>
+    !d.unknown.has(a.identity) && !(a.do === 'Make' && d.unknown.has(a.after ?? ''));
+  return done(d.actions.filter(isKnown));
 }
 
-/** What the leaves of plan() add to. */
-interface Draft {
-  readonly actions: Action[];
-  readonly ask: Ref[];
-  readonly wakes: number[]; // Look again after so many milliseconds.
-  readonly notes: string[]; // What a user should know, for the conditions' message.
-  readonly behind: number;
-  held: string;
-  blocked: string;
-  unwanted: number;
-}
-
-/** Was all this read live in this pass? What was not is asked for. */
-function readLive(s: Snapshot, draft: Draft, ...refs: readonly Ref[]): boolean {
-  const open = refs.filter((ref) => !s.live.has(keyOfRef(ref)));
-  draft.ask.push(...open);
-  return open.length === 0;
-}
-
-const keyOfRef = (ref: Ref): string => `${ref.kind}/${ref.name}`;
-const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
+/** When time alone changes what is known: what was refused is tried again. */
+const wakesOf = (s: Snapshot): number[] =>
+  [...s.desk.backoff.values()].map((b) => b.untilUptime - s.uptime).filter((ms) => ms < Infinity);
 const clusterRef = ({ cluster }: Snapshot): Ref => refOf('statefulclusters', cluster.meta.name);
-const uniqueRefs = (refs: readonly Ref[]): readonly Ref[] => [
-  ...new Map(refs.map((ref) => [keyOfRef(ref), ref])).values(),
-];
-/** When time alone changes what is known: verdicts, claims that settle, refusals to try again. */
-function wakesOf(s: Snapshot, members: readonly Judged[], now: number): readonly number[] {
-  const young = members.filter((j) => !j.member.pod && !j.member.gone && !isSettled(j.member, now));
-  const settles = young.map(({ member }) =>
-    Math.min(
-      LIMITS.settleMs, // The clock may be behind.
-      Math.max(...member.claims.map((c) => c.meta.createdMs + LIMITS.settleMs - now)),
-    ),
-  );
-  const verdicts = members.map((j) => j.verdict.wakeMs ?? Infinity);
-  const unplaced = members.flatMap(({ member: { pod } }) => (pod?.node === '' ? [pod] : []));
-  const places = unplaced.map(({ meta }) => LIMITS.placeMs - Math.abs(now - meta.createdMs));
-  const retries = [...s.memory.complaints.values()].map((c) => c.untilUptime - s.uptime);
-  // A going pod that only a live GET showed, without our labels: no event will tell its end.
-  const isHidden = (pod: Pod): boolean =>
-    isTerminating(pod) && pod.meta.labels[MARK.cluster] !== s.cluster.meta.name;
-  const hidden = [...s.pods.values()].some(isHidden) ? [LIMITS.settleMs] : [];
-  return [...verdicts, ...settles, ...places, ...retries, ...hidden];
-}
-
-// ─── Who is there, and how each stands ───────────────────────────────────────────────────────────
-
-/** Groups pods and claims by identity. Counting is by controller UID: a pod that somebody else, or
- *  nobody, controls is not a member, and neither are the claims behind it (I8). */
-export function membersOf(s: Snapshot, now: number): readonly Member[] {
-  const { uid, name } = s.cluster.meta;
-  const found = new Map<string, { pod?: Pod; claims: Claim[] }>();
-  const at = (identity: string): { pod?: Pod; claims: Claim[] } => {
-    const entry = found.get(identity) ?? { claims: [] };
-    found.set(identity, entry);
-    return entry;
-  };
-  const foreign = new Set<string>();
-  for (const pod of s.pods.values()) {
-    const identity = identityOf(pod, name);
-    if (isControlledBy(pod.meta, uid)) at(identity).pod = pod;
-    else foreign.add(identity);
-  }
-  for (const claim of s.claims.values()) {
-    const identity = claim.meta.labels[MARK.identity] ?? '';
-    const ours = isControlledBy(claim.meta, uid) || !hasController(claim.meta);
-    if (ours && isClaimOf(claim.meta.name, name, identity)) at(identity).claims.push(claim);
-  }
-  for (const identity of [...s.memory.lastPods.keys(), ...bareReturns(s).map((m) => m.identity)])
-    at(identity);
-  return [...found.keys()]
-    .filter((identity) => identity !== '' && !foreign.has(identity))
-    .filter((identity) => at(identity).pod || !s.memory.unfinished.has(podName(name, identity)))
-    .sort(byAge)
-    .map((identity) => {
-      const { pod, claims } = at(identity);
-      return memberOf(s, identity, pod, claims, now);
-    });
-}
-
-/** A pod without claims that a former process let go of carries no mark; while it is going, the
- *  status may say so. It will not come back in any case. */
-const isToldEnded = ({ cluster }: Snapshot, identity: string, pod: Pod | undefined): boolean =>
-  pod !== undefined &&
-  isTerminating(pod) &&
-  (cluster.status.retired ?? []).some((r) => r.identity === identity);
-/** Of its pod; of a member that this process never saw a pod of, what tells it from the others. */
-const uidOf = ({ identity, pod, lastPod }: Pick<Member, 'identity' | 'pod' | 'lastPod'>): string =>
-  (pod ?? lastPod)?.meta.uid ?? identity;
-function memberOf(
-  s: Snapshot,
-  identity: string,
-  pod: Pod | undefined,
-  claims: Claim[],
-  now: number,
-): Member {
-  // The pod before a restore is of another life.
-  const isRestored = recreationOf(claims)?.uid === 'restored';
-  const lastPod = pod || isRestored ? undefined : s.memory.lastPods.get(identity);
-  const marked = claims.find((c) => c.meta.labels[MARK.retired] === 'true');
-  const at = Date.parse(marked?.meta.annotations[MARK.retiredAt] ?? '');
-  const expected = claimsExpected(s, { identity, pod, lastPod, claims });
-  // One of another's, under its name, is as good as none: no next pod can have it.
-  const isUsable = (c: Claim | undefined): boolean =>
-    c !== undefined && (claims.includes(c) || (pod !== undefined && !isTerminating(c)));
-  const absent = expected.filter((name) => !isUsable(s.claims.get(name)));
-  const uid = uidOf({ identity, pod, lastPod });
-  const unscheduled = pod && pod.node === '' && !isTerminating(pod) && !isTerminal(pod);
-  const told = pod || lastPod ? [] : (s.cluster.status.members ?? []); // Only ever for patience.
-  const allowed = unscheduled ? nodesAllowed(mountedClaims({ pod, claims }), s) : undefined;
-  const limitMs = s.cluster.spec.liveness.nodeUnreachableSeconds * 1000;
-  // A node that was not Ready for so long no longer counts as one that its volumes may use.
-  const leftMs = (n: Node): number =>
-    n.ready ? Infinity : Math.min(limitMs, (n.readySinceMs ?? now) + limitMs - now);
-  return {
-    identity,
-    pod,
-    lastPod,
-    told: told.find((one) => one.identity === identity),
-    gone: !pod && s.live.has(`pods/${podName(s.cluster.meta.name, identity)}`),
-    claims,
-    missing: absent.filter((name) => s.live.has(`persistentvolumeclaims/${name}`)),
-    retired: marked && {
-      reason: (marked.meta.annotations[MARK.retired] ?? 'Released') as Reason,
-      policy: marked.meta.annotations[MARK.retiredPolicy] === 'Delete' ? 'Delete' : 'Retain',
-      atMs: Number.isNaN(at) ? marked.meta.createdMs : at,
-    },
-    deletionIsOurs:
-      s.memory.deletedUids.has(uid) ||
-      (claims.length === 0 && isToldEnded(s, identity, pod ?? lastPod)),
-    between: betweenPods(s, identity, pod, claims, lastPod),
-    volumesDownInMs: allowed ? Math.max(0, ...allowed.map(leftMs)) : Infinity,
-    restartsBefore: s.memory.restartsBefore.get(uid) ?? calmRestarts(pod),
-  };
-}
-
-/** At first sight, the restarts of a pod that was Ready once are taken for old ones. */
-const calmRestarts = (pod: Pod | undefined): number => (pod && wasReady(pod) ? pod.restarts : 0);
-/** Is it between two pods? The mark on its claims says so, for the pod that goes or went; of a
- *  member without claims, what this process did, or the status of an earlier one. */
-function betweenPods(
-  s: Snapshot,
-  identity: string,
-  pod: Pod | undefined,
-  claims: readonly Claim[],
-  lastPod: Pod | undefined,
-): Recreation | undefined {
-  if (pod && !isTerminating(pod)) return undefined;
-  const uid = (pod ?? lastPod)?.meta.uid;
-  const mark = recreationOf(claims);
-  if (mark) return uid === undefined || uid === mark.uid ? mark : undefined;
-  const revision = s.memory.recreatedUids.get(uid ?? '');
-  if (uid !== undefined && revision !== undefined) return { uid, revision, claims: [] };
-  const told = uid === undefined && bareReturns(s).find((m) => m.identity === identity);
-  return told ? { uid: '', revision: told.revision, claims: [] } : undefined;
-}
-
-/** Members without claims that the status alone knows to be between two pods. */
-const bareReturns = ({ cluster: { status } }: Snapshot): readonly MemberStatus[] =>
-  (status.members ?? []).filter(
-    (m) => ['Recreating', 'Suspended'].includes(m.health) && m.claims.length === 0,
-  );
-/** `enge.me/recreating=<UID of the pod that goes> <revision of the next> <claims it has>`: the
- *  member will have a next pod on these claims. A claim that it never had is made then; one that it
- *  lost is not (I2). */
-const recreationMark = ({ uid, revision, claims }: Recreation): Json => ({
-  metadata: { annotations: { [MARK.recreating]: [uid, revision, ...claims].join(' ') } },
-});
-function recreationOf(claims: readonly Claim[]): Recreation | undefined {
-  const mark = claims.map((c) => c.meta.annotations[MARK.recreating]).find(Boolean);
-  const [uid = '', revision = '', ...names] = mark?.split(' ') ?? [];
-  return mark === undefined ? undefined : { uid, revision, claims: names };
-}
-/** Claims that the member's pod mounts, or that its next pod would: only those of its identity. Of
- *  one between two pods the mark says which templates it had claims of; those that it never had are
- *  made then, unless another's has the name. */
-function claimsExpected(
-  s: Snapshot,
-  { identity, pod, lastPod, claims }: Pick<Member, 'identity' | 'pod' | 'lastPod' | 'claims'>,
-): readonly string[] {
-  const { name } = s.cluster.meta;
-  const had = (pod ?? lastPod)?.claims.filter((claim) => isClaimOf(claim, name, identity));
-  const all = claimNames(s, identity);
-  const isOthers = (c: Claim | undefined): boolean => c !== undefined && !claims.includes(c);
-  const taken = pod ? [] : all.filter((claim) => isOthers(s.claims.get(claim)));
-  return [...new Set([...(had ?? recreationOf(claims)?.claims ?? all), ...taken])];
-}
-const claimNames = ({ cluster: { meta, spec } }: Snapshot, identity: string): readonly string[] =>
-  claimTemplateNames(spec).map((template) => claimName(template, meta.name, identity));
-
-/** Final standings: who is let go now, who is withheld, and what must be read live before. */
-function planStandings(s: Snapshot, now: number) {
-  const first = membersOf(s, now).map((member): Judged => {
-    const node = viewNode(member, s.nodes);
-    const verdict = judge(member, node, s.cluster.spec, now, (key) => watchedMsOf(s, key));
-    return { member, verdict, standing: firstStanding(s, member, verdict, now) };
-  });
-  const served = requestsServed(s, first, now);
-  const brake = planBrake(s, first, served, now);
-  const ask: Ref[] = first.flatMap((j) => questionsAbout(s, j, now));
-  const available = first.filter((j) => j.verdict.health === 'Available');
-  const others = available.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
-  const members = first.map((j): Judged => {
-    if (j.verdict.reason === 'ReplaceRequested' && j.standing === 'letGo') {
-      // I5 rests on the others being Available, and on this one if it costs nothing: read live.
-      const rests = [refOf('pods', podName(s.cluster.meta.name, idOf(j))), ...others];
-      const unread = served.has(j.member.identity)
-        ? rests.filter((ref) => !s.live.has(keyOfRef(ref)))
-        : [];
-      ask.push(...unread);
-      if (served.has(j.member.identity) && unread.length === 0) return j;
-      return { ...j, verdict: judgePod(j.member, s.cluster.spec, now), standing: 'live' };
-    }
-    if (j.standing !== 'withheld' || !brake.open) return j;
-    const refs = liveFirst(s, j);
-    ask.push(...refs);
-    return refs.length === 0 ? { ...j, standing: 'letGo' } : j;
-  });
-  return { first, members, ask, brake };
-}
-
-/** A first standing, before the brake. `undecided`: claims whose pod this process never saw may be
- *  a creation in flight, so they are left alone until they are a minute old. */
-function firstStanding(s: Snapshot, m: Member, verdict: Verdict, now: number): Standing {
-  if (verdict.health === 'Terminating') return 'condemned';
-  const returns = s.cluster.spec.replacementPolicy === 'WhenVolumesLost';
-  // A bound claim may be a member between two pods: it keeps its place until that is known.
-  const waits = m.between || isSettled(m, now) || m.claims.some(isBound);
-  if (!m.pod && !m.gone) return m.between ? 'returning' : waits ? 'live' : 'undecided';
-  if (isInterrupted(m)) return m.lastPod ? 'letGo' : 'undecided';
-  if (verdict.health === 'Lost') {
-    if (endsIdentity(s, m, verdict.reason ?? 'PodDeleted'))
-      return verdict.judged ? 'withheld' : 'letGo';
-    return 'returning';
-  }
-  return m.between || (!m.pod && returns) ? 'returning' : 'live';
-}
-
-/** Does this loss end the identity, or does the member return under it (`WhenVolumesLost`)? */
-function endsIdentity(s: Snapshot, m: Member, reason: Loss): boolean {
-  const { replacementPolicy, volumeClaimTemplates } = s.cluster.spec;
-  if (replacementPolicy === 'Always' || volumeClaimTemplates.length === 0) return true;
-  // Nothing was ever written to its volumes, or it has none: an adopted pod.
-  if (isInterrupted(m) || m.claims.length === 0) return true;
-  switch (reason) {
-    case 'PodDeleted':
-    case 'PodFailed':
-      return false;
-    case 'NodeUnreachable':
-      return m.pod !== undefined; // The object on a silent node will not go by itself.
-    case 'NodeGone':
-    case 'NodeOutOfService':
-      return nodesAllowed(mountedClaims(m), s)?.length === 0; // Its volume is pinned there.
-    default:
-      return true;
-  }
-}
-
-const isReady = (j: Judged): boolean => ['Ready', 'Available'].includes(j.verdict.health);
-const isLive = (j: Judged): boolean => ['live', 'withheld', 'returning'].includes(j.standing);
-const idOf = (j: Judged): string => j.member.identity;
-/** Old enough, or seen with a pod, so that its absence means something. */
-const isSettled = (m: Member, now: number): boolean =>
-  m.lastPod !== undefined ||
-  m.retired !== undefined ||
-  m.claims.some((c) => c.selectedNode !== '') || // The scheduler has seen its pod.
-  m.claims.every((c) => now - c.meta.createdMs >= LIMITS.settleMs);
-
-/** Keys of all evidence in force. */
-function evidenceOf(s: Snapshot, members: readonly Judged[]): readonly string[] {
-  return members.flatMap(({ member: m, verdict }) => {
-    const asked = verdict.reason === 'ReplaceRequested' ? [evidenceKey(m, verdict.reason)] : [];
-    const found = suspicions(m, viewNode(m, s.nodes), s.cluster.spec);
-    return [...asked, ...found.map((x) => evidenceKey(m, x.reason, x.sinceMs))];
-  });
-}
-
-const watchedMsOf = (s: Snapshot, key: string): number =>
-  s.uptime - (s.memory.firstSeen.get(key) ?? s.uptime);
-/** A judgement is acted upon only after pod and node were read live in this pass: a stale cache
- *  must not give a member up. */
-function liveFirst(s: Snapshot, j: Judged): readonly Ref[] {
-  const node = nodeNameOf(j.member);
-  const refs = [
-    ...(j.member.pod ? [refOf('pods', j.member.pod.meta.name)] : []),
-    ...(node !== '' && s.nodes ? [refOf('nodes', node)] : []),
-  ];
-  return refs.filter((ref) => !s.live.has(keyOfRef(ref)));
-}
-
-/** Claims of its pod that the cache lacks, or shows as another's: absent, or not seen yet; none may
- *  be left unmarked. */
-const unseenClaims = (s: Snapshot, m: Member): readonly Ref[] =>
-  claimsExpected(s, m)
-    .filter((name) => !m.claims.some((c) => c.meta.name === name))
-    .map((name) => refOf('persistentvolumeclaims', name))
-    .filter((ref) => !s.live.has(keyOfRef(ref)));
-
-/** Pods that only the status tells of. Whoever strips our labels hides a pod from the watch, and
- *  one without claims from everything else: it is looked for before another takes its place. */
-const unseenPods = (s: Snapshot): readonly Ref[] =>
-  (s.cluster.status.members ?? [])
-    .filter(({ pod, claims }) => pod !== '' && claims.length === 0 && !s.pods.has(pod))
-    .map(({ pod }) => refOf('pods', pod));
-
-/** What must be read live to know this member: absence of its pod, absence of a claim, a volume. */
-function questionsAbout(s: Snapshot, j: Judged, now: number): readonly Ref[] {
-  const { member: m, standing } = j;
-  const { name } = s.cluster.meta;
-  const refs: Ref[] = [];
-  const freed = m.claims.some((c) => c.meta.annotations[MARK.retiredPolicy] === 'Delete');
-  const rests = s.cluster.spec.suspend && m.between !== undefined; // Until resume or scale-in.
-  const matters = standing === 'condemned' ? freed : isSettled(m, now) && !rests;
-  if (!m.pod && matters) refs.push(refOf('pods', podName(name, m.identity)));
-  const waits = m.pod ? m.pod.phase === 'Pending' : standing === 'returning';
-  if ((waits && standing !== 'condemned') || standing === 'letGo') refs.push(...unseenClaims(s, m));
-  if (j.verdict.reason === 'NodeOutOfService') refs.push(refOf('nodes', nodeNameOf(m)));
-  // Where its volumes can be used matters to a pod that finds no node, and to one that may return.
-  const isStuck = m.pod?.node === '' && Math.abs(now - m.pod.meta.createdMs) >= LIMITS.placeMs;
-  const mayReturn =
-    j.verdict.health === 'Lost' && s.cluster.spec.replacementPolicy === 'WhenVolumesLost';
-  if (s.volumesReadable && s.nodes && (isStuck || mayReturn)) {
-    const bound = m.claims.filter((c) => isBound(c) && !s.volumes.has(c.volume));
-    refs.push(...bound.map((c) => refOf('persistentvolumes', c.volume)));
-  }
-  return refs.filter((ref) => !s.live.has(keyOfRef(ref)));
-}
-
-// ─── The brake, and requests ─────────────────────────────────────────────────────────────────────
-
-/** The brake: while judged losses and replacements in flight exceed the limit, none is let go.
- *  So an outage of most nodes never makes a cluster give itself up, and the only copy is never
- *  judged. */
-function planBrake(s: Snapshot, all: readonly Judged[], served: ReadonlySet<string>, now: number) {
-  const { replicas } = s.cluster.spec;
-  const judged = all.filter((j) => j.standing === 'withheld');
-  // Nodes of one outage fall silent one by one: the first must not be judged as if it were alone.
-  const isSuspect = (j: Judged): boolean =>
-    j.verdict.reason === 'ReplaceRequested' && !served.has(idOf(j)) // It waits for its turn.
-      ? nodeEvidence(j.member, viewNode(j.member, s.nodes)) !== undefined
-      : j.standing !== 'withheld' && isLive(j) && j.verdict.suspected === true;
-  const suspects = all.filter(isSuspect);
-  const ended = judged.filter((j) => hasEnded(j.member)).length;
-  const awaited = lossesToReplace(s, all, now).filter(([, reason]) => isOwnEnd(reason)).length;
-  const missing = Math.min(awaited, Math.max(0, replicas - all.filter(isLive).length));
-  const inFlight = all.filter(isReplacementInFlight).length + missing;
-  const limit = maxReplacementsOf(s.cluster.spec);
-  const away = judged.length + suspects.length;
-  const last = s.memory.outage;
-  const eased = last && { limit: last.limit, easedAt: Math.min(last.easedAt, s.uptime) };
-  const outage = away > limit ? { limit, easedAt: Infinity } : away > 0 ? eased : undefined;
-  // … and they return one by one: the last are waited for, unless the limit was raised.
-  const held = outage && limit <= outage.limit;
-  const ms = held ? outage.easedAt + LIMITS.returnMs - s.uptime : 0;
-  const waits = away <= limit && ms > 0;
-  if (judged.length > 0 && s.cluster.spec.suspend) {
-    return { open: false, why: 'nobody is judged while suspended', wakeMs: Infinity, outage };
-  }
-  if (judged.length === 0 || (away + inFlight <= limit && !waits)) {
-    return { open: true, why: '', wakeMs: Infinity, outage };
-  }
-  const who = judged.map((j) => `${j.member.identity} ${j.verdict.reason}`);
-  const why = [
-    `${judged.length} of ${replicas} members are judged lost (${fewNames(who)})`,
-    ...(ended > 0 ? [`pods that have ended and will not return by themselves: ${ended}`] : []),
-    ...(suspects.length > 0
-      ? [`members beside them on nodes that are not Ready: ${suspects.length}`]
-      : []),
-    ...(inFlight > 0 ? [`replacements not yet Available: ${inFlight}`] : []),
-    ...(waits ? ['others have just returned, so these are waited for'] : []),
-    `at most ${limit} may be replaced at a time: when enough members return, when ` +
-      `spec.liveness.maxReplacements is raised, or when a pod is annotated ${MARK.replace}=true`,
-  ].join('; ');
-  return { open: false, why, wakeMs: waits ? ms : Infinity, outage };
-}
-
-/** The brake's limit: `liveness.maxReplacements`, or max(1, ⌊(replicas−1)/2⌋), 0 at 1 replica. */
-export function maxReplacementsOf(spec: Spec): number {
-  const usual = spec.replicas <= 1 ? 0 : Math.max(1, Math.floor((spec.replicas - 1) / 2));
-  const { maxReplacements } = spec.liveness;
-  return maxReplacements === undefined
-    ? usual
-    : scaledValue(maxReplacements, spec.replicas, 'down');
-}
-
-/** Made for a judged loss, not yet Available, not itself Lost: the brake counts it. */
-function isReplacementInFlight(j: Judged): boolean {
-  const made = j.member.pod && predecessorOf(j.member.pod.meta);
-  if (!made || !isOwnEnd(made.reason)) return false;
-  return j.standing === 'live' && ['Pending', 'Starting', 'Ready'].includes(j.verdict.health);
-}
-
-const isJudged = (reason: string): boolean => JUDGEMENTS.some((r) => r === reason);
-const isComeback = (reason: string): boolean => COMEBACKS.some((r) => r === reason);
-const isReplaced = (reason: string): boolean => isJudged(reason) || FACTS.some((r) => r === reason);
-/** The member ended by itself, or was judged: not by a request or a plain deletion. */
-const isOwnEnd = (reason: string): boolean => reason === 'PodFailed' || isJudged(reason);
-/** Identities that a user asked to replace and that may go now: I5 for those that are Ready, oldest
- *  request first; the others cost nothing. Available is told by a clock, so it sets nobody free. */
-function requestsServed(s: Snapshot, all: readonly Judged[], now: number): ReadonlySet<string> {
-  const { spec } = s.cluster;
-  // One that is released in this pass is as good as gone.
-  const staying = all.filter(({ member: { pod } }) => !pod || !isTakenOut(s, pod));
-  const isUp = ({ member: { pod } }: Judged, seconds = 0): boolean =>
-    pod !== undefined && isApplied(pod) && isAvailable(pod, seconds, now);
-  const askedMs = (j: Judged): number => watchedMsOf(s, evidenceKey(j.member, 'ReplaceRequested'));
-  const asked = staying.filter((j) => j.verdict.reason === 'ReplaceRequested');
-  const up = asked.filter((j) => isUp(j)).sort((a, b) => askedMs(b) - askedMs(a));
-  const others = staying.filter((j) => j.verdict.health === 'Available').length;
-  const available = others + up.filter((j) => isUp(j, spec.minReadySeconds)).length;
-  const spare = available - (spec.replicas - Math.max(1, maxUnavailableOf(spec)));
-  const served = [...asked.filter((j) => !isUp(j)), ...up.slice(0, Math.max(0, spare))];
-  return new Set(served.map((j) => j.member.identity));
-}
-
-/** Its user took the pod out of `spec.selector`; labels of ours that it lacks are put back. */
-const isTakenOut = ({ cluster: { meta, spec } }: Snapshot, pod: Pod): boolean => {
-  const ours = ourLabels(meta.name, identityOf(pod, meta.name));
-  return !selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
-};
-
-// ─── Endings ─────────────────────────────────────────────────────────────────────────────────────
-
-/** Ends those who are let go; what a crash left half-marked is marked as its sibling, and a pod
- *  re-made by a stale request goes. */
-function planLeaving(s: Snapshot, j: Judged, now: number): readonly Action[] {
-  const { retired } = j.member;
-  const { whenLost } = s.cluster.spec.persistentVolumeClaimRetentionPolicy;
-  if (j.standing === 'condemned' && retired) {
-    return planEnd(s, j, retired.reason, retired.policy, now);
-  }
-  if (j.standing !== 'letGo') return [];
-  const because = retired?.reason ?? j.verdict.reason ?? 'PodDeleted';
-  const policy = because === 'Released' ? 'Retain' : (retired?.policy ?? whenLost);
-  return planEnd(s, j, because, policy, now);
-}
-
-/** Ends identities: marks every claim (before the pod goes, so that a crash leaves no unmarked
- *  one), then deletes the pod. Unbound claims without a pod hold nothing and are deleted at
- *  once. */
-function planEnd(
-  s: Snapshot,
-  j: Judged,
-  because: Reason,
-  policy: DataPolicy,
-  now: number,
-): readonly Action[] {
-  const { pod, claims, gone } = j.member;
-  const stays = j.verdict.reason === 'Released' || !pod || isTerminating(pod);
-  const marks = claims
-    .filter((c) => !isRetired(c))
-    .map((claim): Action => {
-      if (gone && !isBound(claim)) return { do: 'DeleteClaim', claim, because: 'Interrupted' };
-      // What a former cluster of this name retained is not freed by the policy of this one.
-      const older = claim.meta.createdMs < s.cluster.meta.createdMs;
-      return retire(s, claim, because, older ? 'Retain' : policy, now);
-    });
-  const isSilent = stays && !marks.some((a) => a.do === 'RetireClaim') && because !== 'Released';
-  const end = { do: 'EndMember', identity: idOf(j), uid: uidOf(j.member), because } as const;
-  return [
-    ...marks,
-    ...(stays ? [] : [{ do: 'DeletePod', pod, because } as const]),
-    ...(isSilent && j.standing !== 'condemned' ? [end] : []),
-  ];
-}
-
-/** The mark of an ended identity. Retained data outlives the cluster, so its owner reference goes
- *  with the mark. */
-function retire(
-  s: Snapshot,
-  claim: Claim,
-  because: Reason,
-  policy: DataPolicy,
-  now: number,
-): Action {
-  const annotations = {
-    [MARK.retired]: because,
-    [MARK.retiredAt]: timeText(now),
-    [MARK.retiredPolicy]: policy,
-  };
-  const free = policy === 'Retain' && { ownerReferences: othersOf(claim, s.cluster.meta) };
-  const change = { metadata: { labels: { [MARK.retired]: 'true' }, annotations, ...free } };
-  return { do: 'RetireClaim', claim, change, because };
-}
-
-const isRetired = (claim: Claim): boolean => claim.meta.labels[MARK.retired] === 'true';
-const othersOf = ({ meta }: { meta: Meta }, { uid }: Meta): readonly Owner[] =>
-  meta.owners.filter((o) => o.uid !== uid);
-/** Deletes a pod that comes back: the mark on its claims goes first, so that a crash in between
- *  neither ends the member nor forgets which claims it had. */
-function planRecreation(
-  { member }: Judged,
-  because: 'Recreated' | 'Suspended',
-  revision: string,
-): readonly Action[] {
-  const { pod, claims } = member;
-  if (!pod || isTerminating(pod)) return [];
-  const { uid } = pod.meta;
-  const change = recreationMark({ uid, revision, claims: claims.map((c) => c.meta.name).sort() });
-  const isMarked = (c: Claim): boolean => {
-    const mark = recreationOf([c]);
-    return mark?.uid === uid && mark.revision === revision;
-  };
-  const marks = claims
-    .filter((c) => !isMarked(c))
-    .map((claim): Action => ({ do: 'MarkClaim', claim, change, because }));
-  return [...marks, { do: 'DeletePod', pod, returnsAt: revision, because }];
-}
-
-/** Pods go, identities and claims stay: each comes back as itself on resume. */
-function planSuspension(s: Snapshot, draft: Draft, members: readonly Judged[], now: number): void {
-  const ordered = s.cluster.spec.podManagementPolicy === 'OrderedReady';
-  const up = members.filter((j) => isLive(j) && j.member.pod && !hasEnded(j.member)).reverse();
-  const leaves = members.some((j) => j.member.between && isGoing(j, now));
-  const waits = ordered && (leaves || members.some((j) => isLeaving(j, now)));
-  if (waits) draft.wakes.push(LIMITS.leavingMaxMs);
-  const going = new Set(draft.actions.flatMap((a) => (a.do === 'DeletePod' ? [a.pod] : [])));
-  const open = up.filter(({ member: { pod } }) => pod && !going.has(pod));
-  const chosen = waits ? [] : open.slice(0, ordered ? 1 : Infinity);
-  draft.actions.push(
-    ...chosen.flatMap((j) => planRecreation(j, 'Suspended', revisionIn(j.member))),
-  );
-}
-
-/** Adopt, relabel, release. Orphans that carry our labels and match are adopted after a live read
- *  of the cluster (Kubernetes' own adoption rule); a stripped label of ours is put back; a pod that
- *  its user took out of the selector is released with its data. Returns the released identities. */
-function planKeeping(s: Snapshot, draft: Draft): ReadonlySet<string> {
-  const { meta } = s.cluster;
-  const released = new Set<string>();
-  const retired = [...s.claims.values()].filter(isRetired);
-  const ended = new Set(['', ...retired.map((c) => c.meta.labels[MARK.identity] ?? '')]);
-  for (const pod of s.pods.values()) {
-    if (isTerminating(pod)) continue;
-    const identity = identityOf(pod, meta.name);
-    const labels = ourLabels(meta.name, identity);
-    const lacks = Object.entries(labels).some(([key, value]) => pod.meta.labels[key] !== value);
-    const takenOut = isTakenOut(s, pod);
-    const others = othersOf(pod, meta);
-    const change = (fields: Json): { pod: Pod; change: Json } => ({
-      pod,
-      change: { metadata: fields },
-    });
-    if (isControlledBy(pod.meta, meta.uid)) {
-      if (takenOut) {
-        const ownerReferences = others;
-        draft.actions.push({
-          do: 'ReleasePod',
-          ...change({ ownerReferences }),
-          because: 'Released',
-        });
-        released.add(identity);
-      } else if (lacks)
-        draft.actions.push({ do: 'LabelPod', ...change({ labels }), because: 'Relabelled' });
-    } else if (!hasController(pod.meta) && !takenOut && !lacks && !ended.has(identity)) {
-      const ownerReferences = [...others, ownerOf(s.cluster)];
-      if (readLive(s, draft, clusterRef(s)))
-        draft.actions.push({ do: 'AdoptPod', ...change({ ownerReferences }), because: 'Adopted' });
-    }
-  }
-  return released;
-}
+const podRef = (s: Snapshot, { identity }: Pick<Member, 'identity'>): Ref =>
+  refOf('pods', podName(s.cluster.meta.name, identity));
+/** The cluster-wide backoff of refused creations; an edit begins a new one. */
+export const makeKey = ({ meta }: StatefulCluster): string => `make/${meta.generation}`;
+/** Under this key a refusal of the action is kept. */
+export const keyOfAction = (a: Action): string =>
+  `${a.verb}/${'object' in a ? a.object.meta.name : a.do === 'Record' ? a.body.metadata.name : a.identity}`;
 
 /** Why nothing can be created from this spec, as a sentence for `Stalled`, or ''. The CRD's CEL
  *  rules refuse most of it earlier; an object that is older than the rules gets here. */
@@ -1760,396 +1432,966 @@ export function specProblem(cluster: StatefulCluster): string {
   return '';
 }
 
-// ─── Replicas ────────────────────────────────────────────────────────────────────────────────────
+// ─── Who is there ────────────────────────────────────────────────────────────────────────────────
 
-/** Replicas: endings for the surplus, births for the deficit, one at a time under OrderedReady. */
-function planReplicas(
-  s: Snapshot,
-  draft: Draft,
-  members: readonly Judged[],
+/** Groups pods and claims by identity; nothing is judged here. Counting is by controller UID. */
+function membersOf(d: Draft): readonly Bare[] {
+  const { s } = d;
+  const { cluster } = s;
+  const { name, uid } = cluster.meta;
+  // What left the watch without an end may have lost its labels: nothing rests on its absence.
+  for (const key of s.desk.vanished) {
+    const [kind, vanished = ''] = key.split('/');
+    isRead(d, '', refOf(kind as Kind, vanished));
+  }
+  const pods = new Map<string, Pod>();
+  for (const pod of s.pods.values()) {
+    if (isControlledBy(pod.meta, uid)) pods.set(identityOf(pod, name), pod);
+  }
+  const kept = [...s.revisions.values()].flatMap((r) => r.claimTemplates);
+  const templates = new Set([...claimTemplateNames(cluster.spec), ...kept]);
+  const claims = new Map<string, Claim[]>();
+  for (const claim of s.claims.values()) {
+    const identity = claim.meta.labels[MARK.identity] ?? '';
+    if (!isOurClaim(claim, cluster, templates, pods.get(identity))) continue;
+    claims.set(identity, [...(claims.get(identity) ?? []), claim]);
+  }
+  return unique([...pods.keys(), ...claims.keys()])
+    .filter((identity) => identity !== '')
+    .sort(byAge)
+    .map((identity) => memberOf(d, identity, pods.get(identity), claims.get(identity) ?? []))
+    .filter((m) => m.pod || m.life !== 'live' || isNamedNow(d, m));
+}
+function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]): Bare {
+  const { s } = d;
+  all.sort((a, b) => a.meta.createdMs - b.meta.createdMs || (a.meta.name < b.meta.name ? -1 : 1));
+  // Once it has a pod or a seal, its claims are exactly those that these name.
+  const names = pod ? pod.claims : sealOf(all[0]);
+  const isNamed = ({ meta }: Claim): boolean => names.includes(meta.name);
+  const claims = pod || names.length > 0 ? all.filter(isNamed) : all;
+  const first = claims[0];
+  const isOver =
+    claims.length > 0 ? claims.every(isMarked) : pod !== undefined && isTerminating(pod);
+  const index = first?.meta.labels[MARK.index] ?? pod?.meta.labels[MARK.index] ?? identity;
+  return {
+    identity,
+    pod,
+    claims,
+    leftovers: all.filter((c) => !claims.includes(c)),
+    life:
+      isOver && !hasUnread(d, identity, pod)
+        ? 'over'
+        : first && isMarked(first)
+          ? 'ending'
+          : 'live',
+    retired: first ? retiredOf(first) : pod && endOfClaimless(s, identity, pod),
+    isBlocked: pod ? '' : blockerOf(d, identity),
+    index: /^\d{1,9}$/.test(index) ? Number(index) : undefined,
+    node: nodeWord(s, pod?.node ?? ''),
+  };
+}
+/** Does its pod mount a claim of its identity that the cache lacks? It may have lost its labels. */
+function hasUnread(d: Draft, identity: string, pod: Pod | undefined): boolean {
+  const own = `-${d.s.cluster.meta.name}-${identity}`;
+  const absent = (pod?.claims ?? []).filter((c) => c.endsWith(own) && !d.s.claims.has(c));
+  return !isRead(d, identity, ...absent.map((c) => refOf('persistentvolumeclaims', c)));
+}
+/** A mark with a known Reason; or any, on a claim that a user wants to be restored. */
+const isMarked = ({ meta: { annotations } }: Claim): boolean =>
+  (annotations[MARK.retired] ?? '') in ENDS ||
+  (MARK.retired in annotations && annotations[MARK.restore] === 'true');
+function retiredOf({ meta }: Claim): Retired | undefined {
+  const reason = meta.annotations[MARK.retired];
+  if (reason === undefined) return undefined;
+  const at = Date.parse(meta.annotations[MARK.retiredAt] ?? '');
+  const isTrue = at >= meta.createdMs && at < meta.createdMs + 100 * 365 * 86_400_000;
+  return {
+    reason: reason in ENDS ? (reason as EndReason) : 'Released',
+    atMs: isTrue ? at : meta.createdMs,
+  };
+}
+/** A member without claims is over when its pod goes; why, this process knows if it did that. */
+function endOfClaimless(s: Snapshot, identity: string, pod: Pod): Retired | undefined {
+  if (pod.meta.deletedMs === undefined) return undefined;
+  const usual = pod.disruption ? 'PodEvicted' : 'PodDeleted';
+  const returns = pod.meta.annotations[MARK.returns];
+  const told = returns === 'Suspended' ? 'Suspended' : returns ? 'Updated' : usual;
+  const reason = s.desk.went.get(identity)?.reason ?? told;
+  return { reason, atMs: pod.meta.deletedMs - pod.graceSeconds * 1000 };
+}
+
+/** Whose object stands where its next pod, or a claim of it, would: of a former cluster (it is
+ *  waited for), an orphan that may be adopted, or a foreign one. */
+function blockerOf(d: Draft, identity: string): string {
+  const { s } = d;
+  const { cluster } = s;
+  const names = claimTemplateNames(cluster.spec).map((t) =>
+    claimName(t, cluster.meta.name, identity),
+  );
+  const isTold = s.desk.backoff.has(`taken/${identity}`);
+  const claimRefs = names.map((name) => refOf('persistentvolumeclaims', name));
+  if (isTold && !isRead(d, identity, podRef(s, { identity }), ...claimRefs)) return '';
+  const pod = s.pods.get(podName(cluster.meta.name, identity));
+  const isForeign = (claim: Claim | undefined): boolean =>
+    claim !== undefined &&
+    !(MARK.claims in claim.meta.annotations || MARK.retired in claim.meta.annotations);
+  const blocker = pod ?? names.map((name) => s.claims.get(name)).find(isForeign);
+  if (!blocker) return '';
+  if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
+  const isOrphan = pod && isUp(pod) && !hasController(pod.meta) && !isTakenOut(s, pod);
+  return `${isOrphan ? 'orphan' : 'foreign'} ${blocker.meta.name}`;
+}
+/** Claims none of which a template of the spec or of a revision in use names make no member. */
+function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
+  const { cluster, revisions, pods } = d.s;
+  const used = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
+  const inUse = [...revisions.values()].filter(
+    ({ hash }) => used.includes(hash) || hash === cluster.status.currentRevision,
+  );
+  const templates = [
+    ...claimTemplateNames(cluster.spec),
+    ...inUse.flatMap((r) => r.claimTemplates),
+  ];
+  const names = templates.map((t) => claimName(t, cluster.meta.name, identity));
+  if (claims.some(({ meta }) => names.includes(meta.name))) return true;
+  d.notes.push(`no claim template names ${fewNames(claims.map((c) => c.meta.name))}`);
+  return false;
+}
+/** Identities of which there are only objects of a former cluster of this name: they hold a place
+ *  until garbage collection takes these or frees them. */
+function formerOf(d: Draft, members: readonly Member[]): number {
+  const { cluster, pods, claims } = d.s;
+  const all = [...pods.values(), ...claims.values()].filter(({ meta }) =>
+    isOfFormer(meta, cluster.meta),
+  );
+  const ids = all.map(({ meta }) => meta.labels[MARK.identity] ?? '');
+  const others = unique(ids).filter((id) => members.every((m) => m.identity !== id));
+  if (others.length > 0)
+    d.notes.push(`what a former ${cluster.meta.name} left is waited for: ${fewNames(others)}`);
+  return others.length;
+}
+const isLive = (m: Pick<Member, 'life'>): boolean => m.life === 'live';
+const isReady = (m: Member): boolean => m.state === 'Ready' || m.state === 'Available';
+const nameOf = (m: Pick<Member, 'identity'>): string => m.identity;
+
+// ─── The brake ───────────────────────────────────────────────────────────────────────────────────
+
+type Judged = Omit<Member, 'state'>;
+const isJudgement = (reason: string): boolean => ENDS[reason as EndReason]?.kind === 'judgement';
+
+/** Who of the judged is let go now, and why the others are withheld. `out` counts each once: who is
+ *  judged, who is or can only be on nodes that are silent or gone, and the places and successors of
+ *  judged ends that are not well yet. A judged member goes while out ≤ limit, so no outage makes a
+ *  cluster give itself up, and the only copy is, by default, never given up by a judgement. */
+function planBrake(d: Draft, all: readonly Judged[], r: Revisions, random: () => number) {
+  const { spec } = d.s.cluster;
+  const judged = all.filter((m) => m.end?.dueInMs === 0 && isJudgement(m.end.reason));
+  const limit = maxReplacementsOf(spec);
+  const out = judged.length > 0 ? outOf(d, all, judged) : 0;
+  const go = new Set<string>();
+  const withheld = new Map<string, string>();
+  for (const m of judged) {
+    // Nothing was written to its claims: it is let go without brake.
+    const isFree = m.claims.length > 0 && m.claims.every(isNeverBound);
+    const braked = out > limit && !isFree ? `out are ${out}, and at most ${limit} may be` : '';
+    const why = braked || heirProblem(d, all, m, r, random);
+    if (why) withheld.set(m.identity, why);
+    else if (isGuarded(d, m)) go.add(m.identity);
+  }
+  const held = judged.filter((m) => withheld.has(m.identity));
+  return { go, withheld, why: withheldText(d, held, withheld) };
+}
+function outOf(d: Draft, all: readonly Judged[], judged: readonly Judged[]): number {
+  const { s, now } = d;
+  const live = all.filter(isLive);
+  const isAway = (m: Judged): boolean => {
+    if (m.node === 'silent' || m.node === 'gone') return true;
+    if (isRunning(m) || m.claims.length === 0 || !readsVolumes(d, m)) return false;
+    const words = nodesAllowed(d, m)?.map((node) => nodeWord(s, node.meta.name));
+    return words?.every((word) => word !== 'open' && word !== 'closed') === true;
+  };
+  const isHeir = ({ pod, claims, identity }: Judged): boolean => {
+    const made = pod ?? claims[0];
+    if (!made || !isJudgement(predecessorOf(made.meta)?.reason ?? '')) return false;
+    return pod ? !wasReady(pod) : now - birthMs(identity) < LIMITS.earlyEndMs;
+  };
+  const out = live.filter((m) => judged.includes(m) || isAway(m) || isHeir(m)).length;
+  const places = Math.max(0, s.cluster.spec.replicas - live.length);
+  const awaited = endsToFill(d, all, new Map()).filter((end) => isJudgement(end.reason));
+  return out + Math.min(places, awaited.length);
+}
+/** The brake's limit: `liveness.maxReplacements`, or max(1, ⌊(replicas−1)/2⌋), 0 at 1 replica. */
+export function maxReplacementsOf(spec: Spec): number {
+  const usual = spec.replicas <= 1 ? 0 : Math.max(1, Math.floor((spec.replicas - 1) / 2));
+  const { maxReplacements } = spec.liveness;
+  return maxReplacements === undefined
+    ? usual
+    : scaledValue(maxReplacements, spec.replicas, 'down');
+}
+/** I10: a judgement is acted upon only after all that it rests on was read live in this pass, so a
+ *  stale cache gives no member up. Each end rests on the cluster as it is, see planEnds. */
+function isGuarded(d: Draft, m: Judged): boolean {
+  const { s } = d;
+  const nodes = s.nodes ? [lastNodeOf(s, m)].filter(Boolean) : [];
+  const claims = m.end?.reason === 'VolumeLost' ? m.claims : [];
+  return isRead(
+    d,
+    m.identity,
+    podRef(s, m),
+    ...nodes.map((name) => refOf('nodes', name)),
+    ...claims.map((c) => refOf('persistentvolumeclaims', c.meta.name)),
+  );
+}
+/** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
+ *  of pods is no objection where the old pod counts in it. */
+function heirProblem(
+  d: Draft,
+  all: readonly Judged[],
+  m: Judged,
   r: Revisions,
-  now: number,
+  random: () => number,
+): string {
+  const { s, now } = d;
+  const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
+  if (refused) return `no successor can be made: ${refused.message}`;
+  if (birthHoldMs(d, all) > 0) return 'new members keep ending soon after their birth';
+  const [identity = ''] = allocate(1, identitiesOf(s), now, random);
+  const trial = trialOf(s, 'heir', identity, nextRevision(d, all, r)(), true);
+  isRead(d, '', trial);
+  const words = s.answers.get(keyOfRef(trial)) ?? '';
+  return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
+}
+const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
+  old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
+/** A dry-run of the next pod of an identity, and of its claims. */
+function trialOf(
+  s: Snapshot,
+  name: string,
+  identity: string,
+  revision: Revision,
+  withClaims: boolean,
+): Ref {
+  const pod = podBody(s.cluster, identity, revision, { nodesReadable: s.nodes !== undefined });
+  const names = withClaims ? claimTemplateNames(s.cluster.spec) : [];
+  const claims = names
+    .filter((template) => revision.claimTemplates.includes(template))
+    .map((template) => claimBody(s.cluster, identity, template, {}));
+  return { kind: 'trials', name, bodies: [...claims, pod] };
+}
+/** Who waits, why, and each way out that really works. */
+function withheldText(d: Draft, held: readonly Judged[], why: ReadonlyMap<string, string>): string {
+  if (held.length === 0) return '';
+  const { replicas } = d.s.cluster.spec;
+  const who = held.map((m) => `${m.identity} ${m.end?.reason}`);
+  const target = held.every((m) => m.pod)
+    ? 'its pod'
+    : 'its pod or, if there is none, a claim of it';
+  const ways = [
+    'when their nodes or volumes are back',
+    'when spec.liveness.maxReplacements is raised',
+    `a member ends at once when ${target} is annotated ${MARK.replace}=true`,
+  ];
+  const because = fewNames(unique(why.values()));
+  return `${held.length} of ${replicas} members are judged and wait (${fewNames(who)}): ${because}; ${ways.join('; ')}`;
+}
+
+// ─── Ends ────────────────────────────────────────────────────────────────────────────────────────
+
+/** Ends whose end is due, and finishes what a crash left half-marked. One guard for all: nothing is
+ *  marked or deleted before the cluster was read live in this pass. Returns who ends now. */
+function planEnds(
+  d: Draft,
+  members: readonly Member[],
+  go: ReadonlySet<string>,
+): Map<string, EndReason> {
+  const ending = new Map<string, EndReason>();
+  for (const m of members) {
+    const { end, retired } = m;
+    if (!isLive(m)) {
+      if (retired && !isWantedBack(m)) planEnd(d, m, retired.reason);
+    } else if (end?.dueInMs === 0) {
+      const isSafe = !isJudgement(end.reason) || go.has(m.identity);
+      if (isSafe && end.reason !== 'ReplaceRequested') ending.set(m.identity, end.reason);
+    } else if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
+      ending.set(m.identity, 'NameTaken');
+    }
+  }
+  for (const m of doubledIndex(members)) ending.set(m.identity, 'IndexTaken');
+  for (const m of requestsServed(d, members, ending)) ending.set(m.identity, 'ReplaceRequested');
+  return ending.size > 0 && !endAll(d, members, ending) ? new Map() : ending;
+}
+/** I10: the wish of the cluster's user is read live before anybody ends for it. */
+function endAll(
+  d: Draft,
+  members: readonly Member[],
+  ending: ReadonlyMap<string, EndReason>,
+): boolean {
+  if (!isRead(d, '', clusterRef(d.s))) return false;
+  for (const m of members) {
+    const reason = ending.get(m.identity);
+    if (reason) planEnd(d, m, reason);
+  }
+  return true;
+}
+
+/** Marks every claim, oldest first, and then deletes the pod, so that a crash leaves no member
+ *  ended and unmarked. What is done of it already is not done again. A pod that its user took out
+ *  of the selector is let go of, and never deleted. */
+function planEnd(d: Draft, m: Member, because: EndReason): void {
+  const { pod, identity } = m;
+  const { meta } = d.s.cluster;
+  for (const claim of [...m.claims, ...m.leftovers]) {
+    if (isMarked(claim)) continue;
+    const change = retirement(d, m, claim, because);
+    d.actions.push({
+      do: 'Patch',
+      verb: 'retire',
+      kind: CLAIMS,
+      object: claim,
+      change,
+      because,
+      identity,
+    });
+  }
+  if (!pod) return;
+  if (because === 'Released') {
+    const change = { metadata: { ownerReferences: othersOf(pod, meta) } };
+    if (isControlledBy(pod.meta, meta.uid) && !isTerminating(pod))
+      d.actions.push({
+        do: 'Patch',
+        verb: 'release',
+        kind: PODS,
+        object: pod,
+        change,
+        because,
+        identity,
+      });
+  } else if (!isTerminating(pod)) {
+    d.actions.push({ do: 'Delete', verb: 'end', kind: PODS, object: pod, because, identity });
+  }
+}
+/** The mark of an end, with the policy of its moment. Retained data outlives the cluster, so its
+ *  owner reference goes; what a former cluster of this name kept is kept whatever the moment. */
+function retirement(d: Draft, m: Member, claim: Claim, because: EndReason): Json {
+  const { meta, spec } = d.s.cluster;
+  const moment = ENDS[because].policy;
+  const isOlder = claim.meta.createdMs < meta.createdMs && !m.pod;
+  const isKept = moment === 'Retain' || isOlder;
+  const policy = isKept ? 'Retain' : spec.persistentVolumeClaimRetentionPolicy[moment];
+  const annotations = {
+    [MARK.retired]: because,
+    [MARK.retiredAt]: timeText(d.now),
+    [MARK.retiredPolicy]: policy,
+    [MARK.replace]: null,
+    [MARK.restore]: null,
+  };
+  const free = policy === 'Retain' && { ownerReferences: othersOf(claim, meta) };
+  return { metadata: { labels: { [MARK.retired]: 'true' }, annotations, ...free } };
+}
+const PODS = 'pods';
+const CLAIMS = 'persistentvolumeclaims';
+const REVISIONS = 'controllerrevisions';
+const othersOf = ({ meta }: { meta: Meta }, { uid }: Meta): readonly Owner[] =>
+  meta.owners.filter((o) => o.uid !== uid);
+
+/** I5: at most so many Available members are taken down by us. */
+function spareOf(
+  d: Draft,
+  members: readonly Member[],
+  ending: ReadonlyMap<string, EndReason>,
+  least = 0,
+): number {
+  const { spec } = d.s.cluster;
+  const staying = members.filter((m) => m.state === 'Available' && !ending.has(m.identity));
+  return Math.max(0, staying.length - (spec.replicas - Math.max(least, maxUnavailableOf(spec))));
+}
+/** Members that a user asked to replace and that may go now: those that are not Available at once,
+ *  the others while enough stay Available (I5), oldest request first. */
+function requestsServed(
+  d: Draft,
+  members: readonly Member[],
+  ending: ReadonlyMap<string, EndReason>,
+): readonly Member[] {
+  const asked = members.filter((m) => isLive(m) && m.end?.reason === 'ReplaceRequested');
+  const seenAt = (m: Member): number => d.s.desk.seen.get(m.end?.evidence ?? '') ?? d.s.uptime;
+  const up = asked.filter((m) => m.state === 'Available').sort((a, b) => seenAt(a) - seenAt(b));
+  const served = up.slice(0, spareOf(d, members, ending, 1));
+  const rest = asked.filter((m) => m.state !== 'Available');
+  return [...rest, ...(isReliedOn(d, members, served) ? served : [])];
+}
+/** I5 rests on the others being Available: that is read live before Available ones go. */
+function isReliedOn(d: Draft, members: readonly Member[], going: readonly Member[]): boolean {
+  if (!going.some((m) => m.state === 'Available')) return true;
+  const relied = members.filter((m) => m.state === 'Available' && !going.includes(m));
+  return isRead(d, '', ...relied.slice(0, LIMITS.liveReadsMax).map((m) => podRef(d.s, m)));
+}
+/** The younger of two live members with one index. */
+function doubledIndex(members: readonly Member[]): readonly Member[] {
+  const held = new Set<number>();
+  return members.filter((m) => {
+    if (!isLive(m) || m.index === undefined) return false;
+    const isHeld = held.has(m.index) && m.pod !== undefined;
+    held.add(m.index);
+    return isHeld;
+  });
+}
+
+// ─── Places ──────────────────────────────────────────────────────────────────────────────────────
+
+/** Known ends that the next births may name, newest first: those of this pass, of the marks, and of
+ *  this process; for 10 min, or as long as members cannot be made at all. */
+function endsToFill(
+  d: Draft,
+  all: readonly Judged[],
+  ending: ReadonlyMap<string, EndReason>,
+): readonly Known[] {
+  const { s, now } = d;
+  const isHeld = s.desk.backoff.has(makeKey(s.cluster));
+  const surges = maxSurgeOf(s.cluster.spec) > 0;
+  const named = [...s.pods.values(), ...s.claims.values()].flatMap(({ meta }) => {
+    const old = predecessorOf(meta);
+    return old ? [{ identity: old.identity, atMs: meta.createdMs }] : [];
+  });
+  const isFilled = ({ identity, atMs }: Known): boolean =>
+    named.some((n) => n.identity === identity && n.atMs >= atMs - 1000);
+  return knownEnds(d, all, ending)
+    .filter((end) => ENDS[end.reason].heir && !(end.reason === 'Updated' && surges))
+    .filter((end) => (isHeld || now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
+    .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity));
+}
+interface Known extends Retired {
+  readonly identity: string;
+  readonly isClaimless: boolean;
+}
+function knownEnds(
+  d: Draft,
+  all: readonly Judged[],
+  ending: ReadonlyMap<string, EndReason>,
+): readonly Known[] {
+  const found = new Map<string, Known>();
+  for (const [identity, { reason, atMs, pod }] of d.s.desk.went) {
+    if (reason)
+      found.set(identity, { identity, reason, atMs, isClaimless: pod?.claims.length === 0 });
+  }
+  for (const m of all) {
+    const reason = ending.get(m.identity);
+    const end = reason ? { reason, atMs: d.now } : isLive(m) ? undefined : m.retired;
+    if (end)
+      found.set(m.identity, { ...end, identity: m.identity, isClaimless: m.claims.length === 0 });
+    else found.delete(m.identity); // It was restored.
+  }
+  return [...found.values()];
+}
+
+/** A broken template must not burn through identities: 10 s doubling to 5 min from the second end
+ *  that speaks against it within 10 min of a birth, or from more other ends that nobody asked for
+ *  than max(3, replicas). Ends found in one pass are one. Node and volume evidence never counts. */
+function birthHoldMs(d: Draft, all: readonly Judged[]): number {
+  const { now, s } = d;
+  const early = knownEnds(d, all, new Map()).filter(
+    ({ identity, atMs }) =>
+      birthSecond(identity) >= 0 &&
+      atMs - birthMs(identity) <= LIMITS.earlyEndMs &&
+      now - atMs <= LIMITS.earlyEndMs &&
+      atMs <= now + 1000, // Written while a clock was ahead: no hold may last that long.
+  );
+  const timesOf = (isMeant: (end: Known) => boolean): number[] =>
+    unique(early.filter(isMeant).map((end) => Math.floor(end.atMs / 1000)));
+  const broken = timesOf(({ reason }) => ENDS[reason].early === 'template');
+  const unasked = timesOf(
+    ({ reason, isClaimless: bare }) =>
+      ENDS[reason].early === 'unasked' || (bare && ENDS[reason].early === 'claimless'),
+  );
+  const times =
+    Math.max(0, broken.length - 1) +
+    Math.max(0, unasked.length - Math.max(3, s.cluster.spec.replicas));
+  if (times === 0) return 0;
+  const last = Math.max(...broken, ...unasked) * 1000;
+  return Math.max(0, last + doubled(times) - now);
+}
+
+/** Every identity of ours of which there is a trace. One that is far ahead of its object is forged,
+ *  and moves no clock. */
+function identitiesOf(s: Snapshot): readonly string[] {
+  const { cluster, pods, claims, desk } = s;
+  const { name, uid } = cluster.meta;
+  const isPlausible = (identity: string, { createdMs }: Meta): boolean =>
+    birthMs(identity) <= createdMs + LIMITS.futureMaxMs;
+  const own = [...pods.values()].flatMap((pod) => {
+    const identity = identityOf(pod, name);
+    return isControlledBy(pod.meta, uid) ? [identity] : [];
+  });
+  const held = [...claims.values()].flatMap(({ meta }) => {
+    const identity = meta.labels[MARK.identity] ?? '';
+    return MARK.claims in meta.annotations && isPlausible(identity, meta) ? [identity] : [];
+  });
+  return [...own, ...held, ...desk.went.keys(), cluster.status.newestIdentity ?? ''];
+}
+
+/** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in; whoever
+ *  is between two pods returns; what is left is for restores and births. */
+function planPlaces(
+  d: Draft,
+  members: readonly Member[],
+  ending: ReadonlyMap<string, EndReason>,
+  r: Revisions,
   random: () => number,
 ): void {
+  const { s, now } = d;
   const { spec } = s.cluster;
-  const live = members.filter(isLive);
-  const ordered = spec.podManagementPolicy === 'OrderedReady';
-  const step = ordered ? 1 : Infinity;
-  const count = live.length + comingOf(s);
-  const updated = live.filter((j) => !isOutdated(j, r.update)).length;
-  const most = (up: number): number => spec.replicas + Math.min(maxSurgeOf(spec), draft.behind, up);
-  const ceiling = most(updated); // One on its way may be of the surge, and updated:
-  draft.unwanted = Math.min(comingOf(s), Math.max(0, count - most(updated + comingOf(s))));
-  // What is on its way may never come: nobody goes for its sake.
-  if (live.length > ceiling) {
-    return planScaleIn(s, draft, members, live.length - ceiling, r, now);
-  }
-  const room = Math.max(0, spec.replicas - count);
-  const beside = surgeOf(s, members, r);
-  const isWanted = room + beside + comingOf(s) > 0 || live.some((j) => j.standing === 'returning');
-  const hold = isWanted ? creationHold(s, draft, members, now) : NO_HOLD;
-  const next = nextRevision(s, draft, members, r);
-  const returns = planReturns(s, draft, members, next);
-  if (ordered && members.some((j) => isComingUp(j, now) || isLeaving(j, now))) {
-    return void draft.wakes.push(LIMITS.leavingMaxMs);
-  }
-  if (spec.suspend) return;
-  if (room > 0 && !readLive(s, draft, ...unseenPods(s))) return;
-  const back = hold.returns ? [] : returns;
-  const restored = hold.births ? 0 : planRestores(s, draft, members, room);
-  const missing = hold.births ? 0 : Math.min(room - restored, step);
-  const surge = hold.births ? 0 : Math.min(beside, step - missing);
-  const births = [
-    ...planBirths(
-      s,
-      members,
-      Array.from({ length: missing }, () => next()),
-      'ScaledOut',
-      now,
-      random,
+  const live = members.filter((m) => isLive(m) && !ending.has(m.identity));
+  const surge = Math.min(maxSurgeOf(spec), behindOf(s, live, r));
+  const count = live.length + formerOf(d, members);
+  const surplus = live.length - spec.replicas - surge;
+  if (surplus > 0) return planScaleIn(d, members, live, surplus, r);
+  const places =
+    spec.replicas + surge - count - planAdoption(d, live, spec.replicas + surge - count);
+  if (spec.suspend) return planSuspension(d, members, live, places);
+  const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
+  if (refused) return void (d.waits = refused.message);
+  const next = nextRevision(d, live, r);
+  const returns = live.filter((m) => returnsNow(d, m)).map((m) => backOf(d, m, members, next(m)));
+  const births = places > 0 ? planBirths(d, members, live, ending, places, next, random) : [];
+  const isOrdered = spec.podManagementPolicy === 'OrderedReady';
+  const waits = isOrdered && members.some((m) => isComingUp(m, now) || isLeaving(m, now));
+  if (waits) d.wakes.push(LIMITS.leavingMaxMs);
+  d.actions.push(
+    ...[...returns, ...births.slice(0, waits ? 0 : isOrdered ? 1 : Infinity)].slice(
+      0,
+      LIMITS.batchMax,
     ),
-    ...planBirths(s, members, Array(Math.max(0, surge)).fill(r.update), 'Updated', now, random),
-  ];
-  draft.actions.push(...[...back, ...births].slice(0, step));
+  );
 }
 
-/** Creations without a definite answer are on their way: they have their place. */
-const comingOf = (s: Snapshot): number =>
-  [...s.memory.unfinished].filter((pod) => !s.pods.has(pod)).length;
-/** Ends the surplus in the order of scale-in. */
+/** Does its next pod come now? Its name is the lock: the API server refuses it while the former pod
+ *  object exists. One that is terminal goes first; a pod that ends again and again comes slowly. */
+function returnsNow(d: Draft, m: Member): boolean {
+  const { desk, uptime } = d.s;
+  const { pod, identity } = m;
+  if (pod && isTerminal(pod) && !isTerminating(pod) && m.state !== 'Withheld') {
+    if (isRead(d, '', clusterRef(d.s))) leaveAndReturn(d, m, 'Returned');
+    return false;
+  }
+  if (pod || m.claims.some(isTerminating)) return false;
+  if (m.isBlocked !== '') {
+    if (m.isBlocked.startsWith('foreign'))
+      d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
+    return false;
+  }
+  const waits = ['return', 'taken'].some((key) =>
+    waiting(desk.backoff, `${key}/${identity}`, uptime),
+  );
+  return !waits && !desk.vanished.has(`pods/${podName(d.s.cluster.meta.name, identity)}`);
+}
+/** What its next pod takes: claims that it has, those that it never had are made. */
+function backOf(d: Draft, m: Member, members: readonly Member[], revision: Revision): Make {
+  const { cluster, desk, claims } = d.s;
+  const absent = revision.claimTemplates.filter(
+    (t) => !claims.has(claimName(t, cluster.meta.name, m.identity)),
+  );
+  const isBorn = m.claims.every((c) => c.meta.annotations[MARK.claims] === '' && isNeverBound(c));
+  const wasAnnounced = desk.went.get(m.identity)?.pod?.meta.annotations[MARK.returns];
+  const replaces = isBorn ? m.claims[0]?.meta.annotations[MARK.replaces] : undefined;
+  const filled = m.claims[0] && (predecessorOf(m.claims[0].meta)?.reason as EndReason | undefined);
+  const index = indexFor(d, members, m);
+  return {
+    do: 'Make',
+    verb: 'make',
+    identity: m.identity,
+    revision,
+    claims: absent.filter((t) => claimTemplateNames(cluster.spec).includes(t)),
+    index,
+    because: isBorn
+      ? (filled ?? 'ScaledOut')
+      : wasAnnounced === 'Recreated'
+        ? 'Recreated'
+        : 'Returned',
+    ...(replaces !== undefined && { replaces }),
+  };
+}
+/** Deletes a pod whose member comes back: the mark on it goes first, so that nobody takes the
+ *  deletion for an end. */
+function leaveAndReturn(
+  d: Draft,
+  m: Member,
+  because: 'Recreated' | 'Suspended' | 'Returned',
+): void {
+  const { pod, identity, claims } = m;
+  if (!pod || isTerminating(pod)) return;
+  const change = { metadata: { annotations: { [MARK.returns]: because } } };
+  const about = { kind: PODS, object: pod, identity } as const;
+  const end =
+    claims.length === 0 && because !== 'Returned'
+      ? because === 'Recreated'
+        ? 'Updated'
+        : because
+      : because;
+  if (pod.meta.annotations[MARK.returns] !== because)
+    d.actions.push({ do: 'Patch', verb: 'announce', change, because: end, ...about });
+  d.actions.push({ do: 'Delete', verb: 'end', because: end, ...about });
+}
+
+/** Restores first, then new members. The first of them take the places of who ends in this pass, and
+ *  wait for that; each names the newest end that no member replaces yet. */
+function planBirths(
+  d: Draft,
+  members: readonly Member[],
+  live: readonly Member[],
+  ending: ReadonlyMap<string, EndReason>,
+  places: number,
+  next: (m?: Member) => Revision,
+  random: () => number,
+): readonly Make[] {
+  const { s, now } = d;
+  const holdMs = birthHoldMs(d, members);
+  if (holdMs > 0) {
+    d.wakes.push(holdMs);
+    d.waits = `new members keep ending soon after their birth; the next comes in ${Math.ceil(holdMs / 1000)} s`;
+    return [];
+  }
+  const indices = freeIndices(d, members, ending);
+  const restored = planRestores(d, members, places, indices);
+  // What left the watch and was not found again is no member; what has no answer may be one.
+  const isBlind = [...s.desk.vanished].some((key) => (s.answers.get(key) ?? 'open') !== '');
+  const most = Math.min(places - restored, LIMITS.batchMax, indices.left());
+  if (most <= 0 || isBlind) return [];
+  const ends = endsToFill(d, members, ending);
+  const after = [...ending.keys()];
+  return allocate(most, identitiesOf(s), now, random).map((identity, i): Make => {
+    const end = ends[i];
+    const revision = next();
+    const isSurge = live.length + restored + i >= s.cluster.spec.replicas;
+    return {
+      do: 'Make',
+      verb: 'make',
+      identity,
+      revision,
+      claims: revision.claimTemplates,
+      index: indices.take(),
+      because: end ? end.reason : isSurge ? 'Updated' : 'ScaledOut',
+      ...(end && { replaces: `${end.identity} ${end.reason}` }),
+      ...(after[i] !== undefined && { after: after[i] }),
+    };
+  });
+}
+
+const isWantedBack = ({ claims }: Member): boolean =>
+  claims.some((c) => isMarked(c) && c.meta.annotations[MARK.restore] === 'true');
+/** Retired claims that a user wants back, oldest identity first, while there are places. All of them
+ *  get the wish first, then each loses its marks, the oldest last: so it is finished, never undone.
+ *  Returns how many places that takes. */
+function planRestores(
+  d: Draft,
+  members: readonly Member[],
+  places: number,
+  indices: Indices,
+): number {
+  const wanted = members.filter((m) => m.retired && isWantedBack(m));
+  const open = wanted.filter((m) => {
+    const isFree = !m.pod && m.isBlocked === '' && !m.claims.some(isTerminating);
+    return isFree && isRead(d, m.identity, podRef(d.s, m)) && isRead(d, '', clusterRef(d.s));
+  });
+  const later = wanted.filter((m) => !open.slice(0, places).includes(m)).map(nameOf);
+  if (later.length > 0)
+    d.notes.push(`restored once there is room and its pod is gone: ${fewNames(later)}`);
+  for (const m of open.slice(0, places)) {
+    const index = indices.take(m.index);
+    const because = 'Restored';
+    const about = {
+      do: 'Patch',
+      verb: 'restore',
+      kind: CLAIMS,
+      because,
+      identity: m.identity,
+    } as const;
+    const shy = m.claims.filter((c) => isMarked(c) && c.meta.annotations[MARK.restore] !== 'true');
+    const wish = { metadata: { annotations: { [MARK.restore]: 'true' } } };
+    for (const object of shy) d.actions.push({ ...about, object, change: wish });
+    const cleared = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
+    const annotations = {
+      ...Object.fromEntries(cleared.map((key) => [key, null])),
+      [MARK.claims]: m.claims
+        .map((c) => c.meta.name)
+        .sort()
+        .join(' '),
+    };
+    const labels = { [MARK.retired]: null, ...indexLabel({ index }) };
+    const marked = m.claims.filter(isMarked).reverse();
+    for (const object of shy.length > 0 ? [] : marked)
+      d.actions.push({ ...about, object, change: { metadata: { labels, annotations } } });
+  }
+  return Math.min(places, open.length);
+}
+
+/** Pods go, identities and claims stay: each comes back as itself on resume. One whose claim is
+ *  being deleted could not. Restores work. */
+function planSuspension(
+  d: Draft,
+  members: readonly Member[],
+  live: readonly Member[],
+  places: number,
+): void {
+  planRestores(d, members, places, freeIndices(d, members, new Map()));
+  const isOrdered = d.s.cluster.spec.podManagementPolicy === 'OrderedReady';
+  const leaves = live.some(
+    ({ pod }) => pod && isTerminating(pod) && d.now < pod.meta.deletedMs! + LIMITS.leavingMaxMs,
+  );
+  if (isOrdered && leaves) return void d.wakes.push(LIMITS.leavingMaxMs);
+  const open = live.filter((m) => m.pod && !isTerminating(m.pod) && !m.claims.some(isTerminating));
+  if (open.length === 0 || !isRead(d, '', clusterRef(d.s))) return;
+  for (const m of open.reverse().slice(0, isOrdered ? 1 : Infinity))
+    leaveAndReturn(d, m, 'Suspended');
+}
+
+/** Orphans that match the selector: one that mounts exactly the claims of a live member without a
+ *  pod is that member's; one without claims is adopted where a place is free. Returns how many
+ *  places that takes. */
+function planAdoption(d: Draft, live: readonly Member[], places: number): number {
+  const { s } = d;
+  const { meta } = s.cluster;
+  let free = Math.max(0, places);
+  for (const pod of s.pods.values()) {
+    const identity = identityOf(pod, meta.name);
+    if (hasController(pod.meta) || !isUp(pod) || isTakenOut(s, pod)) continue;
+    const m = live.find((one) => one.identity === identity);
+    const isWhole =
+      m &&
+      !m.pod &&
+      m.claims
+        .map((c) => c.meta.name)
+        .sort()
+        .join() === [...pod.claims].sort().join();
+    const isNew =
+      !m && pod.claims.length === 0 && pod.meta.labels[MARK.identity] === identity && free-- > 0;
+    if ((!isWhole && !isNew) || identity === '' || !isRead(d, identity, clusterRef(s))) continue;
+    const ownerReferences = [...pod.meta.owners, ownerOf(s.cluster)];
+    const change = { metadata: { ownerReferences } };
+    d.actions.push({
+      do: 'Patch',
+      verb: 'adopt',
+      kind: PODS,
+      object: pod,
+      change,
+      because: 'Adopted',
+      identity,
+    });
+  }
+  return Math.max(0, places - Math.max(0, free));
+}
+
+/** Indices for members that are made now: the smallest that no live member holds. One that is held
+ *  only by an identity that is over is waited for, unless its pod is on a node that cannot run it. */
+interface Indices {
+  left(): number;
+  take(wanted?: number): number | undefined;
+}
+function freeIndices(
+  { s }: Draft,
+  members: readonly Member[],
+  ending: ReadonlyMap<string, EndReason>,
+): Indices {
+  const { ordinals, replicas } = s.cluster.spec;
+  if (!ordinals) return { left: () => Infinity, take: () => undefined };
+  const { start } = ordinals;
+  const isOver = (m: Member): boolean => !isLive(m) || ending.has(m.identity);
+  const isDead = (m: Member): boolean =>
+    isOver(m) &&
+    (!m.pod || ['silent', 'gone', 'outOfService'].includes(m.node)) &&
+    m.life !== 'ending';
+  const held = new Set(members.filter((m) => !isDead(m)).map((m) => m.index));
+  const live = new Set(members.filter((m) => !isOver(m)).map((m) => m.index));
+  const range = Array.from({ length: replicas }, (_, i) => start + i);
+  const leaving = range.filter((i) => held.has(i) && !live.has(i)).length;
+  const open = range.filter((i) => !held.has(i));
+  return {
+    left: () => Math.max(0, leaving > 0 ? open.length : Infinity),
+    take(wanted) {
+      const keeps = wanted !== undefined && wanted >= start && !held.has(wanted);
+      let index = keeps ? wanted : start;
+      while (held.has(index)) index++;
+      held.add(index);
+      return index;
+    },
+  };
+}
+/** The index of a member that comes back: its own, or the smallest free one if it has none. */
+function indexFor(d: Draft, members: readonly Member[], m: Member): number | undefined {
+  if (!d.s.cluster.spec.ordinals || m.index !== undefined) return m.index;
+  const index = freeIndices(d, members, new Map()).take();
+  const change = { metadata: { labels: indexLabel({ index }) } };
+  for (const object of m.claims)
+    d.actions.push({
+      do: 'Patch',
+      verb: 'seal',
+      kind: CLAIMS,
+      object,
+      change,
+      because: 'Sealed',
+      identity: m.identity,
+    });
+  return index;
+}
+
+/** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the wish
+ *  to is read live. */
 function planScaleIn(
-  s: Snapshot,
-  draft: Draft,
-  members: readonly Judged[],
+  d: Draft,
+  members: readonly Member[],
+  live: readonly Member[],
   surplus: number,
   { update }: Revisions,
-  now: number,
 ): void {
-  const { spec } = s.cluster;
-  const ordered = spec.podManagementPolicy === 'OrderedReady';
-  // A stale cache must not shrink a cluster: the wish to is read live.
-  if (!readLive(s, draft, clusterRef(s))) return;
-  if (members.some((j) => ordered && isLeaving(j, now))) {
-    return void draft.wakes.push(LIMITS.leavingMaxMs);
+  const isOrdered = d.s.cluster.spec.podManagementPolicy === 'OrderedReady';
+  if (!isRead(d, '', clusterRef(d.s))) return;
+  if (isOrdered && members.some((m) => isLeaving(m, d.now))) {
+    return void d.wakes.push(LIMITS.leavingMaxMs);
   }
-  // Members whose pod is not known yet keep their place, and are not the ones to go.
-  const live = members.filter(isLive);
-  const unseen = live.filter((j) => !j.member.pod && !j.member.gone && j.member.between);
-  const known = live.filter((j) => j.member.pod || j.member.gone);
-  const pods = unseen.map((j) => refOf('pods', podName(s.cluster.meta.name, idOf(j))));
-  if (!readLive(s, draft, ...pods)) return;
-  const most = ordered ? 1 : Infinity;
-  const count = Math.max(0, Math.min(surplus - (live.length - known.length), most));
-  const leaving = scaleInOrder(known, update.hash).slice(0, count);
-  const policy = spec.persistentVolumeClaimRetentionPolicy.whenScaled;
-  draft.ask.push(...leaving.flatMap((j) => unseenClaims(s, j.member)));
-  draft.actions.push(...leaving.flatMap((j) => planEnd(s, j, 'ScaledIn', policy, now)));
+  const leaving = scaleInOrder(live, update.hash).slice(0, isOrdered ? 1 : surplus);
+  for (const m of leaving) planEnd(d, m, 'ScaledIn');
 }
 
-/** The order of scale-in: what is worth least goes first. */
-export function scaleInOrder(all: readonly Judged[], updateRevision: string): readonly Judged[] {
+/** The order of scale-in, as DESIGN.md section 6 has it: what is worth least goes first. */
+export function scaleInOrder(all: readonly Member[], updateRevision: string): readonly Member[] {
   const perNode = new Map<string, number>();
-  for (const { member } of all) {
-    const node = member.pod?.node ?? '';
-    perNode.set(node, (perNode.get(node) ?? 0) + 1);
-  }
-  const ranks = (j: Judged): readonly number[] => {
-    const pod = j.member.pod;
+  for (const { pod } of all) perNode.set(pod?.node ?? '', (perNode.get(pod?.node ?? '') ?? 0) + 1);
+  const ranks = (m: Member): readonly number[] => {
+    const { pod, claims, state, end } = m;
+    const isDue = state === 'Withheld' || end?.dueInMs === 0;
+    // Its present pod is its first: it names whom it replaces, or nothing was bound or sealed yet.
+    const isUnsealed = claims.every((c) => sealOf(c).length === 0 && !isBound(c));
+    const isFirst = pod && (MARK.replaces in pod.meta.annotations || isUnsealed);
+    const wasNever = (isFirst ?? isUnsealed) && !(pod && wasReady(pod));
     const cost = Number.parseInt(pod?.meta.annotations[MARK.deletionCost] ?? '0', 10);
     return [
-      j.verdict.health === 'Lost' ? 0 : 1,
-      pod && pod.node !== '' ? 1 : 0,
-      !pod || pod.phase === 'Pending' ? 0 : 1,
-      pod?.ready === true ? 1 : 0,
-      j.verdict.health === 'Available' ? 1 : 0,
+      isDue ? 0 : 1,
+      claims.length > 0 && claims.every(isNeverBound) ? 0 : 1,
+      wasNever ? 0 : 1,
+      pod?.ready ? 1 : 0,
+      state === 'Available' ? 1 : 0,
       Number.isNaN(cost) ? 0 : cost,
       pod?.meta.labels[MARK.revision] === updateRevision ? 1 : 0,
       -(perNode.get(pod?.node ?? '') ?? 0),
     ];
   };
-  const ranked = all.map((j) => ({ j, rank: ranks(j) }));
+  const ranked = all.map((m) => ({ m, rank: ranks(m) }));
   ranked.sort((a, b) => {
     const at = a.rank.findIndex((value, i) => value !== b.rank[i]);
-    if (at < 0) return byAge(b.j.member.identity, a.j.member.identity);
-    return (a.rank[at] ?? 0) - (b.rank[at] ?? 0);
+    return at < 0 ? byAge(b.m.identity, a.m.identity) : (a.rank[at] ?? 0) - (b.rank[at] ?? 0);
   });
-  return ranked.map(({ j }) => j);
+  return ranked.map(({ m }) => m);
 }
 
-/** Being brought up: OrderedReady waits for it, but never for a Lost or a long-unready member. */
-const isComingUp = ({ standing, verdict, member: { pod } }: Judged, now: number): boolean =>
-  standing === 'live' &&
-  pod !== undefined &&
-  (verdict.health === 'Ready' || // For no longer than minReadySeconds.
-    (['Pending', 'Starting'].includes(verdict.health) &&
-      now - pod.meta.createdMs < LIMITS.bringUpMaxMs));
-
+/** Being brought up: OrderedReady waits for it, but not for one that is due, has no open node, or
+ *  takes too long. */
+function isComingUp(m: Member, now: number): boolean {
+  const isStuck = m.end && (m.end.dueInMs === 0 || /^(Node|Volume|PodEvicted)/.test(m.end.reason));
+  if (!isLive(m) || isStuck) return false;
+  if (!m.pod) return m.claims.every(isNeverBound);
+  const isYoung = now - m.pod.meta.createdMs < LIMITS.bringUpMaxMs;
+  return m.state === 'Ready' || (['Pending', 'Starting'].includes(m.state) && isYoung);
+}
 /** Its pod goes, and is not overdue. */
-const isGoing = ({ member: { pod } }: Judged, now: number): boolean =>
-  now < (pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
-const isLeaving = (j: Judged, now: number): boolean =>
-  j.standing === 'condemned' && isGoing(j, now);
-/** New members for the deficit. Each names the loss it replaces; the rest are ScaledOut, or the
- *  surge of an update. */
-function planBirths(
-  s: Snapshot,
-  members: readonly Judged[],
-  revisions: readonly Revision[],
-  because: 'ScaledOut' | 'Updated',
-  now: number,
-  random: () => number,
-): readonly Creation[] {
-  const known = identitiesOf(s);
-  const losses = because === 'Updated' ? [] : lossesToReplace(s, members, now);
-  const drawn = allocate(revisions.length, known, now, random);
-  return drawn.map((identity, i): Creation => {
-    const loss = losses[i];
-    const birth = birthOf(s, identity, revisions[i] as Revision, loss && loss.join(' '));
-    if (!loss) return { do: 'CreateMember', birth, because };
-    return { do: 'CreateMember', birth, replaces: loss[0], because: loss[1] };
-  });
-}
-
-const birthOf = (
-  s: Snapshot,
-  identity: string,
-  revision: Revision,
-  replaces: string | undefined,
-): Birth => ({
-  identity,
-  pod: podBody(s.cluster, identity, revision, replaces, s.nodes !== undefined),
-  claims: claimBodies(s.cluster, identity, revision, replaces),
-});
-
-/** Every identity of which there is a trace, released and retired ones too. */
-function identitiesOf(s: Snapshot): ReadonlySet<string> {
-  const pods = [...s.pods.values()].map((pod) => identityOf(pod, s.cluster.meta.name));
-  const claims = [...s.claims.values()].map((c) => c.meta.labels[MARK.identity] ?? '');
-  const coming = [...s.memory.unfinished].map((name) => name.slice(s.cluster.meta.name.length + 1));
-  const { lastPods, newest } = s.memory;
-  const others = [...lastPods.keys(), newest, s.cluster.status.newestIdentity ?? ''];
-  return new Set([...pods, ...claims, ...coming, ...others]);
-}
-
-/** Losses that no member replaces yet, oldest first: those of this pass, then what the marks and
- *  the status of earlier passes say. Names the predecessor of a new member, decides nothing
- *  else. */
-function lossesToReplace(
-  s: Snapshot,
-  members: readonly Judged[],
-  now: number,
-): readonly [string, Reason][] {
-  const named = successors(s);
-  // Without surge the successor comes after the old one went, so it can name it.
-  const follows = (reason: string): boolean =>
-    reason === 'Updated' && maxSurgeOf(s.cluster.spec) === 0;
-  // Later, a new member is not a replacement any more, unless creations were refused all the time.
-  const isRecent = (atMs: number): boolean =>
-    s.memory.refusal !== undefined || now - atMs <= LIMITS.earlyEndMs;
-  const losses = new Map<string, Reason>();
-  for (const r of s.cluster.status.retired ?? []) {
-    if (isRecent(Date.parse(r.at))) losses.set(r.identity, r.reason as Reason);
-    if (r.replacedBy !== '') named.set(r.identity, r.replacedBy);
-  }
-  for (const { member, verdict, standing } of members) {
-    const { retired } = member;
-    if (retired && isRecent(retired.atMs)) losses.set(member.identity, retired.reason);
-    if (standing === 'letGo' && !losses.has(member.identity)) {
-      losses.set(member.identity, verdict.reason ?? 'PodDeleted');
-    }
-  }
-  return [...losses]
-    .filter(([identity, reason]) => !named.has(identity) && (isReplaced(reason) || follows(reason)))
-    .sort(([a], [b]) => byAge(a, b));
-}
-
-/** Who replaces whom: identity → its successor, as pods and claims record it. */
-function successors(s: Snapshot): Map<string, string> {
-  const found = new Map<string, string>();
-  for (const { meta } of [...s.pods.values(), ...s.claims.values()]) {
-    const old = predecessorOf(meta);
-    const heir = meta.labels[MARK.identity] ?? '';
-    const known = old && found.get(old.identity);
-    // Two processes that overlapped may both have made one: the older counts, for either of them.
-    if (old && (known === undefined || byAge(heir, known) < 0)) found.set(old.identity, heir);
-  }
-  return found;
-}
-
-/** A member between two pods gets its next pod on its own claims, once its object is gone (I1). One
- *  that ends again and again returns ever more slowly. */
-function planReturns(
-  s: Snapshot,
-  draft: Draft,
-  members: readonly Judged[],
-  next: (back: Member) => Revision,
-): readonly Creation[] {
-  return members.flatMap(({ member, standing }): Creation[] => {
-    if (standing !== 'returning') return [];
-    const { pod, gone, identity, between } = member;
-    if (pod && isTerminal(pod) && !isTerminating(pod)) {
-      draft.actions.push({ do: 'DeletePod', pod, because: 'Returned' });
-    }
-    if (!gone || member.missing.length > 0 || s.cluster.spec.suspend) return [];
-    assert(pod === undefined, 'I1: a member returns only once its former pod object is gone');
-    const last = s.memory.returns.get(identity);
-    const wait = last && !between ? last.atUptime + doubled(last.times) - s.uptime : 0;
-    if (wait > 0) draft.wakes.push(wait);
-    const has = new Set(member.claims.map((c) => c.meta.name));
-    // Another process may have ended it meanwhile, or made what it never had: its claims say so.
-    const names = new Set([...has, ...claimNames(s, identity)]);
-    const refs = [...names].map((claim) => refOf('persistentvolumeclaims', claim));
-    if (wait > 0 || !readLive(s, draft, ...refs)) return [];
-    const birth = birthOf(s, identity, next(member), undefined);
-    const claims = birth.claims.filter((c) => !has.has(c.metadata.name));
-    const because = between ? 'Recreated' : 'Returned';
-    return [{ do: 'CreateMember', birth: { ...birth, claims }, because }];
-  });
-}
-
-const isWantedBack = ({ claims }: Member): boolean =>
-  claims.some((c) => c.meta.annotations[MARK.restore] === 'true');
-/** Retired claims that a user wants back, by identity, oldest first. The identity lives again as
- *  the next member that there is room for; all claims that its pod had must be there. */
-function planRestores(s: Snapshot, draft: Draft, members: readonly Judged[], room: number): number {
-  const wanted = members.filter(({ member }) => member.retired && isWantedBack(member));
-  const back = wanted.filter(({ member: m }) => {
-    const pod = refOf('pods', podName(s.cluster.meta.name, m.identity));
-    return (
-      !m.pod &&
-      readLive(s, draft, pod, ...unseenClaims(s, m)) &&
-      m.missing.length === 0 &&
-      m.claims.every((c) => isBound(c) && !isTerminating(c))
-    );
-  });
-  const later = back.slice(room).map(idOf);
-  if (later.length > 0) draft.notes.push(`to be restored once there is room: ${fewNames(later)}`);
-  const marks = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
-  const cleared = Object.fromEntries(marks.map((key) => [key, null]));
-  for (const { member: m } of back.slice(0, room)) {
-    const claims = m.claims.map((c) => c.meta.name).sort();
-    const annotations = { ...cleared, [MARK.recreating]: ['restored', '', ...claims].join(' ') };
-    const change = { metadata: { labels: { [MARK.retired]: null }, annotations } };
-    for (const claim of m.claims)
-      draft.actions.push({ do: 'RestoreClaim', claim, change, because: 'Restored' });
-  }
-  return Math.min(room, back.length);
-}
-
-/** Why creations wait, and how long: the API server's refusal holds all of them, members that keep
- *  ending early hold new identities. */
-function creationHold(s: Snapshot, draft: Draft, members: readonly Judged[], now: number) {
-  const { refusal } = s.memory;
-  const isAsItWas =
-    refusal?.generation === s.cluster.meta.generation && s.pods.size >= refusal.pods;
-  const refusedMs = refusal && isAsItWas ? refusal.untilUptime - s.uptime : 0;
-  const earlyMs = earlyEndHoldMs(earlyEnds(s, members, now), now);
-  draft.wakes.push(...[refusedMs, earlyMs].filter((ms) => ms > 0));
-  if (refusal && refusedMs > 0) draft.held = refusal.message;
-  else if (earlyMs > 0) draft.held = 'new members keep ending soon after their creation';
-  return { returns: refusedMs > 0, births: refusedMs > 0 || earlyMs > 0 };
-}
-
-const NO_HOLD = { returns: false, births: false } as const;
-/** Members that ended by themselves soon after their birth, newest last: a broken template must not
- *  burn through identities. Durable (marks and status), so the same after a restart; what this
- *  process did counts even if neither is left to tell. */
-function earlyEnds(s: Snapshot, members: readonly Judged[], now: number): readonly number[] {
-  const ends = new Map<string, { reason: string; atMs: number }>(s.memory.ends);
-  for (const r of s.cluster.status.retired ?? []) {
-    ends.set(r.identity, { reason: r.reason, atMs: Date.parse(r.at) });
-  }
-  for (const { member, verdict, standing } of members) {
-    const ending = standing === 'letGo' && { reason: verdict.reason ?? '', atMs: now };
-    const end = member.retired ?? ending;
-    if (end) ends.set(member.identity, end);
-  }
-  return (
-    [...ends]
-      // A claim that goes before its pod runs is taken for the same.
-      .filter(([, end]) => isOwnEnd(end.reason) || end.reason === 'ClaimGone')
-      .filter(([id, end]) => birthSecond(id) >= 0 && end.atMs - birthMs(id) <= LIMITS.earlyEndMs)
-      .map(([, end]) => end.atMs)
-      .filter((atMs) => atMs <= now) // Written while a clock was ahead: no hold may last that long.
-      .sort((a, b) => a - b)
-  );
-}
-
-/** 10 s doubling to 5 min from the second such end within 10 min; 10 quiet minutes reset it. */
-export function earlyEndHoldMs(ends: readonly number[], now: number): number {
-  const last = ends.at(-1);
-  if (last === undefined || now - last > LIMITS.earlyEndMs) return 0;
-  let streak = 1;
-  for (let i = ends.length - 1; i > 0; i--) {
-    if ((ends[i] ?? 0) - (ends[i - 1] ?? 0) > LIMITS.earlyEndMs) break;
-    streak++;
-  }
-  if (streak < 2) return 0;
-  return Math.max(0, last + doubled(streak - 1) - now);
-}
-
-/** 10 s doubling to 5 min. */
-const doubled = (times: number): number =>
-  Math.min(LIMITS.backoffMinMs * 2 ** Math.min(times - 1, 10), LIMITS.backoffMaxMs);
+const isLeaving = ({ pod, life }: Member, now: number): boolean =>
+  life !== 'live' && now < (pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
 
 // ─── Revisions ───────────────────────────────────────────────────────────────────────────────────
 
-/** The update revision, and the one that most of the other live members have. */
+/** The update revision, and the one that most of the other live members have. Without a pod that
+ *  shows one, the status says; it moves to the update revision when all live members have that. */
 function revisionsOf(s: Snapshot, members: readonly Judged[]): Revisions {
   const { update, collisionCount } = updateRevisionOf(s.cluster, s.revisions);
+  const live = members.filter(isLive);
+  const goals = live.map((m) => goalOf(m.pod));
   const counts = new Map<string, number>();
-  for (const { member } of members.filter(isLive)) {
-    const hash = goalOf(member);
+  for (const hash of goals) {
     if (hash !== update.hash) counts.set(hash, (counts.get(hash) ?? 0) + 1);
   }
-  const ours = [...s.revisions.values()].filter((x) => isControlledBy(x.meta, s.cluster.meta.uid));
-  // Where all are lost at once, the status knows what those had that a pause or partition keeps.
-  const { spec, status } = s.cluster;
-  const told = spec.replicas > 0 && !members.some(isLive) ? status.currentRevision : undefined;
-  const older = ours.filter((x) => counts.has(x.hash) || x.hash === told);
-  const rank = (x: Revision): number => (counts.get(x.hash) ?? 0) + x.number / 1e9;
-  older.sort((a, b) => rank(b) - rank(a));
-  return { update, current: withLaterClaims(s, older[0] ?? update), collisionCount };
-}
-/** With the claim templates that came after its template, which mounts them. */
-function withLaterClaims({ cluster }: Snapshot, r: Revision): Revision {
-  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
-  const mounts = JSON.stringify([containers, initContainers]);
-  const later = claimTemplateNames(cluster.spec).filter(
-    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
+  const isThrough = goals.length > 0 && goals.every((hash) => hash === update.hash);
+  const told = isThrough || s.cluster.spec.replicas === 0 ? '' : s.cluster.status.currentRevision;
+  const older = [...s.revisions.values()].filter(
+    (x) => isControlledBy(x.meta, s.cluster.meta.uid) && x.hash !== update.hash,
   );
-  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
+  const most = (x: Revision): number => (counts.get(x.hash) ?? 0) + x.number / 1e9;
+  const shown = older.filter((x) => counts.has(x.hash)).sort((a, b) => most(b) - most(a));
+  const current = shown[0] ?? older.find((x) => x.hash === told) ?? update;
+  return { update, current, collisionCount };
+}
+/** The revision that the pod has, or is being changed to, or ''. */
+const goalOf = (pod: Pod | undefined): string =>
+  pod ? (inPlaceOf(pod)?.revision ?? pod.meta.labels[MARK.revision] ?? '') : '';
+/** The bare hash that the member's pod carries, or ''. */
+const revisionIn = ({ pod }: Judged): string => pod?.meta.labels[MARK.revision] ?? '';
+/** Does the template that its pod was made of, or is being changed to, differ by hash? */
+const isOutdated = (m: Judged, { hash }: Revision): boolean =>
+  isLive(m) && isUp(m.pod) && goalOf(m.pod) !== hash;
+/** Members that stay at their revision: a percentage rounds up. */
+const partitionOf = (spec: Spec): number =>
+  scaledValue(spec.updateStrategy.rollingUpdate.partition, spec.replicas, 'up');
+/** Outdated live members that no partition keeps, oldest first. */
+function outdatedOf(s: Snapshot, members: readonly Member[], r: Revisions): readonly Member[] {
+  const { spec } = s.cluster;
+  if (spec.updateStrategy.type === 'OnDelete' || spec.suspend) return [];
+  return members
+    .filter(isLive)
+    .slice(partitionOf(spec))
+    .filter((m) => isOutdated(m, r.update));
+}
+/** Members that an update has yet to reach. One that runs on a claim that is being deleted is left
+ *  alone: without its pod, the claim would be gone. */
+const behindOf = (s: Snapshot, members: readonly Member[], r: Revisions): number =>
+  outdatedOf(s, members, r).filter((m) => !runsOnGoingClaim(m)).length;
+const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isTerminating);
+
+/** The revision of the next pod of a member, or, without one, of the next birth: the current one for
+ *  the oldest `partition` members, while updates are paused, and while the API server refuses the
+ *  update revision; else that. */
+function nextRevision(d: Draft, members: readonly Judged[], { current, update }: Revisions) {
+  const { spec } = d.s.cluster;
+  const refused = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime)?.message;
+  const stays = spec.updateStrategy.rollingUpdate.paused || refused;
+  const kept = stays ? Infinity : partitionOf(spec);
+  const order = members.filter(isLive).map(nameOf);
+  const names = claimTemplateNames(spec);
+  const gone = current.claimTemplates.find((name) => !names.includes(name));
+  let born = order.length;
+  return (m?: Member): Revision => {
+    const rank = m ? order.indexOf(m.identity) : born++;
+    if (current.hash === update.hash || rank >= kept) return update;
+    if (m || gone === undefined) return current;
+    const why = `the claim template ${gone} of revision ${current.hash} is gone`;
+    d.notes.push(`new members get revision ${update.hash}: ${why}`);
+    return update;
+  };
 }
 
-/** The history of templates: the update revision is made before a pod names it, orphans are
- *  adopted as pods are, and the oldest that no pod uses go beyond the limit. True when the update
- *  revision is there. */
+/** The history of templates: the update revision is made before a pod names it, orphans are adopted,
+ *  and the oldest that no pod uses go beyond the limit. True when the update revision is there. */
 function planHistory(
-  s: Snapshot,
-  draft: Draft,
-  members: readonly Judged[],
+  d: Draft,
+  members: readonly Member[],
   { update, current }: Revisions,
 ): boolean {
+  const { s } = d;
   const { meta, spec } = s.cluster;
-  const { actions } = draft;
+  const about = { kind: REVISIONS, identity: '' } as const;
   const all = [...s.revisions.values()];
   const orphans = all.filter(
     (x) => !hasController(x.meta) && x.meta.labels[MARK.cluster] === meta.name,
   );
   if (orphans.length > 0) {
-    if (!readLive(s, draft, clusterRef(s))) return false;
-    for (const revision of orphans) {
-      const change = {
-        metadata: { ownerReferences: [...revision.meta.owners, ownerOf(s.cluster)] },
-      };
-      actions.push({ do: 'ReviseRevision', revision, change, because: 'Adopted' });
+    if (!isRead(d, '', clusterRef(s))) return false;
+    for (const object of orphans) {
+      const ownerReferences = [...object.meta.owners, ownerOf(s.cluster)];
+      const change = { metadata: { ownerReferences } };
+      d.actions.push({ do: 'Patch', verb: 'record', object, change, because: 'Adopted', ...about });
     }
     return false;
   }
   if (update.meta.uid === '') {
-    const body = revisionBody(s.cluster, update);
-    if (readLive(s, draft, refOf('controllerrevisions', update.meta.name)))
-      actions.push({ do: 'CreateRevision', revision: update, body, because: 'Revised' });
+    if (isRead(d, '', refOf(REVISIONS, update.meta.name))) {
+      const body = revisionBody(s.cluster, update);
+      d.actions.push({ do: 'Record', verb: 'record', body, because: 'Revised', identity: '' });
+    }
     return false;
   }
   const ours = all.filter((x) => isControlledBy(x.meta, meta.uid));
@@ -2161,224 +2403,24 @@ function planHistory(
   if (isOld || !isTold) {
     const annotations = isTold ? {} : { [MARK.changeCause]: cause };
     const change = { metadata: { annotations }, revision: isOld ? newest + 1 : update.number };
-    actions.push({ do: 'ReviseRevision', revision: update, change, because: 'Revised' });
+    d.actions.push({
+      do: 'Patch',
+      verb: 'record',
+      object: update,
+      change,
+      because: 'Revised',
+      ...about,
+    });
   }
-  const named = members.flatMap(({ member }) => [revisionIn(member), goalOf(member)]);
+  const named = members.flatMap((m) => [revisionIn(m), goalOf(m.pod)]);
   const used = new Set([update.hash, current.hash, ...named]);
   const spare = ours.filter((x) => !used.has(x.hash)).sort((a, b) => a.number - b.number);
-  const surplus = Math.max(0, spare.length - spec.revisionHistoryLimit);
-  for (const revision of spare.slice(0, surplus))
-    actions.push({ do: 'DeleteRevision', revision, because: 'Revised' });
+  for (const object of spare.slice(0, Math.max(0, spare.length - spec.revisionHistoryLimit)))
+    d.actions.push({ do: 'Delete', verb: 'forget', object, because: 'Revised', ...about });
   return true;
 }
 
-/** The revision of the next member: the current one while fewer than `partition` live members have
- *  it, or as long as updates are paused; else the update revision. One that comes back keeps its
- *  own in the same way. A new member needs a claim of each template of its revision. */
-function nextRevision(s: Snapshot, draft: Draft, members: readonly Judged[], r: Revisions) {
-  const { rollingUpdate } = s.cluster.spec.updateStrategy;
-  const kept = rollingUpdate.paused ? Infinity : partitionOf(s.cluster.spec);
-  const older = members.filter((j) => isLive(j) && goalOf(j.member) === r.current.hash).map(idOf);
-  const names = claimTemplateNames(s.cluster.spec);
-  const gone = r.current.claimTemplates.find((name) => !names.includes(name));
-  return (back?: Member): Revision => {
-    if (r.current.hash === r.update.hash) return r.update;
-    const rank = older.indexOf(back?.identity ?? '');
-    if (rank < 0 && goalOf(back) === r.update.hash) return r.update;
-    if ((rank < 0 ? older.length : rank) >= kept) return r.update;
-    if (rank < 0 && gone !== undefined) {
-      const why = `the claim template ${gone} of revision ${r.current.hash} is gone`;
-      draft.notes.push(`new members get revision ${r.update.hash}: ${why}`);
-      return r.update;
-    }
-    if (rank < 0) older.push('');
-    return r.current;
-  };
-}
-
-/** The revision that the member has, is being changed to, or comes back at, or ''. */
-function goalOf(m: Member | undefined): string {
-  const pod = m?.pod ?? m?.lastPod;
-  if (m?.between) return m.between.revision;
-  return pod ? (inPlaceOf(pod)?.revision ?? pod.meta.labels[MARK.revision] ?? '') : '';
-}
-/** The bare hash that the member's pod carries, or ''. */
-const revisionIn = ({ pod }: Member): string => pod?.meta.labels[MARK.revision] ?? '';
-/** Does a template that its pod was made of, or is being changed to, differ by hash? A changed
- *  field may still be what the living pod has anyway; that is seen when its turn comes. */
-function isOutdated(j: Judged, { hash }: Revision): boolean {
-  const { pod } = j.member;
-  if (!pod || !isLive(j) || hasEnded(j.member)) return false;
-  return (inPlaceOf(pod)?.revision ?? revisionIn(j.member)) !== hash;
-}
-
-/** Members that stay at their revision: a percentage rounds up. */
-const partitionOf = (spec: Spec): number =>
-  scaledValue(spec.updateStrategy.rollingUpdate.partition, spec.replicas, 'up');
-/** Members that an update has yet to reach. */
-function behindOf(
-  { cluster: { spec } }: Snapshot,
-  members: readonly Judged[],
-  r: Revisions,
-): number {
-  if (spec.updateStrategy.type === 'OnDelete' || spec.suspend) return 0;
-  const outdated = members.filter((j) => isOutdated(j, r.update));
-  const bound = outdated.filter(runsOnGoingClaim); // They are left alone.
-  return Math.max(0, outdated.length - Math.max(bound.length, partitionOf(spec)));
-}
-
 // ─── Updates ─────────────────────────────────────────────────────────────────────────────────────
-
-/** Brings outdated members to the update revision, within the budget. */
-function planUpdates(
-  s: Snapshot,
-  draft: Draft,
-  members: readonly Judged[],
-  r: Revisions,
-  now: number,
-): void {
-  const { spec } = s.cluster;
-  const { rollingUpdate, type } = spec.updateStrategy;
-  const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
-  if (zero && maxUnavailableOf(spec) === 1)
-    draft.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
-  const isShrinking = draft.actions.some((a) => a.because === 'ScaledIn');
-  const rolls = type === 'RollingUpdate' && !rollingUpdate.paused && !spec.suspend;
-  if (rolls && !isShrinking) {
-    const fit = members.filter((j) => isUpdatable(j, r));
-    const bound = members.filter((j) => isOutdated(j, r.update) && runsOnGoingClaim(j)).map(idOf);
-    if (bound.length > 0)
-      draft.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
-    const stuck = members.filter((j) => isStuck(spec, j));
-    const open = [...(draft.behind > 0 ? fit : []), ...stuck].reverse();
-    const labels = planLabels(s, draft, open, r);
-    const others = open.filter((j) => !labels.has(j));
-    const chosen = chooseOutdated(s, draft, members, others, r, now);
-    const [first] = [...labels.keys(), ...chosen];
-    if (first && passesTrial(s, draft, r, first)) {
-      draft.actions.push(...labels.values());
-      for (const j of chosen) updateMember(s, draft, j, members, chosen, r, now);
-    }
-  }
-  const going = new Set(draft.actions.flatMap((a) => (a.do === 'DeletePod' ? [a.pod] : [])));
-  for (const { member } of members.filter(isLive)) {
-    if (member.pod && !going.has(member.pod)) planFinish(s, draft, member, member.pod);
-  }
-}
-
-/** Without its pod, its claim would be gone. */
-const runsOnGoingClaim = (j: Judged): boolean =>
-  isReady(j) && mountedClaims(j.member).some(isTerminating);
-/** May an update touch it? A member whose node speaks against it could not come back; one that is
- *  withheld for what its pod says may be healed by a new template; a claim that is being deleted
- *  lasts as long as its pod. */
-function isUpdatable(j: Judged, { update }: Revisions): boolean {
-  const { verdict, standing } = j;
-  if (!isOutdated(j, update) || verdict.suspected) return false;
-  if (runsOnGoingClaim(j)) return false;
-  const ofPod: readonly string[] = ['Unready', 'StartupTimeout', 'CrashLoop'];
-  return standing === 'live' || (standing === 'withheld' && ofPod.includes(verdict.reason ?? ''));
-}
-/** Its node can never give it what it was resized to; the user said how else to update it. */
-const isStuck = (
-  { updateStrategy: { rollingUpdate } }: Spec,
-  { member, standing }: Judged,
-): boolean =>
-  standing === 'live' &&
-  (member.pod?.resize.startsWith('Infeasible') ?? false) &&
-  !rollingUpdate.podUpdatePolicy.startsWith('InPlace');
-
-/** Those that only lack labels are patched all at once: it takes nobody down. */
-function planLabels(
-  s: Snapshot,
-  draft: Draft,
-  open: readonly Judged[],
-  r: Revisions,
-): ReadonlyMap<Judged, Action> {
-  const found = new Map<string, readonly Change[] | undefined>();
-  const labelsFor = (pod: Pod): readonly Change[] | undefined => {
-    const hash = pod.meta.labels[MARK.revision] ?? '';
-    const base = revisionBy(s, hash);
-    if (!base || inPlaceOf(pod)) return undefined;
-    if (!found.has(hash)) {
-      const changes = changesBetween(s, base, r.update);
-      const isLabel = (c: Change): boolean => c.path[1] === 'labels' && isInPlace(c, r.update, '');
-      found.set(hash, changes.every(isLabel) ? changes : undefined);
-    }
-    return found.get(hash);
-  };
-  const patches = open.slice(0, draft.behind).flatMap((j): [Judged, Action][] => {
-    const { pod } = j.member;
-    const changes = pod && labelsFor(pod);
-    return changes ? [[j, planInPlace(s, pod, changes, r)]] : [];
-  });
-  return new Map(patches);
-}
-
-/** Who is updated now. Those that are not Ready cost nothing (but a Replace: their identities), so
- *  a broken update heals; of the Ready ones, the youngest while enough others are Available
- *  (I5). */
-function chooseOutdated(
-  s: Snapshot,
-  draft: Draft,
-  members: readonly Judged[],
-  open: readonly Judged[],
-  r: Revisions,
-  now: number,
-): readonly Judged[] {
-  const { spec } = s.cluster;
-  const up = members.filter((j) => isLive(j) && j.verdict.health === 'Available');
-  const spare = up.length - (spec.replicas - maxUnavailableOf(spec));
-  const well = open.filter(isReady).slice(0, Math.max(0, spare));
-  const fresh = draft.actions.filter((a) => a.do === 'CreateMember').length;
-  const replaces = spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
-  const room = replaces ? Math.max(0, replaceRoom(s, members, r) - fresh) : Infinity;
-  const ordered = spec.podManagementPolicy === 'OrderedReady';
-  const isBusy = (j: Judged): boolean =>
-    !open.includes(j) &&
-    (isComingUp(j, now) || isLeaving(j, now) || j.standing === 'returning' || isChanging(j));
-  if (ordered && (fresh > 0 || members.some(isBusy))) return [];
-  const most = Math.min(Math.max(draft.behind, 1), room, ordered ? 1 : Infinity);
-  return [...open.filter((j) => !isReady(j)), ...well].slice(0, most);
-}
-const isChanging = (j: Judged): boolean => j.verdict.health === 'Updating';
-
-/** One member, as its policy says. What cannot be done in place falls back, or is reported. */
-function updateMember(
-  s: Snapshot,
-  draft: Draft,
-  j: Judged,
-  members: readonly Judged[],
-  chosen: readonly Judged[],
-  r: Revisions,
-  now: number,
-): void {
-  const { pod } = j.member;
-  const { whenReplaced } = s.cluster.spec.persistentVolumeClaimRetentionPolicy;
-  const policy = s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
-  if (!pod || !readLive(s, draft, refOf('pods', pod.meta.name))) return;
-  const changes = changesFor(s, pod, r);
-  const isForced = isStuck(s.cluster.spec, j);
-  if (changes.length === 0 && !isForced) return void draft.actions.push(planInPlace(s, pod, [], r));
-  // I5 rests on the others being Available: that is read live before this one is taken down.
-  const relied = members.filter((o) => !chosen.includes(o) && o.verdict.health === 'Available');
-  const refs = relied.map((o) => refOf('pods', podName(s.cluster.meta.name, idOf(o))));
-  if (isReady(j) && !readLive(s, draft, ...refs.slice(0, LIMITS.liveReadsMax))) return;
-  const refused = s.memory.complaints.get(`pods/${pod.meta.name}`);
-  const holds = refused?.request === r.update.hash && s.uptime < refused.untilUptime;
-  const words = holds ? refused.message : '';
-  const stuck = changes.filter((c) => !isInPlace(c, r.update, policy));
-  if (policy.startsWith('InPlace') && stuck.length === 0 && words === '') {
-    draft.actions.push(planInPlace(s, pod, changes, r));
-  } else if (policy === 'InPlaceOnly') {
-    const where = fewNames(stuck.map((c) => c.path.join('.')));
-    draft.blocked = words || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
-  } else if (readLive(s, draft, ...unseenClaims(s, j.member))) {
-    const end = (): readonly Action[] => planEnd(s, j, 'Updated', whenReplaced, now);
-    const again = (): readonly Action[] => planRecreation(j, 'Recreated', r.update.hash);
-    draft.actions.push(...(policy === 'Replace' ? end() : again()));
-  }
-}
 
 /** Rounded down as Deployment does, and at least 1 without surge: nothing could ever be updated or
  *  given up else. */
@@ -2387,91 +2429,179 @@ export function maxUnavailableOf(spec: Spec): number {
   const least = maxSurgeOf(spec) > 0 ? 0 : 1;
   return Math.max(least, scaledValue(maxUnavailable, spec.replicas, 'down'));
 }
-
 /** Rounded up as Deployment does; only Replace makes new members beside the old ones. */
 export function maxSurgeOf(spec: Spec): number {
   const { type, rollingUpdate: r } = spec.updateStrategy;
-  if (type === 'OnDelete' || r.podUpdatePolicy !== 'Replace') return 0;
+  if (type === 'OnDelete' || r.podUpdatePolicy !== 'Replace' || r.paused) return 0;
   return scaledValue(r.maxSurge, spec.replicas, 'up');
 }
 
-/** New members to make beside the old ones now. */
-function surgeOf(s: Snapshot, members: readonly Judged[], r: Revisions): number {
-  const { spec } = s.cluster;
-  const behind = behindOf(s, members, r);
-  if (spec.updateStrategy.rollingUpdate.paused) return 0;
-  const beside = Math.max(0, members.filter(isLive).length + comingOf(s) - spec.replicas);
-  const wanted = Math.min(maxSurgeOf(spec), behind) - beside;
-  return Math.max(0, Math.min(wanted, replaceRoom(s, members, r)));
+/** Brings outdated members to the update revision. Those that only lack labels are patched all at
+ *  once, for it takes nobody down; the others are chosen within the budget, after a trial. */
+function planUpdates(
+  d: Draft,
+  members: readonly Member[],
+  ending: ReadonlyMap<string, EndReason>,
+  r: Revisions,
+): void {
+  const { spec } = d.s.cluster;
+  const { rollingUpdate, type } = spec.updateStrategy;
+  const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
+  if (zero && maxUnavailableOf(spec) === 1)
+    d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
+  if (spec.suspend || d.actions.some((a) => a.because === 'ScaledIn')) return;
+  const outdated = outdatedOf(d.s, members, r);
+  const all = type === 'OnDelete' ? members.filter((m) => isOutdated(m, r.update)) : outdated;
+  const labels = planLabels(
+    d,
+    all.filter((m) => !ending.has(m.identity)),
+    r,
+    type === 'OnDelete',
+  );
+  if (type === 'OnDelete' || rollingUpdate.paused) return;
+  const bound = outdated.filter(runsOnGoingClaim).map(nameOf);
+  if (bound.length > 0)
+    d.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
+  const open = outdated.filter((m) => !labels.has(m) && isUpdatable(d, m, ending));
+  const chosen = chooseOutdated(
+    d,
+    members,
+    ending,
+    [...open, ...members.filter((m) => isStuck(d, m))],
+    r,
+  );
+  const [first] = chosen;
+  if (!first || !isReliedOn(d, members, chosen) || !passesTrial(d, first, r)) return;
+  for (const m of chosen) updateMember(d, m, r);
 }
-
-/** Under Replace at most so many more members may be under way to the update revision. */
-function replaceRoom(s: Snapshot, members: readonly Judged[], r: Revisions): number {
-  const { spec } = s.cluster;
-  const most = Math.max(1, maxUnavailableOf(spec) + maxSurgeOf(spec));
-  const count = members.filter(isLive).length + comingOf(s);
-  const missing = Math.max(0, spec.replicas - count);
-  return Math.max(0, most - notYet(members, r) - comingOf(s) - missing);
+/** May an update touch it? Not one whose node speaks against it, nor one that ends; one that is
+ *  withheld for what its pod says may be healed by a new template. */
+function isUpdatable(d: Draft, m: Member, ending: ReadonlyMap<string, EndReason>): boolean {
+  if (ending.has(m.identity) || runsOnGoingClaim(m)) return false;
+  if (['silent', 'gone', 'outOfService'].includes(m.node)) return false;
+  return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
 }
+/** Its node can never give it what it was resized to; the user said how else to update it. */
+const isStuck = (d: Draft, { pod, life }: Member): boolean =>
+  life === 'live' &&
+  (pod?.resize.startsWith('Infeasible') ?? false) &&
+  !d.s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy.startsWith('InPlace');
 
-/** Members made for an update, or made again by it, that are not Available yet. */
-const notYet = (members: readonly Judged[], { update }: Revisions): number =>
-  members.filter((j) => isLive(j) && !isOutdated(j, update) && j.verdict.health !== 'Available')
-    .length;
-
-/** Would the API server take a pod of the update revision? It is asked under the name of a living
- *  member, for AlreadyExists comes last, and again while it objects. A full quota is no objection
- *  where the member that goes leaves as much room as the next needs. */
-function passesTrial(
-  s: Snapshot,
-  draft: Draft,
+/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the Ready
+ *  ones the youngest, while enough others are Available (I5). Under Replace even those that are not
+ *  Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
+function chooseOutdated(
+  d: Draft,
+  members: readonly Member[],
+  ending: ReadonlyMap<string, EndReason>,
+  open: readonly Member[],
   { update }: Revisions,
-  { member }: Judged,
-): boolean {
-  const ref = refOf('trials', update.hash);
-  const told = s.memory.complaints.get(keyOfRef(ref));
-  const body = podBody(s.cluster, member.identity, update, undefined, s.nodes !== undefined);
-  if (!told || s.uptime >= told.untilUptime) {
-    readLive(s, draft, { ...ref, body });
-    return false;
-  }
-  const made = revisionBy(s, revisionIn(member));
+): readonly Member[] {
+  const { spec } = d.s.cluster;
+  const { podUpdatePolicy, maxSurge: _ } = spec.updateStrategy.rollingUpdate;
+  const live = members.filter((m) => isLive(m) && !ending.has(m.identity));
+  const births = d.actions.filter((a) => a.do === 'Make').length;
+  const fresh = live.filter((m) => !isOutdated(m, update) && m.state !== 'Available').length;
+  const most = Math.max(1, maxUnavailableOf(spec) + maxSurgeOf(spec));
+  const room = podUpdatePolicy === 'Replace' ? most - fresh - births : Infinity;
+  const isOrdered = spec.podManagementPolicy === 'OrderedReady';
+  const isBusy = (m: Member): boolean =>
+    !open.includes(m) &&
+    (isComingUp(m, d.now) || isLeaving(m, d.now) || ['Returning', 'Updating'].includes(m.state));
+  if (isOrdered && (births > 0 || members.some(isBusy))) return [];
+  const byChoice = [...open].reverse();
+  const well = byChoice.filter(isReady).slice(0, spareOf(d, members, ending));
+  const chosen = [...byChoice.filter((m) => !isReady(m)), ...well];
+  return chosen.slice(0, Math.max(0, Math.min(room, isOrdered ? 1 : Infinity)));
+}
+
+/** One member, as its policy says. What cannot be done in place falls back, or is reported. */
+function updateMember(d: Draft, m: Member, r: Revisions): void {
+  const { s } = d;
+  const { pod, identity } = m;
+  const policy = s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
+  if (!pod || !isRead(d, identity, podRef(s, m))) return;
+  const changes = changesFor(s, pod, r);
+  if (changes.length === 0 && !isStuck(d, m)) return void d.actions.push(inPlace(d, m, pod, [], r));
+  const refused = waiting(s.desk.backoff, `update/${pod.meta.name}`, s.uptime)?.message ?? '';
+  const others = changes.filter((c) => !isInPlace(c, r.update, policy));
+  if (policy.startsWith('InPlace') && others.length === 0 && refused === '') {
+    d.actions.push(inPlace(d, m, pod, changes, r));
+  } else if (policy === 'InPlaceOnly') {
+    const where = fewNames(others.map((c) => c.path.join('.')));
+    d.blocked = refused || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
+  } else if (policy === 'Replace') {
+    if (isRead(d, '', clusterRef(s))) planEnd(d, m, 'Updated');
+  } else if (canComeBack(d, m)) {
+    if (isRead(d, '', clusterRef(s))) leaveAndReturn(d, m, 'Recreated');
+  } else d.blocked ||= `${identity} could not come back: its node, volumes or claims are not open`;
+}
+/** Recreate touches only a member that can come back. */
+function canComeBack(d: Draft, m: Member): boolean {
+  if (m.claims.some(isTerminating) || !readsVolumes(d, m)) return false;
+  if (!m.pod?.ready && m.node !== 'open' && m.node !== 'none') return false;
+  const allowed = nodesAllowed(d, m);
+  if (!allowed) return m.claims.length === 0 || hasOpenNode(d.s);
+  return allowed.some((node) => nodeWord(d.s, node.meta.name) === 'open');
+}
+
+/** Would the API server take what this step makes? It is asked under the name of a living member,
+ *  for AlreadyExists comes last, and again while it objects. A full quota of pods is no objection
+ *  where the member that goes leaves as much room as the next needs. */
+function passesTrial(d: Draft, { identity, pod }: Member, { update }: Revisions): boolean {
+  const { s } = d;
+  const { desk, uptime, cluster } = s;
+  const policy = cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
+  const trial = trialOf(s, update.hash, identity, update, policy === 'Replace');
+  const known = waiting(desk.backoff, keyOfRef(trial), uptime);
+  if (!known) isRead(d, '', trial);
+  const words = known?.message ?? s.answers.get(keyOfRef(trial)) ?? 'asked';
+  const made = revisionBy(s, pod?.meta.labels[MARK.revision] ?? '');
   const changes = changesOf(made?.template.spec, update.template.spec);
   const sameSize = !changes.some((c) => c.path.includes('resources'));
-  if (told.message === '' || (told.message.includes('exceeded quota') && sameSize)) return true;
-  if (told.isPassing) draft.notes.push(`the trial of ${update.hash} failed: ${told.message}`);
-  else draft.blocked = told.message;
+  if (words === '' || (sameSize && policy !== 'Replace' && isQuotaOfPods(words, pod))) return true;
+  if (words.startsWith('no answer')) d.notes.push(`the trial of ${update.hash} failed: ${words}`);
+  else if (words !== 'asked') d.blocked = words;
   return false;
 }
 
-/** What an update leaves to do: the revision label is written last, once the pod is as it should be
- *  in place; the mark on the claims of one that came back goes when it is Ready. */
-function planFinish(s: Snapshot, draft: Draft, { identity, claims }: Member, pod: Pod): void {
-  const inPlace = inPlaceOf(pod);
-  const touched = draft.actions.some((a) => 'pod' in a && a.pod === pod);
-  if (inPlace && !touched && isApplied(pod)) {
-    const labels = { [MARK.revision]: inPlace.revision };
-    const change = { metadata: { labels, annotations: { [MARK.inPlace]: null } } };
-    draft.actions.push({ do: 'LabelPod', pod, change, because: 'Revised' });
-  }
-  if (inPlace && pod.resize.startsWith('Infeasible')) {
-    draft.blocked ||= `${identity} cannot be resized on its node (${pod.resize})`;
-  }
-  if (!pod.ready || isTerminating(pod)) return;
-  const marked = claims.filter((c) => c.meta.annotations[MARK.recreating] !== undefined);
-  // A mark for this very pod says that it was to go: a stale cache may not know that it did.
-  const isOwn = marked.some((c) => recreationOf([c])?.uid === pod.meta.uid);
-  if (isOwn && !readLive(s, draft, refOf('pods', pod.meta.name))) return;
-  const change = { metadata: { annotations: { [MARK.recreating]: null } } };
-  for (const claim of marked)
-    draft.actions.push({ do: 'MarkClaim', claim, change, because: 'Revised' });
+/** Those of which only labels differ, or nothing, are patched at once. */
+function planLabels(
+  d: Draft,
+  open: readonly Member[],
+  r: Revisions,
+  onlySame: boolean,
+): ReadonlySet<Member> {
+  const { s } = d;
+  const found = new Map<string, readonly Change[] | undefined>();
+  const changesOfRevision = (hash: string): readonly Change[] | undefined => {
+    const base = revisionBy(s, hash);
+    const changes = base && changesBetween(s, base, r.update);
+    const isLabel = (c: Change): boolean => c.path[1] === 'labels' && isInPlace(c, r.update, '');
+    return changes?.every((c) => isLabel(c) && !onlySame) ? changes : undefined;
+  };
+  const labelled = open.filter((m) => {
+    const hash = revisionIn(m);
+    if (!m.pod || inPlaceOf(m.pod)) return false;
+    if (!found.has(hash)) found.set(hash, changesOfRevision(hash));
+    const changes = found.get(hash);
+    if (changes) d.actions.push(inPlace(d, m, m.pod, changes, r));
+    return changes !== undefined;
+  });
+  return new Set(labelled);
 }
 
 // ─── What changes, and how ───────────────────────────────────────────────────────────────────────
 
+/** A template's place at which two revisions differ, and its new value; undefined: removed. */
+interface Change {
+  readonly path: readonly string[];
+  readonly value: unknown;
+}
 const revisionBy = (s: Snapshot, hash: string): Revision | undefined =>
   [...s.revisions.values()].find((r) => r.hash === hash);
-/** Where the pods of two revisions differ; of an unknown one, everything may. */
+/** Where the pods of two revisions differ; of an unknown one, everything may. What one template says
+ *  and the other leaves to the API server's default is no difference. */
 function changesBetween(s: Snapshot, base: Revision | undefined, to: Revision): readonly Change[] {
   const whole = (r: Revision | undefined): Json => ({
     metadata: {
@@ -2480,19 +2610,21 @@ function changesBetween(s: Snapshot, base: Revision | undefined, to: Revision): 
     },
     spec: r?.template.spec,
   });
-  return changesOf(whole(base), whole(to));
+  const before = whole(base);
+  return changesOf(before, whole(to)).filter(
+    ({ path, value }) => !isMet(at(before, path), value, path),
+  );
 }
+const at = (whole: unknown, path: readonly string[]): unknown =>
+  path.reduce<unknown>((part, key) => fieldsOf(part)?.[key], whole);
 /** What the living pod lacks of the update revision: where that differs from the revision it was
  *  made of, and from the one it is just being changed to. */
 function changesFor(s: Snapshot, pod: Pod, { update }: Revisions): readonly Change[] {
   const body = s.bodies.get(pod.meta.name);
-  const hashes = [pod.meta.labels[MARK.revision] ?? '', inPlaceOf(pod)?.revision];
-  const bases = unique(hashes.filter((hash) => hash !== undefined));
-  const found = bases.flatMap((hash) => changesBetween(s, revisionBy(s, hash), update));
-  const living = (path: readonly string[]): unknown =>
-    path.reduce<unknown>((at, key) => fieldsOf(at)?.[key], body);
+  const hashes = unique([pod.meta.labels[MARK.revision] ?? '', goalOf(pod)]);
+  const found = hashes.flatMap((hash) => changesBetween(s, revisionBy(s, hash), update));
   return [...new Map(found.map((c) => [c.path.join('/'), c])).values()].filter(
-    ({ path, value }) => !isMet(living(path), value, path),
+    ({ path, value }) => !isMet(at(body, path), value, path),
   );
 }
 
@@ -2516,7 +2648,6 @@ export function changesOf(before: unknown, after: unknown, path: readonly string
       : changesOf(a[key], b[key], [...path, key]),
   );
 }
-
 /** Lists of uniquely named things are compared by name, as a strategic merge does. */
 function fieldsOf(value: unknown): Json | undefined {
   if (!Array.isArray(value))
@@ -2544,18 +2675,33 @@ function isMet(living: unknown, wanted: unknown, path: readonly string[]): boole
   if (living === wanted) return true;
   return path.includes('resources') && quantity(String(living)) === quantity(String(wanted));
 }
-
 /** What the API server fills in where a template says nothing: for the pod, and further in. */
 const POD_DEFAULTS: Json = {
-  ...{ restartPolicy: 'Always', dnsPolicy: 'ClusterFirst', schedulerName: 'default-scheduler' },
-  ...{ terminationGracePeriodSeconds: 30, serviceAccountName: 'default', securityContext: {} },
-  ...{ enableServiceLinks: true, hostNetwork: false },
+  restartPolicy: 'Always',
+  dnsPolicy: 'ClusterFirst',
+  schedulerName: 'default-scheduler',
+  terminationGracePeriodSeconds: 30,
+  serviceAccountName: 'default',
+  securityContext: {},
+  enableServiceLinks: true,
+  hostNetwork: false,
 };
 const INNER_DEFAULTS: Json = {
-  ...{ imagePullPolicy: 'IfNotPresent', protocol: 'TCP', terminationMessagePolicy: 'File' },
-  ...{ terminationMessagePath: '/dev/termination-log', scheme: 'HTTP', defaultMode: 420 },
-  ...{ timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3 },
-  ...{ readOnly: false, stdin: false, tty: false, securityContext: {}, apiVersion: 'v1' },
+  imagePullPolicy: 'IfNotPresent',
+  protocol: 'TCP',
+  terminationMessagePolicy: 'File',
+  terminationMessagePath: '/dev/termination-log',
+  scheme: 'HTTP',
+  defaultMode: 420,
+  timeoutSeconds: 1,
+  periodSeconds: 10,
+  successThreshold: 1,
+  failureThreshold: 3,
+  readOnly: false,
+  stdin: false,
+  tty: false,
+  securityContext: {},
+  apiVersion: 'v1',
 };
 const defaultAt = (path: readonly string[]): unknown =>
   (path.length === 2 ? POD_DEFAULTS : INNER_DEFAULTS)[path.at(-1) ?? ''];
@@ -2576,42 +2722,61 @@ function isInPlace({ path, value }: Change, { template }: Revision, policy: stri
   return inner === 'resources' && path.length === 6 && isResource;
 }
 
-/** The patches for changes that can be made in place. `enge.me/in-place` names the containers that
- *  must restart; one whose image is back at what it runs need not. */
-function planInPlace(s: Snapshot, pod: Pod, changes: readonly Change[], r: Revisions): Action {
+/** The change in place; `enge.me/in-place` says what each container that must restart was before.
+ *  Where only labels differ, the revision is written at once. */
+function inPlace(d: Draft, m: Member, pod: Pod, changes: readonly Change[], r: Revisions): Action {
   const metadata = (field: string): Json =>
     Object.fromEntries(
       changes.filter((c) => c.path[1] === field).map((c) => [c.path[2], c.value ?? null]),
     );
+  const [labels, annotations] = [metadata('labels'), metadata('annotations')];
   const images = changes.filter((c) => c.path[3] === 'image');
   const sizes = changes.filter((c) => c.path[3] === 'resources');
-  const body = s.bodies.get(pod.meta.name) ?? {};
-  const statuses = fieldsOf((body['status'] as Json)?.['containerStatuses']) ?? {};
-  const idOf = (name: string): string => String((statuses[name] as Json)?.['containerID'] ?? '');
-  const made = revisionBy(s, pod.meta.labels[MARK.revision] ?? '');
-  const imageIn = (x: Revision | undefined, name: string): string | undefined =>
-    x?.template.spec?.containers.find((c) => c.name === name)?.image;
-  const waiting = inPlaceOf(pod)?.containerIDs ?? {};
-  const restarts = unique([...Object.keys(waiting), ...images.map((c) => c.path[2] ?? '')])
-    .filter((name) => {
-      const isOld = waiting[name] === idOf(name); // It has not restarted since the last update.
-      const goesBack = isOld && imageIn(made, name) === imageIn(r.update, name);
-      return images.some((c) => c.path[2] === name) ? !goesBack : isOld;
-    })
-    .map((name) => [name, idOf(name)] as const);
-  const labels = metadata('labels');
-  const annotations = metadata('annotations');
-  const isAtRest = pod.isObserved && pod.resize === ''; // Else a resize lost its mark: it counts.
-  if (images.length + sizes.length + restarts.length === 0 && isAtRest) {
-    const all = { ...annotations, [MARK.inPlace]: null };
-    const change = { labels: { ...labels, [MARK.revision]: r.update.hash }, annotations: all };
+  const isAtRest = !inPlaceOf(pod) || isApplied(pod);
+  const about = { kind: PODS, object: pod, identity: m.identity } as const;
+  if (images.length + sizes.length === 0 && isAtRest) {
+    const marked = { labels: { ...labels, [MARK.revision]: r.update.hash }, annotations };
+    const change = {
+      metadata: { ...marked, annotations: { ...annotations, [MARK.inPlace]: null } },
+    };
     const because = changes.length > 0 ? 'Updated' : 'Revised';
-    return { do: 'LabelPod', pod, change: { metadata: change }, because };
+    return { do: 'Patch', verb: 'relabel', change, because, ...about };
   }
-  const mark = { revision: r.update.hash, containerIDs: Object.fromEntries(restarts) };
-  const noted = { ...annotations, [MARK.inPlace]: JSON.stringify(mark) };
+  const before = beforeOf(d, pod, images);
+  const mark = JSON.stringify({ revision: r.update.hash, before });
   const containers = images.map((c) => ({ name: c.path[2], image: c.value }));
-  const sized = unique(sizes.map((c) => c.path[2])).map((name) => {
+  const change = {
+    metadata: { labels, annotations: { ...annotations, [MARK.inPlace]: mark } },
+    ...(containers.length > 0 && { spec: { containers } }),
+  };
+  const resize = sizes.length > 0 ? { spec: { containers: resizedBy(sizes) } } : undefined;
+  return {
+    do: 'Update',
+    verb: 'update',
+    revision: r.update.hash,
+    change,
+    resize,
+    because: 'Updated',
+    ...about,
+  };
+}
+/** ID and image of each container that is to restart: as they are, or, of one that has yet to
+ *  restart for an earlier update, as they were before that. */
+function beforeOf(d: Draft, pod: Pod, images: readonly Change[]): Json {
+  const body = d.s.bodies.get(pod.meta.name);
+  const now = (name: string): readonly [string, string] => {
+    const status = at(body, ['status', 'containerStatuses', name, 'containerID']);
+    return [String(status ?? ''), String(at(body, ['spec', 'containers', name, 'image']) ?? '')];
+  };
+  const waits = Object.entries(inPlaceOf(pod)?.before ?? {}).filter(
+    ([name, [id]]) => now(name)[0] === id,
+  );
+  const fresh = images.map((c) => [c.path[2] ?? '', now(c.path[2] ?? '')] as const);
+  return Object.fromEntries([...fresh, ...waits]);
+}
+/** The `resources` of each container that is resized. */
+function resizedBy(sizes: readonly Change[]): readonly Json[] {
+  return unique(sizes.map((c) => c.path[2])).map((name) => {
     const of = (kind: string): Json =>
       Object.fromEntries(
         sizes
@@ -2620,69 +2785,166 @@ function planInPlace(s: Snapshot, pod: Pod, changes: readonly Change[], r: Revis
       );
     return { name, resources: { requests: of('requests'), limits: of('limits') } };
   });
-  const update = {
-    metadata: { labels, annotations: noted },
-    ...(containers.length > 0 && { spec: { containers } }),
-  };
-  const resize = sized.length > 0 ? { spec: { containers: sized } } : undefined;
-  return { do: 'UpdatePod', pod, revision: r.update.hash, update, resize, because: 'Updated' };
 }
 
-// ─── Claims ──────────────────────────────────────────────────────────────────────────────────────
+// ─── Upkeep ──────────────────────────────────────────────────────────────────────────────────────
 
-/** The upkeep of claims: free what was marked Delete once its pod is gone (I3), delete what a crash
- *  left before its pod, keep the owner reference in step with whenDeleted, grow what may grow. */
-function planClaims(s: Snapshot, { actions }: Draft, members: readonly Judged[]): void {
-  const { spec, meta } = s.cluster;
-  const wantsOwner = spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
-  for (const j of members) {
-    const { member, standing } = j;
-    const claims = member.claims.filter((c) => !isTerminating(c));
-    for (const claim of claims) {
-      const { annotations } = claim.meta;
-      const isFree = annotations[MARK.retiredPolicy] === 'Delete' && !isWantedBack(member);
-      if (standing === 'condemned' && member.gone && isFree) {
-        actions.push({
-          do: 'DeleteClaim',
-          claim,
-          because: member.retired?.reason ?? 'Interrupted',
+/** Keeps in step what is there: labels, owners, seals, growth, and what an update left to do; frees
+ *  the claims of identities that are over. */
+function planUpkeep(
+  d: Draft,
+  members: readonly Member[],
+  ending: ReadonlyMap<string, EndReason>,
+): void {
+  planRelabelling(d);
+  for (const m of members) {
+    if (m.life === 'over') planFreeing(d, m);
+    if (!isLive(m) || ending.has(m.identity)) continue;
+    for (const claim of m.claims) if (!isTerminating(claim)) planClaim(d, m, claim);
+    planSeal(d, m);
+    if (m.pod && !isTerminating(m.pod)) planFinish(d, m, m.pod);
+  }
+}
+/** I3: only of an identity that is over, once its pod object is gone (read live), if it was marked
+ *  with policy Delete, or was never bound, so that nothing was written to it. */
+function planFreeing(d: Draft, m: Member): void {
+  const because = m.retired?.reason ?? 'Released';
+  const isFree = (c: Claim): boolean =>
+    isMarked(c) && (c.meta.annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c));
+  const free = [...m.claims, ...m.leftovers].filter((c) => isFree(c) && !isTerminating(c));
+  if (free.length === 0 || m.pod || isWantedBack(m)) return;
+  if (
+    !isRead(d, m.identity, podRef(d.s, m)) ||
+    d.s.pods.has(podName(d.s.cluster.meta.name, m.identity))
+  )
+    return;
+  for (const object of free)
+    d.actions.push({
+      do: 'Delete',
+      verb: 'free',
+      kind: CLAIMS,
+      object,
+      because,
+      identity: m.identity,
+    });
+}
+/** Labels of ours that a pod or a claim lost are put back. */
+function planRelabelling(d: Draft): void {
+  const { s } = d;
+  const { name, uid } = s.cluster.meta;
+  const because = 'Relabelled';
+  const lacks = (meta: Meta, identity: string): boolean =>
+    Object.entries(ourLabels(name, identity)).some(([key, value]) => meta.labels[key] !== value);
+  for (const pod of s.pods.values()) {
+    const identity = identityOf(pod, name);
+    if (!isControlledBy(pod.meta, uid)) continue;
+    const change = { metadata: { labels: ourLabels(name, identity) } };
+    if (lacks(pod.meta, identity) && !isTakenOut(s, pod))
+      d.actions.push({
+        do: 'Patch',
+        verb: 'relabel',
+        kind: PODS,
+        object: pod,
+        change,
+        because,
+        identity,
+      });
+    for (const object of pod.claims.map((claim) => s.claims.get(claim))) {
+      const isOurs =
+        object && MARK.claims in object.meta.annotations && !hasController(object.meta);
+      if (
+        isOurs &&
+        object.meta.name.endsWith(`-${name}-${identity}`) &&
+        lacks(object.meta, identity)
+      )
+        d.actions.push({
+          do: 'Patch',
+          verb: 'seal',
+          kind: CLAIMS,
+          object,
+          change,
+          because,
+          identity,
         });
-      }
-      if (standing === 'undecided' && isInterrupted(member) && !isBound(claim)) {
-        actions.push({ do: 'DeleteClaim', claim, because: 'Interrupted' });
-      }
-      if (!isLive(j)) continue;
-      if (isControlledBy(claim.meta, meta.uid) !== wantsOwner) {
-        const others = othersOf(claim, meta);
-        const ownerReferences = wantsOwner ? [...others, ownerOf(s.cluster)] : others;
-        actions.push({
-          do: 'OwnClaim',
-          claim,
-          change: { metadata: { ownerReferences } },
-          because: 'Owned',
-        });
-      }
-      const request = claimGrowth(s.cluster, member.identity, claim);
-      const refused = s.memory.complaints.get(claim.meta.name);
-      const waits = refused?.request === request && s.uptime < refused.untilUptime;
-      if (request && !waits)
-        actions.push({ do: 'ExpandClaim', claim, request, because: 'Expanded' });
     }
   }
+}
+/** The owner reference is `whenDeleted: Delete`; a larger request grows what is bound. */
+function planClaim(d: Draft, { identity }: Member, object: Claim): void {
+  const { cluster } = d.s;
+  const about = { do: 'Patch', kind: CLAIMS, object, identity } as const;
+  const wantsOwner = cluster.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
+  if (isControlledBy(object.meta, cluster.meta.uid) !== wantsOwner) {
+    const others = othersOf(object, cluster.meta);
+    const ownerReferences = wantsOwner ? [...others, ownerOf(cluster)] : others;
+    d.actions.push({
+      ...about,
+      verb: 'own',
+      change: { metadata: { ownerReferences } },
+      because: 'Owned',
+    });
+  }
+  const storage = claimGrowth(cluster, identity, object);
+  const change = { spec: { resources: { requests: { storage } } } };
+  if (storage) d.actions.push({ ...about, verb: 'expand', change, because: 'Expanded' });
+}
+/** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of all
+ *  of them on each, so that one that is lost later is missed. */
+function planSeal(d: Draft, { identity, claims, pod }: Member): void {
+  const names = claims.map((c) => c.meta.name).sort();
+  const isSealed = claims.some((c) => sealOf(c).length > 0);
+  if (!pod || pod.node === '' || isTerminating(pod) || (names.length < 2 && !isSealed)) return;
+  if (pod.claims.some((name) => name.endsWith(`-${identity}`) && !names.includes(name))) return;
+  const change = { metadata: { annotations: { [MARK.claims]: names.join(' ') } } };
+  for (const object of claims)
+    if (sealOf(object).join() !== names.join())
+      d.actions.push({
+        do: 'Patch',
+        verb: 'seal',
+        kind: CLAIMS,
+        object,
+        change,
+        because: 'Sealed',
+        identity,
+      });
+}
+/** What an update leaves to do: the revision label is written last, once the pod is as it should be
+ *  in place; the mark of a deletion that was not done after all is taken off. */
+function planFinish(d: Draft, { identity }: Member, pod: Pod): void {
+  const inPlace = inPlaceOf(pod);
+  const isTouched = d.actions.some(
+    (a) => 'object' in a && a.object === pod && a.verb !== 'relabel',
+  );
+  const about = {
+    do: 'Patch',
+    verb: 'relabel',
+    kind: PODS,
+    object: pod,
+    because: 'Revised',
+    identity,
+  } as const;
+  if (inPlace && pod.resize.startsWith('Infeasible')) {
+    d.blocked ||= `${identity} cannot be resized on its node (${pod.resize})`;
+  }
+  if (isTouched) return;
+  const labels = { [MARK.revision]: inPlace?.revision };
+  const change = { metadata: { labels, annotations: { [MARK.inPlace]: null } } };
+  if (inPlace && isApplied(pod)) d.actions.push({ ...about, change });
+  const unmarked = { metadata: { annotations: { [MARK.returns]: null } } };
+  if (MARK.returns in pod.meta.annotations && isUp(pod))
+    d.actions.push({ ...about, change: unmarked });
 }
 
 const templateOfClaim = (cluster: StatefulCluster, identity: string, claim: Claim) =>
   cluster.spec.volumeClaimTemplates.find(
     (t) => claimName(t.metadata?.name ?? '', cluster.meta.name, identity) === claim.meta.name,
   );
-
 /** The larger request that its template now asks for, or '' when the claim has it. */
 export function claimGrowth(cluster: StatefulCluster, identity: string, claim: Claim): string {
   const wanted =
     templateOfClaim(cluster, identity, claim)?.spec?.resources?.requests?.['storage'] ?? '';
   return isBound(claim) && quantity(wanted) > quantity(claim.request) ? wanted : '';
 }
-
 /** What its template says that a living claim can no longer follow: a field name, or ''. */
 export function claimDrift(cluster: StatefulCluster, identity: string, claim: Claim): string {
   const spec = templateOfClaim(cluster, identity, claim)?.spec;
@@ -2690,91 +2952,73 @@ export function claimDrift(cluster: StatefulCluster, identity: string, claim: Cl
   if (quantity(spec.resources?.requests?.['storage'] ?? '') < quantity(claim.request))
     return 'resources';
   const fixed = [
-    ...(['storageClassName', 'accessModes', 'volumeMode', 'selector'] as const),
-    ...(['dataSource', 'dataSourceRef', 'volumeAttributesClassName'] as const),
-  ];
+    'storageClassName',
+    'accessModes',
+    'volumeMode',
+    'selector',
+    'dataSource',
+    'dataSourceRef',
+    'volumeAttributesClassName',
+  ] as const;
   return (
     fixed.find((f) => spec[f] && canonicalJson(spec[f]) !== canonicalJson(claim.spec[f])) ?? ''
   );
 }
 
-// ─── What is kept in mind ────────────────────────────────────────────────────────────────────────
-
-/** What this process keeps in mind after a pass over `s`; `memory` is what it has learned
- *  meanwhile. Evidence that is gone is forgotten, so that it counts anew when it returns; a last
- *  pod is dropped once the plan has dealt with its member. */
-export function remember(s: Snapshot, p: Plan, memory: Memory): Memory {
+/** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
+ *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
+export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const { uptime } = s;
-  const awaited = new Set(p.members.filter((j) => !j.member.pod && isLive(j)).map(idOf));
-  const lastPods = [...memory.lastPods].filter(
-    ([identity]) => awaited.has(identity) || !s.memory.lastPods.has(identity),
-  );
-  const pods = [...s.pods.values(), ...lastPods.map(([, pod]) => pod)];
-  const uids = new Set(pods.map((pod) => pod.meta.uid));
-  const restarts = p.members.flatMap((j): [string, number][] => {
-    const { pod } = j.member;
-    if (!pod) return [];
-    const before = memory.restartsBefore.get(pod.meta.uid) ?? calmRestarts(pod);
-    return [[pod.meta.uid, j.verdict.health === 'Available' ? pod.restarts : before]];
-  });
+  const live = new Set(p.members.filter(isLive).map(nameOf));
+  const isRecent = (uptimeMs: number): boolean => uptime - uptimeMs < LIMITS.earlyEndMs;
+  const went = new Map(desk.went);
+  for (const { identity, pod, life, claims, retired } of p.members) {
+    const known = went.get(identity);
+    if (life === 'live') {
+      if (pod && known && !isTerminating(pod)) went.delete(identity);
+    } else if (retired && !known?.reason && claims.length === 0) {
+      went.set(identity, { pod, reason: retired.reason, atMs: retired.atMs });
+    }
+  }
+  const newest = Math.max(0, ...[...went.values()].map((one) => one.atMs));
+  for (const [identity, { atMs }] of went) {
+    if (!live.has(identity) && newest - atMs > LIMITS.earlyEndMs) went.delete(identity);
+  }
+  const backoff = new Map(desk.backoff);
   const { hash } = p.revisions.update;
-  const asked = new Map([
-    ...p.members.flatMap(({ member }) =>
-      member.claims.map((c) => [c.meta.name, claimGrowth(s.cluster, member.identity, c)] as const),
-    ),
-    ...pods.map((pod) => [`pods/${pod.meta.name}`, hash] as const),
-    [`trials/${hash}`, hash] as const,
-  ]);
-  const wanted = p.held !== '' || p.actions.some((a) => a.do === 'CreateMember');
+  const passed = { times: 0, untilUptime: Infinity, message: '' };
+  for (const [key, words] of s.answers) {
+    if (key !== `trials/${hash}`) continue;
+    backoff.set(
+      key,
+      words === '' ? passed : { ...passed, untilUptime: uptime + LIMITS.trialMs, message: words },
+    );
+  }
+  for (const [key, { untilUptime }] of backoff) {
+    const isOther = key.startsWith('trials/') && key !== `trials/${hash}`;
+    const isOldMake = key.startsWith('make/') && key !== makeKey(s.cluster);
+    if (isOther || isOldMake || !isRecent(untilUptime)) backoff.delete(key);
+  }
   return {
-    ...memory,
-    firstSeen: new Map(p.evidence.map((key) => [key, memory.firstSeen.get(key) ?? uptime])),
-    lastPods: new Map(lastPods),
-    deletedUids: new Map([...memory.deletedUids].filter(([uid]) => uids.has(uid))),
-    recreatedUids: new Map([...memory.recreatedUids].filter(([uid]) => uids.has(uid))),
-    restartsBefore: new Map(restarts),
-    outage: p.outage,
-    refusal: wanted ? memory.refusal : undefined,
-    complaints: new Map(
-      [...memory.complaints].filter(([name, c]) => asked.get(name) === c.request),
+    seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
+    went,
+    vanished: new Set(
+      [...desk.vanished].filter((key) => s.answers.get(key) !== '' || !s.desk.vanished.has(key)),
     ),
+    calm: p.calm,
+    backoff,
   };
 }
-
-/** The identity that the action ends, and why. */
-function endOf(a: Action, cluster: string): readonly [identity: string, Reason] | undefined {
-  if (a.do === 'EndMember') return [a.identity, a.because];
-  if (a.do === 'RetireClaim') return [a.claim.meta.labels[MARK.identity] ?? '', a.because];
-  if (a.do !== 'DeletePod' || isComeback(a.because)) return undefined;
-  return [identityOf(a.pod, cluster), a.because];
-}
-/** Ends of the last 10 min, those that were done in this pass counted. */
-export function endsAfter(
-  ends: Memory['ends'],
-  done: readonly Action[],
-  cluster: string,
-  now: number,
-): Memory['ends'] {
-  const lately = [...ends].filter(([, end]) => Math.abs(now - end.atMs) <= LIMITS.earlyEndMs);
-  const fresh = done.flatMap((a): [string, End][] => {
-    const [identity, reason] = endOf(a, cluster) ?? [''];
-    return reason && !ends.has(identity) ? [[identity, { reason, atMs: now }]] : [];
-  });
-  return new Map([...lately, ...fresh]);
-}
-/** Returns of the last 10 min, those that were done in this pass counted. */
-export function returnsAfter(
-  returns: Memory['returns'],
-  done: readonly Action[],
-  uptime: number,
-): Memory['returns'] {
-  const lately = [...returns].filter(([, r]) => uptime - r.atUptime <= LIMITS.earlyEndMs);
-  const backs = done.flatMap((a): [string, Comeback][] => {
-    if (a.do !== 'CreateMember' || a.because !== 'Returned') return [];
-    const { identity } = a.birth;
-    return [[identity, { times: (returns.get(identity)?.times ?? 0) + 1, atUptime: uptime }]];
-  });
-  return new Map([...lately, ...backs]);
+/** Restarts of each pod when it last stayed Available for a minute. */
+function calmOf(d: Draft, members: readonly Member[]): ReadonlyMap<string, number> {
+  const pods = members.flatMap(({ pod, state }) => (pod ? [{ pod, state }] : []));
+  return new Map(
+    pods.map(({ pod, state }) => {
+      const sinceMs = d.now - (pod.readySinceMs ?? d.now);
+      const isCalm = state === 'Available' && sinceMs >= LIMITS.calmMs;
+      return [pod.meta.uid, isCalm ? pod.restarts : calmRestarts(d, pod)];
+    }),
+  );
 }
 
 // ═══ 6 STATUS · pure ═════════════════════════════════════════════════════════════════════════════
@@ -2782,98 +3026,105 @@ export function returnsAfter(
 // Events of a pass. Nothing is merged by hand, so no condition stays True after recovery. Only
 // counters and lineage that no object carries any more are taken over from the status before.
 
-/** The word for people: a member's health, or what is being done with it. */
-function healthWord(s: Snapshot, { member, verdict, standing }: Judged): string {
-  if (standing === 'withheld') return 'Withheld';
-  if (standing !== 'returning') return verdict.health;
-  if (s.cluster.spec.suspend) return 'Suspended';
-  return member.between ? 'Recreating' : 'Returning';
-}
-function memberStatus(s: Snapshot, j: Judged): MemberStatus {
-  const { member, verdict } = j;
-  const { pod, identity, retired } = member;
-  const trouble = verdict.health === 'Available' ? '' : pod?.trouble || pod?.resize || '';
+function memberStatus(s: Snapshot, r: Revisions, m: Member): MemberStatus {
+  const { pod, identity, retired, state, end, claims, index } = m;
+  const trouble = state === 'Available' ? '' : pod?.trouble || pod?.resize || '';
+  const usual = state === 'Returning' && m.isBlocked ? m.isBlocked : trouble;
+  const readyMs = pod?.readySinceMs ?? pod?.meta.createdMs;
+  const sinceMs = end?.dueInMs === 0 ? (end.sinceMs ?? readyMs) : (retired?.atMs ?? readyMs);
   return {
     identity,
     pod: pod?.meta.name ?? '',
-    node: nodeNameOf(member),
-    revision: revisionIn(member) || goalOf(member),
-    health: healthWord(s, j),
-    reason: verdict.reason ?? retired?.reason ?? trouble,
-    ...(verdict.sinceMs > 0 && { since: timeText(verdict.sinceMs) }),
-    claims: member.claims.map((c) => c.meta.name).sort(),
+    node: lastNodeOf(s, m),
+    ...(index !== undefined && s.cluster.spec.ordinals && { index }),
+    revision: revisionIn(m) || goalOf(pod) || (isLive(m) && !pod ? r.update.hash : ''),
+    health: state,
+    reason: end?.dueInMs === 0 ? end.reason : (retired?.reason ?? usual),
+    ...(sinceMs !== undefined && { since: timeText(sinceMs) }),
+    claims: claims.map((c) => c.meta.name).sort(),
   };
 }
 
-/** The last retired identities, newest first, each with its successor. The marks on the claims say
- *  so; of members without claims, and after the claims went, the status before does. */
-function retiredStatus(s: Snapshot, p: Plan, now: number): readonly RetiredStatus[] {
-  const before = new Map((s.cluster.status.retired ?? []).map((r) => [r.identity, r]));
-  const successor = successors(s);
-  for (const a of p.actions)
-    if (a.do === 'CreateMember' && a.replaces) successor.set(a.replaces, a.birth.identity);
-  const ending = new Map<string, Reason>();
-  for (const a of p.actions) {
-    const end = endOf(a, s.cluster.meta.name);
-    if (end) ending.set(...end);
-  }
-  // Claims that are still there belong to a member below.
-  const found = new Map([...before].map(([id, r]) => [id, { ...r, claims: [] as string[] }]));
-  const restored = new Set(
-    p.actions.flatMap((a) => (a.do === 'RestoreClaim' ? [a.claim.meta.labels[MARK.identity]] : [])),
-  );
-  for (const j of p.members) {
-    const { member } = j;
-    const { identity, retired } = member;
-    if (restored.has(identity) || (isLive(j) && !ending.has(identity))) {
-      found.delete(identity); // It may have been restored in an earlier pass.
-      continue;
-    }
-    const claims = member.claims.map((c) => c.meta.name).sort();
-    const earlier = isLive(j) ? undefined : before.get(identity); // Else of a life before this one.
-    // What no mark tells is told again until a status lands.
-    const ended = j.standing === 'condemned' ? s.memory.deletedUids.get(uidOf(member)) : undefined;
-    const reason = retired?.reason ?? earlier?.reason ?? ending.get(identity) ?? ended;
-    if (!reason) continue;
-    const at = earlier?.at ?? timeText(retired?.atMs ?? now);
-    found.set(identity, { identity, reason, at, claims, replacedBy: '' });
+/** Who replaces whom: identity → its successor, as pods and claims record it, and what was made. */
+function successors(s: Snapshot, done: readonly Action[]): ReadonlyMap<string, string> {
+  const found = new Map<string, string>();
+  const note = (old: string, heir: string): void => {
+    const known = found.get(old);
+    // Two processes that overlapped may both have made one: the older counts, for either of them.
+    if (old && (known === undefined || byAge(heir, known) < 0)) found.set(old, heir);
+  };
+  for (const { meta } of [...s.pods.values(), ...s.claims.values()])
+    note(predecessorOf(meta)?.identity ?? '', meta.labels[MARK.identity] ?? '');
+  for (const a of done)
+    if (a.do === 'Make' && a.replaces) note(a.replaces.split(' ')[0] ?? '', a.identity);
+  return found;
+}
+/** The last retired identities, newest first, each with its successor and the last words of its pod.
+ *  The marks on the claims say so; of others, what this process did, and the status before. */
+function retiredStatus(
+  s: Snapshot,
+  p: Plan,
+  done: readonly Action[],
+  now: number,
+): readonly RetiredStatus[] {
+  const before = s.cluster.status.retired ?? [];
+  const successor = successors(s, done);
+  const found = new Map(before.map((r) => [r.identity, { ...r, claims: [] as string[] }]));
+  const put = (identity: string, end: Retired, pod?: Pod, claims: readonly Claim[] = []): void => {
+    const earlier = before.find((r) => r.identity === identity && r.reason === end.reason);
+    const message = pod?.lastWords || earlier?.message;
+    const at = earlier?.at ?? timeText(end.atMs);
+    const names = claims.map((c) => c.meta.name).sort();
+    const base = { identity, reason: end.reason, at, claims: names, replacedBy: '' };
+    found.set(identity, { ...base, ...(message && { message }) });
+  };
+  for (const [identity, { reason, atMs, pod }] of s.desk.went)
+    if (reason) put(identity, { reason, atMs }, pod);
+  const ended = new Map(done.flatMap((a) => (isEnd(a) ? [[a.identity, a.because] as const] : [])));
+  const back = new Set(done.flatMap((a) => (a.verb === 'restore' ? [a.identity] : [])));
+  for (const { identity, pod, claims, leftovers, life, retired } of p.members) {
+    const reason = ended.get(identity) as EndReason | undefined;
+    const end = reason ? { reason, atMs: now } : life === 'live' ? undefined : retired;
+    if (back.has(identity) || !end) found.delete(identity);
+    else put(identity, end, pod ?? s.desk.went.get(identity)?.pod, [...claims, ...leftovers]);
   }
   return [...found.values()]
     .map((r) => {
-      const replacedBy = successor.get(r.identity) ?? before.get(r.identity)?.replacedBy ?? '';
-      return { ...r, replacedBy };
+      const told = before.find((b) => b.identity === r.identity)?.replacedBy;
+      return { ...r, replacedBy: successor.get(r.identity) ?? told ?? '' };
     })
     .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
     .slice(0, LIMITS.statusRetiredMax);
 }
+/** Does the action end an identity? */
+const isEnd = (a: Action): boolean =>
+  (a.verb === 'retire' || a.verb === 'end' || a.verb === 'release') && a.because in ENDS;
 
 /** Replacements so far: identities younger than the newest that the status before knew. */
-function countReplacements(s: Snapshot, p: Plan): number {
+function countReplacements(s: Snapshot, done: readonly Action[]): number {
   const { replacements = 0, newestIdentity = '' } = s.cluster.status;
-  const fresh = new Set(successors(s).values());
-  for (const a of p.actions) if (a.do === 'CreateMember' && a.replaces) fresh.add(a.birth.identity);
-  return replacements + [...fresh].filter((id) => byAge(id, newestIdentity) > 0).length;
+  const heirs = new Set(successors(s, done).values());
+  return replacements + [...heirs].filter((id) => byAge(id, newestIdentity) > 0).length;
 }
 
 /** What claims do not follow: the API server's own words where it refuses to expand one, else the
  *  fields that only new identities get. */
 function driftOf(s: Snapshot, { members, revisions: { update } }: Plan): string {
   const { meta, spec } = s.cluster;
-  const live = members.filter(isLive).flatMap((j) => {
-    const { identity, pod, claims } = j.member;
+  const live = members.filter(isLive).flatMap((m) => {
+    const { identity, pod, claims } = m;
     const wanted = claimTemplateNames(spec).map((t) => claimName(t, meta.name, identity));
-    const isNext = pod && !isOutdated(j, update); // An update would bring what it lacks.
+    const isNext = pod && !isOutdated(m, update); // An update would bring what it lacks.
     const lacks = isNext ? wanted.filter((name) => !pod.claims.includes(name)) : [];
-    const differs = claims.map((claim) => ({
-      name: claim.meta.name,
-      field: claimDrift(s.cluster, identity, claim),
-      refusal: s.memory.complaints.get(claim.meta.name),
-    }));
-    return [...differs, ...lacks.map((name) => ({ name, field: 'absent', refusal: undefined }))];
+    const differs = claims.map((c) => [c.meta.name, claimDrift(s.cluster, identity, c)] as const);
+    return [...differs, ...lacks.map((name) => [name, 'absent'] as const)];
   });
-  const refused = live.flatMap((c) => (c.refusal ? [`${c.name}: ${c.refusal.message}`] : []));
+  const refused = live.flatMap(([name]) => {
+    const words = s.desk.backoff.get(`expand/${name}`)?.message;
+    return words ? [`${name}: ${words}`] : [];
+  });
   if (refused.length > 0) return `the API server refuses to expand ${fewNames(refused)}`;
-  const drifted = live.flatMap((c) => (c.field ? [`${c.name} (${c.field})`] : []));
+  const drifted = live.flatMap(([name, field]) => (field ? [`${name} (${field})`] : []));
   if (drifted.length === 0) return '';
   const now = 'spec.volumeClaimTemplates now holds for new identities only';
   return `${now}; these claims differ: ${fewNames(drifted)}`;
@@ -2881,7 +3132,7 @@ function driftOf(s: Snapshot, { members, revisions: { update } }: Plan): string 
 
 /** How far an update is. */
 function updateMessage({ spec }: StatefulCluster, p: Plan): readonly string[] {
-  const outdated = p.members.filter((j) => isOutdated(j, p.revisions.update)).length;
+  const outdated = p.members.filter((m) => isOutdated(m, p.revisions.update)).length;
   if (outdated === 0) return [];
   const { type, rollingUpdate } = spec.updateStrategy;
   const waits = type === 'OnDelete' ? ', as OnDelete says' : rollingUpdate.paused ? ', paused' : '';
@@ -2892,18 +3143,20 @@ function updateMessage({ spec }: StatefulCluster, p: Plan): readonly string[] {
 /** What holds the cluster up, or what a user of a settled one should know. */
 function readyMessage(s: Snapshot, p: Plan, available: number): string {
   const live = p.members.filter(isLive);
-  const waiting = live.filter((j) => j.verdict.health !== 'Available');
-  const names = waiting.map((j) => {
-    const { identity, health, reason } = memberStatus(s, j);
-    return `${identity} ${health}${reason && ` (${reason})`}`;
-  });
-  const grows = live.flatMap(({ member }) =>
-    member.claims.filter((c) => quantity(c.capacity) < quantity(c.request)),
+  const names = live
+    .filter((m) => m.state !== 'Available')
+    .map((m) => {
+      const { identity, health, reason } = memberStatus(s, p.revisions, m);
+      return `${identity} ${health}${reason && ` (${reason})`}`;
+    });
+  const grows = live.flatMap((m) =>
+    m.claims.filter((c) => isBound(c) && quantity(c.capacity) < quantity(c.request)),
   );
   const sizes = grows.map((c) => `${c.meta.name} from ${c.capacity} to ${c.request}`);
-  const going = live
-    .filter((j) => j.verdict.health === 'Available' && runsOnGoingClaim(j))
-    .map(idOf);
+  const going = live.filter(runsOnGoingClaim).map(nameOf);
+  const refused = [...s.desk.backoff].flatMap(([key, { message, times }]) =>
+    times > 2 && message && !key.startsWith('make/') ? [`${key.split('/')[0]}: ${message}`] : [],
+  );
   return [
     `${available} of ${s.cluster.spec.replicas} members are available`,
     ...(s.cluster.spec.suspend ? ['the cluster is suspended'] : []),
@@ -2911,17 +3164,16 @@ function readyMessage(s: Snapshot, p: Plan, available: number): string {
     ...(names.length > 0 ? [`waiting for ${fewNames(names)}`] : []),
     ...(sizes.length > 0 ? [`claims grow: ${fewNames(sizes)}`] : []),
     ...unique(p.notes),
-    ...(p.held !== '' ? [`creations wait: ${p.held}`] : []),
+    ...(p.waits !== '' ? [`creations wait: ${p.waits}`] : []),
+    ...(refused.length > 0 ? [`refused: ${fewNames(refused)}`] : []),
     ...(going.length > 0 ? [`runs on a claim that is being deleted: ${fewNames(going)}`] : []),
-    ...(s.nodes ? [] : ['nodes cannot be read, so NodeGone and NodeUnreachable are not judged']),
-    ...(s.volumesReadable
-      ? []
-      : ['volumes cannot be read, so VolumeLost is judged by claims alone']),
+    ...(s.nodes ? [] : ['nodes cannot be read, so every node counts as open']),
+    ...(s.volumesReadable ? [] : ['volumes cannot be read, so they count as bound to their node']),
   ].join('; ');
 }
 
 /** Why the cluster is not done, in one word. */
-function stateOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, available: number) {
+function progressOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, available: number) {
   if (stalled) return 'Stalled';
   if (meta.annotations[MARK.paused] === 'true') return 'Paused';
   if (spec.suspend) return 'Suspended';
@@ -2932,16 +3184,17 @@ function stateOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, ava
 function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): readonly Condition[] {
   const { spec, meta } = s.cluster;
   const live = p.members.filter(isLive).length;
-  const trouble = p.stalled || (s.memory.refusal?.message ?? p.blocked);
+  const refused = s.desk.backoff.get(makeKey(s.cluster))?.message ?? '';
+  const trouble = p.stalled || refused || p.blocked;
   const isWhole = live === spec.replicas && available === spec.replicas && p.behind === 0;
   const done = isWhole && trouble === '' && !spec.suspend;
   const drift = driftOf(s, p);
   const message = readyMessage(s, p, available);
-  const state = done ? 'AllAvailable' : stateOf(s.cluster, p, trouble !== '', available);
+  const state = done ? 'AllAvailable' : progressOf(s.cluster, p, trouble !== '', available);
   const progress = done ? 'Complete' : state;
   const paused = meta.annotations[MARK.paused] === 'true';
   const idle = paused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(state);
-  const why = p.stalled ? 'InvalidSpec' : s.memory.refusal ? 'Refused' : 'UpdateBlocked';
+  const why = p.stalled ? 'InvalidSpec' : refused ? 'Refused' : 'UpdateBlocked';
   // Where all may be unavailable, none is not enough.
   const least = Math.max(Math.min(1, spec.replicas), spec.replicas - maxUnavailableOf(spec));
   // Type, truth, the reason when True, the reason when False, message.
@@ -2954,38 +3207,31 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
     ['ReplacementWithheld', p.withheld !== '', 'BudgetSpent', 'NoneWithheld', p.withheld],
     ['ClaimTemplatesDrifted', drift !== '', 'Drifted', 'InStep', drift],
   ];
-  return rows.map(([type, truth, yes, no, message]) => {
+  return rows.map(([type, truth, yes, no, text]) => {
     const [status, reason] = truth ? (['True', yes] as const) : (['False', no] as const);
-    const said = message.slice(0, LIMITS.messageMax); // A webhook may say more.
+    const said = text.slice(0, LIMITS.messageMax); // A webhook may say more.
     const next = { type, status, reason, message: said, observedGeneration: meta.generation };
     return setCondition(s.cluster.status.conditions ?? [], next, now);
   });
 }
 
-/** Who was let go of without a mark is no member any more; nothing else would tell. */
-function withoutEnded(p: Plan): Plan {
-  const ended = new Set(p.actions.flatMap((a) => (a.do === 'EndMember' ? [a.identity] : [])));
-  const members = p.members.map((j): Judged =>
-    ended.has(idOf(j)) ? { ...j, standing: 'condemned' } : j,
-  );
-  return { ...p, members };
-}
-/** The whole status, from the snapshot and the plan. Times in it come from objects, never from the
- *  clock of this pass, so an unchanged cluster gives an unchanged status. */
-export function statusOf(s: Snapshot, planned: Plan, now: number): Status {
-  const p = withoutEnded(planned);
+/** The whole status, from the snapshot, the plan and what was done of it. Times in it come from
+ *  objects, never from the clock of this pass, so an unchanged cluster gives an unchanged status. */
+export function statusOf(s: Snapshot, p: Plan, done: readonly Action[], now: number): Status {
   const { spec, meta } = s.cluster;
-  const live = p.members.filter(isLive);
+  const ended = new Set(done.flatMap((a) => (isEnd(a) ? [a.identity] : [])));
+  const all = p.members.map((m): Member =>
+    ended.has(m.identity) ? { ...m, life: 'over', state: 'Retiring' } : m,
+  );
+  const live = all.filter(isLive);
   const { update, current, collisionCount } = p.revisions;
-  const count = ({ hash }: Revision): number =>
-    live.filter((j) => revisionIn(j.member) === hash).length;
-  const available = live.filter((j) => j.verdict.health === 'Available').length;
-  const born = p.actions.flatMap((a) => (a.do === 'CreateMember' ? [a.birth.identity] : []));
-  const identities = [...identitiesOf(s), ...born];
-  const shown = p.members.filter((j) => isLive(j) || j.member.pod);
-  const sick = (j: Judged): number => (j.verdict.health === 'Available' ? 1 : 0);
-  shown.sort((a, b) => sick(a) - sick(b) || byAge(a.member.identity, b.member.identity));
-  const retired = [...s.claims.values()].filter((c) => c.meta.labels[MARK.retired] === 'true');
+  const count = ({ hash }: Revision): number => live.filter((m) => revisionIn(m) === hash).length;
+  const available = live.filter((m) => m.state === 'Available').length;
+  const born = done.flatMap((a) => (a.do === 'Make' ? [a.identity] : []));
+  const shown = all.filter((m) => isLive(m) || m.pod);
+  const sick = (m: Member): number => (m.state === 'Available' ? 1 : 0);
+  shown.sort((a, b) => sick(a) - sick(b) || byAge(a.identity, b.identity));
+  const retired = p.members.flatMap((m) => [...m.claims, ...m.leftovers]).filter(isMarked);
   return {
     observedGeneration: meta.generation,
     replicas: live.length,
@@ -2997,12 +3243,12 @@ export function statusOf(s: Snapshot, planned: Plan, now: number): Status {
     updateRevision: update.hash,
     collisionCount,
     selector: selectorText(spec.selector),
-    replacements: countReplacements(s, p),
+    replacements: countReplacements(s, done),
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
-    newestIdentity: youngest(identities),
-    members: shown.slice(0, LIMITS.statusMembersMax).map((j) => memberStatus(s, j)),
-    retired: retiredStatus(s, p, now),
-    conditions: conditionsOf(s, p, available, now),
+    newestIdentity: youngest([...identitiesOf(s), ...born]),
+    members: shown.slice(0, LIMITS.statusMembersMax).map((m) => memberStatus(s, p.revisions, m)),
+    retired: retiredStatus(s, p, done, now),
+    conditions: conditionsOf(s, { ...p, members: all }, available, now),
   };
 }
 
@@ -3012,54 +3258,38 @@ export interface Story {
   readonly type: 'Normal' | 'Warning';
   readonly message: string;
 }
-const VERBS: Readonly<Partial<Record<Action['do'], string>>> = {
-  AdoptPod: 'adopted',
-  LabelPod: 'labelled',
-  UpdatePod: 'updated in place',
-  ReviseRevision: 'adopted',
-  RestoreClaim: 'restored claim',
-  ReleasePod: 'released',
-  RetireClaim: 'retired claim',
-  DeletePod: 'deleted pod',
-  DeleteClaim: 'deleted claim',
-  OwnClaim: 'changed the owner of claim',
-  ExpandClaim: 'expanded claim',
-  EndMember: 'let go of',
-};
-/** The object that an action changes; a member to be made has none yet. */
-const objectOf = (a: Exclude<Action, Creation | Ending>): Pod | Claim | Revision =>
-  'pod' in a ? a.pod : 'claim' in a ? a.claim : a.revision;
-const nameOf = (a: Action): string => {
-  if (a.do === 'CreateMember') return a.birth.identity;
-  return a.do === 'EndMember' ? a.identity : objectOf(a).meta.name;
-};
-
+/** The name that an action is about. */
+const subjectOf = (a: Action): string =>
+  'object' in a ? a.object.meta.name : a.do === 'Record' ? a.body.metadata.name : a.identity;
 /** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
- *  describe`. */
-export function storiesOf(actions: readonly Action[]): readonly Story[] {
-  const told = actions.filter((a) => a.because !== 'Revised'); // Bookkeeping is no news.
-  const stories = unique(told.map((a) => a.because)).map((reason): Story => {
-    const same = actions.filter((a) => a.because === reason);
+ *  describe`. Bookkeeping is no news. */
+export function storiesOf(done: readonly Action[]): readonly Story[] {
+  const told = done.filter((a) => a.because !== 'Revised' && a.verb !== 'announce');
+  return unique(told.map((a) => a.because)).map((reason): Story => {
+    const same = told.filter((a) => a.because === reason);
     const pairs = same.flatMap((a) =>
-      a.do === 'CreateMember' && a.replaces
-        ? [`replaced ${a.replaces} by ${a.birth.identity}`]
+      a.do === 'Make' && a.replaces
+        ? [`replaced ${a.replaces.split(' ')[0]} by ${a.identity}`]
         : [],
     );
-    const made = same.filter((a) => a.do === 'CreateMember' && !a.replaces).map(nameOf);
-    const parts = [
+    const rest = same.filter((a) => !(a.do === 'Make' && a.replaces));
+    const parts = unique(rest.map((a) => a.verb)).map((verb) => {
+      const names = rest.filter((a) => a.verb === verb).map(subjectOf);
+      const count = verb === 'make' && names.length > 1 ? `${names.length} members: ` : '';
+      return `${VERBS[verb][1]} ${count}${fewNames(names)}`;
+    });
+    const words = same.map((a) => (a.verb === 'end' && 'object' in a ? lastWordsOf(a.object) : ''));
+    const last = words.find(Boolean);
+    const message = [
       ...(pairs.length > 0 ? [fewNames(pairs)] : []),
-      ...(made.length > 0
-        ? [`created ${made.length === 1 ? '' : `${made.length} members: `}${fewNames(made)}`]
-        : []),
-      ...Object.entries(VERBS).flatMap(([verb, words = verb]) => {
-        const names = same.filter((a) => a.do === verb).map(nameOf);
-        return names.length > 0 ? [`${words} ${fewNames(names)}`] : [];
-      }),
+      ...parts,
+      ...(last ? [last] : []),
     ];
-    return { reason, type: isReplaced(reason) ? 'Warning' : 'Normal', message: parts.join('; ') };
+    const isLoss = reason in ENDS && ENDS[reason as EndReason].heir && reason !== 'Updated';
+    return { reason, type: isLoss ? 'Warning' : 'Normal', message: message.join('; ') };
   });
-  return stories.filter(({ message }) => message !== ''); // A mark alone is no news.
 }
+const lastWordsOf = (o: Pod | Claim | Revision): string => ('lastWords' in o ? o.lastWords : '');
 
 /** Conditions that turned bad, as Events; that they turned good again is in the status. */
 export function turnsOf(
@@ -3408,13 +3638,13 @@ export function metaOf(raw: Raw): Meta {
     deletedMs: ms(m['deletionTimestamp']),
   };
 }
-/** Other annotations can be large, and nothing rests on them. */
+const KNOWN = new Set<string>(Object.values(MARK));
+/** Others can be large, and nothing rests on them; of ours no more is kept than is ever written. */
 const ownAnnotations = (annotations: unknown): Dict =>
   Object.fromEntries(
-    Object.entries(dictOf(annotations)).filter(
-      ([key]) =>
-        key.startsWith('enge.me/') || [MARK.deletionCost, MARK.changeCause].includes(key as never),
-    ),
+    Object.entries(dictOf(annotations))
+      .filter(([key, value]) => KNOWN.has(key) && typeof value === 'string')
+      .map(([key, value]) => [key, value.slice(0, LIMITS.annotationMax)]),
   );
 
 const DEFAULTS = {
@@ -3428,15 +3658,25 @@ const DEFAULTS = {
   replacementPolicy: 'Always',
 } as const;
 const ROLLING: RollingUpdate = {
-  ...{ partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false },
+  partition: 0,
+  maxUnavailable: 1,
+  maxSurge: 0,
+  paused: false,
   podUpdatePolicy: 'InPlaceIfPossible',
 };
 const LIVENESS: Liveness = {
-  ...{ nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 },
-  ...{ unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 },
+  nodeGoneSeconds: 30,
+  nodeUnreachableSeconds: 300,
+  volumeLostSeconds: 60,
+  unreadySeconds: 0,
+  startupSeconds: 0,
+  maxRestarts: 0,
 };
 const RETENTION = {
-  ...{ whenDeleted: 'Retain', whenScaled: 'Retain', whenReplaced: 'Retain', whenLost: 'Retain' },
+  whenDeleted: 'Retain',
+  whenScaled: 'Retain',
+  whenReplaced: 'Retain',
+  whenLost: 'Retain',
 } as const;
 
 /** The CRD defaults most fields; an object or a CRD older than this program may lack some. */
@@ -3471,9 +3711,14 @@ export function podOf(raw: Raw): Pod {
   const all = [...((status['initContainerStatuses'] ?? []) as Raw[]), ...containers];
   const volumes = (spec['volumes'] ?? []) as Raw[];
   const target = condition('DisruptionTarget');
+  const mounted = condition('PodReadyToStartContainers'); // Older kubelets do not say.
   const meta = metaOf(raw);
   const isChanging = meta.annotations[MARK.inPlace] !== undefined; // Else it only costs memory.
-  const ids = containers.map((c) => [c['name'], c['containerID'] ?? ''] as const);
+  const idOf = (name: string): string =>
+    containers.find((c) => c['name'] === name)?.['containerID'] ?? '';
+  const images = ((spec['containers'] ?? []) as Raw[]).map(
+    ({ name, image }) => [name, [idOf(name), image]] as const,
+  );
   return {
     meta,
     node: spec['nodeName'] ?? '',
@@ -3481,18 +3726,34 @@ export function podOf(raw: Raw): Pod {
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
     scheduledMs: condition('PodScheduled')?.['status'] === 'True' ? at('PodScheduled') : undefined,
+    mountedMs: mounted?.['status'] === 'False' ? undefined : at((mounted ?? SCHEDULED)['type']),
     startedMs: ms(status['startTime']),
     ready: condition('Ready')?.['status'] === 'True',
     readySinceMs: at('Ready'),
     disruption: target?.['status'] === 'True' ? target['reason'] : '',
     disruptedMs: at('DisruptionTarget'),
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
-    crashLooping: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff'),
+    // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
+    isDown: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff' || hasCrashed(c)),
     trouble: troubleOf(all, condition('PodScheduled')),
-    containerIDs: shared(isChanging ? Object.fromEntries(ids) : {}),
+    lastWords: lastWordsIn(status, all),
+    containers: shared(isChanging ? Object.fromEntries(images) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
     resize: resizeOf(spec['containers'] ?? [], containers, conditions),
   };
+}
+const SCHEDULED: Raw = { type: 'PodScheduled' };
+const hasCrashed = ({ state }: Raw): boolean => (state?.terminated?.exitCode ?? 0) !== 0;
+/** What the kubelet said of the pod, or how a container ended last. */
+function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): string {
+  const ends = containers.flatMap(({ name, state, lastState }) => {
+    const end = state?.terminated ?? lastState?.terminated;
+    if (!end?.exitCode) return [];
+    const words = [`exit code ${end.exitCode}`, end.reason, end.message].filter(Boolean);
+    return [`container ${name}: ${words.join(', ')}`];
+  });
+  const said = [reason, message].filter(Boolean).join(': ');
+  return (said || (ends[0] ?? '')).slice(0, LIMITS.lastWordsMax);
 }
 /** Why a container does not run, or why the pod found no node; '' when it is just starting. */
 function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): string {
@@ -3532,7 +3793,6 @@ export function claimOf(raw: Raw): Claim {
     phase: status['phase'] ?? 'Pending',
     volume: volumeName,
     request: spec['resources']?.requests?.storage ?? '',
-    selectedNode: raw['metadata']?.annotations?.['volume.kubernetes.io/selected-node'] ?? '',
     capacity: status['capacity']?.storage ?? '',
     spec: shared(asked),
   };
@@ -3560,7 +3820,12 @@ export function nodeOf(raw: Raw): Node {
     meta: { ...metaOf(raw), annotations: {} },
     ready: ready?.['status'] === 'True',
     readySinceMs: ms(ready?.['lastTransitionTime']),
-    outOfService: taints.some((t) => t['key'] === 'node.kubernetes.io/out-of-service'),
+    unschedulable: raw['spec']?.unschedulable === true,
+    taints: shared(
+      taints
+        .filter(({ effect }) => effect === 'NoSchedule' || effect === 'NoExecute')
+        .map(({ key, value, effect }) => ({ key, value: value ?? '', effect })),
+    ),
   };
 }
 
@@ -3704,6 +3969,8 @@ function applyEvent<T extends Thing>(feed: Feed<T>, event: WatchEvent): void {
   const key = keyOf(object.meta);
   // One name, another UID: the end of the old object was not seen; a deletion and an addition.
   if (feed.items.get(key)?.meta.uid !== object.meta.uid) put(feed, key, undefined);
+  // The last state of what was deleted may be news itself: whether it was on its way out.
+  if (event.type === 'DELETED') feed.items.set(key, object);
   put(feed, key, event.type === 'DELETED' ? undefined : object);
 }
 
@@ -3869,27 +4136,37 @@ export function newQueue(
 }
 
 // ═══ 11 EXECUTOR · effects ═══════════════════════════════════════════════════════════════════════
-// Does what the plan says, in its order: mark, release and delete, free, create. Every destructive
-// write carries the UID it was decided upon, so a newer object of the same name is never hit.
+// Does what the plan says, stage by stage. Whatever is changed or deleted is named by UID, and by
+// version where that matters, so a newer object of the same name is never hit. What fails holds
+// back only what comes later for the same member and for its successor. It draws no conclusions:
+// what was refused, and what ended, is left on the desk for the next plan.
 
-/** One pass over one cluster: where to write, and what was written. */
+/** What the cache must show of a write: its version, that the object is gone, or, since nobody
+ *  knows what came of it, a whole list that began later. */
+type Needs = 'version' | 'absence' | 'list';
+/** The desk, as the rooms below THE LINE write on it. */
+interface OpenDesk {
+  readonly seen: Map<string, number>;
+  readonly went: Map<string, Went>;
+  readonly vanished: Set<string>;
+  readonly calm: Map<string, number>;
+  readonly backoff: Map<string, Backoff>;
+}
+/** One pass over one cluster: where to write, and what came of it. */
 export interface Pass {
   readonly world: World;
   readonly cluster: StatefulCluster;
-  readonly written: (kind: string, meta: Meta, gone: boolean) => void;
+  readonly nodesReadable: boolean;
+  readonly desk: OpenDesk;
+  readonly newest: Map<string, Meta>; // Kind and name → the object as this pass left it.
+  readonly done: Set<Action>;
+  readonly held: Set<string>; // Identities for which nothing more is done in this pass.
+  readonly errors: Map<Action, unknown>; // But refusals that are noted for the action itself.
+  isCut: boolean; // Time was up before all members were made.
+  expect(kind: Kind | 'statefulclusters', meta: Meta, needs: Needs): void;
   isCurrent(): boolean; // The cluster is as it was planned upon, and nobody said stop.
-  readonly done: Action[];
-  readonly unfinished: Set<Creation>; // The answer was lost: the same POSTs are repeated.
-  readonly complaints: Map<string, Complaint>;
-  readonly deletedUids: Map<string, Reason>;
-  readonly recreatedUids: Map<string, string>;
-  readonly drawn: Set<string>; // Identities that were posted.
 }
 
-const PODS = 'pods';
-const CLAIMS = 'persistentvolumeclaims';
-const REVISIONS = 'controllerrevisions';
-type Kind = typeof PODS | typeof CLAIMS | typeof REVISIONS;
 const inNamespace = (namespace: string): string => namespace && `/namespaces/${namespace}`;
 const pathOf = (kind: Kind, namespace: string, name = ''): string =>
   (kind === REVISIONS ? '/apis/apps/v1' : '/api/v1') +
@@ -3903,285 +4180,241 @@ const STRATEGIC = {
   contentType: 'application/strategic-merge-patch+json',
 } as const;
 
-/** A patch that only lands on the very object and version that was decided upon. Returns the
- *  object's new metadata, or false when it is gone. */
-async function patch(pass: Pass, kind: Kind, { meta }: Thing, change: Json, how: Patch = MERGE) {
-  const { namespace, name, uid, resourceVersion } = meta;
-  const { under = '', ...rest } = how;
-  const path = `${pathOf(kind, namespace, name)}${under}?${FIELDS}`;
-  const body = { ...change, metadata: { uid, resourceVersion, ...(change['metadata'] as Json) } };
+/** Does `work` for each, at most so many at once as fit in a batch. */
+async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
+  const rest = items.values(); // All runners take from it.
+  const run = async (): Promise<void> => {
+    for (const item of rest) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(items.length, LIMITS.batchMax) }, run));
+}
+
+// ── Writes ──────────────────────────────────────────────────────────────────────────────────────
+/** Nobody knows whether it landed. What is repeated with a precondition is safe all the same. */
+const isOpen = (error: unknown, method: ApiRequest['method']): boolean =>
+  error instanceof ApiError &&
+  (error.code === 0 ||
+    (method === 'POST' && (error.code >= 500 || [408, 429].includes(error.code))));
+/** A patch that carries the UID of an object of which the name is another's by now. */
+const isOther = (error: unknown): error is ApiError =>
+  error instanceof ApiError && error.code === 422 && error.message.includes('metadata.uid');
+
+/** Every write of a pass goes through here: without an answer, only a new list can tell. */
+async function send(pass: Pass, kind: Kind | 'statefulclusters', request: ApiRequest) {
   try {
-    const after = metaOf(await call(pass.world, { ...rest, path, body }));
-    pass.written(kind, after, false);
-    return after;
+    return await call(pass.world, request);
+  } catch (error) {
+    if (isOpen(error, request.method)) pass.expect(kind, pass.cluster.meta, 'list');
+    throw isOther(error) ? new ApiError(409, 'Conflict', error.message) : error;
+  }
+}
+/** The cache has to show what the API server made of a write. */
+function shown(pass: Pass, kind: Kind | 'statefulclusters', raw: Raw): Meta {
+  const meta = metaOf(raw);
+  pass.newest.set(`${kind}/${meta.name}`, meta);
+  pass.expect(kind, meta, 'version');
+  return meta;
+}
+/** An object as it was decided upon, or as an earlier action of this pass left it. */
+const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete | Update): Meta =>
+  newest.get(`${kind}/${meta.name}`) ?? meta;
+
+/** A patch that lands only on the very object and version that was decided upon; false when that
+ *  is gone. */
+async function patch(pass: Pass, a: Patch | Update, change: Json, how: PatchType = MERGE) {
+  const { under = '', ...type } = how;
+  const { namespace, name, resourceVersion } = latest(pass, a);
+  const { uid } = a.object.meta;
+  const path = `${pathOf(a.kind, namespace, name)}${under}?${FIELDS}`;
+  const body = { ...change, metadata: { ...(change['metadata'] as Json), uid, resourceVersion } };
+  try {
+    shown(pass, a.kind, await send(pass, a.kind, { ...type, path, body }));
+    return true;
   } catch (error) {
     // An old API server answers 404 where it does not know the subresource.
     if (!isGone(error) || under) throw error;
-    pass.written(kind, meta, true); // It is gone: there is nothing left to mark.
+    pass.expect(a.kind, a.object.meta, 'absence');
     return false;
   }
 }
-type Patch = Pick<ApiRequest, 'method' | 'contentType'> & {
-  readonly under?: '/resize';
-};
+type PatchType = Pick<ApiRequest, 'method' | 'contentType'> & { readonly under?: '/resize' };
 
-/** A delete that only hits the object that was decided upon. Gone already is as good. */
-async function remove(pass: Pass, kind: Kind, meta: Meta, options: Raw) {
-  const path = pathOf(kind, meta.namespace, meta.name);
-  const body = { apiVersion: 'v1', kind: 'DeleteOptions', ...options };
-  await call(pass.world, { method: 'DELETE', path, body }).catch((error: unknown) => {
+/** A delete that hits only the object that was decided upon. Gone already is as good. */
+async function remove(pass: Pass, a: Delete): Promise<boolean> {
+  const { namespace, name, uid, resourceVersion } = latest(pass, a);
+  // I3: the version too, so that a claim bound in the meantime is not deleted as unbound.
+  const preconditions = a.kind === CLAIMS ? { uid, resourceVersion } : { uid };
+  // A grace period of 0 is a force-delete, which frees the name while containers may still run.
+  const grace = 'graceSeconds' in a.object && {
+    gracePeriodSeconds: Math.max(1, a.object.graceSeconds),
+  };
+  const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions, ...grace };
+  const path = pathOf(a.kind, namespace, name);
+  await send(pass, a.kind, { method: 'DELETE', path, body }).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
-  pass.written(kind, meta, true);
+  pass.expect(a.kind, a.object.meta, 'absence');
+  return true;
 }
 
-/** One action, but for CreateMember, which goes in batches; false when it was refused and
- *  noted. */
-async function perform(pass: Pass, a: Exclude<Action, Creation>): Promise<unknown> {
+/** POST that repeats safely: what is there already and is ours counts as made, and undefined comes
+ *  back. Throws AlreadyExists for any other, which is neither adopted nor touched (I8). */
+async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefined> {
+  const { namespace } = pass.cluster.meta;
+  const path = `${pathOf(kind, namespace)}?${FIELDS}`;
+  try {
+    return shown(pass, kind, await send(pass, kind, { method: 'POST', path, body }));
+  } catch (error) {
+    if (!isTaken(error)) throw error;
+  }
+  const there = { method: 'GET', path: pathOf(kind, namespace, body.metadata.name) } as const;
+  const raw = await call(pass.world, there).catch((error: unknown) => {
+    throw new ApiError(0, 'NoAnswer', wordsOf(error)); // Gone by now, or not known whose it is.
+  });
+  const meta = metaOf(raw);
+  if (!isOurs(pass, kind, meta, body)) throw new ApiError(409, 'AlreadyExists', whose(kind, meta));
+  shown(pass, kind, raw);
+  return undefined;
+}
+/** Was it made by an earlier POST of this very body? */
+function isOurs({ cluster }: Pass, kind: Kind, meta: Meta, body: Body): boolean {
+  const asked = body.metadata['labels'] as Dict;
+  const { labels, annotations } = meta;
+  const isNamed = [MARK.cluster, MARK.identity].every((key) => labels[key] === asked[key]);
+  if (!isNamed || isTerminating({ meta })) return false;
+  if (isControlledBy(meta, cluster.meta.uid) !== true && (kind !== CLAIMS || hasController(meta)))
+    return false;
+  return kind !== CLAIMS || (MARK.claims in annotations && !(MARK.retired in annotations));
+}
+function whose(kind: Kind, meta: Meta): string {
+  const owner = meta.owners.find((o) => o.controller) ?? meta.owners[0];
+  const words = owner ? `belongs to ${owner.kind} ${owner.name}` : 'belongs to nobody';
+  return `${kind} ${meta.name} is there already and ${isTerminating({ meta }) ? 'is being deleted' : words}`;
+}
+
+// ── Actions ─────────────────────────────────────────────────────────────────────────────────────
+/** One action; false when there is nothing left to do it to. */
+async function perform(pass: Pass, a: Action): Promise<boolean> {
   switch (a.do) {
-    case 'AdoptPod':
-    case 'ReleasePod':
-    case 'LabelPod':
-      return patch(pass, PODS, a.pod, a.change);
-    case 'RetireClaim':
-    case 'MarkClaim':
-    case 'RestoreClaim':
-    case 'OwnClaim':
-      return patch(pass, CLAIMS, a.claim, a.change);
-    case 'ReviseRevision':
-      return patch(pass, REVISIONS, a.revision, a.change);
-    case 'UpdatePod':
-      return complain(pass, `pods/${a.pod.meta.name}`, a.revision, updateInPlace(pass, a.pod, a));
-    case 'ExpandClaim': {
-      const change = { spec: { resources: { requests: { storage: a.request } } } };
-      const expanded = patch(pass, CLAIMS, a.claim, change).then(() => undefined);
-      return complain(pass, a.claim.meta.name, a.request, expanded);
-    }
-    case 'DeletePod': {
-      const { uid } = a.pod.meta;
-      if (a.returnsAt !== undefined) pass.recreatedUids.set(uid, a.returnsAt);
-      else if (a.because !== 'Returned') pass.deletedUids.set(uid, a.because);
-      // A grace period of 0 is a force-delete, which frees the name while containers may still run.
-      const gracePeriodSeconds = Math.max(1, a.pod.graceSeconds);
-      return remove(pass, PODS, a.pod.meta, { gracePeriodSeconds, preconditions: { uid } });
-    }
-    case 'EndMember':
-      pass.recreatedUids.delete(a.uid);
-      return void pass.deletedUids.set(a.uid, a.because);
-    case 'DeleteClaim': {
-      // I3: the version too, so that a claim bound in the meantime is not deleted as unbound.
-      const { uid, resourceVersion } = a.claim.meta;
-      return remove(pass, CLAIMS, a.claim.meta, { preconditions: { uid, resourceVersion } });
-    }
-    case 'DeleteRevision': {
-      const { uid } = a.revision.meta;
-      return remove(pass, REVISIONS, a.revision.meta, { preconditions: { uid } });
-    }
-    case 'CreateRevision': {
-      const path = `${pathOf(REVISIONS, pass.cluster.meta.namespace)}?${FIELDS}`;
-      const raw = await call(pass.world, { method: 'POST', path, body: a.body });
-      return pass.written(REVISIONS, metaOf(raw), false);
-    }
+    case 'Patch':
+      return (await patch(pass, a, a.change)) || a.verb === 'retire'; // Nothing is left to mark.
+    case 'Delete':
+      return remove(pass, a);
+    case 'Update':
+      // The resize goes first: what cannot be resized may need another way, and only the second
+      // patch says that all was asked for.
+      if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
+      return patch(pass, a, a.change, STRATEGIC);
+    case 'Record':
+      await create(pass, REVISIONS, a.body);
+      return true;
+    case 'Make':
+      return makeMember(pass, a);
     default:
       return a satisfies never;
   }
 }
 
-/** The resize goes first: what cannot be resized may need another way, and only the second patch
- *  says that all was asked for. */
-async function updateInPlace(pass: Pass, pod: Pod, { update, resize }: InPlace): Promise<void> {
-  const size = { ...STRATEGIC, under: '/resize' } as const;
-  const meta = resize ? await patch(pass, PODS, pod, resize, size) : pod.meta;
-  if (meta) await patch(pass, PODS, { meta }, update, STRATEGIC);
+/** Claims first, then the pod. Nothing is rolled back: what was made is found again. */
+async function makeMember(pass: Pass, a: Make): Promise<true> {
+  const { cluster, nodesReadable } = pass;
+  const claims = a.claims.map(async (template) =>
+    create(pass, CLAIMS, claimBody(cluster, a.identity, template, a)),
+  );
+  for (const t of await Promise.allSettled(claims)) if (t.status === 'rejected') throw t.reason;
+  const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable });
+  const pod = await create(pass, PODS, body);
+  if (!pod || selectorMatches(cluster.spec.selector, pod.labels)) return true;
+  const asked = body.metadata['labels'] as Dict;
+  const keys = unique([...Object.keys(asked), ...Object.keys(pod.labels)]);
+  const changed = keys.filter((key) => asked[key] !== pod.labels[key]);
+  const words = `admission changes the labels of new pods: ${fewNames(changed)}`;
+  throw new ApiError(422, 'Invalid', `${words}; the selector would not match them`);
 }
 
-/** A refusal of this work is remembered, shown, and tried again later; it holds nothing else up. */
-async function complain(pass: Pass, name: string, request: string, work: Promise<void>) {
-  try {
-    await work;
-    pass.complaints.delete(name);
-    return true;
-  } catch (error) {
-    if (!isRefusal(error)) throw error;
-    const untilUptime = pass.world.uptime() + LIMITS.backoffMaxMs;
-    pass.complaints.set(name, { message: error.message, request, untilUptime });
-    return false;
-  }
+/** Under this key it is noted that an action itself was refused; for a member to make, that its
+ *  name is taken. */
+const noteKey = (a: Action): string => (a.do === 'Make' ? `taken/${a.identity}` : keyOfAction(a));
+function note({ desk, world }: Pass, key: string, message: string): void {
+  desk.backoff.set(key, nextBackoff(desk.backoff.get(key), message, world.uptime()));
 }
-
-/** What carries our labels of this identity, and no other owner, was made by an earlier POST; its
- *  pod may have been released since. */
-const isOurs = (pass: Pass, meta: Meta, body: Body): boolean =>
-  Object.entries(ourLabels(pass.cluster.meta.name, identityIn(body))).every(
-    ([key, value]) => meta.labels[key] === value,
-  ) &&
-  (isControlledBy(meta, pass.cluster.meta.uid) || !hasController(meta));
-const identityIn = (body: Body): string => (body.metadata['labels'] as Dict)[MARK.identity] ?? '';
-
-/** POST that repeats safely: AlreadyExists is success when the object there is `own`, and ours.
- *  Throws AlreadyExists for any other, which is neither adopted nor touched (I8). */
-async function create(pass: Pass, kind: Kind, body: Body, own: boolean): Promise<Meta> {
-  const { namespace } = pass.cluster.meta;
-  const path = `${pathOf(kind, namespace)}?${FIELDS}`;
-  let meta: Meta;
+/** Does one action, or notes why not. A refusal is not repeated before its time. */
+async function attempt(pass: Pass, a: Action): Promise<void> {
+  const { desk, world, done, held, errors } = pass;
+  const key = noteKey(a);
   try {
-    meta = metaOf(await call(pass.world, { method: 'POST', path, body }));
-  } catch (error) {
-    if (!isTaken(error) || !own) throw error;
-    const there = pathOf(kind, namespace, body.metadata.name);
-    meta = metaOf(await call(pass.world, { method: 'GET', path: there }));
-    if (!isOurs(pass, meta, body)) throw error;
-  }
-  pass.written(kind, meta, false);
-  return meta;
-}
-
-/** Claims first, then the pod. Refused: the claims made for it are rolled back, so that nothing
- *  piles up. No answer: the birth stays unfinished, and the same names are posted again. */
-async function createMember(pass: Pass, creation: Creation): Promise<void> {
-  const { birth } = creation;
-  // I1: what a first POST finds there is of another process that drew the same identity.
-  const isRepeated = pass.unfinished.has(creation);
-  pass.unfinished.add(creation);
-  pass.drawn.add(birth.identity);
-  const posts = birth.claims.map((c) => create(pass, CLAIMS, c, isRepeated));
-  const tries = await Promise.allSettled(posts);
-  const own = isRepeated || (tries.length > 0 && tries.every((t) => t.status === 'fulfilled'));
-  try {
-    throwFirst(tries);
-    await create(pass, PODS, birth.pod, own);
-  } catch (error) {
-    if (!isRefusal(error) && !isTaken(error)) throw error;
-    // A POST whose answer was lost may have landed: quota and webhooks refuse its repetition before
-    // AlreadyExists would tell. I3: the claims of a pod that is there are not rolled back.
-    const looked = own && isCreated(pass, birth).catch(() => Promise.reject(error));
-    const created = await looked; // Not known: nothing is rolled back, the refusal is told.
-    if (!created) {
-      for (const t of tries) if (t.status === 'fulfilled') await rollBack(pass, t.value);
-      pass.unfinished.delete(creation);
-      throw error;
+    if (!waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
+      done.add(a);
+      desk.backoff.delete(key);
+      settle(pass, a);
     }
-  }
-  pass.done.push(creation);
-  pass.unfinished.delete(creation);
-}
-const rollBack = (pass: Pass, meta: Meta): Promise<void> =>
-  remove(pass, CLAIMS, meta, { preconditions: { uid: meta.uid } });
-async function isCreated(pass: Pass, birth: Birth): Promise<boolean> {
-  const path = pathOf(PODS, pass.cluster.meta.namespace, birth.pod.metadata.name);
-  try {
-    const meta = metaOf(await call(pass.world, { method: 'GET', path }));
-    const ours = isOurs(pass, meta, birth.pod);
-    if (ours) pass.written(PODS, meta, false);
-    return ours;
   } catch (error) {
-    if (isGone(error)) return false;
-    throw error;
+    const isNoted = a.do === 'Make' ? isTaken(error) : isRefusal(error);
+    if (isNoted) note(pass, key, wordsOf(error));
+    else errors.set(a, error);
   }
+  if (!done.has(a) && stageOf(a) !== 'keep' && a.identity !== '') held.add(a.identity);
 }
-/** I4: there is no room for it any more, so it is not posted again; its claims are interrupted. */
-async function forgo(pass: Pass, creation: Creation): Promise<void> {
-  if (await isCreated(pass, creation.birth)) pass.done.push(creation);
-  pass.unfinished.delete(creation);
-}
-function throwFirst(tries: readonly PromiseSettledResult<unknown>[]): void {
-  for (const t of tries) if (t.status === 'rejected') throw t.reason;
+/** What a thing done leaves on the desk: the end of an identity, or a return, so that a member that
+ *  ends again and again returns ever more slowly. */
+function settle(pass: Pass, a: Action): void {
+  const { went } = pass.desk;
+  if (a.do === 'Make' && a.because === 'Returned') note(pass, `return/${a.identity}`, '');
+  if (!(a.because in ENDS) || !(a.do === 'Delete' || a.do === 'Patch')) return;
+  const isGoing = a.verb === 'end' && latest(pass, a).annotations[MARK.returns] === undefined;
+  if (!isGoing && a.verb !== 'retire') return;
+  const pod = isGoing ? (a.object as Pod) : went.get(a.identity)?.pod;
+  went.set(a.identity, { pod, reason: a.because as EndReason, atMs: pass.world.now() });
 }
 
-/** Slow start as in ReplicaSet: 1, 2, 4, … at a time, and no further batch after a failure. After a
- *  refusal the first pod is tried with a dry-run, so that its claims are not made in vain. */
-async function createMembers(
-  pass: Pass,
-  all: readonly Creation[],
-  dryRunFirst: boolean,
-): Promise<void> {
-  const [first] = all;
-  if (dryRunFirst && first && !pass.unfinished.has(first)) {
-    const path = `${pathOf(PODS, pass.cluster.meta.namespace)}?dryRun=All`;
-    await call(pass.world, { method: 'POST', path, body: first.birth.pod });
-    const claims = `${pathOf(CLAIMS, pass.cluster.meta.namespace)}?dryRun=All`;
-    for (const body of first.birth.claims)
-      await call(pass.world, { method: 'POST', path: claims, body });
-  }
+/** Slow start as in ReplicaSet: 1, 2, 4, … at a time, and no further batch after a failure. A name
+ *  that is taken is none: it says nothing of the others. */
+async function makeMembers(pass: Pass, all: readonly Make[]): Promise<void> {
+  const { world, cluster, desk, done, errors } = pass;
+  const untilUptime = world.uptime() + LIMITS.passMs;
   for (let start = 0, size = 1; start < all.length; start += size, size *= 2) {
-    if (!pass.isCurrent()) return; // The rest of the plan is void.
+    if (!pass.isCurrent()) break; // The rest of the plan is void.
+    pass.isCut = start > 0 && world.uptime() >= untilUptime;
+    if (pass.isCut) break;
     size = Math.min(size, LIMITS.batchMax);
     const batch = all.slice(start, start + size);
-    throwFirst(await Promise.allSettled(batch.map((creation) => createMember(pass, creation))));
+    await forEach(batch, (a) => attempt(pass, a));
+    if (batch.some((a) => errors.has(a))) break;
   }
+  if (all.some((a) => done.has(a))) desk.backoff.delete(makeKey(cluster));
+  const refusal = firstError(pass, all, isRefusal);
+  if (refusal) note(pass, makeKey(cluster), wordsOf(refusal));
 }
+/** The first in the plan, not in time: the status tells it, and it must not change from pass to
+ *  pass. */
+const firstError = (
+  { errors }: Pass,
+  actions: readonly Action[],
+  is: (error: unknown) => boolean,
+): unknown => actions.map((a) => errors.get(a)).find((error) => error !== undefined && is(error));
 
-const STAGES: readonly (readonly Action['do'][])[] = [
-  ['CreateRevision', 'ReviseRevision'],
-  // Marks before ends: a crash leaves no member ended and unmarked.
-  ['RetireClaim', 'MarkClaim', 'RestoreClaim', 'AdoptPod'],
-  ['ReleasePod', 'DeletePod'],
-  ['DeleteClaim'],
-  ['EndMember'],
-  ['CreateMember'],
-  // Upkeep holds nothing else up.
-  ['UpdatePod', 'LabelPod', 'OwnClaim', 'ExpandClaim', 'DeleteRevision'],
-];
-/** I4: a member that could not be ended keeps its place, whomever the new ones are to replace. */
-function birthsWithRoom(all: readonly Action[], now: readonly Action[], failed: number) {
-  const births = now.flatMap((a) => (a.do === 'CreateMember' ? [a] : []));
-  const heldBack = all.filter((a) => a.do === 'CreateMember').length - births.length;
-  const back = births.filter((a) => isComeback(a.because));
-  const fresh = births.filter((a) => !isComeback(a.because));
-  return [...back, ...fresh.slice(0, Math.max(0, fresh.length - Math.max(0, failed - heldBack)))];
-}
-/** Runs the actions stage by stage. What fails holds back only what comes after it for its own
- *  member and that member's successor. Returns the failure of the first in the plan, not in time:
- *  the status tells it, and it must not change from pass to pass. */
-async function execute(
-  pass: Pass,
-  { actions, unwanted }: Pick<Plan, 'actions' | 'unwanted'>,
-  refusal: Refusal | undefined,
-) {
-  const held = refusal !== undefined && pass.world.uptime() < refusal.untilUptime;
-  const again = held ? [] : [...pass.unfinished];
-  const forgone = again.splice(Math.max(0, again.length - unwanted));
-  const failed = new Set<string>();
-  let failure: { readonly at: number; readonly error: unknown } | undefined;
-  const { name } = pass.cluster.meta;
-  const memberOfAction = (a: Exclude<Action, Creation>): string => {
-    if (a.do === 'EndMember') return a.identity;
-    return 'pod' in a ? identityOf(a.pod, name) : (objectOf(a).meta.labels[MARK.identity] ?? name);
-  };
-  const goesOn = (a: Action): boolean =>
-    !failed.has((a.do === 'CreateMember' ? a.replaces : memberOfAction(a)) ?? '');
-  const attempt = async (work: Promise<void>, member: string, at: number): Promise<void> =>
-    work.catch((error: unknown) => {
-      failed.add(member);
-      if (!failure || at < failure.at) failure = { at, error };
-    });
+const stageOf = (a: Action): (typeof STAGES)[number] => VERBS[a.verb][0];
+/** I4: a member that could not be ended keeps its place, whoever was to come after it. */
+const goesOn = ({ held }: Pass, a: Action): boolean =>
+  !held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));
+/** Runs the actions stage by stage: those of one member one after the other, members side by
+ *  side. Never rejects; what failed stands in `pass.errors`. */
+async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
   for (const stage of STAGES) {
-    const now = actions.filter((a) => stage.includes(a.do) && goesOn(a));
-    const missed: Action[] = [];
-    if (stage.includes('CreateMember')) {
-      const births = birthsWithRoom(actions, now, failed.size);
-      const made = createMembers(pass, [...again, ...births], refusal !== undefined);
-      await attempt(made, '', actions.length);
-      for (const creation of forgone) await attempt(forgo(pass, creation), '', actions.length);
-    }
-    const works = now.map((a) => {
-      if (a.do === 'CreateMember') return undefined;
-      return attempt(
-        perform(pass, a).then((did) => void (did === false ? missed.push(a) : pass.done.push(a))),
-        memberOfAction(a),
-        actions.indexOf(a),
-      );
+    const now = actions.filter((a) => stageOf(a) === stage);
+    const makes = now.flatMap((a) => (a.do === 'Make' && goesOn(pass, a) ? [a] : []));
+    await makeMembers(pass, makes);
+    const others = now.filter((a) => a.do !== 'Make');
+    const groups = Map.groupBy(others, (a): unknown => a.identity || a);
+    await forEach([...groups.values()], async (group) => {
+      for (const a of group) if (goesOn(pass, a)) await attempt(pass, a);
     });
-    await Promise.all(works);
-    // The mark of a claim that is gone is as good as made, unless a sibling's mark failed.
-    pass.done.push(...missed.filter((a) => a.do === 'RetireClaim' && goesOn(a)));
   }
-  return failure?.error;
 }
-
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
-// reconcile(key): snapshot → plan → live reads → plan → execute → status → requeue. It moves what
-// the rooms above it decided; it has no ifs on domain fields.
+// reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
+// LINE decided, and has no ifs on what a member is. Between two passes a process keeps one Ledger
+// for each cluster: to lose it makes the operator wait longer, and never ends anything sooner.
 
 /** What `run` was told. */
 export interface Options {
@@ -4195,75 +4428,85 @@ export interface Observer {
   leads(): void;
   synced(queueDepth: () => number): void;
   passed(ms: number, result: 'success' | 'error'): void;
-  saw(cluster: string, members: readonly Judged[]): void; // None: the cluster is gone.
+  /** No members and no status: the cluster is gone. */
+  saw(cluster: string, members: readonly Member[], status: Status | undefined): void;
   replaced(because: Reason): void;
 }
 /** A write that the cache must show before its cluster is planned again. */
 interface Expectation {
   readonly feed: Feed<Thing>;
-  readonly key: string;
-  readonly uid: string;
-  readonly version: number; // 0: a deletion, to be seen by UID.
+  readonly meta: Meta;
+  readonly needs: Needs;
   at: number; // Uptime of the write, or of the newest list that was asked for its sake.
 }
 /** What is kept for one cluster between passes. */
-interface Desk {
+interface Ledger {
   readonly uid: string;
-  readonly unfinished: Set<Creation>;
-  readonly told: Map<string, { name: string; count: number; at: number }>;
-  memory: Memory;
+  readonly told: Map<string, { name: string; count: number; at: number }>; // Events.
+  desk: OpenDesk;
   expected: Expectation[];
   statusAt: number;
 }
 interface Scope {
-  readonly clusters: Feed<StatefulCluster>;
+  readonly statefulclusters: Feed<StatefulCluster>;
   readonly pods: Feed<Pod>;
-  readonly claims: Feed<Claim>;
-  readonly revisions: Feed<Revision>;
+  readonly persistentvolumeclaims: Feed<Claim>;
+  readonly controllerrevisions: Feed<Revision>;
 }
 interface Children {
   readonly pods: Map<string, Pod>;
-  readonly claims: Map<string, Claim>;
-  readonly revisions: Map<string, Revision>;
+  readonly persistentvolumeclaims: Map<string, Claim>;
+  readonly controllerrevisions: Map<string, Revision>;
 }
 /** All state of a running operator. */
 interface Operator {
   readonly world: World;
   readonly signal: AbortSignal;
-  readonly desks: Map<string, Desk>;
+  readonly ledgers: Map<string, Ledger>;
   readonly children: Map<string, Children>; // By cluster key, kept as the feeds change.
   readonly volumes: Map<string, Volume>; // Read once, by name.
   readonly scopes: Map<string, Scope>; // By namespace, '' for all.
   nodes: Feed<Node> | undefined;
   blindUntil: number; // Uptime at which a volume may be read again, after a 403.
-  queue: ReturnType<typeof newQueue>;
+  readonly queue: ReturnType<typeof newQueue>;
   readonly observer: Observer | undefined;
 }
 
+function newOperator(outer: World, options: Options, signal: AbortSignal): Operator {
+  const world = onServerClock(outer);
+  const work = (key: string): Promise<void> => timed(o, () => reconcile(o, key));
+  const sizeOf = (key: string): number => o.children.get(key)?.pods.size ?? 0;
+  const o: Operator = {
+    world,
+    signal,
+    ledgers: new Map(),
+    children: new Map(),
+    volumes: new Map(),
+    scopes: new Map(),
+    nodes: undefined,
+    blindUntil: 0,
+    queue: newQueue(world, options.workers, work, sizeOf),
+    observer: options.observer,
+  };
+  return o;
+}
 /** The whole operator on one World, until aborted: what `run` starts and the simulation runs. */
 export async function runOperator(
-  world: World,
+  outer: World,
   options: Options,
   signal: AbortSignal,
 ): Promise<void> {
-  const maps = { desks: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
-  const work = (key: string): Promise<void> => timed(o, () => reconcile(o, key));
-  const queue = newQueue(
-    world,
-    options.workers,
-    work,
-    (key) => o.children.get(key)?.pods.size ?? 0,
-  );
-  const { observer } = options;
-  const rest = { nodes: undefined, blindUntil: 0, queue, observer };
-  const o: Operator = { world, signal, ...maps, ...rest };
+  const o = newOperator(outer, options, signal);
+  const { world, queue, observer } = o;
   observer?.leads();
   const feeds = startFeeds(o, options);
   const done = Promise.all(feeds.map((feed) => feed.done));
   await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), aborted(signal)]);
   if (!signal.aborted) {
     // Nothing is planned from a view that is not whole.
-    const keys = [...o.scopes.values()].flatMap((scope) => [...scope.clusters.items.keys()]);
+    const keys = [...o.scopes.values()].flatMap((scope) => [
+      ...scope.statefulclusters.items.keys(),
+    ]);
     world.log('info', 'caches are synced', { clusters: keys.length });
     for (const key of keys) queue.add(key);
     observer?.synced(queue.depth);
@@ -4279,6 +4522,32 @@ const aborted = (signal: AbortSignal): Promise<void> =>
     else signal.addEventListener('abort', () => resolve());
   });
 
+const SKEW_MS = 2_000; // Answers tell whole seconds, and take their time to arrive.
+const SKEW_TOLD_MS = 30_000;
+/** The same World with the API server's clock: all that is compared with the time was written by
+ *  it, or through it. */
+function onServerClock(world: World): World {
+  let [offset, isTold] = [0, false];
+  const learn = ({ headers }: ApiResponse): void => {
+    const skew = Date.parse(headers['date'] ?? '') - world.now();
+    if (!(Math.abs(skew - offset) > SKEW_MS)) return; // Nor when no time is told.
+    offset = skew;
+    if (isTold || Math.abs(skew) <= SKEW_TOLD_MS) return;
+    isTold = true;
+    world.log('warn', "this machine's clock is not the API server's, which counts", { skew });
+  };
+  return {
+    ...world,
+    now: () => world.now() + offset,
+    async send(request) {
+      const answer = await world.send(request);
+      learn(answer);
+      return answer;
+    },
+  };
+}
+
+// ── Feeds ───────────────────────────────────────────────────────────────────────────────────────
 function startFeeds(o: Operator, options: Options) {
   const feeds: { readonly ready: PromiseWithResolvers<void>; readonly done: Promise<void> }[] = [];
   const watch = <T extends Thing>(path: string, project: (raw: Raw) => T, on: OnChange<T>) => {
@@ -4288,18 +4557,19 @@ function startFeeds(o: Operator, options: Options) {
     return feed;
   };
   // Other workloads cost nothing.
-  const label = `?labelSelector=${encodeURIComponent(MARK.cluster)}`;
+  const children = <T extends Thing>(kind: Kind, ns: string, project: (raw: Raw) => T) =>
+    watch(
+      `${pathOf(kind, ns)}?labelSelector=${encodeURIComponent(MARK.cluster)}`,
+      project,
+      (a, b, isNews) => onChild(o, kind, a, b, isNews),
+    );
   const chosen = options.selector && `?labelSelector=${encodeURIComponent(options.selector)}`;
   for (const ns of options.namespaces.length > 0 ? options.namespaces : ['']) {
     o.scopes.set(ns, {
-      pods: watch(pathOf('pods', ns) + label, podOf, (a, b, isNews) => onPod(o, a, b, isNews)),
-      claims: watch(pathOf('persistentvolumeclaims', ns) + label, claimOf, (a, b, isNews) =>
-        onChild(o, 'claims', a, b, isNews),
-      ),
-      revisions: watch(pathOf(REVISIONS, ns) + label, revisionOf, (a, b, isNews) =>
-        onChild(o, 'revisions', a, b, isNews),
-      ),
-      clusters: watch(clusterPath(ns) + chosen, clusterOf, (a, b, isNews) => {
+      pods: children(PODS, ns, podOf),
+      persistentvolumeclaims: children(CLAIMS, ns, claimOf),
+      controllerrevisions: children(REVISIONS, ns, revisionOf),
+      statefulclusters: watch(clusterPath(ns) + chosen, clusterOf, (a, b, isNews) => {
         const meta = (b ?? a)?.meta;
         if (meta && isNews) o.queue.add(keyOf(meta));
       }),
@@ -4308,99 +4578,118 @@ function startFeeds(o: Operator, options: Options) {
   o.nodes = watch('/api/v1/nodes', nodeOf, (a, b, isNews) => isNews && onNode(o, a, b));
   return feeds;
 }
+const scopeWith = (o: Operator, key: string): Scope | undefined =>
+  o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
 
-const clusterKeyOf = (meta: Meta): string => `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
+const clusterKeyOf = ({ meta }: Thing): string =>
+  `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
 function childrenOf(o: Operator, key: string): Children {
-  const found = o.children.get(key) ?? { pods: new Map(), claims: new Map(), revisions: new Map() };
+  const none = {
+    pods: new Map(),
+    persistentvolumeclaims: new Map(),
+    controllerrevisions: new Map(),
+  };
+  const found = o.children.get(key) ?? none;
   o.children.set(key, found);
   return found;
 }
 /** Keeps the index of children by cluster, and wakes the cluster once the index is right. */
 function onChild(
   o: Operator,
-  kind: keyof Children,
+  kind: Kind,
   before: Thing | undefined,
   after: Thing | undefined,
   isNews: boolean,
 ): void {
-  const [from, to] = [before && clusterKeyOf(before.meta), after && clusterKeyOf(after.meta)];
+  const [from, to] = [before && clusterKeyOf(before), after && clusterKeyOf(after)];
   if (before && from !== undefined && from !== to) {
-    const children = childrenOf(o, from);
-    children[kind].delete(before.meta.name);
-    const { pods, claims, revisions } = children;
-    if (pods.size + claims.size + revisions.size === 0) o.children.delete(from);
+    const all = childrenOf(o, from);
+    all[kind].delete(before.meta.name);
+    if (Object.values(all).every((one) => one.size === 0)) o.children.delete(from);
+    onLeft(o, from, kind, before);
   }
   if (after && to !== undefined) {
     (childrenOf(o, to)[kind] as Map<string, Thing>).set(after.meta.name, after);
+    if (from !== to) onCame(o, to, kind, after);
   }
   for (const key of unique([from, to])) if (key !== undefined && isNews) o.queue.add(key);
 }
-/** A pod that went is remembered until the plan has dealt with its member. */
-function onPod(
-  o: Operator,
-  before: Pod | undefined,
-  after: Pod | undefined,
-  isNews: boolean,
-): void {
-  const key = before && clusterKeyOf(before.meta);
-  const desk = o.desks.get(key ?? '');
-  if (before && !after && desk && isControlledBy(before.meta, desk.uid)) {
-    const identity = identityOf(before, before.meta.labels[MARK.cluster] ?? '');
-    const lastPods = new Map(desk.memory.lastPods).set(identity, before);
-    desk.memory = { ...desk.memory, lastPods };
-  }
-  onChild(o, 'pods', before, after, isNews); // Wakes the cluster, so it comes last.
+/** A pod that was seen to end is remembered, with its node and its last words. What left the watch
+ *  without an end may have lost its label only: the next pass reads it live. */
+function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
+  const { uid, desk } = o.ledgers.get(key) ?? {};
+  if (!desk || kind === REVISIONS) return;
+  if (kind === CLAIMS && !isTerminating(child)) desk.vanished.add(`${kind}/${child.meta.name}`);
+  if (kind !== PODS || !isControlledBy(child.meta, uid ?? '')) return;
+  const pod = child as Pod;
+  const identity = identityOf(pod, pod.meta.labels[MARK.cluster] ?? '');
+  const reason = desk.went.get(identity)?.reason;
+  if (isTerminating(pod)) desk.went.set(identity, { pod, reason, atMs: o.world.now() });
+  else desk.vanished.add(`${kind}/${pod.meta.name}`);
+  // A quota may have room again: what was refused is tried at once.
+  const cluster = scopeWith(o, key)?.statefulclusters.items.get(key);
+  const refused = cluster && desk.backoff.get(makeKey(cluster));
+  if (refused) desk.backoff.set(makeKey(cluster), { ...refused, untilUptime: o.world.uptime() });
 }
+function onCame(o: Operator, key: string, kind: Kind, child: Thing): void {
+  const { uid, desk } = o.ledgers.get(key) ?? {};
+  desk?.vanished.delete(`${kind}/${child.meta.name}`);
+  if (!desk || kind !== PODS || !isControlledBy(child.meta, uid ?? '')) return;
+  const identity = identityOf(child as Pod, child.meta.labels[MARK.cluster] ?? '');
+  if (desk.went.get(identity)?.reason === undefined) desk.went.delete(identity);
+}
+/** A node matters to the members on it, and to all that look for one or may have to leave theirs. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
   const name = (after ?? before)?.meta.name ?? '';
-  for (const [key, { pods, claims }] of o.children) {
-    const touches = [...pods.values()].some((p) => p.node === name || p.node === '');
-    if (touches || [...claims.values()].some((c) => c.selectedNode === name)) o.queue.add(key);
+  const nodes = o.nodes?.items;
+  for (const [key, { pods, persistentvolumeclaims: claims }] of o.children) {
+    const cluster = key.slice(key.indexOf('/') + 1);
+    const isPodOf = (pod: Pod): boolean =>
+      pod.node === name || !pod.ready || isTerminating(pod) || nodes?.has(pod.node) !== true;
+    const isClaimOf = ({ meta: { annotations, labels } }: Claim): boolean =>
+      annotations[MARK.selectedNode] === name ||
+      (!(MARK.retired in annotations) && !pods.has(podName(cluster, labels[MARK.identity] ?? '')));
+    if ([...pods.values()].some(isPodOf) || [...claims.values()].some(isClaimOf)) o.queue.add(key);
   }
 }
 
-function deskOf(o: Operator, key: string, uid: string): Desk {
-  const known = o.desks.get(key);
+// ── What is kept between passes ─────────────────────────────────────────────────────────────────
+const openDesk = (desk: Desk): OpenDesk => ({
+  seen: new Map(desk.seen),
+  went: new Map(desk.went),
+  vanished: new Set(desk.vanished),
+  calm: new Map(desk.calm),
+  backoff: new Map(desk.backoff),
+});
+function ledgerOf(o: Operator, key: string, uid: string): Ledger {
+  const known = o.ledgers.get(key);
   if (known?.uid === uid) return known;
-  const seen = { firstSeen: new Map(), lastPods: new Map(), restartsBefore: new Map() };
-  const maps = { ...seen, returns: new Map(), ends: new Map(), unfinished: new Set<string>() };
-  const memory = {
-    ...maps,
-    deletedUids: new Map<string, Reason>(),
-    recreatedUids: new Map<string, string>(),
-    complaints: new Map(),
-    refusal: undefined,
-    outage: undefined,
-    newest: '',
-  };
-  const desk = {
-    uid,
-    unfinished: new Set<Creation>(),
-    told: new Map(),
-    memory,
-    expected: [],
-    statusAt: -Infinity,
-  };
-  o.desks.set(key, desk);
-  return desk;
+  const [none, nobody] = [new Map(), new Set<string>()];
+  const desk = openDesk({ seen: none, went: none, vanished: nobody, calm: none, backoff: none });
+  const ledger = { uid, told: new Map(), desk, expected: [], statusAt: -Infinity };
+  o.ledgers.set(key, ledger);
+  return ledger;
 }
 
-function isSeen({ feed, key, uid, version, at }: Expectation): boolean {
-  if (feed.listedAt >= at) return true; // The list began when the answer was there.
-  const meta = feed.items.get(key)?.meta;
-  if (version === 0) return meta?.uid !== uid || meta.deletedMs !== undefined;
+function isSeen({ feed, meta, needs, at }: Expectation): boolean {
+  if (feed.listedAt >= at) return true; // The list began when the answer was there, or overdue.
+  if (needs === 'list') return false;
+  const found = feed.items.get(keyOf(meta))?.meta;
+  if (needs === 'absence') return found?.uid !== meta.uid || found.deletedMs !== undefined;
+  const version = Number(meta.resourceVersion);
   // An older object in a view that claims to be newer: etcd was restored, and a list will tell.
-  return feed.version >= version && (!meta || Number(meta.resourceVersion) >= version);
+  return feed.version >= version && (!found || Number(found.resourceVersion) >= version);
 }
 /** Read-your-writes: no plan before the cache shows what was written. A cache that lags long is
  *  listed anew; it is never just believed, or a stale view would create or delete twice (I4). */
-function hasCaughtUp(o: Operator, key: string, desk: Desk): boolean {
-  desk.expected = desk.expected.filter((e) => !isSeen(e));
-  if (desk.expected.length === 0) return true;
+function hasCaughtUp(o: Operator, key: string, ledger: Ledger): boolean {
+  ledger.expected = ledger.expected.filter((e) => !isSeen(e));
+  if (ledger.expected.length === 0) return true;
   const uptime = o.world.uptime();
   // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
-  const late = desk.expected.filter(
-    (e) => e.feed.next === 'resume' && uptime - e.at >= LIMITS.catchUpMaxMs,
+  const late = ledger.expected.filter(
+    ({ feed, needs, at }) =>
+      feed.next === 'resume' && (needs === 'list' || uptime - at >= LIMITS.catchUpMaxMs),
   );
   for (const feed of unique(late.map((e) => e.feed))) {
     o.world.log('warn', 'the cache lags own writes: listing anew', {
@@ -4414,49 +4703,58 @@ function hasCaughtUp(o: Operator, key: string, desk: Desk): boolean {
   return false;
 }
 
-const podNameOf = (creation: Creation): string => creation.birth.pod.metadata.name;
-function snapshotOf(o: Operator, cluster: StatefulCluster, desk: Desk, scope: Scope): Snapshot {
-  const { pods, claims, revisions } = childrenOf(o, keyOf(cluster.meta));
-  const { memory } = desk;
-  // A pod that the cache shows, or showed, was born: its POST is not repeated.
-  const isSeen = ({ birth }: Creation): boolean => {
-    const pod = pods.get(birth.pod.metadata.name) ?? memory.lastPods.get(birth.identity);
-    return pod !== undefined && isControlledBy(pod.meta, desk.uid);
-  };
-  const unfinished = [...desk.unfinished].filter((creation) => !isSeen(creation));
+/** Copies throughout: the feeds go on while the pass waits for answers. */
+function snapshotOf(o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: Scope): Snapshot {
+  const { pods, persistentvolumeclaims, controllerrevisions } = childrenOf(o, keyOf(cluster.meta));
+  const claims = new Map(persistentvolumeclaims);
+  const volumes = new Map<string, Volume>();
+  for (const { volume } of claims.values()) lay(volumes, volume, o.volumes.get(volume));
   return {
     cluster,
     pods: new Map(pods),
-    claims: new Map(claims),
-    revisions: new Map(revisions),
-    bodies: new Map(),
-    nodes: o.nodes?.denied === '' ? o.nodes.items : undefined,
-    volumes: o.volumes,
+    claims,
+    revisions: new Map(controllerrevisions),
+    nodes: o.nodes?.denied === '' ? new Map(o.nodes.items) : undefined,
+    volumes,
     volumesReadable: o.world.uptime() >= o.blindUntil,
-    live: new Set(),
-    memory: { ...memory, unfinished: new Set(unfinished.map(podNameOf)) },
-    denied: scope.pods.denied || scope.claims.denied || scope.revisions.denied,
+    bodies: new Map(),
+    answers: new Map(),
+    desk: openDesk(ledger.desk),
+    denied:
+      scope.pods.denied || scope.persistentvolumeclaims.denied || scope.controllerrevisions.denied,
     uptime: o.world.uptime(),
   };
 }
 
-/** Plans, reads live what the plan asks for, plans again; what is left after four rounds comes next
- *  time. */
-async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: Plan }> {
-  const { world } = o;
-  let s = first;
-  let p = plan(s, world.now(), world.random);
-  for (let round = 0; p.ask.length > 0 && round < 4; round++) {
-    const raws = await Promise.all(p.ask.map((ref) => read(o, s.cluster.meta, ref)));
-    s = overlay(o, s, p.ask, raws);
-    p = plan(s, world.now(), world.random);
-  }
-  return { s, p };
+// ── Questions and answers ───────────────────────────────────────────────────────────────────────
+const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
+/** An object, or nothing: there is none; or why that is not known, or what a trial was told. */
+interface Found {
+  readonly raw?: Raw;
+  readonly words: string;
 }
-/** A live GET; undefined says that there is no such object, which is an answer too. */
-async function read(o: Operator, { namespace }: Meta, ref: Ref): Promise<Raw | undefined> {
+/** Plans, reads live what the plan asks for, and plans again, until it answers. What cannot be read
+ *  stays unknown in this pass, and so does what is asked for too late. */
+async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: Plan }> {
+  let s = first;
+  for (let round = 0; ; round++) {
+    const p = plan(s, o.world.now(), o.world.random);
+    if (p.ask === undefined) return { s, p };
+    const { answers, cluster } = s;
+    const refs = p.ask.filter((ref) => !answers.has(keyOfRef(ref)));
+    assert(refs.length > 0, 'a plan asks for nothing that was answered');
+    const found = new Map<Ref, Found>(
+      refs.map((r) => [r, { words: `${NO_ANSWER}not read in this pass` }]),
+    );
+    if (round < LIMITS.askMax)
+      await forEach(refs, async (ref) => found.set(ref, await read(o, cluster.meta, ref)));
+    s = overlay(o, s, found);
+  }
+}
+/** A live GET, or a trial. */
+async function read(o: Operator, { namespace }: Meta, ref: Ref): Promise<Found> {
   const { kind, name } = ref;
-  if (kind === 'trials') return tryRevision(o, namespace, ref);
+  if (kind === 'trials') return { words: await tryOut(o.world, namespace, ref.bodies ?? []) };
   const path =
     kind === 'nodes' || kind === 'persistentvolumes'
       ? `/api/v1/${kind}/${name}`
@@ -4464,120 +4762,112 @@ async function read(o: Operator, { namespace }: Meta, ref: Ref): Promise<Raw | u
         ? clusterPath(namespace, name)
         : pathOf(kind, namespace, name);
   try {
-    return await call(o.world, { method: 'GET', path });
+    return { raw: await call(o.world, { method: 'GET', path }), words: '' };
   } catch (error) {
-    if (isGone(error)) return undefined;
-    if (kind !== 'persistentvolumes' || !(error instanceof ApiError) || error.code !== 403)
-      throw error;
+    if (isGone(error)) return { words: '' };
+    const isDenied = error instanceof ApiError && error.code === 403;
+    if (kind !== 'persistentvolumes' || !isDenied) return { words: NO_ANSWER + wordsOf(error) };
     o.blindUntil = o.world.uptime() + LIMITS.backoffMaxMs;
-    return undefined;
+    return { words: '' };
   }
 }
-/** A dry-run of a revision's pod, under a name that exists: that is the last thing to be objected
- *  to. Whatever else is said is told to the user, also of a webhook that fails: it costs no member,
- *  and it holds nothing else up. */
-async function tryRevision(
-  { world }: Operator,
-  namespace: string,
-  { name, body }: Ref,
-): Promise<Raw> {
-  const path = `${pathOf(PODS, namespace)}?dryRun=All&${FIELDS}`;
-  const uptime = world.uptime();
-  try {
-    await call(world, { method: 'POST', path, body });
-  } catch (error) {
-    const untilUptime = uptime + LIMITS.trialMs;
-    const isPassing = !isRefusal(error);
-    if (!isTaken(error)) return { message: wordsOf(error), request: name, untilUptime, isPassing };
-  }
-  return { message: '', request: name, untilUptime: Infinity };
-}
-/** Lays what was read live over the snapshot; its maps are copied once for all. */
-function overlay(
-  o: Operator,
-  s: Snapshot,
-  refs: readonly Ref[],
-  raws: readonly (Raw | undefined)[],
-): Snapshot {
-  const maps = { pods: new Map(s.pods), claims: new Map(s.claims), bodies: new Map(s.bodies) };
-  const [nodes, revisions] = [s.nodes && new Map(s.nodes), new Map(s.revisions)];
-  const complaints = new Map(s.memory.complaints);
-  let { cluster } = s;
-  const lay = <T>(map: Map<string, T> | undefined, { name }: Ref, object: T | undefined): void => {
-    if (object) map?.set(name, object);
-    else map?.delete(name);
-  };
-  for (const [i, ref] of refs.entries()) {
-    const raw = raws[i];
-    switch (ref.kind) {
-      case 'pods':
-        if (raw) maps.bodies.set(ref.name, raw);
-        lay(maps.pods, ref, raw && podOf(raw));
-        break;
-      case 'controllerrevisions':
-        lay(revisions, ref, raw && revisionOf(raw));
-        break;
-      case 'trials':
-        complaints.set(keyOfRef(ref), raw as Complaint);
-        break;
-      case 'persistentvolumeclaims':
-        lay(maps.claims, ref, raw && claimOf(raw));
-        break;
-      case 'nodes':
-        lay(nodes, ref, raw && nodeOf(raw));
-        break;
-      case 'persistentvolumes':
-        if (raw) o.volumes.set(ref.name, volumeOf(raw));
-        break;
-      case 'statefulclusters': {
-        const found = raw && clusterOf(raw);
-        if (found?.meta.uid === cluster.meta.uid) cluster = found;
-        else throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
-        break;
-      }
-      default:
-        ref.kind satisfies never;
+/** A dry-run; of a name that exists, that is the last thing to be objected to. */
+async function tryOut(world: World, namespace: string, bodies: readonly Body[]): Promise<string> {
+  for (const body of bodies) {
+    const kind = body.kind === 'Pod' ? PODS : CLAIMS;
+    const path = `${pathOf(kind, namespace)}?dryRun=All&fieldValidation=Strict&${FIELDS}`;
+    try {
+      await call(world, { method: 'POST', path, body });
+    } catch (error) {
+      const words = wordsOf(error);
+      if (isTaken(error)) continue;
+      if (!isRefusal(error)) return NO_ANSWER + words;
+      if (!words.includes('does not support dry run')) return words;
+      world.log('warn', 'a trial was not possible, and counts as passed', { words });
     }
   }
-  const live = new Set([...s.live, ...refs.map(keyOfRef)]);
-  const memory = { ...s.memory, complaints };
-  const volumesReadable = s.uptime >= o.blindUntil;
-  return { ...s, ...maps, cluster, nodes, revisions, live, memory, volumesReadable };
+  return '';
 }
 
-function passOf(
-  o: Operator,
-  key: string,
-  cluster: StatefulCluster,
-  desk: Desk,
-  scope: Scope,
-): Pass {
-  const feeds: Readonly<Record<string, Feed<Thing>>> = {
-    pods: scope.pods,
-    persistentvolumeclaims: scope.claims,
-    controllerrevisions: scope.revisions,
-    statefulclusters: scope.clusters,
+function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
+  if (object) map?.set(name, object);
+  else map?.delete(name);
+}
+/** Lays what was read live over the snapshot. */
+function overlay(o: Operator, s: Snapshot, found: ReadonlyMap<Ref, Found>): Snapshot {
+  const [pods, claims, revisions] = [new Map(s.pods), new Map(s.claims), new Map(s.revisions)];
+  const [volumes, nodes] = [new Map(s.volumes), s.nodes && new Map(s.nodes)];
+  const [bodies, answers] = [new Map(s.bodies), new Map(s.answers)];
+  let { cluster } = s;
+  for (const [ref, { raw, words }] of found) {
+    const { kind, name } = ref;
+    answers.set(keyOfRef(ref), words);
+    if (words !== '' || kind === 'trials') continue;
+    if (kind === 'pods') lay(bodies, name, raw);
+    if (kind === 'pods') lay(pods, name, raw && podOf(raw));
+    else if (kind === 'persistentvolumeclaims') lay(claims, name, raw && claimOf(raw));
+    else if (kind === 'controllerrevisions') lay(revisions, name, raw && revisionOf(raw));
+    else if (kind === 'nodes') lay(nodes, name, raw && nodeOf(raw));
+    else if (kind === 'statefulclusters') cluster = sameCluster(cluster, raw);
+    else if (kind === 'persistentvolumes') {
+      lay(volumes, name, raw && volumeOf(raw));
+      lay(o.volumes, name, volumes.get(name));
+    } else kind satisfies never;
+  }
+  pruneVolumes(o);
+  // What was read is there, or gone: it has not vanished.
+  const vanished = new Set([...s.desk.vanished].filter((key) => answers.get(key) !== ''));
+  const desk = { ...s.desk, vanished };
+  const volumesReadable = o.world.uptime() >= o.blindUntil;
+  return {
+    ...s,
+    cluster,
+    pods,
+    claims,
+    revisions,
+    volumes,
+    nodes,
+    bodies,
+    answers,
+    desk,
+    volumesReadable,
   };
+}
+function sameCluster({ meta }: StatefulCluster, raw: Raw | undefined): StatefulCluster {
+  const live = raw && clusterOf(raw);
+  if (live?.meta.uid === meta.uid) return live;
+  throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
+}
+function pruneVolumes({ volumes, children }: Operator): void {
+  const claims = [...children.values()].flatMap((c) => [...c.persistentvolumeclaims.values()]);
+  if (volumes.size <= 2 * claims.length) return;
+  const named = new Set(claims.map((claim) => claim.volume));
+  for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
+}
+
+// ── One pass ────────────────────────────────────────────────────────────────────────────────────
+function passOf(o: Operator, key: string, s: Snapshot, ledger: Ledger, scope: Scope): Pass {
+  const { cluster } = s;
   return {
     world: o.world,
     cluster,
-    done: [],
-    unfinished: desk.unfinished,
-    complaints: new Map(desk.memory.complaints),
-    deletedUids: new Map(desk.memory.deletedUids),
-    recreatedUids: new Map(desk.memory.recreatedUids),
-    drawn: new Set([desk.memory.newest]),
-    written(kind, meta, gone) {
-      const feed = feeds[kind];
-      const known = gone ? 0 : Number(meta.resourceVersion);
+    nodesReadable: s.nodes !== undefined,
+    desk: ledger.desk,
+    newest: new Map(),
+    done: new Set(),
+    held: new Set(),
+    errors: new Map(),
+    isCut: false,
+    expect(kind, meta, wanted) {
+      const feed: Feed<Thing> = scope[kind];
       // A view that is later and lacks it is of before etcd was restored: only a list can tell.
-      const isLost = feed && feed.version >= known && !feed.items.has(keyOf(meta));
-      const version = isLost && !gone ? Infinity : known;
-      const at = o.world.uptime();
-      if (feed) desk.expected.push({ feed, key: keyOf(meta), uid: meta.uid, version, at });
+      const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
+      const needs = wanted === 'version' && isLost ? 'list' : wanted;
+      ledger.expected.push({ feed, meta, needs, at: o.world.uptime() });
+      if (needs === 'list' && feed.next === 'resume') relist(feed);
     },
     isCurrent() {
-      const meta = scope.clusters.items.get(key)?.meta;
+      const meta = scope.statefulclusters.items.get(key)?.meta;
       const { uid, generation } = cluster.meta;
       const same = meta?.uid === uid && meta.generation === generation;
       return same && meta.deletedMs === undefined && !o.signal.aborted;
@@ -4586,53 +4876,68 @@ function passOf(
 }
 
 async function reconcile(o: Operator, key: string): Promise<void> {
-  const scope = o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
-  const cluster = scope?.clusters.items.get(key);
+  const scope = scopeWith(o, key);
+  const cluster = scope?.statefulclusters.items.get(key);
   if (!scope || !cluster) {
-    const left = o.desks.get(key);
+    const left = o.ledgers.get(key);
     if (left && !hasCaughtUp(o, key, left)) return; // It may be chosen again before that.
-    o.observer?.saw(key, []);
-    return void o.desks.delete(key);
+    o.observer?.saw(key, [], undefined);
+    return void o.ledgers.delete(key);
   }
-  const desk = deskOf(o, key, cluster.meta.uid);
-  if (!hasCaughtUp(o, key, desk)) return;
-  const { s, p } = await decide(o, snapshotOf(o, cluster, desk, scope));
-  desk.memory = { ...desk.memory, complaints: s.memory.complaints };
-  const pass = passOf(o, key, s.cluster, desk, scope);
-  if (isTerminating(s.cluster)) desk.unfinished.clear(); // Nothing is created after that.
-  for (const creation of desk.unfinished) {
-    if (s.memory.unfinished.has(podNameOf(creation))) continue;
-    desk.unfinished.delete(creation); // I1: posted again, it might outlive its own end.
-    pass.done.push(creation);
-  }
+  const ledger = ledgerOf(o, key, cluster.meta.uid);
+  if (!hasCaughtUp(o, key, ledger)) return;
   try {
-    // What was seen is kept, whatever fails.
-    const { firstSeen, outage } = remember(s, p, desk.memory);
-    desk.memory = { ...desk.memory, firstSeen, outage };
-    const failure = await execute(pass, p, desk.memory.refusal);
-    desk.memory = memoryAfter(pass, desk);
-    if (isRefusal(failure)) await refuse(o, pass, desk, failure, s.pods.size);
-    await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
-    const remembered = (): Memory => (failure ? desk.memory : remember(s, p, desk.memory));
-    // The status tells what was done, not what was planned.
-    const then = { ...p, actions: pass.done };
-    await report(o, pass, desk, { ...s, memory: remembered() }, then).catch((error: unknown) =>
-      awaitCluster(o, pass, error),
-    );
-    desk.memory = remembered(); // Not before an end that no mark tells is told.
-    if (failure && !isRefusal(failure)) throw failure;
-  } finally {
-    o.observer?.saw(key, p.members);
-    for (const a of pass.done)
-      if (a.do === 'CreateMember' && a.replaces) o.observer?.replaced(a.because);
-    for (const story of storiesOf(pass.done)) await recordEvent(pass, desk, story);
+    await passOver(o, key, cluster, ledger, scope);
+  } catch (error) {
+    if (!(error instanceof ApiError)) await confess(o, cluster, ledger, error);
+    throw error;
   }
-  // What was refused may be done otherwise.
-  if (pass.complaints.size > s.memory.complaints.size) o.queue.addAfter(key, LIMITS.againMinMs);
-  if (p.ask.length > 0) o.queue.addAfter(key, LIMITS.recheckMs); // Four rounds were too few.
-  // A right may be given yet.
-  if (!s.volumesReadable) o.queue.addAfter(key, Math.max(100, o.blindUntil - o.world.uptime()));
-  o.queue.addAfter(key, desk.expected.length > 0 ? LIMITS.recheckMs : p.wakeMs);
+}
+async function passOver(
+  o: Operator,
+  key: string,
+  cached: StatefulCluster,
+  ledger: Ledger,
+  scope: Scope,
+): Promise<void> {
+  const { s, p } = await decide(o, snapshotOf(o, cached, ledger, scope));
+  const pass = passOf(o, key, s, ledger, scope);
+  await execute(pass, p.actions);
+  const done = p.actions.filter((a) => pass.done.has(a));
+  const desk = openDesk(ledger.desk); // The status tells what was done, and what was refused.
+  ledger.desk = openDesk(remember(s, p, ledger.desk));
+  await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
+  try {
+    const status = statusOf({ ...s, desk }, p, done, o.world.now());
+    o.observer?.saw(key, p.members, status);
+    await report(o, pass, ledger, status);
+  } finally {
+    const refusal = firstError(pass, p.actions, isRefusal);
+    const news = storiesOf(done);
+    for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
+    for (const story of refusal ? [...news, refusedStory(refusal)] : news)
+      await recordEvent(o.world, s.cluster, ledger, story);
+  }
+  requeue(o, key, ledger, pass, p);
+  const failure = firstError(pass, p.actions, (error) => !isRefusal(error));
+  if (failure) throw failure;
+  const unknown = [...s.answers.values()].find((words) => words.startsWith(NO_ANSWER));
+  if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
+}
+const refusedStory = (refusal: unknown): Story => ({
+  reason: 'Refused',
+  type: 'Warning',
+  message: wordsOf(refusal),
+});
+/** When the next pass comes, should nothing happen before. */
+function requeue(o: Operator, key: string, ledger: Ledger, pass: Pass, p: Plan): void {
+  const uptime = o.world.uptime();
+  // What was refused in this pass is tried again, and a right may be given yet.
+  const until = [...ledger.desk.backoff.values()].map((b) => b.untilUptime);
+  const waits = [...until, o.blindUntil].map((at) => at - uptime).filter((ms) => ms > 0);
+  if (pass.isCut) o.queue.add(key); // Last in the queue: others have their turn.
+  if (ledger.expected.length > 0) waits.push(LIMITS.recheckMs);
+  o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
 }
 async function timed({ world, observer }: Operator, pass: () => Promise<void>): Promise<void> {
   const at = world.uptime();
@@ -4644,112 +4949,111 @@ async function timed({ world, observer }: Operator, pass: () => Promise<void>): 
     observer?.passed(world.uptime() - at, result);
   }
 }
-const memoryAfter = (pass: Pass, { memory }: Desk): Memory => ({
-  ...memory,
-  deletedUids: pass.deletedUids,
-  recreatedUids: pass.recreatedUids,
-  returns: returnsAfter(memory.returns, pass.done, pass.world.uptime()),
-  ends: endsAfter(memory.ends, pass.done, pass.cluster.meta.name, pass.world.now()),
-  newest: youngest(pass.drawn),
-  complaints: pass.complaints,
-  refusal: pass.done.some((a) => a.do === 'CreateMember') ? undefined : memory.refusal,
-});
 
-/** A status that does not land says that the cluster is another by now, or gone, whatever the watch
- *  tells: nothing more is planned for it before the cache shows what is read here. */
-async function awaitCluster(o: Operator, { cluster: { meta }, written }: Pass, error: unknown) {
-  if (!(error instanceof ApiError) || ![404, 409].includes(error.code)) throw error;
-  const now = await read(o, meta, refOf('statefulclusters', meta.name));
-  const live = now ? metaOf(now) : meta;
-  // Versions that fall come from a restored etcd: only a new list can be later than they are.
-  const isOlder = Number(live.resourceVersion) < Number(meta.resourceVersion);
-  written('statefulclusters', isOlder ? { ...live, resourceVersion: 'Infinity' } : live, !now);
-  throw error;
-}
-/** Remembers a refusal for the status, in the API server's own words, and comes back later. */
-async function refuse(o: Operator, pass: Pass, desk: Desk, error: ApiError, before: number) {
-  const { world } = o;
-  const times = (desk.memory.refusal?.times ?? 0) + 1;
-  const wait = doubled(times);
-  const { generation } = pass.cluster.meta;
-  const pods = before + pass.done.filter((a) => a.do === 'CreateMember').length;
-  const untilUptime = world.uptime() + wait;
-  const refusal = { message: error.message, generation, pods, times, untilUptime };
-  desk.memory = { ...desk.memory, refusal };
-  o.queue.addAfter(keyOf(pass.cluster.meta), wait);
-  await recordEvent(pass, desk, { reason: 'Refused', type: 'Warning', message: error.message });
-}
-
-/** Writes the status when it differs, at most once a second, on the version it was computed
+// ── What people see ─────────────────────────────────────────────────────────────────────────────
+const statusPatch = ({ meta }: StatefulCluster, status: object): ApiRequest => {
+  const { namespace, name, uid, resourceVersion } = meta;
+  const path = `${clusterPath(namespace, name)}/status?${FIELDS}`;
+  return { ...MERGE, path, body: { metadata: { uid, resourceVersion }, status } };
+};
+/** Writes the status when it differs, at most once a second, on the version that it was computed
  *  from. */
-async function report(o: Operator, pass: Pass, desk: Desk, s: Snapshot, p: Plan): Promise<void> {
-  const { namespace, name, uid, resourceVersion } = s.cluster.meta;
-  const status = statusOf(s, p, o.world.now());
-  const before: Readonly<Record<string, unknown>> = s.cluster.status;
+async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): Promise<void> {
+  const { cluster } = pass;
+  const before: Json = { ...cluster.status };
   // Fields that a newer version or a hand wrote stay, and are no difference.
   const differs = Object.entries(status).some(
     ([k, v]) => canonicalJson(v) !== canonicalJson(before[k]),
   );
-  if (isTerminating(s.cluster) || !differs) return;
-  // Of an identity whose claims go with it, this status is the only record.
-  const known = new Set((s.cluster.status.retired ?? []).map((r) => r.identity));
-  const urgent = status.retired.some((r) => !known.has(r.identity));
-  const dueMs = desk.statusAt + LIMITS.statusEveryMs - o.world.uptime();
-  if (dueMs > 0 && !urgent) return o.queue.addAfter(keyOf(s.cluster.meta), dueMs);
-  const raw = await call(o.world, {
-    method: 'PATCH',
-    path: `${clusterPath(namespace, name)}/status?${FIELDS}`,
-    contentType: 'application/merge-patch+json',
-    body: { metadata: { uid, resourceVersion }, status },
+  if (isTerminating(cluster) || !differs) return;
+  const dueMs = ledger.statusAt + LIMITS.statusEveryMs - o.world.uptime();
+  if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
+  try {
+    shown(
+      pass,
+      'statefulclusters',
+      await send(pass, 'statefulclusters', statusPatch(cluster, status)),
+    );
+  } catch (error) {
+    if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);
+    throw error;
+  }
+  ledger.statusAt = o.world.uptime();
+  for (const story of turnsOf(cluster.status.conditions ?? [], status.conditions))
+    await recordEvent(o.world, cluster, ledger, story);
+}
+/** A status that does not land says that the cluster is another by now, or gone, whatever the watch
+ *  tells: nothing more is planned for it before the cache shows what is read here. */
+async function awaitCluster({ world, cluster: { meta }, expect }: Pass): Promise<void> {
+  const path = clusterPath(meta.namespace, meta.name);
+  const live = await call(world, { method: 'GET', path }).then(metaOf, (error: unknown) => {
+    if (!isGone(error)) throw error;
   });
-  desk.statusAt = o.world.uptime();
-  pass.written('statefulclusters', metaOf(raw), false);
-  const turned = turnsOf(s.cluster.status.conditions ?? [], status.conditions);
-  for (const story of turned) await recordEvent(pass, desk, story);
+  // Versions that fall come from a restored etcd: only a new list can be later than they are.
+  const isOlder = live && Number(live.resourceVersion) < Number(meta.resourceVersion);
+  expect('statefulclusters', live ?? meta, !live ? 'absence' : isOlder ? 'list' : 'version');
+}
+
+/** A bug stops no other cluster, and is told where people look. */
+async function confess(o: Operator, cluster: StatefulCluster, ledger: Ledger, error: unknown) {
+  const { world } = o;
+  const message = wordsOf(error).slice(0, LIMITS.messageMax);
+  const stack = error instanceof Error ? error.stack : undefined;
+  world.log('error', 'bug', { cluster: keyOf(cluster.meta), error: message, stack });
+  const before = cluster.status.conditions ?? [];
+  const observedGeneration = cluster.meta.generation;
+  const words = { status: 'True', reason: 'InternalError', message, observedGeneration } as const;
+  const stalled = setCondition(before, { type: 'Stalled', ...words }, world.now());
+  const conditions = [...before.filter((c) => c.type !== 'Stalled'), stalled];
+  if (canonicalJson(conditions) !== canonicalJson(before))
+    await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
+      world.log('warn', 'status not written', { error: wordsOf(failure) });
+    });
+  const story = { reason: 'InternalError', type: 'Warning', message } as const;
+  await recordEvent(world, cluster, ledger, story);
 }
 
 /** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
  *  failure is logged, and nothing waits for it for long. */
 async function recordEvent(
-  pass: Pass,
-  desk: Desk,
+  world: World,
+  cluster: StatefulCluster,
+  { told }: Ledger,
   { reason, type, message }: Story,
 ): Promise<void> {
-  const { world, cluster } = pass;
   const { namespace, name, uid } = cluster.meta;
   const now = world.now();
+  const fields = { cluster: `${namespace}/${name}`, message };
+  world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
   // A refusal names another pod each time it is tried again, and is still the same news.
   const key = reason === 'Refused' ? reason : `${reason} ${message}`;
-  world.log(type === 'Warning' ? 'warn' : 'info', reason, {
-    cluster: `${namespace}/${name}`,
-    message,
-  });
-  const same = desk.told.get(key);
-  const known = same !== undefined && now - same.at < LIMITS.earlyEndMs ? same : undefined;
-  const id =
-    known?.name ?? `${name}.${digits(now, 9)}${digits(Math.floor(world.random() * BASE ** 4), 4)}`;
+  const same = told.get(key);
+  const known = same && now - same.at < LIMITS.earlyEndMs ? same : undefined;
+  const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
+  const id = known?.name ?? `${name}.${digits(now, 9)}${chance}`;
   const count = (known?.count ?? 0) + 1;
-  desk.told.delete(key);
-  desk.told.set(key, { name: id, count, at: now });
-  for (const [oldest] of desk.told) if (desk.told.size > LIMITS.toldMax) desk.told.delete(oldest);
-  const path = `/api/v1/namespaces/${namespace}/events`;
+  told.delete(key);
+  told.set(key, { name: id, count, at: now });
+  for (const [oldest] of told) if (told.size > LIMITS.toldMax) told.delete(oldest);
   const again = { count, lastTimestamp: timeText(now), message: message.slice(0, 1000) };
   const { apiVersion, kind } = ownerOf(cluster);
   const body = {
     metadata: { name: id },
     involvedObject: { apiVersion, kind, name, namespace, uid },
     source: { component: 'statefulcluster' },
-    ...{ reason, type, firstTimestamp: timeText(now), ...again },
+    reason,
+    type,
+    firstTimestamp: timeText(now),
+    ...again,
   };
-  const patchType = { contentType: 'application/merge-patch+json' };
+  const path = `/api/v1/namespaces/${namespace}/events`;
   const request: ApiRequest = known
-    ? { method: 'PATCH', path: `${path}/${id}`, body: again, ...patchType }
+    ? { ...MERGE, path: `${path}/${id}`, body: again }
     : { method: 'POST', path, body };
   await call(world, { ...request, timeoutMs: LIMITS.eventMs }).catch((error: unknown) => {
-    world.log('debug', 'Event not written', { error: String(error) });
+    world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
 }
-
 // ═══ 13 LEADER · effects ═════════════════════════════════════════════════════════════════════════
 // Of all processes with one scope, one works at a time: the holder of a Lease. Times are counted on
 // the own monotonic clock from what was seen here; nobody's wall clock is compared. A holder stops
@@ -5013,7 +5317,7 @@ export interface Vitals {
   readonly world: World;
   readonly series: Readonly<Record<Metric, Map<string, number>>>; // By suffix and labels.
   readonly watches: Map<string, { newsAt: number; signAt: number }>; // By path; uptimes.
-  readonly healths: Map<string, readonly Health[]>; // Of live members, by cluster.
+  readonly healths: Map<string, readonly State[]>; // Of live members, by cluster.
   phase: 'standby' | 'syncing' | 'synced';
   depth: () => number;
   lagMs: number;
@@ -5023,7 +5327,7 @@ export function newVitals(world: World): Vitals {
   const series = Object.fromEntries(Object.keys(METRICS).map((name) => [name, new Map()]));
   const maps = { series: series as Vitals['series'], watches: new Map(), healths: new Map() };
   const v: Vitals = { world, ...maps, phase: 'standby', depth: () => 0, lagMs: 0 };
-  for (const reason of [...FACTS, ...JUDGEMENTS])
+  for (const reason of Object.keys(ENDS))
     count(v, 'statefulcluster_replacements_total', { reason }, 0);
   for (const result of ['success', 'error'])
     count(v, 'statefulcluster_reconciles_total', { result }, 0);
@@ -5097,11 +5401,10 @@ export const observerOf = (v: Vitals): Observer => ({
     count(v, 'statefulcluster_reconciles_total', { result });
   },
   saw(cluster, members) {
-    const live = members.filter((j) => ['live', 'withheld', 'returning'].includes(j.standing));
     v.healths.set(
       cluster,
-      live.map((j) => j.verdict.health),
-    ); // prettier
+      members.filter(isLive).map((m) => m.state),
+    );
     if (members.length === 0) v.healths.delete(cluster);
   },
   replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
@@ -5122,7 +5425,7 @@ export function metricsText(v: Vitals): string {
   set('nodejs_heap_size_used_bytes', heapUsed);
   set('nodejs_eventloop_lag_seconds', v.lagMs / 1000);
   const all = [...v.healths.values()].flat();
-  for (const health of HEALTHS)
+  for (const health of STATES)
     set('statefulcluster_members', all.filter((h) => h === health).length, { health });
   const families = Object.entries(METRICS).map(([name, [type, help]]) => {
     const lines = [...v.series[name as Metric]].map(([rest, n]) => `${name}${rest} ${n}\n`);
@@ -5685,10 +5988,10 @@ const oneOrAll = (ns: string, name: string): string =>
 const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
-/** The operator's own eyes and decision, on a World that cannot write: the dry-run of a new
- *  revision is not sent, and taken to succeed (`untried`). What speaks against a member is taken
- *  to have been watched for a minute, as by an operator that runs; what only that one remembers
- *  (refusals, earlier restarts, an outage that eases) is not known here. */
+/** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
+ *  taken to succeed (`untried`). What speaks against a member is taken to have been watched for a
+ *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts) is
+ *  not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
   const { signal } = new AbortController();
   let untried = false;
@@ -5701,39 +6004,38 @@ async function decideOnly(real: World, ns: string, name: string) {
       return { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
     },
   };
-  const maps = { desks: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
-  const queue = newQueue(world, 1, async () => undefined); // It is never started.
-  const rest = { nodes: undefined, blindUntil: 0, queue, observer: undefined };
-  const o: Operator = { world, signal, ...maps, ...rest };
-  const feeds = startFeeds(o, { namespaces: [ns], selector: '', workers: 1 });
+  const options = { namespaces: [ns], selector: '', workers: 1 };
+  const o = newOperator(world, options, signal); // Its queue is never started.
+  const feeds = startFeeds(o, options);
   await Promise.all(feeds.map((feed) => feed.ready.promise));
+  const key = `${ns}/${name}`;
   const scope = o.scopes.get(ns);
-  const cluster = scope?.clusters.items.get(`${ns}/${name}`);
+  const cluster = scope?.statefulclusters.items.get(key);
   if (!scope || !cluster) throw new Error(deletedText(name));
-  const desk = deskOf(o, `${ns}/${name}`, cluster.meta.uid);
-  const { p } = await decide(o, snapshotOf(o, cluster, desk, scope));
-  const since = world.uptime() - LIMITS.trustMs;
-  desk.memory = { ...desk.memory, firstSeen: new Map(p.evidence.map((key) => [key, since])) };
-  return { ...(await decide(o, snapshotOf(o, cluster, desk, scope))), untried };
+  const ledger = ledgerOf(o, key, cluster.meta.uid);
+  const { p } = await decide(o, snapshotOf(o, cluster, ledger, scope));
+  for (const evidence of p.evidence)
+    ledger.desk.seen.set(evidence, o.world.uptime() - LIMITS.trustMs);
+  return { ...(await decide(o, snapshotOf(o, cluster, ledger, scope))), untried };
 }
 
-/** `RetireClaim` reads `retire claim`. A new identity is drawn by chance, so it has no name yet. */
-function actionRow(a: Action): string {
-  const verb = a.do.replaceAll(/(?<=[a-z])(?=[A-Z])/g, ' ').toLowerCase();
-  const isNew = a.do === 'CreateMember' && !isComeback(a.because);
-  const marks = 'change' in a ? metaOf({ ...a.change }).annotations : {};
+/** What `plan` says of one action, in the words of its Event. A new identity is drawn by chance, so
+ *  it has no name yet. */
+function actionRow(a: Action, members: readonly Member[]): string {
+  const isNew = a.do === 'Make' && members.every((m) => m.identity !== a.identity);
+  const marks = a.do === 'Patch' ? metaOf({ ...a.change }).annotations : {};
+  const policy = a.verb === 'retire' && marks[MARK.retiredPolicy];
   const more = [
-    'replaces' in a && a.replaces && `replaces ${a.replaces}`,
-    MARK.retiredPolicy in marks && `policy ${marks[MARK.retiredPolicy]}`,
-    'request' in a && `to ${a.request}`,
-    a.do === 'UpdatePod' && `to revision ${a.revision}`,
+    a.do === 'Make' && a.replaces && `replaces ${a.replaces.split(' ')[0]}`,
+    policy && `policy ${policy}`,
+    a.do === 'Update' && `to revision ${a.revision}`,
   ];
-  const what = isNew ? 'a new one' : nameOf(a);
-  return [verb, what, a.because, more.filter(Boolean).join(', ')].join('\t');
+  const what = isNew ? 'a new member' : subjectOf(a);
+  return [a.verb, what, a.because, more.filter(Boolean).join(', ')].join('\t');
 }
-function actionsText(actions: readonly Action[]): string {
+function actionsText({ actions, members }: Plan): string {
   if (actions.length === 0) return 'The operator would do nothing now.';
-  const rows = actions.map(actionRow);
+  const rows = actions.map((a) => actionRow(a, members));
   const counted = unique(rows).map((row) => {
     const times = rows.filter((other) => other === row).length;
     const [verb = '', ...rest] = row.split('\t');
@@ -5744,30 +6046,28 @@ function actionsText(actions: readonly Action[]): string {
 function planText(s: Snapshot, p: Plan, untried: boolean, now: number): string {
   const { meta, spec } = s.cluster;
   const live = p.members.filter(isLive);
-  const others = p.members.filter((j) => j.verdict.health !== 'Available' || !isLive(j));
+  const others = p.members.filter((m) => m.state !== 'Available' && (m.pod || isLive(m)));
   const reasons: readonly (readonly [title: string, why: string | false | undefined])[] = [
     ['ReplacementWithheld', p.withheld],
     ['Stalled', p.stalled || trueIn(s.cluster, 'Stalled')?.message],
-    ['Creations wait', p.held],
+    ['Creations wait', p.waits],
     ['The update cannot go on', p.blocked],
-    ['Not tried', untried && 'whether the API server takes a pod of the new revision'],
+    ['Not tried', untried && 'whether the API server takes what would be made'],
     ['Paused', meta.annotations[MARK.paused] === 'true' && `by the annotation ${MARK.paused}`],
     ['Update', [...updateMessage(s.cluster, p), ...p.notes].join('; ')],
-    ['Blind', !s.nodes && 'nodes cannot be read: NodeGone and NodeUnreachable are not judged'],
+    ['Blind', !s.nodes && 'nodes cannot be read: every node counts as open'],
   ];
-  const shown = others.filter((j) => j.member.pod || isLive(j));
-  const rows = shown.map((j) => {
-    const { health, node, since, reason } = memberStatus(s, j);
-    const place = [painted(health), idOf(j), node || '-', j.standing];
-    return [...place, sinceText(since, now) || '-', reason];
+  const rows = others.map((m) => {
+    const { health, node, since, reason } = memberStatus(s, p.revisions, m);
+    return [painted(health), m.identity, node || '-', sinceText(since, now) || '-', reason];
   });
   const available = live.length - others.filter(isLive).length;
   const counts = `${spec.replicas} wanted, ${live.length} live, ${available} available`;
   return paragraphs(
     `${bold(meta.name)} ${gray(`in ${meta.namespace}`)}  ${counts}`,
-    actionsText(p.actions),
+    actionsText(p),
     ...reasons.map(([title, why]) => (why ? `${yellow(`▲ ${title}`)}\n${folded(why)}` : '')),
-    titled('HEALTH  IDENTITY  NODE  STANDING  FOR  REASON', rows),
+    titled('HEALTH  IDENTITY  NODE  FOR  REASON', rows),
     gray('Nothing was written.'),
   );
 }
