@@ -1141,13 +1141,18 @@ function nodesAllowed(d: Draft, m: Bare): readonly Node[] | undefined {
   if (tests.length === 0) return undefined;
   return [...s.nodes.values()].filter((node) => tests.every((fits) => fits(node)));
 }
+/** Most pods find a node within seconds; only then their volumes are looked at. */
+function isFindingNode({ wakes, now }: Draft, { pod }: Bare): boolean {
+  const isYoung = pod && Math.abs(now - pod.meta.createdMs) < LIMITS.placeMs;
+  if (!isYoung || !isUp(pod) || pod.node !== '') return false;
+  wakes.push(LIMITS.placeMs);
+  return true;
+}
 /** Volumes that must be known before anything is said of a member that does not run. */
 function readsVolumes(d: Draft, m: Bare): boolean {
-  const { s, now } = d;
-  // Most pods find a node within seconds; only then their volumes are looked at.
-  const isYoung = isUp(m.pod) && Math.abs(now - m.pod.meta.createdMs) < LIMITS.placeMs;
-  if (isYoung) d.wakes.push(LIMITS.placeMs);
-  if (s.nodes === undefined || !s.volumesReadable || isYoung) return !isYoung;
+  const { s } = d;
+  if (isFindingNode(d, m)) return false;
+  if (s.nodes === undefined || !s.volumesReadable) return true;
   const unread = m.claims.filter((c) => isBound(c) && !s.volumes.has(c.volume));
   return isRead(d, m.identity, ...unread.map((c) => refOf('persistentvolumes', c.volume)));
 }
@@ -2534,7 +2539,8 @@ function updateMember(d: Draft, m: Member, r: Revisions): void {
     if (isRead(d, '', clusterRef(s))) planEnd(d, m, 'Updated');
   } else if (canComeBack(d, m)) {
     if (isRead(d, '', clusterRef(s))) leaveAndReturn(d, m, 'Recreated');
-  } else d.blocked ||= `${identity} could not come back: its node, volumes or claims are not open`;
+  } else if (!isFindingNode(d, m))
+    d.blocked ||= `${identity} could not come back: its node, volumes or claims are not open`;
 }
 /** Recreate touches only a member that can come back. */
 function canComeBack(d: Draft, m: Member): boolean {
