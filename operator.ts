@@ -1666,8 +1666,15 @@ function heirProblem(
   const words = s.answers.get(keyOfRef(trial)) ?? '';
   return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
 }
+const QUOTA_OF_PODS = /pods? "[^"]*" is forbidden: exceeded quota/;
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
-  old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
+  old !== undefined && QUOTA_OF_PODS.test(words);
+/** Did the API server refuse a trial of this revision lately? A full quota of pods says nothing of
+ *  the revision. */
+function isRefused({ s }: Draft, { hash }: Revision): boolean {
+  const words = waiting(s.desk.backoff, `trials/${hash}`, s.uptime)?.message ?? '';
+  return words !== '' && !QUOTA_OF_PODS.test(words);
+}
 /** A dry-run of the next pod of an identity, and of its claims. */
 function trialOf(
   s: Snapshot,
@@ -2352,8 +2359,7 @@ const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isT
  *  update revision; else that. */
 function nextRevision(d: Draft, members: readonly Judged[], { current, update }: Revisions) {
   const { spec } = d.s.cluster;
-  const refused = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime)?.message;
-  const stays = spec.updateStrategy.rollingUpdate.paused || refused;
+  const stays = spec.updateStrategy.rollingUpdate.paused || isRefused(d, update);
   const kept = stays ? Infinity : partitionOf(spec);
   const order = members.filter(isLive).map(nameOf);
   const names = claimTemplateNames(spec);
