@@ -1952,7 +1952,7 @@ function planPlaces(
   const { s, now } = d;
   const { spec } = s.cluster;
   const live = members.filter((m) => isLive(m) && !ending.has(m.identity));
-  const surge = Math.min(maxSurgeOf(spec), behindOf(s, live, r));
+  const surge = surgeOf(d, live, r);
   const count = live.length + formerOf(d, members);
   const surplus = live.length - spec.replicas - surge;
   if (surplus > 0) return planScaleIn(d, members, live, surplus, r);
@@ -1975,6 +1975,16 @@ function planPlaces(
   );
 }
 
+/** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
+ *  is made and nobody taken away. */
+function surgeOf(d: Draft, live: readonly Member[], r: Revisions): number {
+  const { spec } = d.s.cluster;
+  const most = Math.min(maxSurgeOf(spec), behindOf(d.s, live, r));
+  const [first] = most > 0 ? outdatedOf(d.s, live, r) : [];
+  if (!first || passesTrial(d, first, r)) return most;
+  const isOpen = d.s.answers.get(`trials/${r.update.hash}`)?.startsWith('no answer');
+  return isOpen ? Math.min(most, Math.max(0, live.length - spec.replicas)) : 0;
+}
 /** Does its next pod come now? Its name is the lock: the API server refuses it while the former pod
  *  object exists. One that is terminal goes first; a pod that ends again and again comes slowly. */
 function returnsNow(d: Draft, m: Member): boolean {
