@@ -1378,6 +1378,7 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
   const found = bare.map((m) => ({ ...m, end: m.life === 'live' ? endOf(d, m) : undefined }));
   const r = revisionsOf(s, found);
   const brake = planBrake(d, found, r, random);
+  if (s.denied !== '') d.wakes.push(LIMITS.retryMaxMs); // No event tells that they may be read.
   const members = found.map((m): Member => {
     return { ...m, state: stateOf(d, m, brake.withheld.has(m.identity)) };
   });
