@@ -2339,7 +2339,16 @@ function revisionsOf(s: Snapshot, members: readonly Judged[]): Revisions {
   const most = (x: Revision): number => (counts.get(x.hash) ?? 0) + x.number / 1e9;
   const shown = older.filter((x) => counts.has(x.hash)).sort((a, b) => most(b) - most(a));
   const current = shown[0] ?? older.find((x) => x.hash === told) ?? update;
-  return { update, current, collisionCount };
+  return { update, current: withLaterClaims(s, current), collisionCount };
+}
+/** With the claim templates that came after its template, which mounts them. */
+function withLaterClaims({ cluster }: Snapshot, r: Revision): Revision {
+  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
+  const mounts = JSON.stringify([containers, initContainers]);
+  const later = claimTemplateNames(cluster.spec).filter(
+    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
+  );
+  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
 }
 /** The revision that the pod has, or is being changed to, or ''. */
 const goalOf = (pod: Pod | undefined): string =>
