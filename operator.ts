@@ -1661,6 +1661,13 @@ function heirProblem(
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return `no successor can be made: ${refused.message}`;
   if (birthHoldMs(d, all) > 0) return 'new members keep ending soon after their birth';
+  // F29: what its pod says speaks against its template, if no member was ever Ready with that; it
+  // is not the one that all have, so an update, or its undoing, heals it.
+  const isProof = (x: Judged): boolean =>
+    x.pod !== undefined && wasReady(x.pod) && revisionIn(x) === revisionIn(m);
+  const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
+  if (isOfPod && r.update.hash !== r.current.hash && !all.some(isProof))
+    return `no member was ever Ready at revision ${revisionIn(m)}`;
   const [identity = ''] = allocate(1, identitiesOf(s), now, random);
   const trial = trialOf(s, 'heir', identity, nextRevision(d, all, r)(), true);
   isRead(d, '', trial);
