@@ -11,8 +11,13 @@ import kleur from 'kleur';
 import type {
   Cluster,
   KubeConfig,
+  V1LabelSelector as LabelSelector,
+  V1NodeSelectorRequirement as SelectorTerm,
+  V1OwnerReference as Owner,
   V1PersistentVolumeClaim,
   V1PodTemplateSpec,
+  V1Taint as Taint,
+  V1Toleration as Toleration,
 } from '@kubernetes/client-node';
 
 // ═══ 0 FRONT DOOR · pure ═════════════════════════════════════════════════════════════════════════
@@ -191,28 +196,6 @@ export interface Liveness {
   readonly maxReplacements?: IntOrPercent;
 }
 
-/** metav1.LabelSelector. */
-export interface LabelSelector {
-  readonly matchLabels?: Dict;
-  readonly matchExpressions?: readonly SelectorTerm[];
-}
-/** One requirement of a label or node selector. */
-export interface SelectorTerm {
-  readonly key: string;
-  readonly operator: string;
-  readonly values?: readonly string[];
-}
-
-/** metav1.OwnerReference. */
-export interface Owner {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly name: string;
-  readonly uid: string;
-  readonly controller?: boolean;
-  readonly blockOwnerDeletion?: boolean;
-}
-
 /** What is decided upon of an object's metadata. */
 export interface Meta {
   readonly namespace: string;
@@ -284,13 +267,6 @@ export interface Node {
   readonly unschedulable: boolean;
   readonly taints: readonly Taint[]; // NoSchedule and NoExecute.
 }
-/** A taint of a node. */
-export interface Taint {
-  readonly key: string;
-  readonly value?: string;
-  readonly effect: string;
-}
-
 /** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements. */
 export interface Volume {
   readonly meta: Meta;
@@ -914,7 +890,6 @@ function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): rea
     .map((key) => ({ key, operator: 'Exists', effect: 'NoExecute' }));
   return [...own, ...added];
 }
-type Toleration = Readonly<Partial<Record<'key' | 'operator' | 'value' | 'effect', string>>>;
 
 /** What a member is made with beside its template. */
 export interface Making {
