@@ -11,8 +11,13 @@ import kleur from 'kleur';
 import type {
   Cluster,
   KubeConfig,
+  V1LabelSelector as LabelSelector,
+  V1NodeSelectorRequirement as SelectorTerm,
+  V1OwnerReference as Owner,
   V1PersistentVolumeClaim,
   V1PodTemplateSpec,
+  V1Taint as Taint,
+  V1Toleration as Toleration,
 } from '@kubernetes/client-node';
 
 // ═══ 0 FRONT DOOR · pure ═════════════════════════════════════════════════════════════════════════
@@ -109,6 +114,8 @@ export const LIMITS = {
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
   catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
   requestMs: 15_000,
+  skewMs: 2_000, // Of the API server's clock: its answers tell whole seconds, and take time.
+  skewToldMs: 30_000,
   eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
   pingMs: 10_000, // A connection that answers no ping within two of these is dead.
   annotationMax: 16_384, // Characters of one of our annotations.
@@ -189,28 +196,6 @@ export interface Liveness {
   readonly maxReplacements?: IntOrPercent;
 }
 
-/** metav1.LabelSelector. */
-export interface LabelSelector {
-  readonly matchLabels?: Dict;
-  readonly matchExpressions?: readonly SelectorTerm[];
-}
-/** One requirement of a label or node selector. */
-export interface SelectorTerm {
-  readonly key: string;
-  readonly operator: string;
-  readonly values?: readonly string[];
-}
-
-/** metav1.OwnerReference. */
-export interface Owner {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly name: string;
-  readonly uid: string;
-  readonly controller?: boolean;
-  readonly blockOwnerDeletion?: boolean;
-}
-
 /** What is decided upon of an object's metadata. */
 export interface Meta {
   readonly namespace: string;
@@ -282,13 +267,6 @@ export interface Node {
   readonly unschedulable: boolean;
   readonly taints: readonly Taint[]; // NoSchedule and NoExecute.
 }
-/** A taint of a node. */
-export interface Taint {
-  readonly key: string;
-  readonly value?: string;
-  readonly effect: string;
-}
-
 /** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements. */
 export interface Volume {
   readonly meta: Meta;
@@ -912,7 +890,6 @@ function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): rea
     .map((key) => ({ key, operator: 'Exists', effect: 'NoExecute' }));
   return [...own, ...added];
 }
-type Toleration = Readonly<Partial<Record<'key' | 'operator' | 'value' | 'effect', string>>>;
 
 /** What a member is made with beside its template. */
 export interface Making {
@@ -1013,10 +990,17 @@ export function predecessorOf(meta: Meta): { identity: string; reason: string } 
 // ends an identity, and the member's state. It must not know how many members are wanted, nor
 // whether the brake lets a judged one go.
 
-/** What the leaves of plan() read, and what they add to. */
+/** One decision in the making: what the leaves of plan() read, and what they add to. */
 interface Draft {
   readonly s: Snapshot;
+  readonly spec: Spec;
+  readonly name: string; // Of the cluster.
   readonly now: number;
+  readonly random: () => number;
+  members: readonly Member[]; // Oldest first.
+  revisions: Revisions;
+  readonly ending: Map<string, EndReason>; // Identities that end in this pass.
+  readonly indices: Set<number | undefined>; // Given in this pass.
   readonly actions: Action[];
   readonly ask: Map<string, Ref>;
   readonly unknown: Set<string>; // Identities of which a question has no answer: left alone.
@@ -1027,6 +1011,7 @@ interface Draft {
   blocked: string;
 }
 export const keyOfRef = (ref: Pick<Ref, 'kind' | 'name'>): string => `${ref.kind}/${ref.name}`;
+const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
 /** Was all this read live in this pass? What was not is asked for; what has no answer leaves the
  *  member alone. */
 function isRead(d: Draft, identity: string, ...refs: readonly Ref[]): boolean {
@@ -1120,23 +1105,21 @@ export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'cl
 const namesNodes = ({ terms }: Volume): boolean =>
   (terms ?? []).some((all) => all.some(({ key }) => !/(zone|region)$/.test(key)));
 
-/** The nodes that all volumes of a member allow; undefined if none of them names nodes. A volume
- *  that cannot be read counts as naming the node its pod was last on. */
-function nodesAllowed(d: Draft, m: Bare): readonly Node[] | undefined {
-  const { s } = d;
+/** The nodes that all volumes of a member allow; undefined if none of them names nodes.
+ *  A volume that cannot be read counts as naming the node its pod was last on. */
+function nodesAllowed({ s }: Draft, m: Bare): readonly Node[] | undefined {
   if (s.nodes === undefined) return undefined;
   const last = lastNodeOf(s, m);
   const tests = m.claims.flatMap(({ meta, volume: name }): ((node: Node) => boolean)[] => {
     const volume = s.volumes.get(name);
     if (volume && !namesNodes(volume)) return [];
-    if (volume) {
-      const { terms = [] } = volume;
-      const fits = ({ meta: { labels } }: Node): boolean =>
-        terms.some((all) => all.every((term) => termMatches(term, labels)));
-      return [fits];
+    if (!volume) {
+      const only = name === '' ? meta.annotations[MARK.selectedNode] : last;
+      return only ? [(node) => node.meta.name === only] : [];
     }
-    const only = name === '' ? meta.annotations[MARK.selectedNode] : last;
-    return only ? [(node) => node.meta.name === only] : [];
+    const fits = (all: readonly SelectorTerm[], labels: Dict): boolean =>
+      all.every((term) => termMatches(term, labels));
+    return [(node) => (volume.terms ?? []).some((all) => fits(all, node.meta.labels))];
   });
   if (tests.length === 0) return undefined;
   return [...s.nodes.values()].filter((node) => tests.every((fits) => fits(node)));
@@ -1156,12 +1139,11 @@ function readsVolumes(d: Draft, m: Bare): boolean {
   const unread = m.claims.filter((c) => isBound(c) && !s.volumes.has(c.volume));
   return isRead(d, m.identity, ...unread.map((c) => refOf('persistentvolumes', c.volume)));
 }
-const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
 
 // ─── What ends an identity ───────────────────────────────────────────────────────────────────────
 
 type Bare = Omit<Member, 'end' | 'state'>;
-/** No pod, or one that is Pending, terminal, going or on a node that is gone. */
+/** Not so: no pod, or one that is Pending, terminal, going or on a node that is gone. */
 const isRunning = ({ pod, node }: Bare): boolean =>
   isUp(pod) && pod.phase !== 'Pending' && node !== 'gone';
 
@@ -1198,20 +1180,21 @@ function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?:
  *  (eviction, preemption, pod GC, pressure, a pod that ended by itself or vanished unseen) ends
  *  nothing: the member returns. Members without claims end wherever others return. */
 function endOf(d: Draft, m: Bare): End | undefined {
-  const { spec } = d.s.cluster;
   const { pod } = m;
   if (isUp(pod) && isTakenOut(d.s, pod)) return will(d, m, 'Released');
   const asked = [...(pod ? [pod] : []), ...m.claims].map((o) => o.meta.annotations[MARK.replace]);
   if (asked.includes('true')) return will(d, m, 'ReplaceRequested');
   if (!isRunning(m) && isClaimGone(d, m)) return will(d, m, 'ClaimGone');
-  if (spec.suspend) return undefined; // Nobody is judged, and whose pod goes returns.
-  if (m.claims.length === 0) {
-    return pod && isTerminal(pod)
-      ? will(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', pod.readySinceMs)
-      : (endByNode(d, m) ?? endByPod(d, m));
+  if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
+    return will(d, m, 'NameTaken');
   }
-  if (isDeletedByHand(d, m)) {
-    if (spec.replacementPolicy === 'Always') return will(d, m, 'PodDeleted', pod?.meta.deletedMs);
+  if (d.spec.suspend) return undefined; // Nobody is judged, and whose pod goes returns.
+  if (m.claims.length === 0) {
+    if (!pod || !isTerminal(pod)) return endByNode(d, m) ?? endByPod(d, m);
+    return will(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', pod.readySinceMs);
+  }
+  if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {
+    return will(d, m, 'PodDeleted', pod?.meta.deletedMs);
   }
   return endByNode(d, m) ?? endByVolumes(d, m) ?? endByPod(d, m);
 }
@@ -1221,28 +1204,24 @@ function endOf(d: Draft, m: Bare): End | undefined {
 function isTakenOut(s: Snapshot, pod: Pod): boolean {
   const { meta, spec } = s.cluster;
   const ours = ourLabels(meta.name, identityOf(pod, meta.name));
-  const isAdmissions = s.desk.backoff.get(makeKey(s.cluster))?.message.startsWith('admission ');
+  const isAdmissions = s.desk.backoff.get(makeKey(s.cluster))?.message.startsWith(ADMISSION);
   return !isAdmissions && !selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
 }
 
 /** A claim that its pod mounts is absent or being deleted; without a pod, one that its next pod
  *  names is being deleted, or is absent although the seal names it. Absence is read live. */
 function isClaimGone(d: Draft, m: Bare): boolean {
-  const { s, now: _ } = d;
-  const { name } = s.cluster.meta;
-  const own = m.pod?.claims.filter((claim) => claim.endsWith(`-${name}-${m.identity}`));
-  const next = claimTemplateNames(s.cluster.spec).map((t) => claimName(t, name, m.identity));
+  const { claims } = d.s;
+  const own = m.pod?.claims.filter((claim) => claim.endsWith(`-${d.name}-${m.identity}`));
+  const next = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, m.identity));
   const sealed = sealOf(m.claims[0]);
-  const isAbsent = (claim: string): boolean =>
-    !s.claims.has(claim) && isRead(d, m.identity, refOf('persistentvolumeclaims', claim));
-  const isOthers = (claim: string): boolean => {
-    const found = s.claims.get(claim);
-    return found !== undefined && hasController(found.meta) && !m.claims.includes(found);
-  };
-  const isGoing = (claim: string): boolean =>
-    m.claims.some((c) => c.meta.name === claim && isTerminating(c));
-  if (own) return own.some((claim) => isGoing(claim) || isAbsent(claim) || isOthers(claim));
-  return next.some((claim) => isGoing(claim) || (sealed.includes(claim) && isAbsent(claim)));
+  return (own ?? next).some((name) => {
+    const claim = claims.get(name);
+    if (claim && m.claims.includes(claim)) return isTerminating(claim);
+    if (claim) return own !== undefined && hasController(claim.meta); // It is another's by now.
+    const isMeant = own !== undefined || sealed.includes(name);
+    return isMeant && isRead(d, m.identity, refOf(CLAIMS, name));
+  });
 }
 
 /** Somebody deleted the pod: it goes, not by us (`returns`) nor as Kubernetes takes pods off nodes
@@ -1260,91 +1239,85 @@ function isDeletedByHand(d: Draft, m: Bare): boolean {
  *  stands in for the node's. */
 function endByNode(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
-  const seconds = d.s.cluster.spec.liveness.nodeUnreachableSeconds;
-  if (!pod || isTerminal(pod)) return undefined;
-  if (m.node === 'silent') {
-    return judged(d, m, 'NodeUnreachable', seconds, d.s.nodes?.get(pod.node)?.readySinceMs);
-  }
-  if (d.s.nodes || pod.disruption !== 'DeletionByTaintManager') return undefined;
-  return judged(d, m, 'NodeUnreachable', seconds, pod.disruptedMs);
+  const { nodes } = d.s;
+  const isMarked = !nodes && pod?.disruption === 'DeletionByTaintManager';
+  if (!pod || isTerminal(pod) || (m.node !== 'silent' && !isMarked)) return undefined;
+  const sinceMs = nodes ? nodes.get(pod.node)?.readySinceMs : pod.disruptedMs;
+  return judged(d, m, 'NodeUnreachable', d.spec.liveness.nodeUnreachableSeconds, sinceMs);
 }
 
 /** It does not run, and its volumes hold it on nodes none of which is open. */
 function endByVolumes(d: Draft, m: Bare): End | undefined {
   const { s } = d;
-  const l = s.cluster.spec.liveness;
+  const { volumeLostSeconds, nodeGoneSeconds } = d.spec.liveness;
   if (isRunning(m)) return undefined;
   if (m.claims.some((c) => c.phase === 'Lost'))
-    return judged(d, m, 'VolumeLost', l.volumeLostSeconds);
+    return judged(d, m, 'VolumeLost', volumeLostSeconds);
   const last = s.desk.went.get(m.identity)?.pod;
   if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC') {
-    return judged(d, m, 'NodeGone', l.nodeGoneSeconds, last.disruptedMs);
+    return judged(d, m, 'NodeGone', nodeGoneSeconds, last.disruptedMs);
   }
-  if (!readsVolumes(d, m)) return undefined;
-  const allowed = nodesAllowed(d, m);
+  const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
   const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
   if (words.includes('open')) return undefined;
   if (words.length > 0 && words.every((word) => word === 'outOfService')) {
     return will(d, m, 'NodeOutOfService');
   }
   const ends = (allowed ?? []).map((node) => endByVolumeNode(d, m, node));
-  if (ends.some((end) => end === undefined)) return undefined;
-  const latest = ends.reduce((a, b) => (a && b && a.dueInMs > b.dueInMs ? a : b), undefined);
-  const found = latest ?? judged(d, m, 'NodeGone', l.nodeGoneSeconds);
+  if (ends.includes(undefined)) return undefined;
+  const [latest] = ends.sort((a, b) => (b?.dueInMs ?? 0) - (a?.dueInMs ?? 0));
+  const found = latest ?? judged(d, m, 'NodeGone', nodeGoneSeconds);
   // Never before another node is open: nothing would be won.
   return hasOpenNode(s) ? found : { ...found, dueInMs: Infinity };
 }
 /** What one of the nodes that hold it says; undefined: that it waits. */
 function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
-  const { liveness: l, replacementPolicy } = d.s.cluster.spec;
+  const { nodeUnreachableSeconds, volumeLostSeconds } = d.spec.liveness;
   const word = nodeWord(d.s, node.meta.name);
-  if (word === 'silent') {
-    return judged(d, m, 'NodeUnreachable', l.nodeUnreachableSeconds, node.readySinceMs);
-  }
   if (word === 'outOfService') return judged(d, m, 'NodeGone', 0);
+  if (word === 'silent') {
+    return judged(d, m, 'NodeUnreachable', nodeUnreachableSeconds, node.readySinceMs);
+  }
   const why = closedBy(d.s, node);
-  if (why === 'pressure' || replacementPolicy === 'WhenVolumesLost') return undefined;
-  const wasTaken =
-    m.pod &&
-    (isTerminal(m.pod) || isTerminating(m.pod)) &&
-    !(MARK.returns in m.pod.meta.annotations);
-  return judged(d, m, 'PodEvicted', why === 'cordon' && wasTaken ? 0 : l.volumeLostSeconds);
+  if (why === 'pressure' || d.spec.replacementPolicy === 'WhenVolumesLost') return undefined;
+  // Its pod object still shows that it was taken from there.
+  const { pod } = m;
+  const isLeft = pod !== undefined && (isTerminating(pod) || isTerminal(pod));
+  const wasTaken = isLeft && !(MARK.returns in pod.meta.annotations);
+  return judged(d, m, 'PodEvicted', why === 'cordon' && wasTaken ? 0 : volumeLostSeconds);
 }
 
 /** What its pod says of itself, by the thresholds of `liveness`; all of them default to never. An
  *  update has changed the pod, or it is on its way out: that is no evidence. */
 function endByPod(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
-  const l = d.s.cluster.spec.liveness;
+  const { maxRestarts, unreadySeconds, startupSeconds } = d.spec.liveness;
   if (!isUp(pod) || (inPlaceOf(pod) && !isApplied(pod))) return undefined;
-  if (l.maxRestarts > 0 && pod.isDown && pod.restarts - calmRestarts(d, pod) > l.maxRestarts) {
+  const restarts = pod.restarts - calmRestarts(d, pod);
+  if (maxRestarts > 0 && pod.isDown && restarts > maxRestarts) {
     return judged(d, m, 'CrashLoop', 0, pod.readySinceMs);
   }
   if (pod.ready) return undefined;
-  if (wasReady(pod)) {
-    return l.unreadySeconds > 0
-      ? judged(d, m, 'Unready', l.unreadySeconds, pod.readySinceMs)
-      : undefined;
-  }
-  if (l.startupSeconds === 0 || pod.mountedMs === undefined) return undefined;
-  return judged(d, m, 'StartupTimeout', l.startupSeconds, pod.mountedMs);
+  const seconds = wasReady(pod) ? unreadySeconds : startupSeconds;
+  const sinceMs = wasReady(pod) ? pod.readySinceMs : pod.mountedMs;
+  if (seconds === 0 || sinceMs === undefined) return undefined;
+  return judged(d, m, wasReady(pod) ? 'Unready' : 'StartupTimeout', seconds, sinceMs);
 }
 /** Restarts up to the time it was last calm; at first sight, those of a pod that was Ready once are
  *  taken for old ones. */
 const calmRestarts = ({ s }: Draft, pod: Pod): number =>
   s.desk.calm.get(pod.meta.uid) ?? (wasReady(pod) ? pod.restarts : 0);
 
-/** The one word for a member, as STATES says. */
-function stateOf(d: Draft, m: Omit<Member, 'state'>, isWithheld: boolean): State {
-  const { spec } = d.s.cluster;
+/** The one word for a member, as STATES says; but for Withheld, which the brake finds. */
+function stateOf(d: Draft, m: Bare): State {
   const { pod } = m;
+  const { suspend, minReadySeconds } = d.spec;
   if (m.life !== 'live') return 'Retiring';
-  if (isWithheld) return 'Withheld';
-  if (!isUp(pod)) return spec.suspend ? 'Suspended' : 'Returning';
+  if (!isUp(pod)) return suspend ? 'Suspended' : 'Returning';
   if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';
-  if (isAvailable(pod, spec.minReadySeconds, d.now)) return 'Available';
+  if (isAvailable(pod, minReadySeconds, d.now)) return 'Available';
   if (pod.ready) {
-    const limitMs = spec.minReadySeconds * 1000;
+    const limitMs = minReadySeconds * 1000;
     // No longer than the limit, should the clock be behind the one that wrote the transition.
     d.wakes.push(Math.min(limitMs, (pod.readySinceMs ?? d.now) + limitMs - d.now));
     return 'Ready';
@@ -1362,67 +1335,101 @@ function stateOf(d: Draft, m: Omit<Member, 'state'>, isWithheld: boolean): State
 /** Decides. Idle when the cluster is being deleted (nothing is made after that), paused, or when
  *  its spec cannot work; the members are judged all the same, for the status. */
 export function plan(s: Snapshot, now: number, random: () => number): Decision {
-  const d: Draft = {
+  const d = newDraft(s, now, random);
+  d.members = membersOf(d).map((m) => {
+    return { ...m, end: m.life === 'live' ? endOf(d, m) : undefined, state: stateOf(d, m) };
+  });
+  d.revisions = revisionsOf(d);
+  const { go, withheld, why } = planBrake(d);
+  d.members = d.members.map((m) => (withheld.has(m.identity) ? { ...m, state: 'Withheld' } : m));
+  const stalled = s.denied || specProblem(s.cluster);
+  const isPaused = s.cluster.meta.annotations[MARK.paused] === 'true';
+  const isIdle = isTerminating(s.cluster) || isPaused || stalled !== '';
+  if (!isIdle) {
+    planEnds(d, go);
+    if (planHistory(d)) {
+      planPlaces(d);
+      planUpdates(d);
+    }
+    planUpkeep(d);
+    if (d.ask.size > 0) return { ask: [...d.ask.values()] };
+  }
+  const isKnown = (a: Action): boolean =>
+    !d.unknown.has(a.identity) && !(a.do === 'Make' && d.unknown.has(a.after ?? ''));
+  return {
+    members: d.members,
+    actions: isIdle ? [] : d.actions.filter(isKnown),
+    evidence: d.evidence,
+    calm: calmOf(d),
+    wakeMs: Math.max(100, Math.min(...d.wakes.filter((ms) => ms > 0), Infinity)),
+    revisions: d.revisions,
+    behind: behindOf(d),
+    stalled,
+    waits: d.waits,
+    blocked: d.blocked,
+    withheld: why,
+    notes: d.notes,
+  };
+}
+function newDraft(s: Snapshot, now: number, random: () => number): Draft {
+  const { meta, spec } = s.cluster;
+  const update = { ...updateRevisionOf(s.cluster, s.revisions) };
+  const backoffs = [...s.desk.backoff.values()].map((b) => b.untilUptime - s.uptime);
+  return {
     s,
+    spec,
+    name: meta.name,
     now,
+    random,
+    members: [],
+    revisions: { ...update, current: update.update },
+    ending: new Map(),
+    indices: new Set(),
     actions: [],
     ask: new Map(),
     unknown: new Set(),
     evidence: [],
-    wakes: wakesOf(s),
+    wakes: backoffs, // What was refused is tried again.
     notes: [],
     waits: '',
     blocked: '',
   };
-  const bare = membersOf(d);
-  const found = bare.map((m) => ({ ...m, end: m.life === 'live' ? endOf(d, m) : undefined }));
-  const r = revisionsOf(s, found);
-  const brake = planBrake(d, found, r, random);
-  if (s.denied !== '') d.wakes.push(LIMITS.retryMaxMs); // No event tells that they may be read.
-  const members = found.map((m): Member => {
-    return { ...m, state: stateOf(d, m, brake.withheld.has(m.identity)) };
-  });
-  const stalled = s.denied || specProblem(s.cluster);
-  const behind = behindOf(s, members, r);
-  const done = (actions: readonly Action[]): Plan => ({
-    members,
-    actions,
-    evidence: d.evidence,
-    calm: calmOf(d, members),
-    wakeMs: Math.max(100, Math.min(...d.wakes.filter((ms) => ms > 0), Infinity)),
-    revisions: r,
-    behind,
-    stalled,
-    waits: d.waits,
-    blocked: d.blocked,
-    withheld: brake.why,
-    notes: d.notes,
-  });
-  const isPaused = s.cluster.meta.annotations[MARK.paused] === 'true';
-  if (isTerminating(s.cluster) || isPaused || stalled !== '') return done([]);
-  const ending = planEnds(d, members, brake.go);
-  if (planHistory(d, members, r)) {
-    planPlaces(d, members, ending, r, random);
-    planUpdates(d, members, ending, r);
-  }
-  planUpkeep(d, members, ending);
-  if (d.ask.size > 0) return { ask: [...d.ask.values()] };
-  const isKnown = (a: Action): boolean =>
-    !d.unknown.has(a.identity) && !(a.do === 'Make' && d.unknown.has(a.after ?? ''));
-  return done(d.actions.filter(isKnown));
 }
 
-/** When time alone changes what is known: what was refused is tried again. */
-const wakesOf = (s: Snapshot): number[] =>
-  [...s.desk.backoff.values()].map((b) => b.untilUptime - s.uptime).filter((ms) => ms < Infinity);
-const clusterRef = ({ cluster }: Snapshot): Ref => refOf('statefulclusters', cluster.meta.name);
-const podRef = (s: Snapshot, { identity }: Pick<Member, 'identity'>): Ref =>
-  refOf('pods', podName(s.cluster.meta.name, identity));
+const PODS = 'pods';
+const CLAIMS = 'persistentvolumeclaims';
+const REVISIONS = 'controllerrevisions';
+/** Adds an action on an object; without a change, it is deleted. */
+function act(
+  d: Draft,
+  verb: Verb,
+  because: Reason,
+  identity: string,
+  object: Pod | Claim | Revision,
+  change?: Json,
+): void {
+  const kind = 'graceSeconds' in object ? PODS : 'volume' in object ? CLAIMS : REVISIONS;
+  const about = { verb, because, identity, kind, object } as const;
+  d.actions.push(change ? { do: 'Patch', change, ...about } : { do: 'Delete', ...about });
+}
+const labelled = (labels: Json): Json => ({ metadata: { labels } });
+const annotated = (annotations: Json): Json => ({ metadata: { annotations } });
+const ownedBy = (ownerReferences: readonly Owner[]): Json => ({ metadata: { ownerReferences } });
+const othersOf = ({ meta }: { meta: Meta }, { uid }: Meta): readonly Owner[] =>
+  meta.owners.filter((o) => o.uid !== uid);
+
+const readsCluster = (d: Draft): boolean => isRead(d, '', refOf('statefulclusters', d.name));
+const podRef = (d: Draft, { identity }: Pick<Member, 'identity'>): Ref =>
+  refOf(PODS, podName(d.name, identity));
 /** The cluster-wide backoff of refused creations; an edit begins a new one. */
 export const makeKey = ({ meta }: StatefulCluster): string => `make/${meta.generation}`;
+/** The name that an action is about. */
+function subjectOf(a: Action): string {
+  if ('object' in a) return a.object.meta.name;
+  return a.do === 'Record' ? a.body.metadata.name : a.identity;
+}
 /** Under this key a refusal of the action is kept. */
-export const keyOfAction = (a: Action): string =>
-  `${a.verb}/${'object' in a ? a.object.meta.name : a.do === 'Record' ? a.body.metadata.name : a.identity}`;
+export const keyOfAction = (a: Action): string => `${a.verb}/${subjectOf(a)}`;
 
 /** Why nothing can be created from this spec, as a sentence for `Stalled`, or ''. The CRD's CEL
  *  rules refuse most of it earlier; an object that is older than the rules gets here. */
@@ -1442,65 +1449,51 @@ export function specProblem(cluster: StatefulCluster): string {
 
 /** Groups pods and claims by identity; nothing is judged here. Counting is by controller UID. */
 function membersOf(d: Draft): readonly Bare[] {
-  const { s } = d;
-  const { cluster } = s;
-  const { name, uid } = cluster.meta;
+  const { cluster, desk, revisions, pods, claims } = d.s;
   // What left the watch without an end may have lost its labels: nothing rests on its absence.
-  for (const key of s.desk.vanished) {
-    const [kind, vanished = ''] = key.split('/');
-    isRead(d, '', refOf(kind as Kind, vanished));
-  }
-  const pods = new Map<string, Pod>();
-  for (const pod of s.pods.values()) {
-    if (isControlledBy(pod.meta, uid)) pods.set(identityOf(pod, name), pod);
-  }
-  const kept = [...s.revisions.values()].flatMap((r) => r.claimTemplates);
-  const templates = new Set([...claimTemplateNames(cluster.spec), ...kept]);
-  const claims = new Map<string, Claim[]>();
-  for (const claim of s.claims.values()) {
-    const identity = claim.meta.labels[MARK.identity] ?? '';
-    if (!isOurClaim(claim, cluster, templates, pods.get(identity))) continue;
-    claims.set(identity, [...(claims.get(identity) ?? []), claim]);
-  }
-  return unique([...pods.keys(), ...claims.keys()])
+  for (const key of desk.vanished) isRead(d, '', refOf(...(key.split('/') as [Kind, string])));
+  const ours = [...pods.values()].filter((pod) => isControlledBy(pod.meta, cluster.meta.uid));
+  const byIdentity = new Map(ours.map((pod) => [identityOf(pod, d.name), pod]));
+  const kept = [...revisions.values()].flatMap((r) => r.claimTemplates);
+  const templates = unique([...claimTemplateNames(d.spec), ...kept]);
+  const labelOf = ({ meta }: Claim): string => meta.labels[MARK.identity] ?? '';
+  const own = [...claims.values()].filter((claim) =>
+    isOurClaim(claim, cluster, templates, byIdentity.get(labelOf(claim))),
+  );
+  const groups = Map.groupBy(own, labelOf);
+  return unique([...byIdentity.keys(), ...groups.keys()])
     .filter((identity) => identity !== '')
     .sort(byAge)
-    .map((identity) => memberOf(d, identity, pods.get(identity), claims.get(identity) ?? []))
+    .map((identity) => memberOf(d, identity, byIdentity.get(identity), groups.get(identity) ?? []))
     .filter((m) => m.pod || m.life !== 'live' || isNamedNow(d, m));
 }
 function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]): Bare {
-  const { s } = d;
   all.sort((a, b) => a.meta.createdMs - b.meta.createdMs || (a.meta.name < b.meta.name ? -1 : 1));
   // Once it has a pod or a seal, its claims are exactly those that these name.
   const names = pod ? pod.claims : sealOf(all[0]);
-  const isNamed = ({ meta }: Claim): boolean => names.includes(meta.name);
-  const claims = pod || names.length > 0 ? all.filter(isNamed) : all;
+  const isWhole = pod === undefined && names.length === 0;
+  const claims = all.filter(({ meta }) => isWhole || names.includes(meta.name));
   const first = claims[0];
-  const isOver =
-    claims.length > 0 ? claims.every(isMarked) : pod !== undefined && isTerminating(pod);
-  const index = first?.meta.labels[MARK.index] ?? pod?.meta.labels[MARK.index] ?? identity;
+  const isGone = pod !== undefined && isTerminating(pod) && !hasUnread(d, identity, pod);
+  const isOver = first ? claims.every(isMarked) && !hasUnread(d, identity, pod) : isGone;
+  const index = (first ?? pod)?.meta.labels[MARK.index] ?? identity;
   return {
     identity,
     pod,
     claims,
     leftovers: all.filter((c) => !claims.includes(c)),
-    life:
-      isOver && !hasUnread(d, identity, pod)
-        ? 'over'
-        : first && isMarked(first)
-          ? 'ending'
-          : 'live',
-    retired: first ? retiredOf(first) : pod && endOfClaimless(s, identity, pod),
-    isBlocked: pod ? '' : blockerOf(d, identity),
+    life: isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live',
+    retired: first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod),
+    isBlocked: pod || isOver ? '' : blockerOf(d, identity),
     index: /^\d{1,9}$/.test(index) ? Number(index) : undefined,
-    node: nodeWord(s, pod?.node ?? ''),
+    node: nodeWord(d.s, pod?.node ?? ''),
   };
 }
 /** Does its pod mount a claim of its identity that the cache lacks? It may have lost its labels. */
 function hasUnread(d: Draft, identity: string, pod: Pod | undefined): boolean {
-  const own = `-${d.s.cluster.meta.name}-${identity}`;
-  const absent = (pod?.claims ?? []).filter((c) => c.endsWith(own) && !d.s.claims.has(c));
-  return !isRead(d, identity, ...absent.map((c) => refOf('persistentvolumeclaims', c)));
+  const own = (pod?.claims ?? []).filter((c) => c.endsWith(`-${d.name}-${identity}`));
+  const absent = own.filter((c) => !d.s.claims.has(c));
+  return !isRead(d, identity, ...absent.map((c) => refOf(CLAIMS, c)));
 }
 /** A mark with a known Reason; or any, on a claim that a user wants to be restored. */
 const isMarked = ({ meta: { annotations } }: Claim): boolean =>
@@ -1511,293 +1504,211 @@ function retiredOf({ meta }: Claim): Retired | undefined {
   if (reason === undefined) return undefined;
   const at = Date.parse(meta.annotations[MARK.retiredAt] ?? '');
   const isTrue = at >= meta.createdMs && at < meta.createdMs + 100 * 365 * 86_400_000;
-  return {
-    reason: reason in ENDS ? (reason as EndReason) : 'Released',
-    atMs: isTrue ? at : meta.createdMs,
-  };
+  const known = reason in ENDS ? (reason as EndReason) : 'Released';
+  return { reason: known, atMs: isTrue ? at : meta.createdMs };
 }
 /** A member without claims is over when its pod goes; why, this process knows if it did that. */
 function endOfClaimless(s: Snapshot, identity: string, pod: Pod): Retired | undefined {
   if (pod.meta.deletedMs === undefined) return undefined;
-  const usual = pod.disruption ? 'PodEvicted' : 'PodDeleted';
   const returns = pod.meta.annotations[MARK.returns];
-  const told = returns === 'Suspended' ? 'Suspended' : returns ? 'Updated' : usual;
-  const reason = s.desk.went.get(identity)?.reason ?? told;
+  const told = returns === 'Suspended' ? 'Suspended' : returns && 'Updated';
+  const seen = pod.disruption ? 'PodEvicted' : 'PodDeleted';
+  const reason = s.desk.went.get(identity)?.reason ?? (told || seen);
   return { reason, atMs: pod.meta.deletedMs - pod.graceSeconds * 1000 };
 }
 
 /** Whose object stands where its next pod, or a claim of it, would: of a former cluster (it is
  *  waited for), an orphan that may be adopted, or a foreign one. */
 function blockerOf(d: Draft, identity: string): string {
-  const { s } = d;
-  const { cluster } = s;
-  const names = claimTemplateNames(cluster.spec).map((t) =>
-    claimName(t, cluster.meta.name, identity),
-  );
-  const isTold = s.desk.backoff.has(`taken/${identity}`);
-  const claimRefs = names.map((name) => refOf('persistentvolumeclaims', name));
-  if (isTold && !isRead(d, identity, podRef(s, { identity }), ...claimRefs)) return '';
-  const pod = s.pods.get(podName(cluster.meta.name, identity));
+  const { cluster, desk, claims, pods } = d.s;
+  const names = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, identity));
+  const refs = [podRef(d, { identity }), ...names.map((name) => refOf(CLAIMS, name))];
+  const taken = desk.backoff.get(`taken/${identity}`); // A POST was told so, and whose it is.
+  const isKnown = taken && (d.s.uptime < taken.untilUptime || !isRead(d, identity, ...refs));
+  if (isKnown) return `foreign ${taken.message}`;
+  const pod = pods.get(podName(d.name, identity));
   const isForeign = (claim: Claim | undefined): boolean =>
     claim !== undefined &&
-    !(MARK.claims in claim.meta.annotations || MARK.retired in claim.meta.annotations);
-  const blocker = pod ?? names.map((name) => s.claims.get(name)).find(isForeign);
+    [MARK.claims, MARK.retired].every((key) => !(key in claim.meta.annotations));
+  const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
   if (!blocker) return '';
   if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
-  const isOrphan = pod && isUp(pod) && !hasController(pod.meta) && !isTakenOut(s, pod);
-  return `${isOrphan ? 'orphan' : 'foreign'} ${blocker.meta.name}`;
+  const isOrphan = isUp(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
+  return isOrphan
+    ? `orphan ${blocker.meta.name}`
+    : `foreign ${taken?.message ?? blocker.meta.name}`;
 }
 /** Claims none of which a template of the spec or of a revision in use names make no member. */
 function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
   const { cluster, revisions, pods } = d.s;
   const used = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
-  const inUse = [...revisions.values()].filter(
-    ({ hash }) => used.includes(hash) || hash === cluster.status.currentRevision,
-  );
-  const templates = [
-    ...claimTemplateNames(cluster.spec),
-    ...inUse.flatMap((r) => r.claimTemplates),
-  ];
-  const names = templates.map((t) => claimName(t, cluster.meta.name, identity));
+  const isUsed = ({ hash }: Revision): boolean =>
+    used.includes(hash) || hash === cluster.status.currentRevision;
+  const older = [...revisions.values()].filter(isUsed).flatMap((r) => r.claimTemplates);
+  const templates = [...claimTemplateNames(d.spec), ...older];
+  const names = templates.map((t) => claimName(t, d.name, identity));
   if (claims.some(({ meta }) => names.includes(meta.name))) return true;
   d.notes.push(`no claim template names ${fewNames(claims.map((c) => c.meta.name))}`);
   return false;
 }
 /** Identities of which there are only objects of a former cluster of this name: they hold a place
  *  until garbage collection takes these or frees them. */
-function formerOf(d: Draft, members: readonly Member[]): number {
+function formerOf(d: Draft): number {
   const { cluster, pods, claims } = d.s;
-  const all = [...pods.values(), ...claims.values()].filter(({ meta }) =>
-    isOfFormer(meta, cluster.meta),
-  );
-  const ids = all.map(({ meta }) => meta.labels[MARK.identity] ?? '');
-  const others = unique(ids).filter((id) => members.every((m) => m.identity !== id));
+  const all = [...pods.values(), ...claims.values()].map(({ meta }) => meta);
+  const former = all.filter((meta) => isOfFormer(meta, cluster.meta));
+  const ids = unique(former.map(({ labels }) => labels[MARK.identity] ?? ''));
+  const others = ids.filter((id) => d.members.every((m) => m.identity !== id));
   if (others.length > 0)
-    d.notes.push(`what a former ${cluster.meta.name} left is waited for: ${fewNames(others)}`);
+    d.notes.push(`what a former ${d.name} left is waited for: ${fewNames(others)}`);
   return others.length;
 }
 const isLive = (m: Pick<Member, 'life'>): boolean => m.life === 'live';
 const isReady = (m: Member): boolean => m.state === 'Ready' || m.state === 'Available';
 const nameOf = (m: Pick<Member, 'identity'>): string => m.identity;
+/** Live members that stay. */
+const stayingOf = (d: Draft): readonly Member[] =>
+  d.members.filter((m) => isLive(m) && !d.ending.has(m.identity));
 
 // ─── The brake ───────────────────────────────────────────────────────────────────────────────────
 
-type Judged = Omit<Member, 'state'>;
 const isJudgement = (reason: string): boolean => ENDS[reason as EndReason]?.kind === 'judgement';
 
-/** Who of the judged is let go now, and why the others are withheld. `out` counts each once: who is
- *  judged, who is or can only be on nodes that are silent or gone, and the places and successors of
- *  judged ends that are not well yet. A judged member goes while out ≤ limit, so no outage makes a
- *  cluster give itself up, and the only copy is, by default, never given up by a judgement. */
-function planBrake(d: Draft, all: readonly Judged[], r: Revisions, random: () => number) {
-  const { spec } = d.s.cluster;
-  const judged = all.filter((m) => m.end?.dueInMs === 0 && isJudgement(m.end.reason));
-  const limit = maxReplacementsOf(spec);
-  const out = judged.length > 0 ? outOf(d, all, judged) : 0;
+/** Who of the judged is let go now, and why the others are withheld. A judged member goes while
+ *  out ≤ limit, so no outage makes a cluster give itself up, and the only copy is, by default,
+ *  never given up by a judgement. */
+function planBrake(d: Draft) {
+  const judged = d.members.filter((m) => m.end?.dueInMs === 0 && isJudgement(m.end.reason));
+  const limit = maxReplacementsOf(d.spec);
+  const out = judged.length > 0 ? outOf(d, judged) : 0;
   const go = new Set<string>();
   const withheld = new Map<string, string>();
   for (const m of judged) {
     // Nothing was written to its claims: it is let go without brake.
     const isFree = m.claims.length > 0 && m.claims.every(isNeverBound);
-    const braked = out > limit && !isFree ? `out are ${out}, and at most ${limit} may be` : '';
-    const why = braked || heirProblem(d, all, m, r, random);
+    const braked = out > limit && !isFree ? `${out} are out, and at most ${limit} may be` : '';
+    const why = braked || heirProblem(d, m);
     if (why) withheld.set(m.identity, why);
     else if (isGuarded(d, m)) go.add(m.identity);
   }
-  const held = judged.filter((m) => withheld.has(m.identity));
-  return { go, withheld, why: withheldText(d, held, withheld) };
+  return { go, withheld, why: withheldText(d, withheld) };
 }
-function outOf(d: Draft, all: readonly Judged[], judged: readonly Judged[]): number {
-  const { s, now } = d;
-  const live = all.filter(isLive);
-  const isAway = (m: Judged): boolean => {
+/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and the
+ *  places and the successors of judged ends that are not well yet. */
+function outOf(d: Draft, judged: readonly Member[]): number {
+  const live = d.members.filter(isLive);
+  const isAway = (m: Member): boolean => {
     if (m.node === 'silent' || m.node === 'gone') return true;
     if (isRunning(m) || m.claims.length === 0 || !readsVolumes(d, m)) return false;
-    const words = nodesAllowed(d, m)?.map((node) => nodeWord(s, node.meta.name));
+    const words = nodesAllowed(d, m)?.map((node) => nodeWord(d.s, node.meta.name));
     return words?.every((word) => word !== 'open' && word !== 'closed') === true;
   };
-  const isHeir = ({ pod, claims, identity }: Judged): boolean => {
-    const made = pod ?? claims[0];
-    if (!made || !isJudgement(predecessorOf(made.meta)?.reason ?? '')) return false;
-    return pod ? !wasReady(pod) : now - birthMs(identity) < LIMITS.earlyEndMs;
+  const isHeir = ({ pod, claims, identity }: Member): boolean => {
+    const made = (pod ?? claims[0])?.meta;
+    if (!made || !isJudgement(predecessorOf(made)?.reason ?? '')) return false;
+    return pod ? !wasReady(pod) : d.now - birthMs(identity) < LIMITS.earlyEndMs;
   };
   const out = live.filter((m) => judged.includes(m) || isAway(m) || isHeir(m)).length;
-  const places = Math.max(0, s.cluster.spec.replicas - live.length);
-  const awaited = endsToFill(d, all, new Map()).filter((end) => isJudgement(end.reason));
-  return out + Math.min(places, awaited.length);
+  const awaited = endsToFill(d).filter((end) => isJudgement(end.reason)).length;
+  return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);
 }
 /** The brake's limit: `liveness.maxReplacements`, or max(1, ⌊(replicas−1)/2⌋), 0 at 1 replica. */
-export function maxReplacementsOf(spec: Spec): number {
-  const usual = spec.replicas <= 1 ? 0 : Math.max(1, Math.floor((spec.replicas - 1) / 2));
-  const { maxReplacements } = spec.liveness;
-  return maxReplacements === undefined
-    ? usual
-    : scaledValue(maxReplacements, spec.replicas, 'down');
+export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: Spec): number {
+  const usual = replicas <= 1 ? 0 : Math.max(1, Math.floor((replicas - 1) / 2));
+  return maxReplacements === undefined ? usual : scaledValue(maxReplacements, replicas, 'down');
 }
 /** I10: a judgement is acted upon only after all that it rests on was read live in this pass, so a
  *  stale cache gives no member up. Each end rests on the cluster as it is, see planEnds. */
-function isGuarded(d: Draft, m: Judged): boolean {
-  const { s } = d;
-  const nodes = s.nodes ? [lastNodeOf(s, m)].filter(Boolean) : [];
+function isGuarded(d: Draft, m: Member): boolean {
+  const nodes = d.s.nodes ? [lastNodeOf(d.s, m)].filter(Boolean) : [];
   const claims = m.end?.reason === 'VolumeLost' ? m.claims : [];
-  return isRead(
-    d,
-    m.identity,
-    podRef(s, m),
+  const refs = [
     ...nodes.map((name) => refOf('nodes', name)),
-    ...claims.map((c) => refOf('persistentvolumeclaims', c.meta.name)),
-  );
+    ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
+  ];
+  return isRead(d, m.identity, podRef(d, m), ...refs) && readsCluster(d);
 }
 /** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
  *  of pods is no objection where the old pod counts in it. */
-function heirProblem(
-  d: Draft,
-  all: readonly Judged[],
-  m: Judged,
-  r: Revisions,
-  random: () => number,
-): string {
+function heirProblem(d: Draft, m: Member): string {
   const { s, now } = d;
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return `no successor can be made: ${refused.message}`;
-  if (birthHoldMs(d, all) > 0) return 'new members keep ending soon after their birth';
-  // F29: what its pod says speaks against its template, if no member was ever Ready with that; it
-  // is not the one that all have, so an update, or its undoing, heals it.
-  const isProof = (x: Judged): boolean =>
-    x.pod !== undefined && wasReady(x.pod) && revisionIn(x) === revisionIn(m);
-  const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
-  if (isOfPod && r.update.hash !== r.current.hash && !all.some(isProof))
-    return `no member was ever Ready at revision ${revisionIn(m)}`;
-  const [identity = ''] = allocate(1, identitiesOf(s), now, random);
-  const trial = trialOf(s, 'heir', identity, nextRevision(d, all, r)(), true);
-  isRead(d, '', trial);
-  const words = s.answers.get(keyOfRef(trial)) ?? '';
+  if (birthHoldMs(d) > 0) return 'new members keep ending soon after their birth';
+  const [identity = ''] = allocate(1, identitiesOf(s), now, d.random);
+  const words = trialOf(d, 'heir', identity, nextRevision(d)(), true) ?? '';
   return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
 }
 const QUOTA_OF_PODS = /pods? "[^"]*" is forbidden: exceeded quota/;
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
   old !== undefined && QUOTA_OF_PODS.test(words);
-/** Did the API server refuse a trial of this revision lately? A full quota of pods says nothing of
- *  the revision. */
-function isRefused({ s }: Draft, { hash }: Revision): boolean {
-  const words = waiting(s.desk.backoff, `trials/${hash}`, s.uptime)?.message ?? '';
-  return words !== '' && !QUOTA_OF_PODS.test(words);
-}
-/** A dry-run of the next pod of an identity, and of its claims. */
-function trialOf(
-  s: Snapshot,
-  name: string,
-  identity: string,
-  revision: Revision,
-  withClaims: boolean,
-): Ref {
-  const pod = podBody(s.cluster, identity, revision, { nodesReadable: s.nodes !== undefined });
-  const names = withClaims ? claimTemplateNames(s.cluster.spec) : [];
-  const claims = names
-    .filter((template) => revision.claimTemplates.includes(template))
-    .map((template) => claimBody(s.cluster, identity, template, {}));
-  return { kind: 'trials', name, bodies: [...claims, pod] };
+/** What the API server says to the next pod of an identity, and to its claims, in a dry-run; ''
+ *  if it takes them, undefined as long as it was not asked in this pass. */
+function trialOf(d: Draft, name: string, identity: string, revision: Revision, claims: boolean) {
+  const { cluster, nodes, answers } = d.s;
+  const pod = podBody(cluster, identity, revision, { nodesReadable: nodes !== undefined });
+  const names = claimTemplateNames(d.spec).filter(
+    (t) => claims && revision.claimTemplates.includes(t),
+  );
+  const bodies = [...names.map((t) => claimBody(cluster, identity, t, {})), pod];
+  isRead(d, '', { kind: 'trials', name, bodies });
+  return answers.get(`trials/${name}`);
 }
 /** Who waits, why, and each way out that really works. */
-function withheldText(d: Draft, held: readonly Judged[], why: ReadonlyMap<string, string>): string {
+function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
+  const held = d.members.filter((m) => why.has(m.identity));
   if (held.length === 0) return '';
-  const { replicas } = d.s.cluster.spec;
-  const who = held.map((m) => `${m.identity} ${m.end?.reason}`);
-  const target = held.every((m) => m.pod)
-    ? 'its pod'
-    : 'its pod or, if there is none, a claim of it';
-  const ways = [
-    'when their nodes or volumes are back',
-    'when spec.liveness.maxReplacements is raised',
+  const target = held.every((m) => m.pod) ? 'its pod' : 'its pod or, without one, a claim of it';
+  const who = fewNames(held.map((m) => `${m.identity} ${m.end?.reason}`));
+  return [
+    `${held.length} of ${d.spec.replicas} members are judged and wait (${who})`,
+    fewNames(unique(why.values())),
+    'they go on when their nodes or volumes are back, or spec.liveness.maxReplacements is raised',
     `a member ends at once when ${target} is annotated ${MARK.replace}=true`,
-  ];
-  const because = fewNames(unique(why.values()));
-  return `${held.length} of ${replicas} members are judged and wait (${fewNames(who)}): ${because}; ${ways.join('; ')}`;
+  ].join('; ');
 }
 
 // ─── Ends ────────────────────────────────────────────────────────────────────────────────────────
 
-/** Ends whose end is due, and finishes what a crash left half-marked. One guard for all: nothing is
- *  marked or deleted before the cluster was read live in this pass. Returns who ends now. */
-function planEnds(
-  d: Draft,
-  members: readonly Member[],
-  go: ReadonlySet<string>,
-): Map<string, EndReason> {
-  const ending = new Map<string, EndReason>();
-  for (const m of members) {
-    const { end, retired } = m;
-    if (!isLive(m)) {
-      if (retired && !isWantedBack(m)) planEnd(d, m, retired.reason);
-    } else if (end?.dueInMs === 0) {
-      const isSafe = !isJudgement(end.reason) || go.has(m.identity);
-      if (isSafe && end.reason !== 'ReplaceRequested') ending.set(m.identity, end.reason);
-    } else if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
-      ending.set(m.identity, 'NameTaken');
-    }
+/** Ends whose end is due, and finishes what a crash left half-marked. One guard for all (I10): the
+ *  cluster is read live in this pass before anybody ends for its wish. */
+function planEnds(d: Draft, go: ReadonlySet<string>): void {
+  for (const m of d.members) {
+    const { end, retired, identity } = m;
+    if (!isLive(m) && retired && !isWantedBack(m)) planEnd(d, m, retired.reason);
+    if (end?.dueInMs !== 0 || end.reason === 'ReplaceRequested') continue;
+    if (!isJudgement(end.reason) || go.has(identity)) d.ending.set(identity, end.reason);
   }
-  for (const m of doubledIndex(members)) ending.set(m.identity, 'IndexTaken');
-  for (const m of requestsServed(d, members, ending)) ending.set(m.identity, 'ReplaceRequested');
-  return ending.size > 0 && !endAll(d, members, ending) ? new Map() : ending;
-}
-/** I10: the wish of the cluster's user is read live before anybody ends for it. */
-function endAll(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-): boolean {
-  if (!isRead(d, '', clusterRef(d.s))) return false;
-  for (const m of members) {
-    const reason = ending.get(m.identity);
+  for (const m of doubledIndex(d)) d.ending.set(m.identity, 'IndexTaken');
+  for (const m of requestsServed(d)) d.ending.set(m.identity, 'ReplaceRequested');
+  if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();
+  for (const m of d.members) {
+    const reason = d.ending.get(m.identity);
     if (reason) planEnd(d, m, reason);
   }
-  return true;
 }
-
 /** Marks every claim, oldest first, and then deletes the pod, so that a crash leaves no member
  *  ended and unmarked. What is done of it already is not done again. A pod that its user took out
  *  of the selector is let go of, and never deleted. */
 function planEnd(d: Draft, m: Member, because: EndReason): void {
   const { pod, identity } = m;
   const { meta } = d.s.cluster;
-  for (const claim of [...m.claims, ...m.leftovers]) {
-    if (isMarked(claim)) continue;
-    const change = retirement(d, m, claim, because);
-    d.actions.push({
-      do: 'Patch',
-      verb: 'retire',
-      kind: CLAIMS,
-      object: claim,
-      change,
-      because,
-      identity,
-    });
-  }
-  if (!pod) return;
-  if (because === 'Released') {
-    const change = { metadata: { ownerReferences: othersOf(pod, meta) } };
-    if (isControlledBy(pod.meta, meta.uid) && !isTerminating(pod))
-      d.actions.push({
-        do: 'Patch',
-        verb: 'release',
-        kind: PODS,
-        object: pod,
-        change,
-        because,
-        identity,
-      });
-  } else if (!isTerminating(pod)) {
-    d.actions.push({ do: 'Delete', verb: 'end', kind: PODS, object: pod, because, identity });
-  }
+  for (const claim of [...m.claims, ...m.leftovers])
+    if (!isMarked(claim))
+      act(d, 'retire', because, identity, claim, retirement(d, m, claim, because));
+  if (!pod || isTerminating(pod)) return;
+  const isOurs = isControlledBy(pod.meta, meta.uid);
+  if (because !== 'Released') act(d, 'end', because, identity, pod);
+  else if (isOurs) act(d, 'release', because, identity, pod, ownedBy(othersOf(pod, meta)));
 }
 /** The mark of an end, with the policy of its moment. Retained data outlives the cluster, so its
  *  owner reference goes; what a former cluster of this name kept is kept whatever the moment. */
 function retirement(d: Draft, m: Member, claim: Claim, because: EndReason): Json {
-  const { meta, spec } = d.s.cluster;
+  const { meta } = d.s.cluster;
   const moment = ENDS[because].policy;
   const isOlder = claim.meta.createdMs < meta.createdMs && !m.pod;
   const isKept = moment === 'Retain' || isOlder;
-  const policy = isKept ? 'Retain' : spec.persistentVolumeClaimRetentionPolicy[moment];
+  const policy = isKept ? 'Retain' : d.spec.persistentVolumeClaimRetentionPolicy[moment];
   const annotations = {
     [MARK.retired]: because,
     [MARK.retiredAt]: timeText(d.now),
@@ -1808,50 +1719,33 @@ function retirement(d: Draft, m: Member, claim: Claim, because: EndReason): Json
   const free = policy === 'Retain' && { ownerReferences: othersOf(claim, meta) };
   return { metadata: { labels: { [MARK.retired]: 'true' }, annotations, ...free } };
 }
-const PODS = 'pods';
-const CLAIMS = 'persistentvolumeclaims';
-const REVISIONS = 'controllerrevisions';
-const othersOf = ({ meta }: { meta: Meta }, { uid }: Meta): readonly Owner[] =>
-  meta.owners.filter((o) => o.uid !== uid);
 
 /** I5: at most so many Available members are taken down by us. */
-function spareOf(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-  least = 0,
-): number {
-  const { spec } = d.s.cluster;
-  const staying = members.filter((m) => m.state === 'Available' && !ending.has(m.identity));
-  return Math.max(0, staying.length - (spec.replicas - Math.max(least, maxUnavailableOf(spec))));
+function spareOf(d: Draft, least = 0): number {
+  const available = stayingOf(d).filter((m) => m.state === 'Available').length;
+  return Math.max(0, available - (d.spec.replicas - Math.max(least, maxUnavailableOf(d.spec))));
 }
 /** Members that a user asked to replace and that may go now: those that are not Available at once,
  *  the others while enough stay Available (I5), oldest request first. */
-function requestsServed(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-): readonly Member[] {
-  const asked = members.filter((m) => isLive(m) && m.end?.reason === 'ReplaceRequested');
+function requestsServed(d: Draft): readonly Member[] {
+  const asked = d.members.filter((m) => isLive(m) && m.end?.reason === 'ReplaceRequested');
   const seenAt = (m: Member): number => d.s.desk.seen.get(m.end?.evidence ?? '') ?? d.s.uptime;
   const up = asked.filter((m) => m.state === 'Available').sort((a, b) => seenAt(a) - seenAt(b));
-  const served = up.slice(0, spareOf(d, members, ending, 1));
-  // A cache that lags shows them all not Ready: whoever costs nothing is read live before.
-  const down = asked.filter((m) => m.state !== 'Available').slice(0, LIMITS.liveReadsMax);
-  const rest = down.filter((m) => isRead(d, m.identity, podRef(d.s, m)));
-  return [...rest, ...(isReliedOn(d, members, served) ? served : [])];
+  const served = up.slice(0, spareOf(d, 1));
+  const rest = asked.filter((m) => m.state !== 'Available');
+  return [...rest, ...(isReliedOn(d, served) ? served : [])];
 }
 /** I5 rests on the others being Available: that is read live before Available ones go. */
-function isReliedOn(d: Draft, members: readonly Member[], going: readonly Member[]): boolean {
+function isReliedOn(d: Draft, going: readonly Member[]): boolean {
   if (!going.some((m) => m.state === 'Available')) return true;
-  const relied = members.filter((m) => m.state === 'Available' && !going.includes(m));
-  return isRead(d, '', ...relied.slice(0, LIMITS.liveReadsMax).map((m) => podRef(d.s, m)));
+  const others = d.members.filter((m) => m.state === 'Available' && !going.includes(m));
+  return isRead(d, '', ...others.slice(0, LIMITS.liveReadsMax).map((m) => podRef(d, m)));
 }
-/** The younger of two live members with one index. */
-function doubledIndex(members: readonly Member[]): readonly Member[] {
-  const held = new Set<number>();
-  return members.filter((m) => {
-    if (!isLive(m) || m.index === undefined) return false;
+/** The younger of two live members with one index (I2); one without a pod gets another instead. */
+function doubledIndex(d: Draft): readonly Member[] {
+  const held = new Set<number | undefined>();
+  return d.members.filter((m) => {
+    if (!d.spec.ordinals || !isLive(m) || m.index === undefined) return false;
     const isHeld = held.has(m.index) && m.pod !== undefined;
     held.add(m.index);
     return isHeld;
@@ -1860,249 +1754,181 @@ function doubledIndex(members: readonly Member[]): readonly Member[] {
 
 // ─── Places ──────────────────────────────────────────────────────────────────────────────────────
 
-/** Known ends that the next births may name, newest first: those of this pass, of the marks, and of
- *  this process; for 10 min, or as long as members cannot be made at all. */
-function endsToFill(
-  d: Draft,
-  all: readonly Judged[],
-  ending: ReadonlyMap<string, EndReason>,
-): readonly Known[] {
-  const { s, now } = d;
-  const isHeld = s.desk.backoff.has(makeKey(s.cluster));
-  const surges = maxSurgeOf(s.cluster.spec) > 0;
-  const named = [...s.pods.values(), ...s.claims.values()].flatMap(({ meta }) => {
-    const old = predecessorOf(meta);
-    return old ? [{ identity: old.identity, atMs: meta.createdMs }] : [];
-  });
-  const isFilled = ({ identity, atMs }: Known): boolean =>
-    named.some((n) => n.identity === identity && n.atMs >= atMs - 1000);
-  return knownEnds(d, all, ending)
-    .filter((end) => ENDS[end.reason].heir && !(end.reason === 'Updated' && surges))
-    .filter((end) => (isHeld || now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
-    .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity));
-}
+/** An end that is known: by the marks, by this process, or of this pass. */
 interface Known extends Retired {
   readonly identity: string;
   readonly isClaimless: boolean;
 }
-function knownEnds(
-  d: Draft,
-  all: readonly Judged[],
-  ending: ReadonlyMap<string, EndReason>,
-): readonly Known[] {
+function knownEnds(d: Draft): readonly Known[] {
   const found = new Map<string, Known>();
   for (const [identity, { reason, atMs, pod }] of d.s.desk.went) {
-    if (reason)
-      found.set(identity, { identity, reason, atMs, isClaimless: pod?.claims.length === 0 });
+    const isClaimless = pod?.claims.length === 0;
+    if (reason) found.set(identity, { identity, reason, atMs, isClaimless });
   }
-  for (const m of all) {
-    const reason = ending.get(m.identity);
+  for (const m of d.members) {
+    const { identity } = m;
+    const reason = d.ending.get(identity);
     const end = reason ? { reason, atMs: d.now } : isLive(m) ? undefined : m.retired;
-    if (end)
-      found.set(m.identity, { ...end, identity: m.identity, isClaimless: m.claims.length === 0 });
-    else found.delete(m.identity); // It was restored.
+    if (end) found.set(identity, { ...end, identity, isClaimless: m.claims.length === 0 });
+    else found.delete(identity); // It was restored.
   }
   return [...found.values()];
 }
-
+/** Ends that the next births may name, newest first: for 10 min, or as long as members cannot be
+ *  made at all, and unless an object names them since. */
+function endsToFill(d: Draft): readonly Known[] {
+  const { s, now } = d;
+  const isHeld = s.desk.backoff.has(makeKey(s.cluster));
+  const surges = maxSurgeOf(d.spec) > 0;
+  const named = [...s.pods.values(), ...s.claims.values()].map(({ meta }) => {
+    return { identity: predecessorOf(meta)?.identity, atMs: meta.createdMs };
+  });
+  const isFilled = ({ identity, atMs }: Known): boolean =>
+    named.some((n) => n.identity === identity && n.atMs >= atMs - 1000);
+  return knownEnds(d)
+    .filter(({ reason }) => ENDS[reason].heir && !(reason === 'Updated' && surges))
+    .filter((end) => (isHeld || now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
+    .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity));
+}
 /** A broken template must not burn through identities: 10 s doubling to 5 min from the second end
  *  that speaks against it within 10 min of a birth, or from more other ends that nobody asked for
  *  than max(3, replicas). Ends found in one pass are one. Node and volume evidence never counts. */
-function birthHoldMs(d: Draft, all: readonly Judged[]): number {
-  const { now, s } = d;
-  const early = knownEnds(d, all, new Map()).filter(
-    ({ identity, atMs }) =>
-      birthSecond(identity) >= 0 &&
-      atMs - birthMs(identity) <= LIMITS.earlyEndMs &&
-      now - atMs <= LIMITS.earlyEndMs &&
-      atMs <= now + 1000, // Written while a clock was ahead: no hold may last that long.
-  );
-  const timesOf = (isMeant: (end: Known) => boolean): number[] =>
-    unique(early.filter(isMeant).map((end) => Math.floor(end.atMs / 1000)));
-  const broken = timesOf(({ reason }) => ENDS[reason].early === 'template');
-  const unasked = timesOf(
-    ({ reason, isClaimless: bare }) =>
-      ENDS[reason].early === 'unasked' || (bare && ENDS[reason].early === 'claimless'),
-  );
-  const times =
-    Math.max(0, broken.length - 1) +
-    Math.max(0, unasked.length - Math.max(3, s.cluster.spec.replicas));
-  if (times === 0) return 0;
-  const last = Math.max(...broken, ...unasked) * 1000;
-  return Math.max(0, last + doubled(times) - now);
+function birthHoldMs(d: Draft): number {
+  const { now, spec } = d;
+  const isEarly = ({ identity, atMs }: Known): boolean =>
+    birthSecond(identity) >= 0 &&
+    atMs - birthMs(identity) <= LIMITS.earlyEndMs &&
+    now - atMs <= LIMITS.earlyEndMs &&
+    atMs <= now + 1000; // Written while a clock was ahead: no hold may last that long.
+  const early = knownEnds(d).filter((end) => isEarly(end) && !d.ending.has(end.identity));
+  const secondsOf = (...kinds: readonly string[]): readonly number[] =>
+    unique(
+      early
+        .filter((end) => end.isClaimless || ENDS[end.reason].early !== 'claimless')
+        .filter((end) => kinds.includes(ENDS[end.reason].early))
+        .map((end) => Math.floor(end.atMs / 1000)),
+    );
+  const broken = secondsOf('template');
+  const unasked = secondsOf('unasked', 'claimless');
+  const most = Math.max(3, spec.replicas);
+  const times = Math.max(0, broken.length - 1) + Math.max(0, unasked.length - most);
+  const lastMs = Math.max(0, ...broken, ...unasked) * 1000;
+  return times === 0 ? 0 : Math.max(0, lastMs + doubled(times) - now);
 }
 
 /** Every identity of ours of which there is a trace. One that is far ahead of its object is forged,
  *  and moves no clock. */
-function identitiesOf(s: Snapshot): readonly string[] {
-  const { cluster, pods, claims, desk } = s;
+function identitiesOf({ cluster, pods, claims, desk }: Snapshot): readonly string[] {
   const { name, uid } = cluster.meta;
-  const isPlausible = (identity: string, { createdMs }: Meta): boolean =>
-    birthMs(identity) <= createdMs + LIMITS.futureMaxMs;
-  const own = [...pods.values()].flatMap((pod) => {
-    const identity = identityOf(pod, name);
-    return isControlledBy(pod.meta, uid) ? [identity] : [];
-  });
+  const own = [...pods.values()].filter((pod) => isControlledBy(pod.meta, uid));
   const held = [...claims.values()].flatMap(({ meta }) => {
     const identity = meta.labels[MARK.identity] ?? '';
-    return MARK.claims in meta.annotations && isPlausible(identity, meta) ? [identity] : [];
+    const isTrue = birthMs(identity) <= meta.createdMs + LIMITS.futureMaxMs;
+    return MARK.claims in meta.annotations && isTrue ? [identity] : [];
   });
-  return [...own, ...held, ...desk.went.keys(), cluster.status.newestIdentity ?? ''];
+  const told = cluster.status.newestIdentity ?? '';
+  return [...own.map((pod) => identityOf(pod, name)), ...held, ...desk.went.keys(), told];
 }
 
 /** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in; whoever
  *  is between two pods returns; what is left is for restores and births. */
-function planPlaces(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-  r: Revisions,
-  random: () => number,
-): void {
-  const { s, now } = d;
-  const { spec } = s.cluster;
-  const live = members.filter((m) => isLive(m) && !ending.has(m.identity));
-  const surge = surgeOf(d, live, r);
-  const count = live.length + formerOf(d, members);
-  const surplus = live.length - spec.replicas - surge;
-  if (surplus > 0) return planScaleIn(d, members, live, surplus, r);
-  const places =
-    spec.replicas + surge - count - planAdoption(d, live, spec.replicas + surge - count);
-  if (spec.suspend) return planSuspension(d, members, live, places);
+function planPlaces(d: Draft): void {
+  const { s, spec } = d;
+  const live = stayingOf(d);
+  const wanted = spec.replicas + Math.min(maxSurgeOf(spec), behindOf(d));
+  if (live.length > wanted) return planScaleIn(d, live, live.length - wanted);
+  const free = Math.max(0, wanted - live.length - formerOf(d));
+  const places = free - planAdoption(d, live, free);
+  if (spec.suspend) return planSuspension(d, live, places);
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return void (d.waits = refused.message);
-  const next = nextRevision(d, live, r);
-  const returns = live.filter((m) => returnsNow(d, m)).map((m) => backOf(d, m, members, next(m)));
-  const births = places > 0 ? planBirths(d, members, live, ending, places, next, random) : [];
+  const next = nextRevision(d);
+  const returns = live.filter((m) => returnsNow(d, m)).map((m) => backOf(d, m, next(m)));
+  const births = places > 0 ? planBirths(d, live.length, places, next) : [];
   const isOrdered = spec.podManagementPolicy === 'OrderedReady';
-  const waits = isOrdered && members.some((m) => isComingUp(m, now) || isLeaving(m, now));
+  const waits = isOrdered && d.members.some((m) => isComingUp(m, d.now) || isLeaving(m, d.now));
   if (waits) d.wakes.push(LIMITS.leavingMaxMs);
-  d.actions.push(
-    ...[...returns, ...births.slice(0, waits ? 0 : isOrdered ? 1 : Infinity)].slice(
-      0,
-      LIMITS.batchMax,
-    ),
-  );
+  const most = waits ? 0 : isOrdered ? 1 : Infinity;
+  d.actions.push(...[...returns, ...births.slice(0, most)].slice(0, LIMITS.batchMax));
 }
 
-/** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
- *  is made and nobody taken away. */
-function surgeOf(d: Draft, live: readonly Member[], r: Revisions): number {
-  const { spec } = d.s.cluster;
-  const most = Math.min(maxSurgeOf(spec), behindOf(d.s, live, r));
-  const [first] = most > 0 ? outdatedOf(d.s, live, r) : [];
-  if (!first || passesTrial(d, first, r)) return most;
-  const isOpen = d.s.answers.get(`trials/${r.update.hash}`)?.startsWith('no answer');
-  return isOpen ? Math.min(most, Math.max(0, live.length - spec.replicas)) : 0;
-}
 /** Does its next pod come now? Its name is the lock: the API server refuses it while the former pod
  *  object exists. One that is terminal goes first; a pod that ends again and again comes slowly. */
 function returnsNow(d: Draft, m: Member): boolean {
   const { desk, uptime } = d.s;
   const { pod, identity } = m;
-  if (pod && isTerminal(pod) && !isTerminating(pod) && m.state !== 'Withheld') {
-    if (isRead(d, '', clusterRef(d.s))) leaveAndReturn(d, m, 'Returned');
-    return false;
-  }
+  if (pod && isTerminal(pod) && m.state !== 'Withheld') leaveAndReturn(d, m, 'Returned');
   if (pod || m.claims.some(isTerminating)) return false;
-  if (m.isBlocked !== '') {
-    if (m.isBlocked.startsWith('foreign'))
-      d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
-    return false;
-  }
-  const waits = ['return', 'taken'].some((key) =>
-    waiting(desk.backoff, `${key}/${identity}`, uptime),
-  );
-  return !waits && !desk.vanished.has(`pods/${podName(d.s.cluster.meta.name, identity)}`);
+  if (m.isBlocked.startsWith('foreign'))
+    d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
+  const key = keyOfRef(podRef(d, m));
+  const isVanished = desk.vanished.has(key) && d.s.answers.get(key) !== '';
+  return m.isBlocked === '' && !waiting(desk.backoff, `return/${identity}`, uptime) && !isVanished;
 }
-/** What its next pod takes: claims that it has, those that it never had are made. */
-function backOf(d: Draft, m: Member, members: readonly Member[], revision: Revision): Make {
-  const { cluster, desk, claims } = d.s;
-  const absent = revision.claimTemplates.filter(
-    (t) => !claims.has(claimName(t, cluster.meta.name, m.identity)),
-  );
-  const isBorn = m.claims.every((c) => c.meta.annotations[MARK.claims] === '' && isNeverBound(c));
-  const wasAnnounced = desk.went.get(m.identity)?.pod?.meta.annotations[MARK.returns];
-  const replaces = isBorn ? m.claims[0]?.meta.annotations[MARK.replaces] : undefined;
-  const filled = m.claims[0] && (predecessorOf(m.claims[0].meta)?.reason as EndReason | undefined);
-  const index = indexFor(d, members, m);
+/** What its next pod takes: the claims that it has; those that it never had are made. A birth that
+ *  was cut short is finished as the birth that it was. */
+function backOf(d: Draft, m: Member, revision: Revision): Make {
+  const { desk, claims } = d.s;
+  const { identity } = m;
+  const names = claimTemplateNames(d.spec).filter((t) => revision.claimTemplates.includes(t));
+  const isBorn = m.claims.every(isNeverBound);
+  const filled = isBorn && m.claims[0] ? predecessorOf(m.claims[0].meta) : undefined;
+  const wasAnnounced = desk.went.get(identity)?.pod?.meta.annotations[MARK.returns];
+  const returns = wasAnnounced === 'Recreated' ? 'Recreated' : 'Returned';
   return {
     do: 'Make',
     verb: 'make',
-    identity: m.identity,
+    identity,
     revision,
-    claims: absent.filter((t) => claimTemplateNames(cluster.spec).includes(t)),
-    index,
-    because: isBorn
-      ? (filled ?? 'ScaledOut')
-      : wasAnnounced === 'Recreated'
-        ? 'Recreated'
-        : 'Returned',
-    ...(replaces !== undefined && { replaces }),
+    claims: names.filter((t) => !claims.has(claimName(t, d.name, identity))),
+    index: indexFor(d, m),
+    because: isBorn ? ((filled?.reason as EndReason) ?? 'ScaledOut') : returns,
+    ...(filled && { replaces: `${filled.identity} ${filled.reason}` }),
   };
 }
 /** Deletes a pod whose member comes back: the mark on it goes first, so that nobody takes the
- *  deletion for an end. */
-function leaveAndReturn(
-  d: Draft,
-  m: Member,
-  because: 'Recreated' | 'Suspended' | 'Returned',
-): void {
+ *  deletion for an end. A member without claims ends instead. */
+function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'Returned'): void {
   const { pod, identity, claims } = m;
-  if (!pod || isTerminating(pod)) return;
-  const change = { metadata: { annotations: { [MARK.returns]: because } } };
-  const about = { kind: PODS, object: pod, identity } as const;
-  const end =
-    claims.length === 0 && because !== 'Returned'
-      ? because === 'Recreated'
-        ? 'Updated'
-        : because
-      : because;
-  if (pod.meta.annotations[MARK.returns] !== because)
-    d.actions.push({ do: 'Patch', verb: 'announce', change, because: end, ...about });
-  d.actions.push({ do: 'Delete', verb: 'end', because: end, ...about });
+  if (!pod || isTerminating(pod) || !readsCluster(d)) return;
+  const end = why === 'Recreated' ? 'Updated' : 'Suspended';
+  const because = claims.length > 0 ? why : end;
+  if (pod.meta.annotations[MARK.returns] !== why)
+    act(d, 'announce', because, identity, pod, annotated({ [MARK.returns]: why }));
+  act(d, 'end', because, identity, pod);
 }
 
 /** Restores first, then new members. The first of them take the places of who ends in this pass, and
  *  wait for that; each names the newest end that no member replaces yet. */
-function planBirths(
-  d: Draft,
-  members: readonly Member[],
-  live: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-  places: number,
-  next: (m?: Member) => Revision,
-  random: () => number,
-): readonly Make[] {
-  const { s, now } = d;
-  const holdMs = birthHoldMs(d, members);
+function planBirths(d: Draft, live: number, places: number, next: () => Revision): readonly Make[] {
+  const { vanished } = d.s.desk;
+  const holdMs = birthHoldMs(d);
   if (holdMs > 0) {
     d.wakes.push(holdMs);
-    d.waits = `new members keep ending soon after their birth; the next comes in ${Math.ceil(holdMs / 1000)} s`;
+    d.waits = `new members keep ending soon after their birth: ${Math.ceil(holdMs / 1000)} s`;
     return [];
   }
-  const indices = freeIndices(d, members, ending);
-  const restored = planRestores(d, members, places, indices);
-  // What left the watch and was not found again is no member; what has no answer may be one.
-  const isBlind = [...s.desk.vanished].some((key) => (s.answers.get(key) ?? 'open') !== '');
-  const most = Math.min(places - restored, LIMITS.batchMax, indices.left());
+  const restored = planRestores(d, places);
+  // What left the watch may be there still, as long as that is not known.
+  const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');
+  const most = Math.min(places - restored, LIMITS.batchMax, indicesLeft(d));
   if (most <= 0 || isBlind) return [];
-  const ends = endsToFill(d, members, ending);
-  const after = [...ending.keys()];
-  return allocate(most, identitiesOf(s), now, random).map((identity, i): Make => {
-    const end = ends[i];
-    const revision = next();
-    const isSurge = live.length + restored + i >= s.cluster.spec.replicas;
+  const ends = endsToFill(d);
+  const after = [...d.ending.keys()];
+  const drawn = allocate(most, identitiesOf(d.s), d.now, d.random);
+  return drawn.map((identity, i): Make => {
+    const [end, old, revision] = [ends[i], after[i], next()];
+    const isSurge = live + restored + i >= d.spec.replicas;
     return {
       do: 'Make',
       verb: 'make',
       identity,
       revision,
       claims: revision.claimTemplates,
-      index: indices.take(),
+      index: takeIndex(d),
       because: end ? end.reason : isSurge ? 'Updated' : 'ScaledOut',
       ...(end && { replaces: `${end.identity} ${end.reason}` }),
-      ...(after[i] !== undefined && { after: after[i] }),
+      ...(old !== undefined && { after: old }),
     };
   });
 }
@@ -2112,192 +1938,132 @@ const isWantedBack = ({ claims }: Member): boolean =>
 /** Retired claims that a user wants back, oldest identity first, while there are places. All of them
  *  get the wish first, then each loses its marks, the oldest last: so it is finished, never undone.
  *  Returns how many places that takes. */
-function planRestores(
-  d: Draft,
-  members: readonly Member[],
-  places: number,
-  indices: Indices,
-): number {
-  const wanted = members.filter((m) => m.retired && isWantedBack(m));
-  const open = wanted.filter((m) => {
-    const isFree = !m.pod && m.isBlocked === '' && !m.claims.some(isTerminating);
-    return isFree && isRead(d, m.identity, podRef(d.s, m)) && isRead(d, '', clusterRef(d.s));
-  });
-  const later = wanted.filter((m) => !open.slice(0, places).includes(m)).map(nameOf);
+function planRestores(d: Draft, places: number): number {
+  const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
+  const isFree = (m: Member): boolean =>
+    !m.pod &&
+    m.isBlocked === '' &&
+    !m.claims.some(isTerminating) &&
+    isRead(d, m.identity, podRef(d, m));
+  const open = wanted.filter((m) => isFree(m) && readsCluster(d)).slice(0, places);
+  const later = wanted.filter((m) => !open.includes(m)).map(nameOf);
   if (later.length > 0)
     d.notes.push(`restored once there is room and its pod is gone: ${fewNames(later)}`);
-  for (const m of open.slice(0, places)) {
-    const index = indices.take(m.index);
-    const because = 'Restored';
-    const about = {
-      do: 'Patch',
-      verb: 'restore',
-      kind: CLAIMS,
-      because,
-      identity: m.identity,
-    } as const;
-    const shy = m.claims.filter((c) => isMarked(c) && c.meta.annotations[MARK.restore] !== 'true');
-    const wish = { metadata: { annotations: { [MARK.restore]: 'true' } } };
-    for (const object of shy) d.actions.push({ ...about, object, change: wish });
-    const cleared = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
-    const annotations = {
-      ...Object.fromEntries(cleared.map((key) => [key, null])),
-      [MARK.claims]: m.claims
-        .map((c) => c.meta.name)
-        .sort()
-        .join(' '),
-    };
-    const labels = { [MARK.retired]: null, ...indexLabel({ index }) };
+  for (const m of open) {
     const marked = m.claims.filter(isMarked).reverse();
-    for (const object of shy.length > 0 ? [] : marked)
-      d.actions.push({ ...about, object, change: { metadata: { labels, annotations } } });
+    const shy = marked.filter((c) => c.meta.annotations[MARK.restore] !== 'true');
+    const keys = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
+    const names = m.claims.map((c) => c.meta.name).sort();
+    const annotations = {
+      ...Object.fromEntries(keys.map((key) => [key, null])),
+      [MARK.claims]: names.join(' '),
+    };
+    const labels = { [MARK.retired]: null, ...indexLabel({ index: takeIndex(d, m.index) }) };
+    const cleared = { metadata: { labels, annotations } };
+    const wish = annotated({ [MARK.restore]: 'true' });
+    for (const claim of shy) act(d, 'restore', 'Restored', m.identity, claim, wish);
+    for (const claim of shy.length > 0 ? [] : marked)
+      act(d, 'restore', 'Restored', m.identity, claim, cleared);
   }
-  return Math.min(places, open.length);
-}
-
-/** Pods go, identities and claims stay: each comes back as itself on resume. One whose claim is
- *  being deleted could not. Restores work. */
-function planSuspension(
-  d: Draft,
-  members: readonly Member[],
-  live: readonly Member[],
-  places: number,
-): void {
-  planRestores(d, members, places, freeIndices(d, members, new Map()));
-  const isOrdered = d.s.cluster.spec.podManagementPolicy === 'OrderedReady';
-  const leaves = live.some(
-    ({ pod }) => pod && isTerminating(pod) && d.now < pod.meta.deletedMs! + LIMITS.leavingMaxMs,
-  );
-  if (isOrdered && leaves) return void d.wakes.push(LIMITS.leavingMaxMs);
-  const open = live.filter((m) => m.pod && !isTerminating(m.pod) && !m.claims.some(isTerminating));
-  if (open.length === 0 || !isRead(d, '', clusterRef(d.s))) return;
-  for (const m of open.reverse().slice(0, isOrdered ? 1 : Infinity))
-    leaveAndReturn(d, m, 'Suspended');
+  return open.length;
 }
 
 /** Orphans that match the selector: one that mounts exactly the claims of a live member without a
  *  pod is that member's; one without claims is adopted where a place is free. Returns how many
  *  places that takes. */
 function planAdoption(d: Draft, live: readonly Member[], places: number): number {
-  const { s } = d;
-  const { meta } = s.cluster;
-  let free = Math.max(0, places);
-  for (const pod of s.pods.values()) {
-    const identity = identityOf(pod, meta.name);
-    if (hasController(pod.meta) || !isUp(pod) || isTakenOut(s, pod)) continue;
+  let taken = 0;
+  for (const pod of d.s.pods.values()) {
+    const identity = identityOf(pod, d.name);
+    if (hasController(pod.meta) || !isUp(pod) || isTakenOut(d.s, pod) || identity === '') continue;
     const m = live.find((one) => one.identity === identity);
-    const isWhole =
-      m &&
-      !m.pod &&
-      m.claims
-        .map((c) => c.meta.name)
-        .sort()
-        .join() === [...pod.claims].sort().join();
-    const isNew =
-      !m && pod.claims.length === 0 && pod.meta.labels[MARK.identity] === identity && free-- > 0;
-    if ((!isWhole && !isNew) || identity === '' || !isRead(d, identity, clusterRef(s))) continue;
-    const ownerReferences = [...pod.meta.owners, ownerOf(s.cluster)];
-    const change = { metadata: { ownerReferences } };
-    d.actions.push({
-      do: 'Patch',
-      verb: 'adopt',
-      kind: PODS,
-      object: pod,
-      change,
-      because: 'Adopted',
-      identity,
-    });
+    const names = m?.claims.map((c) => c.meta.name) ?? [];
+    const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
+    const isBare = !m && pod.claims.length === 0 && taken < places;
+    const isNew = isBare && pod.meta.labels[MARK.identity] === identity;
+    if (!(isWhole || isNew) || !readsCluster(d)) continue;
+    if (isNew) taken++;
+    act(d, 'adopt', 'Adopted', identity, pod, ownedBy([...pod.meta.owners, ownerOf(d.s.cluster)]));
   }
-  return Math.max(0, places - Math.max(0, free));
+  return taken;
+}
+/** Pods go, identities and claims stay: each comes back as itself on resume, but one whose claim is
+ *  being deleted could not. Restores work. */
+function planSuspension(d: Draft, live: readonly Member[], places: number): void {
+  planRestores(d, places);
+  const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
+  const isGoing = ({ pod }: Member): boolean =>
+    d.now < (pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
+  if (isOrdered && live.some(isGoing)) return void d.wakes.push(LIMITS.leavingMaxMs);
+  const open = live.filter((m) => m.pod && !isTerminating(m.pod) && !m.claims.some(isTerminating));
+  const chosen = open.reverse().slice(0, isOrdered ? 1 : Infinity);
+  for (const m of chosen) leaveAndReturn(d, m, 'Suspended');
 }
 
-/** Indices for members that are made now: the smallest that no live member holds. One that is held
- *  only by an identity that is over is waited for, unless its pod is on a node that cannot run it. */
-interface Indices {
-  left(): number;
-  take(wanted?: number): number | undefined;
+/** Indices that no new member gets: those of members that are not over, and of one that is over as
+ *  long as its pod object is there, on a node that may run it. */
+function heldIndices(d: Draft): Set<number | undefined> {
+  const isDead = ({ node }: Member): boolean => ['silent', 'gone', 'outOfService'].includes(node);
+  const isFree = (m: Member): boolean =>
+    (m.life === 'over' || d.ending.has(m.identity)) && (!m.pod || isDead(m));
+  return new Set([...d.members.filter((m) => !isFree(m)).map((m) => m.index), ...d.indices]);
 }
-function freeIndices(
-  { s }: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-): Indices {
-  const { ordinals, replicas } = s.cluster.spec;
-  if (!ordinals) return { left: () => Infinity, take: () => undefined };
-  const { start } = ordinals;
-  const isOver = (m: Member): boolean => !isLive(m) || ending.has(m.identity);
-  const isDead = (m: Member): boolean =>
-    isOver(m) &&
-    (!m.pod || ['silent', 'gone', 'outOfService'].includes(m.node)) &&
-    m.life !== 'ending';
-  const held = new Set(members.filter((m) => !isDead(m)).map((m) => m.index));
-  const live = new Set(members.filter((m) => !isOver(m)).map((m) => m.index));
-  const range = Array.from({ length: replicas }, (_, i) => start + i);
-  const leaving = range.filter((i) => held.has(i) && !live.has(i)).length;
-  const open = range.filter((i) => !held.has(i));
-  return {
-    left: () => Math.max(0, leaving > 0 ? open.length : Infinity),
-    take(wanted) {
-      const keeps = wanted !== undefined && wanted >= start && !held.has(wanted);
-      let index = keeps ? wanted : start;
-      while (held.has(index)) index++;
-      held.add(index);
-      return index;
-    },
-  };
+/** The smallest free index, or the one that is wanted, if it is free. */
+function takeIndex(d: Draft, wanted?: number): number | undefined {
+  if (!d.spec.ordinals) return wanted;
+  const held = heldIndices(d);
+  let index = wanted !== undefined && !held.has(wanted) ? wanted : d.spec.ordinals.start;
+  while (held.has(index)) index++;
+  d.indices.add(index);
+  return index;
+}
+/** So many births find an index. While one below start + replicas is held only by an identity that
+ *  is over, it is waited for. */
+function indicesLeft(d: Draft): number {
+  const { ordinals, replicas } = d.spec;
+  if (!ordinals) return Infinity;
+  const held = heldIndices(d);
+  const live = stayingOf(d).map((m) => m.index);
+  const range = Array.from({ length: replicas }, (_, i) => ordinals.start + i);
+  const awaited = range.some((i) => held.has(i) && !live.includes(i));
+  return awaited ? range.filter((i) => !held.has(i)).length : Infinity;
 }
 /** The index of a member that comes back: its own, or the smallest free one if it has none. */
-function indexFor(d: Draft, members: readonly Member[], m: Member): number | undefined {
-  if (!d.s.cluster.spec.ordinals || m.index !== undefined) return m.index;
-  const index = freeIndices(d, members, new Map()).take();
-  const change = { metadata: { labels: indexLabel({ index }) } };
-  for (const object of m.claims)
-    d.actions.push({
-      do: 'Patch',
-      verb: 'seal',
-      kind: CLAIMS,
-      object,
-      change,
-      because: 'Sealed',
-      identity: m.identity,
-    });
+function indexFor(d: Draft, m: Member): number | undefined {
+  if (!d.spec.ordinals || m.index !== undefined) return m.index;
+  const index = takeIndex(d);
+  for (const claim of m.claims)
+    act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel({ index })));
   return index;
 }
 
 /** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the wish
  *  to is read live. */
-function planScaleIn(
-  d: Draft,
-  members: readonly Member[],
-  live: readonly Member[],
-  surplus: number,
-  { update }: Revisions,
-): void {
-  const isOrdered = d.s.cluster.spec.podManagementPolicy === 'OrderedReady';
-  if (!isRead(d, '', clusterRef(d.s))) return;
-  if (isOrdered && members.some((m) => isLeaving(m, d.now))) {
+function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
+  const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
+  if (!readsCluster(d)) return;
+  if (isOrdered && d.members.some((m) => isLeaving(m, d.now)))
     return void d.wakes.push(LIMITS.leavingMaxMs);
+  const leaving = scaleInOrder(live, d.revisions.update.hash).slice(0, isOrdered ? 1 : surplus);
+  for (const m of leaving) {
+    d.ending.set(m.identity, 'ScaledIn');
+    planEnd(d, m, 'ScaledIn');
   }
-  const leaving = scaleInOrder(live, update.hash).slice(0, isOrdered ? 1 : surplus);
-  for (const m of leaving) planEnd(d, m, 'ScaledIn');
 }
-
 /** The order of scale-in, as DESIGN.md section 6 has it: what is worth least goes first. */
 export function scaleInOrder(all: readonly Member[], updateRevision: string): readonly Member[] {
   const perNode = new Map<string, number>();
   for (const { pod } of all) perNode.set(pod?.node ?? '', (perNode.get(pod?.node ?? '') ?? 0) + 1);
   const ranks = (m: Member): readonly number[] => {
     const { pod, claims, state, end } = m;
-    const isDue = state === 'Withheld' || end?.dueInMs === 0;
     // Its present pod is its first: it names whom it replaces, or nothing was bound or sealed yet.
     const isUnsealed = claims.every((c) => sealOf(c).length === 0 && !isBound(c));
-    const isFirst = pod && (MARK.replaces in pod.meta.annotations || isUnsealed);
-    const wasNever = (isFirst ?? isUnsealed) && !(pod && wasReady(pod));
+    const isFirst = isUnsealed || (pod && MARK.replaces in pod.meta.annotations) === true;
     const cost = Number.parseInt(pod?.meta.annotations[MARK.deletionCost] ?? '0', 10);
     return [
-      isDue ? 0 : 1,
+      state === 'Withheld' || end?.dueInMs === 0 ? 0 : 1,
       claims.length > 0 && claims.every(isNeverBound) ? 0 : 1,
-      wasNever ? 0 : 1,
+      isFirst && !(pod && wasReady(pod)) ? 0 : 1,
       pod?.ready ? 1 : 0,
       state === 'Available' ? 1 : 0,
       Number.isNaN(cost) ? 0 : cost,
@@ -2330,71 +2096,55 @@ const isLeaving = ({ pod, life }: Member, now: number): boolean =>
 
 /** The update revision, and the one that most of the other live members have. Without a pod that
  *  shows one, the status says; it moves to the update revision when all live members have that. */
-function revisionsOf(s: Snapshot, members: readonly Judged[]): Revisions {
-  const { update, collisionCount } = updateRevisionOf(s.cluster, s.revisions);
-  const live = members.filter(isLive);
-  const goals = live.map((m) => goalOf(m.pod));
-  const counts = new Map<string, number>();
-  for (const hash of goals) {
-    if (hash !== update.hash) counts.set(hash, (counts.get(hash) ?? 0) + 1);
-  }
+function revisionsOf(d: Draft): Revisions {
+  const { cluster, revisions } = d.s;
+  const { update, collisionCount } = updateRevisionOf(cluster, revisions);
+  const goals = d.members.filter(isLive).map((m) => goalOf(m.pod));
+  const countOf = ({ hash }: Revision): number => goals.filter((goal) => goal === hash).length;
   const isThrough = goals.length > 0 && goals.every((hash) => hash === update.hash);
-  const told = isThrough || s.cluster.spec.replicas === 0 ? '' : s.cluster.status.currentRevision;
-  const older = [...s.revisions.values()].filter(
-    (x) => isControlledBy(x.meta, s.cluster.meta.uid) && x.hash !== update.hash,
-  );
-  const most = (x: Revision): number => (counts.get(x.hash) ?? 0) + x.number / 1e9;
-  const shown = older.filter((x) => counts.has(x.hash)).sort((a, b) => most(b) - most(a));
-  const current = shown[0] ?? older.find((x) => x.hash === told) ?? update;
-  return { update, current: withLaterClaims(s, current), collisionCount };
-}
-/** With the claim templates that came after its template, which mounts them. */
-function withLaterClaims({ cluster }: Snapshot, r: Revision): Revision {
-  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
-  const mounts = JSON.stringify([containers, initContainers]);
-  const later = claimTemplateNames(cluster.spec).filter(
-    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
-  );
-  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
+  const told = isThrough || d.spec.replicas === 0 ? '' : cluster.status.currentRevision;
+  const older = [...revisions.values()]
+    .filter((x) => isControlledBy(x.meta, cluster.meta.uid) && x.hash !== update.hash)
+    .sort((a, b) => countOf(b) - countOf(a) || b.number - a.number);
+  const shown = older.find((x) => countOf(x) > 0) ?? older.find((x) => x.hash === told);
+  return { update, current: shown ?? update, collisionCount };
 }
 /** The revision that the pod has, or is being changed to, or ''. */
 const goalOf = (pod: Pod | undefined): string =>
   pod ? (inPlaceOf(pod)?.revision ?? pod.meta.labels[MARK.revision] ?? '') : '';
 /** The bare hash that the member's pod carries, or ''. */
-const revisionIn = ({ pod }: Judged): string => pod?.meta.labels[MARK.revision] ?? '';
+const revisionIn = ({ pod }: Member): string => pod?.meta.labels[MARK.revision] ?? '';
 /** Does the template that its pod was made of, or is being changed to, differ by hash? */
-const isOutdated = (m: Judged, { hash }: Revision): boolean =>
+const isOutdated = (m: Member, { hash }: Revision): boolean =>
   isLive(m) && isUp(m.pod) && goalOf(m.pod) !== hash;
 /** Members that stay at their revision: a percentage rounds up. */
 const partitionOf = (spec: Spec): number =>
   scaledValue(spec.updateStrategy.rollingUpdate.partition, spec.replicas, 'up');
 /** Outdated live members that no partition keeps, oldest first. */
-function outdatedOf(s: Snapshot, members: readonly Member[], r: Revisions): readonly Member[] {
-  const { spec } = s.cluster;
-  if (spec.updateStrategy.type === 'OnDelete' || spec.suspend) return [];
-  return members
-    .filter(isLive)
-    .slice(partitionOf(spec))
-    .filter((m) => isOutdated(m, r.update));
+function outdatedOf(d: Draft): readonly Member[] {
+  if (d.spec.updateStrategy.type === 'OnDelete' || d.spec.suspend) return [];
+  const open = d.members.filter(isLive).slice(partitionOf(d.spec));
+  return open.filter((m) => isOutdated(m, d.revisions.update));
 }
 /** Members that an update has yet to reach. One that runs on a claim that is being deleted is left
  *  alone: without its pod, the claim would be gone. */
-const behindOf = (s: Snapshot, members: readonly Member[], r: Revisions): number =>
-  outdatedOf(s, members, r).filter((m) => !runsOnGoingClaim(m)).length;
+const behindOf = (d: Draft): number => outdatedOf(d).filter((m) => !runsOnGoingClaim(m)).length;
 const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isTerminating);
 
 /** The revision of the next pod of a member, or, without one, of the next birth: the current one for
  *  the oldest `partition` members, while updates are paused, and while the API server refuses the
  *  update revision; else that. */
-function nextRevision(d: Draft, members: readonly Judged[], { current, update }: Revisions) {
-  const { spec } = d.s.cluster;
-  const stays = spec.updateStrategy.rollingUpdate.paused || isRefused(d, update);
-  const kept = stays ? Infinity : partitionOf(spec);
-  const order = members.filter(isLive).map(nameOf);
-  const names = claimTemplateNames(spec);
+function nextRevision(d: Draft): (m?: Member) => Revision {
+  const { current, update } = d.revisions;
+  const words = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime)?.message ?? '';
+  const isRefused = words !== '' && !QUOTA_OF_PODS.test(words); // That is not about the revision.
+  const stays = d.spec.updateStrategy.rollingUpdate.paused || isRefused;
+  const kept = stays ? Infinity : partitionOf(d.spec);
+  const order = d.members.filter(isLive).map(nameOf);
+  const names = claimTemplateNames(d.spec);
   const gone = current.claimTemplates.find((name) => !names.includes(name));
-  let born = order.length;
-  return (m?: Member): Revision => {
+  let born = stayingOf(d).length;
+  return (m) => {
     const rank = m ? order.indexOf(m.identity) : born++;
     if (current.hash === update.hash || rank >= kept) return update;
     if (m || gone === undefined) return current;
@@ -2406,57 +2156,38 @@ function nextRevision(d: Draft, members: readonly Judged[], { current, update }:
 
 /** The history of templates: the update revision is made before a pod names it, orphans are adopted,
  *  and the oldest that no pod uses go beyond the limit. True when the update revision is there. */
-function planHistory(
-  d: Draft,
-  members: readonly Member[],
-  { update, current }: Revisions,
-): boolean {
-  const { s } = d;
-  const { meta, spec } = s.cluster;
-  const about = { kind: REVISIONS, identity: '' } as const;
-  const all = [...s.revisions.values()];
-  const orphans = all.filter(
-    (x) => !hasController(x.meta) && x.meta.labels[MARK.cluster] === meta.name,
-  );
-  if (orphans.length > 0) {
-    if (!isRead(d, '', clusterRef(s))) return false;
-    for (const object of orphans) {
-      const ownerReferences = [...object.meta.owners, ownerOf(s.cluster)];
-      const change = { metadata: { ownerReferences } };
-      d.actions.push({ do: 'Patch', verb: 'record', object, change, because: 'Adopted', ...about });
-    }
-    return false;
+function planHistory(d: Draft): boolean {
+  const { cluster, revisions } = d.s;
+  const { update, current } = d.revisions;
+  const all = [...revisions.values()];
+  const isOrphan = ({ meta }: Revision): boolean =>
+    !hasController(meta) && meta.labels[MARK.cluster] === d.name;
+  const orphans = all.filter(isOrphan);
+  for (const revision of orphans) {
+    const change = ownedBy([...revision.meta.owners, ownerOf(cluster)]);
+    if (readsCluster(d)) act(d, 'record', 'Adopted', '', revision, change);
   }
+  if (orphans.length > 0) return false;
   if (update.meta.uid === '') {
-    if (isRead(d, '', refOf(REVISIONS, update.meta.name))) {
-      const body = revisionBody(s.cluster, update);
+    const body = revisionBody(cluster, update);
+    if (isRead(d, '', refOf(REVISIONS, update.meta.name)))
       d.actions.push({ do: 'Record', verb: 'record', body, because: 'Revised', identity: '' });
-    }
     return false;
   }
-  const ours = all.filter((x) => isControlledBy(x.meta, meta.uid));
+  const ours = all.filter((x) => isControlledBy(x.meta, cluster.meta.uid));
   const newest = Math.max(...ours.map((x) => x.number));
   // An undo: an old template is the newest again. The cause may be annotated afterwards.
   const isOld = update.number < newest;
-  const cause = meta.annotations[MARK.changeCause];
+  const cause = cluster.meta.annotations[MARK.changeCause];
   const isTold = cause === undefined || update.meta.annotations[MARK.changeCause] === cause;
-  if (isOld || !isTold) {
-    const annotations = isTold ? {} : { [MARK.changeCause]: cause };
-    const change = { metadata: { annotations }, revision: isOld ? newest + 1 : update.number };
-    d.actions.push({
-      do: 'Patch',
-      verb: 'record',
-      object: update,
-      change,
-      because: 'Revised',
-      ...about,
-    });
-  }
-  const named = members.flatMap((m) => [revisionIn(m), goalOf(m.pod)]);
+  const change = annotated(isTold ? {} : { [MARK.changeCause]: cause });
+  if (isOld || !isTold)
+    act(d, 'record', 'Revised', '', update, { ...change, revision: isOld ? newest + 1 : newest });
+  const named = d.members.flatMap((m) => [revisionIn(m), goalOf(m.pod)]);
   const used = new Set([update.hash, current.hash, ...named]);
   const spare = ours.filter((x) => !used.has(x.hash)).sort((a, b) => a.number - b.number);
-  for (const object of spare.slice(0, Math.max(0, spare.length - spec.revisionHistoryLimit)))
-    d.actions.push({ do: 'Delete', verb: 'forget', object, because: 'Revised', ...about });
+  const surplus = Math.max(0, spare.length - d.spec.revisionHistoryLimit);
+  for (const revision of spare.slice(0, surplus)) act(d, 'forget', 'Revised', '', revision);
   return true;
 }
 
@@ -2476,105 +2207,102 @@ export function maxSurgeOf(spec: Spec): number {
   return scaledValue(r.maxSurge, spec.replicas, 'up');
 }
 
-/** Brings outdated members to the update revision. Those that only lack labels are patched all at
- *  once, for it takes nobody down; the others are chosen within the budget, after a trial. */
-function planUpdates(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-  r: Revisions,
-): void {
-  const { spec } = d.s.cluster;
+/** Brings outdated members to the update revision: those of which only labels differ all at once,
+ *  for it takes nobody down; the others within the budget, after a trial. Under OnDelete only those
+ *  that have all of it already are relabelled. */
+function planUpdates(d: Draft): void {
+  const { spec, revisions } = d;
   const { rollingUpdate, type } = spec.updateStrategy;
   const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
   if (zero && maxUnavailableOf(spec) === 1)
     d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
-  if (spec.suspend || d.actions.some((a) => a.because === 'ScaledIn')) return;
-  const outdated = outdatedOf(d.s, members, r);
-  const all = type === 'OnDelete' ? members.filter((m) => isOutdated(m, r.update)) : outdated;
-  const labels = planLabels(
-    d,
-    all.filter((m) => !ending.has(m.identity)),
-    r,
-    type === 'OnDelete',
-  );
-  if (type === 'OnDelete' || rollingUpdate.paused) return;
+  if (spec.suspend || rollingUpdate.paused) return;
+  if (d.actions.some((a) => a.because === 'ScaledIn')) return;
+  const isOnDelete = type === 'OnDelete';
+  const all = d.members.filter((m) => isOutdated(m, revisions.update));
+  const outdated = isOnDelete ? all : outdatedOf(d);
+  const staying = outdated.filter((m) => !d.ending.has(m.identity));
+  const relabelled = staying.filter((m) => relabel(d, m, isOnDelete));
+  if (isOnDelete) return;
   const bound = outdated.filter(runsOnGoingClaim).map(nameOf);
   if (bound.length > 0)
     d.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
-  const open = outdated.filter((m) => !labels.has(m) && isUpdatable(d, m, ending));
-  const chosen = chooseOutdated(
-    d,
-    members,
-    ending,
-    [...open, ...members.filter((m) => isStuck(d, m))],
-    r,
-  );
+  const stuck = d.members.filter((m) => isStuck(d, m) && !outdated.includes(m));
+  const open = staying.filter((m) => !relabelled.includes(m) && isUpdatable(m));
+  const chosen = chooseOutdated(d, [...open, ...stuck]);
   const [first] = chosen;
-  if (!first || !isReliedOn(d, members, chosen) || !passesTrial(d, first, r)) return;
-  for (const m of chosen) updateMember(d, m, r);
+  if (!first) return;
+  // Asked all at once: what the change is, and whether it may come.
+  const isAllowed = [isReliedOn(d, chosen), passesTrial(d, first), readsCluster(d)];
+  for (const m of chosen) isRead(d, m.identity, podRef(d, m));
+  if (isAllowed.includes(false)) return;
+  for (const m of chosen) updateMember(d, m);
 }
-/** May an update touch it? Not one whose node speaks against it, nor one that ends; one that is
- *  withheld for what its pod says may be healed by a new template. */
-function isUpdatable(d: Draft, m: Member, ending: ReadonlyMap<string, EndReason>): boolean {
-  if (ending.has(m.identity) || runsOnGoingClaim(m)) return false;
-  if (['silent', 'gone', 'outOfService'].includes(m.node)) return false;
+/** May an update touch it? Not one whose node speaks against it; one that is withheld for what its
+ *  pod says may be healed by a new template. */
+function isUpdatable(m: Member): boolean {
+  if (runsOnGoingClaim(m) || ['silent', 'gone', 'outOfService'].includes(m.node)) return false;
   return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
 }
 /** Its node can never give it what it was resized to; the user said how else to update it. */
-const isStuck = (d: Draft, { pod, life }: Member): boolean =>
-  life === 'live' &&
-  (pod?.resize.startsWith('Infeasible') ?? false) &&
-  !d.s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy.startsWith('InPlace');
+function isStuck(d: Draft, { pod, life }: Member): boolean {
+  const { podUpdatePolicy } = d.spec.updateStrategy.rollingUpdate;
+  const isInfeasible = pod?.resize.startsWith('Infeasible') === true;
+  return life === 'live' && isInfeasible && !podUpdatePolicy.startsWith('InPlace');
+}
+/** Relabels it, if nothing but labels differs, or nothing at all. */
+function relabel(d: Draft, m: Member, onlyIfSame: boolean): boolean {
+  const base = revisionBy(d.s, revisionIn(m));
+  if (!m.pod || !base || inPlaceOf(m.pod)) return false;
+  const changes = changesBetween(d.s, base, d.revisions.update);
+  const isLabel = (c: Change): boolean =>
+    c.path[1] === 'labels' && isInPlace(c, d.revisions.update, '') && !onlyIfSame;
+  if (!changes.every(isLabel)) return false;
+  changeInPlace(d, m, m.pod, changes);
+  return true;
+}
 
 /** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the Ready
  *  ones the youngest, while enough others are Available (I5). Under Replace even those that are not
  *  Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
-function chooseOutdated(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-  open: readonly Member[],
-  { update }: Revisions,
-): readonly Member[] {
-  const { spec } = d.s.cluster;
-  const { podUpdatePolicy, maxSurge: _ } = spec.updateStrategy.rollingUpdate;
-  const live = members.filter((m) => isLive(m) && !ending.has(m.identity));
+function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
+  const { spec, revisions, now } = d;
   const births = d.actions.filter((a) => a.do === 'Make').length;
-  const fresh = live.filter((m) => !isOutdated(m, update) && m.state !== 'Available').length;
+  const isFresh = (m: Member): boolean =>
+    !isOutdated(m, revisions.update) && m.state !== 'Available';
   const most = Math.max(1, maxUnavailableOf(spec) + maxSurgeOf(spec));
-  const room = podUpdatePolicy === 'Replace' ? most - fresh - births : Infinity;
+  const isReplace = spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
+  const room = isReplace ? most - stayingOf(d).filter(isFresh).length - births : Infinity;
   const isOrdered = spec.podManagementPolicy === 'OrderedReady';
   const isBusy = (m: Member): boolean =>
-    !open.includes(m) &&
-    (isComingUp(m, d.now) || isLeaving(m, d.now) || ['Returning', 'Updating'].includes(m.state));
-  if (isOrdered && (births > 0 || members.some(isBusy))) return [];
-  const byChoice = [...open].reverse();
-  const well = byChoice.filter(isReady).slice(0, spareOf(d, members, ending));
-  const chosen = [...byChoice.filter((m) => !isReady(m)), ...well];
+    isComingUp(m, now) || isLeaving(m, now) || ['Returning', 'Updating'].includes(m.state);
+  const others = d.members.filter((m) => !open.includes(m));
+  if (isOrdered && (births > 0 || others.some(isBusy))) return [];
+  const youngestFirst = [...open].reverse();
+  const well = youngestFirst.filter(isReady).slice(0, spareOf(d));
+  const chosen = [...youngestFirst.filter((m) => !isReady(m)), ...well];
   return chosen.slice(0, Math.max(0, Math.min(room, isOrdered ? 1 : Infinity)));
 }
 
 /** One member, as its policy says. What cannot be done in place falls back, or is reported. */
-function updateMember(d: Draft, m: Member, r: Revisions): void {
+function updateMember(d: Draft, m: Member): void {
   const { s } = d;
+  const { update } = d.revisions;
   const { pod, identity } = m;
-  const policy = s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
-  if (!pod || !isRead(d, identity, podRef(s, m))) return;
-  const changes = changesFor(s, pod, r);
-  if (changes.length === 0 && !isStuck(d, m)) return void d.actions.push(inPlace(d, m, pod, [], r));
+  const policy = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
+  if (!pod || d.unknown.has(identity)) return;
+  const changes = changesFor(d, pod);
+  const isDone = changes.length === 0 && !isStuck(d, m);
   const refused = waiting(s.desk.backoff, `update/${pod.meta.name}`, s.uptime)?.message ?? '';
-  const others = changes.filter((c) => !isInPlace(c, r.update, policy));
-  if (policy.startsWith('InPlace') && others.length === 0 && refused === '') {
-    d.actions.push(inPlace(d, m, pod, changes, r));
-  } else if (policy === 'InPlaceOnly') {
+  const others = changes.filter((c) => !isInPlace(c, update, policy));
+  const isPossible = policy.startsWith('InPlace') && others.length === 0 && refused === '';
+  if (isDone || isPossible) changeInPlace(d, m, pod, changes);
+  else if (policy === 'InPlaceOnly') {
     const where = fewNames(others.map((c) => c.path.join('.')));
     d.blocked = refused || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
-  } else if (policy === 'Replace') {
-    if (isRead(d, '', clusterRef(s))) planEnd(d, m, 'Updated');
-  } else if (canComeBack(d, m)) {
-    if (isRead(d, '', clusterRef(s))) leaveAndReturn(d, m, 'Recreated');
-  } else if (!isFindingNode(d, m))
+  } else if (policy === 'Replace') planEnd(d, m, 'Updated');
+  else if (canComeBack(d, m)) leaveAndReturn(d, m, 'Recreated');
+  else if (!isFindingNode(d, m))
     d.blocked ||= `${identity} could not come back: its node, volumes or claims are not open`;
 }
 /** Recreate touches only a member that can come back. */
@@ -2585,51 +2313,22 @@ function canComeBack(d: Draft, m: Member): boolean {
   if (!allowed) return m.claims.length === 0 || hasOpenNode(d.s);
   return allowed.some((node) => nodeWord(d.s, node.meta.name) === 'open');
 }
-
 /** Would the API server take what this step makes? It is asked under the name of a living member,
  *  for AlreadyExists comes last, and again while it objects. A full quota of pods is no objection
  *  where the member that goes leaves as much room as the next needs. */
-function passesTrial(d: Draft, { identity, pod }: Member, { update }: Revisions): boolean {
-  const { s } = d;
-  const { desk, uptime, cluster } = s;
-  const policy = cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
-  const trial = trialOf(s, update.hash, identity, update, policy === 'Replace');
-  const known = waiting(desk.backoff, keyOfRef(trial), uptime);
-  if (!known) isRead(d, '', trial);
-  const words = known?.message ?? s.answers.get(keyOfRef(trial)) ?? 'asked';
-  const made = revisionBy(s, pod?.meta.labels[MARK.revision] ?? '');
+function passesTrial(d: Draft, { identity, pod }: Member): boolean {
+  const { update } = d.revisions;
+  const isReplace = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
+  const known = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime);
+  const words = known ? known.message : trialOf(d, update.hash, identity, update, isReplace);
+  const made = revisionBy(d.s, pod?.meta.labels[MARK.revision] ?? '');
   const changes = changesOf(made?.template.spec, update.template.spec);
-  const sameSize = !changes.some((c) => c.path.includes('resources'));
-  if (words === '' || (sameSize && policy !== 'Replace' && isQuotaOfPods(words, pod))) return true;
+  const isSameSize = !isReplace && !changes.some((c) => c.path.includes('resources'));
+  if (words === undefined) return false;
+  if (words === '' || (isSameSize && isQuotaOfPods(words, pod))) return true;
   if (words.startsWith('no answer')) d.notes.push(`the trial of ${update.hash} failed: ${words}`);
-  else if (words !== 'asked') d.blocked = words;
+  else d.blocked = words;
   return false;
-}
-
-/** Those of which only labels differ, or nothing, are patched at once. */
-function planLabels(
-  d: Draft,
-  open: readonly Member[],
-  r: Revisions,
-  onlySame: boolean,
-): ReadonlySet<Member> {
-  const { s } = d;
-  const found = new Map<string, readonly Change[] | undefined>();
-  const changesOfRevision = (hash: string): readonly Change[] | undefined => {
-    const base = revisionBy(s, hash);
-    const changes = base && changesBetween(s, base, r.update);
-    const isLabel = (c: Change): boolean => c.path[1] === 'labels' && isInPlace(c, r.update, '');
-    return changes?.every((c) => isLabel(c) && !onlySame) ? changes : undefined;
-  };
-  const labelled = open.filter((m) => {
-    const hash = revisionIn(m);
-    if (!m.pod || inPlaceOf(m.pod)) return false;
-    if (!found.has(hash)) found.set(hash, changesOfRevision(hash));
-    const changes = found.get(hash);
-    if (changes) d.actions.push(inPlace(d, m, m.pod, changes, r));
-    return changes !== undefined;
-  });
-  return new Set(labelled);
 }
 
 // ─── What changes, and how ───────────────────────────────────────────────────────────────────────
@@ -2644,29 +2343,27 @@ const revisionBy = (s: Snapshot, hash: string): Revision | undefined =>
 /** Where the pods of two revisions differ; of an unknown one, everything may. What one template says
  *  and the other leaves to the API server's default is no difference. */
 function changesBetween(s: Snapshot, base: Revision | undefined, to: Revision): readonly Change[] {
-  const whole = (r: Revision | undefined): Json => ({
+  const wholeOf = ({ metadata, spec }: V1PodTemplateSpec): Json => ({
     metadata: {
-      labels: r && templateLabels(s.cluster, r.template),
-      annotations: withoutOurs(r?.template.metadata?.annotations),
+      labels: templateLabels(s.cluster, { metadata, spec } as V1PodTemplateSpec),
+      annotations: withoutOurs(metadata?.annotations),
     },
-    spec: r?.template.spec,
+    spec,
   });
-  const before = whole(base);
-  return changesOf(before, whole(to)).filter(
-    ({ path, value }) => !isMet(at(before, path), value, path),
-  );
+  const before = base && wholeOf(base.template);
+  const all = changesOf(before, wholeOf(to.template));
+  return all.filter(({ path, value }) => !base || !isMet(at(before, path), value, path));
 }
 const at = (whole: unknown, path: readonly string[]): unknown =>
   path.reduce<unknown>((part, key) => fieldsOf(part)?.[key], whole);
 /** What the living pod lacks of the update revision: where that differs from the revision it was
  *  made of, and from the one it is just being changed to. */
-function changesFor(s: Snapshot, pod: Pod, { update }: Revisions): readonly Change[] {
+function changesFor({ s, revisions: { update } }: Draft, pod: Pod): readonly Change[] {
   const body = s.bodies.get(pod.meta.name);
   const hashes = unique([pod.meta.labels[MARK.revision] ?? '', goalOf(pod)]);
   const found = hashes.flatMap((hash) => changesBetween(s, revisionBy(s, hash), update));
-  return [...new Map(found.map((c) => [c.path.join('/'), c])).values()].filter(
-    ({ path, value }) => !isMet(at(body, path), value, path),
-  );
+  const byPath = new Map(found.map((c) => [c.path.join('/'), c]));
+  return [...byPath.values()].filter(({ path, value }) => !isMet(at(body, path), value, path));
 }
 
 /** Where two templates differ: the deepest paths, but a list's item that comes or goes is whole,
@@ -2683,11 +2380,10 @@ export function changesOf(before: unknown, after: unknown, path: readonly string
   const isMoved = isList && a && b && order(a, b) !== order(b, a);
   if (!a || !b || isMoved || keys.length === 0) return [{ path, value: after }];
   const isItem = (key: string): boolean => isList && !(key in a && key in b);
-  return keys.flatMap((key) =>
-    isItem(key)
-      ? [{ path: [...path, key], value: b[key] }]
-      : changesOf(a[key], b[key], [...path, key]),
-  );
+  return keys.flatMap((key) => {
+    const inner = [...path, key];
+    return isItem(key) ? [{ path: inner, value: b[key] }] : changesOf(a[key], b[key], inner);
+  });
 }
 /** Lists of uniquely named things are compared by name, as a strategic merge does. */
 function fieldsOf(value: unknown): Json | undefined {
@@ -2700,7 +2396,7 @@ function fieldsOf(value: unknown): Json | undefined {
 
 /** Has the living pod this value already? It may have the API server's defaults besides. */
 function isMet(living: unknown, wanted: unknown, path: readonly string[]): boolean {
-  const usual = path[0] === 'spec' ? defaultAt(path) : undefined;
+  const usual = path[0] === 'spec' ? DEFAULT_FIELDS[path.at(-1) ?? ''] : undefined;
   if (wanted === undefined || wanted === null || living === undefined) {
     return canonicalJson(living ?? usual) === canonicalJson(wanted ?? usual);
   }
@@ -2716,8 +2412,8 @@ function isMet(living: unknown, wanted: unknown, path: readonly string[]): boole
   if (living === wanted) return true;
   return path.includes('resources') && quantity(String(living)) === quantity(String(wanted));
 }
-/** What the API server fills in where a template says nothing: for the pod, and further in. */
-const POD_DEFAULTS: Json = {
+/** What the API server fills in where a template says nothing, by the field's name. */
+const DEFAULT_FIELDS: Json = {
   restartPolicy: 'Always',
   dnsPolicy: 'ClusterFirst',
   schedulerName: 'default-scheduler',
@@ -2726,8 +2422,6 @@ const POD_DEFAULTS: Json = {
   securityContext: {},
   enableServiceLinks: true,
   hostNetwork: false,
-};
-const INNER_DEFAULTS: Json = {
   imagePullPolicy: 'IfNotPresent',
   protocol: 'TCP',
   terminationMessagePolicy: 'File',
@@ -2741,11 +2435,8 @@ const INNER_DEFAULTS: Json = {
   readOnly: false,
   stdin: false,
   tty: false,
-  securityContext: {},
   apiVersion: 'v1',
 };
-const defaultAt = (path: readonly string[]): unknown =>
-  (path.length === 2 ? POD_DEFAULTS : INNER_DEFAULTS)[path.at(-1) ?? ''];
 
 /** Can this be changed on a living pod, without losing what its containers read at their start? A
  *  changed annotation restarts (`restartedAt`, `checksum/config`), except under InPlaceOnly. */
@@ -2753,9 +2444,9 @@ function isInPlace({ path, value }: Change, { template }: Revision, policy: stri
   const [part, field, , inner, kind = '', what = ''] = path;
   if (part === 'metadata') {
     const read = JSON.stringify(template.spec ?? {});
-    const isRead =
+    const isUsed =
       read.includes(`metadata.labels['${path[2]}']`) || read.includes('"metadata.labels"');
-    return field === 'labels' ? !isRead : policy === 'InPlaceOnly';
+    return field === 'labels' ? !isUsed : policy === 'InPlaceOnly';
   }
   if (field !== 'containers' || value === undefined) return false;
   if (path.length === 4) return inner === 'image';
@@ -2765,65 +2456,58 @@ function isInPlace({ path, value }: Change, { template }: Revision, policy: stri
 
 /** The change in place; `enge.me/in-place` says what each container that must restart was before.
  *  Where only labels differ, the revision is written at once. */
-function inPlace(d: Draft, m: Member, pod: Pod, changes: readonly Change[], r: Revisions): Action {
-  const metadata = (field: string): Json =>
-    Object.fromEntries(
-      changes.filter((c) => c.path[1] === field).map((c) => [c.path[2], c.value ?? null]),
-    );
-  const [labels, annotations] = [metadata('labels'), metadata('annotations')];
+function changeInPlace(d: Draft, m: Member, pod: Pod, changes: readonly Change[]): void {
+  const { hash } = d.revisions.update;
+  const marks = (field: string): Json => {
+    const own = changes.filter((c) => c.path[1] === field && c.path[0] === 'metadata');
+    return Object.fromEntries(own.map((c) => [c.path[2], c.value ?? null]));
+  };
+  const [labels, annotations] = [marks('labels'), marks('annotations')];
   const images = changes.filter((c) => c.path[3] === 'image');
   const sizes = changes.filter((c) => c.path[3] === 'resources');
   const isAtRest = !inPlaceOf(pod) || isApplied(pod);
-  const about = { kind: PODS, object: pod, identity: m.identity } as const;
   if (images.length + sizes.length === 0 && isAtRest) {
-    const marked = { labels: { ...labels, [MARK.revision]: r.update.hash }, annotations };
-    const change = {
-      metadata: { ...marked, annotations: { ...annotations, [MARK.inPlace]: null } },
-    };
+    const all = { ...annotations, [MARK.inPlace]: null };
+    const metadata = { labels: { ...labels, [MARK.revision]: hash }, annotations: all };
     const because = changes.length > 0 ? 'Updated' : 'Revised';
-    return { do: 'Patch', verb: 'relabel', change, because, ...about };
+    return act(d, 'relabel', because, m.identity, pod, { metadata });
   }
-  const before = beforeOf(d, pod, images);
-  const mark = JSON.stringify({ revision: r.update.hash, before });
+  const mark = JSON.stringify({ revision: hash, before: beforeOf(d, pod, images) });
+  const metadata = { labels, annotations: { ...annotations, [MARK.inPlace]: mark } };
   const containers = images.map((c) => ({ name: c.path[2], image: c.value }));
-  const change = {
-    metadata: { labels, annotations: { ...annotations, [MARK.inPlace]: mark } },
-    ...(containers.length > 0 && { spec: { containers } }),
-  };
-  const resize = sizes.length > 0 ? { spec: { containers: resizedBy(sizes) } } : undefined;
-  return {
+  d.actions.push({
     do: 'Update',
     verb: 'update',
-    revision: r.update.hash,
-    change,
-    resize,
+    kind: PODS,
+    object: pod,
+    revision: hash,
+    change: { metadata, ...(containers.length > 0 && { spec: { containers } }) },
+    resize: sizes.length > 0 ? { spec: { containers: resizedBy(sizes) } } : undefined,
     because: 'Updated',
-    ...about,
-  };
+    identity: m.identity,
+  });
 }
 /** ID and image of each container that is to restart: as they are, or, of one that has yet to
  *  restart for an earlier update, as they were before that. */
 function beforeOf(d: Draft, pod: Pod, images: readonly Change[]): Json {
   const body = d.s.bodies.get(pod.meta.name);
-  const now = (name: string): readonly [string, string] => {
-    const status = at(body, ['status', 'containerStatuses', name, 'containerID']);
-    return [String(status ?? ''), String(at(body, ['spec', 'containers', name, 'image']) ?? '')];
-  };
-  const waits = Object.entries(inPlaceOf(pod)?.before ?? {}).filter(
-    ([name, [id]]) => now(name)[0] === id,
-  );
+  const textAt = (...path: readonly string[]): string => String(at(body, path) ?? '');
+  const now = (name: string): readonly [string, string] => [
+    textAt('status', 'containerStatuses', name, 'containerID'),
+    textAt('spec', 'containers', name, 'image'),
+  ];
+  const older = Object.entries(inPlaceOf(pod)?.before ?? {});
+  const waits = older.filter(([name, [id]]) => now(name)[0] === id);
   const fresh = images.map((c) => [c.path[2] ?? '', now(c.path[2] ?? '')] as const);
   return Object.fromEntries([...fresh, ...waits]);
 }
 /** The `resources` of each container that is resized. */
 function resizedBy(sizes: readonly Change[]): readonly Json[] {
-  return unique(sizes.map((c) => c.path[2])).map((name) => {
-    const of = (kind: string): Json =>
-      Object.fromEntries(
-        sizes
-          .filter((c) => c.path[2] === name && c.path[4] === kind)
-          .map((c) => [c.path[5], c.value]),
-      );
+  return [...Map.groupBy(sizes, (c) => c.path[2])].map(([name, own]) => {
+    const of = (kind: string): Json => {
+      const all = own.filter((c) => c.path[4] === kind);
+      return Object.fromEntries(all.map((c) => [c.path[5], c.value]));
+    };
     return { name, resources: { requests: of('requests'), limits: of('limits') } };
   });
 }
@@ -2832,15 +2516,10 @@ function resizedBy(sizes: readonly Change[]): readonly Json[] {
 
 /** Keeps in step what is there: labels, owners, seals, growth, and what an update left to do; frees
  *  the claims of identities that are over. */
-function planUpkeep(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-): void {
-  planRelabelling(d);
-  for (const m of members) {
-    if (m.life === 'over') planFreeing(d, m);
-    if (!isLive(m) || ending.has(m.identity)) continue;
+function planUpkeep(d: Draft): void {
+  for (const pod of d.s.pods.values()) planLabels(d, pod);
+  for (const m of d.members) if (m.life === 'over') planFreeing(d, m);
+  for (const m of stayingOf(d)) {
     for (const claim of m.claims) if (!isTerminating(claim)) planClaim(d, m, claim);
     planSeal(d, m);
     if (m.pod && !isTerminating(m.pod)) planFinish(d, m, m.pod);
@@ -2849,85 +2528,42 @@ function planUpkeep(
 /** I3: only of an identity that is over, once its pod object is gone (read live), if it was marked
  *  with policy Delete, or was never bound, so that nothing was written to it. */
 function planFreeing(d: Draft, m: Member): void {
-  const because = m.retired?.reason ?? 'Released';
   const isFree = (c: Claim): boolean =>
     isMarked(c) && (c.meta.annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c));
   const free = [...m.claims, ...m.leftovers].filter((c) => isFree(c) && !isTerminating(c));
-  if (free.length === 0 || m.pod || isWantedBack(m)) return;
-  if (
-    !isRead(d, m.identity, podRef(d.s, m)) ||
-    d.s.pods.has(podName(d.s.cluster.meta.name, m.identity))
-  )
-    return;
-  for (const object of free)
-    d.actions.push({
-      do: 'Delete',
-      verb: 'free',
-      kind: CLAIMS,
-      object,
-      because,
-      identity: m.identity,
-    });
+  if (free.length === 0 || isWantedBack(m) || !isRead(d, m.identity, podRef(d, m))) return;
+  const pod = d.s.pods.get(podName(d.name, m.identity));
+  if (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid)) return;
+  for (const claim of free) act(d, 'free', m.retired?.reason ?? 'Released', m.identity, claim);
 }
-/** Labels of ours that a pod or a claim lost are put back. */
-function planRelabelling(d: Draft): void {
-  const { s } = d;
-  const { name, uid } = s.cluster.meta;
-  const because = 'Relabelled';
-  const lacks = (meta: Meta, identity: string): boolean =>
-    Object.entries(ourLabels(name, identity)).some(([key, value]) => meta.labels[key] !== value);
-  for (const pod of s.pods.values()) {
-    const identity = identityOf(pod, name);
-    if (!isControlledBy(pod.meta, uid)) continue;
-    const change = { metadata: { labels: ourLabels(name, identity) } };
-    if (lacks(pod.meta, identity) && !isTakenOut(s, pod))
-      d.actions.push({
-        do: 'Patch',
-        verb: 'relabel',
-        kind: PODS,
-        object: pod,
-        change,
-        because,
-        identity,
-      });
-    for (const object of pod.claims.map((claim) => s.claims.get(claim))) {
-      const isOurs =
-        object && MARK.claims in object.meta.annotations && !hasController(object.meta);
-      if (
-        isOurs &&
-        object.meta.name.endsWith(`-${name}-${identity}`) &&
-        lacks(object.meta, identity)
-      )
-        d.actions.push({
-          do: 'Patch',
-          verb: 'seal',
-          kind: CLAIMS,
-          object,
-          change,
-          because,
-          identity,
-        });
-    }
+/** Labels of ours that a pod of ours, or a claim that it mounts, lost are put back. */
+function planLabels(d: Draft, pod: Pod): void {
+  const identity = identityOf(pod, d.name);
+  const labels = ourLabels(d.name, identity);
+  const lacks = ({ meta }: Pod | Claim): boolean =>
+    Object.entries(labels).some(([key, value]) => meta.labels[key] !== value);
+  if (!isControlledBy(pod.meta, d.s.cluster.meta.uid)) return;
+  if (lacks(pod) && !isTakenOut(d.s, pod))
+    act(d, 'relabel', 'Relabelled', identity, pod, labelled(labels));
+  for (const name of pod.claims.filter((claim) => claim.endsWith(`-${d.name}-${identity}`))) {
+    const claim = d.s.claims.get(name);
+    if (!claim || !(MARK.claims in claim.meta.annotations) || !lacks(claim)) continue;
+    if (!hasController(claim.meta))
+      act(d, 'relabel', 'Relabelled', identity, claim, labelled(labels));
   }
 }
 /** The owner reference is `whenDeleted: Delete`; a larger request grows what is bound. */
-function planClaim(d: Draft, { identity }: Member, object: Claim): void {
+function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
   const { cluster } = d.s;
-  const about = { do: 'Patch', kind: CLAIMS, object, identity } as const;
-  const wantsOwner = cluster.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
-  if (isControlledBy(object.meta, cluster.meta.uid) !== wantsOwner) {
-    const others = othersOf(object, cluster.meta);
-    const ownerReferences = wantsOwner ? [...others, ownerOf(cluster)] : others;
-    d.actions.push({
-      ...about,
-      verb: 'own',
-      change: { metadata: { ownerReferences } },
-      because: 'Owned',
-    });
+  const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
+  if (isControlledBy(claim.meta, cluster.meta.uid) !== wantsOwner) {
+    const others = othersOf(claim, cluster.meta);
+    const owners = wantsOwner ? [...others, ownerOf(cluster)] : others;
+    act(d, 'own', 'Owned', identity, claim, ownedBy(owners));
   }
-  const storage = claimGrowth(cluster, identity, object);
+  const storage = claimGrowth(cluster, identity, claim);
   const change = { spec: { resources: { requests: { storage } } } };
-  if (storage) d.actions.push({ ...about, verb: 'expand', change, because: 'Expanded' });
+  if (storage) act(d, 'expand', 'Expanded', identity, claim, change);
 }
 /** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of all
  *  of them on each, so that one that is lost later is missed. */
@@ -2935,45 +2571,27 @@ function planSeal(d: Draft, { identity, claims, pod }: Member): void {
   const names = claims.map((c) => c.meta.name).sort();
   const isSealed = claims.some((c) => sealOf(c).length > 0);
   if (!pod || pod.node === '' || isTerminating(pod) || (names.length < 2 && !isSealed)) return;
-  if (pod.claims.some((name) => name.endsWith(`-${identity}`) && !names.includes(name))) return;
-  const change = { metadata: { annotations: { [MARK.claims]: names.join(' ') } } };
-  for (const object of claims)
-    if (sealOf(object).join() !== names.join())
-      d.actions.push({
-        do: 'Patch',
-        verb: 'seal',
-        kind: CLAIMS,
-        object,
-        change,
-        because: 'Sealed',
-        identity,
-      });
+  const own = pod.claims.filter((name) => name.endsWith(`-${d.name}-${identity}`));
+  if (own.some((name) => !names.includes(name))) return;
+  for (const claim of claims.filter((c) => sealOf(c).join() !== names.join()))
+    act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }));
 }
 /** What an update leaves to do: the revision label is written last, once the pod is as it should be
  *  in place; the mark of a deletion that was not done after all is taken off. */
 function planFinish(d: Draft, { identity }: Member, pod: Pod): void {
   const inPlace = inPlaceOf(pod);
-  const isTouched = d.actions.some(
-    (a) => 'object' in a && a.object === pod && a.verb !== 'relabel',
-  );
-  const about = {
-    do: 'Patch',
-    verb: 'relabel',
-    kind: PODS,
-    object: pod,
-    because: 'Revised',
-    identity,
-  } as const;
-  if (inPlace && pod.resize.startsWith('Infeasible')) {
+  if (inPlace && pod.resize.startsWith('Infeasible'))
     d.blocked ||= `${identity} cannot be resized on its node (${pod.resize})`;
-  }
-  if (isTouched) return;
-  const labels = { [MARK.revision]: inPlace?.revision };
-  const change = { metadata: { labels, annotations: { [MARK.inPlace]: null } } };
-  if (inPlace && isApplied(pod)) d.actions.push({ ...about, change });
-  const unmarked = { metadata: { annotations: { [MARK.returns]: null } } };
-  if (MARK.returns in pod.meta.annotations && isUp(pod))
-    d.actions.push({ ...about, change: unmarked });
+  if (d.actions.some((a) => 'object' in a && a.object === pod)) return;
+  const isDone = inPlace && isApplied(pod);
+  const isLeft = MARK.returns in pod.meta.annotations && isUp(pod);
+  if (!isDone && !isLeft) return;
+  const labels = isDone ? { [MARK.revision]: inPlace.revision } : {};
+  const annotations = {
+    ...(isDone && { [MARK.inPlace]: null }),
+    ...(isLeft && { [MARK.returns]: null }),
+  };
+  act(d, 'relabel', 'Revised', identity, pod, { metadata: { labels, annotations } });
 }
 
 const templateOfClaim = (cluster: StatefulCluster, identity: string, claim: Claim) =>
@@ -2982,86 +2600,91 @@ const templateOfClaim = (cluster: StatefulCluster, identity: string, claim: Clai
   );
 /** The larger request that its template now asks for, or '' when the claim has it. */
 export function claimGrowth(cluster: StatefulCluster, identity: string, claim: Claim): string {
-  const wanted =
-    templateOfClaim(cluster, identity, claim)?.spec?.resources?.requests?.['storage'] ?? '';
+  const { spec } = templateOfClaim(cluster, identity, claim) ?? {};
+  const wanted = spec?.resources?.requests?.['storage'] ?? '';
   return isBound(claim) && quantity(wanted) > quantity(claim.request) ? wanted : '';
 }
+const FIXED = [
+  'storageClassName',
+  'accessModes',
+  'volumeMode',
+  'selector',
+  'dataSource',
+  'dataSourceRef',
+  'volumeAttributesClassName',
+] as const;
 /** What its template says that a living claim can no longer follow: a field name, or ''. */
 export function claimDrift(cluster: StatefulCluster, identity: string, claim: Claim): string {
   const spec = templateOfClaim(cluster, identity, claim)?.spec;
   if (!spec) return 'template';
-  if (quantity(spec.resources?.requests?.['storage'] ?? '') < quantity(claim.request))
-    return 'resources';
-  const fixed = [
-    'storageClassName',
-    'accessModes',
-    'volumeMode',
-    'selector',
-    'dataSource',
-    'dataSourceRef',
-    'volumeAttributesClassName',
-  ] as const;
-  return (
-    fixed.find((f) => spec[f] && canonicalJson(spec[f]) !== canonicalJson(claim.spec[f])) ?? ''
-  );
+  const wanted = spec.resources?.requests?.['storage'] ?? '';
+  if (quantity(wanted) < quantity(claim.request)) return 'resources';
+  const differs = (f: (typeof FIXED)[number]): boolean =>
+    Boolean(spec[f]) && canonicalJson(spec[f]) !== canonicalJson(claim.spec[f]);
+  return FIXED.find(differs) ?? '';
 }
 
+// ─── What is kept in mind ────────────────────────────────────────────────────────────────────────
+
+/** Restarts of each pod when it last stayed Available for a minute. */
+function calmOf(d: Draft): ReadonlyMap<string, number> {
+  const pods = d.members.flatMap(({ pod, state }): [string, number][] => {
+    if (!pod) return [];
+    const isCalm = state === 'Available' && d.now - (pod.readySinceMs ?? d.now) >= LIMITS.calmMs;
+    return [[pod.meta.uid, isCalm ? pod.restarts : calmRestarts(d, pod)]];
+  });
+  return new Map(pods);
+}
+/** Admission changed the labels of a pod that is still there: it is not its user's wish. */
+const isOfAdmission = (s: Snapshot, key: string): boolean =>
+  s.desk.backoff.get(key)?.message.startsWith(ADMISSION) === true &&
+  [...s.pods.values()].some((pod) => !selectorMatches(s.cluster.spec.selector, pod.meta.labels));
+const ADMISSION = 'admission changes the labels of new pods: ';
 /** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
  *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
 export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
-  const { uptime } = s;
-  const live = new Set(p.members.filter(isLive).map(nameOf));
-  const isRecent = (uptimeMs: number): boolean => uptime - uptimeMs < LIMITS.earlyEndMs;
+  const { uptime, answers } = s;
   const went = new Map(desk.went);
   for (const { identity, pod, life, claims, retired } of p.members) {
     const known = went.get(identity);
-    if (life === 'live') {
-      // Not what this very pass has done: `s` is older than that.
-      const isOld = known === s.desk.went.get(identity);
-      if (pod && isOld && !isTerminating(pod)) went.delete(identity);
-    } else if (retired && !known?.reason && claims.length === 0) {
+    if (life === 'live' && pod && !known?.reason && !isTerminating(pod)) went.delete(identity);
+    if (life !== 'live' && retired && !known?.reason && claims.length === 0)
       went.set(identity, { pod, reason: retired.reason, atMs: retired.atMs });
-    }
   }
+  const live = new Set(p.members.filter(isLive).map(nameOf));
   const newest = Math.max(0, ...[...went.values()].map((one) => one.atMs));
-  for (const [identity, { atMs }] of went) {
+  for (const [identity, { atMs }] of went)
     if (!live.has(identity) && newest - atMs > LIMITS.earlyEndMs) went.delete(identity);
-  }
+  const trial = `trials/${p.revisions.update.hash}`;
   const backoff = new Map(desk.backoff);
-  const { hash } = p.revisions.update;
-  const passed = { times: 0, untilUptime: Infinity, message: '' };
-  for (const [key, words] of s.answers) {
-    if (key !== `trials/${hash}`) continue;
-    backoff.set(
-      key,
-      words === '' ? passed : { ...passed, untilUptime: uptime + LIMITS.trialMs, message: words },
-    );
+  const words = answers.get(trial);
+  if (words !== undefined) {
+    const untilUptime = words === '' ? Infinity : uptime + LIMITS.trialMs;
+    backoff.set(trial, { times: 0, untilUptime, message: words });
   }
   for (const [key, { untilUptime }] of backoff) {
-    const isOther = key.startsWith('trials/') && key !== `trials/${hash}`;
-    const isOldMake = key.startsWith('make/') && key !== makeKey(s.cluster);
-    if (isOther || isOldMake || !isRecent(untilUptime)) backoff.delete(key);
+    const isOld = uptime - untilUptime > LIMITS.earlyEndMs;
+    const [kind, name = ''] = key.split('/');
+    const isOfMember = kind === 'taken' || kind === 'return';
+    const isOther = isOfMember
+      ? !live.has(name)
+      : /^(trials|make)\//.test(key) && ![trial, makeKey(s.cluster)].includes(key);
+    if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
   }
+  for (const { identity, isBlocked } of p.members) {
+    const key = `taken/${identity}`;
+    const taken = backoff.get(key);
+    if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
+      backoff.set(key, nextBackoff(taken, taken.message, uptime)); // It was read, and is there.
+  }
+  const isOpen = (key: string): boolean => answers.get(key) !== '' || !s.desk.vanished.has(key);
   return {
     seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
     went,
-    vanished: new Set(
-      [...desk.vanished].filter((key) => s.answers.get(key) !== '' || !s.desk.vanished.has(key)),
-    ),
+    vanished: new Set([...desk.vanished].filter(isOpen)),
     calm: p.calm,
     backoff,
   };
-}
-/** Restarts of each pod when it last stayed Available for a minute. */
-function calmOf(d: Draft, members: readonly Member[]): ReadonlyMap<string, number> {
-  const pods = members.flatMap(({ pod, state }) => (pod ? [{ pod, state }] : []));
-  return new Map(
-    pods.map(({ pod, state }) => {
-      const sinceMs = d.now - (pod.readySinceMs ?? d.now);
-      const isCalm = state === 'Available' && sinceMs >= LIMITS.calmMs;
-      return [pod.meta.uid, isCalm ? pod.restarts : calmRestarts(d, pod)];
-    }),
-  );
 }
 
 // ═══ 6 STATUS · pure ═════════════════════════════════════════════════════════════════════════════
@@ -3301,9 +2924,6 @@ export interface Story {
   readonly type: 'Normal' | 'Warning';
   readonly message: string;
 }
-/** The name that an action is about. */
-const subjectOf = (a: Action): string =>
-  'object' in a ? a.object.meta.name : a.do === 'Record' ? a.body.metadata.name : a.identity;
 /** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
  *  describe`. Bookkeeping is no news. */
 export function storiesOf(done: readonly Action[]): readonly Story[] {
@@ -4187,6 +3807,7 @@ export function newQueue(
 /** What the cache must show of a write: its version, that the object is gone, or, since nobody
  *  knows what came of it, a whole list that began later. */
 type Needs = 'version' | 'absence' | 'list';
+type Written = Kind | 'statefulclusters';
 /** The desk, as the rooms below THE LINE write on it. */
 interface OpenDesk {
   readonly seen: Map<string, number>;
@@ -4206,22 +3827,19 @@ export interface Pass {
   readonly held: Set<string>; // Identities for which nothing more is done in this pass.
   readonly errors: Map<Action, unknown>; // But refusals that are noted for the action itself.
   isCut: boolean; // Time was up before all members were made.
-  expect(kind: Kind | 'statefulclusters', meta: Meta, needs: Needs): void;
+  expect(kind: Written, meta: Meta, needs: Needs): void;
   isCurrent(): boolean; // The cluster is as it was planned upon, and nobody said stop.
 }
 
+const CLUSTERS = 'statefulclusters';
 const inNamespace = (namespace: string): string => namespace && `/namespaces/${namespace}`;
-const pathOf = (kind: Kind, namespace: string, name = ''): string =>
-  (kind === REVISIONS ? '/apis/apps/v1' : '/api/v1') +
-  `${inNamespace(namespace)}/${kind}${name && `/${name}`}`;
-const clusterPath = (namespace: string, name = ''): string =>
-  `/apis/enge.me/v1alpha1${inNamespace(namespace)}/statefulclusters${name && `/${name}`}`;
+const GROUPS: Dict = { [REVISIONS]: '/apis/apps/v1', [CLUSTERS]: '/apis/enge.me/v1alpha1' };
+const pathOf = (kind: Ref['kind'], namespace: string, name = ''): string =>
+  `${GROUPS[kind] ?? '/api/v1'}${inNamespace(namespace)}/${kind}${name && `/${name}`}`;
+const clusterPath = (namespace: string, name = ''): string => pathOf(CLUSTERS, namespace, name);
 const FIELDS = 'fieldManager=statefulcluster';
 const MERGE = { method: 'PATCH', contentType: 'application/merge-patch+json' } as const;
-const STRATEGIC = {
-  method: 'PATCH',
-  contentType: 'application/strategic-merge-patch+json',
-} as const;
+const STRATEGIC = { ...MERGE, contentType: 'application/strategic-merge-patch+json' } as const;
 
 /** Does `work` for each, at most so many at once as fit in a batch. */
 async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
@@ -4232,18 +3850,16 @@ async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknow
   await Promise.all(Array.from({ length: Math.min(items.length, LIMITS.batchMax) }, run));
 }
 
-// ── Writes ──────────────────────────────────────────────────────────────────────────────────────
 /** Nobody knows whether it landed. What is repeated with a precondition is safe all the same. */
 const isOpen = (error: unknown, method: ApiRequest['method']): boolean =>
   error instanceof ApiError &&
-  (error.code === 0 ||
-    (method === 'POST' && (error.code >= 500 || [408, 429].includes(error.code))));
+  (error.code === 0 || (method === 'POST' && (error.code >= 500 || error.code === 408)));
 /** A patch that carries the UID of an object of which the name is another's by now. */
 const isOther = (error: unknown): error is ApiError =>
   error instanceof ApiError && error.code === 422 && error.message.includes('metadata.uid');
 
-/** Every write of a pass goes through here: without an answer, only a new list can tell. */
-async function send(pass: Pass, kind: Kind | 'statefulclusters', request: ApiRequest) {
+/** Every write to the cluster and its children: without an answer, only a new list can tell. */
+async function send(pass: Pass, kind: Written, request: ApiRequest) {
   try {
     return await call(pass.world, request);
   } catch (error) {
@@ -4252,7 +3868,7 @@ async function send(pass: Pass, kind: Kind | 'statefulclusters', request: ApiReq
   }
 }
 /** The cache has to show what the API server made of a write. */
-function shown(pass: Pass, kind: Kind | 'statefulclusters', raw: Raw): Meta {
+function shown(pass: Pass, kind: Written, raw: Raw): Meta {
   const meta = metaOf(raw);
   pass.newest.set(`${kind}/${meta.name}`, meta);
   pass.expect(kind, meta, 'version');
@@ -4288,10 +3904,8 @@ async function remove(pass: Pass, a: Delete): Promise<boolean> {
   // I3: the version too, so that a claim bound in the meantime is not deleted as unbound.
   const preconditions = a.kind === CLAIMS ? { uid, resourceVersion } : { uid };
   // A grace period of 0 is a force-delete, which frees the name while containers may still run.
-  const grace = 'graceSeconds' in a.object && {
-    gracePeriodSeconds: Math.max(1, a.object.graceSeconds),
-  };
-  const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions, ...grace };
+  const gracePeriodSeconds = 'claims' in a.object ? Math.max(1, a.object.graceSeconds) : undefined;
+  const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions, gracePeriodSeconds };
   const path = pathOf(a.kind, namespace, name);
   await send(pass, a.kind, { method: 'DELETE', path, body }).catch((error: unknown) => {
     if (!isGone(error)) throw error;
@@ -4319,23 +3933,24 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefi
   shown(pass, kind, raw);
   return undefined;
 }
-/** Was it made by an earlier POST of this very body? */
+const askedLabels = (body: Body): Dict => dictOf(body.metadata['labels']);
+/** Is it what an earlier POST of this body made, and still in use? */
 function isOurs({ cluster }: Pass, kind: Kind, meta: Meta, body: Body): boolean {
-  const asked = body.metadata['labels'] as Dict;
   const { labels, annotations } = meta;
-  const isNamed = [MARK.cluster, MARK.identity].every((key) => labels[key] === asked[key]);
-  if (!isNamed || isTerminating({ meta })) return false;
-  if (isControlledBy(meta, cluster.meta.uid) !== true && (kind !== CLAIMS || hasController(meta)))
-    return false;
-  return kind !== CLAIMS || (MARK.claims in annotations && !(MARK.retired in annotations));
+  const keys = [MARK.cluster, MARK.identity];
+  const isNamed = keys.every((key) => labels[key] === askedLabels(body)[key]);
+  const isOwned = isControlledBy(meta, cluster.meta.uid);
+  const isFree = kind === CLAIMS && !hasController(meta);
+  const isKept = MARK.claims in annotations && !(MARK.retired in annotations);
+  const isFit = (isOwned || isFree) && (kind !== CLAIMS || isKept);
+  return isNamed && isFit && !isTerminating({ meta });
 }
 function whose(kind: Kind, meta: Meta): string {
   const owner = meta.owners.find((o) => o.controller) ?? meta.owners[0];
   const words = owner ? `belongs to ${owner.kind} ${owner.name}` : 'belongs to nobody';
-  return `${kind} ${meta.name} is there already and ${isTerminating({ meta }) ? 'is being deleted' : words}`;
+  return `${kind} ${meta.name} is there and ${isTerminating({ meta }) ? 'being deleted' : words}`;
 }
 
-// ── Actions ─────────────────────────────────────────────────────────────────────────────────────
 /** One action; false when there is nothing left to do it to. */
 async function perform(pass: Pass, a: Action): Promise<boolean> {
   switch (a.do) {
@@ -4368,23 +3983,21 @@ async function makeMember(pass: Pass, a: Make): Promise<true> {
   const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable });
   const pod = await create(pass, PODS, body);
   if (!pod || selectorMatches(cluster.spec.selector, pod.labels)) return true;
-  const asked = body.metadata['labels'] as Dict;
+  const asked = askedLabels(body);
   const keys = unique([...Object.keys(asked), ...Object.keys(pod.labels)]);
   const changed = keys.filter((key) => asked[key] !== pod.labels[key]);
-  const words = `admission changes the labels of new pods: ${fewNames(changed)}`;
+  const words = ADMISSION + fewNames(changed);
   throw new ApiError(422, 'Invalid', `${words}; the selector would not match them`);
 }
 
-/** Under this key it is noted that an action itself was refused; for a member to make, that its
- *  name is taken. */
-const noteKey = (a: Action): string => (a.do === 'Make' ? `taken/${a.identity}` : keyOfAction(a));
 function note({ desk, world }: Pass, key: string, message: string): void {
   desk.backoff.set(key, nextBackoff(desk.backoff.get(key), message, world.uptime()));
 }
-/** Does one action, or notes why not. A refusal is not repeated before its time. */
+/** Does one action, or notes why not: a refusal, which is not repeated before its time; of a member
+ *  to make, that its name is taken, for a refusal to make one speaks of all. */
 async function attempt(pass: Pass, a: Action): Promise<void> {
   const { desk, world, done, held, errors } = pass;
-  const key = noteKey(a);
+  const key = a.do === 'Make' ? `taken/${a.identity}` : keyOfAction(a);
   try {
     if (!waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
       done.add(a);
@@ -4404,7 +4017,8 @@ function settle(pass: Pass, a: Action): void {
   const { went } = pass.desk;
   if (a.do === 'Make' && a.because === 'Returned') note(pass, `return/${a.identity}`, '');
   if (!(a.because in ENDS) || !(a.do === 'Delete' || a.do === 'Patch')) return;
-  const isGoing = a.verb === 'end' && latest(pass, a).annotations[MARK.returns] === undefined;
+  // A pod that is marked with the same word is deleted so that its member comes back.
+  const isGoing = a.verb === 'end' && latest(pass, a).annotations[MARK.returns] !== a.because;
   if (!isGoing && a.verb !== 'retire') return;
   const pod = isGoing ? (a.object as Pod) : went.get(a.identity)?.pod;
   went.set(a.identity, { pod, reason: a.because as EndReason, atMs: pass.world.now() });
@@ -4485,10 +4099,12 @@ interface Expectation {
 /** What is kept for one cluster between passes. */
 interface Ledger {
   readonly uid: string;
+  readonly scope: Scope;
   readonly told: Map<string, { name: string; count: number; at: number }>; // Events.
   desk: OpenDesk;
   expected: Expectation[];
-  statusAt: number;
+  statusAt: number; // Uptime of the last status that was written …
+  sent: string; // … and the version it made, and its digest.
 }
 interface Scope {
   readonly statefulclusters: Feed<StatefulCluster>;
@@ -4505,40 +4121,26 @@ interface Children {
 interface Operator {
   readonly world: World;
   readonly signal: AbortSignal;
-  readonly ledgers: Map<string, Ledger>;
+  readonly observer: Observer | undefined;
+  readonly queue: ReturnType<typeof newQueue>;
+  readonly ledgers: Map<string, Ledger>; // By cluster key.
   readonly children: Map<string, Children>; // By cluster key, kept as the feeds change.
   readonly volumes: Map<string, Volume>; // Read once, by name.
   readonly scopes: Map<string, Scope>; // By namespace, '' for all.
   nodes: Feed<Node> | undefined;
   blindUntil: number; // Uptime at which a volume may be read again, after a 403.
-  readonly queue: ReturnType<typeof newQueue>;
-  readonly observer: Observer | undefined;
 }
 
-function newOperator(outer: World, options: Options, signal: AbortSignal): Operator {
+function newOperator(outer: World, { workers, observer }: Options, signal: AbortSignal): Operator {
   const world = onServerClock(outer);
-  const work = (key: string): Promise<void> => timed(o, () => reconcile(o, key));
   const sizeOf = (key: string): number => o.children.get(key)?.pods.size ?? 0;
-  const o: Operator = {
-    world,
-    signal,
-    ledgers: new Map(),
-    children: new Map(),
-    volumes: new Map(),
-    scopes: new Map(),
-    nodes: undefined,
-    blindUntil: 0,
-    queue: newQueue(world, options.workers, work, sizeOf),
-    observer: options.observer,
-  };
+  const queue = newQueue(world, workers, (key) => reconcile(o, key), sizeOf);
+  const maps = { ledgers: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
+  const o: Operator = { world, signal, observer, queue, ...maps, nodes: undefined, blindUntil: 0 };
   return o;
 }
 /** The whole operator on one World, until aborted: what `run` starts and the simulation runs. */
-export async function runOperator(
-  outer: World,
-  options: Options,
-  signal: AbortSignal,
-): Promise<void> {
+export async function runOperator(outer: World, options: Options, signal: AbortSignal) {
   const o = newOperator(outer, options, signal);
   const { world, queue, observer } = o;
   observer?.leads();
@@ -4547,9 +4149,7 @@ export async function runOperator(
   await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), aborted(signal)]);
   if (!signal.aborted) {
     // Nothing is planned from a view that is not whole.
-    const keys = [...o.scopes.values()].flatMap((scope) => [
-      ...scope.statefulclusters.items.keys(),
-    ]);
+    const keys = [...o.scopes.values()].flatMap((s) => [...s.statefulclusters.items.keys()]);
     world.log('info', 'caches are synced', { clusters: keys.length });
     for (const key of keys) queue.add(key);
     observer?.synced(queue.depth);
@@ -4565,54 +4165,47 @@ const aborted = (signal: AbortSignal): Promise<void> =>
     else signal.addEventListener('abort', () => resolve());
   });
 
-const SKEW_MS = 2_000; // Answers tell whole seconds, and take their time to arrive.
-const SKEW_TOLD_MS = 30_000;
-/** The same World with the API server's clock: all that is compared with the time was written by
- *  it, or through it. */
+/** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
   let [offset, isTold] = [0, false];
-  const learn = ({ headers }: ApiResponse): void => {
+  function learn({ headers }: ApiResponse): void {
     const skew = Date.parse(headers['date'] ?? '') - world.now();
-    if (!(Math.abs(skew - offset) > SKEW_MS)) return; // Nor when no time is told.
-    offset = skew;
-    if (isTold || Math.abs(skew) <= SKEW_TOLD_MS) return;
+    if (Math.abs(skew - offset) > LIMITS.skewMs) offset = skew; // Not when no time is told: NaN.
+    if (isTold || Math.abs(offset) <= LIMITS.skewToldMs) return;
     isTold = true;
-    world.log('warn', "this machine's clock is not the API server's, which counts", { skew });
+    world.log('warn', "the API server's clock counts, and this machine's differs", { ms: offset });
+  }
+  const send = async (request: ApiRequest): Promise<ApiResponse> => {
+    const answer = await world.send(request);
+    learn(answer);
+    return answer;
   };
-  return {
-    ...world,
-    now: () => world.now() + offset,
-    async send(request) {
-      const answer = await world.send(request);
-      learn(answer);
-      return answer;
-    },
-  };
+  return { ...world, send, now: () => world.now() + offset };
 }
 
 // ── Feeds ───────────────────────────────────────────────────────────────────────────────────────
 function startFeeds(o: Operator, options: Options) {
   const feeds: { readonly ready: PromiseWithResolvers<void>; readonly done: Promise<void> }[] = [];
-  const watch = <T extends Thing>(path: string, project: (raw: Raw) => T, on: OnChange<T>) => {
+  function watch<T extends Thing>(path: string, project: (raw: Raw) => T, on: OnChange<T>) {
     const optional = path === '/api/v1/nodes';
     const feed = follow({ world: o.world, path, project, on, signal: o.signal, optional });
     feeds.push(feed);
     return feed;
-  };
-  // Other workloads cost nothing.
-  const children = <T extends Thing>(kind: Kind, ns: string, project: (raw: Raw) => T) =>
-    watch(
-      `${pathOf(kind, ns)}?labelSelector=${encodeURIComponent(MARK.cluster)}`,
-      project,
-      (a, b, isNews) => onChild(o, kind, a, b, isNews),
-    );
-  const chosen = options.selector && `?labelSelector=${encodeURIComponent(options.selector)}`;
+  }
+  const selected = (path: string, by: string): string =>
+    by && `${path}?labelSelector=${encodeURIComponent(by)}`;
   for (const ns of options.namespaces.length > 0 ? options.namespaces : ['']) {
+    // By our label, so that other workloads cost nothing.
+    const children = <T extends Thing>(kind: Kind, project: (raw: Raw) => T) =>
+      watch(selected(pathOf(kind, ns), MARK.cluster), project, (a, b, isNews) =>
+        onChild(o, kind, a, b, isNews),
+      );
+    const clusters = selected(clusterPath(ns), options.selector) || clusterPath(ns);
     o.scopes.set(ns, {
-      pods: children(PODS, ns, podOf),
-      persistentvolumeclaims: children(CLAIMS, ns, claimOf),
-      controllerrevisions: children(REVISIONS, ns, revisionOf),
-      statefulclusters: watch(clusterPath(ns) + chosen, clusterOf, (a, b, isNews) => {
+      pods: children(PODS, podOf),
+      persistentvolumeclaims: children(CLAIMS, claimOf),
+      controllerrevisions: children(REVISIONS, revisionOf),
+      statefulclusters: watch(clusters, clusterOf, (a, b, isNews) => {
         const meta = (b ?? a)?.meta;
         if (meta && isNews) o.queue.add(keyOf(meta));
       }),
@@ -4621,29 +4214,17 @@ function startFeeds(o: Operator, options: Options) {
   o.nodes = watch('/api/v1/nodes', nodeOf, (a, b, isNews) => isNews && onNode(o, a, b));
   return feeds;
 }
-const scopeWith = (o: Operator, key: string): Scope | undefined =>
-  o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
 
 const clusterKeyOf = ({ meta }: Thing): string =>
   `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
 function childrenOf(o: Operator, key: string): Children {
-  const none = {
-    pods: new Map(),
-    persistentvolumeclaims: new Map(),
-    controllerrevisions: new Map(),
-  };
-  const found = o.children.get(key) ?? none;
+  const [pods, persistentvolumeclaims, controllerrevisions] = [new Map(), new Map(), new Map()];
+  const found = o.children.get(key) ?? { pods, persistentvolumeclaims, controllerrevisions };
   o.children.set(key, found);
   return found;
 }
 /** Keeps the index of children by cluster, and wakes the cluster once the index is right. */
-function onChild(
-  o: Operator,
-  kind: Kind,
-  before: Thing | undefined,
-  after: Thing | undefined,
-  isNews: boolean,
-): void {
+function onChild(o: Operator, kind: Kind, before?: Thing, after?: Thing, isNews?: boolean): void {
   const [from, to] = [before && clusterKeyOf(before), after && clusterKeyOf(after)];
   if (before && from !== undefined && from !== to) {
     const all = childrenOf(o, from);
@@ -4652,7 +4233,8 @@ function onChild(
     onLeft(o, from, kind, before);
   }
   if (after && to !== undefined) {
-    (childrenOf(o, to)[kind] as Map<string, Thing>).set(after.meta.name, after);
+    const all: Map<string, Thing> = childrenOf(o, to)[kind];
+    all.set(after.meta.name, after);
     if (from !== to) onCame(o, to, kind, after);
   }
   for (const key of unique([from, to])) if (key !== undefined && isNews) o.queue.add(key);
@@ -4660,39 +4242,38 @@ function onChild(
 /** A pod that was seen to end is remembered, with its node and its last words. What left the watch
  *  without an end may have lost its label only: the next pass reads it live. */
 function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid, desk } = o.ledgers.get(key) ?? {};
-  if (!desk || kind === REVISIONS) return;
-  if (kind === CLAIMS && !isTerminating(child)) desk.vanished.add(`${kind}/${child.meta.name}`);
-  if (kind !== PODS || !isControlledBy(child.meta, uid ?? '')) return;
+  const { uid = '', desk, scope } = o.ledgers.get(key) ?? {};
+  const { meta } = child;
+  if (!desk || kind === REVISIONS || (kind === PODS && !isControlledBy(meta, uid))) return;
+  if (!isTerminating(child)) desk.vanished.add(`${kind}/${meta.name}`);
+  if (kind !== PODS) return;
   const pod = child as Pod;
-  const identity = identityOf(pod, pod.meta.labels[MARK.cluster] ?? '');
+  const identity = identityOf(pod, meta.labels[MARK.cluster] ?? '');
   const reason = desk.went.get(identity)?.reason;
   if (isTerminating(pod)) desk.went.set(identity, { pod, reason, atMs: o.world.now() });
-  else desk.vanished.add(`${kind}/${pod.meta.name}`);
-  // A quota may have room again: what was refused is tried at once.
-  const cluster = scopeWith(o, key)?.statefulclusters.items.get(key);
+  // A quota may have room again: what was refused may be tried at once.
+  const cluster = scope?.statefulclusters.items.get(key);
   const refused = cluster && desk.backoff.get(makeKey(cluster));
   if (refused) desk.backoff.set(makeKey(cluster), { ...refused, untilUptime: o.world.uptime() });
 }
 function onCame(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid, desk } = o.ledgers.get(key) ?? {};
+  const { uid = '', desk } = o.ledgers.get(key) ?? {};
   desk?.vanished.delete(`${kind}/${child.meta.name}`);
-  if (!desk || kind !== PODS || !isControlledBy(child.meta, uid ?? '')) return;
+  if (!desk || kind !== PODS || !isControlledBy(child.meta, uid)) return;
   const identity = identityOf(child as Pod, child.meta.labels[MARK.cluster] ?? '');
   if (desk.went.get(identity)?.reason === undefined) desk.went.delete(identity);
 }
-/** A node matters to the members on it, and to all that look for one or may have to leave theirs. */
+/** Wakes who is on a node, and who looks for one or may have to leave its own. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
   const name = (after ?? before)?.meta.name ?? '';
-  const nodes = o.nodes?.items;
   for (const [key, { pods, persistentvolumeclaims: claims }] of o.children) {
     const cluster = key.slice(key.indexOf('/') + 1);
-    const isPodOf = (pod: Pod): boolean =>
-      pod.node === name || !pod.ready || isTerminating(pod) || nodes?.has(pod.node) !== true;
-    const isClaimOf = ({ meta: { annotations, labels } }: Claim): boolean =>
+    const meets = (pod: Pod): boolean =>
+      pod.node === name || !pod.ready || isTerminating(pod) || !o.nodes?.items.has(pod.node);
+    const waits = ({ meta: { annotations, labels } }: Claim): boolean =>
       annotations[MARK.selectedNode] === name ||
       (!(MARK.retired in annotations) && !pods.has(podName(cluster, labels[MARK.identity] ?? '')));
-    if ([...pods.values()].some(isPodOf) || [...claims.values()].some(isClaimOf)) o.queue.add(key);
+    if ([...pods.values()].some(meets) || [...claims.values()].some(waits)) o.queue.add(key);
   }
 }
 
@@ -4704,12 +4285,12 @@ const openDesk = (desk: Desk): OpenDesk => ({
   calm: new Map(desk.calm),
   backoff: new Map(desk.backoff),
 });
-function ledgerOf(o: Operator, key: string, uid: string): Ledger {
+function ledgerOf(o: Operator, key: string, uid: string, scope: Scope): Ledger {
   const known = o.ledgers.get(key);
   if (known?.uid === uid) return known;
-  const [none, nobody] = [new Map(), new Set<string>()];
-  const desk = openDesk({ seen: none, went: none, vanished: nobody, calm: none, backoff: none });
-  const ledger = { uid, told: new Map(), desk, expected: [], statusAt: -Infinity };
+  const maps = { seen: new Map(), went: new Map(), calm: new Map(), backoff: new Map() };
+  const desk = { ...maps, vanished: new Set<string>() };
+  const ledger = { uid, scope, told: new Map(), desk, expected: [], statusAt: -Infinity, sent: '' };
   o.ledgers.set(key, ledger);
   return ledger;
 }
@@ -4735,10 +4316,8 @@ function hasCaughtUp(o: Operator, key: string, ledger: Ledger): boolean {
       feed.next === 'resume' && (needs === 'list' || uptime - at >= LIMITS.catchUpMaxMs),
   );
   for (const feed of unique(late.map((e) => e.feed))) {
-    o.world.log('warn', 'the cache lags own writes: listing anew', {
-      cluster: key,
-      path: feed.path,
-    });
+    const fields = { cluster: key, path: feed.path };
+    o.world.log('warn', 'the cache lags own writes: listing anew', fields);
     relist(feed);
   }
   for (const e of late) e.at = uptime;
@@ -4747,35 +4326,34 @@ function hasCaughtUp(o: Operator, key: string, ledger: Ledger): boolean {
 }
 
 /** Copies throughout: the feeds go on while the pass waits for answers. */
-function snapshotOf(o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: Scope): Snapshot {
+function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope }: Ledger): Snapshot {
   const { pods, persistentvolumeclaims, controllerrevisions } = childrenOf(o, keyOf(cluster.meta));
-  const claims = new Map(persistentvolumeclaims);
   const volumes = new Map<string, Volume>();
-  for (const { volume } of claims.values()) lay(volumes, volume, o.volumes.get(volume));
+  for (const { volume } of persistentvolumeclaims.values())
+    lay(volumes, volume, o.volumes.get(volume));
+  const feeds = [scope.pods, scope.persistentvolumeclaims, scope.controllerrevisions];
   return {
     cluster,
     pods: new Map(pods),
-    claims,
+    claims: new Map(persistentvolumeclaims),
     revisions: new Map(controllerrevisions),
     nodes: o.nodes?.denied === '' ? new Map(o.nodes.items) : undefined,
     volumes,
     volumesReadable: o.world.uptime() >= o.blindUntil,
     bodies: new Map(),
     answers: new Map(),
-    desk: openDesk(ledger.desk),
-    denied:
-      scope.pods.denied || scope.persistentvolumeclaims.denied || scope.controllerrevisions.denied,
+    desk: openDesk(desk),
+    denied: feeds.map((feed) => feed.denied).find((words) => words !== '') ?? '',
     uptime: o.world.uptime(),
   };
 }
 
 // ── Questions and answers ───────────────────────────────────────────────────────────────────────
 const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
-/** An object, or nothing: there is none; or why that is not known, or what a trial was told. */
-interface Found {
-  readonly raw?: Raw;
-  readonly words: string;
-}
+/** An object, or undefined: there is none; or words: what a trial was told ('' = it passed), or why
+ *  nothing is known. */
+type Answer = Raw | string | undefined;
+
 /** Plans, reads live what the plan asks for, and plans again, until it answers. What cannot be read
  *  stays unknown in this pass, and so does what is asked for too late. */
 async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: Plan }> {
@@ -4785,36 +4363,31 @@ async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: P
     if (p.ask === undefined) return { s, p };
     const { answers, cluster } = s;
     const refs = p.ask.filter((ref) => !answers.has(keyOfRef(ref)));
-    assert(refs.length > 0, 'a plan asks for nothing that was answered');
-    const found = new Map<Ref, Found>(
-      refs.map((r) => [r, { words: `${NO_ANSWER}not read in this pass` }]),
-    );
-    if (round < LIMITS.askMax)
-      await forEach(refs, async (ref) => found.set(ref, await read(o, cluster.meta, ref)));
+    assert(refs.length > 0, 'a plan asks again for what was answered');
+    const found = new Map<Ref, Answer>();
+    await forEach(refs, async (ref) => {
+      const isLate = round >= LIMITS.askMax;
+      found.set(ref, isLate ? `${NO_ANSWER}not read in this pass` : await read(o, cluster, ref));
+    });
     s = overlay(o, s, found);
   }
 }
 /** A live GET, or a trial. */
-async function read(o: Operator, { namespace }: Meta, ref: Ref): Promise<Found> {
-  const { kind, name } = ref;
-  if (kind === 'trials') return { words: await tryOut(o.world, namespace, ref.bodies ?? []) };
-  const path =
-    kind === 'nodes' || kind === 'persistentvolumes'
-      ? `/api/v1/${kind}/${name}`
-      : kind === 'statefulclusters'
-        ? clusterPath(namespace, name)
-        : pathOf(kind, namespace, name);
+async function read(o: Operator, { meta }: StatefulCluster, ref: Ref): Promise<Answer> {
+  const { kind, name, bodies = [] } = ref;
+  if (kind === 'trials') return tryOut(o.world, meta.namespace, bodies);
+  const namespace = kind === 'nodes' || kind === 'persistentvolumes' ? '' : meta.namespace;
   try {
-    return { raw: await call(o.world, { method: 'GET', path }), words: '' };
+    return await call(o.world, { method: 'GET', path: pathOf(kind, namespace, name) });
   } catch (error) {
-    if (isGone(error)) return { words: '' };
+    if (isGone(error)) return undefined;
     const isDenied = error instanceof ApiError && error.code === 403;
-    if (kind !== 'persistentvolumes' || !isDenied) return { words: NO_ANSWER + wordsOf(error) };
+    if (kind !== 'persistentvolumes' || !isDenied) return NO_ANSWER + wordsOf(error);
     o.blindUntil = o.world.uptime() + LIMITS.backoffMaxMs;
-    return { words: '' };
+    return undefined;
   }
 }
-/** A dry-run; of a name that exists, that is the last thing to be objected to. */
+/** A dry-run; that a name exists is the last thing to be objected to. */
 async function tryOut(world: World, namespace: string, bodies: readonly Body[]): Promise<string> {
   for (const body of bodies) {
     const kind = body.kind === 'Pod' ? PODS : CLAIMS;
@@ -4826,7 +4399,7 @@ async function tryOut(world: World, namespace: string, bodies: readonly Body[]):
       if (isTaken(error)) continue;
       if (!isRefusal(error)) return NO_ANSWER + words;
       if (!words.includes('does not support dry run')) return words;
-      world.log('warn', 'a trial was not possible, and counts as passed', { words });
+      world.log('warn', 'a trial could not be made, and counts as passed', { words });
     }
   }
   return '';
@@ -4837,44 +4410,29 @@ function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undef
   else map?.delete(name);
 }
 /** Lays what was read live over the snapshot. */
-function overlay(o: Operator, s: Snapshot, found: ReadonlyMap<Ref, Found>): Snapshot {
+function overlay(o: Operator, s: Snapshot, found: ReadonlyMap<Ref, Answer>): Snapshot {
   const [pods, claims, revisions] = [new Map(s.pods), new Map(s.claims), new Map(s.revisions)];
   const [volumes, nodes] = [new Map(s.volumes), s.nodes && new Map(s.nodes)];
   const [bodies, answers] = [new Map(s.bodies), new Map(s.answers)];
   let { cluster } = s;
-  for (const [ref, { raw, words }] of found) {
+  for (const [ref, raw] of found) {
     const { kind, name } = ref;
-    answers.set(keyOfRef(ref), words);
-    if (words !== '' || kind === 'trials') continue;
-    if (kind === 'pods') lay(bodies, name, raw);
-    if (kind === 'pods') lay(pods, name, raw && podOf(raw));
-    else if (kind === 'persistentvolumeclaims') lay(claims, name, raw && claimOf(raw));
-    else if (kind === 'controllerrevisions') lay(revisions, name, raw && revisionOf(raw));
-    else if (kind === 'nodes') lay(nodes, name, raw && nodeOf(raw));
-    else if (kind === 'statefulclusters') cluster = sameCluster(cluster, raw);
-    else if (kind === 'persistentvolumes') {
+    answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
+    if (typeof raw === 'string') continue;
+    if (kind === 'pods') {
+      lay(bodies, name, raw);
+      lay(pods, name, raw && podOf(raw));
+    } else if (kind === 'persistentvolumes') {
       lay(volumes, name, raw && volumeOf(raw));
       lay(o.volumes, name, volumes.get(name));
-    } else kind satisfies never;
+    } else if (kind === 'persistentvolumeclaims') lay(claims, name, raw && claimOf(raw));
+    else if (kind === 'controllerrevisions') lay(revisions, name, raw && revisionOf(raw));
+    else if (kind === 'nodes') lay(nodes, name, raw && nodeOf(raw));
+    else cluster = sameCluster(cluster, raw);
   }
   pruneVolumes(o);
-  // What was read is there, or gone: it has not vanished.
-  const vanished = new Set([...s.desk.vanished].filter((key) => answers.get(key) !== ''));
-  const desk = { ...s.desk, vanished };
-  const volumesReadable = o.world.uptime() >= o.blindUntil;
-  return {
-    ...s,
-    cluster,
-    pods,
-    claims,
-    revisions,
-    volumes,
-    nodes,
-    bodies,
-    answers,
-    desk,
-    volumesReadable,
-  };
+  const maps = { pods, claims, revisions, volumes, nodes, bodies, answers };
+  return { ...s, ...maps, cluster, volumesReadable: o.world.uptime() >= o.blindUntil };
 }
 function sameCluster({ meta }: StatefulCluster, raw: Raw | undefined): StatefulCluster {
   const live = raw && clusterOf(raw);
@@ -4889,13 +4447,13 @@ function pruneVolumes({ volumes, children }: Operator): void {
 }
 
 // ── One pass ────────────────────────────────────────────────────────────────────────────────────
-function passOf(o: Operator, key: string, s: Snapshot, ledger: Ledger, scope: Scope): Pass {
-  const { cluster } = s;
+function passOf(o: Operator, { cluster, nodes }: Snapshot, ledger: Ledger): Pass {
+  const { scope, desk } = ledger;
   return {
     world: o.world,
     cluster,
-    nodesReadable: s.nodes !== undefined,
-    desk: ledger.desk,
+    nodesReadable: nodes !== undefined,
+    desk,
     newest: new Map(),
     done: new Set(),
     held: new Set(),
@@ -4910,16 +4468,16 @@ function passOf(o: Operator, key: string, s: Snapshot, ledger: Ledger, scope: Sc
       if (needs === 'list' && feed.next === 'resume') relist(feed);
     },
     isCurrent() {
-      const meta = scope.statefulclusters.items.get(key)?.meta;
+      const live = scope.statefulclusters.items.get(keyOf(cluster.meta));
       const { uid, generation } = cluster.meta;
-      const same = meta?.uid === uid && meta.generation === generation;
-      return same && meta.deletedMs === undefined && !o.signal.aborted;
+      const same = live?.meta.uid === uid && live.meta.generation === generation;
+      return same && !isTerminating(live) && !o.signal.aborted;
     },
   };
 }
 
 async function reconcile(o: Operator, key: string): Promise<void> {
-  const scope = scopeWith(o, key);
+  const scope = o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
   const cluster = scope?.statefulclusters.items.get(key);
   if (!scope || !cluster) {
     const left = o.ledgers.get(key);
@@ -4927,96 +4485,77 @@ async function reconcile(o: Operator, key: string): Promise<void> {
     o.observer?.saw(key, [], undefined);
     return void o.ledgers.delete(key);
   }
-  const ledger = ledgerOf(o, key, cluster.meta.uid);
+  const ledger = ledgerOf(o, key, cluster.meta.uid, scope);
   if (!hasCaughtUp(o, key, ledger)) return;
+  const at = o.world.uptime();
   try {
-    await passOver(o, key, cluster, ledger, scope);
+    await passOver(o, cluster, ledger);
+    o.observer?.passed(o.world.uptime() - at, 'success');
   } catch (error) {
-    if (!(error instanceof ApiError)) await confess(o, cluster, ledger, error);
+    o.observer?.passed(o.world.uptime() - at, 'error');
+    if (!(error instanceof ApiError)) await confess(o.world, cluster, ledger, error);
     throw error;
   }
 }
-async function passOver(
-  o: Operator,
-  key: string,
-  cached: StatefulCluster,
-  ledger: Ledger,
-  scope: Scope,
-): Promise<void> {
-  const { s, p } = await decide(o, snapshotOf(o, cached, ledger, scope));
-  const pass = passOf(o, key, s, ledger, scope);
+async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): Promise<void> {
+  const { s, p } = await decide(o, snapshotOf(o, cached, ledger));
+  const pass = passOf(o, s, ledger);
   await execute(pass, p.actions);
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = openDesk(ledger.desk); // The status tells what was done, and what was refused.
-  ledger.desk = openDesk(remember(s, p, ledger.desk));
+  ledger.desk = openDesk(remember(s, p, desk));
   await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
   try {
     const status = statusOf({ ...s, desk }, p, done, o.world.now());
-    o.observer?.saw(key, p.members, status);
+    o.observer?.saw(keyOf(s.cluster.meta), p.members, status);
     await report(o, pass, ledger, status);
   } finally {
-    const refusal = firstError(pass, p.actions, isRefusal);
-    const news = storiesOf(done);
     for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
-    for (const story of refusal ? [...news, refusedStory(refusal)] : news)
-      await recordEvent(o.world, s.cluster, ledger, story);
+    const news = [...storiesOf(done)];
+    const refusal = firstError(pass, p.actions, isRefusal);
+    if (refusal) news.push({ reason: 'Refused', type: 'Warning', message: wordsOf(refusal) });
+    for (const story of news) await recordEvent(o.world, s.cluster, ledger, story);
   }
-  requeue(o, key, ledger, pass, p);
+  requeue(o, pass, ledger, p);
   const failure = firstError(pass, p.actions, (error) => !isRefusal(error));
   if (failure) throw failure;
   const unknown = [...s.answers.values()].find((words) => words.startsWith(NO_ANSWER));
   if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
 }
-const refusedStory = (refusal: unknown): Story => ({
-  reason: 'Refused',
-  type: 'Warning',
-  message: wordsOf(refusal),
-});
 /** When the next pass comes, should nothing happen before. */
-function requeue(o: Operator, key: string, ledger: Ledger, pass: Pass, p: Plan): void {
+function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan): void {
+  const key = keyOf(cluster.meta);
   const uptime = o.world.uptime();
   // What was refused in this pass is tried again, and a right may be given yet.
   const until = [...ledger.desk.backoff.values()].map((b) => b.untilUptime);
   const waits = [...until, o.blindUntil].map((at) => at - uptime).filter((ms) => ms > 0);
-  if (pass.isCut) o.queue.add(key); // Last in the queue: others have their turn.
   if (ledger.expected.length > 0) waits.push(LIMITS.recheckMs);
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
-}
-async function timed({ world, observer }: Operator, pass: () => Promise<void>): Promise<void> {
-  const at = world.uptime();
-  let result: 'success' | 'error' = 'error';
-  try {
-    await pass();
-    result = 'success';
-  } finally {
-    observer?.passed(world.uptime() - at, result);
-  }
+  if (isCut) o.queue.add(key); // Last in the queue: others have their turn.
 }
 
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
-const statusPatch = ({ meta }: StatefulCluster, status: object): ApiRequest => {
+function statusPatch({ meta }: StatefulCluster, status: object): ApiRequest {
   const { namespace, name, uid, resourceVersion } = meta;
   const path = `${clusterPath(namespace, name)}/status?${FIELDS}`;
   return { ...MERGE, path, body: { metadata: { uid, resourceVersion }, status } };
-};
+}
 /** Writes the status when it differs, at most once a second, on the version that it was computed
- *  from. */
+ *  from; once only where an older CRD drops fields of it. */
 async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): Promise<void> {
   const { cluster } = pass;
   const before: Json = { ...cluster.status };
   // Fields that a newer version or a hand wrote stay, and are no difference.
-  const differs = Object.entries(status).some(
-    ([k, v]) => canonicalJson(v) !== canonicalJson(before[k]),
-  );
-  if (isTerminating(cluster) || !differs) return;
+  const isSame = ([k, v]: [string, unknown]): boolean =>
+    canonicalJson(v) === canonicalJson(before[k]);
+  if (isTerminating(cluster) || Object.entries(status).every(isSame)) return;
+  const digest = createHash('sha256').update(canonicalJson(status)).digest('hex');
+  if (ledger.sent === `${cluster.meta.resourceVersion} ${digest}`) return;
   const dueMs = ledger.statusAt + LIMITS.statusEveryMs - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
   try {
-    shown(
-      pass,
-      'statefulclusters',
-      await send(pass, 'statefulclusters', statusPatch(cluster, status)),
-    );
+    const raw = await send(pass, CLUSTERS, statusPatch(cluster, status));
+    ledger.sent = `${shown(pass, CLUSTERS, raw).resourceVersion} ${digest}`;
   } catch (error) {
     if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);
     throw error;
@@ -5029,20 +4568,20 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
  *  tells: nothing more is planned for it before the cache shows what is read here. */
 async function awaitCluster({ world, cluster: { meta }, expect }: Pass): Promise<void> {
   const path = clusterPath(meta.namespace, meta.name);
-  const live = await call(world, { method: 'GET', path }).then(metaOf, (error: unknown) => {
+  const found = await call(world, { method: 'GET', path }).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
+  if (!found) return expect(CLUSTERS, meta, 'absence');
   // Versions that fall come from a restored etcd: only a new list can be later than they are.
-  const isOlder = live && Number(live.resourceVersion) < Number(meta.resourceVersion);
-  expect('statefulclusters', live ?? meta, !live ? 'absence' : isOlder ? 'list' : 'version');
+  const isOlder = versionOf(found) < Number(meta.resourceVersion);
+  expect(CLUSTERS, metaOf(found), isOlder ? 'list' : 'version');
 }
 
 /** A bug stops no other cluster, and is told where people look. */
-async function confess(o: Operator, cluster: StatefulCluster, ledger: Ledger, error: unknown) {
-  const { world } = o;
+async function confess(world: World, cluster: StatefulCluster, ledger: Ledger, error: unknown) {
   const message = wordsOf(error).slice(0, LIMITS.messageMax);
-  const stack = error instanceof Error ? error.stack : undefined;
-  world.log('error', 'bug', { cluster: keyOf(cluster.meta), error: message, stack });
+  const where = error instanceof Error ? error.stack : message;
+  world.log('error', 'bug', { cluster: keyOf(cluster.meta), error: where });
   const before = cluster.status.conditions ?? [];
   const observedGeneration = cluster.meta.generation;
   const words = { status: 'True', reason: 'InternalError', message, observedGeneration } as const;
@@ -5052,24 +4591,19 @@ async function confess(o: Operator, cluster: StatefulCluster, ledger: Ledger, er
     await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
       world.log('warn', 'status not written', { error: wordsOf(failure) });
     });
-  const story = { reason: 'InternalError', type: 'Warning', message } as const;
-  await recordEvent(world, cluster, ledger, story);
+  await recordEvent(world, cluster, ledger, { reason: words.reason, type: 'Warning', message });
 }
 
 /** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
  *  failure is logged, and nothing waits for it for long. */
-async function recordEvent(
-  world: World,
-  cluster: StatefulCluster,
-  { told }: Ledger,
-  { reason, type, message }: Story,
-): Promise<void> {
+async function recordEvent(world: World, cluster: StatefulCluster, { told }: Ledger, story: Story) {
+  const { reason, type } = story;
   const { namespace, name, uid } = cluster.meta;
-  const now = world.now();
-  const fields = { cluster: `${namespace}/${name}`, message };
+  const fields = { cluster: keyOf(cluster.meta), message: story.message };
   world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
+  const now = world.now();
   // A refusal names another pod each time it is tried again, and is still the same news.
-  const key = reason === 'Refused' ? reason : `${reason} ${message}`;
+  const key = reason === 'Refused' ? reason : `${reason} ${story.message}`;
   const same = told.get(key);
   const known = same && now - same.at < LIMITS.earlyEndMs ? same : undefined;
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
@@ -5078,21 +4612,16 @@ async function recordEvent(
   told.delete(key);
   told.set(key, { name: id, count, at: now });
   for (const [oldest] of told) if (told.size > LIMITS.toldMax) told.delete(oldest);
-  const again = { count, lastTimestamp: timeText(now), message: message.slice(0, 1000) };
+  const message = story.message.slice(0, 1000);
+  const again = { count, lastTimestamp: timeText(now), message };
   const { apiVersion, kind } = ownerOf(cluster);
-  const body = {
-    metadata: { name: id },
-    involvedObject: { apiVersion, kind, name, namespace, uid },
-    source: { component: 'statefulcluster' },
-    reason,
-    type,
-    firstTimestamp: timeText(now),
-    ...again,
-  };
+  const involvedObject = { apiVersion, kind, name, namespace, uid };
+  const source = { component: 'statefulcluster' };
+  const first = { metadata: { name: id }, involvedObject, source, reason, type };
   const path = `/api/v1/namespaces/${namespace}/events`;
   const request: ApiRequest = known
     ? { ...MERGE, path: `${path}/${id}`, body: again }
-    : { method: 'POST', path, body };
+    : { method: 'POST', path, body: { ...first, firstTimestamp: timeText(now), ...again } };
   await call(world, { ...request, timeoutMs: LIMITS.eventMs }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
@@ -6055,11 +5584,11 @@ async function decideOnly(real: World, ns: string, name: string) {
   const scope = o.scopes.get(ns);
   const cluster = scope?.statefulclusters.items.get(key);
   if (!scope || !cluster) throw new Error(deletedText(name));
-  const ledger = ledgerOf(o, key, cluster.meta.uid);
-  const { p } = await decide(o, snapshotOf(o, cluster, ledger, scope));
+  const ledger = ledgerOf(o, key, cluster.meta.uid, scope);
+  const { p } = await decide(o, snapshotOf(o, cluster, ledger));
   for (const evidence of p.evidence)
     ledger.desk.seen.set(evidence, o.world.uptime() - LIMITS.trustMs);
-  return { ...(await decide(o, snapshotOf(o, cluster, ledger, scope))), untried };
+  return { ...(await decide(o, snapshotOf(o, cluster, ledger))), untried };
 }
 
 /** What `plan` says of one action, in the words of its Event. A new identity is drawn by chance, so
@@ -6364,7 +5893,9 @@ async function wardsOf({ world, ns, name }: There, set: Raw | undefined) {
   return pods.flatMap((pod) => {
     const identity = identityOf(pod, name);
     const own = claims.filter(({ meta }) => pod.claims.includes(meta.name));
-    return [{ pod, identity, claims: own.filter((c) => isClaimOf(c.meta.name, name, identity)) }];
+    return [
+      { pod, identity, claims: own.filter((c) => c.meta.name.endsWith(`-${name}-${identity}`)) },
+    ];
   });
 }
 type Ward = Awaited<ReturnType<typeof wardsOf>>[number];
