@@ -1636,6 +1636,14 @@ function heirProblem(d: Draft, m: Member): string {
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return `no successor can be made: ${refused.message}`;
   if (birthHoldMs(d) > 0) return 'new members keep ending soon after their birth';
+  // F29: what its pod says speaks against its template, if no member was ever Ready with that; it
+  // is not the one that all have, so an update, or its undoing, heals it.
+  const { update, current } = d.revisions;
+  const isProof = (x: Member): boolean =>
+    x.pod !== undefined && wasReady(x.pod) && revisionIn(x) === revisionIn(m);
+  const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
+  if (isOfPod && update.hash !== current.hash && !d.members.some(isProof))
+    return `no member was ever Ready at revision ${revisionIn(m)}`;
   const [identity = ''] = allocate(1, identitiesOf(s), now, d.random);
   const words = trialOf(d, 'heir', identity, nextRevision(d)(), true) ?? '';
   return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
