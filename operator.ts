@@ -1261,7 +1261,8 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
   if (words.includes('open')) return undefined;
   if (words.length > 0 && words.every((word) => word === 'outOfService')) {
-    return will(d, m, 'NodeOutOfService');
+    const refs = (allowed ?? []).map((node) => refOf('nodes', node.meta.name));
+    return isRead(d, m.identity, ...refs) ? will(d, m, 'NodeOutOfService') : undefined;
   }
   const ends = (allowed ?? []).map((node) => endByVolumeNode(d, m, node));
   if (ends.includes(undefined)) return undefined;
@@ -1631,28 +1632,29 @@ function isGuarded(d: Draft, m: Member): boolean {
 /** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
  *  of pods is no objection where the old pod counts in it. */
 function heirProblem(d: Draft, m: Member): string {
-  const { s, now } = d;
+  const { s } = d;
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return `no successor can be made: ${refused.message}`;
   if (birthHoldMs(d) > 0) return 'new members keep ending soon after their birth';
-  const [identity = ''] = allocate(1, identitiesOf(s), now, d.random);
-  const words = trialOf(d, 'heir', identity, nextRevision(d)(), true) ?? '';
+  const words = trialOf(d, nextRevision(d)(), true) ?? '';
   return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
 }
-const QUOTA_OF_PODS = /pods? "[^"]*" is forbidden: exceeded quota/;
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
-  old !== undefined && QUOTA_OF_PODS.test(words);
-/** What the API server says to the next pod of an identity, and to its claims, in a dry-run; ''
- *  if it takes them, undefined as long as it was not asked in this pass. */
-function trialOf(d: Draft, name: string, identity: string, revision: Revision, claims: boolean) {
-  const { cluster, nodes, answers } = d.s;
-  const pod = podBody(cluster, identity, revision, { nodesReadable: nodes !== undefined });
-  const names = claimTemplateNames(d.spec).filter(
-    (t) => claims && revision.claimTemplates.includes(t),
-  );
-  const bodies = [...names.map((t) => claimBody(cluster, identity, t, {})), pod];
-  isRead(d, '', { kind: 'trials', name, bodies });
-  return answers.get(`trials/${name}`);
+  old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
+const trialRef = ({ hash }: Revision, withClaims: boolean): Ref =>
+  refOf('trials', withClaims ? `${hash} with claims` : hash);
+/** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
+ *  takes them, undefined as long as it was not asked in this pass. */
+function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | undefined {
+  const { cluster, nodes, answers, desk } = d.s;
+  const ref = trialRef(revision, withClaims);
+  const refused = waiting(desk.backoff, keyOfRef(ref), d.s.uptime);
+  if (refused) return refused.message;
+  const pod = podBody(cluster, 'trial', revision, { nodesReadable: nodes !== undefined });
+  const names = claimTemplateNames(d.spec).filter((t) => revision.claimTemplates.includes(t));
+  const claims = names.map((template) => claimBody(cluster, 'trial', template, {}));
+  isRead(d, '', { ...ref, bodies: withClaims ? [...claims, pod] : [pod] });
+  return answers.get(keyOfRef(ref));
 }
 /** Who waits, why, and each way out that really works. */
 function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
@@ -2136,8 +2138,9 @@ const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isT
  *  update revision; else that. */
 function nextRevision(d: Draft): (m?: Member) => Revision {
   const { current, update } = d.revisions;
-  const words = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime)?.message ?? '';
-  const isRefused = words !== '' && !QUOTA_OF_PODS.test(words); // That is not about the revision.
+  const refused = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
+  // A full quota says nothing of the revision.
+  const isRefused = refused.some((b) => b && !b.message.includes('exceeded quota'));
   const stays = d.spec.updateStrategy.rollingUpdate.paused || isRefused;
   const kept = stays ? Infinity : partitionOf(d.spec);
   const order = d.members.filter(isLive).map(nameOf);
@@ -2227,9 +2230,8 @@ function planUpdates(d: Draft): void {
   const bound = outdated.filter(runsOnGoingClaim).map(nameOf);
   if (bound.length > 0)
     d.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
-  const stuck = d.members.filter((m) => isStuck(d, m) && !outdated.includes(m));
   const open = staying.filter((m) => !relabelled.includes(m) && isUpdatable(m));
-  const chosen = chooseOutdated(d, [...open, ...stuck]);
+  const chosen = chooseOutdated(d, open);
   const [first] = chosen;
   if (!first) return;
   // Asked all at once: what the change is, and whether it may come.
@@ -2243,12 +2245,6 @@ function planUpdates(d: Draft): void {
 function isUpdatable(m: Member): boolean {
   if (runsOnGoingClaim(m) || ['silent', 'gone', 'outOfService'].includes(m.node)) return false;
   return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
-}
-/** Its node can never give it what it was resized to; the user said how else to update it. */
-function isStuck(d: Draft, { pod, life }: Member): boolean {
-  const { podUpdatePolicy } = d.spec.updateStrategy.rollingUpdate;
-  const isInfeasible = pod?.resize.startsWith('Infeasible') === true;
-  return life === 'live' && isInfeasible && !podUpdatePolicy.startsWith('InPlace');
 }
 /** Relabels it, if nothing but labels differs, or nothing at all. */
 function relabel(d: Draft, m: Member, onlyIfSame: boolean): boolean {
@@ -2292,7 +2288,7 @@ function updateMember(d: Draft, m: Member): void {
   const policy = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
   if (!pod || d.unknown.has(identity)) return;
   const changes = changesFor(d, pod);
-  const isDone = changes.length === 0 && !isStuck(d, m);
+  const isDone = changes.length === 0;
   const refused = waiting(s.desk.backoff, `update/${pod.meta.name}`, s.uptime)?.message ?? '';
   const others = changes.filter((c) => !isInPlace(c, update, policy));
   const isPossible = policy.startsWith('InPlace') && others.length === 0 && refused === '';
@@ -2313,14 +2309,14 @@ function canComeBack(d: Draft, m: Member): boolean {
   if (!allowed) return m.claims.length === 0 || hasOpenNode(d.s);
   return allowed.some((node) => nodeWord(d.s, node.meta.name) === 'open');
 }
-/** Would the API server take what this step makes? It is asked under the name of a living member,
- *  for AlreadyExists comes last, and again while it objects. A full quota of pods is no objection
- *  where the member that goes leaves as much room as the next needs. */
-function passesTrial(d: Draft, { identity, pod }: Member): boolean {
+/** Would the API server take what this step makes? A full quota of pods is no objection where the
+ *  member that goes leaves as much room as the next needs. */
+function passesTrial(d: Draft, { pod, identity }: Member): boolean {
   const { update } = d.revisions;
   const isReplace = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
-  const known = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime);
-  const words = known ? known.message : trialOf(d, update.hash, identity, update, isReplace);
+  const names = update.claimTemplates.map((template) => claimName(template, d.name, identity));
+  const lacksNone = names.every((name) => pod?.claims.includes(name));
+  const words = trialOf(d, update, isReplace || !lacksNone);
   const made = revisionBy(d.s, pod?.meta.labels[MARK.revision] ?? '');
   const changes = changesOf(made?.template.spec, update.template.spec);
   const isSameSize = !isReplace && !changes.some((c) => c.path.includes('resources'));
@@ -2340,30 +2336,31 @@ interface Change {
 }
 const revisionBy = (s: Snapshot, hash: string): Revision | undefined =>
   [...s.revisions.values()].find((r) => r.hash === hash);
-/** Where the pods of two revisions differ; of an unknown one, everything may. What one template says
- *  and the other leaves to the API server's default is no difference. */
+/** Where the pods of two revisions differ; of an unknown one, everything may. */
 function changesBetween(s: Snapshot, base: Revision | undefined, to: Revision): readonly Change[] {
-  const wholeOf = ({ metadata, spec }: V1PodTemplateSpec): Json => ({
+  const wholeOf = ({ template }: Revision): Json => ({
     metadata: {
-      labels: templateLabels(s.cluster, { metadata, spec } as V1PodTemplateSpec),
-      annotations: withoutOurs(metadata?.annotations),
+      labels: templateLabels(s.cluster, template),
+      annotations: withoutOurs(template.metadata?.annotations),
     },
-    spec,
+    spec: template.spec,
   });
-  const before = base && wholeOf(base.template);
-  const all = changesOf(before, wholeOf(to.template));
-  return all.filter(({ path, value }) => !base || !isMet(at(before, path), value, path));
+  return changesOf(base && wholeOf(base), wholeOf(to));
 }
 const at = (whole: unknown, path: readonly string[]): unknown =>
   path.reduce<unknown>((part, key) => fieldsOf(part)?.[key], whole);
 /** What the living pod lacks of the update revision: where that differs from the revision it was
- *  made of, and from the one it is just being changed to. */
+ *  made of, and from the one it is just being changed to, and the pod is not as a new one would be.
+ *  The trial showed that one, with the API server's defaults and what admission makes of it. */
 function changesFor({ s, revisions: { update } }: Draft, pod: Pod): readonly Change[] {
-  const body = s.bodies.get(pod.meta.name);
+  const living = s.bodies.get(pod.meta.name);
+  const [fresh] = [false, true].flatMap((all) => s.bodies.get(trialRef(update, all).name) ?? []);
   const hashes = unique([pod.meta.labels[MARK.revision] ?? '', goalOf(pod)]);
   const found = hashes.flatMap((hash) => changesBetween(s, revisionBy(s, hash), update));
   const byPath = new Map(found.map((c) => [c.path.join('/'), c]));
-  return [...byPath.values()].filter(({ path, value }) => !isMet(at(body, path), value, path));
+  const isMet = ({ path, value }: Change): boolean =>
+    canonicalJson(at(living, path)) === canonicalJson(fresh ? at(fresh, path) : value);
+  return [...byPath.values()].filter((change) => !isMet(change));
 }
 
 /** Where two templates differ: the deepest paths, but a list's item that comes or goes is whole,
@@ -2393,50 +2390,6 @@ function fieldsOf(value: unknown): Json | undefined {
   if (names.includes('') || new Set(names).size < names.length) return undefined;
   return Object.fromEntries(value.map((item, i) => [names[i], item]));
 }
-
-/** Has the living pod this value already? It may have the API server's defaults besides. */
-function isMet(living: unknown, wanted: unknown, path: readonly string[]): boolean {
-  const usual = path[0] === 'spec' ? DEFAULT_FIELDS[path.at(-1) ?? ''] : undefined;
-  if (wanted === undefined || wanted === null || living === undefined) {
-    return canonicalJson(living ?? usual) === canonicalJson(wanted ?? usual);
-  }
-  if (Array.isArray(wanted)) {
-    const items = Array.isArray(living) && living.length === wanted.length ? living : undefined;
-    return items !== undefined && wanted.every((w, i) => isMet(items[i], w, path));
-  }
-  if (typeof wanted === 'object') {
-    const [has, wants] = [dictOf(living) as Json, wanted as Json];
-    const keys = unique([...Object.keys(has), ...Object.keys(wants)]);
-    return keys.every((key) => isMet(has[key], wants[key], [...path, key]));
-  }
-  if (living === wanted) return true;
-  return path.includes('resources') && quantity(String(living)) === quantity(String(wanted));
-}
-/** What the API server fills in where a template says nothing, by the field's name. */
-const DEFAULT_FIELDS: Json = {
-  restartPolicy: 'Always',
-  dnsPolicy: 'ClusterFirst',
-  schedulerName: 'default-scheduler',
-  terminationGracePeriodSeconds: 30,
-  serviceAccountName: 'default',
-  securityContext: {},
-  enableServiceLinks: true,
-  hostNetwork: false,
-  imagePullPolicy: 'IfNotPresent',
-  protocol: 'TCP',
-  terminationMessagePolicy: 'File',
-  terminationMessagePath: '/dev/termination-log',
-  scheme: 'HTTP',
-  defaultMode: 420,
-  timeoutSeconds: 1,
-  periodSeconds: 10,
-  successThreshold: 1,
-  failureThreshold: 3,
-  readOnly: false,
-  stdin: false,
-  tty: false,
-  apiVersion: 'v1',
-};
 
 /** Can this be changed on a living pod, without losing what its containers read at their start? A
  *  changed annotation restarts (`restartedAt`, `checksum/config`), except under InPlaceOnly. */
@@ -2655,20 +2608,15 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const newest = Math.max(0, ...[...went.values()].map((one) => one.atMs));
   for (const [identity, { atMs }] of went)
     if (!live.has(identity) && newest - atMs > LIMITS.earlyEndMs) went.delete(identity);
-  const trial = `trials/${p.revisions.update.hash}`;
   const backoff = new Map(desk.backoff);
-  const words = answers.get(trial);
-  if (words !== undefined) {
-    const untilUptime = words === '' ? Infinity : uptime + LIMITS.trialMs;
-    backoff.set(trial, { times: 0, untilUptime, message: words });
-  }
+  for (const [key, message] of answers)
+    if (key.startsWith('trials/') && message !== '' && !message.startsWith('no answer'))
+      backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
   for (const [key, { untilUptime }] of backoff) {
     const isOld = uptime - untilUptime > LIMITS.earlyEndMs;
     const [kind, name = ''] = key.split('/');
     const isOfMember = kind === 'taken' || kind === 'return';
-    const isOther = isOfMember
-      ? !live.has(name)
-      : /^(trials|make)\//.test(key) && ![trial, makeKey(s.cluster)].includes(key);
+    const isOther = isOfMember ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
     if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
   }
   for (const { identity, isBlocked } of p.members) {
@@ -4388,13 +4336,15 @@ async function read(o: Operator, { meta }: StatefulCluster, ref: Ref): Promise<A
   }
 }
 /** A dry-run; that a name exists is the last thing to be objected to. */
-async function tryOut(world: World, namespace: string, bodies: readonly Body[]): Promise<string> {
+async function tryOut(world: World, namespace: string, bodies: readonly Body[]): Promise<Answer> {
+  let made: Raw | undefined;
   for (const body of bodies) {
     const kind = body.kind === 'Pod' ? PODS : CLAIMS;
     const path = `${pathOf(kind, namespace)}?dryRun=All&fieldValidation=Strict&${FIELDS}`;
     try {
-      await call(world, { method: 'POST', path, body });
+      made = await call(world, { method: 'POST', path, body });
     } catch (error) {
+      made = undefined;
       const words = wordsOf(error);
       if (isTaken(error)) continue;
       if (!isRefusal(error)) return NO_ANSWER + words;
@@ -4402,7 +4352,7 @@ async function tryOut(world: World, namespace: string, bodies: readonly Body[]):
       world.log('warn', 'a trial could not be made, and counts as passed', { words });
     }
   }
-  return '';
+  return made; // The pod as it would be.
 }
 
 function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
@@ -4419,10 +4369,10 @@ function overlay(o: Operator, s: Snapshot, found: ReadonlyMap<Ref, Answer>): Sna
     const { kind, name } = ref;
     answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
     if (typeof raw === 'string') continue;
-    if (kind === 'pods') {
-      lay(bodies, name, raw);
-      lay(pods, name, raw && podOf(raw));
-    } else if (kind === 'persistentvolumes') {
+    if (kind === 'pods' || kind === 'trials') lay(bodies, name, raw);
+    if (kind === 'trials') continue;
+    if (kind === 'pods') lay(pods, name, raw && podOf(raw));
+    else if (kind === 'persistentvolumes') {
       lay(volumes, name, raw && volumeOf(raw));
       lay(o.volumes, name, volumes.get(name));
     } else if (kind === 'persistentvolumeclaims') lay(claims, name, raw && claimOf(raw));
