@@ -1347,6 +1347,7 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
   const stalled = s.denied || specProblem(s.cluster);
   const isPaused = s.cluster.meta.annotations[MARK.paused] === 'true';
   const isIdle = isTerminating(s.cluster) || isPaused || stalled !== '';
+  if (s.denied !== '') d.wakes.push(LIMITS.retryMaxMs); // No event tells that they may be read.
   if (!isIdle) {
     planEnds(d, go);
     if (planHistory(d)) {
