@@ -1736,7 +1736,9 @@ function requestsServed(d: Draft): readonly Member[] {
   const seenAt = (m: Member): number => d.s.desk.seen.get(m.end?.evidence ?? '') ?? d.s.uptime;
   const up = asked.filter((m) => m.state === 'Available').sort((a, b) => seenAt(a) - seenAt(b));
   const served = up.slice(0, spareOf(d, 1));
-  const rest = asked.filter((m) => m.state !== 'Available');
+  // A cache that lags shows them all not Ready: whoever costs nothing is read live before.
+  const down = asked.filter((m) => m.state !== 'Available').slice(0, LIMITS.liveReadsMax);
+  const rest = down.filter((m) => isRead(d, m.identity, podRef(d, m)));
   return [...rest, ...(isReliedOn(d, served) ? served : [])];
 }
 /** I5 rests on the others being Available: that is read live before Available ones go. */
