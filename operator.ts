@@ -2115,7 +2115,16 @@ function revisionsOf(d: Draft): Revisions {
     .filter((x) => isControlledBy(x.meta, cluster.meta.uid) && x.hash !== update.hash)
     .sort((a, b) => countOf(b) - countOf(a) || b.number - a.number);
   const shown = older.find((x) => countOf(x) > 0) ?? older.find((x) => x.hash === told);
-  return { update, current: shown ?? update, collisionCount };
+  return { update, current: withLaterClaims(d.spec, shown ?? update), collisionCount };
+}
+/** With the claim templates that came after its template, which mounts them. */
+function withLaterClaims(spec: Spec, r: Revision): Revision {
+  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
+  const mounts = JSON.stringify([containers, initContainers]);
+  const later = claimTemplateNames(spec).filter(
+    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
+  );
+  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
 }
 /** The revision that the pod has, or is being changed to, or ''. */
 const goalOf = (pod: Pod | undefined): string =>
