@@ -1836,12 +1836,21 @@ function identitiesOf({ cluster, pods, claims, desk }: Snapshot): readonly strin
   return [...own.map((pod) => identityOf(pod, name)), ...held, ...desk.went.keys(), told];
 }
 
+/** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
+ *  is made and nobody taken away. */
+function surgeOf(d: Draft, beside: number): number {
+  const most = Math.min(maxSurgeOf(d.spec), behindOf(d));
+  const [first] = most > 0 ? outdatedOf(d) : [];
+  if (!first || passesTrial(d, first)) return most;
+  const words = d.s.answers.get(`trials/${d.revisions.update.hash}`);
+  return words?.startsWith('no answer') ? Math.max(0, Math.min(most, beside)) : 0;
+}
 /** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in; whoever
  *  is between two pods returns; what is left is for restores and births. */
 function planPlaces(d: Draft): void {
   const { s, spec } = d;
   const live = stayingOf(d);
-  const wanted = spec.replicas + Math.min(maxSurgeOf(spec), behindOf(d));
+  const wanted = spec.replicas + surgeOf(d, live.length - spec.replicas);
   if (live.length > wanted) return planScaleIn(d, live, live.length - wanted);
   const free = Math.max(0, wanted - live.length - formerOf(d));
   const places = free - planAdoption(d, live, free);
