@@ -1638,6 +1638,14 @@ function heirProblem(d: Draft, m: Member): string {
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return `no successor can be made: ${refused.message}`;
   if (birthHoldMs(d) > 0) return 'new members keep ending soon after their birth';
+  // F29: what its pod says speaks against its template, if no member was ever Ready with that; it
+  // is not the one that all have, so an update, or its undoing, heals it.
+  const { update, current } = d.revisions;
+  const isProof = (x: Member): boolean =>
+    x.pod !== undefined && wasReady(x.pod) && revisionIn(x) === revisionIn(m);
+  const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
+  if (isOfPod && update.hash !== current.hash && !d.members.some(isProof))
+    return `no member was ever Ready at revision ${revisionIn(m)}`;
   const words = trialOf(d, nextRevision(d)(), true) ?? '';
   return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
 }
@@ -1842,8 +1850,9 @@ function surgeOf(d: Draft, beside: number): number {
   const most = Math.min(maxSurgeOf(d.spec), behindOf(d));
   const [first] = most > 0 ? outdatedOf(d) : [];
   if (!first || passesTrial(d, first)) return most;
-  const words = d.s.answers.get(`trials/${d.revisions.update.hash}`);
-  return words?.startsWith('no answer') ? Math.max(0, Math.min(most, beside)) : 0;
+  const words = trialOf(d, d.revisions.update, true);
+  const isUnknown = words === undefined || words.startsWith('no answer');
+  return isUnknown ? Math.max(0, Math.min(most, beside)) : 0;
 }
 /** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in; whoever
  *  is between two pods returns; what is left is for restores and births. */
