@@ -333,6 +333,7 @@ export type NodeWord = 'open' | 'closed' | 'silent' | 'gone' | 'outOfService' | 
 /** What speaks for the end of an identity. It is due when `dueInMs` is 0. */
 export interface End {
   readonly reason: EndReason;
+  readonly kind: 'will' | 'judgement'; // An eviction is a will where no claim is left to judge.
   readonly dueInMs: number; // Infinity: not as long as something else is so.
   readonly sinceMs: number | undefined;
   readonly evidence: string; // Under this key its first sight is kept.
@@ -1164,7 +1165,7 @@ function evidenceKey(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): st
 function will(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): End {
   const evidence = evidenceKey(d, m, reason);
   d.evidence.push(evidence);
-  return { reason, dueInMs: 0, sinceMs, evidence };
+  return { reason, kind: 'will', dueInMs: 0, sinceMs, evidence };
 }
 function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?: number): End {
   const evidence = evidenceKey(d, m, reason, sinceMs);
@@ -1173,7 +1174,7 @@ function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?:
   const dueInMs = Math.max(0, seconds * 1000 - lastedMs(sinceMs, watchedMs, d.now));
   // The object's own times may count, from when it was watched for a minute.
   if (dueInMs > 0) d.wakes.push(dueInMs, Math.max(0, LIMITS.trustMs - watchedMs) || Infinity);
-  return { reason, dueInMs, sinceMs, evidence };
+  return { reason, kind: 'judgement', dueInMs, sinceMs, evidence };
 }
 
 /** The table of DESIGN.md: the first row that matches, or undefined. Anything that no row names
@@ -1261,7 +1262,8 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
   if (words.includes('open')) return undefined;
   if (words.length > 0 && words.every((word) => word === 'outOfService')) {
-    return will(d, m, 'NodeOutOfService');
+    const refs = (allowed ?? []).map((node) => refOf('nodes', node.meta.name));
+    return isRead(d, m.identity, ...refs) ? will(d, m, 'NodeOutOfService') : undefined;
   }
   const ends = (allowed ?? []).map((node) => endByVolumeNode(d, m, node));
   if (ends.includes(undefined)) return undefined;
@@ -1579,7 +1581,7 @@ const isJudgement = (reason: string): boolean => ENDS[reason as EndReason]?.kind
  *  out ≤ limit, so no outage makes a cluster give itself up, and the only copy is, by default,
  *  never given up by a judgement. */
 function planBrake(d: Draft) {
-  const judged = d.members.filter((m) => m.end?.dueInMs === 0 && isJudgement(m.end.reason));
+  const judged = d.members.filter((m) => m.end?.dueInMs === 0 && m.end.kind === 'judgement');
   const limit = maxReplacementsOf(d.spec);
   const out = judged.length > 0 ? outOf(d, judged) : 0;
   const go = new Set<string>();
@@ -1632,7 +1634,7 @@ function isGuarded(d: Draft, m: Member): boolean {
 /** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
  *  of pods is no objection where the old pod counts in it. */
 function heirProblem(d: Draft, m: Member): string {
-  const { s, now } = d;
+  const { s } = d;
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return `no successor can be made: ${refused.message}`;
   if (birthHoldMs(d) > 0) return 'new members keep ending soon after their birth';
@@ -1644,24 +1646,25 @@ function heirProblem(d: Draft, m: Member): string {
   const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
   if (isOfPod && update.hash !== current.hash && !d.members.some(isProof))
     return `no member was ever Ready at revision ${revisionIn(m)}`;
-  const [identity = ''] = allocate(1, identitiesOf(s), now, d.random);
-  const words = trialOf(d, 'heir', identity, nextRevision(d)(), true) ?? '';
+  const words = trialOf(d, nextRevision(d)(), true) ?? '';
   return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
 }
-const QUOTA_OF_PODS = /pods? "[^"]*" is forbidden: exceeded quota/;
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
-  old !== undefined && QUOTA_OF_PODS.test(words);
-/** What the API server says to the next pod of an identity, and to its claims, in a dry-run; ''
- *  if it takes them, undefined as long as it was not asked in this pass. */
-function trialOf(d: Draft, name: string, identity: string, revision: Revision, claims: boolean) {
-  const { cluster, nodes, answers } = d.s;
-  const pod = podBody(cluster, identity, revision, { nodesReadable: nodes !== undefined });
-  const names = claimTemplateNames(d.spec).filter(
-    (t) => claims && revision.claimTemplates.includes(t),
-  );
-  const bodies = [...names.map((t) => claimBody(cluster, identity, t, {})), pod];
-  isRead(d, '', { kind: 'trials', name, bodies });
-  return answers.get(`trials/${name}`);
+  old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
+const trialRef = ({ hash }: Revision, withClaims: boolean): Ref =>
+  refOf('trials', withClaims ? `${hash} with claims` : hash);
+/** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
+ *  takes them, undefined as long as it was not asked in this pass. */
+function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | undefined {
+  const { cluster, nodes, answers, desk } = d.s;
+  const ref = trialRef(revision, withClaims);
+  const refused = waiting(desk.backoff, keyOfRef(ref), d.s.uptime);
+  if (refused) return refused.message;
+  const pod = podBody(cluster, 'trial', revision, { nodesReadable: nodes !== undefined });
+  const names = claimTemplateNames(d.spec).filter((t) => revision.claimTemplates.includes(t));
+  const claims = names.map((template) => claimBody(cluster, 'trial', template, {}));
+  isRead(d, '', { ...ref, bodies: withClaims ? [...claims, pod] : [pod] });
+  return answers.get(keyOfRef(ref));
 }
 /** Who waits, why, and each way out that really works. */
 function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
@@ -1686,7 +1689,7 @@ function planEnds(d: Draft, go: ReadonlySet<string>): void {
     const { end, retired, identity } = m;
     if (!isLive(m) && retired && !isWantedBack(m)) planEnd(d, m, retired.reason);
     if (end?.dueInMs !== 0 || end.reason === 'ReplaceRequested') continue;
-    if (!isJudgement(end.reason) || go.has(identity)) d.ending.set(identity, end.reason);
+    if (end.kind === 'will' || go.has(identity)) d.ending.set(identity, end.reason);
   }
   for (const m of doubledIndex(d)) d.ending.set(m.identity, 'IndexTaken');
   for (const m of requestsServed(d)) d.ending.set(m.identity, 'ReplaceRequested');
@@ -1847,8 +1850,9 @@ function surgeOf(d: Draft, beside: number): number {
   const most = Math.min(maxSurgeOf(d.spec), behindOf(d));
   const [first] = most > 0 ? outdatedOf(d) : [];
   if (!first || passesTrial(d, first)) return most;
-  const words = d.s.answers.get(`trials/${d.revisions.update.hash}`);
-  return words?.startsWith('no answer') ? Math.max(0, Math.min(most, beside)) : 0;
+  const words = trialOf(d, d.revisions.update, true);
+  const isUnknown = words === undefined || words.startsWith('no answer');
+  return isUnknown ? Math.max(0, Math.min(most, beside)) : 0;
 }
 /** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in; whoever
  *  is between two pods returns; what is left is for restores and births. */
@@ -1864,7 +1868,9 @@ function planPlaces(d: Draft): void {
   if (refused) return void (d.waits = refused.message);
   const next = nextRevision(d);
   const returns = live.filter((m) => returnsNow(d, m)).map((m) => backOf(d, m, next(m)));
-  const births = places > 0 ? planBirths(d, live.length, places, next) : [];
+  const restored = planRestores(d, places);
+  const room = places - restored;
+  const births = room > 0 ? planBirths(d, live.length + restored, room, next) : [];
   const isOrdered = spec.podManagementPolicy === 'OrderedReady';
   const waits = isOrdered && d.members.some((m) => isComingUp(m, d.now) || isLeaving(m, d.now));
   if (waits) d.wakes.push(LIMITS.leavingMaxMs);
@@ -1918,7 +1924,7 @@ function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'R
   act(d, 'end', because, identity, pod);
 }
 
-/** Restores first, then new members. The first of them take the places of who ends in this pass, and
+/** New members. The first of them take the places of who ends in this pass, and
  *  wait for that; each names the newest end that no member replaces yet. */
 function planBirths(d: Draft, live: number, places: number, next: () => Revision): readonly Make[] {
   const { vanished } = d.s.desk;
@@ -1928,17 +1934,16 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
     d.waits = `new members keep ending soon after their birth: ${Math.ceil(holdMs / 1000)} s`;
     return [];
   }
-  const restored = planRestores(d, places);
   // What left the watch may be there still, as long as that is not known.
   const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');
-  const most = Math.min(places - restored, LIMITS.batchMax, indicesLeft(d));
+  const most = Math.min(places, LIMITS.batchMax, indicesLeft(d));
   if (most <= 0 || isBlind) return [];
   const ends = endsToFill(d);
   const after = [...d.ending.keys()];
   const drawn = allocate(most, identitiesOf(d.s), d.now, d.random);
   return drawn.map((identity, i): Make => {
     const [end, old, revision] = [ends[i], after[i], next()];
-    const isSurge = live + restored + i >= d.spec.replicas;
+    const isSurge = live + i >= d.spec.replicas;
     return {
       do: 'Make',
       verb: 'make',
@@ -1961,6 +1966,7 @@ const isWantedBack = ({ claims }: Member): boolean =>
 function planRestores(d: Draft, places: number): number {
   const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
   const isFree = (m: Member): boolean =>
+    places > 0 &&
     !m.pod &&
     m.isBlocked === '' &&
     !m.claims.some(isTerminating) &&
@@ -2165,8 +2171,9 @@ const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isT
  *  update revision; else that. */
 function nextRevision(d: Draft): (m?: Member) => Revision {
   const { current, update } = d.revisions;
-  const words = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime)?.message ?? '';
-  const isRefused = words !== '' && !QUOTA_OF_PODS.test(words); // That is not about the revision.
+  const refused = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
+  // A full quota says nothing of the revision.
+  const isRefused = refused.some((b) => b && !b.message.includes('exceeded quota'));
   const stays = d.spec.updateStrategy.rollingUpdate.paused || isRefused;
   const kept = stays ? Infinity : partitionOf(d.spec);
   const order = d.members.filter(isLive).map(nameOf);
@@ -2256,9 +2263,8 @@ function planUpdates(d: Draft): void {
   const bound = outdated.filter(runsOnGoingClaim).map(nameOf);
   if (bound.length > 0)
     d.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
-  const stuck = d.members.filter((m) => isStuck(d, m) && !outdated.includes(m));
   const open = staying.filter((m) => !relabelled.includes(m) && isUpdatable(m));
-  const chosen = chooseOutdated(d, [...open, ...stuck]);
+  const chosen = chooseOutdated(d, open);
   const [first] = chosen;
   if (!first) return;
   // Asked all at once: what the change is, and whether it may come.
@@ -2272,12 +2278,6 @@ function planUpdates(d: Draft): void {
 function isUpdatable(m: Member): boolean {
   if (runsOnGoingClaim(m) || ['silent', 'gone', 'outOfService'].includes(m.node)) return false;
   return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
-}
-/** Its node can never give it what it was resized to; the user said how else to update it. */
-function isStuck(d: Draft, { pod, life }: Member): boolean {
-  const { podUpdatePolicy } = d.spec.updateStrategy.rollingUpdate;
-  const isInfeasible = pod?.resize.startsWith('Infeasible') === true;
-  return life === 'live' && isInfeasible && !podUpdatePolicy.startsWith('InPlace');
 }
 /** Relabels it, if nothing but labels differs, or nothing at all. */
 function relabel(d: Draft, m: Member, onlyIfSame: boolean): boolean {
@@ -2321,7 +2321,7 @@ function updateMember(d: Draft, m: Member): void {
   const policy = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
   if (!pod || d.unknown.has(identity)) return;
   const changes = changesFor(d, pod);
-  const isDone = changes.length === 0 && !isStuck(d, m);
+  const isDone = changes.length === 0;
   const refused = waiting(s.desk.backoff, `update/${pod.meta.name}`, s.uptime)?.message ?? '';
   const others = changes.filter((c) => !isInPlace(c, update, policy));
   const isPossible = policy.startsWith('InPlace') && others.length === 0 && refused === '';
@@ -2342,14 +2342,14 @@ function canComeBack(d: Draft, m: Member): boolean {
   if (!allowed) return m.claims.length === 0 || hasOpenNode(d.s);
   return allowed.some((node) => nodeWord(d.s, node.meta.name) === 'open');
 }
-/** Would the API server take what this step makes? It is asked under the name of a living member,
- *  for AlreadyExists comes last, and again while it objects. A full quota of pods is no objection
- *  where the member that goes leaves as much room as the next needs. */
-function passesTrial(d: Draft, { identity, pod }: Member): boolean {
+/** Would the API server take what this step makes? A full quota of pods is no objection where the
+ *  member that goes leaves as much room as the next needs. */
+function passesTrial(d: Draft, { pod, identity }: Member): boolean {
   const { update } = d.revisions;
   const isReplace = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
-  const known = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime);
-  const words = known ? known.message : trialOf(d, update.hash, identity, update, isReplace);
+  const names = update.claimTemplates.map((template) => claimName(template, d.name, identity));
+  const lacksNone = names.every((name) => pod?.claims.includes(name));
+  const words = trialOf(d, update, isReplace || !lacksNone);
   const made = revisionBy(d.s, pod?.meta.labels[MARK.revision] ?? '');
   const changes = changesOf(made?.template.spec, update.template.spec);
   const isSameSize = !isReplace && !changes.some((c) => c.path.includes('resources'));
@@ -2369,30 +2369,31 @@ interface Change {
 }
 const revisionBy = (s: Snapshot, hash: string): Revision | undefined =>
   [...s.revisions.values()].find((r) => r.hash === hash);
-/** Where the pods of two revisions differ; of an unknown one, everything may. What one template says
- *  and the other leaves to the API server's default is no difference. */
+/** Where the pods of two revisions differ; of an unknown one, everything may. */
 function changesBetween(s: Snapshot, base: Revision | undefined, to: Revision): readonly Change[] {
-  const wholeOf = ({ metadata, spec }: V1PodTemplateSpec): Json => ({
+  const wholeOf = ({ template }: Revision): Json => ({
     metadata: {
-      labels: templateLabels(s.cluster, { metadata, spec } as V1PodTemplateSpec),
-      annotations: withoutOurs(metadata?.annotations),
+      labels: templateLabels(s.cluster, template),
+      annotations: withoutOurs(template.metadata?.annotations),
     },
-    spec,
+    spec: template.spec,
   });
-  const before = base && wholeOf(base.template);
-  const all = changesOf(before, wholeOf(to.template));
-  return all.filter(({ path, value }) => !base || !isMet(at(before, path), value, path));
+  return changesOf(base && wholeOf(base), wholeOf(to));
 }
 const at = (whole: unknown, path: readonly string[]): unknown =>
   path.reduce<unknown>((part, key) => fieldsOf(part)?.[key], whole);
 /** What the living pod lacks of the update revision: where that differs from the revision it was
- *  made of, and from the one it is just being changed to. */
+ *  made of, and from the one it is just being changed to, and the pod is not as a new one would be.
+ *  The trial showed that one, with the API server's defaults and what admission makes of it. */
 function changesFor({ s, revisions: { update } }: Draft, pod: Pod): readonly Change[] {
-  const body = s.bodies.get(pod.meta.name);
+  const living = s.bodies.get(pod.meta.name);
+  const [fresh] = [false, true].flatMap((all) => s.bodies.get(trialRef(update, all).name) ?? []);
   const hashes = unique([pod.meta.labels[MARK.revision] ?? '', goalOf(pod)]);
   const found = hashes.flatMap((hash) => changesBetween(s, revisionBy(s, hash), update));
   const byPath = new Map(found.map((c) => [c.path.join('/'), c]));
-  return [...byPath.values()].filter(({ path, value }) => !isMet(at(body, path), value, path));
+  const isMet = ({ path, value }: Change): boolean =>
+    canonicalJson(at(living, path)) === canonicalJson(fresh ? at(fresh, path) : value);
+  return [...byPath.values()].filter((change) => !isMet(change));
 }
 
 /** Where two templates differ: the deepest paths, but a list's item that comes or goes is whole,
@@ -2422,50 +2423,6 @@ function fieldsOf(value: unknown): Json | undefined {
   if (names.includes('') || new Set(names).size < names.length) return undefined;
   return Object.fromEntries(value.map((item, i) => [names[i], item]));
 }
-
-/** Has the living pod this value already? It may have the API server's defaults besides. */
-function isMet(living: unknown, wanted: unknown, path: readonly string[]): boolean {
-  const usual = path[0] === 'spec' ? DEFAULT_FIELDS[path.at(-1) ?? ''] : undefined;
-  if (wanted === undefined || wanted === null || living === undefined) {
-    return canonicalJson(living ?? usual) === canonicalJson(wanted ?? usual);
-  }
-  if (Array.isArray(wanted)) {
-    const items = Array.isArray(living) && living.length === wanted.length ? living : undefined;
-    return items !== undefined && wanted.every((w, i) => isMet(items[i], w, path));
-  }
-  if (typeof wanted === 'object') {
-    const [has, wants] = [dictOf(living) as Json, wanted as Json];
-    const keys = unique([...Object.keys(has), ...Object.keys(wants)]);
-    return keys.every((key) => isMet(has[key], wants[key], [...path, key]));
-  }
-  if (living === wanted) return true;
-  return path.includes('resources') && quantity(String(living)) === quantity(String(wanted));
-}
-/** What the API server fills in where a template says nothing, by the field's name. */
-const DEFAULT_FIELDS: Json = {
-  restartPolicy: 'Always',
-  dnsPolicy: 'ClusterFirst',
-  schedulerName: 'default-scheduler',
-  terminationGracePeriodSeconds: 30,
-  serviceAccountName: 'default',
-  securityContext: {},
-  enableServiceLinks: true,
-  hostNetwork: false,
-  imagePullPolicy: 'IfNotPresent',
-  protocol: 'TCP',
-  terminationMessagePolicy: 'File',
-  terminationMessagePath: '/dev/termination-log',
-  scheme: 'HTTP',
-  defaultMode: 420,
-  timeoutSeconds: 1,
-  periodSeconds: 10,
-  successThreshold: 1,
-  failureThreshold: 3,
-  readOnly: false,
-  stdin: false,
-  tty: false,
-  apiVersion: 'v1',
-};
 
 /** Can this be changed on a living pod, without losing what its containers read at their start? A
  *  changed annotation restarts (`restartedAt`, `checksum/config`), except under InPlaceOnly. */
@@ -2684,20 +2641,15 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const newest = Math.max(0, ...[...went.values()].map((one) => one.atMs));
   for (const [identity, { atMs }] of went)
     if (!live.has(identity) && newest - atMs > LIMITS.earlyEndMs) went.delete(identity);
-  const trial = `trials/${p.revisions.update.hash}`;
   const backoff = new Map(desk.backoff);
-  const words = answers.get(trial);
-  if (words !== undefined) {
-    const untilUptime = words === '' ? Infinity : uptime + LIMITS.trialMs;
-    backoff.set(trial, { times: 0, untilUptime, message: words });
-  }
+  for (const [key, message] of answers)
+    if (key.startsWith('trials/') && message !== '' && !message.startsWith('no answer'))
+      backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
   for (const [key, { untilUptime }] of backoff) {
     const isOld = uptime - untilUptime > LIMITS.earlyEndMs;
     const [kind, name = ''] = key.split('/');
     const isOfMember = kind === 'taken' || kind === 'return';
-    const isOther = isOfMember
-      ? !live.has(name)
-      : /^(trials|make)\//.test(key) && ![trial, makeKey(s.cluster)].includes(key);
+    const isOther = isOfMember ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
     if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
   }
   for (const { identity, isBlocked } of p.members) {
@@ -4417,13 +4369,15 @@ async function read(o: Operator, { meta }: StatefulCluster, ref: Ref): Promise<A
   }
 }
 /** A dry-run; that a name exists is the last thing to be objected to. */
-async function tryOut(world: World, namespace: string, bodies: readonly Body[]): Promise<string> {
+async function tryOut(world: World, namespace: string, bodies: readonly Body[]): Promise<Answer> {
+  let made: Raw | undefined;
   for (const body of bodies) {
     const kind = body.kind === 'Pod' ? PODS : CLAIMS;
     const path = `${pathOf(kind, namespace)}?dryRun=All&fieldValidation=Strict&${FIELDS}`;
     try {
-      await call(world, { method: 'POST', path, body });
+      made = await call(world, { method: 'POST', path, body });
     } catch (error) {
+      made = undefined;
       const words = wordsOf(error);
       if (isTaken(error)) continue;
       if (!isRefusal(error)) return NO_ANSWER + words;
@@ -4431,7 +4385,7 @@ async function tryOut(world: World, namespace: string, bodies: readonly Body[]):
       world.log('warn', 'a trial could not be made, and counts as passed', { words });
     }
   }
-  return '';
+  return made; // The pod as it would be.
 }
 
 function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
@@ -4448,10 +4402,10 @@ function overlay(o: Operator, s: Snapshot, found: ReadonlyMap<Ref, Answer>): Sna
     const { kind, name } = ref;
     answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
     if (typeof raw === 'string') continue;
-    if (kind === 'pods') {
-      lay(bodies, name, raw);
-      lay(pods, name, raw && podOf(raw));
-    } else if (kind === 'persistentvolumes') {
+    if (kind === 'pods' || kind === 'trials') lay(bodies, name, raw);
+    if (kind === 'trials') continue;
+    if (kind === 'pods') lay(pods, name, raw && podOf(raw));
+    else if (kind === 'persistentvolumes') {
       lay(volumes, name, raw && volumeOf(raw));
       lay(o.volumes, name, volumes.get(name));
     } else if (kind === 'persistentvolumeclaims') lay(claims, name, raw && claimOf(raw));
