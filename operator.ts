@@ -1258,6 +1258,7 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC') {
     return judged(d, m, 'NodeGone', nodeGoneSeconds, last.disruptedMs);
   }
+  if (m.node === 'open') return undefined; // Its volumes allow it.
   const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
   const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
   if (words.includes('open')) return undefined;
@@ -1602,7 +1603,8 @@ function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
     if (m.node === 'silent' || m.node === 'gone') return true;
-    if (isRunning(m) || m.claims.length === 0 || !readsVolumes(d, m)) return false;
+    if (isRunning(m) || m.node === 'open' || m.claims.length === 0) return false;
+    if (!readsVolumes(d, m)) return false;
     const words = nodesAllowed(d, m)?.map((node) => nodeWord(d.s, node.meta.name));
     return words?.every((word) => word !== 'open' && word !== 'closed') === true;
   };
