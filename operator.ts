@@ -399,20 +399,14 @@ export interface Snapshot {
 }
 
 export type Kind = 'pods' | 'persistentvolumeclaims' | 'controllerrevisions';
-/** A thing to read live before the decision can be made. A trial is a dry-run: POSTs of `bodies`
- *  of which none may be refused. */
+/** A thing to read live before the decision can be made. A trial is a dry-run of a new pod of a
+ *  revision, and of its claims, of which none may be refused. */
 export interface Ref {
   readonly kind: Kind | 'nodes' | 'persistentvolumes' | 'statefulclusters' | 'trials';
   readonly name: string;
-  readonly bodies?: readonly Body[];
+  readonly trial?: Revision;
+  readonly withClaims?: boolean;
 }
-/** An object to POST. */
-export interface Body {
-  readonly kind: string;
-  readonly metadata: { readonly name: string; readonly [field: string]: unknown };
-  readonly [field: string]: unknown;
-}
-
 /** What can be done, in the order of the stages: verb → its stage, and its words in Events and in
  *  `plan`. Marks come before ends, so that a crash leaves no member ended and unmarked; what is
  *  upkeep holds nothing else up. */
@@ -473,12 +467,12 @@ export interface Make extends Doing {
   readonly replaces?: string; // `<identity> <Reason>`.
   readonly after?: string;
 }
-/** Makes a ControllerRevision. */
-export interface Record_ extends Doing {
-  readonly do: 'Record';
-  readonly body: Body;
+/** Makes the ControllerRevision of a template. */
+export interface Keep extends Doing {
+  readonly do: 'Keep';
+  readonly revision: Revision;
 }
-export type Action = Patch | Delete | Update | Make | Record_;
+export type Action = Patch | Delete | Update | Make | Keep;
 
 /** A plan is either a question or an answer. */
 export type Decision = { readonly ask: readonly Ref[] } | Plan;
@@ -832,25 +826,6 @@ export function updateRevisionOf(
   return { update: { meta: fresh, hash, number, template, claimTemplates }, collisionCount };
 }
 
-/** Body of a ControllerRevision. */
-export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
-  const { hash, number, template, claimTemplates } = revision;
-  const cause = cluster.meta.annotations[MARK.changeCause];
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'ControllerRevision',
-    metadata: {
-      name: revision.meta.name,
-      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
-      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
-      ownerReferences: [ownerOf(cluster)],
-    },
-    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
-    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
-    revision: number,
-  };
-}
-
 const withoutOurs = (dict: unknown): Dict =>
   Object.fromEntries(Object.entries(dictOf(dict)).filter(([key]) => !key.startsWith('enge.me/')));
 /** What a template's own labels come to: the selector's, then the template's, the later win. */
@@ -892,94 +867,8 @@ function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): rea
   return [...own, ...added];
 }
 
-/** What a member is made with beside its template. */
-export interface Making {
-  readonly replaces?: string | undefined;
-  readonly index?: number | undefined;
-  readonly nodesReadable?: boolean;
-}
-const indexLabel = ({ index }: Making): Dict =>
+const indexLabel = (index: number | undefined): Dict =>
   index === undefined ? {} : { [MARK.index]: String(index) };
-const replacesMark = ({ replaces }: Making): Dict =>
-  replaces === undefined ? {} : { [MARK.replaces]: replaces };
-
-/** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
- *  annotations only. An adopted ordinal keeps its own labels for life. */
-export function podBody(
-  cluster: StatefulCluster,
-  identity: string,
-  revision: Revision,
-  making: Making,
-): Body {
-  const { serviceName } = cluster.spec;
-  const { template, claimTemplates: names } = revision;
-  const name = podName(cluster.meta.name, identity);
-  const isOrdinal = /^\d+$/.test(identity);
-  const volumes = [
-    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
-    ...names.map((volume) => ({
-      name: volume,
-      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
-    })),
-  ];
-  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
-  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
-  const labels = {
-    ...podLabels(cluster, identity, revision),
-    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
-    ...indexLabel(making),
-  };
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: {
-      name,
-      labels,
-      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
-      ownerReferences: [ownerOf(cluster)],
-    },
-    spec: {
-      ...own,
-      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
-      ...(volumes.length > 0 && { volumes }),
-      ...(tolerations.length > 0 && { tolerations }),
-    },
-  };
-}
-
-/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
- *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
- *  `whenDeleted: Delete`. */
-export function claimBody(
-  cluster: StatefulCluster,
-  identity: string,
-  name: string,
-  making: Making,
-): Body {
-  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
-  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
-  return {
-    apiVersion: 'v1',
-    kind: 'PersistentVolumeClaim',
-    metadata: {
-      name: claimName(name, cluster.meta.name, identity),
-      labels: {
-        ...withoutOurs(template?.metadata?.labels),
-        ...ourLabels(cluster.meta.name, identity),
-        ...indexLabel(making),
-      },
-      annotations: {
-        ...withoutOurs(template?.metadata?.annotations),
-        [MARK.prune]: 'Prune=false',
-        [MARK.claims]: '',
-        ...replacesMark(making),
-      },
-      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
-    },
-    spec: template?.spec,
-  };
-}
-
 /** The identity and the Reason that `enge.me/replaces` records, or undefined. */
 export function predecessorOf(meta: Meta): { identity: string; reason: string } | undefined {
   const [identity, reason] = (meta.annotations[MARK.replaces] ?? '').split(' ');
@@ -1429,7 +1318,7 @@ export const makeKey = ({ meta }: StatefulCluster): string => `make/${meta.gener
 /** The name that an action is about. */
 function subjectOf(a: Action): string {
   if ('object' in a) return a.object.meta.name;
-  return a.do === 'Record' ? a.body.metadata.name : a.identity;
+  return a.do === 'Keep' ? a.revision.meta.name : a.identity;
 }
 /** Under this key a refusal of the action is kept. */
 export const keyOfAction = (a: Action): string => `${a.verb}/${subjectOf(a)}`;
@@ -1651,20 +1540,19 @@ function heirProblem(d: Draft, m: Member): string {
 }
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
   old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
-const trialRef = ({ hash }: Revision, withClaims: boolean): Ref =>
-  refOf('trials', withClaims ? `${hash} with claims` : hash);
+const trialRef = (revision: Revision, withClaims: boolean): Ref => ({
+  kind: 'trials',
+  name: withClaims ? `${revision.hash} with claims` : revision.hash,
+  trial: revision,
+  withClaims,
+});
 /** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
  *  takes them, undefined as long as it was not asked in this pass. */
 function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | undefined {
-  const { cluster, nodes, answers, desk } = d.s;
   const ref = trialRef(revision, withClaims);
-  const refused = waiting(desk.backoff, keyOfRef(ref), d.s.uptime);
-  if (refused) return refused.message;
-  const pod = podBody(cluster, 'trial', revision, { nodesReadable: nodes !== undefined });
-  const names = claimTemplateNames(d.spec).filter((t) => revision.claimTemplates.includes(t));
-  const claims = names.map((template) => claimBody(cluster, 'trial', template, {}));
-  isRead(d, '', { ...ref, bodies: withClaims ? [...claims, pod] : [pod] });
-  return answers.get(keyOfRef(ref));
+  const refused = waiting(d.s.desk.backoff, keyOfRef(ref), d.s.uptime);
+  if (!refused) isRead(d, '', ref);
+  return refused?.message ?? d.s.answers.get(keyOfRef(ref));
 }
 /** Who waits, why, and each way out that really works. */
 function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
@@ -1984,7 +1872,7 @@ function planRestores(d: Draft, places: number): number {
       ...Object.fromEntries(keys.map((key) => [key, null])),
       [MARK.claims]: names.join(' '),
     };
-    const labels = { [MARK.retired]: null, ...indexLabel({ index: takeIndex(d, m.index) }) };
+    const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m.index)) };
     const cleared = { metadata: { labels, annotations } };
     const wish = annotated({ [MARK.restore]: 'true' });
     for (const claim of shy) act(d, 'restore', 'Restored', m.identity, claim, wish);
@@ -2059,7 +1947,7 @@ function indexFor(d: Draft, m: Member): number | undefined {
   if (!d.spec.ordinals || m.index !== undefined) return m.index;
   const index = takeIndex(d);
   for (const claim of m.claims)
-    act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel({ index })));
+    act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel(index)));
   return index;
 }
 
@@ -2205,9 +2093,9 @@ function planHistory(d: Draft): boolean {
   }
   if (orphans.length > 0) return false;
   if (update.meta.uid === '') {
-    const body = revisionBody(cluster, update);
+    const about = { verb: 'record', because: 'Revised', identity: '' } as const;
     if (isRead(d, '', refOf(REVISIONS, update.meta.name)))
-      d.actions.push({ do: 'Record', verb: 'record', body, because: 'Revised', identity: '' });
+      d.actions.push({ do: 'Keep', revision: update, ...about });
     return false;
   }
   const ours = all.filter((x) => isControlledBy(x.meta, cluster.meta.uid));
@@ -3831,6 +3719,119 @@ async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknow
   await Promise.all(Array.from({ length: Math.min(items.length, LIMITS.batchMax) }, run));
 }
 
+// ── Bodies ──────────────────────────────────────────────────────────────────────────────────────
+/** An object to POST. */
+export interface Body {
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly [field: string]: unknown };
+  readonly [field: string]: unknown;
+}
+/** Body of a ControllerRevision. */
+export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
+  const { hash, number, template, claimTemplates } = revision;
+  const cause = cluster.meta.annotations[MARK.changeCause];
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'ControllerRevision',
+    metadata: {
+      name: revision.meta.name,
+      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
+      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
+      ownerReferences: [ownerOf(cluster)],
+    },
+    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
+    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
+    revision: number,
+  };
+}
+
+/** What a member is made with beside its template. */
+export interface Making {
+  readonly replaces?: string | undefined;
+  readonly index?: number | undefined;
+  readonly nodesReadable?: boolean;
+}
+const replacesMark = ({ replaces }: Making): Dict =>
+  replaces === undefined ? {} : { [MARK.replaces]: replaces };
+
+/** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
+ *  annotations only. An adopted ordinal keeps its own labels for life. */
+export function podBody(
+  cluster: StatefulCluster,
+  identity: string,
+  revision: Revision,
+  making: Making,
+): Body {
+  const { serviceName } = cluster.spec;
+  const { template, claimTemplates: names } = revision;
+  const name = podName(cluster.meta.name, identity);
+  const isOrdinal = /^\d+$/.test(identity);
+  const volumes = [
+    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
+    ...names.map((volume) => ({
+      name: volume,
+      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
+    })),
+  ];
+  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
+  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
+  const labels = {
+    ...podLabels(cluster, identity, revision),
+    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
+    ...indexLabel(making.index),
+  };
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: {
+      name,
+      labels,
+      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
+      ownerReferences: [ownerOf(cluster)],
+    },
+    spec: {
+      ...own,
+      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
+      ...(volumes.length > 0 && { volumes }),
+      ...(tolerations.length > 0 && { tolerations }),
+    },
+  };
+}
+
+/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
+ *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
+ *  `whenDeleted: Delete`. */
+export function claimBody(
+  cluster: StatefulCluster,
+  identity: string,
+  name: string,
+  making: Making,
+): Body {
+  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
+  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: {
+      name: claimName(name, cluster.meta.name, identity),
+      labels: {
+        ...withoutOurs(template?.metadata?.labels),
+        ...ourLabels(cluster.meta.name, identity),
+        ...indexLabel(making.index),
+      },
+      annotations: {
+        ...withoutOurs(template?.metadata?.annotations),
+        [MARK.prune]: 'Prune=false',
+        [MARK.claims]: '',
+        ...replacesMark(making),
+      },
+      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
+    },
+    spec: template?.spec,
+  };
+}
+
+// ── Writes ──────────────────────────────────────────────────────────────────────────────────────
 /** Nobody knows whether it landed. What is repeated with a precondition is safe all the same. */
 const isOpen = (error: unknown, method: ApiRequest['method']): boolean =>
   error instanceof ApiError &&
@@ -3944,8 +3945,8 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
       // patch says that all was asked for.
       if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
       return patch(pass, a, a.change, STRATEGIC);
-    case 'Record':
-      await create(pass, REVISIONS, a.body);
+    case 'Keep':
+      await create(pass, REVISIONS, revisionBody(pass.cluster, a.revision));
       return true;
     case 'Make':
       return makeMember(pass, a);
@@ -4354,9 +4355,10 @@ async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: P
   }
 }
 /** A live GET, or a trial. */
-async function read(o: Operator, { meta }: StatefulCluster, ref: Ref): Promise<Answer> {
-  const { kind, name, bodies = [] } = ref;
-  if (kind === 'trials') return tryOut(o.world, meta.namespace, bodies);
+async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<Answer> {
+  const { kind, name, trial } = ref;
+  const { meta } = cluster;
+  if (trial) return tryOut(o, meta.namespace, trialBodies(o, cluster, trial, ref.withClaims));
   const namespace = kind === 'nodes' || kind === 'persistentvolumes' ? '' : meta.namespace;
   try {
     return await call(o.world, { method: 'GET', path: pathOf(kind, namespace, name) });
@@ -4368,8 +4370,20 @@ async function read(o: Operator, { meta }: StatefulCluster, ref: Ref): Promise<A
     return undefined;
   }
 }
+/** What a new member would be made of, under a name that none has. */
+function trialBodies(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
+  const names = claimTemplateNames(c.spec).filter(
+    (t) => withClaims && r.claimTemplates.includes(t),
+  );
+  const pod = podBody(c, 'trial', r, { nodesReadable: o.nodes?.denied === '' });
+  return [...names.map((template) => claimBody(c, 'trial', template, {})), pod];
+}
 /** A dry-run; that a name exists is the last thing to be objected to. */
-async function tryOut(world: World, namespace: string, bodies: readonly Body[]): Promise<Answer> {
+async function tryOut(
+  { world }: Operator,
+  namespace: string,
+  bodies: readonly Body[],
+): Promise<Answer> {
   let made: Raw | undefined;
   for (const body of bodies) {
     const kind = body.kind === 'Pod' ? PODS : CLAIMS;
