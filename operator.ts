@@ -1033,9 +1033,10 @@ function readsVolumes(d: Draft, m: Bare): boolean {
 // ─── What ends an identity ───────────────────────────────────────────────────────────────────────
 
 type Bare = Omit<Member, 'end' | 'state'>;
-/** Not so: no pod, or one that is Pending, terminal, going or on a node that is gone. */
-const isRunning = ({ pod, node }: Bare): boolean =>
-  isUp(pod) && pod.phase !== 'Pending' && node !== 'gone';
+/** Else: no pod, or one that is Pending, terminal, going or on a node that is gone. A pod that lost
+ *  its owner is still its pod, and is adopted. */
+const isRunning = ({ pod, node, isBlocked }: Bare): boolean =>
+  (isUp(pod) && pod.phase !== 'Pending' && node !== 'gone') || isBlocked.startsWith('orphan');
 
 /** How long evidence counts. Up to 60 s it counts only as far as this process watched it itself;
  *  then the object's own timestamps are believed. So neither a restart nor one clock decides. */
@@ -1147,12 +1148,12 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC') {
     return judged(d, m, 'NodeGone', nodeGoneSeconds, last.disruptedMs);
   }
+  if (m.node === 'open') return undefined; // Its volumes allow it.
   const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
   const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
   if (words.includes('open')) return undefined;
   if (words.length > 0 && words.every((word) => word === 'outOfService')) {
-    const refs = (allowed ?? []).map((node) => refOf('nodes', node.meta.name));
-    return isRead(d, m.identity, ...refs) ? will(d, m, 'NodeOutOfService') : undefined;
+    return will(d, m, 'NodeOutOfService');
   }
   const ends = (allowed ?? []).map((node) => endByVolumeNode(d, m, node));
   if (ends.includes(undefined)) return undefined;
@@ -1491,7 +1492,8 @@ function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
     if (m.node === 'silent' || m.node === 'gone') return true;
-    if (isRunning(m) || m.claims.length === 0 || !readsVolumes(d, m)) return false;
+    if (isRunning(m) || m.node === 'open' || m.claims.length === 0) return false;
+    if (!readsVolumes(d, m)) return false;
     const words = nodesAllowed(d, m)?.map((node) => nodeWord(d.s, node.meta.name));
     return words?.every((word) => word !== 'open' && word !== 'closed') === true;
   };
@@ -1509,11 +1511,13 @@ export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: S
   const usual = replicas <= 1 ? 0 : Math.max(1, Math.floor((replicas - 1) / 2));
   return maxReplacements === undefined ? usual : scaledValue(maxReplacements, replicas, 'down');
 }
-/** I10: a judgement is acted upon only after all that it rests on was read live in this pass, so a
- *  stale cache gives no member up. Each end rests on the cluster as it is, see planEnds. */
+/** I10: what rests on nodes, volumes or absence is acted upon only after these were read live in
+ *  this pass, so a stale cache gives no member up. */
 function isGuarded(d: Draft, m: Member): boolean {
-  const nodes = d.s.nodes ? [lastNodeOf(d.s, m)].filter(Boolean) : [];
-  const claims = m.end?.reason === 'VolumeLost' ? m.claims : [];
+  const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
+  const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
+  const nodes = d.s.nodes ? names.filter(Boolean) : [];
+  const claims = ['VolumeLost', 'ClaimGone'].includes(m.end?.reason ?? '') ? m.claims : [];
   const refs = [
     ...nodes.map((name) => refOf('nodes', name)),
     ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
@@ -1575,9 +1579,11 @@ function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
 function planEnds(d: Draft, go: ReadonlySet<string>): void {
   for (const m of d.members) {
     const { end, retired, identity } = m;
-    if (!isLive(m) && retired && !isWantedBack(m)) planEnd(d, m, retired.reason);
+    if (!isLive(m) && retired) planEnd(d, m, retired.reason);
     if (end?.dueInMs !== 0 || end.reason === 'ReplaceRequested') continue;
-    if (end.kind === 'will' || go.has(identity)) d.ending.set(identity, end.reason);
+    const rests = ['NodeOutOfService', 'ClaimGone'].includes(end.reason);
+    const isSafe = end.kind === 'judgement' ? go.has(identity) : !rests || isGuarded(d, m);
+    if (isSafe) d.ending.set(identity, end.reason);
   }
   for (const m of doubledIndex(d)) d.ending.set(m.identity, 'IndexTaken');
   for (const m of requestsServed(d)) d.ending.set(m.identity, 'ReplaceRequested');
@@ -1593,7 +1599,7 @@ function planEnds(d: Draft, go: ReadonlySet<string>): void {
 function planEnd(d: Draft, m: Member, because: EndReason): void {
   const { pod, identity } = m;
   const { meta } = d.s.cluster;
-  for (const claim of [...m.claims, ...m.leftovers])
+  for (const claim of isWantedBack(m) ? [] : [...m.claims, ...m.leftovers])
     if (!isMarked(claim))
       act(d, 'retire', because, identity, claim, retirement(d, m, claim, because));
   if (!pod || isTerminating(pod)) return;
@@ -2544,7 +2550,7 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     const key = `taken/${identity}`;
     const taken = backoff.get(key);
     if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
-      backoff.set(key, nextBackoff(taken, taken.message, uptime)); // It was read, and is there.
+      backoff.set(key, { ...taken, untilUptime: uptime + LIMITS.trialMs }); // It was read again.
   }
   const isOpen = (key: string): boolean => answers.get(key) !== '' || !s.desk.vanished.has(key);
   return {
