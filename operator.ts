@@ -1,19 +1,19 @@
 // StatefulCluster: stateful pods on Kubernetes whose identity is never re-used.
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import type http2 from 'node:http2';
+import { existsSync, readFileSync } from 'node:fs';
 import type net from 'node:net';
-import { hostname } from 'node:os';
-import { parseArgs, stripVTControlCharacters } from 'node:util';
+import { homedir, hostname } from 'node:os';
+import { delimiter, dirname, join, resolve, sep } from 'node:path';
+import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } from 'node:util';
 import type { ParseArgsConfig } from 'node:util';
 import kleur from 'kleur';
 import type {
-  Cluster,
   KubeConfig,
   V1PersistentVolumeClaim,
   V1PodTemplateSpec,
 } from '@kubernetes/client-node';
+import type { Dispatcher, buildConnector } from 'undici';
 
 // ═══ 0 FRONT DOOR · pure ═════════════════════════════════════════════════════════════════════════
 // A StatefulCluster keeps `spec.replicas` members alive. A member is an identity, a pod and claims.
@@ -57,7 +57,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   nodes: 'get list watch', // Without it, NodeGone and NodeUnreachable are not judged.
   persistentvolumes: 'get', // Without it, a volume's node affinity is not judged.
   events: 'create patch',
-  'coordination.k8s.io/leases': 'list create update', // In the Lease's namespace only.
+  'coordination.k8s.io/leases': 'get list create update', // In the Lease's namespace only.
 };
 
 /** Labels and annotations; README says what each means. */
@@ -103,9 +103,15 @@ export const LIMITS = {
   catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
   requestMs: 15_000,
   eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
-  pingMs: 10_000, // A connection that answers no ping within two of these is dead.
+  connectMs: 5_000, // Of a connection, with its handshake.
+  keepAliveMs: 10_000, // A connection without a packet for so long is probed, ten times.
+  idleMs: 60_000, // A connection that nobody used for so long is closed.
+  quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
+  requestsMax: 100, // In flight, of the whole process: the Lease and the watches are not among them,
+  bytesMax: 32 << 20, // nor is one let in while the bodies of those in flight are larger than this.
+  credentialsMs: 60_000, // For so long they are not read again.
+  pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
   sharedMax: 10_000, // Different parts of objects that are kept once.
-  watchesMax: 50, // On one connection.
   pageSize: 500,
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
   releaseMaxMs: 800,
@@ -3121,9 +3127,10 @@ export interface World {
 export type Level = 'debug' | 'info' | 'warn' | 'error';
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
-// Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/2 sessions of Node's own. The
-// library reads credentials only: its request path opens a TLS connection each time, and its
-// informer stops at the first reset. A proxy-url and API servers without HTTP/2 are not handled.
+// Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/1.1 connections that undici keeps
+// alive: the library opens a TLS connection for each request, and its informer stops at the first
+// reset. Not HTTP/2: with undici 8.12.4 a GOAWAY beside an open watch hangs every new request until
+// that watch ends, and its pings never find a dead connection.
 
 /** The API server's `metav1.Status`, or no answer at all (`code` 0). */
 export class ApiError extends Error {
@@ -3146,152 +3153,171 @@ const isGone = (error: unknown): boolean =>
 const isTaken = (error: unknown): boolean =>
   error instanceof ApiError && error.reason === 'AlreadyExists';
 
-/** What an error says; of a cancelled stream, what cancelled it. */
+/** What an error says; Node has nothing to say of several addresses that all failed. */
 export function wordsOf(error: unknown): string {
-  const words = error instanceof Error ? error.message : String(error);
-  return /caused by: (.*)\)$/.exec(words)?.[1] ?? words;
+  if (error instanceof AggregateError && error.message === '') return wordsOf(error.errors[0]);
+  return error instanceof Error ? error.message : String(error);
 }
-function apiErrorOf(answer: ApiResponse): ApiError {
-  const { reason = '', message = '' } = (answer.body ?? {}) as {
-    reason?: string;
-    message?: string;
-  };
-  const seconds = Number(answer.headers['retry-after'] ?? 0);
-  const words = message || `the API server answered ${answer.status}`;
-  return new ApiError(answer.status, reason, words, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
+function apiErrorOf({ status, headers, body }: ApiResponse): ApiError {
+  const { reason = '', message = '' } = (body ?? {}) as { reason?: string; message?: string };
+  const seconds = Number(headers['retry-after'] ?? 0);
+  const words = message || `the API server answered ${status}`;
+  const code = status < 400 ? 0 : status; // A redirect is no answer.
+  return new ApiError(code, reason, words, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
+}
+/** Is it an object of the kind that the path names, or the Status of a deletion? Whatever stands
+ *  between may answer with a redirect, with nothing, or with JSON of its own. */
+function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
+  const kind = String(dictOf(body)['kind'] ?? '').toLowerCase();
+  const [bare = ''] = path.split('?');
+  const [, plural, name] = /\/v\w+\/(?:namespaces\/[^/]+\/)?(\w+)(\/.*)?$/.exec(bare) ?? [];
+  if (plural === undefined || method === 'DELETE') return kind !== '';
+  return kind === plural.replace(/s$/, method === 'GET' && !name ? 'list' : '');
 }
 /** send(), but every answer that is not a success is thrown as ApiError. */
 export async function call(world: World, request: ApiRequest): Promise<Raw> {
-  let answer: ApiResponse;
-  try {
-    answer = await world.send(request);
-  } catch (error) {
-    throw new ApiError(0, 'NoAnswer', wordsOf(error));
+  const answer = await world.send(request).catch((error: unknown) => {
+    throw error instanceof ApiError ? error : new ApiError(0, 'NoAnswer', wordsOf(error));
+  });
+  const { status, headers, body } = answer;
+  if (status >= 400) throw apiErrorOf(answer);
+  if (status < 200 || status >= 300 || !isExpected(request, body)) {
+    const to = headers['location'] ? `, to ${headers['location']}` : '';
+    throw new ApiError(0, 'NoAnswer', `an answer ${status}${to} that no API server gives`);
   }
-  if (answer.status >= 400) throw apiErrorOf(answer);
-  const warning = answer.headers['warning'];
+  const warning = headers['warning'];
   if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
-  return answer.body as Raw;
+  return body as Raw;
 }
 
-const CANCEL = 8; // Of HTTP/2: no longer wanted.
 interface Credentials {
-  readonly tls: http2.SecureClientSessionOptions;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly tls: buildConnector.BuildOptions;
+  readonly headers: Readonly<Record<string, string | string[]>>;
+  readonly proxy: string | undefined;
 }
-/** Asks the kubeconfig for credentials; called again on 401, since tokens rotate. */
+/** What the current context gives. loadConfig adds `proxy`, which the library keeps to itself. */
 async function credentialsOf(config: KubeConfig): Promise<Credentials> {
-  const options: { headers?: Record<string, string> } & Record<string, unknown> = {};
+  const options: Raw = {};
   await config.applyToHTTPSOptions(options);
-  const {
-    headers = {},
-    auth,
-    ca,
-    cert,
-    key,
-    pfx,
-    passphrase,
-    servername,
-    rejectUnauthorized,
-  } = options;
-  const basic = auth
-    ? { authorization: `Basic ${Buffer.from(String(auth)).toString('base64')}` }
-    : {};
-  const given = { ca, cert, key, pfx, passphrase, servername, rejectUnauthorized };
-  const tls = Object.fromEntries(
-    Object.entries(given).filter(([, v]) => v !== undefined && v !== null),
-  );
-  return { tls, headers: { ...headers, ...basic } };
+  const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
+  const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
+  const tls = { ca, cert, key, servername, rejectUnauthorized };
+  return { tls, headers: { ...headers, ...basic }, proxy };
+}
+/** HTTPS_PROXY, HTTP_PROXY and NO_PROXY as Go reads them: an entry is `*`, a domain with all below
+ *  it (only that, with a dot before), an address or a CIDR, each perhaps with a port. */
+export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEnv) {
+  const { BlockList, isIP } = process.getBuiltinModule('node:net');
+  const valueOf = (name: string): string => env[name] || env[name.toLowerCase()] || '';
+  const [proxy, usual] =
+    protocol === 'http:' ? [valueOf('HTTP_PROXY'), '80'] : [valueOf('HTTPS_PROXY'), '443'];
+  const host = hostname.replace(/^\[(.*)\]$/, '$1');
+  const family = (ip: string) => (isIP(ip) === 6 ? 'ipv6' : 'ipv4');
+  const form = /^(?:\[?([^\]]*:[^\]]*:[^\]]*)\]?|([^:]*))(?::(\d+))?$/;
+  const isDirect = (entry: string): boolean => {
+    const [, six, other = '', at] = form.exec(entry.toLowerCase()) ?? [];
+    const [name = '', bits] = (six ?? other).replace(/^\*\./, '.').split('/');
+    if (name === '' || (at && at !== (port || usual))) return false;
+    if (isIP(name) === 0)
+      return name === '*' || name === host || host.endsWith(`.${name.replace(/^\./, '')}`);
+    const list = new BlockList();
+    list.addSubnet(name, Number(bits ?? (six ? 128 : 32)), family(name));
+    return isIP(host) !== 0 && list.check(host, family(host));
+  };
+  const entries = ['localhost', '127.0.0.0/8', '::1', ...valueOf('NO_PROXY').split(/[\s,]+/)];
+  if (proxy === '' || entries.some(isDirect)) return undefined;
+  return proxy.includes('://') ? proxy : `http://${proxy}`;
 }
 
-/** One HTTP/2 session at a time; GOAWAY, an error or an unanswered ping makes way for a new one. */
-function newLink(server: URL, load: () => Promise<KubeConfig>) {
-  let session: http2.ClientHttp2Session | undefined;
-  let credentials: Promise<Credentials> | undefined;
-  const drop = (old: http2.ClientHttp2Session): void => {
-    if (session === old) session = undefined;
-  };
-  function connect(tls: http2.SecureClientSessionOptions): http2.ClientHttp2Session {
-    const http2 = process.getBuiltinModule('node:http2'); // A third of the start of `version`.
-    const next = http2.connect(server.origin, { ...tls, settings: { initialWindowSize: 4 << 20 } });
-    next.setMaxListeners(0);
-    next.on('error', () => drop(next)); // Each stream reports it to its own request.
-    next.on('goaway', () => drop(next));
-    next.on('connect', () => next.setLocalWindowSize(16 << 20));
-    let answered = true;
-    const timer = setInterval(() => {
-      if (!answered) next.destroy(new Error(`no answer to a ping for ${LIMITS.pingMs} ms`));
-      answered = false;
-      if (!next.destroyed && !next.connecting) next.ping(() => (answered = true));
-    }, LIMITS.pingMs);
-    timer.unref();
-    next.on('close', () => (clearInterval(timer), drop(next)));
-    return next;
+/** So many connections, direct or through a proxy. Node's keepalive sends ten probes, a second
+ *  apart: 20 s after its last packet came, an idle connection or a watch that lost its way ends. */
+async function dispatcherOf({ tls, proxy: own }: Credentials, server: URL, connections: number) {
+  const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
+  const alive = { allowH2: false, keepAliveInitialDelay: LIMITS.keepAliveMs };
+  const connect = { ...tls, ...alive };
+  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = LIMITS;
+  const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
+  const proxy = own ?? proxyOf(server, process.env);
+  if (!proxy) return new Pool(server.origin, { ...options, connect });
+  if (!proxy.startsWith('socks'))
+    return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls: connect });
+  const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
+  return new Socks5ProxyAgent(uri, { connect: buildConnector(alive), requestTls: tls });
+}
+/** Credentials, and connections that were made with them. */
+interface Access extends Credentials {
+  staleAt: number; // From then on they are read again.
+  readonly requests: Dispatcher;
+  readonly lease: Dispatcher;
+}
+/** Files are read again after a minute and after a failure, since tokens and authorities rotate;
+ *  the kubeconfig, and with it a plugin's answer, after a 401. */
+function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
+  let source: Promise<KubeConfig> | undefined;
+  let known: Access | undefined;
+  let reading: Promise<Access> | undefined;
+  async function read(): Promise<Access> {
+    const config = (source ??= reload());
+    const given = await config.then(credentialsOf).catch((error: unknown) => {
+      source = undefined;
+      throw error;
+    });
+    const staleAt = performance.now() + LIMITS.credentialsMs;
+    const isSame = isDeepStrictEqual([known?.tls, known?.proxy], [given.tls, given.proxy]);
+    if (known && isSame) return { ...known, ...given, staleAt };
+    const requests = await dispatcherOf(given, server, LIMITS.requestsMax);
+    const lease = await dispatcherOf(given, server, 1);
+    for (const old of [known?.requests, known?.lease]) void old?.close(); // What is in flight ends.
+    return { ...given, staleAt, requests, lease };
   }
   return {
-    watches: 0,
-    /** After a 401: tokens rotate. What got it may be gone by now, since a GOAWAY comes with it;
-     *  a session that is left ends with its last stream. */
-    renew(used: Promise<Credentials>): void {
-      if (used !== credentials) return; // They are read again already.
-      session?.close();
-      [credentials, session] = [undefined, undefined];
-    },
-    /** Sends nothing after `late`: a plugin for credentials may hang, and is asked again. */
-    async open(headers: http2.OutgoingHttpHeaders, late: AbortSignal, body?: string) {
-      const used = (credentials ??= load().then(credentialsOf));
-      const isLate = aborted(late).then(() => Promise.reject(late.reason));
-      const given = await Promise.race([used, isLate]).catch((error: unknown) => {
-        if (credentials === used) credentials = undefined;
-        return Promise.reject(error);
+    /** A plugin may hang: nobody waits for it longer than until `late`. */
+    async open(late: AbortSignal): Promise<Access> {
+      if (known && performance.now() < known.staleAt) return known;
+      reading ??= read()
+        .then((fresh) => (known = fresh))
+        .finally(() => (reading = undefined));
+      return inTime(reading, late).catch((error: unknown) => {
+        throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
       });
-      if (!session || session.closed || session.destroyed) session = connect(given.tls);
-      const all = { ...headers, ...lowerCased(given.headers) };
-      // Said outright, since Node would end a DELETE before its body.
-      const stream = session.request(all, { endStream: body === undefined });
-      if (body !== undefined) stream.end(body);
-      return { stream, used };
+    },
+    refused(used: Access): void {
+      used.staleAt = 0;
+      if (used === known) source = undefined; // Else they are read again already.
     },
   };
 }
-/** An API server grants a connection 100 streams; without a free one every request would wait. */
-function newLinks(server: URL, load: () => Promise<KubeConfig>) {
-  const link = newLink(server, load);
-  const all = [link];
-  function roomy(): typeof link {
-    let found = all.find(({ watches }) => watches < LIMITS.watchesMax);
-    if (!found) all.push((found = newLink(server, load)));
-    return found;
-  }
-  return { link, roomy };
-}
-const lowerCased = (headers: Readonly<Record<string, string>>): Record<string, string> =>
-  Object.fromEntries(Object.entries(headers).map(([k, v]) => [k.toLowerCase(), v]));
+/** What `work` comes to, unless it comes late. */
+const inTime = <T>(work: Promise<T>, late: AbortSignal): Promise<T> =>
+  Promise.race([work, aborted(late).then(() => Promise.reject(late.reason))]);
 
-/** Hands chunks of the body to `on`; resolves with status and headers when the stream has ended.
- *  Every other end, also one without an answer or a throw of `on`, rejects. */
-function exchange(stream: http2.ClientHttp2Stream, on: (text: string, status: number) => void) {
-  return new Promise<Omit<ApiResponse, 'body'>>((resolve, reject) => {
-    let status = 0;
-    let headers = {};
-    stream.setEncoding('utf8');
-    stream.on('response', (given) => {
-      status = Number(given[':status']);
-      headers = Object.fromEntries(Object.entries(given).map(([k, v]) => [k, String(v)]));
-    });
-    stream.on('data', (text: string) => {
-      try {
-        on(text, status);
-      } catch (error) {
-        stream.destroy(error instanceof Error ? error : new Error(String(error)));
-      }
-    });
-    stream.on('error', reject);
-    stream.on('close', () => {
-      if (status > 0 && stream.rstCode === 0) resolve({ status, headers });
-      else reject(new Error(`the stream was closed (code ${stream.rstCode})`));
-    });
-  });
+/** Lets so many requests and bytes be in flight. Others wait in the order they came, and their
+ *  bodies are written when their turn has come. */
+function newGate() {
+  const waiting = new Set<() => void>();
+  let [requests, bytes] = [0, 0];
+  function admit(): void {
+    for (const enter of waiting) {
+      if (requests >= LIMITS.requestsMax || bytes >= LIMITS.bytesMax) return;
+      waiting.delete(enter);
+      requests++;
+      enter();
+    }
+  }
+  return async <T>(late: AbortSignal, work: (add: (size: number) => void) => Promise<T>) => {
+    const { promise: turn, resolve: enter } = Promise.withResolvers<void>();
+    let own = 0;
+    waiting.add(enter);
+    admit();
+    try {
+      await inTime(turn, late);
+      return await work((size) => ((own += size), (bytes += size)));
+    } finally {
+      if (!waiting.delete(enter)) requests--;
+      bytes -= own;
+      admit();
+    }
+  };
 }
 
 /** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
@@ -3300,66 +3326,6 @@ const written = (body: unknown): string =>
     /[<>&\u2028\u2029]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-/** `send` and `watch` of World over the kubeconfig's current context. Credentials come from
- *  `reload`, again after a 401, since the library keeps what it once read. */
-export function connect(
-  config: KubeConfig,
-  reload: () => Promise<KubeConfig>,
-): Pick<World, 'send' | 'watch'> {
-  const server = new URL(config.getCurrentCluster()?.server ?? 'http://localhost:8080');
-  const prefix = server.pathname.replace(/\/$/, '');
-  const { link, roomy } = newLinks(server, reload);
-  const head = (method: string, path: string) => ({
-    ':method': method,
-    ':path': prefix + path,
-    accept: 'application/json',
-    'user-agent': `statefulcluster/${VERSION}`,
-  });
-  async function exchangeOnce(request: ApiRequest): Promise<ApiResponse> {
-    const body = request.body === undefined ? undefined : written(request.body);
-    const type = { 'content-type': request.contentType ?? 'application/json' };
-    const headers = { ...head(request.method, request.path), ...(body && type) };
-    const ms = request.timeoutMs ?? LIMITS.requestMs;
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
-    try {
-      const { stream, used } = await link.open(headers, late.signal, body);
-      late.signal.addEventListener('abort', () => stream.destroy(late.signal.reason as Error));
-      let text = '';
-      const answer = await exchange(stream, (chunk) => (text += chunk));
-      if (answer.status === 401) link.renew(used);
-      return { ...answer, body: jsonOf(text, answer.status) };
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-  return {
-    async send(request) {
-      const answer = await exchangeOnce(request);
-      return answer.status === 401 ? exchangeOnce(request) : answer; // With the token read again.
-    },
-    async watch(path, on, signal) {
-      const link = roomy();
-      link.watches++;
-      let rest = '';
-      try {
-        const late = AbortSignal.any([signal, AbortSignal.timeout(LIMITS.requestMs)]);
-        const { stream, used } = await link.open(head('GET', path), late);
-        void aborted(signal).then(() => stream.close(CANCEL));
-        const answer = await exchange(stream, (chunk, status) => {
-          const lines = (rest + chunk).split('\n');
-          rest = lines.pop() ?? '';
-          if (status >= 400) rest = [...lines, rest].join('\n');
-          else for (const line of lines) if (line !== '') on(JSON.parse(line) as WatchEvent);
-        });
-        if (answer.status === 401) link.renew(used);
-        return { ...answer, body: answer.status < 400 ? undefined : jsonOf(rest, answer.status) };
-      } finally {
-        link.watches--;
-      }
-    },
-  };
-}
 /** The body as JSON. An error that is not, a proxy's HTML page say, is told in its own words. */
 function jsonOf(text: string, status: number): unknown {
   if (text === '') return undefined;
@@ -3367,9 +3333,95 @@ function jsonOf(text: string, status: number): unknown {
     return JSON.parse(text);
   } catch {
     const words = text.replaceAll(/\s+/g, ' ').trim().slice(0, 120);
-    if (status < 400) throw new Error(`the answer is not JSON: ${words}`);
+    if (status < 400) throw new Error(`answer ${status} is not JSON: ${words}`);
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
+}
+/** `send` and `watch` of World over the kubeconfig's current context. Requests share connections;
+ *  the Lease has one of its own, and so has each watch. */
+export function connect(
+  config: KubeConfig,
+  reload: () => Promise<KubeConfig>,
+): Pick<World, 'send' | 'watch'> {
+  const server = new URL(config.getCurrentCluster()?.server ?? '');
+  const door = newDoor(server, reload);
+  const pass = newGate();
+  const agent = `statefulcluster/${VERSION}`;
+  /** One request; hands its body to `hear` piece by piece. */
+  async function exchange(
+    access: Access,
+    way: Dispatcher,
+    { path, headers: own, ...rest }: Dispatcher.RequestOptions & { headers?: Dict },
+    hear: (text: string, status: number) => void,
+  ): Promise<Omit<ApiResponse, 'body'>> {
+    try {
+      const headers = { accept: 'application/json', 'user-agent': agent, ...own };
+      const { statusCode: status, ...answer } = await way.request({
+        ...rest,
+        origin: server.origin,
+        path: server.pathname.replace(/\/$/, '') + path,
+        headers: { ...headers, ...access.headers },
+      });
+      for await (const text of answer.body.setEncoding('utf8')) hear(text, status);
+      if (status === 401) door.refused(access);
+      const texts = Object.entries(answer.headers).map(([name, value]) => [name, String(value)]);
+      return { status, headers: Object.fromEntries(texts) };
+    } catch (error) {
+      access.staleAt = 0;
+      throw error;
+    }
+  }
+  async function sendOnce(request: ApiRequest, signal: AbortSignal): Promise<ApiResponse> {
+    const access = await door.open(signal);
+    const isLease = request.path.startsWith('/apis/coordination.k8s.io/');
+    const way = isLease ? access.lease : access.requests;
+    const work = async (add: (size: number) => void): Promise<ApiResponse> => {
+      const { method, path, contentType = 'application/json' } = request;
+      const body = request.body === undefined ? null : written(request.body);
+      add(body?.length ?? 0);
+      const headers = body === null ? {} : { 'content-type': contentType };
+      const options = { method, path, headers, body, signal, headersTimeout: 0, bodyTimeout: 0 };
+      let text = '';
+      const answer = await exchange(access, way, options, (piece) => {
+        add(piece.length);
+        text += piece;
+      });
+      return { ...answer, body: jsonOf(text, answer.status) };
+    };
+    return isLease ? work(() => undefined) : pass(signal, work);
+  }
+  return {
+    async send(request) {
+      const ms = request.timeoutMs ?? LIMITS.requestMs;
+      const late = new AbortController();
+      const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
+      try {
+        const answer = await sendOnce(request, late.signal);
+        if (answer.status !== 401) return answer;
+        return await sendOnce(request, late.signal); // With the credentials read again.
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+    async watch(path, on, signal) {
+      const access = await door.open(signal);
+      const way = await dispatcherOf(access, server, 1);
+      const { requestMs: headersTimeout, quietMs: bodyTimeout } = LIMITS;
+      const options = { method: 'GET', path, signal, headersTimeout, bodyTimeout } as const;
+      let rest = '';
+      try {
+        const answer = await exchange(access, way, options, (text, status) => {
+          const lines = (rest + text).split('\n');
+          rest = lines.pop() ?? '';
+          if (status !== 200) rest = [...lines, rest].join('\n');
+          else for (const line of lines) if (line !== '') on(jsonOf(line, 200) as WatchEvent);
+        });
+        return { ...answer, body: answer.status === 200 ? undefined : jsonOf(rest, answer.status) };
+      } finally {
+        void way.destroy();
+      }
+    },
+  };
 }
 
 // ═══ 9 CACHE · effects ═══════════════════════════════════════════════════════════════════════════
@@ -3638,7 +3690,7 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
     } catch (error) {
       if (signal.aborted) return;
       failures = feed.version > before ? 1 : failures + 1;
-      learn(feed, error);
+      await learn(feed, error);
       const askedMs = error instanceof ApiError ? error.retryAfterMs : 0;
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
       await world.sleep(
@@ -3655,7 +3707,7 @@ const backoffMs = (times: number, minMs: number, capMs: number, random: () => nu
 /** What a failure says of the next try: expired or unknown versions are listed afresh. Others
  *  are listed again at the last version, which also reveals an etcd that was restored to an
  *  older one. */
-function learn(feed: Feed<Thing>, error: unknown): void {
+async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
   feed.refusals = code === 403 ? feed.refusals + 1 : 0;
@@ -3664,12 +3716,21 @@ function learn(feed: Feed<Thing>, error: unknown): void {
     if (feed.optional) feed.ready.resolve();
   }
   // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go.
-  if (code === 404 && feed.path.includes('/enge.me/'))
+  const isOwn = code === 404 && feed.path.includes('/enge.me/');
+  if (isOwn && (await isRemoved(feed.world).catch(() => false)))
     replaceAll(feed, new Map(), 0, feed.world.uptime());
   if ((code === 400 || code === 422) && feed.next !== 'resume') feed.streams = false;
   const unknown = [404, 410, 504].includes(code) || message.includes('Too large resource version');
   feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
   feed.world.log('warn', 'watch restarts', { path: feed.path, code, error: message });
+}
+
+/** Does discovery say so, too? A 404 alone may be that of a proxy. */
+async function isRemoved(world: World): Promise<boolean> {
+  const { groups = [] } = await call(world, { method: 'GET', path: '/apis' });
+  if (!groups.some((group: Raw) => group['name'] === 'enge.me')) return true;
+  const { resources = [] } = await call(world, { method: 'GET', path: '/apis/enge.me/v1alpha1' });
+  return !resources.some((resource: Raw) => resource['name'] === 'statefulclusters');
 }
 
 function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = false): void {
@@ -3759,7 +3820,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   try {
     const path = withQuery(feed.path, watchQuery(feed));
     const answer = await world.watch(path, onEvent, AbortSignal.any([feed.signal, cut.signal]));
-    if (answer.status >= 400) throw apiErrorOf(answer);
+    if (answer.status !== 200) throw apiErrorOf(answer);
     const brief = world.uptime() - at < LIMITS.briefMs && feed.version === before;
     if (brief) throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
   } catch (error) {
@@ -4841,12 +4902,15 @@ export async function runElected(
   }
 }
 const leads = (e: Election): boolean => e.world.uptime() < e.until;
-/** The World of a leader: no write leaves once another may soon begin. */
+/** The World of a leader: no write leaves, or is waited for, once another may soon begin. */
 const fenced = (e: Election): World => ({
   ...e.world,
   send: async (request) => {
-    if (request.method === 'GET' || leads(e)) return e.world.send(request);
-    throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
+    if (request.method === 'GET') return e.world.send(request);
+    const leftMs = Math.floor(e.until - e.world.uptime());
+    if (leftMs <= 0) throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
+    const { timeoutMs = LIMITS.requestMs } = request;
+    return e.world.send({ ...request, timeoutMs: Math.min(timeoutMs, leftMs) });
   },
 });
 
@@ -4899,6 +4963,7 @@ async function tryLease(e: Election): Promise<string> {
   const known = e.held;
   const found = known ?? (await look(e));
   e.held = undefined; // If the answer does not come, it is read again.
+  if (!known && !isHeld(e, e.seen.get(e.name))) await lookAround(e);
   const why = rivalOf(e);
   if (why) {
     e.until = -Infinity;
@@ -4921,30 +4986,45 @@ async function tryLease(e: Election): Promise<string> {
   e.until = at + LIMITS.renewMaxMs;
   return '';
 }
-/** Reads the Leases of all operators in the namespace, and notes which of them changed. One that
- *  was deleted by hand stays noted, for its holder will make it again. */
+/** Reads the own Lease. */
 async function look(e: Election): Promise<Raw | undefined> {
-  const path = withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASE_LABELS }) });
-  const { items = [] } = await ask(e, { method: 'GET', path });
-  for (const { metadata, spec = {} } of items as readonly Raw[]) {
-    const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
-    const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = dictOf(
-      metadata.annotations,
-    );
-    const text = JSON.stringify(spec);
-    const before = e.seen.get(metadata.name);
-    if (before?.text === text) continue;
-    const share = { namespaces: list.split(',').filter(Boolean), selector };
-    const freeAt = e.world.uptime() + 1000 * seconds;
-    const renewed = before !== undefined;
-    e.seen.set(metadata.name, { share, holder, text, freeAt, renewed });
-  }
-  return (items as readonly Raw[]).find(({ metadata }) => metadata.name === e.name);
+  const found = await ask(e, { method: 'GET', path: `${e.path}/${e.name}` }).catch((error) => {
+    if (!isGone(error)) throw error;
+  });
+  if (found) note(e, found);
+  return found ?? undefined;
 }
+/** Reads the Leases of all operators in the namespace: their scopes may overlap. */
+async function lookAround(e: Election): Promise<void> {
+  const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
+  const { items = [] } = await ask(e, {
+    method: 'GET',
+    path: withQuery(e.path, { labelSelector }),
+  });
+  for (const item of items) note(e, item);
+}
+/** Remembers when a Lease was last seen to change. One that was deleted by hand stays noted, for its
+ *  holder will make it again. */
+function note(e: Election, { metadata, spec = {} }: Raw): void {
+  const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
+  const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = dictOf(
+    metadata.annotations,
+  );
+  const text = JSON.stringify(spec);
+  const before = e.seen.get(metadata.name);
+  if (before?.text === text) return;
+  const share = { namespaces: list.split(',').filter(Boolean), selector };
+  const freeAt = e.world.uptime() + 1000 * seconds;
+  e.seen.set(metadata.name, { share, holder, text, freeAt, renewed: before !== undefined });
+}
+/** May another work on it? */
+const isHeld = (e: Election, seen: Sighting | undefined): boolean =>
+  seen !== undefined && ![e.identity, ''].includes(seen.holder) && e.world.uptime() < seen.freeAt;
 /** Who else works, or may work, on this scope; '' if nobody. Throws beside an overlapping scope. */
 function rivalOf(e: Election): string {
-  for (const [name, { share, holder, freeAt, renewed }] of e.seen) {
-    if (holder === e.identity || holder === '' || e.world.uptime() >= freeAt) continue;
+  for (const [name, one] of e.seen) {
+    const { share, holder, renewed } = one;
+    if (!isHeld(e, one)) continue;
     if (name === e.name) return `${holder} holds it`;
     if (!overlaps(e.share, share)) continue;
     const why = `${holder} works on an overlapping scope: see the Lease ${name}`;
@@ -5256,30 +5336,165 @@ function parsed<T extends ParseArgsConfig>(config: T) {
   }
 }
 
-async function loadConfig(
+/** The fields of a kubeconfig that are honoured; any other is refused by its name. */
+const HONOURED: Dict = {
+  cluster: `server certificate-authority certificate-authority-data insecure-skip-tls-verify
+    tls-server-name proxy-url disable-compression extensions`,
+  user: `client-certificate client-certificate-data client-key client-key-data token tokenFile
+    username password as as-uid as-groups as-user-extra auth-provider exec extensions`,
+  context: 'cluster user namespace extensions',
+  exec: 'apiVersion command args env installHint interactiveMode provideClusterInfo',
+};
+const PATHS = ['certificate-authority', 'client-certificate', 'client-key', 'tokenFile'];
+/** One part of a kubeconfig in `folder`, with absolute paths. Data goes before a file. */
+function partOf(kind: string, part: Raw, folder: string): Raw {
+  const known = (HONOURED[kind] ?? '').split(/\s+/);
+  const fields = Object.entries(part).filter(([name]) => part[name] && !part[`${name}-data`]);
+  const odd = fields.find(([name]) => !known.includes(name));
+  if (odd) throw new Error(`kubeconfig: ${kind}: ${odd[0]} is not supported`);
+  const whole = fields.map(([name, value]) => {
+    if (name === 'exec') return [name, partOf('exec', value, folder)];
+    const isPath = PATHS.includes(name) || (name === 'command' && value.includes(sep));
+    return [name, isPath ? resolve(folder, value) : value];
+  });
+  return Object.fromEntries(whole);
+}
+/** Refuses what kubectl refuses, and what needs a terminal or a library that is not here. */
+function checkParts(cluster: Raw, user: Raw): void {
+  const { 'auth-provider': provider, as, exec } = user;
+  const alone = ['as-uid', 'as-groups', 'as-user-extra'].find((field) => !as && user[field]);
+  const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
+  const proxy = cluster['proxy-url'] ?? 'http://';
+  const isOdd = exec && !/^client\.authentication\.k8s\.io\/v1(beta1)?$/.test(exec.apiVersion);
+  const wrong = [
+    alone && `user: ${alone} without as`,
+    provider && provider.name !== 'oidc' && `user: auth-provider ${provider.name} is not supported`,
+    provider && exec && 'user: auth-provider beside exec',
+    isOdd && `exec: apiVersion ${exec.apiVersion} is not supported`,
+    exec?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
+    !/^(https?|socks5h?):\/\//.test(proxy) && `cluster: proxy-url ${proxy} is not supported`,
+    authority && cluster['insecure-skip-tls-verify'] && 'cluster: insecure beside an authority',
+  ].find(Boolean);
+  if (wrong) throw new Error(`kubeconfig: ${wrong}`);
+}
+/** Runs a plugin for credentials as client-go does, but never at the terminal. Its answer is kept
+ *  until it expires. */
+function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
+  const { apiVersion, command, args = [], env = [], provideClusterInfo } = exec;
+  let told: Raw | undefined;
+  async function ask(): Promise<Raw> {
+    const { 'certificate-authority': file, extensions = [], ...plain } = cluster;
+    const data = file && { 'certificate-authority-data': readFileSync(file, 'base64') };
+    const key = 'client.authentication.k8s.io/exec';
+    const config = extensions.find((e: Raw) => e['name'] === key)?.extension;
+    const info = provideClusterInfo ? { ...plain, ...data, config } : undefined;
+    const spec = { interactive: false, cluster: info };
+    const request = { apiVersion, kind: 'ExecCredential', spec };
+    const given = Object.fromEntries(env.map((e: Raw) => [e['name'], e['value']]));
+    const { execFile } = process.getBuiltinModule('node:child_process');
+    const running = promisify(execFile)(command, args, {
+      env: { ...process.env, ...given, KUBERNETES_EXEC_INFO: JSON.stringify(request) },
+      timeout: LIMITS.pluginMs,
+      killSignal: 'SIGKILL',
+    });
+    running.child.stdin?.end();
+    const { apiVersion: version, status = {} } = JSON.parse((await running).stdout) as Raw;
+    if (version !== apiVersion) throw new Error(`it answered in ${version}, not in ${apiVersion}`);
+    if (status.token || (status.clientCertificateData && status.clientKeyData)) return status;
+    throw new Error('it answered neither with a token nor with a certificate and its key');
+  }
+  return async () => {
+    if (told && !(Date.parse(told['expirationTimestamp']) <= Date.now())) return told;
+    told = await ask().catch((error: Error & { killed?: boolean; stderr?: string }) => {
+      const late = error.killed && `no answer within ${LIMITS.pluginMs} ms`;
+      const words = late || error.stderr?.trim().split('\n').at(-1) || error.message;
+      throw new Error(`the plugin ${command} failed: ${words}`);
+    });
+    return told;
+  };
+}
+/** Lets the library's KubeConfig also give what the library does not read. */
+function complete(config: KubeConfig, cluster: Raw, user: Raw): void {
+  const apply = config.applyToHTTPSOptions.bind(config);
+  const { exec, tokenFile, 'auth-provider': provider, as, 'as-user-extra': extra = {} } = user;
+  const ask = exec && pluginOf(exec, cluster);
+  config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
+    await apply(options);
+    const told = await ask?.();
+    const token = tokenFile ? readFileSync(tokenFile, 'utf8').trim() : told?.['token'];
+    const headers: Record<string, unknown> = { ...options.headers };
+    if (token) headers['Authorization'] = `Bearer ${token}`;
+    if (provider && !headers['Authorization'])
+      throw new Error('auth-provider oidc: the id-token has expired and cannot be refreshed');
+    if (as) headers['Impersonate-Uid'] = user['as-uid'];
+    if (as) headers['Impersonate-Group'] = user['as-groups'];
+    for (const [key, values] of Object.entries(extra))
+      headers[`Impersonate-Extra-${encodeURIComponent(key)}`] = values;
+    const { clientCertificateData: cert, clientKeyData: key } = told ?? {};
+    Object.assign(options, { headers, proxy: cluster['proxy-url'] }, cert && { cert, key });
+  };
+}
+/** All clusters, users and contexts of the files, and what the first says that is current. */
+function entriesOf(files: readonly string[], loadYaml: (text: string) => Raw) {
+  const entries: Raw[] = [];
+  let current = '';
+  for (const path of files) {
+    const text = readFileSync(path, 'utf8');
+    const raw = /^\s*[^\s#]/m.test(text) ? loadYaml(text) : {};
+    current ||= raw['current-context'] ?? '';
+    for (const kind of ['cluster', 'user', 'context'])
+      for (const { name, [kind]: part } of raw[`${kind}s`] ?? [])
+        entries.push({ kind, name, part: part ?? {}, folder: dirname(resolve(path)) });
+  }
+  return { entries, current };
+}
+const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
+/** Reads kubeconfigs as kubectl does: of equal names the first counts; a file that is empty, or one
+ *  of $KUBECONFIG that is missing, is none. Where there is nothing, it is the pod's account. */
+export async function loadConfig(
   file: string | undefined,
   context: string | undefined,
 ): Promise<KubeConfig> {
-  const { KubeConfig } = await import('@kubernetes/client-node'); // `version` need not wait.
+  const { KubeConfig, loadYaml } = await import('@kubernetes/client-node'); // Not for `version`.
   const config = new KubeConfig();
-  const where = file ?? process.env['KUBECONFIG'] ?? 'the default kubeconfig';
+  const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
+  const usual = (KUBECONFIG || join(homedir(), '.kube/config')).split(delimiter);
+  const where = file ?? (KUBECONFIG || 'the default kubeconfig');
+  let read: ReturnType<typeof entriesOf>;
   try {
-    if (file !== undefined) config.loadFromFile(file);
-    else config.loadFromDefault();
+    read = entriesOf(file ? [file] : usual.filter((one) => one && existsSync(one)), loadYaml);
   } catch (error) {
     throw new Error(`cannot read ${where}: ${wordsOf(error)}`);
   }
-  if (context !== undefined) {
-    if (!config.getContextObject(context)) throw new Error(`${where} has no context "${context}"`);
-    config.setCurrentContext(context);
+  const isPod = KUBERNETES_SERVICE_HOST && existsSync(ACCOUNT);
+  if (read.entries.length === 0 && !file && !context && isPod) {
+    config.loadFromCluster();
+    return config;
   }
+  const find = (kind: string, name: string): Raw => {
+    const found = read.entries.find((one) => one['kind'] === kind && one['name'] === name);
+    if (name && !found) throw new Error(`${where} has no ${kind} "${name}"`);
+    return partOf(kind, found?.['part'] ?? {}, found?.['folder'] ?? '');
+  };
+  const current = context ?? read.current;
+  const chosen = find('context', current);
+  const cluster = find('cluster', chosen['cluster'] ?? '');
+  const user = find('user', chosen['user'] ?? '');
+  const server = cluster['server'] ?? '';
+  if (server === '') throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
+  if (!URL.canParse(server)) throw new Error(`${where}: "${server}" is not a URL`);
+  checkParts(cluster, user);
   // The library refuses plain http (`kubectl proxy`) unless TLS is waived, which it has none of.
-  const plain = (c: Cluster): boolean => c.server.startsWith('http:');
-  config.clusters = config.clusters.map((c) => (plain(c) ? { ...c, skipTLSVerify: true } : c));
-  const cluster = config.getCurrentCluster();
-  if (!cluster?.server) throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
-  if (!URL.canParse(cluster.server)) throw new Error(`${where}: "${cluster.server}" is not a URL`);
-  if (cluster.proxyUrl) throw new Error(`${where} asks for proxy-url, which is not supported`);
+  const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
+  const [name, to] = [current, { ...chosen, cluster: 'cluster', user: 'user' }];
+  const text = JSON.stringify({
+    'current-context': name,
+    contexts: [{ name, context: to }],
+    clusters: [{ name: 'cluster', cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
+    users: [{ name: 'user', user: { ...user, exec: undefined } }],
+  });
+  config.loadFromString(text);
+  complete(config, cluster, user);
   return config;
 }
 
@@ -5328,9 +5543,9 @@ export function realWorld(
 
 /** The error, in words for what the person at the terminal can mend. */
 function explained(error: unknown, path: string): unknown {
-  const code = error instanceof ApiError ? error.code : -1;
+  const { code, reason } = error instanceof ApiError ? error : { code: -1, reason: '' };
   const words = wordsOf(error);
-  if (code === 0) return new Error(`the API server cannot be reached: ${words}`);
+  if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${words}`);
   const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(words);
   if (code !== 404 || !isKind) return error;
   const cure = 'kubectl apply -f deploy.yaml';
@@ -5401,10 +5616,15 @@ async function run(args: readonly string[]): Promise<void> {
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
   const lease = { namespace: leaseIn, identity };
-  await (flags['leader-elect']
+  const work = flags['leader-elect']
     ? runElected(world, { ...options, lease }, stop.signal)
-    : runOperator(world, options, stop.signal));
-  log('info', 'stopped');
+    : runOperator(world, options, stop.signal);
+  await work.catch((error: unknown) => {
+    if (format === 'pretty') throw error;
+    log('error', wordsOf(error)); // Whoever reads the log reads JSON.
+    process.exitCode = 1;
+  });
+  if (process.exitCode === undefined) log('info', 'stopped');
 }
 
 // ── At the terminal ─────────────────────────────────────────────────────────────────────────────
@@ -6339,7 +6559,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     await obey(argv);
     await new Promise<void>((done) => process.stdout.write('', () => done())); // All is out.
-    return 0;
+    return Number(process.exitCode ?? 0);
   } catch (error) {
     console.error(`statefulcluster: ${wordsOf(error).split('\n')[0]}`);
     return error instanceof UsageError ? 2 : 1;
