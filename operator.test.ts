@@ -15,6 +15,7 @@ import { createHash, generateKeyPairSync } from 'node:crypto';
 import type { Hash } from 'node:crypto';
 import { once } from 'node:events';
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -32,6 +33,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import path, { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { rootCertificates } from 'node:tls';
 import { parseArgs, stripVTControlCharacters } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -4931,6 +4933,15 @@ election('F15: somebody edits the Lease in a loop → the leader stays', async (
   const { metadata } = objectOf(t.sim.state, 'leases', 'default', 'statefulcluster') ?? {};
   assert.is(metadata?.annotations?.['note'], '59', 'what others wrote stays');
 });
+election('F15: the Lease loses its label, its holder dies → takeover in time', async (t, a, b) => {
+  const label = { 'app.kubernetes.io/name': null };
+  must(t, 'PATCH', leaseAt, { metadata: { labels: label } });
+  t.sim.kill(a.who);
+  await until(t, 'b leads', () => holderOf(t) === b.who, 17_100);
+  await afterRenewal(t, b);
+  const { metadata } = objectOf(t.sim.state, 'leases', 'default', 'statefulcluster') ?? {};
+  assert.is(metadata?.labels?.['app.kubernetes.io/name'], 'statefulcluster', 'it is put back');
+});
 election('F15: the holder is edited away → the leader stops at once', async (t, a, b) => {
   must(t, 'PATCH', leaseAt, { spec: { holderIdentity: 'somebody' } });
   keepBusy(t, 10);
@@ -7431,7 +7442,7 @@ const BAD = `
   all and one: @good -A -n x → 2 -A and -n
   the probes: @good --probe-addr 8080 → 2 --probe-addr must be
   perhaps a leader: @good --leader-elect=maybe → 2 --leader-elect
-  no right to Leases: @mute → 1 leases.* is forbidden: User "operator" cannot list
+  no right to Leases: @mute → 1 leases.* is forbidden: User "operator" cannot get
   no such namespace: @fine --leader-elect-namespace moon → 1 namespaces "moon" not found
   a selector: @fine --selector =, → 1 found '=', expected: !, identifier
   no kubeconfig: run --kubeconfig /absent → 1 cannot read /absent: .*no such file
@@ -7484,7 +7495,8 @@ async function tryBad(row: string, folder: string): Promise<string> {
   const program = launch(args.replace(/@(\w+)/, run).split(' '));
   const timer = setTimeout(() => program.child.kill('SIGKILL'), 10_000); // It must end by itself.
   const ended = await program.ended.finally(() => clearTimeout(timer));
-  const line = program.complaint;
+  const { level, msg } = program.said.at(-1) ?? {};
+  const line = program.complaint || (level === 'error' ? `statefulcluster: ${msg}\n` : '');
   if (process.env['REAL_SHOW']) console.log(`${row} ⇒ ${ended} ${line.trimEnd()}`);
   const isOne = /^statefulcluster: [^\n]+\n$/.test(line) && !/\bat \S+:\d+|node:/.test(line);
   return isOne && ended === code && RegExp(words).test(line) ? '' : `${row} ⇒ ${ended} ${line}`;
@@ -7581,12 +7593,15 @@ processes('client: silence, a page, a torn stream → one rejection each, in tim
   const deeds: Record<string, [Misdeed, RegExp]> = {
     '?a': ['hang', /no answer within 200 ms/],
     '?b': [{ status: 200, text: '<html>' }, /JSON/],
+    '?d': [{ status: 302, text: '', headers: { location: '/in' } }, /answer 302, to \/in that no/],
+    '?e': [{ status: 200, text: '' }, /answer 200 that no API server gives/],
+    '?f': [{ status: 200, text: '{"kind":"Pod"}' }, /answer 200 that no API server gives/],
     '?c': ['tear', /clos|terminated|abort/i],
   };
   front.meddle = (p) => deeds[p.path.slice(path.length)]?.[0];
   for (const [query, [, words]] of Object.entries(deeds)) {
     const request = { method: 'GET', path: path + query, timeoutMs: 200 } as const;
-    assert.match(await outcome(client.send(request)), words);
+    assert.match(await outcome(op.call({ ...stillWorld().world, ...client }, request)), words);
   }
   const stream = client.watch(`${path}?c`, () => undefined, new AbortController().signal);
   assert.match(await outcome(stream), /clos|terminated|abort/i);
@@ -7663,11 +7678,15 @@ processes(
   },
 );
 processes('client: F12: a plugin for credentials hangs → no answer in time, then on', async () => {
-  const loads = [new Promise<KubeConfig>(() => undefined)];
+  const killed = (_: unknown, fail: (why: Error) => void) =>
+    setTimeout(fail, 400, new Error('killed'));
+  const loads = [new Promise<KubeConfig>(killed)];
   const { send } = clientFor(bench.front.url, async (config) => loads.pop() ?? config);
   const request = { method: 'GET', path: placeOf('default', 'pods'), timeoutMs: 200 } as const;
   const hangs = new Promise<string>((resolve) => setTimeout(resolve, 1000, 'it hangs'));
-  assert.match(await Promise.race([outcome(send(request)), hangs]), /no answer within 200 ms/);
+  const late = /no credentials: no answer within 200 ms/;
+  assert.match(await Promise.race([outcome(send(request)), hangs]), late);
+  assert.match(await outcome(send({ ...request, timeoutMs: 5000 })), /no credentials: killed/);
   assert.is(await outcome(send({ ...request, timeoutMs: 5000 })), 'resolved');
 });
 processes('client: F26: 401 on a watch alone → the credentials are read again', async () => {
@@ -7747,6 +7766,18 @@ processes('process: its probes → ready, well, metrics that a strict reader tak
   assert.is(await second.ended, '1');
   assert.match(second.complaint, /^statefulcluster: --probe-addr: .*EADDRINUSE.*\n$/);
 });
+processes('process: the Lease is lost → one line of JSON, exit code 1', async () => {
+  const { rig, served } = bench;
+  const [ns, flag] = ['kube-node-lease', '--leader-elect-namespace'];
+  const program = launch([...runArgs(served.kubeconfigPath), '-n', 'other', flag, ns], rig.ring);
+  const leads = (): Raw | undefined => program.said.find((line) => line['msg'] === 'leads');
+  await rig.until('it leads', () => (leads() ? '' : program.complaint || 'not yet'));
+  const lease = `/apis/coordination.k8s.io/v1/namespaces/${ns}/leases/${leads()?.['lease']}`;
+  await order(rig, 'PATCH', lease, { spec: { holderIdentity: 'somebody' } });
+  assert.equal([await program.ended, program.complaint], ['1', '']);
+  const { level, msg } = program.said.at(-1) ?? {};
+  assert.match(`${level}: ${msg}`, /^error: lost the Lease \S+: somebody holds it$/);
+});
 processes('process: SIGTERM in mid-write → exit code 0 within 5 s', async () => {
   const { rig, front, program, passed } = bench;
   const from = front.passed.length;
@@ -7756,6 +7787,292 @@ processes('process: SIGTERM in mid-write → exit code 0 within 5 s', async () =
   await endsWell(program);
 });
 if (TESTING) processes.run();
+
+// ── kubeconfigs, and ways through proxies ───────────────────────────────────────────────────────
+const pem = (what: string, text: string): string =>
+  `-----BEGIN ${what}-----\n${text}\n-----END ${what}-----\n`;
+/** Its own authority, for 127.0.0.1. */
+const CERT = pem(
+  'CERTIFICATE',
+  'MIIBSjCB8qADAgECAgEBMAoGCCqGSM49BAMCMAwxCjAIBgNVBAMMAXQwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEw' +
+    'MDAwMDBaMAwxCjAIBgNVBAMMAXQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQWahSWBWxrD93KBfqt1EB3Qg0tAf82' +
+    'gAmdTcxgMzmOnYeQpMWFtKCFF06oIa+vn7MS39rlISEkmeBNXA9TarURo0MwQTAPBgNVHREECDAGhwR/AAABMA8GA1Ud' +
+    'EwEB/wQFMAMBAf8wHQYDVR0OBBYEFMy3wHVup6qx/RJkjsSV7Eb93qxZMAoGCCqGSM49BAMCA0cAMEQCIBfXWkFDWaER' +
+    'kW++hoSQJGlg7H3iqYUrDXWDwRgD/SMiAiA8m3SVsiQm2btUrCMtHFJQob2SVgwMzX5wqh177/Ba5g==',
+);
+const KEY = pem(
+  'PRIVATE KEY',
+  'MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgBVl6qvt+BVUI9aa3+0idph0FdQGR8hc0d0vcELO8EyOh' +
+    'RANCAAQWahSWBWxrD93KBfqt1EB3Qg0tAf82gAmdTcxgMzmOnYeQpMWFtKCFF06oIa+vn7MS39rlISEkmeBNXA9TarUR',
+);
+/** What reaches a server that answers every request with the headers that came. */
+async function openMirror(secure = false): Promise<string> {
+  const answer = (request: http.IncomingMessage, out: http.ServerResponse): void =>
+    void out.end(JSON.stringify({ kind: 'Pod', headers: request.headers }));
+  if (!secure) return listens(http.createServer(answer));
+  const url = await listens(https.createServer({ cert: CERT, key: KEY }, answer));
+  return url.replace('http:', 'https:');
+}
+interface Drawer {
+  readonly folder: string;
+  put(name: string, content: unknown): string; // Its path.
+}
+function newDrawer(): Drawer {
+  const folder = scratch();
+  const put = (name: string, content: unknown): string => {
+    const file = join(folder, name);
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content));
+    return file;
+  };
+  return { folder, put };
+}
+const configOf = (server: string, user: object = {}, more: object = {}, name = 'main'): Raw => ({
+  'current-context': name,
+  contexts: [{ name, context: { cluster: name, user: name, namespace: name } }],
+  users: [{ name, user }],
+  clusters: [{ name, cluster: { server, ...more } }],
+});
+/** The headers that arrive with this kubeconfig, or what went wrong. */
+async function arrives(file?: string, context?: string): Promise<Raw> {
+  const load = () => op.loadConfig(file, context);
+  const world = { ...stillWorld().world, ...connect(await load(), load) };
+  return (await op.call(world, { method: 'GET', path: '/api/v1/pods/x' }))['headers'];
+}
+async function withEnv<T>(env: Readonly<Record<string, string>>, work: () => Promise<T>) {
+  const before = { ...process.env };
+  Object.assign(process.env, env);
+  try {
+    return await work();
+  } finally {
+    process.env = before;
+  }
+}
+const configs = suite('kubeconfig');
+configs.after(clearUp);
+configs(
+  'kubeconfig: a list → of equal names the first counts, missing and empty ones do not',
+  async () => {
+    const { folder, put } = newDrawer();
+    const url = await openMirror();
+    const one = configOf(url, { token: 'one' }, {}, 'one');
+    put('a/config', { users: one['users'], contexts: one['contexts'] });
+    put('empty', '# nothing\n');
+    put('b/config', {
+      ...one,
+      'current-context': 'one',
+      users: [{ name: 'one', user: { token: 'b' } }],
+    });
+    put('c/config', configOf('http://127.0.0.1:1', { token: 'c' }, {}, 'other'));
+    const list = ['absent', 'empty', 'a/config', 'b/config', 'c/config'].map((f) =>
+      join(folder, f),
+    );
+    await withEnv({ KUBECONFIG: list.join(path.delimiter) }, async () => {
+      assert.is((await arrives())['authorization'], 'Bearer one');
+      const config = await op.loadConfig(undefined, undefined);
+      assert.is(config.getContextObject(config.getCurrentContext())?.namespace, 'one');
+      const other = await op.loadConfig(undefined, 'other');
+      assert.is(other.getCurrentCluster()?.server, 'http://127.0.0.1:1');
+      assert.match(await outcome(arrives(undefined, 'moon')), /no context "moon"/);
+    });
+    await withEnv({ KUBECONFIG: '', HOME: folder }, async () =>
+      assert.match(await outcome(arrives()), /the default kubeconfig names no cluster/),
+    );
+  },
+);
+configs('kubeconfig: as, as-uid, as-groups, as-user-extra → headers', async () => {
+  const { put } = newDrawer();
+  const who = {
+    as: 'me',
+    'as-uid': '7',
+    'as-groups': ['a', 'b'],
+    'as-user-extra': { 'x/y': ['z'] },
+  };
+  const file = put('config', configOf(await openMirror(), { token: 't', ...who }));
+  const { headers, ...got } = { headers: await arrives(file) };
+  const named = Object.entries(headers).filter(([name]) => name.startsWith('impersonate-'));
+  assert.equal(got, {});
+  assert.equal(Object.fromEntries(named), {
+    'impersonate-user': 'me',
+    'impersonate-uid': '7',
+    'impersonate-group': 'a, b',
+    'impersonate-extra-x%2fy': 'z',
+  });
+});
+const exec = (more: object): object => ({
+  exec: { apiVersion: 'client.authentication.k8s.io/v1', command: './plugin', ...more },
+});
+/** What is not honoured is refused by its name: user, cluster → words. */
+const REFUSED: readonly (readonly [user: object, cluster: object, words: RegExp])[] = [
+  [{ 'as-groups': ['a'] }, {}, /as-groups without as/],
+  [{ 'auth-provider': { name: 'gcp' } }, {}, /auth-provider gcp is not supported/],
+  [{ 'token-file': 'x' }, {}, /user: token-file is not supported/],
+  [exec({ interactiveMode: 'Always' }), {}, /interactiveMode Always/],
+  [
+    exec({ apiVersion: 'client.authentication.k8s.io/v1alpha1' }),
+    {},
+    /apiVersion client.*v1alpha1/,
+  ],
+  [exec({ jump: true }), {}, /exec: jump is not supported/],
+  [{}, { 'proxy-url': 'ftp://x' }, /proxy-url ftp:\/\/x is not supported/],
+  [{}, { 'certificate-authority': 'x', 'insecure-skip-tls-verify': true }, /insecure beside/],
+  [{}, { jump: 1 }, /cluster: jump is not supported/],
+  [
+    { 'auth-provider': { name: 'oidc', config: { 'id-token': 'e30.eyJleHAiOjF9.x' } } },
+    {},
+    /no credentials: auth-provider oidc: the id-token has expired/,
+  ],
+];
+configs('kubeconfig: what is not honoured → refused by its name', async () => {
+  const { put } = newDrawer();
+  for (const [user, cluster, words] of REFUSED)
+    assert.match(await outcome(arrives(put('config', configOf('http://x', user, cluster)))), words);
+});
+/** A plugin that tells in its token what it was given. */
+const PLUGIN = `#!/bin/sh
+info=$(printf '%s %s %s' "$1" "$MINE" "$KUBERNETES_EXEC_INFO" | base64 -w 0)
+echo x >> "$(dirname "$0")/calls"
+cat
+printf '{"apiVersion":"client.authentication.k8s.io/v1","status":{"token":"%s"}}' "$info"
+`;
+configs('kubeconfig: a plugin → beside its file, told of the cluster, asked once', async () => {
+  const { folder, put } = newDrawer();
+  chmodSync(put('plugin', PLUGIN), 0o755);
+  const own = exec({ args: ['a'], env: [{ name: 'MINE', value: 'b' }], provideClusterInfo: true });
+  const extension = { name: 'client.authentication.k8s.io/exec', extension: { c: 1 } };
+  const server = await openMirror();
+  const file = put('config', configOf(server, own, { extensions: [extension] }));
+  const load = () => op.loadConfig(file, undefined);
+  const { send } = connect(await load(), load);
+  const get = () => send({ method: 'GET', path: '/api/v1/pods/x' });
+  const [{ body }] = await Promise.all([get(), get()]);
+  const token = `${(body as Raw)['headers'].authorization}`.replace('Bearer ', '');
+  const [, info] = /^a b (.*)$/.exec(Buffer.from(token, 'base64').toString()) ?? [];
+  const spec = { interactive: false, cluster: { server, config: { c: 1 } } };
+  const apiVersion = 'client.authentication.k8s.io/v1';
+  assert.equal(JSON.parse(info ?? ''), { apiVersion, kind: 'ExecCredential', spec });
+  await get();
+  assert.is(readFileSync(join(folder, 'calls'), 'utf8'), 'x\n');
+});
+configs('kubeconfig: F12: a plugin that hangs, fails, says nothing → is named', async () => {
+  const limits = op.LIMITS as { pluginMs: number };
+  const { pluginMs } = limits;
+  limits.pluginMs = 300;
+  const { put } = newDrawer();
+  const file = put('config', configOf('http://x', exec({})));
+  const rows = [
+    ['sleep 60', /plugin .*\/plugin failed: no answer within 300 ms/],
+    ['echo first >&2; echo why >&2; exit 3', /plugin .*\/plugin failed: why/],
+    ['echo "{}"', /plugin .*\/plugin failed: it answered in undefined/],
+    ['echo', /plugin .*\/plugin failed: .*JSON/],
+  ] as const;
+  for (const [script, words] of rows) {
+    chmodSync(put('plugin', `#!/bin/sh\n${script}\n`), 0o755);
+    assert.match(await outcome(arrives(file)), words);
+  }
+  limits.pluginMs = pluginMs;
+});
+configs('kubeconfig: token file and authority rotate → read again, without a 401', async () => {
+  const limits = op.LIMITS as { credentialsMs: number };
+  const { credentialsMs } = limits;
+  const { put } = newDrawer();
+  const [user, more] = [{ tokenFile: 'token' }, { 'certificate-authority': './ca.pem' }];
+  const file = put('config', configOf(await openMirror(true), user, more));
+  put('token', 'one\n');
+  put('ca.pem', rootCertificates[0] ?? '');
+  const load = () => op.loadConfig(file, undefined);
+  const { send } = connect(await load(), load);
+  const get = () => send({ method: 'GET', path: '/api/v1/pods/x' });
+  const seen = async (): Promise<string> => ((await get()).body as Raw)['headers'].authorization;
+  assert.match(await outcome(get()), /self-signed|signed/);
+  put('ca.pem', CERT);
+  limits.credentialsMs = 0;
+  assert.is(await seen(), 'Bearer one', 'the authority is read again after a failure');
+  put('token', 'two');
+  assert.is(await seen(), 'Bearer two');
+  limits.credentialsMs = credentialsMs;
+});
+configs('client: proxy-url, HTTPS_PROXY → through the proxy, to HTTP and HTTPS', async () => {
+  const { put } = newDrawer();
+  const asked: string[] = [];
+  const proxy = http.createServer((request, out) => {
+    asked.push(`${request.method} ${request.url}`);
+    http.get(`${request.url}`, { headers: request.headers }, (answer) => answer.pipe(out));
+  });
+  proxy.on('connect', (request: http.IncomingMessage, socket: net.Socket) => {
+    asked.push(`CONNECT ${request.url}`);
+    const [host, port] = `${request.url}`.split(':');
+    const onward = net.connect(Number(port), host, () => socket.write('HTTP/1.1 200 OK\r\n\r\n'));
+    onward.pipe(socket).pipe(onward);
+    for (const one of [socket, onward]) leftOver.push(() => one.destroy());
+  });
+  const url = await listens(proxy);
+  const ca = { 'certificate-authority-data': Buffer.from(CERT).toString('base64') };
+  const [plain, secure] = [await openMirror(), await openMirror(true)];
+  const socks = await openSocks(asked);
+  for (const [server, more] of [
+    [plain, { 'proxy-url': url }],
+    [secure, { ...ca, 'proxy-url': url }],
+    [secure, { ...ca, 'proxy-url': socks }],
+  ] as const)
+    assert.is(
+      (await arrives(put('config', configOf(server, {}, more))))['accept'],
+      'application/json',
+    );
+  const [to] = secure.split('//').slice(1);
+  assert.equal(asked, [`GET ${plain}/api/v1/pods/x`, `CONNECT ${to}`, `SOCKS ${to}`]);
+});
+/** The least of RFC 1928. */
+async function openSocks(asked: string[]): Promise<string> {
+  const server = net.createServer((socket) => {
+    socket.once('data', () => {
+      socket.write(Buffer.from([5, 0]));
+      socket.once('data', (wish) => {
+        const [host, port] = [wish.subarray(4, 8).join('.'), wish.readUInt16BE(wish.length - 2)];
+        asked.push(`SOCKS ${host}:${port}`);
+        const onward = net.connect(port, '127.0.0.1', () => {
+          socket.write(Buffer.from([5, 0, 0, 1, 127, 0, 0, 1, 0, 0]));
+          onward.pipe(socket).pipe(onward);
+        });
+        leftOver.push(() => (socket.destroy(), onward.destroy()));
+      });
+    });
+  });
+  return (await listens(server)).replace('http:', 'socks5h:');
+}
+/** Server, NO_PROXY → by the proxy or not. */
+const NO_PROXY = `
+  nothing: https://a.b |  → true
+  the name: https://a.b | a.b → false
+  below it: https://x.a.b | a.b → false
+  beside it: https://xa.b | a.b → true
+  only below: https://a.b | .a.b → true
+  a star: https://x.a.b | *.a.b → false
+  all: https://x | y, * → false
+  another port: https://x:6443 | x:443 → true
+  its port: https://x:6443 | x:6443 → false
+  the usual port: https://x | x:443 → false
+  a CIDR: https://10.1.2.3:6443 | 10.0.0.0/8 → false
+  another: https://11.1.2.3 | 10.0.0.0/8 → true
+  an address: https://10.1.2.3 | 10.1.2.3 → false
+  six: https://[fd00::1]:6443 | fd00::/8 → false
+  six with a port: https://[fd00::1]:6443 | [fd00::1]:443 → true
+  loopback: https://127.0.0.1:6443 |  → false
+  localhost: https://localhost |  → false
+  plain: http://x |  → false`;
+facts(
+  'proxy',
+  NO_PROXY.trim()
+    .split('\n')
+    .map((row): Same => {
+      const [, why = '', server = '', list = '', wanted] =
+        /^ *(.*?): (\S+) \|(.*) → (\w+)$/.exec(row) ?? [];
+      const env = { HTTPS_PROXY: 'proxy:3128', NO_PROXY: list };
+      const way = op.proxyOf(new URL(server), env);
+      return [`NO_PROXY: ${why}`, way, wanted === 'true' ? 'http://proxy:3128' : undefined];
+    }),
+);
+if (TESTING) configs.run();
 
 // ── The other commands ──────────────────────────────────────────────────────────────────────────
 const MINUTE = 60_000;
