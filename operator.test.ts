@@ -7075,7 +7075,7 @@ simulation('simulation: wrong flags → one line, and how it is used', () => {
 if (TESTING) simulation.run();
 
 // ═══ REAL TIME · effects ════════════════════════════════════════════════════════════════════════
-// The operator as its own process with its own HTTP/2 client: against the embedded server behind a
+// The operator as its own process with its own HTTP client: against the embedded server behind a
 // proxy that misbehaves, and against a real kube-apiserver. Nobody sleeps or polls: whatever may
 // have changed something rings a bell, and who waits looks again; each wait has a limit.
 
@@ -7593,7 +7593,7 @@ processes('client: silence, a page, a torn stream → one rejection each, in tim
   const deeds: Record<string, [Misdeed, RegExp]> = {
     '?a': ['hang', /no answer within 200 ms/],
     '?b': [{ status: 200, text: '<html>' }, /JSON/],
-    '?d': [{ status: 302, text: '', headers: { location: '/in' } }, /answer 302, to \/in that no/],
+    '?d': [{ status: 302, text: '', headers: { location: '/in' } }, /answer 302 that no API/],
     '?e': [{ status: 200, text: '' }, /answer 200 that no API server gives/],
     '?f': [{ status: 200, text: '{"kind":"Pod"}' }, /answer 200 that no API server gives/],
     '?c': ['tear', /clos|terminated|abort/i],
@@ -14270,7 +14270,7 @@ async function demo([command = '', ...args]: readonly string[]): Promise<number>
 // `bench [--json FILE] [--on embedded|real] [--only WORD] [--repeats N] [--rest SECONDS]`: each
 // figure stands beside its limit, measured in the same run; medians of N (5). The control plane,
 // the operator with a gauge in it, and this one are three processes. This one is the user, the
-// observer, and the bare client, which has the operator's own HTTP/2 and the same bodies.
+// observer, and the bare client, which has the operator's own client and the same bodies.
 
 interface Ground {
   readonly access: Access;

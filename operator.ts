@@ -107,8 +107,8 @@ export const LIMITS = {
   keepAliveMs: 10_000, // A connection without a packet for so long is probed, ten times.
   idleMs: 60_000, // A connection that nobody used for so long is closed.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
-  requestsMax: 100, // In flight, of the whole process: the Lease and the watches are not among them,
-  bytesMax: 32 << 20, // nor is one let in while the bodies of those in flight are larger than this.
+  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
+  bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
   credentialsMs: 60_000, // For so long they are not read again.
   pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
   sharedMax: 10_000, // Different parts of objects that are kept once.
@@ -3118,19 +3118,18 @@ export interface World {
   random(): number;
   /** Rejects only when there is no answer: network, deadline, a body that is not JSON. */
   send(request: ApiRequest): Promise<ApiResponse>;
-  /** Calls `on` for each event in order. Resolves when the stream ends (status 200) or with the
-   *  error response (status ≥ 400); rejects when the connection breaks, which is noticed within 30
-   *  s. */
+  /** Calls `on` for each event in order. Resolves when the stream ends (status 200), or with
+   *  another answer; rejects when the connection breaks. */
   watch(path: string, on: (event: WatchEvent) => void, signal: AbortSignal): Promise<ApiResponse>;
   log(level: Level, message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 export type Level = 'debug' | 'info' | 'warn' | 'error';
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
-// Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/1.1 connections that undici keeps
-// alive: the library opens a TLS connection for each request, and its informer stops at the first
-// reset. Not HTTP/2: with undici 8.12.4 a GOAWAY beside an open watch hangs every new request until
-// that watch ends, and its pings never find a dead connection.
+// Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/1.1 connections that undici
+// keeps alive. The library's own requests open a TLS connection each, and its informer stops at the
+// first reset. Not HTTP/2: in undici 8.12.4 a GOAWAY beside an open watch hangs every new request
+// until that watch ends, and its pings never find a dead connection.
 
 /** The API server's `metav1.Status`, or no answer at all (`code` 0). */
 export class ApiError extends Error {
@@ -3181,10 +3180,8 @@ export async function call(world: World, request: ApiRequest): Promise<Raw> {
   });
   const { status, headers, body } = answer;
   if (status >= 400) throw apiErrorOf(answer);
-  if (status < 200 || status >= 300 || !isExpected(request, body)) {
-    const to = headers['location'] ? `, to ${headers['location']}` : '';
-    throw new ApiError(0, 'NoAnswer', `an answer ${status}${to} that no API server gives`);
-  }
+  if (status < 200 || status >= 300 || !isExpected(request, body))
+    throw new ApiError(0, 'NoAnswer', `an answer ${status} that no API server gives`);
   const warning = headers['warning'];
   if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
   return body as Raw;
@@ -3195,7 +3192,7 @@ interface Credentials {
   readonly headers: Readonly<Record<string, string | string[]>>;
   readonly proxy: string | undefined;
 }
-/** What the current context gives. loadConfig adds `proxy`, which the library keeps to itself. */
+/** What the current context gives; `proxy` is added by loadConfig. */
 async function credentialsOf(config: KubeConfig): Promise<Credentials> {
   const options: Raw = {};
   await config.applyToHTTPSOptions(options);
@@ -3204,41 +3201,15 @@ async function credentialsOf(config: KubeConfig): Promise<Credentials> {
   const tls = { ca, cert, key, servername, rejectUnauthorized };
   return { tls, headers: { ...headers, ...basic }, proxy };
 }
-/** HTTPS_PROXY, HTTP_PROXY and NO_PROXY as Go reads them: an entry is `*`, a domain with all below
- *  it (only that, with a dot before), an address or a CIDR, each perhaps with a port. */
-export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEnv) {
-  const { BlockList, isIP } = process.getBuiltinModule('node:net');
-  const valueOf = (name: string): string => env[name] || env[name.toLowerCase()] || '';
-  const [proxy, usual] =
-    protocol === 'http:' ? [valueOf('HTTP_PROXY'), '80'] : [valueOf('HTTPS_PROXY'), '443'];
-  const host = hostname.replace(/^\[(.*)\]$/, '$1');
-  const family = (ip: string) => (isIP(ip) === 6 ? 'ipv6' : 'ipv4');
-  const form = /^(?:\[?([^\]]*:[^\]]*:[^\]]*)\]?|([^:]*))(?::(\d+))?$/;
-  const isDirect = (entry: string): boolean => {
-    const [, six, other = '', at] = form.exec(entry.toLowerCase()) ?? [];
-    const [name = '', bits] = (six ?? other).replace(/^\*\./, '.').split('/');
-    if (name === '' || (at && at !== (port || usual))) return false;
-    if (isIP(name) === 0)
-      return name === '*' || name === host || host.endsWith(`.${name.replace(/^\./, '')}`);
-    const list = new BlockList();
-    list.addSubnet(name, Number(bits ?? (six ? 128 : 32)), family(name));
-    return isIP(host) !== 0 && list.check(host, family(host));
-  };
-  const entries = ['localhost', '127.0.0.0/8', '::1', ...valueOf('NO_PROXY').split(/[\s,]+/)];
-  if (proxy === '' || entries.some(isDirect)) return undefined;
-  return proxy.includes('://') ? proxy : `http://${proxy}`;
-}
-
 /** So many connections, direct or through a proxy. Node's keepalive sends ten probes, a second
- *  apart: 20 s after its last packet came, an idle connection or a watch that lost its way ends. */
-async function dispatcherOf({ tls, proxy: own }: Credentials, server: URL, connections: number) {
+ *  apart: a connection that only waits, as a watch does, ends 20 s after its way is lost. */
+async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connections: number) {
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
   const alive = { allowH2: false, keepAliveInitialDelay: LIMITS.keepAliveMs };
   const connect = { ...tls, ...alive };
   const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = LIMITS;
   const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
-  const proxy = own ?? proxyOf(server, process.env);
-  if (!proxy) return new Pool(server.origin, { ...options, connect });
+  if (!proxy) return new Pool(origin, { ...options, connect });
   if (!proxy.startsWith('socks'))
     return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls: connect });
   const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
@@ -3246,45 +3217,37 @@ async function dispatcherOf({ tls, proxy: own }: Credentials, server: URL, conne
 }
 /** Credentials, and connections that were made with them. */
 interface Access extends Credentials {
-  staleAt: number; // From then on they are read again.
+  readonly server: URL;
   readonly requests: Dispatcher;
   readonly lease: Dispatcher;
+  staleAt: number; // From then on files are read again, and after a 401 the kubeconfig, too.
+  isRefused: boolean;
 }
-/** Files are read again after a minute and after a failure, since tokens and authorities rotate;
- *  the kubeconfig, and with it a plugin's answer, after a 401. */
+/** Opens the way for a request. What it rests on is read again after a minute and after a failure,
+ *  since tokens and authorities rotate. Nobody waits for a plugin longer than until `late`. */
 function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
-  let source: Promise<KubeConfig> | undefined;
+  let config: KubeConfig | undefined;
   let known: Access | undefined;
   let reading: Promise<Access> | undefined;
   async function read(): Promise<Access> {
-    const config = (source ??= reload());
-    const given = await config.then(credentialsOf).catch((error: unknown) => {
-      source = undefined;
-      throw error;
-    });
-    const staleAt = performance.now() + LIMITS.credentialsMs;
+    if (known?.isRefused) config = undefined;
+    const given = await credentialsOf((config ??= await reload()));
+    const state = { staleAt: performance.now() + LIMITS.credentialsMs, isRefused: false };
     const isSame = isDeepStrictEqual([known?.tls, known?.proxy], [given.tls, given.proxy]);
-    if (known && isSame) return { ...known, ...given, staleAt };
-    const requests = await dispatcherOf(given, server, LIMITS.requestsMax);
-    const lease = await dispatcherOf(given, server, 1);
+    if (known && isSame) return { ...known, ...given, ...state };
+    const requests = await dispatcherOf(server, given, LIMITS.requestsMax);
+    const lease = await dispatcherOf(server, given, 1);
     for (const old of [known?.requests, known?.lease]) void old?.close(); // What is in flight ends.
-    return { ...given, staleAt, requests, lease };
+    return { ...given, ...state, server, requests, lease };
   }
-  return {
-    /** A plugin may hang: nobody waits for it longer than until `late`. */
-    async open(late: AbortSignal): Promise<Access> {
-      if (known && performance.now() < known.staleAt) return known;
-      reading ??= read()
-        .then((fresh) => (known = fresh))
-        .finally(() => (reading = undefined));
-      return inTime(reading, late).catch((error: unknown) => {
-        throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
-      });
-    },
-    refused(used: Access): void {
-      used.staleAt = 0;
-      if (used === known) source = undefined; // Else they are read again already.
-    },
+  return async (late: AbortSignal): Promise<Access> => {
+    if (known && performance.now() < known.staleAt) return known;
+    reading ??= read().finally(() => (reading = undefined));
+    try {
+      return (known = await inTime(reading, late));
+    } catch (error) {
+      throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
+    }
   };
 }
 /** What `work` comes to, unless it comes late. */
@@ -3337,51 +3300,47 @@ function jsonOf(text: string, status: number): unknown {
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
 }
+/** One request; its body goes to `hear` piece by piece. */
+async function exchange(
+  access: Access,
+  way: Dispatcher,
+  { path, headers, ...rest }: Dispatcher.RequestOptions & { readonly headers?: Dict },
+  hear: (text: string, status: number) => void,
+): Promise<Omit<ApiResponse, 'body'>> {
+  const { origin, pathname } = access.server;
+  const own = { accept: 'application/json', 'user-agent': `statefulcluster/${VERSION}` };
+  const all = { ...own, ...headers, ...access.headers };
+  const options = { ...rest, origin, path: pathname.replace(/\/$/, '') + path, headers: all };
+  try {
+    const { statusCode: status, headers: given, body } = await way.request(options);
+    for await (const text of body.setEncoding('utf8')) hear(text, status);
+    if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
+    const texts = Object.entries(given).map(([name, value]) => [name, String(value)]);
+    return { status, headers: Object.fromEntries(texts) };
+  } catch (error) {
+    access.staleAt = 0;
+    throw error;
+  }
+}
 /** `send` and `watch` of World over the kubeconfig's current context. Requests share connections;
  *  the Lease has one of its own, and so has each watch. */
 export function connect(
   config: KubeConfig,
   reload: () => Promise<KubeConfig>,
 ): Pick<World, 'send' | 'watch'> {
-  const server = new URL(config.getCurrentCluster()?.server ?? '');
-  const door = newDoor(server, reload);
+  const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
   const pass = newGate();
-  const agent = `statefulcluster/${VERSION}`;
-  /** One request; hands its body to `hear` piece by piece. */
-  async function exchange(
-    access: Access,
-    way: Dispatcher,
-    { path, headers: own, ...rest }: Dispatcher.RequestOptions & { headers?: Dict },
-    hear: (text: string, status: number) => void,
-  ): Promise<Omit<ApiResponse, 'body'>> {
-    try {
-      const headers = { accept: 'application/json', 'user-agent': agent, ...own };
-      const { statusCode: status, ...answer } = await way.request({
-        ...rest,
-        origin: server.origin,
-        path: server.pathname.replace(/\/$/, '') + path,
-        headers: { ...headers, ...access.headers },
-      });
-      for await (const text of answer.body.setEncoding('utf8')) hear(text, status);
-      if (status === 401) door.refused(access);
-      const texts = Object.entries(answer.headers).map(([name, value]) => [name, String(value)]);
-      return { status, headers: Object.fromEntries(texts) };
-    } catch (error) {
-      access.staleAt = 0;
-      throw error;
-    }
-  }
   async function sendOnce(request: ApiRequest, signal: AbortSignal): Promise<ApiResponse> {
-    const access = await door.open(signal);
-    const isLease = request.path.startsWith('/apis/coordination.k8s.io/');
-    const way = isLease ? access.lease : access.requests;
+    const { method, path, contentType = 'application/json' } = request;
+    const isLease = path.startsWith('/apis/coordination.k8s.io/');
     const work = async (add: (size: number) => void): Promise<ApiResponse> => {
-      const { method, path, contentType = 'application/json' } = request;
+      const access = await open(signal);
       const body = request.body === undefined ? null : written(request.body);
-      add(body?.length ?? 0);
-      const headers = body === null ? {} : { 'content-type': contentType };
+      const headers: Dict = body === null ? {} : { 'content-type': contentType };
       const options = { method, path, headers, body, signal, headersTimeout: 0, bodyTimeout: 0 };
+      add(body?.length ?? 0);
       let text = '';
+      const way = isLease ? access.lease : access.requests;
       const answer = await exchange(access, way, options, (piece) => {
         add(piece.length);
         text += piece;
@@ -3397,15 +3356,14 @@ export function connect(
       const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
       try {
         const answer = await sendOnce(request, late.signal);
-        if (answer.status !== 401) return answer;
-        return await sendOnce(request, late.signal); // With the credentials read again.
+        return answer.status === 401 ? await sendOnce(request, late.signal) : answer;
       } finally {
         clearTimeout(timer);
       }
     },
     async watch(path, on, signal) {
-      const access = await door.open(signal);
-      const way = await dispatcherOf(access, server, 1);
+      const access = await open(signal);
+      const way = await dispatcherOf(access.server, access, 1);
       const { requestMs: headersTimeout, quietMs: bodyTimeout } = LIMITS;
       const options = { method: 'GET', path, signal, headersTimeout, bodyTimeout } as const;
       let rest = '';
@@ -3461,17 +3419,17 @@ export function metaOf(raw: Raw): Meta {
   };
 }
 /** Other annotations can be large, and nothing rests on them. */
-const ownAnnotations = (annotations: unknown): Dict =>
-  Object.fromEntries(
-    Object.entries(dictOf(annotations)).filter(
-      ([key]) =>
-        key.startsWith('enge.me/') || [MARK.deletionCost, MARK.changeCause].includes(key as never),
-    ),
-  );
+function ownAnnotations(annotations: unknown): Dict {
+  const others: readonly string[] = [MARK.deletionCost, MARK.changeCause];
+  const isKept = (key: string): boolean => key.startsWith('enge.me/') || others.includes(key);
+  return Object.fromEntries(Object.entries(dictOf(annotations)).filter(([key]) => isKept(key)));
+}
 
 const DEFAULTS = {
   replicas: 1,
   suspend: false,
+  selector: {},
+  template: {},
   volumeClaimTemplates: [],
   serviceName: '',
   podManagementPolicy: 'Parallel',
@@ -3479,36 +3437,27 @@ const DEFAULTS = {
   revisionHistoryLimit: 10,
   replacementPolicy: 'Always',
 } as const;
-const ROLLING: RollingUpdate = {
-  ...{ partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false },
-  podUpdatePolicy: 'InPlaceIfPossible',
-};
-const LIVENESS: Liveness = {
-  ...{ nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 },
-  ...{ unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 },
-};
-const RETENTION = {
-  ...{ whenDeleted: 'Retain', whenScaled: 'Retain', whenReplaced: 'Retain', whenLost: 'Retain' },
-} as const;
+const ROLLING = { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false } as const;
+const JUDGED = { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 } as const;
+const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 } as const;
+const KEEP = 'Retain' as const;
+const KEPT = { whenDeleted: KEEP, whenScaled: KEEP, whenReplaced: KEEP, whenLost: KEEP };
 
-/** The CRD defaults most fields; an object or a CRD older than this program may lack some. */
+/** The CRD fills in most defaults; an object that no API server has seen lacks them. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const spec = (raw['spec'] ?? {}) as Raw;
-  const rollingUpdate = { ...ROLLING, ...spec['updateStrategy']?.rollingUpdate };
+  const spec: Raw = raw['spec'] ?? {};
+  const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = spec;
+  const podUpdatePolicy = 'InPlaceIfPossible';
+  const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
   return {
     meta: metaOf(raw),
     status: raw['status'] ?? {},
     spec: {
       ...DEFAULTS,
-      selector: {},
-      template: {},
-      ...spec,
-      updateStrategy: { type: 'RollingUpdate', ...spec['updateStrategy'], rollingUpdate },
-      liveness: { ...LIVENESS, ...spec['liveness'] },
-      persistentVolumeClaimRetentionPolicy: {
-        ...RETENTION,
-        ...spec['persistentVolumeClaimRetentionPolicy'],
-      },
+      ...(spec as StatefulCluster['spec']),
+      updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
+      liveness: { ...JUDGED, ...NEVER, ...spec['liveness'] },
+      persistentVolumeClaimRetentionPolicy: { ...KEPT, ...retention },
     },
   };
 }
@@ -3556,25 +3505,20 @@ function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): stri
 /** KEP-1287: a resize is done when the status has the resources of the spec and no condition says
  *  that it is pending or in progress. */
 function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
-  const open = conditions.find(
-    (c) => c['type'] === 'PodResizePending' || c['type'] === 'PodResizeInProgress',
-  );
+  const open = conditions.find((c) => /^PodResize(Pending|InProgress)$/.test(c['type']));
   const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
   if (open) return words || 'InProgress';
-  const sizes = (resources: Raw | undefined): readonly (string | undefined)[] =>
-    ['requests', 'limits'].flatMap((kind) =>
-      ['cpu', 'memory'].map((what) => resources?.[kind]?.[what]),
-    );
+  const sizes = (of: Raw | undefined) =>
+    ['requests', 'limits'].flatMap((kind) => [of?.[kind]?.cpu, of?.[kind]?.memory]);
   const isDone = specs.every((c) => {
     const has = statuses.find((one) => one['name'] === c['name'])?.['resources'];
-    const [wanted, found] = [sizes(c['resources']), sizes(has)];
-    return (
-      !has || wanted.every((w, i) => w === found[i] || quantity(`${w}`) === quantity(`${found[i]}`))
-    );
+    const found = sizes(has);
+    const isFound = (size: unknown, i: number): boolean =>
+      size === found[i] || quantity(`${size}`) === quantity(`${found[i]}`);
+    return !has || sizes(c['resources']).every(isFound);
   });
   return isDone ? '' : 'InProgress';
 }
-
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
   const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
@@ -3589,7 +3533,6 @@ export function claimOf(raw: Raw): Claim {
     spec: shared(asked),
   };
 }
-
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
   const data = (raw['data'] ?? {}) as Raw;
@@ -3602,7 +3545,6 @@ export function revisionOf(raw: Raw): Revision {
     claimTemplates: data['claimTemplates'] ?? [],
   };
 }
-
 /** Projects a Node. */
 export function nodeOf(raw: Raw): Node {
   const conditions = (raw['status']?.conditions ?? []) as Raw[];
@@ -3615,7 +3557,6 @@ export function nodeOf(raw: Raw): Node {
     outOfService: taints.some((t) => t['key'] === 'node.kubernetes.io/out-of-service'),
   };
 }
-
 /** Projects a PersistentVolume. */
 export function volumeOf(raw: Raw): Volume {
   const terms = raw['spec']?.nodeAffinity?.required?.nodeSelectorTerms as Raw[] | undefined;
@@ -3640,9 +3581,7 @@ export interface Feed<T extends Thing> {
   streams: boolean; // Streaming lists; older API servers page instead.
   cut: AbortController; // Ends the stream that is open.
 }
-interface Thing {
-  readonly meta: Meta;
-}
+type Thing = { readonly meta: Meta };
 type OnChange<T> = Feed<T & Thing>['on'];
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
@@ -3654,21 +3593,17 @@ const unversioned = (o: Thing): string =>
 export function follow<T extends Thing>(
   given: Pick<Feed<T>, 'world' | 'path' | 'project' | 'on' | 'signal' | 'optional'>,
 ): Feed<T> & { readonly done: Promise<void> } {
-  const state = {
+  const feed: Feed<T> = {
+    ...given,
+    ready: Promise.withResolvers(),
+    items: new Map(),
     version: 0,
     listedAt: -1,
     denied: '',
+    refusals: 0,
     next: 'fresh',
     streams: true,
-    refusals: 0,
-  } as const;
-  const cut = new AbortController();
-  const feed: Feed<T> = {
-    ...given,
-    ...state,
-    items: new Map(),
-    ready: Promise.withResolvers(),
-    cut,
+    cut: new AbortController(),
   };
   return Object.assign(feed, { done: keepFollowing(feed) });
 }
@@ -3691,18 +3626,17 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
       if (signal.aborted) return;
       failures = feed.version > before ? 1 : failures + 1;
       await learn(feed, error);
-      const askedMs = error instanceof ApiError ? error.retryAfterMs : 0;
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(
-        Math.max(askedMs, backoffMs(failures, LIMITS.retryMinMs, capMs, world.random)),
-        signal,
-      );
+      await world.sleep(restMs(world, error, failures, LIMITS.retryMinMs, capMs), signal);
     }
   }
 }
-/** Doubling with jitter. */
-const backoffMs = (times: number, minMs: number, capMs: number, random: () => number): number =>
-  Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs) * (0.5 + random() / 2);
+/** Doubling with jitter, unless the API server asked for more. */
+function restMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
+  const doubled = Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs);
+  const asked = why instanceof ApiError ? why.retryAfterMs : 0;
+  return Math.max(asked, doubled * (0.5 + world.random() / 2));
+}
 
 /** What a failure says of the next try: expired or unknown versions are listed afresh. Others
  *  are listed again at the last version, which also reveals an etcd that was restored to an
@@ -3742,14 +3676,9 @@ function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = f
   feed.on(before, object, isNews || differs);
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
-function replaceAll<T extends Thing>(
-  feed: Feed<T>,
-  fresh: ReadonlyMap<string, T>,
-  version: number,
-  at: number,
-): void {
+function replaceAll<T extends Thing>(feed: Feed<T>, fresh: Map<string, T>, v: number, at: number) {
   const wasDenied = feed.denied !== ''; // Nobody looked at what it kept: all of it is news.
-  Object.assign(feed, { version, listedAt: at, denied: '', refusals: 0, next: 'resume' });
+  Object.assign(feed, { version: v, listedAt: at, denied: '', refusals: 0, next: 'resume' });
   for (const key of [...feed.items.keys()]) if (!fresh.has(key)) put(feed, key, undefined);
   for (const [key, object] of fresh) put(feed, key, object, wasDenied);
   feed.ready.resolve();
@@ -3794,11 +3723,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   const onEvent = (event: WatchEvent): void => {
     const raw = event.object as Raw;
     if (event.type === 'ERROR') {
-      failure = new ApiError(
-        raw['code'] ?? 500,
-        raw['reason'] ?? '',
-        raw['message'] ?? 'watch failed',
-      );
+      failure = apiErrorOf({ status: raw['code'] ?? 500, headers: {}, body: raw });
       cut.abort(); // Some servers leave the stream open after an ERROR.
     } else if (!fresh) applyEvent(feed, event);
     else if (event.type !== 'BOOKMARK') {
@@ -3882,10 +3807,7 @@ export function newQueue(
   const failures = new Map<string, number>();
   const resting = new Set<string>();
   let open = false;
-  function add(key: string): void {
-    waiting.add(key);
-    pump();
-  }
+  const add = (key: string): void => (waiting.add(key), pump());
   const addAfter = newAlarms(world, add);
   async function run(key: string): Promise<void> {
     try {
@@ -3896,11 +3818,9 @@ export function newQueue(
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
       failures.set(key, times);
-      const wait = backoffMs(times, LIMITS.againMinMs, LIMITS.retryMaxMs, world.random);
-      const asked = error instanceof ApiError ? error.retryAfterMs : 0;
       const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, Math.max(asked, wait));
+      addAfter(key, restMs(world, error, times, LIMITS.againMinMs, LIMITS.retryMaxMs));
     }
   }
   function rest(key: string, ms: number): void {
@@ -3915,10 +3835,8 @@ export function newQueue(
       waiting.delete(key);
       // In a turn of its own, so that a change of many objects is whole when it is looked at.
       const turn = Promise.resolve().then(() => run(key));
-      running.set(
-        key,
-        turn.then(() => (running.delete(key), pump())),
-      );
+      const done = turn.then(() => (running.delete(key), pump()));
+      running.set(key, done);
     }
   }
   const start = (): void => ((open = true), pump());
@@ -4901,16 +4819,16 @@ export async function runElected(
     await Promise.race([released, world.sleep(LIMITS.releaseMaxMs)]);
   }
 }
-const leads = (e: Election): boolean => e.world.uptime() < e.until;
+const leftMs = (e: Election): number => Math.floor(e.until - e.world.uptime());
+const leads = (e: Election): boolean => leftMs(e) > 0;
 /** The World of a leader: no write leaves, or is waited for, once another may soon begin. */
 const fenced = (e: Election): World => ({
   ...e.world,
   send: async (request) => {
     if (request.method === 'GET') return e.world.send(request);
-    const leftMs = Math.floor(e.until - e.world.uptime());
-    if (leftMs <= 0) throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
+    if (!leads(e)) throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
     const { timeoutMs = LIMITS.requestMs } = request;
-    return e.world.send({ ...request, timeoutMs: Math.min(timeoutMs, leftMs) });
+    return e.world.send({ ...request, timeoutMs: Math.min(timeoutMs, leftMs(e)) });
   },
 });
 
@@ -4939,8 +4857,7 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
 async function keepLease(e: Election, over: AbortSignal): Promise<void> {
   for (;;) {
-    const left = e.until - e.world.uptime();
-    await e.world.sleep(Math.max(0, Math.min(LIMITS.leaseRetryMs, left)), over);
+    await e.world.sleep(Math.max(0, Math.min(LIMITS.leaseRetryMs, leftMs(e))), over);
     if (over.aborted) return release(e);
     const why = leads(e) ? await tryLease(e).catch(wordsOf) : 'it was not renewed in time';
     if (!leads(e)) throw new Error(`lost the Lease ${e.name}: ${why}`);
@@ -4963,7 +4880,6 @@ async function tryLease(e: Election): Promise<string> {
   const known = e.held;
   const found = known ?? (await look(e));
   e.held = undefined; // If the answer does not come, it is read again.
-  if (!known && !isHeld(e, e.seen.get(e.name))) await lookAround(e);
   const why = rivalOf(e);
   if (why) {
     e.until = -Infinity;
@@ -4986,30 +4902,24 @@ async function tryLease(e: Election): Promise<string> {
   e.until = at + LIMITS.renewMaxMs;
   return '';
 }
-/** Reads the own Lease. */
+/** Reads the own Lease and, unless another holds it, those of all operators in the namespace, whose
+ *  scopes may overlap. */
 async function look(e: Election): Promise<Raw | undefined> {
-  const found = await ask(e, { method: 'GET', path: `${e.path}/${e.name}` }).catch((error) => {
-    if (!isGone(error)) throw error;
-  });
+  const own = ask(e, { method: 'GET', path: `${e.path}/${e.name}` });
+  const found = await own.catch((error) => (isGone(error) ? undefined : Promise.reject(error)));
   if (found) note(e, found);
-  return found ?? undefined;
-}
-/** Reads the Leases of all operators in the namespace: their scopes may overlap. */
-async function lookAround(e: Election): Promise<void> {
-  const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
-  const { items = [] } = await ask(e, {
-    method: 'GET',
-    path: withQuery(e.path, { labelSelector }),
-  });
+  if (isHeld(e, e.seen.get(e.name))) return found;
+  const path = withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASE_LABELS }) });
+  const { items = [] } = await ask(e, { method: 'GET', path });
   for (const item of items) note(e, item);
+  return found;
 }
-/** Remembers when a Lease was last seen to change. One that was deleted by hand stays noted, for its
- *  holder will make it again. */
+/** Remembers when a Lease was last seen to change. One that was deleted by hand stays noted, since
+ *  its holder will make it again. */
 function note(e: Election, { metadata, spec = {} }: Raw): void {
   const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
-  const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = dictOf(
-    metadata.annotations,
-  );
+  const { annotations = {} } = metadata;
+  const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = annotations;
   const text = JSON.stringify(spec);
   const before = e.seen.get(metadata.name);
   if (before?.text === text) return;
@@ -5023,12 +4933,11 @@ const isHeld = (e: Election, seen: Sighting | undefined): boolean =>
 /** Who else works, or may work, on this scope; '' if nobody. Throws beside an overlapping scope. */
 function rivalOf(e: Election): string {
   for (const [name, one] of e.seen) {
-    const { share, holder, renewed } = one;
     if (!isHeld(e, one)) continue;
-    if (name === e.name) return `${holder} holds it`;
-    if (!overlaps(e.share, share)) continue;
-    const why = `${holder} works on an overlapping scope: see the Lease ${name}`;
-    if (renewed) throw new Error(why);
+    if (name === e.name) return `${one.holder} holds it`;
+    if (!overlaps(e.share, one.share)) continue;
+    const why = `${one.holder} works on an overlapping scope: see the Lease ${name}`;
+    if (one.renewed) throw new Error(why);
     return `perhaps ${why}`;
   }
   return '';
@@ -5044,21 +4953,15 @@ function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
   const labels = { ...metadata.labels, ...LEASE_LABELS };
   const annotations = { ...metadata.annotations, ...scope };
-  const type = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
-  const body = {
-    ...found,
-    ...type,
-    metadata: { ...metadata, name: e.name, labels, annotations },
-    spec,
-  };
-  return found
-    ? ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body })
-    : ask(e, { method: 'POST', path: e.path, body });
+  const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
+  const body = { ...kind, metadata: { ...metadata, name: e.name, labels, annotations }, spec };
+  if (!found) return ask(e, { method: 'POST', path: e.path, body });
+  return ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body });
 }
 /** A holder asks no longer than it leads; half of that leaves time for a second try. */
 function ask(e: Election, request: ApiRequest): Promise<Raw> {
-  const left = leads(e) ? e.until - e.world.uptime() : Infinity;
-  return call(e.world, { ...request, timeoutMs: Math.ceil(Math.min(LIMITS.renewMaxMs / 2, left)) });
+  const timeoutMs = Math.min(LIMITS.renewMaxMs / 2, leads(e) ? leftMs(e) : Infinity);
+  return call(e.world, { ...request, timeoutMs });
 }
 
 // ═══ 14 PROBES · effects ═════════════════════════════════════════════════════════════════════════
@@ -5413,8 +5316,32 @@ function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
     return told;
   };
 }
+/** HTTPS_PROXY, HTTP_PROXY and NO_PROXY as Go reads them: an entry is `*`, a domain with all below
+ *  it (only that, with a dot before), an address or a CIDR, each perhaps with a port. */
+export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEnv) {
+  const { BlockList, isIP } = process.getBuiltinModule('node:net');
+  const valueOf = (name: string): string => env[name] || env[name.toLowerCase()] || '';
+  const [proxy, usual] =
+    protocol === 'http:' ? [valueOf('HTTP_PROXY'), '80'] : [valueOf('HTTPS_PROXY'), '443'];
+  const host = hostname.replace(/^\[(.*)\]$/, '$1');
+  const family = (ip: string) => (isIP(ip) === 6 ? 'ipv6' : 'ipv4');
+  const form = /^(?:\[?([^\]]*:[^\]]*:[^\]]*)\]?|([^:]*))(?::(\d+))?$/;
+  const isDirect = (entry: string): boolean => {
+    const [, six, other = '', at] = form.exec(entry.toLowerCase()) ?? [];
+    const [name = '', bits] = (six ?? other).replace(/^\*\./, '.').split('/');
+    if (name === '' || (at && at !== (port || usual))) return false;
+    if (isIP(name) === 0)
+      return name === '*' || name === host || host.endsWith(`.${name.replace(/^\./, '')}`);
+    const list = new BlockList();
+    list.addSubnet(name, Number(bits ?? (six ? 128 : 32)), family(name));
+    return isIP(host) !== 0 && list.check(host, family(host));
+  };
+  const entries = ['localhost', '127.0.0.0/8', '::1', ...valueOf('NO_PROXY').split(/[\s,]+/)];
+  if (proxy === '' || entries.some(isDirect)) return undefined;
+  return proxy.includes('://') ? proxy : `http://${proxy}`;
+}
 /** Lets the library's KubeConfig also give what the library does not read. */
-function complete(config: KubeConfig, cluster: Raw, user: Raw): void {
+function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   const apply = config.applyToHTTPSOptions.bind(config);
   const { exec, tokenFile, 'auth-provider': provider, as, 'as-user-extra': extra = {} } = user;
   const ask = exec && pluginOf(exec, cluster);
@@ -5431,8 +5358,10 @@ function complete(config: KubeConfig, cluster: Raw, user: Raw): void {
     for (const [key, values] of Object.entries(extra))
       headers[`Impersonate-Extra-${encodeURIComponent(key)}`] = values;
     const { clientCertificateData: cert, clientKeyData: key } = told ?? {};
-    Object.assign(options, { headers, proxy: cluster['proxy-url'] }, cert && { cert, key });
+    const proxy = cluster['proxy-url'] ?? proxyOf(new URL(cluster['server']), process.env);
+    Object.assign(options, { headers, proxy }, cert && { cert, key });
   };
+  return config;
 }
 /** All clusters, users and contexts of the files, and what the first says that is current. */
 function entriesOf(files: readonly string[], loadYaml: (text: string) => Raw) {
@@ -5469,7 +5398,7 @@ export async function loadConfig(
   const isPod = KUBERNETES_SERVICE_HOST && existsSync(ACCOUNT);
   if (read.entries.length === 0 && !file && !context && isPod) {
     config.loadFromCluster();
-    return config;
+    return complete(config, { server: config.getCurrentCluster()?.server }, {});
   }
   const find = (kind: string, name: string): Raw => {
     const found = read.entries.find((one) => one['kind'] === kind && one['name'] === name);
@@ -5494,8 +5423,7 @@ export async function loadConfig(
     users: [{ name: 'user', user: { ...user, exec: undefined } }],
   });
   config.loadFromString(text);
-  complete(config, cluster, user);
-  return config;
+  return complete(config, cluster, user);
 }
 
 function logger(format: string): World['log'] {
