@@ -1377,8 +1377,6 @@ probes('probes: /metrics at the start → every family with HELP and TYPE, known
     assert.ok(text.includes(`# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`), name);
   for (const reason of [...op.FACTS, ...op.JUDGEMENTS])
     assert.is(series.get(`statefulcluster_replacements_total{reason="${reason}"}`), 0);
-  for (const health of op.HEALTHS)
-    assert.is(series.get(`statefulcluster_members{health="${health}"}`), 0);
   assert.is(series.get('statefulcluster_leader'), 0);
   assert.ok((series.get('process_resident_memory_bytes') ?? 0) > 1e7);
   assert.ok(Math.abs((series.get('process_start_time_seconds') ?? 0) - Date.now() / 1000) < 600);
@@ -1419,6 +1417,41 @@ probes('probes: requests, watches, passes → counted once each, as they ended',
   const seen = Object.keys(wanted).map((key) => [key, series.get(`statefulcluster_${key}`)]);
   assert.equal(Object.fromEntries(seen), wanted);
 });
+probes(
+  'probes: a pass tells of 300 members → all are counted, what is over leaves no series',
+  () => {
+    const { vitals, page } = stillWorld();
+    const observer = op.observerOf(vitals);
+    const shown = (): Record<string, number> => {
+      const all = [...parseMetrics(page('/metrics').slice(4) + '\n')];
+      const own = all.filter(([key]) => /_(members|condition|retired_claims)\{/.test(key));
+      return Object.fromEntries(own.map(([key, n]) => [key.replace('statefulcluster_', ''), n]));
+    };
+    const rest = { reason: 'x', message: '', observedGeneration: 1, lastTransitionTime: '' };
+    const turn = (type: string, status: 'True' | 'False') => ({ type, status, ...rest });
+    const conditions = [turn('Ready', 'False'), turn('Stalled', 'True')];
+    observer.saw('a/web', {
+      health: { Available: 299, Withheld: 1 },
+      conditions,
+      retiredClaims: 7,
+    });
+    const own = 'namespace="a",name="web"';
+    assert.equal(shown(), {
+      [`members{${own},health="Available"}`]: 299,
+      [`members{${own},health="Withheld"}`]: 1,
+      [`condition{${own},type="Ready"}`]: 0,
+      [`condition{${own},type="Stalled"}`]: 1,
+      [`retired_claims{${own}}`]: 7,
+    });
+    observer.saw('a/web', { health: { Available: 300 }, conditions: [], retiredClaims: 0 });
+    assert.equal(Object.keys(shown()), [
+      `members{${own},health="Available"}`,
+      `retired_claims{${own}}`,
+    ]);
+    observer.saw('a/web', undefined);
+    assert.equal(shown(), {});
+  },
+);
 probes('probes: a standby, a leader that syncs, one that works → readiness, in words', () => {
   const { state, vitals, world, page } = stillWorld();
   assert.is(page('/readyz'), '200 standby');
@@ -5072,7 +5105,7 @@ election('a pod is deleted → counted, in the words of the Event (I9)', async (
   );
   assert.not.match(op.metricsText(a.vitals), 'reason="ScaledOut"');
   assert.equal([own?.('leader'), other?.('leader')], [1, 0]);
-  assert.is(own?.('members{health="Available"}'), 3);
+  assert.is(own?.('members{namespace="default",name="coder",health="Available"}'), 3);
   for (const [verb, code] of Object.entries({ POST: 201, PUT: 200, WATCH: 200, DELETE: 200 })) {
     const sent = t.sim.requests.filter(
       (r) => r.who === a.who && r.method === verb && r.status === code,
@@ -5091,8 +5124,8 @@ election('a pod is deleted → counted, in the words of the Event (I9)', async (
   assert.equal(op.pageOf(b.vitals, '/readyz'), [200, 'standby\n']);
   must(t, 'DELETE', coder);
   await t.sim.run(30_000);
-  assert.match(op.metricsText(a.vitals), 'members{health="Available"} 0\n');
-  assert.is(a.vitals.healths.size, 0, 'nothing is kept of a cluster that is gone');
+  assert.not.match(op.metricsText(a.vitals), 'members{');
+  assert.is(a.vitals.sights.size, 0, 'nothing is kept of a cluster that is gone');
   apply(t, exampleCluster());
 });
 
@@ -7691,8 +7724,21 @@ processes('process: its probes → ready, well, metrics that a strict reader tak
   assert.is(await page('/healthz'), `200 ${type} ok\n`);
   assert.match(await page('/readyz'), /^200 .* leader\n.*pods: last event or bookmark \d+ s ago\n/);
   const series = parseMetrics((await page('/metrics')).replace(`200 ${type} `, ''));
-  assert.is(series.get('statefulcluster_members{health="Available"}'), 3);
+  const coder = 'namespace="default",name="coder"';
+  assert.is(series.get(`statefulcluster_members{${coder},health="Available"}`), 3);
+  assert.is(series.get(`statefulcluster_condition{${coder},type="Ready"}`), 1);
   assert.is(series.get('statefulcluster_leader'), 1);
+  const idle = Array.from({ length: 1000 }, () => net.connect(port, '127.0.0.1'));
+  leftOver.push(() => idle.forEach((socket) => socket.destroy()));
+  await Promise.all(
+    idle.map((socket) =>
+      once(
+        socket.on('error', () => undefined),
+        'connect',
+      ),
+    ),
+  );
+  assert.is(await page('/healthz'), `200 ${type} ok\n`, 'beside 1,000 idle connections');
   const posted = series.get('statefulcluster_api_requests_total{verb="POST",code="201"}');
   assert.ok((posted ?? 0) >= 94, `${posted} POSTs`);
   const second = launch(['run', '--kubeconfig', bench.file, '--probe-addr', `127.0.0.1:${port}`]);
@@ -7755,15 +7801,16 @@ async function furnish({ rig, ids }: Stand): Promise<void> {
   }
   for (const name of [...claimsOf(ids.b), ...claimsOf(ids.c), ...claimsOf(ids.z)]) {
     const id = name.split('-')[2] ?? '';
-    const retired = id === ids.z && { [MARK.retired]: 'true' };
-    const meta = { name, labels: { ...labelsOf(id), ...retired } };
+    const retired = id === ids.z && { annotations: { [MARK.retired]: 'NodeGone' } };
+    const meta = { name, labels: labelsOf(id), ...retired };
     const body = { metadata: meta, spec: { accessModes: ['ReadWriteOnce'], ...gi('1Gi').spec } };
     await order(rig, 'POST', placeOf('default', 'persistentvolumeclaims'), body);
   }
   const at = (ms: number) => op.timeText(Date.now() - ms);
   const member = (id: string, node: string, health: string, tag: string, reason = '', ms = 0) => {
     const revision = op.revisionHash(image(tag), 0);
-    const told = { identity: id, pod: `web-${id}`, node, revision, health, reason };
+    const pod = health === 'Withheld' ? '' : `web-${id}`;
+    const told = { identity: id, pod, node, revision, health, reason };
     return { ...told, ...(ms && { since: at(ms) }), claims: claimsOf(id) };
   };
   const condition = (type: string, status: string, reason: string, message: string) => {
@@ -7783,13 +7830,24 @@ async function furnish({ rig, ids }: Stand): Promise<void> {
       ...[{ identity: ids.z, reason: 'NodeGone', at: at(5 * MINUTE), claims: claimsOf(ids.z) }],
     ].map((r) => ({ ...r, replacedBy: ids.c })),
     conditions: [
-      condition('Progressing', 'True', 'x', '1 of 3 members are available; waiting for somebody'),
+      condition(
+        'Progressing',
+        'True',
+        'x',
+        '1 of 3 members are available; waiting for somebody\x1b[31m',
+      ),
       condition('Stalled', 'True', 'Refused', 'exceeded quota: pods=1'),
       condition('ReplacementWithheld', 'True', 'BudgetSpent', 'at most 1 may be replaced'),
     ],
   };
   await order(rig, 'PATCH', `${clusterAt('default', 'web')}/status`, { status });
+  await order(rig, 'POST', LEASES, {
+    metadata: { name: 'statefulcluster', labels: { 'app.kubernetes.io/name': 'statefulcluster' } },
+    spec: { holderIdentity: 'pod-0', leaseDurationSeconds: 600, renewTime: microTime() },
+  });
 }
+const LEASES = '/apis/coordination.k8s.io/v1/namespaces/default/leases';
+const microTime = (): string => new Date().toISOString().replace('Z', '000Z');
 /** Identities as letters, of the same width, and revisions by their numbers; or the way back. */
 const lettered = ({ ids }: Stand, text: string): string =>
   Object.entries(ids).reduce((all, [a, id]) => all.replaceAll(id, a.repeat(10)), text);
@@ -7804,7 +7862,7 @@ const unlettered = ({ ids, config }: Stand, command: string): string[] => {
 function readable(stand: Stand, text: string): string {
   const tags = ['1', '2', '3'].map((tag) => [op.revisionHash(image(tag), 0), `revision-${tag}`]);
   const named = tags.reduce((all, [hash = '', name = '']) => all.replaceAll(hash, name), text);
-  return lettered(stand, named).replaceAll(/\d+s( old)?$/gm, 'Ns$1');
+  return lettered(stand, named).replaceAll(/\d+s( old| ago)?$/gm, 'Ns$1');
 }
 /** What a command says, with its exit code when that is not 0. */
 async function heard(stand: Stand, command: string): Promise<string> {
@@ -7847,19 +7905,24 @@ async function finished(program: Program): Promise<Program> {
 }
 const none = (): undefined => undefined;
 
+const LEADS = 'Operator: pod-0 leads, renewed Ns ago\n';
 const LOOKED_AT = `
 $ status
+${LEADS}
 NAME  STATE       LIVE  READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE
 web   ▲ Withheld  3/3   1      2           1          4         2               Ns
-$ status -A -n empty
+$ -A status -n empty
+${LEADS}
 NAMESPACE  NAME  STATE       LIVE  READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE
 default    web   ▲ Withheld  3/3   1      2           1          4         2               Ns
 $ status -n empty
+${LEADS}
 No StatefulClusters in namespace empty.
 $ status stc/web
+${LEADS}
 ▲ web in default  1 of 3 members are available · 4 replaced so far · Ns old
   Revision revision-2 → revision-3
-  waiting for somebody
+  waiting for somebody\\u001b[31m
 
 ▲ ReplacementWithheld BudgetSpent, for 7m
   at most 1 may be replaced
@@ -7867,10 +7930,12 @@ $ status stc/web
 × Stalled Refused, for 7m
   exceeded quota: pods=1
 
-HEALTH       IDENTITY    AGE  NODE  REVISION             CLAIMS    WHY
-▲ Withheld   aaaaaaaaaa  41d  n1    revision-2 outdated  data,wal  NodeUnreachable for 9m
-◐ Starting   cccccccccc  5m   n3    revision-3           data,wal  replaced zzzzzzzzzz
-● Available  bbbbbbbbbb  3d   n2    revision-3           data,wal
+HEALTH       IDENTITY    POD             AGE  NODE  REVISION             CLAIMS    SINCE  WHY
+▲ Withheld   aaaaaaaaaa  -               41d  n1    revision-2 outdated  data,wal  9m     \
+NodeUnreachable
+◐ Starting   cccccccccc  web-cccccccccc  5m   n3    revision-3           data,wal         \
+not Ready yet; replaced zzzzzzzzzz
+● Available  bbbbbbbbbb  web-bbbbbbbbbb  3d   n2    revision-3           data,wal
 
 OVER       IDENTITY    AGO  REASON    REPLACED-BY  CLAIMS-KEPT
 ▫ Retired  zzzzzzzzzz  5m   NodeGone  cccccccccc   data,wal
@@ -7891,13 +7956,13 @@ The operator would now
 ▲ Stalled
   exceeded quota: pods=1
 
-HEALTH     IDENTITY    NODE  STANDING  FOR  REASON
+HEALTH     IDENTITY    NODE  STANDING  FOR
 ○ Pending  bbbbbbbbbb  -     live      Ns
 ○ Pending  cccccccccc  -     live      Ns
 
 Nothing was written.
 $ replace nobody
-statefulcluster: pods "nobody" not found
+statefulcluster: no living member is called "nobody"
 exit 1
 $ adopt statefulset/nobody
 statefulcluster: statefulsets.apps "nobody" not found
@@ -7934,7 +7999,12 @@ exit 1
 const GIVEN_UP = `
 $ replace pod/web-bbbbbbbbbb
 pod/web-bbbbbbbbbb annotated: web gives bbbbbbbbbb up for a new member
-$ restore web zzzzzzzzzz
+$ replace cccccccccc
+pod/web-cccccccccc annotated: web gives cccccccccc up for a new member
+$ replace web-zzzzzzzzzz
+statefulcluster: no living member is called "web-zzzzzzzzzz"
+exit 1
+$ restore web pod/web-zzzzzzzzzz
 persistentvolumeclaim/data-web-zzzzzzzzzz annotated
 persistentvolumeclaim/wal-web-zzzzzzzzzz annotated
 zzzzzzzzzz returns as the next member of web, once there is room: 3 of 3 live
@@ -7963,7 +8033,7 @@ statefulcluster: --watch and --output exclude each other
 $ status web -A
 statefulcluster: NAME and -A exclude each other
 $ status web more
-statefulcluster: usage: statefulcluster status [NAME]
+statefulcluster: "more" is one too many: statefulcluster status [NAME]
 $ plan
 statefulcluster: usage: statefulcluster plan NAME
 $ plan ../nodes
@@ -7971,7 +8041,7 @@ statefulcluster: "../nodes" is not a name
 $ adopt deployment/web
 statefulcluster: "deployment/web" is not a name
 $ restore web
-statefulcluster: usage: statefulcluster restore NAME IDENTITY
+statefulcluster: usage: statefulcluster restore NAME IDENTITY|POD
 $ rollout jump
 statefulcluster: there is no command "rollout jump": see statefulcluster help
 $ rollout undo web --to-revision last
@@ -7979,7 +8049,13 @@ statefulcluster: --to-revision must be a number
 $ rollout status web --timeout 5
 statefulcluster: --timeout must be a time like 90s, 5m or 1h30m
 $ replace x --force
-statefulcluster: Unknown option '--force'
+statefulcluster: "replace" has no --force
+$ replace x --farce
+statefulcluster: Unknown option '--farce'
+$ stauts web
+statefulcluster: there is no command "stauts": did you mean "status"?
+$ rollout undone web
+statefulcluster: there is no command "rollout undone": did you mean "rollout undo"?
 `;
 const cli = suite('cli');
 cli.after(clearUp);
