@@ -9,7 +9,7 @@
 //   node operator.test.ts record           what a real API server answers, for RECORDED
 // F1 to F30 in titles are rows of the list of failures to survive; I1 to I9 are the invariants.
 // SPDX-License-Identifier: Apache-2.0
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import type { Hash } from 'node:crypto';
@@ -7873,17 +7873,22 @@ async function heard(stand: Stand, command: string): Promise<string> {
   return readable(stand, `${program.out}${program.complaint}${end}`);
 }
 /** Runs commands one after the other in one process, which is ten times as fast. */
-const ALL = `import(${JSON.stringify(OPERATOR)}).then(async ({ main }) => {
+const ALL = `import(${JSON.stringify(OPERATOR)}).then(async ({ main, LIMITS }) => {
   console.error = console.log;
+  const { columns, ...limits } = JSON.parse(process.argv[2]);
+  Object.assign(LIMITS, limits);
+  process.stdout.columns = columns;
   for (const args of JSON.parse(process.argv[1])) {
     const code = await main(args);
     console.log((code ? 'exit ' + code : '') + String.fromCharCode(7));
   }
   process.exit();
 })`;
-async function saidBy(stand: Stand, commands: readonly string[]): Promise<string[]> {
+async function saidBy(stand: Stand, commands: readonly string[], over = {}): Promise<string[]> {
   const args = JSON.stringify(commands.map((command) => unlettered(stand, command)));
-  const { out, complaint } = await finished(launch([args], none, '--eval', ALL));
+  const { out, complaint } = await finished(
+    launch([args, JSON.stringify(over)], none, '--eval', ALL),
+  );
   assert.is(complaint, '');
   return readable(stand, out).split('\x07\n').slice(0, -1);
 }
@@ -8139,6 +8144,72 @@ cli('cli: rollout status, status --watch → each change, until it is through, o
   assert.equal([await watch.ended, watch.complaint], ['0', '']);
   assert.match(watch.out, /statefulcluster.enge.me "web" was deleted\n/);
 });
+cli('cli: a narrow terminal → columns go before lines wrap, WHY last', async () => {
+  const rig = await newStand();
+  const widths = [60, 80, 120, 200];
+  const pages = widths.map(async (columns) =>
+    (await saidBy(rig, ['status', 'status web'], { columns })).join('').split('\n'),
+  );
+  const titles = (await Promise.all(pages)).map((lines, i) => {
+    const isHint = (line: string): boolean => /^  (kubectl|statefulcluster) /.test(line);
+    const wide = lines.filter((line) => line.length > (widths[i] ?? 0) && !isHint(line));
+    assert.equal(wide, []);
+    return lines
+      .find((line) => line.startsWith('HEALTH'))
+      ?.split(/ +/)
+      .join(' ');
+  });
+  assert.equal(titles, [
+    'HEALTH POD SINCE WHY',
+    'HEALTH IDENTITY POD NODE SINCE WHY',
+    'HEALTH IDENTITY POD AGE NODE REVISION CLAIMS SINCE WHY',
+    'HEALTH IDENTITY POD AGE NODE REVISION CLAIMS SINCE WHY',
+  ]);
+});
+cli('cli: the Lease is old, gone, or may not be read → who runs, in words', async () => {
+  const { rig, state, ...rest } = await newStand();
+  const at = { rig, state, ...rest };
+  const lease = `${LEASES}/statefulcluster`;
+  const head = async (): Promise<string | undefined> =>
+    (await heard(at, 'status')).split('\n')[0]?.replace(/\d+s ago/, 'Ns ago');
+  await order(rig, 'PATCH', lease, { spec: { leaseDurationSeconds: 1 } });
+  await new Promise((resolve) => setTimeout(resolve, 1100));
+  assert.is(await head(), 'Operator: nobody runs (pod-0, Ns ago)');
+  await order(rig, 'PATCH', `${clusterAt('default', 'web')}/status`, {
+    status: { conditions: [] },
+  });
+  const [text] = await saidBy(at, ['rollout status web'], { leaseMs: 50, leaseRetryMs: 20 });
+  assert.match(text ?? '', /\nstatefulcluster: Operator: nobody runs \(.*\)\nexit 1$/);
+  await order(rig, 'DELETE', lease);
+  assert.is(await head(), 'Operator: nobody runs (there is no Lease)');
+  state.denied = [{ resource: 'leases' }];
+  assert.is(await head(), 'Operator: cannot be told, Leases may not be read');
+});
+cli(
+  'cli: replace where a policy deletes the data → --yes is needed without a terminal',
+  async () => {
+    const at = await newStand();
+    const policy = { persistentVolumeClaimRetentionPolicy: { whenReplaced: 'Delete' } };
+    await order(at.rig, 'PATCH', clusterAt('default', 'web'), { spec: policy });
+    const why = 'web deletes the data of bbbbbbbbbb for ever (whenReplaced: Delete)';
+    const [first, second] = await saidBy(at, ['replace bbbbbbbbbb', 'replace bbbbbbbbbb -y']);
+    assert.is(first, `statefulcluster: ${why}: say --yes\nexit 2`);
+    assert.match(second ?? '', /^pod\/web-bbbbbbbbbb annotated/);
+  },
+);
+cli('cli: completion → what bash may go on with after flags and words', async () => {
+  const { out } = await finished(launch(['completion', 'bash']));
+  const ask = (...words: string[]): string[] => {
+    const line = ['statefulcluster', ...words].map((word) => `'${word}'`).join(' ');
+    const asked = `COMP_WORDS=(${line}); COMP_CWORD=${words.length}; _statefulcluster`;
+    const script = `${out}\n${asked}; echo "\${COMPREPLY[@]}"`;
+    return spawnSync('bash', ['-c', script]).stdout.toString().trim().split(' ');
+  };
+  assert.equal(ask('st'), ['status']);
+  assert.equal(ask('rollout', 'r'), ['restart', 'resume']);
+  assert.equal(ask('-n', 'x', 'rollout', 'status', 'web', '--t'), ['--timeout']);
+  assert.ok(ask('run', '--').includes('--probe-addr'));
+});
 cli('cli: help of every command → fits a screen; a plugin of kubectl says so', async () => {
   const link = join(scratch(), 'kubectl-statefulcluster.ts');
   symlinkSync(OPERATOR, link);
@@ -8192,14 +8263,17 @@ cli(
     );
   },
 );
-/** A StatefulSet `db` of 3 with its history; nobody acts for it but the garbage collector. */
-async function newSet(rig: Rig): Promise<void> {
+const POD_INDEX = 'apps.kubernetes.io/pod-index';
+const POD_NAME = 'statefulset.kubernetes.io/pod-name';
+/** A StatefulSet `db` of 3 with its history, the first pod held back; nobody acts for it but the garbage collector. */
+async function newSet(rig: Pick<Rig, 'world'>): Promise<void> {
   const labels = { app: 'db' };
-  const template = { metadata: { labels }, ...image('1') };
+  const [template, former] = ['1', '0'].map((tag) => ({ metadata: { labels }, ...image(tag) }));
   const spec = { replicas: 3, serviceName: 'db', selector: { matchLabels: labels }, template };
   const { spec: size } = gi('1Gi');
   const disk = { metadata: { name: 'data' }, spec: { accessModes: ['ReadWriteOnce'], ...size } };
-  const claims = { volumeClaimTemplates: [disk], updateStrategy: { type: 'RollingUpdate' } };
+  const updateStrategy = { type: 'RollingUpdate', rollingUpdate: { partition: 1 } };
+  const claims = { volumeClaimTemplates: [disk], updateStrategy };
   const sets = '/apis/apps/v1/namespaces/default/statefulsets';
   const body = { metadata: { name: 'db', labels }, spec: { ...spec, ...claims } };
   const { uid } = metaOf(await order(rig, 'POST', sets, body));
@@ -8207,17 +8281,25 @@ async function newSet(rig: Rig): Promise<void> {
   await order(rig, 'PATCH', `${sets}/db/status`, { status });
   const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 'db', uid, controller: true };
   const past = { ...labels, 'controller.kubernetes.io/hash': 'x' };
-  const revision = { name: 'db-x', labels: past, ownerReferences: [owner] };
   const revisions = '/apis/apps/v1/namespaces/default/controllerrevisions';
-  await order(rig, 'POST', revisions, { metadata: revision, revision: 1, data: {} });
+  for (const [hash, whole] of Object.entries({ w: former, x: template })) {
+    const metadata = { name: `db-${hash}`, labels: past, ownerReferences: [owner] };
+    const data = op.canonicalJson({ spec: { template: { ...whole, $patch: 'replace' } } });
+    await order(rig, 'POST', revisions, {
+      metadata,
+      revision: hash === 'x' ? 2 : 1,
+      data: JSON.parse(data),
+    });
+  }
   for (const n of [0, 1, 2]) {
     const claim = { metadata: { name: `data-db-${n}`, labels }, spec: disk.spec };
     await order(rig, 'POST', placeOf('default', 'persistentvolumeclaims'), claim);
-    const hash = { ...labels, 'controller-revision-hash': 'db-x' };
-    const metadata = { name: `db-${n}`, labels: hash, ownerReferences: [owner] };
+    const hash = { ...labels, 'controller-revision-hash': n === 0 ? 'db-w' : 'db-x' };
+    const own = { ...hash, [POD_INDEX]: `${n}`, [POD_NAME]: `db-${n}` };
+    const metadata = { name: `db-${n}`, labels: own, ownerReferences: [owner] };
     const claimName = `data-db-${n}`;
     const volumes = [{ name: 'data', persistentVolumeClaim: { claimName } }];
-    const pod = { metadata, spec: { ...image('1').spec, volumes } };
+    const pod = { metadata, spec: { ...image(n === 0 ? '0' : '1').spec, volumes } };
     await order(rig, 'POST', placeOf('default', 'pods'), pod);
   }
 }
@@ -8276,7 +8358,85 @@ cli(
     const { status, metadata } = await order(rig, 'GET', clusterAt('default', 'db'));
     const { members, replacements, updatedReplicas } = status;
     assert.equal(members.map((m: Raw) => m['identity']).sort(), ['0', '1', '2']);
-    assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 3, undefined]);
+    assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 2, undefined]);
+    const former = op.revisionHash({ metadata: { labels: { app: 'db' } }, ...image('0') }, 0);
+    const { labels } = metaOf((await pods())[0] ?? {});
+    assert.equal(
+      ['controller-revision-hash', POD_INDEX, POD_NAME].map((key) => labels[key]),
+      [former, '0', 'db-0'],
+    );
+    const claim = await order(
+      rig,
+      'GET',
+      placeOf('default', 'persistentvolumeclaims', 'data-db-0'),
+    );
+    assert.is(metaOf(claim).annotations['enge.me/claims'], 'data-db-0');
+  },
+);
+cli(
+  'cli: adopt, what reads a number → refused by its name; what selects one → listed',
+  async () => {
+    const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
+    leftOver.push(served.close);
+    const rig = { world: realWorld({ url: served.url, token: 'admin' }) };
+    await newSet(rig);
+    const front = await openFront(served.url);
+    const there = { ...stand, front, config: kubeconfig(scratch(), 'doubts', serverAt(front.url)) };
+    const dry = (flags: string): Promise<string> => heard(there, `adopt --dry-run db${flags}`);
+    const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
+    const shape = (spec: object) => order(rig, 'PATCH', set, { spec: { template: { spec } } });
+    const at = '/api/v1/namespaces/default';
+    const post = (plural: string, name: string, spec: object, api = at): Promise<Raw> =>
+      order(rig, 'POST', `${api}/${plural}`, { metadata: { name }, spec });
+    await post('services', 'all', { selector: { app: 'db' } });
+    await post('services', 'one', { selector: { [POD_NAME]: 'db-1' } });
+    await post('services', 'other', { selector: { [POD_NAME]: 'web-1' } });
+    await post('services', 'second', { selector: { app: 'db', [POD_INDEX]: '1' } });
+    const budgets = '/apis/policy/v1/namespaces/default';
+    await post(
+      'poddisruptionbudgets',
+      'all',
+      { selector: { matchLabels: { app: 'db' } } },
+      budgets,
+    );
+    const scaleTargetRef = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 'db' };
+    const scalers = '/apis/autoscaling/v2/namespaces/default';
+    await post('horizontalpodautoscalers', 'db', { scaleTargetRef }, scalers);
+    const one = 'selects a pod by its number, which new members do not have';
+    const listed = (...services: string[]): string =>
+      services.map((name) => `  services/${name} ${one}\n`).join('') +
+      '  horizontalpodautoscalers/db must scale statefulcluster.enge.me/db now\n';
+    assert.ok((await dry('')).endsWith(`. Yours to change:\n${listed('one', 'second')}`));
+    const script = { data: { 'run.sh': 'set -e\n[[ `hostname` =~ -([0-9]+)$ ]] || exit 1' } };
+    await order(rig, 'POST', `${at}/configmaps`, { metadata: { name: 'init' }, ...script });
+    const fieldRef = { fieldPath: `metadata.labels['${POD_INDEX}']` };
+    const env = [
+      { name: 'PRIMARY', value: 'db-0.db' },
+      { name: 'N', valueFrom: { fieldRef } },
+    ];
+    const containers = [{ ...image('1').spec.containers[0], env }];
+    await shape({ containers, volumes: [{ name: 'init', configMap: { name: 'init' } }] });
+    const doubts = [
+      'its template names members by their number',
+      'its ConfigMap init takes a number out of the host name',
+    ];
+    const why = `cannot be adopted: ${doubts.join('; ')} (--force adopts it all the same)`;
+    assert.is(await dry(''), `statefulcluster: statefulsets.apps "db" ${why}\nexit 1\n`);
+    assert.ok((await dry(' --force')).endsWith(listed('one')), 'with ordinals, the index stays');
+    const { spec } = loadAllYaml(await heard(there, 'adopt db -o yaml'))[0] as Raw;
+    assert.equal(
+      [spec.replacementPolicy, spec.podManagementPolicy, spec.ordinals, spec.updateStrategy],
+      [
+        'WhenVolumesLost',
+        'OrderedReady',
+        { start: 0 },
+        { type: 'RollingUpdate', rollingUpdate: { partition: 1 } },
+      ],
+    );
+    assert.equal(
+      new Set(front.passed.filter((p) => !p.path.includes('dryRun')).map((p) => p.method)),
+      new Set(['GET']),
+    );
   },
 );
 if (TESTING) cli.run();
@@ -9869,6 +10029,8 @@ v1 persistentvolumes PersistentVolume C pv - status r
 v1 events Event - ev
 v1 services Service - svc all status r
 v1 configmaps ConfigMap - cm
+policy/v1 poddisruptionbudgets PodDisruptionBudget - pdb
+autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler - hpa
 v1 serviceaccounts ServiceAccount - sa - - r
 v1 resourcequotas ResourceQuota - quota - status r
 apps/v1 controllerrevisions ControllerRevision

@@ -6488,8 +6488,8 @@ adopt STATEFULSET: turn it into a StatefulCluster: dry-run output force +
   No pod is restarted. Interrupted, it goes on when it is repeated. It refuses
   what somebody would make again, and what reads a number out of a name.
 manifest: what installs the operator, for kubectl apply -f -: image namespaced namespace help
-  With --namespaced its last objects let it read nodes and volumes: take or leave
-  them. The namespace must exist.
+  With --namespaced its last objects let it read nodes and volumes: take or
+  leave them. The namespace must exist.
 completion SHELL: what completes these words in bash or zsh: help
   For bash: source <(${PROGRAM} completion bash)
 version: print the version: help
@@ -6572,7 +6572,7 @@ function completion({ names: [shell = ''] }: Asked): void {
     some.map((c) => c.words.split(' ')[i] ?? '');
   const rollouts = commands.filter(({ words }) => words.startsWith('rollout '));
   const rows = [
-    ...commands.map(({ words, takes }) =>
+    ...[...rollouts, ...commands].map(({ words, takes }) =>
       row(
         `${words} `,
         takes.map((flag) => `--${flag}`),
