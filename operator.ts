@@ -5115,37 +5115,38 @@ export const observerOf = (v: Vitals): Observer => ({
 
 /** What is read off when it is asked for. Of a cluster that is gone, or a word that fits nobody any
  *  more, no series is left. */
-function gaugesOf(v: Vitals): readonly (readonly [metric: Metric, value: number, labels?: Dict])[] {
+function gaugesOf(v: Vitals) {
+  const gauge = (name: Metric, value: number, labels: Dict = {}) => [name, value, labels] as const;
   const { rss, heapUsed } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
   const clusters = [...v.sights].flatMap(([key, { health, conditions, retiredClaims }]) => {
     const [namespace = '', name = ''] = key.split('/');
     const own = { namespace, name };
-    const members = Object.entries(health).map(
-      ([word, n]) => ['statefulcluster_members', n, { ...own, health: word }] as const,
-    );
-    const truths = conditions.map(
-      ({ type, status }) =>
-        ['statefulcluster_condition', Number(status === 'True'), { ...own, type }] as const,
-    );
-    return [...members, ...truths, ['statefulcluster_retired_claims', retiredClaims, own] as const];
+    const counts = Object.entries(health);
+    return [
+      ...counts.map(([word, n]) => gauge('statefulcluster_members', n, { ...own, health: word })),
+      ...conditions.map(({ type, status }) =>
+        gauge('statefulcluster_condition', Number(status === 'True'), { ...own, type }),
+      ),
+      gauge('statefulcluster_retired_claims', retiredClaims, own),
+    ];
   });
   return [
-    ['statefulcluster_build_info', 1, { version: VERSION }],
-    ['statefulcluster_leader', Number(v.phase !== 'standby')],
-    ['statefulcluster_queue_depth', v.depth()],
-    ['process_cpu_seconds_total', (user + system) / 1e6],
-    ['process_resident_memory_bytes', rss],
-    ['process_start_time_seconds', performance.timeOrigin / 1000],
-    ['nodejs_heap_size_used_bytes', heapUsed],
-    ['nodejs_eventloop_lag_seconds', v.lagMs / 1000],
+    gauge('statefulcluster_build_info', 1, { version: VERSION }),
+    gauge('statefulcluster_leader', Number(v.phase !== 'standby')),
+    gauge('statefulcluster_queue_depth', v.depth()),
+    gauge('process_cpu_seconds_total', (user + system) / 1e6),
+    gauge('process_resident_memory_bytes', rss),
+    gauge('process_start_time_seconds', performance.timeOrigin / 1000),
+    gauge('nodejs_heap_size_used_bytes', heapUsed),
+    gauge('nodejs_eventloop_lag_seconds', v.lagMs / 1000),
     ...clusters,
   ];
 }
 /** The text format 0.0.4 of Prometheus. */
 export function metricsText(v: Vitals): string {
   const series = new Map([...v.series].map(([metric, counted]) => [metric, [...counted]]));
-  for (const [metric, value, labels = {}] of gaugesOf(v))
+  for (const [metric, value, labels] of gaugesOf(v))
     series.get(metric)?.push([labelsText(labels), value]);
   const families = Object.entries(METRICS).map(([name, [type, help]]) => {
     const lines = series.get(name)?.map(([rest, value]) => `${name}${rest} ${value}\n`) ?? [];
@@ -5349,17 +5350,6 @@ async function preflight(world: World, { namespaces, selector }: Options, inPod:
   }
 }
 
-/** Which clusters, and where the Lease is: with the pod, or with what is watched from outside. */
-function scopeOf(flags: Asked['flags'], config: KubeConfig) {
-  const context = config.getCurrentContext();
-  const own = config.getContextObject(context)?.namespace ?? 'default';
-  const asked = flags['namespace'] ?? process.env['WATCH_NAMESPACE'] ?? own;
-  const namespaces = unique((flags['all-namespaces'] ? '' : asked).split(',').filter(Boolean));
-  const inPod = context === 'inClusterContext'; // So the library calls it.
-  const beside = inPod ? own : (namespaces[0] ?? own);
-  return { namespaces, inPod, leaseIn: flags['leader-elect-namespace'] ?? beside };
-}
-
 async function run({ flags }: Asked): Promise<void> {
   const format = flags['log'] ?? (process.stdout.isTTY ? 'pretty' : 'json');
   if (format !== 'json' && format !== 'pretty')
@@ -5372,7 +5362,13 @@ async function run({ flags }: Asked): Promise<void> {
   const probes = probeAddress(flags['probe-addr'] ?? ':8080');
   const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
   const config = await load();
-  const { namespaces, inPod, leaseIn } = scopeOf(flags, config);
+  const context = config.getCurrentContext();
+  const own = config.getContextObject(context)?.namespace ?? 'default';
+  const asked = flags['namespace'] ?? process.env['WATCH_NAMESPACE'] ?? own;
+  const namespaces = unique((flags['all-namespaces'] ? '' : asked).split(',').filter(Boolean));
+  const inPod = context === 'inClusterContext'; // So the library calls it.
+  // The Lease is with the pod, or with what is watched from outside.
+  const namespace = flags['leader-elect-namespace'] ?? (inPod ? own : (namespaces[0] ?? own));
   const log = logger(format);
   const vitals = newVitals(realWorld(config, log, load));
   const world = measured(vitals);
@@ -5388,7 +5384,7 @@ async function run({ flags }: Asked): Promise<void> {
   const server = config.getCurrentCluster()?.server;
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
-  const elected = { ...options, lease: { namespace: leaseIn, identity } };
+  const elected = { ...options, lease: { namespace, identity } };
   await (flags['leader-elect'] === 'false'
     ? runOperator(world, options, stop.signal)
     : runElected(world, elected, stop.signal));
@@ -5411,12 +5407,10 @@ async function yamlOf(raw: Raw): Promise<string> {
   const { dumpYaml } = await import('@kubernetes/client-node');
   return dumpYaml(raw).trimEnd();
 }
-/** The form in which --output wants an object, or undefined; `but` says what it excludes. */
-function outputOf({ output, ...others }: Asked['flags'], but: string): string | undefined {
-  if (![undefined, 'json', 'yaml'].includes(output))
-    throw new UsageError('--output must be json or yaml');
-  if (output && others[but]) throw new UsageError(`--${but} and --output exclude each other`);
-  return output;
+/** The form in which --output wants an object, or undefined. */
+function outputOf({ output }: Asked['flags']): string | undefined {
+  if (output === undefined || output === 'json' || output === 'yaml') return output;
+  throw new UsageError('--output must be json or yaml');
 }
 async function show(raw: Raw, output: string): Promise<void> {
   const own = (key: string, value: unknown) => (key === 'managedFields' ? undefined : value);
@@ -5549,22 +5543,24 @@ function redraw(text: string): void {
 }
 
 // ── status ──────────────────────────────────────────────────────────────────────────────────────
-/** Health of a member, and states of a cluster: its look, and why where nobody says it better. */
+/** Health of a member and state of a cluster, the gravest first: its look, and why where nobody says
+ *  it better. */
 type Look = readonly [glyph: string, paint: (text: string) => string, why?: string];
 const LOOKS: Readonly<Record<string, Look>> = {
   Withheld: ['▲', magenta, 'given up, but the brake holds'],
+  Stalled: ['×', red],
   Unready: ['▲', red, 'was Ready, and is not'],
   Pending: ['○', yellow, 'no node yet'],
   Starting: ['◐', yellow, 'not Ready yet'],
   Returning: ['↻', cyan, 'between two pods'],
   Updating: ['↻', cyan, 'being updated in place'],
-  Suspended: ['‖', gray, 'spec.suspend'],
-  Retiring: ['◌', gray, 'its identity is over'],
   Ready: ['◕', green, 'Ready for less than minReadySeconds'],
+  Retiring: ['◌', gray, 'its identity is over'],
+  Suspended: ['‖', gray, 'spec.suspend'],
   Available: ['●', green],
   Retired: ['▫', gray],
-  Stalled: ['×', red],
 };
+const rankOf = (look: string): number => Object.keys(LOOKS).indexOf(look);
 const lookOf = (word: string): Look => LOOKS[word] ?? ['◐', yellow];
 const painted = (look: string, words = look): string =>
   lookOf(look)[1](`${lookOf(look)[0]} ${words}`.trimEnd());
@@ -5583,19 +5579,15 @@ function stateIn(c: StatefulCluster): readonly [look: string, word: string] {
   if (isTerminating(c)) return ['Retiring', 'Terminating'];
   if (!isObserved(c)) return ['Pending', 'Unseen'];
   const { status, reason } = conditionOf(c, 'Ready') ?? { status: 'False', reason: 'Starting' };
-  return [status === 'True' ? 'Available' : reason, reason];
-}
-/** Clusters in trouble come first, those that are well last. */
-function rankOf(c: StatefulCluster): number {
-  const [look] = stateIn(c);
-  return ['Withheld', 'Stalled'].includes(look) ? 0 : look === 'Available' ? 2 : 1;
+  return [status === 'True' ? 'Available' : reason in LOOKS ? reason : 'Starting', reason];
 }
 
 /** The table of clusters. */
 function listText(raws: readonly Raw[], ns: string, now: number): string {
   if (raws.length === 0) return `No StatefulClusters${ns && ` in namespace ${ns}`}.`;
   const all = raws.map((raw) => clusterOf(tamed(raw)));
-  all.sort((a, b) => rankOf(a) - rankOf(b) || (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
+  const rank = (c: StatefulCluster): number => rankOf(stateIn(c)[0]);
+  all.sort((a, b) => rank(a) - rank(b) || (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
   const rows = all.map((c) => {
     const { replicas = 0, readyReplicas, updatedReplicas, availableReplicas } = c.status;
     const { replacements, retiredClaims } = c.status;
@@ -5610,11 +5602,10 @@ function listText(raws: readonly Raw[], ns: string, now: number): string {
 }
 
 /** What the operator says of all that goes on, without the count that stands before it. */
-const progressOf = (c: StatefulCluster): string =>
-  (conditionOf(c, 'Progressing')?.message ?? '').replace(
-    /^\d+ of \d+ members are available(; )?/,
-    '',
-  );
+function progressOf(c: StatefulCluster): string {
+  const { message = '' } = conditionOf(c, 'Progressing') ?? {};
+  return message.replace(/^\d+ of \d+ members are available(; )?/, '');
+}
 function headText(c: StatefulCluster, now: number): string {
   const { meta, spec, status } = c;
   const { currentRevision: from, updateRevision: to } = status;
@@ -5653,25 +5644,17 @@ const claimsText = (claims: readonly string[], name: string, identity: string): 
   claims.map((claim) => claim.replace(`-${name}-${identity}`, '')).join(',') || '-';
 function membersText({ meta, status }: StatefulCluster, now: number): string {
   const { members = [], retired = [], replicas = 0, updateRevision } = status;
-  const withheld = members.filter((m) => m.health === 'Withheld');
-  const rows = unique([...withheld, ...members]).map((m) => {
+  const sorted = members.toSorted((a, b) => rankOf(a.health) - rankOf(b.health));
+  const rows = sorted.map((m) => {
     const age = birthSecond(m.identity) < 0 ? '-' : ageText(now - birthMs(m.identity));
     const outdated = m.revision !== '' && m.revision !== updateRevision;
     const revision = outdated ? yellow(`${m.revision} outdated`) : m.revision || '-';
     const old = retired.find((r) => r.replacedBy === m.identity);
     const why = [m.reason || lookOf(m.health)[2], old && `replaced ${old.identity}`];
-    return [
-      painted(m.health),
-      bold(m.identity),
-      m.pod || '-',
-      String(m.index ?? ''),
-      age,
-      m.node || '-',
-      revision,
-      claimsText(m.claims, meta.name, m.identity),
-      sinceText(m.since, now),
-      why.filter(Boolean).join('; '),
-    ];
+    const place = [painted(m.health), bold(m.identity), m.pod || '-', String(m.index ?? ''), age];
+    const claims = claimsText(m.claims, meta.name, m.identity);
+    const times = [sinceText(m.since, now), why.filter(Boolean).join('; ')];
+    return [...place, m.node || '-', revision, claims, ...times];
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
   const titles = 'HEALTH  IDENTITY  POD  INDEX  AGE  NODE  REVISION  CLAIMS  SINCE  WHY';
@@ -5730,16 +5713,17 @@ async function leaderOf(world: World, ns: string) {
   const best = leases.find(({ leads }) => leads) ?? leases[0];
   if (!best && found.includes(undefined))
     return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
-  const about = best
-    ? `${best.holder || 'released'}, ${ageText(best.ms)} ago`
-    : 'there is no Lease';
-  if (!best?.leads) return { runs: false, words: `Operator: nobody runs (${about})` };
-  return { runs: true, words: `Operator: ${best.holder} leads, renewed ${ageText(best.ms)} ago` };
+  if (!best) return { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
+  const { holder, ms, leads } = best;
+  if (leads) return { runs: true, words: `Operator: ${holder} leads, renewed ${ageText(ms)} ago` };
+  const last = `${holder || 'released'}, ${ageText(ms)} ago`;
+  return { runs: false, words: `Operator: nobody runs (${last})` };
 }
 
 async function status({ world, ns: own, name, flags }: There): Promise<void> {
   const { watch, 'all-namespaces': all } = flags;
-  const output = outputOf(flags, 'watch');
+  const output = outputOf(flags);
+  if (output && watch) throw new UsageError('--watch and --output exclude each other');
   if (name && all) throw new UsageError('NAME and -A exclude each other');
   const ns = all ? '' : own;
   const first = await api(world, { method: 'GET', path: clusterPath(ns, name) });
@@ -5867,14 +5851,16 @@ async function showPlan(at: There): Promise<void> {
 }
 
 // ── replace, restore ────────────────────────────────────────────────────────────────────────────
-/** Pods and claims of the members that are called so: by their identity, or by the pod's name. */
-async function partsOf({ world, ns }: There, called: string) {
+/** Pods and claims of members of a cluster ('': of any) that are called so, by identity or pod. */
+async function partsOf({ world, ns }: There, called: string, of: string) {
   const identity = called.slice(called.lastIndexOf('-') + 1);
+  const labelled = { matchLabels: { [MARK.identity]: identity } };
   const find = async (kind: typeof PODS | typeof CLAIMS) => {
-    const labelled = { matchLabels: { [MARK.identity]: identity } };
     const metas = (await itemsOf(world, pathOf(kind, ns), labelled)).map(metaOf);
     const parts = metas.map((meta) => ({ kind, meta, cluster: meta.labels[MARK.cluster] ?? '' }));
-    return parts.filter(({ cluster }) => [identity, podName(cluster, identity)].includes(called));
+    return parts.filter(({ cluster }) => {
+      return (!of || cluster === of) && [identity, podName(cluster, identity)].includes(called);
+    });
   };
   return { identity, pods: await find(PODS), claims: await find(CLAIMS) };
 }
@@ -5882,7 +5868,7 @@ const isOver = ({ meta }: { readonly meta: Meta }): boolean => MARK.retired in m
 
 async function replace(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  const { identity, pods, claims } = await partsOf(at, name);
+  const { identity, pods, claims } = await partsOf(at, name, '');
   const living = [...pods, ...claims].filter(({ cluster }) => {
     const own = claims.filter((claim) => claim.cluster === cluster);
     return own.length === 0 || !own.every(isOver);
@@ -5907,9 +5893,7 @@ async function replace(at: There): Promise<void> {
 async function restore(at: There): Promise<void> {
   const { world, ns, name } = at;
   const { spec, status } = clusterOf(await getCluster(at));
-  const { identity, ...parts } = await partsOf(at, at.names[1] ?? '');
-  const claims = parts.claims.filter(({ cluster }) => cluster === name);
-  const pods = parts.pods.filter(({ cluster }) => cluster === name);
+  const { identity, pods, claims } = await partsOf(at, at.names[1] ?? '', name);
   const going = claims.find(({ meta }) => meta.deletedMs !== undefined);
   const who = `identity "${identity}" of ${name}`;
   if (claims.length + pods.length === 0) throw new Error(`${who}: no claim is left of it`);
@@ -5975,28 +5959,20 @@ async function undo(at: There): Promise<void> {
     const why = `current template already matches revision ${to.number}`;
     return say(`${FULL}/${name} skipped rollback (${why})`);
   }
-  await rollBackTo(at, c.meta, raw['metadata'].annotations !== undefined, to);
+  await rollBackTo(at, raw, to);
   say(`${FULL}/${name} rolled back`);
 }
-/** Lands only on the spec that was looked at, so that no edit made meanwhile is lost. The cause of
- *  the change goes back with the template, where the cluster has annotations at all. */
-async function rollBackTo(at: There, meta: Meta, isNoted: boolean, to: Revision): Promise<void> {
-  const { world, ns, name } = at;
-  const path = clusterPath(ns, name);
-  const [now, then] = [meta, to.meta].map((m) => m.annotations[MARK.changeCause]);
-  const place = `/metadata/annotations/${MARK.changeCause.replace('/', '~1')}`;
-  const cause = { op: then === undefined ? 'remove' : 'add', path: place, value: then };
-  const body = [
-    { op: 'test', path: '/metadata/uid', value: meta.uid },
-    { op: 'test', path: '/metadata/generation', value: meta.generation },
-    { op: 'replace', path: '/spec/template', value: to.template },
-    ...(now !== then && isNoted ? [cause] : []),
-  ];
-  const contentType = 'application/json-patch+json';
-  await api(world, { method: 'PATCH', path: path + BY, contentType, body }).catch(async (error) => {
-    // A test that failed and a template that is refused have one code; a look tells them apart.
-    const { uid, generation } = metaOf(await getCluster(at));
-    if (uid === meta.uid && generation === meta.generation) throw error;
+/** Lands only on the very version that was looked at, so that no edit made meanwhile is lost. The
+ *  cause of the change goes back with the template. */
+async function rollBackTo({ world, ns, name }: There, raw: Raw, to: Revision): Promise<void> {
+  const { [MARK.changeCause]: _, ...others } = dictOf(raw['metadata'].annotations);
+  const { [MARK.changeCause]: cause } = to.meta.annotations;
+  const annotations = { ...others, ...(cause !== undefined && { [MARK.changeCause]: cause }) };
+  const [metadata, spec] = [{ ...raw['metadata'], annotations }, raw['spec']];
+  const body = { ...raw, metadata, spec: { ...spec, template: to.template } };
+  const path = clusterPath(ns, name) + BY;
+  await api(world, { method: 'PUT', path, body }).catch((error: unknown) => {
+    if (!(error instanceof ApiError) || error.code !== 409) throw error;
     throw new Error(`${FULL} "${name}" was changed meanwhile: nothing was rolled back, try again`);
   });
 }
@@ -6090,35 +6066,26 @@ const find = (world: World, path: string): Promise<Raw | undefined> =>
 
 /** The cluster of a set: most fields have the names of ours, and the template stays as it is. */
 function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
-  const {
-    ordinals,
-    template,
-    volumeClaimTemplates = [],
-    updateStrategy = {},
-    ...kept
-  } = spec as Raw;
   const { name, namespace, labels } = metadata;
-  const start: number = ordinals?.start ?? 0;
-  const partition = Math.max(0, (updateStrategy.rollingUpdate?.partition ?? 0) - start);
-  const readsIndex = JSON.stringify(template).includes(`metadata.labels['${INDEX}']`);
+  const start: number = spec.ordinals?.start ?? 0;
+  const { rollingUpdate } = spec.updateStrategy ?? {};
+  const partition = Math.max(0, (rollingUpdate?.partition ?? 0) - start);
+  const readsIndex = JSON.stringify(spec.template).includes(`metadata.labels['${INDEX}']`);
+  const claims: readonly Raw[] = spec.volumeClaimTemplates ?? [];
   return {
     apiVersion: 'enge.me/v1alpha1',
     kind: 'StatefulCluster',
     metadata: { name, namespace, labels, annotations },
     spec: {
       podManagementPolicy: 'OrderedReady', // What a StatefulSet has by default.
-      ...kept,
-      template: revisionTemplate(template),
-      volumeClaimTemplates: volumeClaimTemplates.map((claim: Raw) => {
-        const { name, labels, annotations } = claim['metadata'];
-        return { metadata: { name, labels, annotations }, spec: claim['spec'] };
+      ...spec,
+      template: revisionTemplate(spec.template),
+      volumeClaimTemplates: claims.map(({ metadata: { name, labels, annotations }, spec }) => {
+        return { metadata: { name, labels, annotations }, spec };
       }),
-      updateStrategy: {
-        ...updateStrategy,
-        rollingUpdate: { ...updateStrategy.rollingUpdate, partition },
-      },
+      updateStrategy: { ...spec.updateStrategy, rollingUpdate: { ...rollingUpdate, partition } },
       replacementPolicy: 'WhenVolumesLost',
-      ...(readsIndex && { ordinals: { start } }),
+      ordinals: readsIndex ? { start } : undefined,
     },
   };
 }
@@ -6162,54 +6129,42 @@ async function obstacleTo(at: There, set: Raw): Promise<string> {
   if (lost) return `the revision of ${lost.meta.name} is not there any more`;
   return specProblem(clusterOf(clusterFrom(set)));
 }
-/** How scripts find out which number they are; names with a number in them come first. */
-const readersOf = (name: string): readonly (readonly [form: RegExp, what: string])[] => [
-  [RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`), 'names members by their number'],
-  [
+/** Whoever would make the set again, by the labels and annotations it is known by. */
+const KEEPERS = {
+  Helm: /meta\.helm\.sh|=Helm$/,
+  'Argo CD': /argocd\.argoproj/,
+  Flux: /toolkit\.fluxcd/,
+};
+/** How templates and scripts tell members by their number. */
+const readersOf = (name: string) => ({
+  'names members by their number': RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`),
+  'takes a number out of the host name':
     /\$\{\w+##\*-\}|(hostname|pod_?name).*(\[0-9\]|\\d|:digit:|##|cut -d|-F ?['"]?-)/i,
-    'takes a number out of the host name',
-  ],
-  [RegExp(`metadata.labels\\['${POD_NAME}'\\]`), `reads the label ${POD_NAME}`],
-];
+  [`reads the label ${POD_NAME}`]: RegExp(`metadata.labels\\['${POD_NAME}'\\]`),
+});
+const CONFIG_MAP = /"configMap(?:(?:Key)?Ref)?":\{(?:[^{}]|\{[^{}]*\})*?"name":"([^"]+)"/g;
 /** What speaks against it unless the user insists. */
-async function doubtsAbout({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
-  const { ownerReferences: owners = [], labels = {}, annotations = {} } = set['metadata'];
-  const keys = Object.keys({ ...labels, ...annotations }).join(' ');
-  const isHelms =
-    labels['app.kubernetes.io/managed-by'] === 'Helm' || keys.includes('meta.helm.sh/');
-  const keepers: readonly (readonly [name: string, keeps: boolean])[] = [
-    [String(owners[0]?.kind), owners.length > 0],
-    ['Helm', isHelms],
-    ['Argo CD', keys.includes('argocd.argoproj.io/')],
-    ['Flux', keys.includes('toolkit.fluxcd.io/')],
-  ];
-  const keeper = keepers.find(([, keeps]) => keeps)?.[0];
-  const maps = new Set<string>();
-  // One line for each text, and for each line of it.
-  const linesOf = (value: unknown): string =>
-    JSON.stringify(
-      value,
-      (key, v) => {
-        if (/^configMap((Key)?Ref)?$/.test(key) && v?.name) maps.add(v.name);
-        return v;
-      },
-      1,
-    ).replaceAll('\\n', '\n');
-  const texts = new Map([['its template', linesOf(set['spec'].template)]]);
-  for (const map of maps) {
-    const found = await find(world, `/api/v1${inNamespace(ns)}/configmaps/${map}`);
-    texts.set(`its ConfigMap ${map}`, linesOf(found?.['data'] ?? {}));
-  }
-  const doubts = [...texts].flatMap(([place, text]) =>
-    readersOf(name).flatMap(([form, what]) => (form.test(text) ? [`${place} ${what}`] : [])),
-  );
+async function doubtsAbout({ world, ns, name }: There, { metadata, spec }: Raw) {
+  const { ownerReferences: [owner] = [], labels = {}, annotations } = metadata;
+  const keys = Object.keys({ ...labels, ...annotations }).join();
+  const known = `${keys}=${labels['app.kubernetes.io/managed-by']}`;
+  const keeper = owner?.kind ?? Object.entries(KEEPERS).find(([, form]) => form.test(known))?.[0];
+  const refs = [...JSON.stringify(spec.template).matchAll(CONFIG_MAP)];
+  const texts = new Map([['template', spec.template]]);
+  for (const map of unique(refs.map(([, map = '']) => map)))
+    texts.set(`ConfigMap ${map}`, await find(world, `/api/v1${inNamespace(ns)}/configmaps/${map}`));
+  const doubts = [...texts].flatMap(([place, value]) => {
+    const lines = JSON.stringify(value?.data ?? value ?? {}, null, 1).replaceAll('\\n', '\n');
+    const found = Object.entries(readersOf(name)).filter(([, form]) => form.test(lines));
+    return found.map(([what]) => `its ${place} ${what}`);
+  });
   return keeper ? [`${keeper} keeps it, and would make it again`, ...doubts] : doubts;
 }
 /** What names the set, or one of its pods by number, and must be changed by hand. */
 async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
   const { ordinals, template } = clusterFrom(set)['spec'];
-  const isOne = (selector: Dict = {}): boolean => {
-    const { [INDEX]: index, [POD_NAME]: pod, ...others } = selector;
+  const isOne = ({ selector = {} }: Raw): boolean => {
+    const { [INDEX]: index, [POD_NAME]: pod, ...others } = dictOf(selector.matchLabels ?? selector);
     const isIts = pod?.startsWith(`${name}-`) ?? (index !== undefined && !ordinals);
     return isIts && selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
   };
@@ -6217,13 +6172,8 @@ async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly st
     ref?.kind === 'StatefulSet' && ref.name === name;
   const selects = 'selects a pod by its number, which new members do not have';
   const kinds: readonly (readonly [string, string, (spec: Raw) => boolean, string])[] = [
-    ['/api/v1', 'services', (spec) => isOne(spec['selector']), selects],
-    [
-      '/apis/policy/v1',
-      'poddisruptionbudgets',
-      (spec) => isOne(spec['selector']?.matchLabels),
-      selects,
-    ],
+    ['/api/v1', 'services', isOne, selects],
+    ['/apis/policy/v1', 'poddisruptionbudgets', isOne, selects],
     ['/apis/autoscaling/v2', 'horizontalpodautoscalers', scales, `must scale ${FULL}/${name} now`],
   ];
   const found = kinds.map(async ([group, plural, isMeant, what]) => {
@@ -6241,22 +6191,14 @@ async function mark(at: There, set: Raw | undefined): Promise<boolean> {
   for (const { pod, identity, claims } of set ? await wardsOf(at, set) : []) {
     const index = set && clusterFrom(set)['spec'].ordinals && { [INDEX]: identity };
     const labels = { ...ourLabels(name, identity), ...index };
-    const seal = {
-      [SEAL]: claims
-        .map(({ meta }) => meta.name)
-        .sort()
-        .join(' '),
-    };
-    const parts = [
-      { path: pathOf(PODS, ns, pod.meta.name), meta: pod.meta, annotations: {} },
-      ...claims.map(({ meta }) => {
-        return { path: pathOf(CLAIMS, ns, meta.name), meta, annotations: seal };
-      }),
-    ];
-    for (const { path, meta, annotations } of parts) {
+    const names = claims.map(({ meta }) => meta.name).sort();
+    const all = [[PODS, pod] as const, ...claims.map((claim) => [CLAIMS, claim] as const)];
+    for (const [kind, { meta }] of all) {
+      const annotations = kind === CLAIMS ? { [SEAL]: names.join(' ') } : {};
       const isLabelled = selectorMatches({ matchLabels: labels }, meta.labels);
       if (isLabelled && selectorMatches({ matchLabels: annotations }, meta.annotations)) continue;
-      await merge(world, path, meta, { metadata: { labels, annotations } });
+      const change = { metadata: { labels, annotations } };
+      await merge(world, pathOf(kind, ns, meta.name), meta, change);
       did = true;
     }
   }
@@ -6281,45 +6223,44 @@ async function inherit(at: There, cluster: StatefulCluster, old: Raw): Promise<s
   const meta = { ...cluster.meta, name: `${cluster.meta.name}-${hash}` };
   const claimTemplates = claimTemplateNames(cluster.spec);
   const revision = { meta, hash, number: old['revision'], template, claimTemplates };
-  const path = pathOf(REVISIONS, at.ns) + BY;
-  const body = revisionBody(cluster, revision);
-  await api(at.world, { method: 'POST', path, body }).catch((error: unknown) => {
+  const post = { method: 'POST', body: revisionBody(cluster, revision) } as const;
+  await api(at.world, { ...post, path: pathOf(REVISIONS, at.ns) + BY }).catch((error: unknown) => {
     if (!isTaken(error)) throw error;
   });
   return hash;
 }
-/** Makes the cluster the controller of its pods, each at the revision that it has. */
+/** Makes the cluster the controller of its pods, each at the revision that it has, and waits until
+ *  the operator counts them all: only then may it act. */
 async function handOver(at: There): Promise<boolean> {
   const cluster = clusterOf(await getCluster(at));
   const { meta, spec } = cluster;
   const past = await pastOf(at, spec.selector);
   past.delete(meta.annotations[ADOPTS]?.split(' ')[1] ?? ''); // That is spec.template.
-  const wards = await wardsOf(at, undefined);
-  const left = wards.filter(({ pod }) => !isControlledBy(pod.meta, meta.uid));
-  for (const { pod } of left) {
+  const newest = revisionHash(spec.template, 0);
+  const hashes: string[] = [];
+  for (const { pod } of await wardsOf(at, undefined)) {
     const { name, resourceVersion, labels } = pod.meta;
     const old = past.get(labels[MARK.revision] ?? '');
-    const hash = old ? await inherit(at, cluster, old) : revisionHash(spec.template, 0);
+    const isOurs = isControlledBy(pod.meta, meta.uid);
+    const hash = isOurs ? labels[MARK.revision] : old && (await inherit(at, cluster, old));
+    hashes.push(hash ?? newest);
+    if (isOurs) continue;
     const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
-    const change = { resourceVersion, ownerReferences, labels: { [MARK.revision]: hash } };
+    const change = {
+      resourceVersion,
+      ownerReferences,
+      labels: { [MARK.revision]: hash ?? newest },
+    };
     await merge(at.world, pathOf(PODS, at.ns, name), pod.meta, { metadata: change });
   }
-  return left.length > 0;
-}
-/** Waits until the operator counts every pod, at the revision that it has: only then may it act. */
-async function counted(at: There): Promise<boolean> {
-  const { spec } = clusterOf(await getCluster(at));
-  const wards = await wardsOf(at, undefined);
-  const hash = revisionHash(spec.template, 0);
-  const updated = wards.filter(({ pod }) => pod.meta.labels[MARK.revision] === hash).length;
+  const updated = hashes.filter((hash) => hash === newest).length;
   const see = ([raw]: readonly Raw[]): boolean => {
     const { replicas, updatedReplicas } = raw ? clusterOf(raw).status : {};
-    return replicas === wards.length && updatedReplicas === updated;
+    return replicas === hashes.length && updatedReplicas === updated;
   };
   const limits = { limitMs: LIMITS.syncMaxMs };
   if (await keepSeeing(at.world, oneOrAll(at.ns, at.name), see, limits)) return true;
-  const why = `the operator does not count all ${wards.length} pods`;
-  throw new Error(`${why}: is it running? Run this again`);
+  throw new Error(`the operator does not count all ${hashes.length} pods: does it run? Try again`);
 }
 /** Deletes the history of the set, which nobody owns any more. */
 async function forget(at: There): Promise<boolean> {
@@ -6332,30 +6273,26 @@ async function forget(at: There): Promise<boolean> {
   }
   return free.length > 0;
 }
-type Step = readonly [words: string, run: () => Promise<boolean>]; // False: found done.
 async function adopt(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  const output = outputOf(flags, 'dry-run');
+  const output = outputOf(flags);
   const set = await find(world, setPath(ns, name));
   const old = await find(world, clusterPath(ns, name));
   const of = old?.['metadata'].annotations?.[ADOPTS]?.split(' ')[0];
-  if (!set && !old) throw new Error(`${SETS} "${name}" not found`);
+  if (!set && !of) throw new Error(`${SETS} "${name}" not found`);
   if (set && old && of !== metaOf(set).uid)
     throw new Error(`there is a StatefulCluster "${name}" already`);
   const whole = set && metaOf(set).deletedMs === undefined ? set : undefined;
   if (output && set) return show(clusterFrom(set), output);
-  const create = async (dryRun: string): Promise<boolean> => {
+  const create = async (dryRun: string): Promise<unknown> => {
     if (old || !set) return false;
     const notes = { [MARK.paused]: 'true', [ADOPTS]: `${metaOf(set).uid} ${newestOf(set)}` };
-    const body = clusterFrom(set, notes);
-    return api(world, { method: 'POST', path: clusterPath(ns) + BY + dryRun, body }).then(
-      () => true,
-    );
+    const path = clusterPath(ns) + BY + dryRun;
+    return api(world, { method: 'POST', path, body: clusterFrom(set, notes) });
   };
-  const change = { metadata: { annotations: { [MARK.paused]: null, [ADOPTS]: null } } };
-  const resume = async (): Promise<boolean> => {
-    const { meta } = clusterOf(await getCluster(at));
-    return merge(world, clusterPath(ns, name), meta, change).then(() => true);
+  const resume = async (): Promise<unknown> => {
+    const change = { metadata: { annotations: { [MARK.paused]: null, [ADOPTS]: null } } };
+    return merge(world, clusterPath(ns, name), metaOf(await getCluster(at)), change);
   };
   if (whole) {
     const doubts = flags['force'] ? [] : await doubtsAbout(at, whole);
@@ -6364,18 +6301,17 @@ async function adopt(at: There): Promise<void> {
     if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
     await create('&dryRun=All'); // What the API server has against it, it says now.
   }
-  const steps: readonly Step[] = [
+  const steps: readonly (readonly [words: string, run: () => Promise<unknown>])[] = [
     ['label its pods and claims', () => mark(at, whole)],
     ['create the cluster, paused', () => create('')],
     ['delete the set, but not its pods', () => orphan(at, set)],
     ['make the cluster the controller of the pods', () => handOver(at)],
-    ['wait until the operator counts them all', () => counted(at)],
-    ['let the operator act', resume],
     ['delete the history of the set', () => forget(at)],
+    ['let the operator act', resume],
   ];
   const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
-  for (const [words, run] of set || of ? steps : steps.slice(-1)) {
+  for (const [words, run] of steps) {
     if (flags['dry-run']) say(`  · ${words}`);
     else say(`  ✓ ${words}${(await run()) ? '' : gray(' (found done)')}`);
   }
@@ -6512,24 +6448,25 @@ const ACTS: Readonly<Record<string, (asked: Asked) => unknown>> = {
   version: () => say(VERSION),
   help,
 };
-const flags = FLAGS.slice(1)
+const flagList = FLAGS.slice(1)
   .split('\n')
   .map((line) => {
-    const form = /^(?:-(\w)|  ) --([a-z-]+)\S*(?: ([A-Z]+))? /;
-    const [, short, flag = '', value] = form.exec(line) ?? [];
-    return { line, short, flag, value };
+    const [, short, flag = '', value] =
+      /^(?:-(\w)|  ) --([a-z-]+)\S*(?: ([A-Z]+))? /.exec(line) ?? [];
+    return { line: `  ${line}`, short, flag, value };
   });
+type Command = ReturnType<typeof commandFrom>;
+function commandFrom(text: string) {
+  const [head = '', ...more] = text.split('\n');
+  const [usage = '', about = '', own = '+'] = head.split(': ');
+  const words = usage.replace(/ [[A-Z].*/, '');
+  const rest = usage.slice(words.length).split(' ').slice(1);
+  const takes = own.replace('+', 'namespace context kubeconfig help').split(' ');
+  return { usage, words, rest, about, takes, more: more.join('\n') };
+}
 const commands = COMMANDS.slice(1)
   .split(/\n(?! )/)
-  .map((text) => {
-    const [head = '', ...more] = text.split('\n');
-    const [usage = '', about = '', own = '+'] = head.split(': ');
-    const words = usage.replace(/ [[A-Z].*/, '');
-    const rest = usage.slice(words.length).split(' ').slice(1);
-    const takes = own.replace('+', 'namespace context kubeconfig help').split(' ');
-    return { usage, words, rest, about, takes, more: more.join('\n') };
-  });
-type Command = (typeof commands)[number];
+  .map(commandFrom);
 const commandOf = (words: readonly string[]): Command | undefined =>
   commands.find((c) => c.words === words.join(' '));
 
@@ -6538,26 +6475,27 @@ function isNear(a: string, b: string, edits: number): boolean {
   if (a === '' || b === '') return a.length + b.length <= edits;
   const [x, y] = [a.slice(1), b.slice(1)];
   if (a[0] === b[0]) return isNear(x, y, edits);
-  return (
-    edits > 0 && (isNear(x, y, edits - 1) || isNear(x, b, edits - 1) || isNear(a, y, edits - 1))
-  );
+  const pairs = [
+    [x, y],
+    [x, b],
+    [a, y],
+  ] as const;
+  return edits > 0 && pairs.some(([p, q]) => isNear(p, q, edits - 1));
 }
 function unknown([first = '', second = '']: readonly string[]): UsageError {
   const words = first === 'rollout' ? `${first} ${second}`.trim() : first;
-  const near = commands.find((c) =>
-    [words, `${first} ${second}`].some((w) => isNear(w, c.words, 2)),
-  );
+  const near = commands.find((c) => isNear(words, c.words, 2));
   const hint = near ? `did you mean "${near.words}"?` : `see ${PROGRAM} help`;
   return new UsageError(`there is no command "${words}": ${hint}`);
 }
 
 function help({ names }: Pick<Asked, 'names'>): void {
   const one = commandOf(names);
-  const taken = flags
-    .filter(({ flag }) => one?.takes.includes(flag))
-    .map(({ line }) => `  ${line}`);
-  if (one)
-    return say(paragraphs(`${PROGRAM} ${one.usage}\n  ${one.about}`, one.more, taken.join('\n')));
+  if (one) {
+    const lines = flagList.flatMap(({ flag, line }) => (one.takes.includes(flag) ? [line] : []));
+    const head = `${PROGRAM} ${one.usage}\n  ${one.about}`;
+    return say(paragraphs(head, one.more, lines.join('\n')));
+  }
   const some = commands.filter((c) => c.words.startsWith(names.join(' ')));
   if (some.length === 0) throw unknown(names);
   const table = tableOf(some.map(({ usage, about }) => [`  ${usage}`, about]));
@@ -6566,26 +6504,19 @@ function help({ names }: Pick<Asked, 'names'>): void {
 }
 function completion({ names: [shell = ''] }: Asked): void {
   if (!['bash', 'zsh'].includes(shell)) throw new UsageError('completion is for bash or zsh');
-  const row = (words: string, next: readonly string[]): string =>
-    `  *' ${words}'*) next='${unique(next).join(' ')}' ;;`;
-  const nextOf = (some: readonly Command[], i: number) =>
-    some.map((c) => c.words.split(' ')[i] ?? '');
-  const rollouts = commands.filter(({ words }) => words.startsWith('rollout '));
-  const rows = [
-    ...[...rollouts, ...commands].map(({ words, takes }) =>
-      row(
-        `${words} `,
-        takes.map((flag) => `--${flag}`),
-      ),
-    ),
-    row('rollout ', nextOf(rollouts, 1)),
-    row('', nextOf(commands, 0)),
-  ];
+  const byLength = commands.toSorted((a, b) => b.words.length - a.words.length);
+  const flagsAfter = byLength.map(({ words, takes }) => {
+    return `  *' ${words} '*) next='--${takes.join(' --')}' ;;`;
+  });
+  const firsts = unique(commands.map(({ words }) => words.split(' ')[0]));
+  const seconds = commands.flatMap(({ words }) => words.split(' ')[1] ?? []);
   const head = shell === 'zsh' ? 'autoload -U +X bashcompinit && bashcompinit\n' : '';
   say(`${head}_statefulcluster() {
   local next
   case " \${COMP_WORDS[*]:1:COMP_CWORD-1} " in
-${rows.join('\n')}
+${flagsAfter.join('\n')}
+  *' rollout '*) next='${seconds.join(' ')}' ;;
+  *) next='${firsts.join(' ')}' ;;
   esac
   COMPREPLY=($(compgen -W "$next" -- "\${COMP_WORDS[COMP_CWORD]}"))
 }
@@ -6598,14 +6529,11 @@ const KINDS: readonly (readonly [word: RegExp, kind: RegExp])[] = [
   [/POD/, /^(po|pods?)\//],
   [/SET/, /^(sts|statefulsets?(\.apps)?)\//],
 ];
-function nameIn(text: string, word = ''): string {
-  const [, kind = /^$/] = KINDS.find(([form]) => form.test(word)) ?? [];
-  return text.replace(kind, '');
-}
+const kindOf = (word = ''): RegExp => KINDS.find(([form]) => form.test(word))?.[1] ?? /^$/;
 /** All words and flags, wherever they stand. */
 function readArgs(argv: readonly string[]) {
   const options = Object.fromEntries(
-    flags.map(({ flag, short, value }) => {
+    flagList.map(({ flag, short, value }) => {
       const type = value ? ('string' as const) : ('boolean' as const);
       return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }];
     }),
@@ -6636,7 +6564,7 @@ async function obey(argv: readonly string[]): Promise<unknown> {
   if (!command) throw unknown(words);
   const { usage, rest, takes } = command;
   const given = words.slice(command.words.split(' ').length);
-  const names = given.map((text, i) => nameIn(text, rest[i]));
+  const names = given.map((text, i) => text.replace(kindOf(rest[i]), ''));
   const least = rest.filter((word) => !word.startsWith('[')).length;
   const [extra] = names.slice(rest.length);
   if (extra !== undefined) throw new UsageError(`"${extra}" is one too many: ${PROGRAM} ${usage}`);
