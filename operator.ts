@@ -4992,8 +4992,8 @@ function ask(e: Election, request: ApiRequest): Promise<Raw> {
 
 // ═══ 14 PROBES · effects ═════════════════════════════════════════════════════════════════════════
 // /healthz, /readyz and /metrics over plain HTTP. They tell what passed through World and what
-// CONTROLLER said; nothing is read from the API server for them, and no decision rests on them. What
-// alerts need carries a cluster's name, some twenty series each; none carries the name of a member.
+// CONTROLLER said; nothing is read from the API server for them, and no decision rests on them.
+// What alerts need carries a cluster's name, some twenty series each; none carries a member's.
 
 /** Every metric: its type and what it says. */
 export const METRICS = {
@@ -5237,8 +5237,9 @@ const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 /** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
 
-/** What the user asked for: the words after the command, and its flags ('true' for bare ones). */
+/** What the user asked for: a command, the words after it, and its flags ('true' for bare ones). */
 interface Asked {
+  readonly words: string;
   readonly names: readonly string[];
   readonly flags: Readonly<Record<string, string | undefined>>;
 }
@@ -5433,15 +5434,14 @@ interface There extends Asked {
   readonly ns: string;
   readonly name: string;
 }
-const there =
-  (act: (at: There) => Promise<void>) =>
-  async ({ names, flags }: Asked): Promise<void> => {
-    const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
-    const config = await load();
-    const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
-    const world = realWorld(config, warn, load);
-    await act({ names, flags, world, ns: flags['namespace'] ?? own, name: names[0] ?? '' });
-  };
+async function placed(asked: Asked): Promise<There> {
+  const { names, flags } = asked;
+  const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
+  const config = await load();
+  const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
+  const world = realWorld(config, warn, load);
+  return { ...asked, world, ns: flags['namespace'] ?? own, name: names[0] ?? '' };
+}
 const getCluster = ({ world, ns, name }: Omit<There, keyof Asked>): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
 const BY = '?fieldManager=statefulcluster-cli';
@@ -5535,16 +5535,13 @@ const sinceText = (at: string | undefined, now: number): string =>
   at && Date.parse(at) <= now ? ageText(now - Date.parse(at)) : '';
 /** Draws over the last picture, from the top, as far as the terminal reaches. */
 function redraw(text: string): void {
-  let left = process.stdout.rows - 1;
-  const rows = (line: string): number => Math.max(1, Math.ceil(widthOf(line) / columns()));
-  const lines = text.split('\n').filter((line) => (left -= rows(line)) >= 0);
-  const picture = lines.map((line) => `${line}\x1b[K\n`).join('');
-  process.stdout.write(`\x1b[?2026h\x1b[H${picture}\x1b[J\x1b[?2026l`);
+  const lines = text.split('\n').slice(0, process.stdout.rows - 1);
+  process.stdout.write(`\x1b[?2026h\x1b[H${lines.join('\x1b[K\n')}\x1b[J\x1b[?2026l`);
 }
 
 // ── status ──────────────────────────────────────────────────────────────────────────────────────
-/** Health of a member and state of a cluster, the gravest first: its look, and why where nobody says
- *  it better. */
+/** Health of a member or state of a cluster, the gravest first: its look, and why, where nobody
+ *  says it better. */
 type Look = readonly [glyph: string, paint: (text: string) => string, why?: string];
 const LOOKS: Readonly<Record<string, Look>> = {
   Withheld: ['▲', magenta, 'given up, but the brake holds'],
@@ -5658,7 +5655,7 @@ function membersText({ meta, status }: StatefulCluster, now: number): string {
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
   const titles = 'HEALTH  IDENTITY  POD  INDEX  AGE  NODE  REVISION  CLAIMS  SINCE  WHY';
-  return titled(titles, rows, 'CLAIMS AGE REVISION IDENTITY NODE SINCE INDEX') + more;
+  return titled(titles, rows, 'CLAIMS AGE REVISION NODE POD SINCE INDEX') + more;
 }
 /** Identities that are over, and how to free or bring back what is left of them. */
 function retiredText({ meta, status }: StatefulCluster, now: number): string {
@@ -5743,9 +5740,7 @@ async function status({ world, ns: own, name, flags }: There): Promise<void> {
   const draws = process.stdout.isTTY && kleur.enabled;
   if (draws) say('\n'.repeat(process.stdout.rows)); // What was there stays above.
   const see = async (raws: readonly Raw[]): Promise<boolean> => {
-    const text = await textOf(raws);
-    if (draws) redraw(text);
-    else say(`${text}\n`);
+    (draws ? redraw : say)(`${await textOf(raws)}\n`);
     return name !== '' && raws.length === 0;
   };
   // The watch brings the news; on a terminal the ages are drawn anew every second.
@@ -5977,25 +5972,24 @@ async function rollBackTo({ world, ns, name }: There, raw: Raw, to: Revision): P
   });
 }
 
-/** One merge patch, refused where it would change nothing. */
-const edit = (verb: 'restarted' | 'paused' | 'resumed') => async (at: There) => {
-  const { world, ns, name } = at;
-  const { meta, spec: old } = clusterOf(await getCluster(at));
+/** `restart`, `pause` and `resume`: one merge patch, refused where it would change nothing. */
+async function edit({ world, ns, name, words }: There): Promise<void> {
+  const { meta, spec: old } = clusterOf(await getCluster({ world, ns, name }));
   const { paused } = old.updateStrategy.rollingUpdate;
-  const refusal = {
-    restarted: paused && `can't restart while paused (run rollout resume first)`,
-    paused: paused && 'is already paused',
-    resumed: !paused && 'is not paused',
-  }[verb];
-  if (refusal) throw new Error(`${FULL} "${name}" ${refusal}`);
+  const refuse = (why: string): never => {
+    throw new Error(`${FULL} "${name}" ${why}`);
+  };
+  const isRestart = words === 'rollout restart';
+  const isPause = words === 'rollout pause';
+  if (isRestart && paused) refuse("can't restart while paused (run rollout resume first)");
+  if (!isRestart && paused === isPause) refuse(paused ? 'is already paused' : 'is not paused');
   const annotations = { 'kubectl.kubernetes.io/restartedAt': new Date(world.now()).toISOString() };
-  const spec =
-    verb === 'restarted'
-      ? { template: { metadata: { annotations } } }
-      : { updateStrategy: { rollingUpdate: { paused: verb === 'paused' } } };
+  const spec = isRestart
+    ? { template: { metadata: { annotations } } }
+    : { updateStrategy: { rollingUpdate: { paused: isPause } } };
   await merge(world, clusterPath(ns, name), meta, { spec });
-  say(`${FULL}/${name} ${verb}`);
-};
+  say(`${FULL}/${name} ${isRestart ? 'restarted' : isPause ? 'paused' : 'resumed'}`);
+}
 
 /** What the rollout waits for, and why as far as the operator says; or ''. */
 function waitsFor(c: StatefulCluster): string {
@@ -6115,16 +6109,14 @@ async function pastOf({ world, ns, name }: There, selector: LabelSelector) {
 const newestOf = (set: Raw): string => set['status']?.updateRevision ?? '';
 /** Why this set cannot be adopted now, or ''. */
 async function obstacleTo(at: There, set: Raw): Promise<string> {
-  const { replicas, selector, updateStrategy } = set['spec'];
+  const { replicas, selector, updateStrategy: how } = set['spec'];
   const pods = (await wardsOf(at, set)).map(({ pod }) => pod);
   const alive = pods.filter((pod) => !isTerminating(pod) && !isTerminal(pod)).length;
   if (alive !== replicas) return `${alive} of its ${replicas} pods are there: wait for all`;
-  const mayDiffer =
-    updateStrategy?.type === 'OnDelete' || updateStrategy?.rollingUpdate?.partition > 0;
-  const old = pods.filter((pod) => pod.meta.labels[MARK.revision] !== newestOf(set));
   const past = await pastOf(at, selector);
-  const lost = old.find((pod) => !past.has(pod.meta.labels[MARK.revision] ?? ''));
-  if (old[0] && !mayDiffer)
+  const old = pods.filter(({ meta }) => meta.labels[MARK.revision] !== newestOf(set));
+  const lost = old.find(({ meta }) => !past.has(meta.labels[MARK.revision] ?? ''));
+  if (old[0] && how?.type !== 'OnDelete' && !(how?.rollingUpdate?.partition > 0))
     return `${old[0].meta.name} is not at its newest revision: let the rollout end first`;
   if (lost) return `the revision of ${lost.meta.name} is not there any more`;
   return specProblem(clusterOf(clusterFrom(set)));
@@ -6430,23 +6422,21 @@ completion SHELL: what completes these words in bash or zsh: help
   For bash: source <(${PROGRAM} completion bash)
 version: print the version: help
 help [COMMAND] [WORD]: explain a command and its flags: help`;
-const ACTS: Readonly<Record<string, (asked: Asked) => unknown>> = {
-  run,
-  status: there(status),
-  plan: there(showPlan),
-  replace: there(replace),
-  restore: there(restore),
-  'rollout status': there(rolloutStatus),
-  'rollout history': there(history),
-  'rollout undo': there(undo),
-  'rollout restart': there(edit('restarted')),
-  'rollout pause': there(edit('paused')),
-  'rollout resume': there(edit('resumed')),
-  adopt: there(adopt),
-  manifest,
-  completion,
-  version: () => say(VERSION),
-  help,
+type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
+const version = (): void => say(VERSION);
+const HERE: Acts<Asked> = { run, manifest, completion, version, help };
+const THERE: Acts<There> = {
+  status,
+  plan: showPlan,
+  replace,
+  restore,
+  adopt,
+  'rollout status': rolloutStatus,
+  'rollout history': history,
+  'rollout undo': undo,
+  'rollout restart': edit,
+  'rollout pause': edit,
+  'rollout resume': edit,
 };
 const flagList = FLAGS.slice(1)
   .split('\n')
@@ -6475,12 +6465,8 @@ function isNear(a: string, b: string, edits: number): boolean {
   if (a === '' || b === '') return a.length + b.length <= edits;
   const [x, y] = [a.slice(1), b.slice(1)];
   if (a[0] === b[0]) return isNear(x, y, edits);
-  const pairs = [
-    [x, y],
-    [x, b],
-    [a, y],
-  ] as const;
-  return edits > 0 && pairs.some(([p, q]) => isNear(p, q, edits - 1));
+  const then = (p: string, q: string): boolean => isNear(p, q, edits - 1);
+  return edits > 0 && (then(x, y) || then(x, b) || then(a, y));
 }
 function unknown([first = '', second = '']: readonly string[]): UsageError {
   const words = first === 'rollout' ? `${first} ${second}`.trim() : first;
@@ -6544,13 +6530,13 @@ function readArgs(argv: readonly string[]) {
     return options[flag]?.type === 'boolean' ? `--${truth === 'false' ? 'no-' : ''}${flag}` : arg;
   });
   try {
-    const form = { allowPositionals: true, allowNegative: true };
-    const { values, positionals } = parseArgs({ args, options, ...form });
-    const given = Object.entries(values).filter(
-      ([flag, v]) => v !== false || flag === 'leader-elect',
-    );
-    const asked: Asked['flags'] = Object.fromEntries(given.map(([flag, v]) => [flag, String(v)]));
-    return { words: positionals, asked };
+    const config = { args, options, allowPositionals: true, allowNegative: true };
+    const { values, positionals } = parseArgs(config);
+    const isSaid = ([flag, v]: [string, unknown]) => v !== false || flag === 'leader-elect';
+    const given = Object.entries(values)
+      .filter(isSaid)
+      .map(([flag, v]) => [flag, String(v)]);
+    return { words: positionals, asked: Object.fromEntries(given) as Asked['flags'] };
   } catch (error) {
     throw new UsageError(wordsOf(error).split('. ')[0]);
   }
@@ -6574,7 +6560,9 @@ async function obey(argv: readonly string[]): Promise<unknown> {
   const all = [...names, ...(asked['namespace']?.split(',') ?? [])];
   const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
   if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
-  return ACTS[command.words]?.({ names, flags: asked });
+  const what = { words: command.words, names, flags: asked };
+  const act = THERE[command.words];
+  return act ? act(await placed(what)) : HERE[command.words]?.(what);
 }
 
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
