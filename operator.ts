@@ -1,15 +1,13 @@
 // StatefulCluster: stateful pods on Kubernetes whose identity is never given to other state.
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import type http2 from 'node:http2';
+import { existsSync, readFileSync } from 'node:fs';
 import type net from 'node:net';
-import { hostname } from 'node:os';
-import { parseArgs, stripVTControlCharacters } from 'node:util';
-import type { ParseArgsConfig } from 'node:util';
+import { homedir, hostname } from 'node:os';
+import { delimiter, dirname, join, resolve, sep } from 'node:path';
+import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } from 'node:util';
 import kleur from 'kleur';
 import type {
-  Cluster,
   KubeConfig,
   V1LabelSelector as LabelSelector,
   V1NodeSelectorRequirement as SelectorTerm,
@@ -19,6 +17,7 @@ import type {
   V1Taint as Taint,
   V1Toleration as Toleration,
 } from '@kubernetes/client-node';
+import type { Dispatcher, buildConnector } from 'undici';
 
 // ═══ 0 FRONT DOOR · pure ═════════════════════════════════════════════════════════════════════════
 // A StatefulCluster keeps `spec.replicas` members alive. A member is an identity, its claims and at
@@ -60,7 +59,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   nodes: 'get list watch', // Without it, every node counts as open.
   persistentvolumes: 'get', // Without it, a volume counts as bound to its pod's last node.
   events: 'create patch',
-  'coordination.k8s.io/leases': 'list create update', // In the Lease's namespace only.
+  'coordination.k8s.io/leases': 'get list create update', // In the Lease's namespace only.
 };
 
 /** Labels and annotations; README says what each means. Of these only they are read. */
@@ -117,11 +116,17 @@ export const LIMITS = {
   skewMs: 2_000, // Of the API server's clock: its answers tell whole seconds, and take time.
   skewToldMs: 30_000,
   eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
-  pingMs: 10_000, // A connection that answers no ping within two of these is dead.
   annotationMax: 16_384, // Characters of one of our annotations.
   lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
+  connectMs: 5_000, // Of a connection, with its handshake.
+  keepAliveMs: 10_000, // A connection without a packet for so long is probed, ten times.
+  idleMs: 60_000, // A connection that nobody used for so long is closed.
+  quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
+  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
+  bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
+  credentialsMs: 60_000, // For so long they are not read again.
+  pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
   sharedMax: 10_000, // Different parts of objects that are kept once.
-  watchesMax: 50, // On one connection.
   pageSize: 500,
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
   releaseMaxMs: 800,
@@ -399,20 +404,14 @@ export interface Snapshot {
 }
 
 export type Kind = 'pods' | 'persistentvolumeclaims' | 'controllerrevisions';
-/** A thing to read live before the decision can be made. A trial is a dry-run: POSTs of `bodies`
- *  of which none may be refused. */
+/** A thing to read live before the decision can be made. A trial is a dry-run of a new pod of a
+ *  revision, and of its claims, of which none may be refused. */
 export interface Ref {
   readonly kind: Kind | 'nodes' | 'persistentvolumes' | 'statefulclusters' | 'trials';
   readonly name: string;
-  readonly bodies?: readonly Body[];
+  readonly trial?: Revision;
+  readonly withClaims?: boolean;
 }
-/** An object to POST. */
-export interface Body {
-  readonly kind: string;
-  readonly metadata: { readonly name: string; readonly [field: string]: unknown };
-  readonly [field: string]: unknown;
-}
-
 /** What can be done, in the order of the stages: verb → its stage, and its words in Events and in
  *  `plan`. Marks come before ends, so that a crash leaves no member ended and unmarked; what is
  *  upkeep holds nothing else up. */
@@ -473,12 +472,12 @@ export interface Make extends Doing {
   readonly replaces?: string; // `<identity> <Reason>`.
   readonly after?: string;
 }
-/** Makes a ControllerRevision. */
-export interface Record_ extends Doing {
-  readonly do: 'Record';
-  readonly body: Body;
+/** Makes the ControllerRevision of a template. */
+export interface Keep extends Doing {
+  readonly do: 'Keep';
+  readonly revision: Revision;
 }
-export type Action = Patch | Delete | Update | Make | Record_;
+export type Action = Patch | Delete | Update | Make | Keep;
 
 /** A plan is either a question or an answer. */
 export type Decision = { readonly ask: readonly Ref[] } | Plan;
@@ -832,25 +831,6 @@ export function updateRevisionOf(
   return { update: { meta: fresh, hash, number, template, claimTemplates }, collisionCount };
 }
 
-/** Body of a ControllerRevision. */
-export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
-  const { hash, number, template, claimTemplates } = revision;
-  const cause = cluster.meta.annotations[MARK.changeCause];
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'ControllerRevision',
-    metadata: {
-      name: revision.meta.name,
-      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
-      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
-      ownerReferences: [ownerOf(cluster)],
-    },
-    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
-    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
-    revision: number,
-  };
-}
-
 const withoutOurs = (dict: unknown): Dict =>
   Object.fromEntries(Object.entries(dictOf(dict)).filter(([key]) => !key.startsWith('enge.me/')));
 /** What a template's own labels come to: the selector's, then the template's, the later win. */
@@ -892,94 +872,8 @@ function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): rea
   return [...own, ...added];
 }
 
-/** What a member is made with beside its template. */
-export interface Making {
-  readonly replaces?: string | undefined;
-  readonly index?: number | undefined;
-  readonly nodesReadable?: boolean;
-}
-const indexLabel = ({ index }: Making): Dict =>
+const indexLabel = (index: number | undefined): Dict =>
   index === undefined ? {} : { [MARK.index]: String(index) };
-const replacesMark = ({ replaces }: Making): Dict =>
-  replaces === undefined ? {} : { [MARK.replaces]: replaces };
-
-/** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
- *  annotations only. An adopted ordinal keeps its own labels for life. */
-export function podBody(
-  cluster: StatefulCluster,
-  identity: string,
-  revision: Revision,
-  making: Making,
-): Body {
-  const { serviceName } = cluster.spec;
-  const { template, claimTemplates: names } = revision;
-  const name = podName(cluster.meta.name, identity);
-  const isOrdinal = /^\d+$/.test(identity);
-  const volumes = [
-    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
-    ...names.map((volume) => ({
-      name: volume,
-      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
-    })),
-  ];
-  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
-  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
-  const labels = {
-    ...podLabels(cluster, identity, revision),
-    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
-    ...indexLabel(making),
-  };
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: {
-      name,
-      labels,
-      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
-      ownerReferences: [ownerOf(cluster)],
-    },
-    spec: {
-      ...own,
-      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
-      ...(volumes.length > 0 && { volumes }),
-      ...(tolerations.length > 0 && { tolerations }),
-    },
-  };
-}
-
-/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
- *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
- *  `whenDeleted: Delete`. */
-export function claimBody(
-  cluster: StatefulCluster,
-  identity: string,
-  name: string,
-  making: Making,
-): Body {
-  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
-  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
-  return {
-    apiVersion: 'v1',
-    kind: 'PersistentVolumeClaim',
-    metadata: {
-      name: claimName(name, cluster.meta.name, identity),
-      labels: {
-        ...withoutOurs(template?.metadata?.labels),
-        ...ourLabels(cluster.meta.name, identity),
-        ...indexLabel(making),
-      },
-      annotations: {
-        ...withoutOurs(template?.metadata?.annotations),
-        [MARK.prune]: 'Prune=false',
-        [MARK.claims]: '',
-        ...replacesMark(making),
-      },
-      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
-    },
-    spec: template?.spec,
-  };
-}
-
 /** The identity and the Reason that `enge.me/replaces` records, or undefined. */
 export function predecessorOf(meta: Meta): { identity: string; reason: string } | undefined {
   const [identity, reason] = (meta.annotations[MARK.replaces] ?? '').split(' ');
@@ -1144,9 +1038,10 @@ function readsVolumes(d: Draft, m: Bare): boolean {
 // ─── What ends an identity ───────────────────────────────────────────────────────────────────────
 
 type Bare = Omit<Member, 'end' | 'state'>;
-/** Not so: no pod, or one that is Pending, terminal, going or on a node that is gone. */
-const isRunning = ({ pod, node }: Bare): boolean =>
-  isUp(pod) && pod.phase !== 'Pending' && node !== 'gone';
+/** Else: no pod, or one that is Pending, terminal, going or on a node that is gone. A pod that lost
+ *  its owner is still its pod, and is adopted. */
+const isRunning = ({ pod, node, isBlocked }: Bare): boolean =>
+  (isUp(pod) && pod.phase !== 'Pending' && node !== 'gone') || isBlocked.startsWith('orphan');
 
 /** How long evidence counts. Up to 60 s it counts only as far as this process watched it itself;
  *  then the object's own timestamps are believed. So neither a restart nor one clock decides. */
@@ -1265,8 +1160,7 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
   if (words.includes('open')) return undefined;
   if (words.length > 0 && words.every((word) => word === 'outOfService')) {
-    const refs = (allowed ?? []).map((node) => refOf('nodes', node.meta.name));
-    return isRead(d, m.identity, ...refs) ? will(d, m, 'NodeOutOfService') : undefined;
+    return will(d, m, 'NodeOutOfService');
   }
   const ends = (allowed ?? []).map((node) => endByVolumeNode(d, m, node));
   if (ends.includes(undefined)) return undefined;
@@ -1432,7 +1326,7 @@ export const makeKey = ({ meta }: StatefulCluster): string => `make/${meta.gener
 /** The name that an action is about. */
 function subjectOf(a: Action): string {
   if ('object' in a) return a.object.meta.name;
-  return a.do === 'Record' ? a.body.metadata.name : a.identity;
+  return a.do === 'Keep' ? a.revision.meta.name : a.identity;
 }
 /** Under this key a refusal of the action is kept. */
 export const keyOfAction = (a: Action): string => `${a.verb}/${subjectOf(a)}`;
@@ -1624,11 +1518,13 @@ export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: S
   const usual = replicas <= 1 ? 0 : Math.max(1, Math.floor((replicas - 1) / 2));
   return maxReplacements === undefined ? usual : scaledValue(maxReplacements, replicas, 'down');
 }
-/** I10: a judgement is acted upon only after all that it rests on was read live in this pass, so a
- *  stale cache gives no member up. Each end rests on the cluster as it is, see planEnds. */
+/** I10: what rests on nodes, volumes or absence is acted upon only after these were read live in
+ *  this pass, so a stale cache gives no member up. */
 function isGuarded(d: Draft, m: Member): boolean {
-  const nodes = d.s.nodes ? [lastNodeOf(d.s, m)].filter(Boolean) : [];
-  const claims = m.end?.reason === 'VolumeLost' ? m.claims : [];
+  const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
+  const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
+  const nodes = d.s.nodes ? names.filter(Boolean) : [];
+  const claims = ['VolumeLost', 'ClaimGone'].includes(m.end?.reason ?? '') ? m.claims : [];
   const refs = [
     ...nodes.map((name) => refOf('nodes', name)),
     ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
@@ -1655,20 +1551,19 @@ function heirProblem(d: Draft, m: Member): string {
 }
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
   old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
-const trialRef = ({ hash }: Revision, withClaims: boolean): Ref =>
-  refOf('trials', withClaims ? `${hash} with claims` : hash);
+const trialRef = (revision: Revision, withClaims: boolean): Ref => ({
+  kind: 'trials',
+  name: withClaims ? `${revision.hash} with claims` : revision.hash,
+  trial: revision,
+  withClaims,
+});
 /** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
  *  takes them, undefined as long as it was not asked in this pass. */
 function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | undefined {
-  const { cluster, nodes, answers, desk } = d.s;
   const ref = trialRef(revision, withClaims);
-  const refused = waiting(desk.backoff, keyOfRef(ref), d.s.uptime);
-  if (refused) return refused.message;
-  const pod = podBody(cluster, 'trial', revision, { nodesReadable: nodes !== undefined });
-  const names = claimTemplateNames(d.spec).filter((t) => revision.claimTemplates.includes(t));
-  const claims = names.map((template) => claimBody(cluster, 'trial', template, {}));
-  isRead(d, '', { ...ref, bodies: withClaims ? [...claims, pod] : [pod] });
-  return answers.get(keyOfRef(ref));
+  const refused = waiting(d.s.desk.backoff, keyOfRef(ref), d.s.uptime);
+  if (!refused) isRead(d, '', ref);
+  return refused?.message ?? d.s.answers.get(keyOfRef(ref));
 }
 /** Who waits, why, and each way out that really works. */
 function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
@@ -1691,9 +1586,11 @@ function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
 function planEnds(d: Draft, go: ReadonlySet<string>): void {
   for (const m of d.members) {
     const { end, retired, identity } = m;
-    if (!isLive(m) && retired && !isWantedBack(m)) planEnd(d, m, retired.reason);
+    if (!isLive(m) && retired) planEnd(d, m, retired.reason);
     if (end?.dueInMs !== 0 || end.reason === 'ReplaceRequested') continue;
-    if (end.kind === 'will' || go.has(identity)) d.ending.set(identity, end.reason);
+    const rests = ['NodeOutOfService', 'ClaimGone'].includes(end.reason);
+    const isSafe = end.kind === 'judgement' ? go.has(identity) : !rests || isGuarded(d, m);
+    if (isSafe) d.ending.set(identity, end.reason);
   }
   for (const m of doubledIndex(d)) d.ending.set(m.identity, 'IndexTaken');
   for (const m of requestsServed(d)) d.ending.set(m.identity, 'ReplaceRequested');
@@ -1709,7 +1606,7 @@ function planEnds(d: Draft, go: ReadonlySet<string>): void {
 function planEnd(d: Draft, m: Member, because: EndReason): void {
   const { pod, identity } = m;
   const { meta } = d.s.cluster;
-  for (const claim of [...m.claims, ...m.leftovers])
+  for (const claim of isWantedBack(m) ? [] : [...m.claims, ...m.leftovers])
     if (!isMarked(claim))
       act(d, 'retire', because, identity, claim, retirement(d, m, claim, because));
   if (!pod || isTerminating(pod)) return;
@@ -1988,7 +1885,7 @@ function planRestores(d: Draft, places: number): number {
       ...Object.fromEntries(keys.map((key) => [key, null])),
       [MARK.claims]: names.join(' '),
     };
-    const labels = { [MARK.retired]: null, ...indexLabel({ index: takeIndex(d, m.index) }) };
+    const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m.index)) };
     const cleared = { metadata: { labels, annotations } };
     const wish = annotated({ [MARK.restore]: 'true' });
     for (const claim of shy) act(d, 'restore', 'Restored', m.identity, claim, wish);
@@ -2063,7 +1960,7 @@ function indexFor(d: Draft, m: Member): number | undefined {
   if (!d.spec.ordinals || m.index !== undefined) return m.index;
   const index = takeIndex(d);
   for (const claim of m.claims)
-    act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel({ index })));
+    act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel(index)));
   return index;
 }
 
@@ -2209,9 +2106,9 @@ function planHistory(d: Draft): boolean {
   }
   if (orphans.length > 0) return false;
   if (update.meta.uid === '') {
-    const body = revisionBody(cluster, update);
+    const about = { verb: 'record', because: 'Revised', identity: '' } as const;
     if (isRead(d, '', refOf(REVISIONS, update.meta.name)))
-      d.actions.push({ do: 'Record', verb: 'record', body, because: 'Revised', identity: '' });
+      d.actions.push({ do: 'Keep', revision: update, ...about });
     return false;
   }
   const ours = all.filter((x) => isControlledBy(x.meta, cluster.meta.uid));
@@ -2660,7 +2557,7 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     const key = `taken/${identity}`;
     const taken = backoff.get(key);
     if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
-      backoff.set(key, nextBackoff(taken, taken.message, uptime)); // It was read, and is there.
+      backoff.set(key, { ...taken, untilUptime: uptime + LIMITS.trialMs }); // It was read again.
   }
   const isOpen = (key: string): boolean => answers.get(key) !== '' || !s.desk.vanished.has(key);
   return {
@@ -2824,7 +2721,7 @@ function readyMessage(s: Snapshot, p: Plan, available: number): string {
 }
 
 /** Why the cluster is not done, in one word. */
-function progressOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, available: number) {
+function phaseOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, available: number) {
   if (stalled) return 'Stalled';
   if (meta.annotations[MARK.paused] === 'true') return 'Paused';
   if (spec.suspend) return 'Suspended';
@@ -2841,7 +2738,7 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   const done = isWhole && trouble === '' && !spec.suspend;
   const drift = driftOf(s, p);
   const message = readyMessage(s, p, available);
-  const state = done ? 'AllAvailable' : progressOf(s.cluster, p, trouble !== '', available);
+  const state = done ? 'AllAvailable' : phaseOf(s.cluster, p, trouble !== '', available);
   const progress = done ? 'Complete' : state;
   const paused = meta.annotations[MARK.paused] === 'true';
   const idle = paused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(state);
@@ -2990,18 +2887,18 @@ export interface World {
   random(): number;
   /** Rejects only when there is no answer: network, deadline, a body that is not JSON. */
   send(request: ApiRequest): Promise<ApiResponse>;
-  /** Calls `on` for each event in order. Resolves when the stream ends (status 200) or with the
-   *  error response (status ≥ 400); rejects when the connection breaks, which is noticed within 30
-   *  s. */
+  /** Calls `on` for each event in order. Resolves when the stream ends (status 200), or with
+   *  another answer; rejects when the connection breaks. */
   watch(path: string, on: (event: WatchEvent) => void, signal: AbortSignal): Promise<ApiResponse>;
   log(level: Level, message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 export type Level = 'debug' | 'info' | 'warn' | 'error';
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
-// Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/2 sessions of Node's own. The
-// library reads credentials only: its request path opens a TLS connection each time, and its
-// informer stops at the first reset. A proxy-url and API servers without HTTP/2 are not handled.
+// Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/1.1 connections that undici
+// keeps alive. The library's own requests open a TLS connection each, and its informer stops at the
+// first reset. Not HTTP/2: in undici 8.12.4 a GOAWAY beside an open watch hangs every new request
+// until that watch ends, and its pings never find a dead connection.
 
 /** The API server's `metav1.Status`, or no answer at all (`code` 0). */
 export class ApiError extends Error {
@@ -3024,152 +2921,135 @@ const isGone = (error: unknown): boolean =>
 const isTaken = (error: unknown): boolean =>
   error instanceof ApiError && error.reason === 'AlreadyExists';
 
-/** What an error says; of a cancelled stream, what cancelled it. */
+/** What an error says; Node has nothing to say of several addresses that all failed. */
 export function wordsOf(error: unknown): string {
-  const words = error instanceof Error ? error.message : String(error);
-  return /caused by: (.*)\)$/.exec(words)?.[1] ?? words;
+  if (error instanceof AggregateError && error.message === '') return wordsOf(error.errors[0]);
+  return error instanceof Error ? error.message : String(error);
 }
-function apiErrorOf(answer: ApiResponse): ApiError {
-  const { reason = '', message = '' } = (answer.body ?? {}) as {
-    reason?: string;
-    message?: string;
-  };
-  const seconds = Number(answer.headers['retry-after'] ?? 0);
-  const words = message || `the API server answered ${answer.status}`;
-  return new ApiError(answer.status, reason, words, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
+function apiErrorOf({ status, headers, body }: ApiResponse): ApiError {
+  const { reason = '', message = '' } = (body ?? {}) as { reason?: string; message?: string };
+  const seconds = Number(headers['retry-after'] ?? 0);
+  const words = message || `the API server answered ${status}`;
+  const code = status < 400 ? 0 : status; // A redirect is no answer.
+  return new ApiError(code, reason, words, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
+}
+/** Is it an object of the kind that the path names, or the Status of a deletion? Whatever stands
+ *  between may answer with a redirect, with nothing, or with JSON of its own. */
+function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
+  const kind = String(dictOf(body)['kind'] ?? '').toLowerCase();
+  const [bare = ''] = path.split('?');
+  const [, plural, name] = /\/v\w+\/(?:namespaces\/[^/]+\/)?(\w+)(\/.*)?$/.exec(bare) ?? [];
+  if (plural === undefined || method === 'DELETE') return kind !== '';
+  return kind === plural.replace(/s$/, method === 'GET' && !name ? 'list' : '');
 }
 /** send(), but every answer that is not a success is thrown as ApiError. */
 export async function call(world: World, request: ApiRequest): Promise<Raw> {
-  let answer: ApiResponse;
-  try {
-    answer = await world.send(request);
-  } catch (error) {
-    throw new ApiError(0, 'NoAnswer', wordsOf(error));
-  }
-  if (answer.status >= 400) throw apiErrorOf(answer);
-  const warning = answer.headers['warning'];
-  if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
-  return answer.body as Raw;
-}
-
-const CANCEL = 8; // Of HTTP/2: no longer wanted.
-interface Credentials {
-  readonly tls: http2.SecureClientSessionOptions;
-  readonly headers: Readonly<Record<string, string>>;
-}
-/** Asks the kubeconfig for credentials; called again on 401, since tokens rotate. */
-async function credentialsOf(config: KubeConfig): Promise<Credentials> {
-  const options: { headers?: Record<string, string> } & Record<string, unknown> = {};
-  await config.applyToHTTPSOptions(options);
-  const {
-    headers = {},
-    auth,
-    ca,
-    cert,
-    key,
-    pfx,
-    passphrase,
-    servername,
-    rejectUnauthorized,
-  } = options;
-  const basic = auth
-    ? { authorization: `Basic ${Buffer.from(String(auth)).toString('base64')}` }
-    : {};
-  const given = { ca, cert, key, pfx, passphrase, servername, rejectUnauthorized };
-  const tls = Object.fromEntries(
-    Object.entries(given).filter(([, v]) => v !== undefined && v !== null),
-  );
-  return { tls, headers: { ...headers, ...basic } };
-}
-
-/** One HTTP/2 session at a time; GOAWAY, an error or an unanswered ping makes way for a new one. */
-function newLink(server: URL, load: () => Promise<KubeConfig>) {
-  let session: http2.ClientHttp2Session | undefined;
-  let credentials: Promise<Credentials> | undefined;
-  const drop = (old: http2.ClientHttp2Session): void => {
-    if (session === old) session = undefined;
-  };
-  function connect(tls: http2.SecureClientSessionOptions): http2.ClientHttp2Session {
-    const http2 = process.getBuiltinModule('node:http2'); // A third of the start of `version`.
-    const next = http2.connect(server.origin, { ...tls, settings: { initialWindowSize: 4 << 20 } });
-    next.setMaxListeners(0);
-    next.on('error', () => drop(next)); // Each stream reports it to its own request.
-    next.on('goaway', () => drop(next));
-    next.on('connect', () => next.setLocalWindowSize(16 << 20));
-    let answered = true;
-    const timer = setInterval(() => {
-      if (!answered) next.destroy(new Error(`no answer to a ping for ${LIMITS.pingMs} ms`));
-      answered = false;
-      if (!next.destroyed && !next.connecting) next.ping(() => (answered = true));
-    }, LIMITS.pingMs);
-    timer.unref();
-    next.on('close', () => (clearInterval(timer), drop(next)));
-    return next;
-  }
-  return {
-    watches: 0,
-    /** After a 401: tokens rotate. What got it may be gone by now, since a GOAWAY comes with it;
-     *  a session that is left ends with its last stream. */
-    renew(used: Promise<Credentials>): void {
-      if (used !== credentials) return; // They are read again already.
-      session?.close();
-      [credentials, session] = [undefined, undefined];
-    },
-    /** Sends nothing after `late`: a plugin for credentials may hang, and is asked again. */
-    async open(headers: http2.OutgoingHttpHeaders, late: AbortSignal, body?: string) {
-      const used = (credentials ??= load().then(credentialsOf));
-      const isLate = aborted(late).then(() => Promise.reject(late.reason));
-      const given = await Promise.race([used, isLate]).catch((error: unknown) => {
-        if (credentials === used) credentials = undefined;
-        return Promise.reject(error);
-      });
-      if (!session || session.closed || session.destroyed) session = connect(given.tls);
-      const all = { ...headers, ...lowerCased(given.headers) };
-      // Said outright, since Node would end a DELETE before its body.
-      const stream = session.request(all, { endStream: body === undefined });
-      if (body !== undefined) stream.end(body);
-      return { stream, used };
-    },
-  };
-}
-/** An API server grants a connection 100 streams; without a free one every request would wait. */
-function newLinks(server: URL, load: () => Promise<KubeConfig>) {
-  const link = newLink(server, load);
-  const all = [link];
-  function roomy(): typeof link {
-    let found = all.find(({ watches }) => watches < LIMITS.watchesMax);
-    if (!found) all.push((found = newLink(server, load)));
-    return found;
-  }
-  return { link, roomy };
-}
-const lowerCased = (headers: Readonly<Record<string, string>>): Record<string, string> =>
-  Object.fromEntries(Object.entries(headers).map(([k, v]) => [k.toLowerCase(), v]));
-
-/** Hands chunks of the body to `on`; resolves with status and headers when the stream has ended.
- *  Every other end, also one without an answer or a throw of `on`, rejects. */
-function exchange(stream: http2.ClientHttp2Stream, on: (text: string, status: number) => void) {
-  return new Promise<Omit<ApiResponse, 'body'>>((resolve, reject) => {
-    let status = 0;
-    let headers = {};
-    stream.setEncoding('utf8');
-    stream.on('response', (given) => {
-      status = Number(given[':status']);
-      headers = Object.fromEntries(Object.entries(given).map(([k, v]) => [k, String(v)]));
-    });
-    stream.on('data', (text: string) => {
-      try {
-        on(text, status);
-      } catch (error) {
-        stream.destroy(error instanceof Error ? error : new Error(String(error)));
-      }
-    });
-    stream.on('error', reject);
-    stream.on('close', () => {
-      if (status > 0 && stream.rstCode === 0) resolve({ status, headers });
-      else reject(new Error(`the stream was closed (code ${stream.rstCode})`));
-    });
+  const answer = await world.send(request).catch((error: unknown) => {
+    throw error instanceof ApiError ? error : new ApiError(0, 'NoAnswer', wordsOf(error));
   });
+  const { status, headers, body } = answer;
+  if (status >= 400) throw apiErrorOf(answer);
+  if (status < 200 || status >= 300 || !isExpected(request, body))
+    throw new ApiError(0, 'NoAnswer', `an answer ${status} that no API server gives`);
+  const warning = headers['warning'];
+  if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
+  return body as Raw;
+}
+
+interface Credentials {
+  readonly tls: buildConnector.BuildOptions;
+  readonly headers: Readonly<Record<string, string | string[]>>;
+  readonly proxy: string | undefined;
+}
+/** What the current context gives; `proxy` is added by loadConfig. */
+async function credentialsOf(config: KubeConfig): Promise<Credentials> {
+  const options: Raw = {};
+  await config.applyToHTTPSOptions(options);
+  const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
+  const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
+  const tls = { ca, cert, key, servername, rejectUnauthorized };
+  return { tls, headers: { ...headers, ...basic }, proxy };
+}
+/** So many connections, direct or through a proxy. Node's keepalive sends ten probes, a second
+ *  apart: a connection that only waits, as a watch does, ends 20 s after its way is lost. */
+async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connections: number) {
+  const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
+  const alive = { allowH2: false, keepAliveInitialDelay: LIMITS.keepAliveMs };
+  const connect = { ...tls, ...alive };
+  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = LIMITS;
+  const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
+  if (!proxy) return new Pool(origin, { ...options, connect });
+  if (!proxy.startsWith('socks'))
+    return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls: connect });
+  const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
+  return new Socks5ProxyAgent(uri, { connect: buildConnector(alive), requestTls: tls });
+}
+/** Credentials, and connections that were made with them. */
+interface Access extends Credentials {
+  readonly server: URL;
+  readonly requests: Dispatcher;
+  readonly lease: Dispatcher;
+  staleAt: number; // From then on files are read again, and after a 401 the kubeconfig, too.
+  isRefused: boolean;
+}
+/** Opens the way for a request. What it rests on is read again after a minute and after a failure,
+ *  since tokens and authorities rotate. Nobody waits for a plugin longer than until `late`. */
+function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
+  let config: KubeConfig | undefined;
+  let known: Access | undefined;
+  let reading: Promise<Access> | undefined;
+  async function read(): Promise<Access> {
+    if (known?.isRefused) config = undefined;
+    const given = await credentialsOf((config ??= await reload()));
+    const state = { staleAt: performance.now() + LIMITS.credentialsMs, isRefused: false };
+    const isSame = isDeepStrictEqual([known?.tls, known?.proxy], [given.tls, given.proxy]);
+    if (known && isSame) return { ...known, ...given, ...state };
+    const requests = await dispatcherOf(server, given, LIMITS.requestsMax);
+    const lease = await dispatcherOf(server, given, 1);
+    for (const old of [known?.requests, known?.lease]) void old?.close(); // What is in flight ends.
+    return { ...given, ...state, server, requests, lease };
+  }
+  return async (late: AbortSignal): Promise<Access> => {
+    if (known && performance.now() < known.staleAt) return known;
+    reading ??= read().finally(() => (reading = undefined));
+    try {
+      return (known = await inTime(reading, late));
+    } catch (error) {
+      throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
+    }
+  };
+}
+/** What `work` comes to, unless it comes late. */
+const inTime = <T>(work: Promise<T>, late: AbortSignal): Promise<T> =>
+  Promise.race([work, aborted(late).then(() => Promise.reject(late.reason))]);
+
+/** Lets so many requests and bytes be in flight. Others wait in the order they came, and their
+ *  bodies are written when their turn has come. */
+function newGate() {
+  const waiting = new Set<() => void>();
+  let [requests, bytes] = [0, 0];
+  function admit(): void {
+    for (const enter of waiting) {
+      if (requests >= LIMITS.requestsMax || bytes >= LIMITS.bytesMax) return;
+      waiting.delete(enter);
+      requests++;
+      enter();
+    }
+  }
+  return async <T>(late: AbortSignal, work: (add: (size: number) => void) => Promise<T>) => {
+    const { promise: turn, resolve: enter } = Promise.withResolvers<void>();
+    let own = 0;
+    waiting.add(enter);
+    admit();
+    try {
+      await inTime(turn, late);
+      return await work((size) => ((own += size), (bytes += size)));
+    } finally {
+      if (!waiting.delete(enter)) requests--;
+      bytes -= own;
+      admit();
+    }
+  };
 }
 
 /** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
@@ -3178,66 +3058,6 @@ const written = (body: unknown): string =>
     /[<>&\u2028\u2029]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-/** `send` and `watch` of World over the kubeconfig's current context. Credentials come from
- *  `reload`, again after a 401, since the library keeps what it once read. */
-export function connect(
-  config: KubeConfig,
-  reload: () => Promise<KubeConfig>,
-): Pick<World, 'send' | 'watch'> {
-  const server = new URL(config.getCurrentCluster()?.server ?? 'http://localhost:8080');
-  const prefix = server.pathname.replace(/\/$/, '');
-  const { link, roomy } = newLinks(server, reload);
-  const head = (method: string, path: string) => ({
-    ':method': method,
-    ':path': prefix + path,
-    accept: 'application/json',
-    'user-agent': `statefulcluster/${VERSION}`,
-  });
-  async function exchangeOnce(request: ApiRequest): Promise<ApiResponse> {
-    const body = request.body === undefined ? undefined : written(request.body);
-    const type = { 'content-type': request.contentType ?? 'application/json' };
-    const headers = { ...head(request.method, request.path), ...(body && type) };
-    const ms = request.timeoutMs ?? LIMITS.requestMs;
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
-    try {
-      const { stream, used } = await link.open(headers, late.signal, body);
-      late.signal.addEventListener('abort', () => stream.destroy(late.signal.reason as Error));
-      let text = '';
-      const answer = await exchange(stream, (chunk) => (text += chunk));
-      if (answer.status === 401) link.renew(used);
-      return { ...answer, body: jsonOf(text, answer.status) };
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-  return {
-    async send(request) {
-      const answer = await exchangeOnce(request);
-      return answer.status === 401 ? exchangeOnce(request) : answer; // With the token read again.
-    },
-    async watch(path, on, signal) {
-      const link = roomy();
-      link.watches++;
-      let rest = '';
-      try {
-        const late = AbortSignal.any([signal, AbortSignal.timeout(LIMITS.requestMs)]);
-        const { stream, used } = await link.open(head('GET', path), late);
-        void aborted(signal).then(() => stream.close(CANCEL));
-        const answer = await exchange(stream, (chunk, status) => {
-          const lines = (rest + chunk).split('\n');
-          rest = lines.pop() ?? '';
-          if (status >= 400) rest = [...lines, rest].join('\n');
-          else for (const line of lines) if (line !== '') on(JSON.parse(line) as WatchEvent);
-        });
-        if (answer.status === 401) link.renew(used);
-        return { ...answer, body: answer.status < 400 ? undefined : jsonOf(rest, answer.status) };
-      } finally {
-        link.watches--;
-      }
-    },
-  };
-}
 /** The body as JSON. An error that is not, a proxy's HTML page say, is told in its own words. */
 function jsonOf(text: string, status: number): unknown {
   if (text === '') return undefined;
@@ -3245,9 +3065,90 @@ function jsonOf(text: string, status: number): unknown {
     return JSON.parse(text);
   } catch {
     const words = text.replaceAll(/\s+/g, ' ').trim().slice(0, 120);
-    if (status < 400) throw new Error(`the answer is not JSON: ${words}`);
+    if (status < 400) throw new Error(`answer ${status} is not JSON: ${words}`);
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
+}
+/** One request; its body goes to `hear` piece by piece. */
+async function exchange(
+  access: Access,
+  way: Dispatcher,
+  { path, headers, ...rest }: Dispatcher.RequestOptions & { readonly headers?: Dict },
+  hear: (text: string, status: number) => void,
+): Promise<Omit<ApiResponse, 'body'>> {
+  const { origin, pathname } = access.server;
+  const own = { accept: 'application/json', 'user-agent': `statefulcluster/${VERSION}` };
+  const all = { ...own, ...headers, ...access.headers };
+  const options = { ...rest, origin, path: pathname.replace(/\/$/, '') + path, headers: all };
+  try {
+    const { statusCode: status, headers: given, body } = await way.request(options);
+    for await (const text of body.setEncoding('utf8')) hear(text, status);
+    if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
+    const texts = Object.entries(given).map(([name, value]) => [name, String(value)]);
+    return { status, headers: Object.fromEntries(texts) };
+  } catch (error) {
+    access.staleAt = 0;
+    throw error;
+  }
+}
+/** `send` and `watch` of World over the kubeconfig's current context. Requests share connections;
+ *  the Lease has one of its own, and so has each watch. */
+export function connect(
+  config: KubeConfig,
+  reload: () => Promise<KubeConfig>,
+): Pick<World, 'send' | 'watch'> {
+  const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
+  const pass = newGate();
+  async function sendOnce(request: ApiRequest, signal: AbortSignal): Promise<ApiResponse> {
+    const { method, path, contentType = 'application/json' } = request;
+    const isLease = path.startsWith('/apis/coordination.k8s.io/');
+    const work = async (add: (size: number) => void): Promise<ApiResponse> => {
+      const access = await open(signal);
+      const body = request.body === undefined ? null : written(request.body);
+      const headers: Dict = body === null ? {} : { 'content-type': contentType };
+      const options = { method, path, headers, body, signal, headersTimeout: 0, bodyTimeout: 0 };
+      add(body?.length ?? 0);
+      let text = '';
+      const way = isLease ? access.lease : access.requests;
+      const answer = await exchange(access, way, options, (piece) => {
+        add(piece.length);
+        text += piece;
+      });
+      return { ...answer, body: jsonOf(text, answer.status) };
+    };
+    return isLease ? work(() => undefined) : pass(signal, work);
+  }
+  return {
+    async send(request) {
+      const ms = request.timeoutMs ?? LIMITS.requestMs;
+      const late = new AbortController();
+      const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
+      try {
+        const answer = await sendOnce(request, late.signal);
+        return answer.status === 401 ? await sendOnce(request, late.signal) : answer;
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+    async watch(path, on, signal) {
+      const access = await open(signal);
+      const way = await dispatcherOf(access.server, access, 1);
+      const { requestMs: headersTimeout, quietMs: bodyTimeout } = LIMITS;
+      const options = { method: 'GET', path, signal, headersTimeout, bodyTimeout } as const;
+      let rest = '';
+      try {
+        const answer = await exchange(access, way, options, (text, status) => {
+          const lines = (rest + text).split('\n');
+          rest = lines.pop() ?? '';
+          if (status !== 200) rest = [...lines, rest].join('\n');
+          else for (const line of lines) if (line !== '') on(jsonOf(line, 200) as WatchEvent);
+        });
+        return { ...answer, body: answer.status === 200 ? undefined : jsonOf(rest, answer.status) };
+      } finally {
+        void way.destroy();
+      }
+    },
+  };
 }
 
 // ═══ 9 CACHE · effects ═══════════════════════════════════════════════════════════════════════════
@@ -3298,6 +3199,8 @@ const ownAnnotations = (annotations: unknown): Dict =>
 const DEFAULTS = {
   replicas: 1,
   suspend: false,
+  selector: {},
+  template: {},
   volumeClaimTemplates: [],
   serviceName: '',
   podManagementPolicy: 'Parallel',
@@ -3305,46 +3208,27 @@ const DEFAULTS = {
   revisionHistoryLimit: 10,
   replacementPolicy: 'Always',
 } as const;
-const ROLLING: RollingUpdate = {
-  partition: 0,
-  maxUnavailable: 1,
-  maxSurge: 0,
-  paused: false,
-  podUpdatePolicy: 'InPlaceIfPossible',
-};
-const LIVENESS: Liveness = {
-  nodeGoneSeconds: 30,
-  nodeUnreachableSeconds: 300,
-  volumeLostSeconds: 60,
-  unreadySeconds: 0,
-  startupSeconds: 0,
-  maxRestarts: 0,
-};
-const RETENTION = {
-  whenDeleted: 'Retain',
-  whenScaled: 'Retain',
-  whenReplaced: 'Retain',
-  whenLost: 'Retain',
-} as const;
+const ROLLING = { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false } as const;
+const JUDGED = { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 } as const;
+const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 } as const;
+const KEEP = 'Retain' as const;
+const KEPT = { whenDeleted: KEEP, whenScaled: KEEP, whenReplaced: KEEP, whenLost: KEEP };
 
-/** The CRD defaults most fields; an object or a CRD older than this program may lack some. */
+/** The CRD fills in most defaults; an object that no API server has seen lacks them. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const spec = (raw['spec'] ?? {}) as Raw;
-  const rollingUpdate = { ...ROLLING, ...spec['updateStrategy']?.rollingUpdate };
+  const spec: Raw = raw['spec'] ?? {};
+  const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = spec;
+  const podUpdatePolicy = 'InPlaceIfPossible';
+  const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
   return {
     meta: metaOf(raw),
     status: raw['status'] ?? {},
     spec: {
       ...DEFAULTS,
-      selector: {},
-      template: {},
-      ...spec,
-      updateStrategy: { type: 'RollingUpdate', ...spec['updateStrategy'], rollingUpdate },
-      liveness: { ...LIVENESS, ...spec['liveness'] },
-      persistentVolumeClaimRetentionPolicy: {
-        ...RETENTION,
-        ...spec['persistentVolumeClaimRetentionPolicy'],
-      },
+      ...(spec as StatefulCluster['spec']),
+      updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
+      liveness: { ...JUDGED, ...NEVER, ...spec['liveness'] },
+      persistentVolumeClaimRetentionPolicy: { ...KEPT, ...retention },
     },
   };
 }
@@ -3413,25 +3297,20 @@ function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): stri
 /** KEP-1287: a resize is done when the status has the resources of the spec and no condition says
  *  that it is pending or in progress. */
 function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
-  const open = conditions.find(
-    (c) => c['type'] === 'PodResizePending' || c['type'] === 'PodResizeInProgress',
-  );
+  const open = conditions.find((c) => /^PodResize(Pending|InProgress)$/.test(c['type']));
   const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
   if (open) return words || 'InProgress';
-  const sizes = (resources: Raw | undefined): readonly (string | undefined)[] =>
-    ['requests', 'limits'].flatMap((kind) =>
-      ['cpu', 'memory'].map((what) => resources?.[kind]?.[what]),
-    );
+  const sizes = (of: Raw | undefined) =>
+    ['requests', 'limits'].flatMap((kind) => [of?.[kind]?.cpu, of?.[kind]?.memory]);
   const isDone = specs.every((c) => {
     const has = statuses.find((one) => one['name'] === c['name'])?.['resources'];
-    const [wanted, found] = [sizes(c['resources']), sizes(has)];
-    return (
-      !has || wanted.every((w, i) => w === found[i] || quantity(`${w}`) === quantity(`${found[i]}`))
-    );
+    const found = sizes(has);
+    const isFound = (size: unknown, i: number): boolean =>
+      size === found[i] || quantity(`${size}`) === quantity(`${found[i]}`);
+    return !has || sizes(c['resources']).every(isFound);
   });
   return isDone ? '' : 'InProgress';
 }
-
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
   const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
@@ -3445,7 +3324,6 @@ export function claimOf(raw: Raw): Claim {
     spec: shared(asked),
   };
 }
-
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
   const data = (raw['data'] ?? {}) as Raw;
@@ -3458,7 +3336,6 @@ export function revisionOf(raw: Raw): Revision {
     claimTemplates: data['claimTemplates'] ?? [],
   };
 }
-
 /** Projects a Node. */
 export function nodeOf(raw: Raw): Node {
   const conditions = (raw['status']?.conditions ?? []) as Raw[];
@@ -3476,7 +3353,6 @@ export function nodeOf(raw: Raw): Node {
     ),
   };
 }
-
 /** Projects a PersistentVolume. */
 export function volumeOf(raw: Raw): Volume {
   const terms = raw['spec']?.nodeAffinity?.required?.nodeSelectorTerms as Raw[] | undefined;
@@ -3501,9 +3377,7 @@ export interface Feed<T extends Thing> {
   streams: boolean; // Streaming lists; older API servers page instead.
   cut: AbortController; // Ends the stream that is open.
 }
-interface Thing {
-  readonly meta: Meta;
-}
+type Thing = { readonly meta: Meta };
 type OnChange<T> = Feed<T & Thing>['on'];
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
@@ -3515,21 +3389,17 @@ const unversioned = (o: Thing): string =>
 export function follow<T extends Thing>(
   given: Pick<Feed<T>, 'world' | 'path' | 'project' | 'on' | 'signal' | 'optional'>,
 ): Feed<T> & { readonly done: Promise<void> } {
-  const state = {
+  const feed: Feed<T> = {
+    ...given,
+    ready: Promise.withResolvers(),
+    items: new Map(),
     version: 0,
     listedAt: -1,
     denied: '',
+    refusals: 0,
     next: 'fresh',
     streams: true,
-    refusals: 0,
-  } as const;
-  const cut = new AbortController();
-  const feed: Feed<T> = {
-    ...given,
-    ...state,
-    items: new Map(),
-    ready: Promise.withResolvers(),
-    cut,
+    cut: new AbortController(),
   };
   return Object.assign(feed, { done: keepFollowing(feed) });
 }
@@ -3551,24 +3421,23 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
     } catch (error) {
       if (signal.aborted) return;
       failures = feed.version > before ? 1 : failures + 1;
-      learn(feed, error);
-      const askedMs = error instanceof ApiError ? error.retryAfterMs : 0;
+      await learn(feed, error);
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(
-        Math.max(askedMs, backoffMs(failures, LIMITS.retryMinMs, capMs, world.random)),
-        signal,
-      );
+      await world.sleep(restMs(world, error, failures, LIMITS.retryMinMs, capMs), signal);
     }
   }
 }
-/** Doubling with jitter. */
-const backoffMs = (times: number, minMs: number, capMs: number, random: () => number): number =>
-  Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs) * (0.5 + random() / 2);
+/** Doubling with jitter, unless the API server asked for more. */
+function restMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
+  const doubled = Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs);
+  const asked = why instanceof ApiError ? why.retryAfterMs : 0;
+  return Math.max(asked, doubled * (0.5 + world.random() / 2));
+}
 
 /** What a failure says of the next try: expired or unknown versions are listed afresh. Others
  *  are listed again at the last version, which also reveals an etcd that was restored to an
  *  older one. */
-function learn(feed: Feed<Thing>, error: unknown): void {
+async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
   feed.refusals = code === 403 ? feed.refusals + 1 : 0;
@@ -3577,12 +3446,21 @@ function learn(feed: Feed<Thing>, error: unknown): void {
     if (feed.optional) feed.ready.resolve();
   }
   // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go.
-  if (code === 404 && feed.path.includes('/enge.me/'))
+  const isOwn = code === 404 && feed.path.includes('/enge.me/');
+  if (isOwn && (await isRemoved(feed.world).catch(() => false)))
     replaceAll(feed, new Map(), 0, feed.world.uptime());
   if ((code === 400 || code === 422) && feed.next !== 'resume') feed.streams = false;
   const unknown = [404, 410, 504].includes(code) || message.includes('Too large resource version');
   feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
   feed.world.log('warn', 'watch restarts', { path: feed.path, code, error: message });
+}
+
+/** Does discovery say so, too? A 404 alone may be that of a proxy. */
+async function isRemoved(world: World): Promise<boolean> {
+  const { groups = [] } = await call(world, { method: 'GET', path: '/apis' });
+  if (!groups.some((group: Raw) => group['name'] === 'enge.me')) return true;
+  const { resources = [] } = await call(world, { method: 'GET', path: '/apis/enge.me/v1alpha1' });
+  return !resources.some((resource: Raw) => resource['name'] === 'statefulclusters');
 }
 
 function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = false): void {
@@ -3594,14 +3472,9 @@ function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = f
   feed.on(before, object, isNews || differs);
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
-function replaceAll<T extends Thing>(
-  feed: Feed<T>,
-  fresh: ReadonlyMap<string, T>,
-  version: number,
-  at: number,
-): void {
+function replaceAll<T extends Thing>(feed: Feed<T>, fresh: Map<string, T>, v: number, at: number) {
   const wasDenied = feed.denied !== ''; // Nobody looked at what it kept: all of it is news.
-  Object.assign(feed, { version, listedAt: at, denied: '', refusals: 0, next: 'resume' });
+  Object.assign(feed, { version: v, listedAt: at, denied: '', refusals: 0, next: 'resume' });
   for (const key of [...feed.items.keys()]) if (!fresh.has(key)) put(feed, key, undefined);
   for (const [key, object] of fresh) put(feed, key, object, wasDenied);
   feed.ready.resolve();
@@ -3648,11 +3521,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   const onEvent = (event: WatchEvent): void => {
     const raw = event.object as Raw;
     if (event.type === 'ERROR') {
-      failure = new ApiError(
-        raw['code'] ?? 500,
-        raw['reason'] ?? '',
-        raw['message'] ?? 'watch failed',
-      );
+      failure = apiErrorOf({ status: raw['code'] ?? 500, headers: {}, body: raw });
       cut.abort(); // Some servers leave the stream open after an ERROR.
     } else if (!fresh) applyEvent(feed, event);
     else if (event.type !== 'BOOKMARK') {
@@ -3674,7 +3543,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   try {
     const path = withQuery(feed.path, watchQuery(feed));
     const answer = await world.watch(path, onEvent, AbortSignal.any([feed.signal, cut.signal]));
-    if (answer.status >= 400) throw apiErrorOf(answer);
+    if (answer.status !== 200) throw apiErrorOf(answer);
     const brief = world.uptime() - at < LIMITS.briefMs && feed.version === before;
     if (brief) throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
   } catch (error) {
@@ -3736,10 +3605,7 @@ export function newQueue(
   const failures = new Map<string, number>();
   const resting = new Set<string>();
   let open = false;
-  function add(key: string): void {
-    waiting.add(key);
-    pump();
-  }
+  const add = (key: string): void => (waiting.add(key), pump());
   const addAfter = newAlarms(world, add);
   async function run(key: string): Promise<void> {
     try {
@@ -3750,11 +3616,9 @@ export function newQueue(
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
       failures.set(key, times);
-      const wait = backoffMs(times, LIMITS.againMinMs, LIMITS.retryMaxMs, world.random);
-      const asked = error instanceof ApiError ? error.retryAfterMs : 0;
       const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, Math.max(asked, wait));
+      addAfter(key, restMs(world, error, times, LIMITS.againMinMs, LIMITS.retryMaxMs));
     }
   }
   function rest(key: string, ms: number): void {
@@ -3769,10 +3633,8 @@ export function newQueue(
       waiting.delete(key);
       // In a turn of its own, so that a change of many objects is whole when it is looked at.
       const turn = Promise.resolve().then(() => run(key));
-      running.set(
-        key,
-        turn.then(() => (running.delete(key), pump())),
-      );
+      const done = turn.then(() => (running.delete(key), pump()));
+      running.set(key, done);
     }
   }
   const start = (): void => ((open = true), pump());
@@ -3835,6 +3697,119 @@ async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknow
   await Promise.all(Array.from({ length: Math.min(items.length, LIMITS.batchMax) }, run));
 }
 
+// ── Bodies ──────────────────────────────────────────────────────────────────────────────────────
+/** An object to POST. */
+export interface Body {
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly [field: string]: unknown };
+  readonly [field: string]: unknown;
+}
+/** Body of a ControllerRevision. */
+export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
+  const { hash, number, template, claimTemplates } = revision;
+  const cause = cluster.meta.annotations[MARK.changeCause];
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'ControllerRevision',
+    metadata: {
+      name: revision.meta.name,
+      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
+      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
+      ownerReferences: [ownerOf(cluster)],
+    },
+    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
+    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
+    revision: number,
+  };
+}
+
+/** What a member is made with beside its template. */
+export interface Making {
+  readonly replaces?: string | undefined;
+  readonly index?: number | undefined;
+  readonly nodesReadable?: boolean;
+}
+const replacesMark = ({ replaces }: Making): Dict =>
+  replaces === undefined ? {} : { [MARK.replaces]: replaces };
+
+/** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
+ *  annotations only. An adopted ordinal keeps its own labels for life. */
+export function podBody(
+  cluster: StatefulCluster,
+  identity: string,
+  revision: Revision,
+  making: Making,
+): Body {
+  const { serviceName } = cluster.spec;
+  const { template, claimTemplates: names } = revision;
+  const name = podName(cluster.meta.name, identity);
+  const isOrdinal = /^\d+$/.test(identity);
+  const volumes = [
+    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
+    ...names.map((volume) => ({
+      name: volume,
+      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
+    })),
+  ];
+  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
+  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
+  const labels = {
+    ...podLabels(cluster, identity, revision),
+    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
+    ...indexLabel(making.index),
+  };
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: {
+      name,
+      labels,
+      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
+      ownerReferences: [ownerOf(cluster)],
+    },
+    spec: {
+      ...own,
+      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
+      ...(volumes.length > 0 && { volumes }),
+      ...(tolerations.length > 0 && { tolerations }),
+    },
+  };
+}
+
+/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
+ *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
+ *  `whenDeleted: Delete`. */
+export function claimBody(
+  cluster: StatefulCluster,
+  identity: string,
+  name: string,
+  making: Making,
+): Body {
+  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
+  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: {
+      name: claimName(name, cluster.meta.name, identity),
+      labels: {
+        ...withoutOurs(template?.metadata?.labels),
+        ...ourLabels(cluster.meta.name, identity),
+        ...indexLabel(making.index),
+      },
+      annotations: {
+        ...withoutOurs(template?.metadata?.annotations),
+        [MARK.prune]: 'Prune=false',
+        [MARK.claims]: '',
+        ...replacesMark(making),
+      },
+      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
+    },
+    spec: template?.spec,
+  };
+}
+
+// ── Writes ──────────────────────────────────────────────────────────────────────────────────────
 /** Nobody knows whether it landed. What is repeated with a precondition is safe all the same. */
 const isOpen = (error: unknown, method: ApiRequest['method']): boolean =>
   error instanceof ApiError &&
@@ -3844,7 +3819,7 @@ const isOther = (error: unknown): error is ApiError =>
   error instanceof ApiError && error.code === 422 && error.message.includes('metadata.uid');
 
 /** Every write to the cluster and its children: without an answer, only a new list can tell. */
-async function send(pass: Pass, kind: Written, request: ApiRequest) {
+async function submit(pass: Pass, kind: Written, request: ApiRequest) {
   try {
     return await call(pass.world, request);
   } catch (error) {
@@ -3872,7 +3847,7 @@ async function patch(pass: Pass, a: Patch | Update, change: Json, how: PatchType
   const path = `${pathOf(a.kind, namespace, name)}${under}?${FIELDS}`;
   const body = { ...change, metadata: { ...(change['metadata'] as Json), uid, resourceVersion } };
   try {
-    shown(pass, a.kind, await send(pass, a.kind, { ...type, path, body }));
+    shown(pass, a.kind, await submit(pass, a.kind, { ...type, path, body }));
     return true;
   } catch (error) {
     // An old API server answers 404 where it does not know the subresource.
@@ -3892,7 +3867,7 @@ async function remove(pass: Pass, a: Delete): Promise<boolean> {
   const gracePeriodSeconds = 'claims' in a.object ? Math.max(1, a.object.graceSeconds) : undefined;
   const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions, gracePeriodSeconds };
   const path = pathOf(a.kind, namespace, name);
-  await send(pass, a.kind, { method: 'DELETE', path, body }).catch((error: unknown) => {
+  await submit(pass, a.kind, { method: 'DELETE', path, body }).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
   pass.expect(a.kind, a.object.meta, 'absence');
@@ -3905,7 +3880,7 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefi
   const { namespace } = pass.cluster.meta;
   const path = `${pathOf(kind, namespace)}?${FIELDS}`;
   try {
-    return shown(pass, kind, await send(pass, kind, { method: 'POST', path, body }));
+    return shown(pass, kind, await submit(pass, kind, { method: 'POST', path, body }));
   } catch (error) {
     if (!isTaken(error)) throw error;
   }
@@ -3948,8 +3923,8 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
       // patch says that all was asked for.
       if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
       return patch(pass, a, a.change, STRATEGIC);
-    case 'Record':
-      await create(pass, REVISIONS, a.body);
+    case 'Keep':
+      await create(pass, REVISIONS, revisionBody(pass.cluster, a.revision));
       return true;
     case 'Make':
       return makeMember(pass, a);
@@ -3975,7 +3950,7 @@ async function makeMember(pass: Pass, a: Make): Promise<true> {
   throw new ApiError(422, 'Invalid', `${words}; the selector would not match them`);
 }
 
-function note({ desk, world }: Pass, key: string, message: string): void {
+function noteRefusal({ desk, world }: Pass, key: string, message: string): void {
   desk.backoff.set(key, nextBackoff(desk.backoff.get(key), message, world.uptime()));
 }
 /** Does one action, or notes why not: a refusal, which is not repeated before its time; of a member
@@ -3991,7 +3966,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
     }
   } catch (error) {
     const isNoted = a.do === 'Make' ? isTaken(error) : isRefusal(error);
-    if (isNoted) note(pass, key, wordsOf(error));
+    if (isNoted) noteRefusal(pass, key, wordsOf(error));
     else errors.set(a, error);
   }
   if (!done.has(a) && stageOf(a) !== 'keep' && a.identity !== '') held.add(a.identity);
@@ -4000,7 +3975,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
  *  ends again and again returns ever more slowly. */
 function settle(pass: Pass, a: Action): void {
   const { went } = pass.desk;
-  if (a.do === 'Make' && a.because === 'Returned') note(pass, `return/${a.identity}`, '');
+  if (a.do === 'Make' && a.because === 'Returned') noteRefusal(pass, `return/${a.identity}`, '');
   if (!(a.because in ENDS) || !(a.do === 'Delete' || a.do === 'Patch')) return;
   // A pod that is marked with the same word is deleted so that its member comes back.
   const isGoing = a.verb === 'end' && latest(pass, a).annotations[MARK.returns] !== a.because;
@@ -4025,7 +4000,7 @@ async function makeMembers(pass: Pass, all: readonly Make[]): Promise<void> {
   }
   if (all.some((a) => done.has(a))) desk.backoff.delete(makeKey(cluster));
   const refusal = firstError(pass, all, isRefusal);
-  if (refusal) note(pass, makeKey(cluster), wordsOf(refusal));
+  if (refusal) noteRefusal(pass, makeKey(cluster), wordsOf(refusal));
 }
 /** The first in the plan, not in time: the status tells it, and it must not change from pass to
  *  pass. */
@@ -4070,8 +4045,7 @@ export interface Observer {
   leads(): void;
   synced(queueDepth: () => number): void;
   passed(ms: number, result: 'success' | 'error'): void;
-  /** No members and no status: the cluster is gone. */
-  saw(cluster: string, members: readonly Member[], status: Status | undefined): void;
+  saw(cluster: string, sight: Sight | undefined): void; // undefined: the cluster is gone.
   replaced(because: Reason): void;
 }
 /** A write that the cache must show before its cluster is planned again. */
@@ -4358,9 +4332,10 @@ async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: P
   }
 }
 /** A live GET, or a trial. */
-async function read(o: Operator, { meta }: StatefulCluster, ref: Ref): Promise<Answer> {
-  const { kind, name, bodies = [] } = ref;
-  if (kind === 'trials') return tryOut(o.world, meta.namespace, bodies);
+async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<Answer> {
+  const { kind, name, trial } = ref;
+  const { meta } = cluster;
+  if (trial) return tryOut(o, meta.namespace, trialBodies(o, cluster, trial, ref.withClaims));
   const namespace = kind === 'nodes' || kind === 'persistentvolumes' ? '' : meta.namespace;
   try {
     return await call(o.world, { method: 'GET', path: pathOf(kind, namespace, name) });
@@ -4372,8 +4347,20 @@ async function read(o: Operator, { meta }: StatefulCluster, ref: Ref): Promise<A
     return undefined;
   }
 }
+/** What a new member would be made of, under a name that none has. */
+function trialBodies(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
+  const names = claimTemplateNames(c.spec).filter(
+    (t) => withClaims && r.claimTemplates.includes(t),
+  );
+  const pod = podBody(c, 'trial', r, { nodesReadable: o.nodes?.denied === '' });
+  return [...names.map((template) => claimBody(c, 'trial', template, {})), pod];
+}
 /** A dry-run; that a name exists is the last thing to be objected to. */
-async function tryOut(world: World, namespace: string, bodies: readonly Body[]): Promise<Answer> {
+async function tryOut(
+  { world }: Operator,
+  namespace: string,
+  bodies: readonly Body[],
+): Promise<Answer> {
   let made: Raw | undefined;
   for (const body of bodies) {
     const kind = body.kind === 'Pod' ? PODS : CLAIMS;
@@ -4469,7 +4456,7 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   if (!scope || !cluster) {
     const left = o.ledgers.get(key);
     if (left && !hasCaughtUp(o, key, left)) return; // It may be chosen again before that.
-    o.observer?.saw(key, [], undefined);
+    o.observer?.saw(key, undefined);
     return void o.ledgers.delete(key);
   }
   const ledger = ledgerOf(o, key, cluster.meta.uid, scope);
@@ -4494,7 +4481,7 @@ async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): P
   await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
   try {
     const status = statusOf({ ...s, desk }, p, done, o.world.now());
-    o.observer?.saw(keyOf(s.cluster.meta), p.members, status);
+    o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
     await report(o, pass, ledger, status);
   } finally {
     for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
@@ -4508,6 +4495,11 @@ async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): P
   if (failure) throw failure;
   const unknown = [...s.answers.values()].find((words) => words.startsWith(NO_ANSWER));
   if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
+}
+/** Live members by their state. */
+function countsOf({ members }: Plan): Sight['health'] {
+  const live = Map.groupBy(members.filter(isLive), (m) => m.state);
+  return Object.fromEntries([...live].map(([state, all]) => [state, all.length]));
 }
 /** When the next pass comes, should nothing happen before. */
 function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan): void {
@@ -4541,7 +4533,7 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
   const dueMs = ledger.statusAt + LIMITS.statusEveryMs - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
   try {
-    const raw = await send(pass, CLUSTERS, statusPatch(cluster, status));
+    const raw = await submit(pass, CLUSTERS, statusPatch(cluster, status));
     ledger.sent = `${shown(pass, CLUSTERS, raw).resourceVersion} ${digest}`;
   } catch (error) {
     if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);
@@ -4703,13 +4695,16 @@ export async function runElected(
     await Promise.race([released, world.sleep(LIMITS.releaseMaxMs)]);
   }
 }
-const leads = (e: Election): boolean => e.world.uptime() < e.until;
-/** The World of a leader: no write leaves once another may soon begin. */
+const leftMs = (e: Election): number => Math.floor(e.until - e.world.uptime());
+const leads = (e: Election): boolean => leftMs(e) > 0;
+/** The World of a leader: no write leaves, or is waited for, once another may soon begin. */
 const fenced = (e: Election): World => ({
   ...e.world,
   send: async (request) => {
-    if (request.method === 'GET' || leads(e)) return e.world.send(request);
-    throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
+    if (request.method === 'GET') return e.world.send(request);
+    if (!leads(e)) throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
+    const { timeoutMs = LIMITS.requestMs } = request;
+    return e.world.send({ ...request, timeoutMs: Math.min(timeoutMs, leftMs(e)) });
   },
 });
 
@@ -4738,8 +4733,7 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
 async function keepLease(e: Election, over: AbortSignal): Promise<void> {
   for (;;) {
-    const left = e.until - e.world.uptime();
-    await e.world.sleep(Math.max(0, Math.min(LIMITS.leaseRetryMs, left)), over);
+    await e.world.sleep(Math.max(0, Math.min(LIMITS.leaseRetryMs, leftMs(e))), over);
     if (over.aborted) return release(e);
     const why = leads(e) ? await tryLease(e).catch(wordsOf) : 'it was not renewed in time';
     if (!leads(e)) throw new Error(`lost the Lease ${e.name}: ${why}`);
@@ -4784,34 +4778,42 @@ async function tryLease(e: Election): Promise<string> {
   e.until = at + LIMITS.renewMaxMs;
   return '';
 }
-/** Reads the Leases of all operators in the namespace, and notes which of them changed. One that
- *  was deleted by hand stays noted, for its holder will make it again. */
+/** Reads the own Lease and, unless another holds it, those of all operators in the namespace, whose
+ *  scopes may overlap. */
 async function look(e: Election): Promise<Raw | undefined> {
+  const own = ask(e, { method: 'GET', path: `${e.path}/${e.name}` });
+  const found = await own.catch((error) => (isGone(error) ? undefined : Promise.reject(error)));
+  if (found) note(e, found);
+  if (isHeld(e, e.seen.get(e.name))) return found;
   const path = withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASE_LABELS }) });
   const { items = [] } = await ask(e, { method: 'GET', path });
-  for (const { metadata, spec = {} } of items as readonly Raw[]) {
-    const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
-    const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = dictOf(
-      metadata.annotations,
-    );
-    const text = JSON.stringify(spec);
-    const before = e.seen.get(metadata.name);
-    if (before?.text === text) continue;
-    const share = { namespaces: list.split(',').filter(Boolean), selector };
-    const freeAt = e.world.uptime() + 1000 * seconds;
-    const renewed = before !== undefined;
-    e.seen.set(metadata.name, { share, holder, text, freeAt, renewed });
-  }
-  return (items as readonly Raw[]).find(({ metadata }) => metadata.name === e.name);
+  for (const item of items) note(e, item);
+  return found;
 }
+/** Remembers when a Lease was last seen to change. One that was deleted by hand stays noted, since
+ *  its holder will make it again. */
+function note(e: Election, { metadata, spec = {} }: Raw): void {
+  const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
+  const { annotations = {} } = metadata;
+  const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = annotations;
+  const text = JSON.stringify(spec);
+  const before = e.seen.get(metadata.name);
+  if (before?.text === text) return;
+  const share = { namespaces: list.split(',').filter(Boolean), selector };
+  const freeAt = e.world.uptime() + 1000 * seconds;
+  e.seen.set(metadata.name, { share, holder, text, freeAt, renewed: before !== undefined });
+}
+/** May another work on it? */
+const isHeld = (e: Election, seen: Sighting | undefined): boolean =>
+  seen !== undefined && ![e.identity, ''].includes(seen.holder) && e.world.uptime() < seen.freeAt;
 /** Who else works, or may work, on this scope; '' if nobody. Throws beside an overlapping scope. */
 function rivalOf(e: Election): string {
-  for (const [name, { share, holder, freeAt, renewed }] of e.seen) {
-    if (holder === e.identity || holder === '' || e.world.uptime() >= freeAt) continue;
-    if (name === e.name) return `${holder} holds it`;
-    if (!overlaps(e.share, share)) continue;
-    const why = `${holder} works on an overlapping scope: see the Lease ${name}`;
-    if (renewed) throw new Error(why);
+  for (const [name, one] of e.seen) {
+    if (!isHeld(e, one)) continue;
+    if (name === e.name) return `${one.holder} holds it`;
+    if (!overlaps(e.share, one.share)) continue;
+    const why = `${one.holder} works on an overlapping scope: see the Lease ${name}`;
+    if (one.renewed) throw new Error(why);
     return `perhaps ${why}`;
   }
   return '';
@@ -4827,27 +4829,21 @@ function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
   const labels = { ...metadata.labels, ...LEASE_LABELS };
   const annotations = { ...metadata.annotations, ...scope };
-  const type = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
-  const body = {
-    ...found,
-    ...type,
-    metadata: { ...metadata, name: e.name, labels, annotations },
-    spec,
-  };
-  return found
-    ? ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body })
-    : ask(e, { method: 'POST', path: e.path, body });
+  const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
+  const body = { ...kind, metadata: { ...metadata, name: e.name, labels, annotations }, spec };
+  if (!found) return ask(e, { method: 'POST', path: e.path, body });
+  return ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body });
 }
 /** A holder asks no longer than it leads; half of that leaves time for a second try. */
 function ask(e: Election, request: ApiRequest): Promise<Raw> {
-  const left = leads(e) ? e.until - e.world.uptime() : Infinity;
-  return call(e.world, { ...request, timeoutMs: Math.ceil(Math.min(LIMITS.renewMaxMs / 2, left)) });
+  const timeoutMs = Math.min(LIMITS.renewMaxMs / 2, leads(e) ? leftMs(e) : Infinity);
+  return call(e.world, { ...request, timeoutMs });
 }
 
 // ═══ 14 PROBES · effects ═════════════════════════════════════════════════════════════════════════
 // /healthz, /readyz and /metrics over plain HTTP. They tell what passed through World and what
-// CONTROLLER said; nothing is read from the API server for them, and no decision rests on them. No
-// label carries the name of a cluster or a member: their number has no limit.
+// CONTROLLER said; nothing is read from the API server for them, and no decision rests on them.
+// What alerts need carries a cluster's name, some twenty series each; none carries a member's.
 
 /** Every metric: its type and what it says. */
 export const METRICS = {
@@ -4856,7 +4852,9 @@ export const METRICS = {
   statefulcluster_reconciles_total: ['counter', 'Passes over one cluster, by result.'],
   statefulcluster_reconcile_duration_seconds: ['histogram', 'Duration of a pass.'],
   statefulcluster_queue_depth: ['gauge', 'Clusters that wait for a pass.'],
-  statefulcluster_members: ['gauge', 'Live members of all clusters, by health.'],
+  statefulcluster_members: ['gauge', 'Members of a cluster, by health as in its status.'],
+  statefulcluster_condition: ['gauge', '1 where a condition of a cluster is True, else 0.'],
+  statefulcluster_retired_claims: ['gauge', 'Claims kept of identities that are over.'],
   statefulcluster_replacements_total: ['counter', 'Members that were replaced, by Reason.'],
   statefulcluster_errors_total: ['counter', 'Errors, by the words of the log.'],
   statefulcluster_api_requests_total: ['counter', 'API requests, by verb and status code.'],
@@ -4871,36 +4869,40 @@ export const METRICS = {
 type Metric = keyof typeof METRICS;
 const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, Infinity];
 
+/** What a pass found of one cluster; all its members are counted, not only those it lists. */
+export type Sight = Pick<Status, 'conditions' | 'retiredClaims'> & {
+  readonly health: Readonly<Record<string, number>>; // Word of status.members → how many.
+};
 /** What the pages are made of. */
 export interface Vitals {
   readonly world: World;
-  readonly series: Readonly<Record<Metric, Map<string, number>>>; // By suffix and labels.
+  readonly series: ReadonlyMap<string, Map<string, number>>; // Metric → suffix and labels → value.
   readonly watches: Map<string, { newsAt: number; signAt: number }>; // By path; uptimes.
-  readonly healths: Map<string, readonly State[]>; // Of live members, by cluster.
+  readonly sights: Map<string, Sight>; // By cluster.
   phase: 'standby' | 'syncing' | 'synced';
   depth: () => number;
   lagMs: number;
 }
 /** Series whose labels are known begin at 0, so that a rate sees their first step. */
 export function newVitals(world: World): Vitals {
-  const series = Object.fromEntries(Object.keys(METRICS).map((name) => [name, new Map()]));
-  const maps = { series: series as Vitals['series'], watches: new Map(), healths: new Map() };
-  const v: Vitals = { world, ...maps, phase: 'standby', depth: () => 0, lagMs: 0 };
+  const series = new Map(Object.keys(METRICS).map((name) => [name, new Map()]));
+  const maps = { watches: new Map(), sights: new Map() };
+  const v: Vitals = { world, series, ...maps, phase: 'standby', depth: () => 0, lagMs: 0 };
   for (const reason of Object.keys(ENDS))
     count(v, 'statefulcluster_replacements_total', { reason }, 0);
-  for (const result of ['success', 'error'])
-    count(v, 'statefulcluster_reconciles_total', { result }, 0);
+  count(v, 'statefulcluster_reconciles_total', { result: 'success' }, 0);
+  count(v, 'statefulcluster_reconciles_total', { result: 'error' }, 0);
   count(v, 'statefulcluster_watch_restarts_total', {}, 0);
   return v;
 }
-/** Values are words of this program: what JSON escapes beyond the format does not occur in them. */
+/** Values are words of this program, and names: what JSON escapes beyond the format is in none. */
 function labelsText(labels: Dict): string {
   const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
   return pairs.length > 0 ? `{${pairs.join()}}` : '';
 }
-function count(v: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
+function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
   const key = suffix + labelsText(labels);
-  v.series[metric].set(key, (v.series[metric].get(key) ?? 0) + by);
+  series.get(metric)?.set(key, (series.get(metric)?.get(key) ?? 0) + by);
 }
 function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
@@ -4914,36 +4916,34 @@ function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
 /** The same World, and what passes through it is counted. */
 export function measured(v: Vitals): World {
   const { world } = v;
-  const tell = (verb: string) => (answer?: ApiResponse) => {
-    const code = String(answer?.status ?? 'none'); // none: no answer came.
+  const bare = (path: string): string => path.split('?')[0] ?? '';
+  const told = async (verb: string, answer: Promise<ApiResponse>): Promise<ApiResponse> => {
+    const code = await answer.then(({ status }) => `${status}`).catch(() => 'none');
     count(v, 'statefulcluster_api_requests_total', { verb, code });
+    return answer;
   };
   return {
     ...world,
-    async send(request) {
-      const verb = request.method;
+    send(request) {
+      const { method: verb, path } = request;
       const at = world.uptime();
-      const watch = v.watches.get(request.path.split('?')[0] ?? '');
+      const watch = v.watches.get(bare(path));
       if (watch && verb === 'GET') watch.signAt = at; // A list, before it is watched again.
-      const answer = world.send(request);
-      await answer.then(tell(verb), () => tell(verb)());
-      time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at);
-      return answer;
+      return told(verb, world.send(request)).finally(() =>
+        time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at),
+      );
     },
-    async watch(path, on, signal) {
-      const [bare = ''] = path.split('?');
-      const uptime = world.uptime();
-      const known = v.watches.get(bare);
+    watch(path, on, signal) {
+      const signAt = world.uptime();
+      const known = v.watches.get(bare(path));
       if (known) count(v, 'statefulcluster_watch_restarts_total', {});
-      const watch = { newsAt: known?.newsAt ?? uptime, signAt: uptime };
-      v.watches.set(bare, watch);
+      const watch = { newsAt: known?.newsAt ?? signAt, signAt };
+      v.watches.set(bare(path), watch);
       const hear = (event: WatchEvent): void => {
         watch.newsAt = watch.signAt = world.uptime();
         on(event);
       };
-      const answer = world.watch(path, hear, signal);
-      await answer.then(tell('WATCH'), () => tell('WATCH')());
-      return answer;
+      return told('WATCH', world.watch(path, hear, signal));
     },
     log(level, message, fields) {
       if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
@@ -4959,35 +4959,47 @@ export const observerOf = (v: Vitals): Observer => ({
     time(v, 'statefulcluster_reconcile_duration_seconds', {}, ms);
     count(v, 'statefulcluster_reconciles_total', { result });
   },
-  saw(cluster, members) {
-    v.healths.set(
-      cluster,
-      members.filter(isLive).map((m) => m.state),
-    );
-    if (members.length === 0) v.healths.delete(cluster);
-  },
+  saw: (cluster, sight) => void (sight ? v.sights.set(cluster, sight) : v.sights.delete(cluster)),
   replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
 });
 
-/** The text format 0.0.4 of Prometheus, with the process's own figures beside the counted ones. */
-export function metricsText(v: Vitals): string {
-  const set = (metric: Metric, value: number, labels: Dict = {}): void =>
-    void v.series[metric].set(labelsText(labels), value);
+/** What is read off when it is asked for. Of a cluster that is gone, or a word that fits nobody any
+ *  more, no series is left. */
+function gaugesOf(v: Vitals) {
+  const gauge = (name: Metric, value: number, labels: Dict = {}) => [name, value, labels] as const;
   const { rss, heapUsed } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
-  set('statefulcluster_build_info', 1, { version: VERSION });
-  set('statefulcluster_leader', v.phase === 'standby' ? 0 : 1);
-  set('statefulcluster_queue_depth', v.depth());
-  set('process_cpu_seconds_total', (user + system) / 1e6);
-  set('process_resident_memory_bytes', rss);
-  set('process_start_time_seconds', performance.timeOrigin / 1000);
-  set('nodejs_heap_size_used_bytes', heapUsed);
-  set('nodejs_eventloop_lag_seconds', v.lagMs / 1000);
-  const all = [...v.healths.values()].flat();
-  for (const health of STATES)
-    set('statefulcluster_members', all.filter((h) => h === health).length, { health });
+  const clusters = [...v.sights].flatMap(([key, { health, conditions, retiredClaims }]) => {
+    const [namespace = '', name = ''] = key.split('/');
+    const own = { namespace, name };
+    const counts = Object.entries(health);
+    return [
+      ...counts.map(([word, n]) => gauge('statefulcluster_members', n, { ...own, health: word })),
+      ...conditions.map(({ type, status }) =>
+        gauge('statefulcluster_condition', Number(status === 'True'), { ...own, type }),
+      ),
+      gauge('statefulcluster_retired_claims', retiredClaims, own),
+    ];
+  });
+  return [
+    gauge('statefulcluster_build_info', 1, { version: VERSION }),
+    gauge('statefulcluster_leader', Number(v.phase !== 'standby')),
+    gauge('statefulcluster_queue_depth', v.depth()),
+    gauge('process_cpu_seconds_total', (user + system) / 1e6),
+    gauge('process_resident_memory_bytes', rss),
+    gauge('process_start_time_seconds', performance.timeOrigin / 1000),
+    gauge('nodejs_heap_size_used_bytes', heapUsed),
+    gauge('nodejs_eventloop_lag_seconds', v.lagMs / 1000),
+    ...clusters,
+  ];
+}
+/** The text format 0.0.4 of Prometheus. */
+export function metricsText(v: Vitals): string {
+  const series = new Map([...v.series].map(([metric, counted]) => [metric, [...counted]]));
+  for (const [metric, value, labels] of gaugesOf(v))
+    series.get(metric)?.push([labelsText(labels), value]);
   const families = Object.entries(METRICS).map(([name, [type, help]]) => {
-    const lines = [...v.series[name as Metric]].map(([rest, n]) => `${name}${rest} ${n}\n`);
+    const lines = series.get(name)?.map(([rest, value]) => `${name}${rest} ${value}\n`) ?? [];
     return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`;
   });
   return families.join('');
@@ -5001,20 +5013,18 @@ function illness(v: Vitals): string {
   const [path] = [...v.watches].find(([, { signAt }]) => signAt < since) ?? [];
   return path ? `no sign of the watch ${path} for ${LIMITS.silenceMaxMs / 1000} s` : '';
 }
-function readiness(v: Vitals): readonly [status: number, text: string] {
-  if (v.phase === 'standby') return [200, 'standby\n'];
-  const synced = v.phase === 'synced';
-  const ages = [...v.watches].map(([path, { newsAt }]) => {
-    const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
-    return `${path}: last event or bookmark ${seconds} s ago\n`;
-  });
-  const head = synced ? 'leader\n' : 'leader, the caches are not synced\n';
-  return [synced ? 200 : 503, head + ages.join('')];
-}
 /** Status and text of one page. */
 export function pageOf(v: Vitals, path: string): readonly [status: number, text: string] {
   if (path === '/metrics') return [200, metricsText(v)];
-  if (path === '/readyz') return readiness(v);
+  if (path === '/readyz' && v.phase === 'standby') return [200, 'standby\n'];
+  if (path === '/readyz') {
+    const head = v.phase === 'synced' ? 'leader\n' : 'leader, the caches are not synced\n';
+    const ages = [...v.watches].map(([watched, { newsAt }]) => {
+      const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
+      return `${watched}: last event or bookmark ${seconds} s ago\n`;
+    });
+    return [v.phase === 'synced' ? 200 : 503, head + ages.join('')];
+  }
   if (path !== '/healthz') return [404, 'there are /healthz, /readyz and /metrics\n'];
   const why = illness(v);
   return why ? [500, `${why}\n`] : [200, 'ok\n'];
@@ -5030,19 +5040,23 @@ export function probeAddress(text: string): net.ListenOptions | undefined {
   const host = six || name;
   return { port: Number(port), ...(host && { host }) };
 }
-/** Serves the pages until aborted. */
-async function serveProbes(
-  v: Vitals,
-  address: net.ListenOptions,
-  signal: AbortSignal,
-): Promise<void> {
+/** Serves the pages until aborted. Whoever holds connections open and asks nothing keeps nobody
+ *  out: beyond the limit the one that has been idle for longest goes. */
+async function serveProbes(v: Vitals, address: net.ListenOptions, signal: AbortSignal) {
   const http = process.getBuiltinModule('node:http'); // Not needed by `version`.
   const server = http.createServer((request, response) => {
     const [status, body] = pageOf(v, request.url?.split('?')[0] ?? '');
     const type = 'text/plain; version=0.0.4; charset=utf-8';
     response.writeHead(status, { 'content-type': type }).end(body);
+    seen(request.socket);
   });
-  server.maxConnections = LIMITS.probersMax;
+  server.headersTimeout = server.requestTimeout = server.keepAliveTimeout = 5000;
+  const sockets = new Set<net.Socket>(); // The one that has been idle for longest is the first.
+  const seen = (socket: net.Socket): unknown => sockets.delete(socket) && sockets.add(socket);
+  server.on('connection', (socket) => {
+    sockets.add(socket.once('close', () => sockets.delete(socket)));
+    if (sockets.size > LIMITS.probersMax) [...sockets][0]?.destroy();
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(new Error(`--probe-addr: ${error.message}`)));
     server.listen({ ...address, signal }, resolve);
@@ -5060,105 +5074,232 @@ async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
 
 // ═══ 15 CLI · effects ════════════════════════════════════════════════════════════════════════════
 // Words in, words out: the only room that knows the terminal. Wrong use is one line and exit code
-// 2, what cannot be done is one line and exit code 1; a stack trace is a bug.
+// 2, what cannot be done is one line and exit code 1; a stack trace is a bug. Control characters in
+// what others wrote are escaped before they reach a terminal.
 
 const VERSION = process.env['STATEFULCLUSTER_VERSION'] ?? '0.0.0-dev'; // Set by build.mjs.
 /** kubectl finds its plugins by the names of their files. */
-const PROGRAM = [process.argv0, process.argv[1]].some((file) =>
-  /(^|\/)kubectl-statefulcluster[^/]*$/.test(file ?? ''),
-)
-  ? 'kubectl statefulcluster'
-  : 'statefulcluster';
-const RUN_HELP = `  --kubeconfig FILE   default: $KUBECONFIG, ~/.kube/config, or the pod's account
-  --context NAME      of the kubeconfig; default: its current one
-  -n, --namespace NS  may be given several times; default: those that
-                      $WATCH_NAMESPACE lists (empty: all), else the context's
-  -A, --all-namespaces
-  --selector LABELS   only StatefulClusters with these labels
-  --workers N         clusters worked on at a time (default 4)
-  --leader-elect=false
-                      work without a Lease: only where no other operator runs
-  --leader-elect-namespace NS
-                      of the Lease; default: the pod's, else the first of -n
-  --probe-addr ADDR   [HOST]:PORT of probes and metrics (:8080; 0: none)
-  --log json|pretty   default: pretty on a terminal, else json`;
+const isPlugin = [process.argv0, process.argv[1] ?? ''].some((file) =>
+  /(^|\/)kubectl-statefulcluster[^/]*$/.test(file),
+);
+const PROGRAM = isPlugin ? 'kubectl statefulcluster' : 'statefulcluster';
+const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 /** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
 
-const RUN_FLAGS = {
-  kubeconfig: { type: 'string' },
-  context: { type: 'string' },
-  namespace: { type: 'string', short: 'n', multiple: true },
-  'all-namespaces': { type: 'boolean', short: 'A' },
-  selector: { type: 'string' },
-  workers: { type: 'string' },
-  'leader-elect': { type: 'boolean', default: true },
-  'leader-elect-namespace': { type: 'string' },
-  'probe-addr': { type: 'string', default: ':8080' },
-  log: { type: 'string' },
-  help: { type: 'boolean', short: 'h' },
-} as const;
+/** What the user asked for: a command, the words after it, and its flags ('true' for bare ones). */
+interface Asked {
+  readonly words: string;
+  readonly names: readonly string[];
+  readonly flags: Readonly<Record<string, string | undefined>>;
+}
+const unicode = (c: string): string => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
+/** Control characters, and those that turn the direction of writing, as JSON escapes them. */
+const escaped = (text: string): string =>
+  text.replace(/[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, unicode);
+/** The same for every text in an object that is shown, and never written back. */
+const tamed = (raw: Raw): Raw =>
+  JSON.parse(JSON.stringify(raw), (_, v) => (typeof v === 'string' ? escaped(v) : v));
 
-const FORMS: Dict = {
-  '--leader-elect=false': '--no-leader-elect',
-  '--leader-elect=true': '--leader-elect',
+/** The fields of a kubeconfig that are honoured; any other is refused by its name. */
+const HONOURED: Dict = {
+  cluster: `server certificate-authority certificate-authority-data insecure-skip-tls-verify
+    tls-server-name proxy-url disable-compression extensions`,
+  user: `client-certificate client-certificate-data client-key client-key-data token tokenFile
+    username password as as-uid as-groups as-user-extra auth-provider exec extensions`,
+  context: 'cluster user namespace extensions',
+  exec: 'apiVersion command args env installHint interactiveMode provideClusterInfo',
 };
-function flagsOf(args: readonly string[]) {
-  // As Go's flags take it, and so as other operators do.
-  const given = args.map((arg) => FORMS[arg] ?? arg);
-  const form = { options: RUN_FLAGS, allowPositionals: false, allowNegative: true };
-  return parsed({ args: given, ...form }).values;
+const PATHS = ['certificate-authority', 'client-certificate', 'client-key', 'tokenFile'];
+/** One part of a kubeconfig in `folder`, with absolute paths. Data goes before a file. */
+function partOf(kind: string, part: Raw, folder: string): Raw {
+  const known = (HONOURED[kind] ?? '').split(/\s+/);
+  const fields = Object.entries(part).filter(([name]) => part[name] && !part[`${name}-data`]);
+  const odd = fields.find(([name]) => !known.includes(name));
+  if (odd) throw new Error(`kubeconfig: ${kind}: ${odd[0]} is not supported`);
+  const whole = fields.map(([name, value]) => {
+    if (name === 'exec') return [name, partOf('exec', value, folder)];
+    const isPath = PATHS.includes(name) || (name === 'command' && value.includes(sep));
+    return [name, isPath ? resolve(folder, value) : value];
+  });
+  return Object.fromEntries(whole);
 }
-/** parseArgs, whose complaints are wrong use. */
-function parsed<T extends ParseArgsConfig>(config: T) {
-  try {
-    return parseArgs(config);
-  } catch (error) {
-    throw new UsageError(wordsOf(error).split('. ')[0]);
+/** Refuses what kubectl refuses, and what needs a terminal or a library that is not here. */
+function checkParts(cluster: Raw, user: Raw): void {
+  const { 'auth-provider': provider, as, exec } = user;
+  const alone = ['as-uid', 'as-groups', 'as-user-extra'].find((field) => !as && user[field]);
+  const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
+  const proxy = cluster['proxy-url'] ?? 'http://';
+  const isOdd = exec && !/^client\.authentication\.k8s\.io\/v1(beta1)?$/.test(exec.apiVersion);
+  const wrong = [
+    alone && `user: ${alone} without as`,
+    provider && provider.name !== 'oidc' && `user: auth-provider ${provider.name} is not supported`,
+    provider && exec && 'user: auth-provider beside exec',
+    isOdd && `exec: apiVersion ${exec.apiVersion} is not supported`,
+    exec?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
+    !/^(https?|socks5h?):\/\//.test(proxy) && `cluster: proxy-url ${proxy} is not supported`,
+    authority && cluster['insecure-skip-tls-verify'] && 'cluster: insecure beside an authority',
+  ].find(Boolean);
+  if (wrong) throw new Error(`kubeconfig: ${wrong}`);
+}
+/** Runs a plugin for credentials as client-go does, but never at the terminal. Its answer is kept
+ *  until it expires. */
+function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
+  const { apiVersion, command, args = [], env = [], provideClusterInfo } = exec;
+  let told: Raw | undefined;
+  async function ask(): Promise<Raw> {
+    const { 'certificate-authority': file, extensions = [], ...plain } = cluster;
+    const data = file && { 'certificate-authority-data': readFileSync(file, 'base64') };
+    const key = 'client.authentication.k8s.io/exec';
+    const config = extensions.find((e: Raw) => e['name'] === key)?.extension;
+    const info = provideClusterInfo ? { ...plain, ...data, config } : undefined;
+    const spec = { interactive: false, cluster: info };
+    const request = { apiVersion, kind: 'ExecCredential', spec };
+    const given = Object.fromEntries(env.map((e: Raw) => [e['name'], e['value']]));
+    const { execFile } = process.getBuiltinModule('node:child_process');
+    const running = promisify(execFile)(command, args, {
+      env: { ...process.env, ...given, KUBERNETES_EXEC_INFO: JSON.stringify(request) },
+      timeout: LIMITS.pluginMs,
+      killSignal: 'SIGKILL',
+    });
+    running.child.stdin?.end();
+    const { apiVersion: version, status = {} } = JSON.parse((await running).stdout) as Raw;
+    if (version !== apiVersion) throw new Error(`it answered in ${version}, not in ${apiVersion}`);
+    if (status.token || (status.clientCertificateData && status.clientKeyData)) return status;
+    throw new Error('it answered neither with a token nor with a certificate and its key');
   }
+  return async () => {
+    if (told && !(Date.parse(told['expirationTimestamp']) <= Date.now())) return told;
+    told = await ask().catch((error: Error & { killed?: boolean; stderr?: string }) => {
+      const late = error.killed && `no answer within ${LIMITS.pluginMs} ms`;
+      const words = late || error.stderr?.trim().split('\n').at(-1) || error.message;
+      throw new Error(`the plugin ${command} failed: ${words}`);
+    });
+    return told;
+  };
 }
-
-async function loadConfig(
+/** HTTPS_PROXY, HTTP_PROXY and NO_PROXY as Go reads them: an entry is `*`, a domain with all below
+ *  it (only that, with a dot before), an address or a CIDR, each perhaps with a port. */
+export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEnv) {
+  const { BlockList, isIP } = process.getBuiltinModule('node:net');
+  const valueOf = (name: string): string => env[name] || env[name.toLowerCase()] || '';
+  const [proxy, usual] =
+    protocol === 'http:' ? [valueOf('HTTP_PROXY'), '80'] : [valueOf('HTTPS_PROXY'), '443'];
+  const host = hostname.replace(/^\[(.*)\]$/, '$1');
+  const family = (ip: string) => (isIP(ip) === 6 ? 'ipv6' : 'ipv4');
+  const form = /^(?:\[?([^\]]*:[^\]]*:[^\]]*)\]?|([^:]*))(?::(\d+))?$/;
+  const isDirect = (entry: string): boolean => {
+    const [, six, other = '', at] = form.exec(entry.toLowerCase()) ?? [];
+    const [name = '', bits] = (six ?? other).replace(/^\*\./, '.').split('/');
+    if (name === '' || (at && at !== (port || usual))) return false;
+    if (isIP(name) === 0)
+      return name === '*' || name === host || host.endsWith(`.${name.replace(/^\./, '')}`);
+    const list = new BlockList();
+    list.addSubnet(name, Number(bits ?? (six ? 128 : 32)), family(name));
+    return isIP(host) !== 0 && list.check(host, family(host));
+  };
+  const entries = ['localhost', '127.0.0.0/8', '::1', ...valueOf('NO_PROXY').split(/[\s,]+/)];
+  if (proxy === '' || entries.some(isDirect)) return undefined;
+  return proxy.includes('://') ? proxy : `http://${proxy}`;
+}
+/** Lets the library's KubeConfig also give what the library does not read. */
+function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
+  const apply = config.applyToHTTPSOptions.bind(config);
+  const { exec, tokenFile, 'auth-provider': provider, as, 'as-user-extra': extra = {} } = user;
+  const ask = exec && pluginOf(exec, cluster);
+  config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
+    await apply(options);
+    const told = await ask?.();
+    const token = tokenFile ? readFileSync(tokenFile, 'utf8').trim() : told?.['token'];
+    const headers: Record<string, unknown> = { ...options.headers };
+    if (token) headers['Authorization'] = `Bearer ${token}`;
+    if (provider && !headers['Authorization'])
+      throw new Error('auth-provider oidc: the id-token has expired and cannot be refreshed');
+    if (as) headers['Impersonate-Uid'] = user['as-uid'];
+    if (as) headers['Impersonate-Group'] = user['as-groups'];
+    for (const [key, values] of Object.entries(extra))
+      headers[`Impersonate-Extra-${encodeURIComponent(key)}`] = values;
+    const { clientCertificateData: cert, clientKeyData: key } = told ?? {};
+    const proxy = cluster['proxy-url'] ?? proxyOf(new URL(cluster['server']), process.env);
+    Object.assign(options, { headers, proxy }, cert && { cert, key });
+  };
+  return config;
+}
+/** All clusters, users and contexts of the files, and what the first says that is current. */
+function entriesOf(files: readonly string[], loadYaml: (text: string) => Raw) {
+  const entries: Raw[] = [];
+  let current = '';
+  for (const path of files) {
+    const text = readFileSync(path, 'utf8');
+    const raw = /^\s*[^\s#]/m.test(text) ? loadYaml(text) : {};
+    current ||= raw['current-context'] ?? '';
+    for (const kind of ['cluster', 'user', 'context'])
+      for (const { name, [kind]: part } of raw[`${kind}s`] ?? [])
+        entries.push({ kind, name, part: part ?? {}, folder: dirname(resolve(path)) });
+  }
+  return { entries, current };
+}
+const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
+/** Reads kubeconfigs as kubectl does: of equal names the first counts; a file that is empty, or one
+ *  of $KUBECONFIG that is missing, is none. Where there is nothing, it is the pod's account. */
+export async function loadConfig(
   file: string | undefined,
   context: string | undefined,
 ): Promise<KubeConfig> {
-  const { KubeConfig } = await import('@kubernetes/client-node'); // `version` need not wait.
+  const { KubeConfig, loadYaml } = await import('@kubernetes/client-node'); // Not for `version`.
   const config = new KubeConfig();
-  const where = file ?? process.env['KUBECONFIG'] ?? 'the default kubeconfig';
+  const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
+  const usual = (KUBECONFIG || join(homedir(), '.kube/config')).split(delimiter);
+  const where = file ?? (KUBECONFIG || 'the default kubeconfig');
+  let read: ReturnType<typeof entriesOf>;
   try {
-    if (file !== undefined) config.loadFromFile(file);
-    else config.loadFromDefault();
+    read = entriesOf(file ? [file] : usual.filter((one) => one && existsSync(one)), loadYaml);
   } catch (error) {
     throw new Error(`cannot read ${where}: ${wordsOf(error)}`);
   }
-  if (context !== undefined) {
-    if (!config.getContextObject(context)) throw new Error(`${where} has no context "${context}"`);
-    config.setCurrentContext(context);
+  const isPod = KUBERNETES_SERVICE_HOST && existsSync(ACCOUNT);
+  if (read.entries.length === 0 && !file && !context && isPod) {
+    config.loadFromCluster();
+    return complete(config, { server: config.getCurrentCluster()?.server }, {});
   }
+  const find = (kind: string, name: string): Raw => {
+    const found = read.entries.find((one) => one['kind'] === kind && one['name'] === name);
+    if (name && !found) throw new Error(`${where} has no ${kind} "${name}"`);
+    return partOf(kind, found?.['part'] ?? {}, found?.['folder'] ?? '');
+  };
+  const current = context ?? read.current;
+  const chosen = find('context', current);
+  const cluster = find('cluster', chosen['cluster'] ?? '');
+  const user = find('user', chosen['user'] ?? '');
+  const server = cluster['server'] ?? '';
+  if (server === '') throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
+  if (!URL.canParse(server)) throw new Error(`${where}: "${server}" is not a URL`);
+  checkParts(cluster, user);
   // The library refuses plain http (`kubectl proxy`) unless TLS is waived, which it has none of.
-  const plain = (c: Cluster): boolean => c.server.startsWith('http:');
-  config.clusters = config.clusters.map((c) => (plain(c) ? { ...c, skipTLSVerify: true } : c));
-  const cluster = config.getCurrentCluster();
-  if (!cluster?.server) throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
-  if (!URL.canParse(cluster.server)) throw new Error(`${where}: "${cluster.server}" is not a URL`);
-  if (cluster.proxyUrl) throw new Error(`${where} asks for proxy-url, which is not supported`);
-  return config;
+  const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
+  const [name, to] = [current, { ...chosen, cluster: 'cluster', user: 'user' }];
+  const text = JSON.stringify({
+    'current-context': name,
+    contexts: [{ name, context: to }],
+    clusters: [{ name: 'cluster', cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
+    users: [{ name: 'user', user: { ...user, exec: undefined } }],
+  });
+  config.loadFromString(text);
+  return complete(config, cluster, user);
 }
 
 function logger(format: string): World['log'] {
-  const paint = { debug: kleur.gray, info: kleur.green, warn: kleur.yellow, error: kleur.red };
+  const paint = { debug: gray, info: green, warn: yellow, error: red };
   return (level, message, fields = {}) => {
+    if (level === 'debug') return;
     const time = new Date().toISOString();
-    if (format === 'json') {
-      if (level !== 'debug') console.log(JSON.stringify({ time, level, msg: message, ...fields }));
-    } else if (level !== 'debug') {
-      const { cluster = '', message: text = '', ...rest } = fields;
-      const others = Object.entries(rest).map(([k, v]) => kleur.gray(`${k}=${String(v)}`));
-      const head = `${kleur.gray(time.slice(11, 19))} ${paint[level](message.padEnd(16))}`;
-      console.log(
-        [head, kleur.bold(String(cluster)), String(text), ...others].filter(Boolean).join(' '),
-      );
-    }
+    if (format === 'json')
+      return console.log(escaped(JSON.stringify({ time, level, msg: message, ...fields })));
+    const { cluster = '', message: text = '', ...rest } = fields;
+    const others = Object.entries(rest).map(([k, v]) => gray(escaped(`${k}=${String(v)}`)));
+    const head = `${gray(time.slice(11, 19))} ${paint[level](escaped(message).padEnd(16))}`;
+    const words = [head, bold(escaped(String(cluster))), escaped(String(text)), ...others];
+    console.log(words.filter(Boolean).join(' '));
   };
 }
 
@@ -5190,9 +5331,9 @@ export function realWorld(
 
 /** The error, in words for what the person at the terminal can mend. */
 function explained(error: unknown, path: string): unknown {
-  const code = error instanceof ApiError ? error.code : -1;
+  const { code, reason } = error instanceof ApiError ? error : { code: -1, reason: '' };
   const words = wordsOf(error);
-  if (code === 0) return new Error(`the API server cannot be reached: ${words}`);
+  if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${words}`);
   const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(words);
   if (code !== 404 || !isKind) return error;
   const cure = 'kubectl apply -f deploy.yaml';
@@ -5220,37 +5361,29 @@ async function preflight(world: World, { namespaces, selector }: Options, inPod:
   }
 }
 
-/** Which clusters, and where the Lease is: with the pod, or with what is watched from outside. */
-function scopeOf(flags: ReturnType<typeof flagsOf>, config: KubeConfig) {
-  const context = config.getCurrentContext();
-  const own = config.getContextObject(context)?.namespace ?? 'default';
-  const watched = process.env['WATCH_NAMESPACE'];
-  const usual = watched === undefined ? [own] : watched.split(',').filter((ns) => ns !== '');
-  const namespaces = flags['all-namespaces'] ? [] : unique(flags.namespace ?? usual);
-  const inPod = context === 'inClusterContext'; // So the library calls it.
-  const beside = inPod ? own : (namespaces[0] ?? own);
-  return { namespaces, inPod, leaseIn: flags['leader-elect-namespace'] ?? beside };
-}
-
-async function run(args: readonly string[]): Promise<void> {
-  const flags = flagsOf(args);
-  if (flags.help) return help({ names: ['run'], flags: {} });
-  const format = flags.log ?? (process.stdout.isTTY ? 'pretty' : 'json');
+async function run({ flags }: Asked): Promise<void> {
+  const format = flags['log'] ?? (process.stdout.isTTY ? 'pretty' : 'json');
   if (format !== 'json' && format !== 'pretty')
     throw new UsageError('--log must be json or pretty');
-  const workers = Number(flags.workers ?? 4);
+  const workers = Number(flags['workers'] ?? 4);
   if (!Number.isInteger(workers) || workers < 1)
     throw new UsageError('--workers must be a number above 0');
-  if (flags['all-namespaces'] && flags.namespace)
+  if (flags['all-namespaces'] && flags['namespace'])
     throw new UsageError('-A and -n exclude each other');
-  const probes = probeAddress(flags['probe-addr']);
-  const load = (): Promise<KubeConfig> => loadConfig(flags.kubeconfig, flags.context);
+  const probes = probeAddress(flags['probe-addr'] ?? ':8080');
+  const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
   const config = await load();
-  const { namespaces, inPod, leaseIn } = scopeOf(flags, config);
+  const context = config.getCurrentContext();
+  const own = config.getContextObject(context)?.namespace ?? 'default';
+  const asked = flags['namespace'] ?? process.env['WATCH_NAMESPACE'] ?? own;
+  const namespaces = unique((flags['all-namespaces'] ? '' : asked).split(',').filter(Boolean));
+  const inPod = context === 'inClusterContext'; // So the library calls it.
+  // The Lease is with the pod, or with what is watched from outside.
+  const namespace = flags['leader-elect-namespace'] ?? (inPod ? own : (namespaces[0] ?? own));
   const log = logger(format);
   const vitals = newVitals(realWorld(config, log, load));
   const world = measured(vitals);
-  const selector = flags.selector ?? '';
+  const selector = flags['selector'] ?? '';
   const options = { namespaces, workers, selector, observer: observerOf(vitals) };
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
@@ -5258,32 +5391,58 @@ async function run(args: readonly string[]): Promise<void> {
   if (probes) await serveProbes(vitals, probes, stop.signal);
   await preflight(world, options, inPod);
   process.stdout.on('error', () => stop.abort()); // Whoever read the log is gone.
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
+  for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
   const server = config.getCurrentCluster()?.server;
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
-  const lease = { namespace: leaseIn, identity };
-  await (flags['leader-elect']
-    ? runElected(world, { ...options, lease }, stop.signal)
-    : runOperator(world, options, stop.signal));
-  log('info', 'stopped');
+  const elected = { ...options, lease: { namespace, identity } };
+  const work =
+    flags['leader-elect'] === 'false'
+      ? runOperator(world, options, stop.signal)
+      : runElected(world, elected, stop.signal);
+  await work.catch((error: unknown) => {
+    if (format === 'pretty') throw error;
+    log('error', wordsOf(error)); // Whoever reads the log reads JSON.
+    process.exitCode = 1;
+  });
+  if (process.exitCode === undefined) log('info', 'stopped');
 }
 
 // ── At the terminal ─────────────────────────────────────────────────────────────────────────────
-/** What the user asked for: the words after the command, and its flags ('true' for bare ones). */
-interface Asked {
-  readonly names: readonly string[];
-  readonly flags: Readonly<Record<string, string | undefined>>;
-}
 const readerLeft = (): void => process.exit(0);
+/** Colours pass; any other control character that came so far is escaped here. */
 function say(text: string): void {
   process.stdout.off('error', readerLeft).on('error', readerLeft);
-  process.stdout.write(`${text}\n`);
+  const odd = /\x1b(?!\[\d+m)|[\0-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]/g;
+  process.stdout.write(`${text.replace(odd, unicode)}\n`);
 }
 /** What the API server warns of, and watches that broke; the rest is the log of an operator. */
 const warn: World['log'] = (level, message, { warning, error } = {}) => {
-  if (level === 'warn') console.error(`${message}: ${String(warning ?? error)}`);
+  if (level === 'warn') console.error(escaped(`${message}: ${String(warning ?? error)}`));
 };
+async function yamlOf(raw: Raw): Promise<string> {
+  const { dumpYaml } = await import('@kubernetes/client-node');
+  return dumpYaml(raw).trimEnd();
+}
+/** The form in which --output wants an object, or undefined. */
+function outputOf({ output }: Asked['flags']): string | undefined {
+  if (output === undefined || output === 'json' || output === 'yaml') return output;
+  throw new UsageError('--output must be json or yaml');
+}
+async function show(raw: Raw, output: string): Promise<void> {
+  const own = (key: string, value: unknown) => (key === 'managedFields' ? undefined : value);
+  const json = JSON.stringify(raw, own, 2);
+  say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
+}
+/** Asks before what nobody can undo. */
+async function consent(what: string): Promise<void> {
+  if (!process.stdin.isTTY || !process.stdout.isTTY) throw new UsageError(`${what}: say --yes`);
+  const { createInterface } = process.getBuiltinModule('node:readline/promises');
+  const asker = createInterface({ input: process.stdin, output: process.stdout });
+  const answer = await asker.question(`${what}. Go on? [y/N] `);
+  asker.close();
+  if (!/^y(es)?$/i.test(answer.trim())) throw new Error('nothing was done');
+}
 
 /** The same with the place where it is answered, and its first word. */
 interface There extends Asked {
@@ -5291,16 +5450,15 @@ interface There extends Asked {
   readonly ns: string;
   readonly name: string;
 }
-const there =
-  (run: (at: There) => Promise<void>) =>
-  async ({ names, flags }: Asked): Promise<void> => {
-    const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
-    const config = await load();
-    const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
-    const world = realWorld(config, warn, load);
-    await run({ names, flags, world, ns: flags['namespace'] ?? own, name: names[0] ?? '' });
-  };
-const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
+async function placed(asked: Asked): Promise<There> {
+  const { names, flags } = asked;
+  const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
+  const config = await load();
+  const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
+  const world = realWorld(config, warn, load);
+  return { ...asked, world, ns: flags['namespace'] ?? own, name: names[0] ?? '' };
+}
+const getCluster = ({ world, ns, name }: Omit<There, keyof Asked>): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
 const BY = '?fieldManager=statefulcluster-cli';
 /** A merge patch that only lands on the very object that was looked at. */
@@ -5308,7 +5466,7 @@ function merge(world: World, path: string, { uid }: Meta, change: Raw): Promise<
   const body = { ...change, metadata: { ...change['metadata'], uid } };
   return api(world, { ...MERGE, path: path + BY, body });
 }
-async function itemsOf(world: World, path: string, wanted: LabelSelector) {
+async function itemsOf(world: World, path: string, wanted: LabelSelector = {}) {
   const labelSelector = selectorText(wanted);
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
   return (list['items'] ?? []) as readonly Raw[];
@@ -5319,7 +5477,7 @@ async function itemsOf(world: World, path: string, wanted: LabelSelector) {
 async function keepSeeing(
   world: World,
   path: string,
-  see: (raws: readonly Raw[]) => boolean,
+  see: (raws: readonly Raw[]) => boolean | Promise<boolean>,
   { everyMs = Infinity, limitMs = Infinity } = {},
 ): Promise<boolean> {
   const stop = new AbortController();
@@ -5332,28 +5490,44 @@ async function keepSeeing(
   await Promise.race([feed.ready.promise, limit]);
   for (; !signal.aborted; await Promise.race([bell.promise, limit, world.sleep(everyMs, signal)])) {
     bell = Promise.withResolvers();
-    if (see([...feed.items.values()].map(({ raw }) => raw))) return true;
+    if (await see([...feed.items.values()].map(({ raw }) => raw))) return true;
   }
   return false;
 }
 
 const columns = (): number => process.stdout.columns ?? Infinity;
 const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
+type Rows = readonly (readonly string[])[];
+const widest = (rows: Rows, i: number): number =>
+  rows.reduce((most, row) => Math.max(most, widthOf(row[i] ?? '')), 0);
 /** Columns as wide as their widest cell; the last one goes on below itself. */
-function tableOf(rows: readonly (readonly string[])[]): string {
-  const count = (rows[0]?.length ?? 1) - 1;
-  const widths = Array.from({ length: count }, (_, i) =>
-    Math.max(...rows.map((row) => widthOf(row[i] ?? ''))),
-  );
-  const indent = ' '.repeat(widths.reduce((sum, width) => sum + width + 2, 0));
+function tableOf(rows: Rows): string {
+  const last = (rows[0]?.length ?? 1) - 1;
+  const widths = Array.from({ length: last }, (_, i) => widest(rows, i) + 2);
+  const indent = ' '.repeat(widths.reduce((sum, width) => sum + width, 0));
   const lines = rows.map((row) => {
-    const cells = widths.map((width, i) => row[i] + ' '.repeat(width - widthOf(row[i] ?? '') + 2));
-    return (cells.join('') + folded(row[count] ?? '', indent).slice(indent.length)).trimEnd();
+    const cells = widths.map((width, i) => row[i] + ' '.repeat(width - widthOf(row[i] ?? '')));
+    return (cells.join('') + folded(row[last] ?? '', indent).slice(indent.length)).trimEnd();
   });
   return lines.join('\n');
 }
-const titled = (titles: string, rows: readonly (readonly string[])[]): string =>
-  rows.length > 0 ? tableOf([titles.split('  ').map((title) => gray(title)), ...rows]) : '';
+/** A table with titles. Empty columns are left out, and on a narrow terminal those that `less`
+ *  names, one after the other until the rest fits; the last one may fold down to 24. */
+function titled(titles: string, rows: Rows, less = ''): string {
+  const names = titles.split('  ');
+  const all = [names, ...rows];
+  const widths = names.map((_, i) =>
+    Math.min(widest(all, i), i < names.length - 1 ? Infinity : 24),
+  );
+  const shown = new Set([...names.keys()].filter((i) => rows.some((row) => row[i])));
+  for (const name of less.split(' ')) {
+    const sum = [...shown].reduce((width, i) => width + (widths[i] ?? 0) + 2, -2);
+    if (sum > columns()) shown.delete(names.indexOf(name));
+  }
+  const head = names.map((name) => gray(name));
+  const kept = [head, ...rows].map((row) => row.filter((_, i) => shown.has(i)));
+  return rows.length > 0 ? tableOf(kept) : '';
+}
 /** Text within the terminal, every line of it indented. */
 function folded(text: string, indent = '  '): string {
   const lines = [indent];
@@ -5377,64 +5551,74 @@ const sinceText = (at: string | undefined, now: number): string =>
   at && Date.parse(at) <= now ? ageText(now - Date.parse(at)) : '';
 /** Draws over the last picture, from the top, as far as the terminal reaches. */
 function redraw(text: string): void {
-  let left = process.stdout.rows - 1;
-  const rows = (line: string): number => Math.max(1, Math.ceil(widthOf(line) / columns()));
-  const lines = text.split('\n').filter((line) => (left -= rows(line)) >= 0);
-  const picture = lines.map((line) => `${line}\x1b[K\n`).join('');
-  process.stdout.write(`\x1b[?2026h\x1b[H${picture}\x1b[J\x1b[?2026l`);
-}
-async function yamlOf(raw: Raw): Promise<string> {
-  const { dumpYaml } = await import('@kubernetes/client-node');
-  return dumpYaml(raw).trimEnd();
+  const lines = text.split('\n').slice(0, process.stdout.rows - 1);
+  process.stdout.write(`\x1b[?2026h\x1b[H${lines.join('\x1b[K\n')}\x1b[J\x1b[?2026l`);
 }
 
 // ── status ──────────────────────────────────────────────────────────────────────────────────────
-const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
-const LOOKS: Readonly<Record<string, readonly [glyph: string, paint: (text: string) => string]>> = {
-  ...{ Available: ['●', green], Ready: ['◕', green], Updating: ['↻', cyan] },
-  ...{ Returning: ['↻', cyan], Recreating: ['↻', cyan], Suspended: ['‖', gray] },
-  ...{ Starting: ['◐', yellow], Pending: ['○', yellow] },
-  ...{ Unready: ['▲', red], Lost: ['×', red], Stalled: ['×', red], Withheld: ['▲', magenta] },
-  ...{ ReplacementWithheld: ['▲', magenta], Trouble: ['▲', yellow] },
-  ...{ Terminating: ['◌', gray], Retired: ['▫', gray] },
+/** Health of a member or state of a cluster, the gravest first: its look, and why, where nobody
+ *  says it better. */
+type Look = readonly [glyph: string, paint: (text: string) => string, why?: string];
+const LOOKS: Readonly<Record<string, Look>> = {
+  Withheld: ['▲', magenta, 'given up, but the brake holds'],
+  Stalled: ['×', red],
+  Unready: ['▲', red, 'was Ready, and is not'],
+  Pending: ['○', yellow, 'no node yet'],
+  Starting: ['◐', yellow, 'not Ready yet'],
+  Returning: ['↻', cyan, 'between two pods'],
+  Updating: ['↻', cyan, 'being updated in place'],
+  Ready: ['◕', green, 'Ready for less than minReadySeconds'],
+  Retiring: ['◌', gray, 'its identity is over'],
+  Suspended: ['‖', gray, 'spec.suspend'],
+  Available: ['●', green],
+  Retired: ['▫', gray],
 };
-function painted(health: string, also = ` ${health}`): string {
-  const [glyph, paint] = LOOKS[health] ?? ['·', gray];
-  return paint(glyph + also);
+const rankOf = (look: string): number => Object.keys(LOOKS).indexOf(look);
+const lookOf = (word: string): Look => LOOKS[word] ?? ['◐', yellow];
+const painted = (look: string, words = look): string =>
+  lookOf(look)[1](`${lookOf(look)[0]} ${words}`.trimEnd());
+const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
+  status.conditions?.find((c) => c.type === type);
+function trueIn(c: StatefulCluster, type: string): Condition | undefined {
+  const found = conditionOf(c, type);
+  return found?.status === 'True' ? found : undefined;
 }
-const trueIn = ({ status }: StatefulCluster, type: string): Condition | undefined =>
-  status.conditions?.find((c) => c.type === type && c.status === 'True');
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
-/** One word for a whole cluster: what needs a person comes first. */
-function stateWord(c: StatefulCluster): string {
-  const { spec, status } = c;
-  if (isTerminating(c)) return 'Terminating';
-  if (trueIn(c, 'ReplacementWithheld')) return 'Withheld';
-  if (trueIn(c, 'Stalled')) return 'Stalled';
-  if (spec.suspend) return 'Suspended';
-  if (!isObserved(c)) return 'Pending';
-  if ((status.updatedReplicas ?? 0) < (status.replicas ?? 0)) return 'Updating';
-  return trueIn(c, 'Ready') ? 'Available' : 'Starting';
+/** Look and word of a whole cluster: what needs a person, else the reason of Ready. */
+function stateIn(c: StatefulCluster): readonly [look: string, word: string] {
+  if (trueIn(c, 'ReplacementWithheld')) return ['Withheld', 'Withheld'];
+  if (trueIn(c, 'Stalled')) return ['Stalled', 'Stalled'];
+  if (isTerminating(c)) return ['Retiring', 'Terminating'];
+  if (!isObserved(c)) return ['Pending', 'Unseen'];
+  const { status, reason } = conditionOf(c, 'Ready') ?? { status: 'False', reason: 'Starting' };
+  return [status === 'True' ? 'Available' : reason in LOOKS ? reason : 'Starting', reason];
 }
 
 /** The table of clusters. */
 function listText(raws: readonly Raw[], ns: string, now: number): string {
   if (raws.length === 0) return `No StatefulClusters${ns && ` in namespace ${ns}`}.`;
-  const all = raws.map(clusterOf).sort((a, b) => (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
+  const all = raws.map((raw) => clusterOf(tamed(raw)));
+  const rank = (c: StatefulCluster): number => rankOf(stateIn(c)[0]);
+  all.sort((a, b) => rank(a) - rank(b) || (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
   const rows = all.map((c) => {
-    const { readyReplicas, updatedReplicas, availableReplicas, replacements } = c.status;
-    const counts = [readyReplicas, updatedReplicas, availableReplicas, replacements];
-    const live = `${c.status.replicas ?? 0}/${c.spec.replicas}`;
-    const numbers = [...counts, c.status.retiredClaims].map((n) => String(n ?? 0));
-    const place = ns ? [] : [c.meta.namespace];
-    const own = [...place, c.meta.name, painted(stateWord(c)), live, ...numbers];
-    return [...own, ageText(now - c.meta.createdMs)];
+    const { replicas = 0, readyReplicas, updatedReplicas, availableReplicas } = c.status;
+    const { replacements, retiredClaims } = c.status;
+    const counts = [readyReplicas, updatedReplicas, availableReplicas, replacements, retiredClaims];
+    const own = [ns ? '' : c.meta.namespace, c.meta.name, painted(...stateIn(c))];
+    const numbers = [`${replicas}/${c.spec.replicas}`, ...counts.map((n) => String(n ?? 0))];
+    return [...own, ...numbers, ageText(now - c.meta.createdMs)];
   });
-  const titles = 'NAME  STATE  LIVE  READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
-  return titled(ns ? titles : `NAMESPACE  ${titles}`, rows);
+  const titles = 'READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
+  const less = 'RETIRED-CLAIMS UP-TO-DATE REPLACED AGE READY AVAILABLE NAMESPACE';
+  return titled(`NAMESPACE  NAME  STATE  LIVE  ${titles}`, rows, less);
 }
 
+/** What the operator says of all that goes on, without the count that stands before it. */
+function progressOf(c: StatefulCluster): string {
+  const { message = '' } = conditionOf(c, 'Progressing') ?? {};
+  return message.replace(/^\d+ of \d+ members are available(; )?/, '');
+}
 function headText(c: StatefulCluster, now: number): string {
   const { meta, spec, status } = c;
   const { currentRevision: from, updateRevision: to } = status;
@@ -5443,29 +5627,27 @@ function headText(c: StatefulCluster, now: number): string {
     `${status.replacements ?? 0} replaced so far`,
     `${ageText(now - meta.createdMs)} old`,
   ];
-  const progress = status.conditions?.find(({ type }) => type === 'Progressing');
   const notes = [
     isTerminating(c) && 'It is being deleted.',
     meta.annotations[MARK.paused] === 'true' && `${MARK.paused}=true: only its status is kept.`,
     !isObserved(c) && 'The operator has not seen its spec yet.',
     from !== to && `Revision ${from} → ${to}`,
-    progress && progress.message.replace(/^\d+ of \d+ members are available(; )?/, ''),
+    progressOf(c),
   ].flatMap((note) => (note ? [folded(note)] : []));
-  const title = `${painted(stateWord(c), '')} ${bold(meta.name)} ${gray(`in ${meta.namespace}`)}`;
-  return [`${title}  ${facts.join(' · ')}`, ...notes].join('\n');
+  const title = `${painted(stateIn(c)[0], '')} ${bold(meta.name)} ${gray(`in ${meta.namespace}`)}`;
+  return [folded(`${title}  ${facts.join(' · ')}`, ''), ...notes].join('\n');
 }
 
 const CALM = ['Available', 'Progressing', 'Ready', 'Reconciling']; // True is no trouble.
 /** Conditions that a person must know of, the gravest first, in the words they carry. */
 function troubleText(c: StatefulCluster, now: number): string {
   const all = (c.status.conditions ?? []).map(({ type }) => type);
-  const types = unique(['ReplacementWithheld', 'Stalled', ...all]);
-  const texts = types.map((type) => {
+  const texts = unique(['ReplacementWithheld', 'Stalled', ...all]).map((type) => {
     const trouble = CALM.includes(type) ? undefined : trueIn(c, type);
     if (!trouble) return '';
     const about = gray(`${trouble.reason}, for ${sinceText(trouble.lastTransitionTime, now)}`);
-    const title = painted(type in LOOKS ? type : 'Trouble', ` ${type}`);
-    return `${title} ${about}\n${folded(trouble.message)}`;
+    const look = type === 'ReplacementWithheld' ? 'Withheld' : type;
+    return `${painted(look, type)} ${about}\n${folded(trouble.message)}`;
   });
   return paragraphs(...texts);
 }
@@ -5475,21 +5657,21 @@ const claimsText = (claims: readonly string[], name: string, identity: string): 
   claims.map((claim) => claim.replace(`-${name}-${identity}`, '')).join(',') || '-';
 function membersText({ meta, status }: StatefulCluster, now: number): string {
   const { members = [], retired = [], replicas = 0, updateRevision } = status;
-  const withheld = members.filter((m) => m.health === 'Withheld');
-  const rows = unique([...withheld, ...members]).map((m) => {
+  const sorted = members.toSorted((a, b) => rankOf(a.health) - rankOf(b.health));
+  const rows = sorted.map((m) => {
     const age = birthSecond(m.identity) < 0 ? '-' : ageText(now - birthMs(m.identity));
     const outdated = m.revision !== '' && m.revision !== updateRevision;
-    const old = retired.find((r) => r.replacedBy === m.identity);
-    const since = sinceText(m.since, now);
-    const lineage = old && `replaced ${old.identity}`;
     const revision = outdated ? yellow(`${m.revision} outdated`) : m.revision || '-';
+    const old = retired.find((r) => r.replacedBy === m.identity);
+    const why = [m.reason || lookOf(m.health)[2], old && `replaced ${old.identity}`];
+    const place = [painted(m.health), bold(m.identity), m.pod || '-', String(m.index ?? ''), age];
     const claims = claimsText(m.claims, meta.name, m.identity);
-    const reason = [m.reason, m.reason && since && `for ${since}`].filter(Boolean).join(' ');
-    const why = [reason, lineage].filter(Boolean).join('; ');
-    return [painted(m.health), bold(m.identity), age, m.node || '-', revision, claims, why];
+    const times = [sinceText(m.since, now), why.filter(Boolean).join('; ')];
+    return [...place, m.node || '-', revision, claims, ...times];
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
-  return titled('HEALTH  IDENTITY  AGE  NODE  REVISION  CLAIMS  WHY', rows) + more;
+  const titles = 'HEALTH  IDENTITY  POD  INDEX  AGE  NODE  REVISION  CLAIMS  SINCE  WHY';
+  return titled(titles, rows, 'CLAIMS AGE REVISION NODE POD SINCE INDEX') + more;
 }
 /** Identities that are over, and how to free or bring back what is left of them. */
 function retiredText({ meta, status }: StatefulCluster, now: number): string {
@@ -5497,9 +5679,10 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   const rows = retired.map((r) => {
     const claims = claimsText(r.claims, meta.name, r.identity);
     const over = [painted('Retired'), r.identity, sinceText(r.at, now), r.reason];
-    return [...over, r.replacedBy || '-', claims];
+    return [...over, r.replacedBy || '-', claims, r.message ?? ''];
   });
-  const table = titled('OVER  IDENTITY  AGO  REASON  REPLACED-BY  CLAIMS-KEPT', rows);
+  const titles = 'OVER  IDENTITY  AGO  REASON  REPLACED-BY  CLAIMS-KEPT  LAST-WORDS';
+  const table = titled(titles, rows, 'OVER CLAIMS-KEPT AGO REPLACED-BY');
   if (retiredClaims === 0) return table;
   const kept = retired.find((r) => r.claims.length > 0)?.identity ?? 'IDENTITY';
   const labels = `${MARK.cluster}=${meta.name},${MARK.retired}=true`;
@@ -5512,31 +5695,68 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   return paragraphs(table, hints.join('\n'));
 }
 function pageText(raw: Raw, now: number): string {
-  const c = clusterOf(raw);
+  const c = clusterOf(tamed(raw));
   const tables = [membersText(c, now), retiredText(c, now)];
   return paragraphs(headText(c, now), troubleText(c, now), ...tables);
 }
 
+/** Who works on the namespace ('': on any), by the newest Lease that covers it and the server's
+ *  clock. `runs` is undefined where no Lease may be read. */
+async function leaderOf(world: World, ns: string) {
+  const look = async (where: string) => {
+    const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
+    const path = `/apis/coordination.k8s.io/v1${inNamespace(where)}/leases`;
+    const request = { method: 'GET', path: withQuery(path, { labelSelector }) } as const;
+    const answer = await world.send(request).catch(() => undefined);
+    if (answer?.status !== 200) return undefined;
+    const now = Date.parse(answer.headers['date'] ?? '') || world.now();
+    const { items } = tamed(answer.body as Raw) as { items?: Raw[] };
+    return (items ?? []).flatMap(({ metadata, spec = {} }) => {
+      const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime } = spec;
+      const scope: string = metadata.annotations?.[MARK.namespaces] ?? '';
+      const covers = !scope || !ns || scope.split(',').includes(ns);
+      const ms = now - Date.parse(renewTime);
+      const leads = holder !== '' && ms <= 1000 * leaseDurationSeconds;
+      return covers ? [{ holder, ms, leads }] : [];
+    });
+  };
+  const all = await look('');
+  const found = all ? [all] : await Promise.all(unique([ns || SYSTEM, SYSTEM]).map(look));
+  const leases = found.flatMap((some) => some ?? []).sort((a, b) => a.ms - b.ms);
+  const best = leases.find(({ leads }) => leads) ?? leases[0];
+  if (!best && found.includes(undefined))
+    return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
+  if (!best) return { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
+  const { holder, ms, leads } = best;
+  if (leads) return { runs: true, words: `Operator: ${holder} leads, renewed ${ageText(ms)} ago` };
+  const last = `${holder || 'released'}, ${ageText(ms)} ago`;
+  return { runs: false, words: `Operator: nobody runs (${last})` };
+}
+
 async function status({ world, ns: own, name, flags }: There): Promise<void> {
-  const { output, watch, 'all-namespaces': all } = flags;
-  if (output !== undefined && output !== 'json' && output !== 'yaml')
-    throw new UsageError('--output must be json or yaml');
+  const { watch, 'all-namespaces': all } = flags;
+  const output = outputOf(flags);
   if (output && watch) throw new UsageError('--watch and --output exclude each other');
   if (name && all) throw new UsageError('NAME and -A exclude each other');
   const ns = all ? '' : own;
   const first = await api(world, { method: 'GET', path: clusterPath(ns, name) });
-  const json = JSON.stringify(first, (key, v) => (key === 'managedFields' ? undefined : v), 2);
-  if (output) return say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
-  const textOf = (raws: readonly Raw[]): string => {
-    if (!name) return listText(raws, ns, world.now());
-    return raws[0] ? pageText(raws[0], world.now()) : deletedText(name);
+  if (output) return show(first, output);
+  let [operator, staleAt] = ['', 0];
+  const textOf = async (raws: readonly Raw[]): Promise<string> => {
+    const [now, uptime] = [world.now(), world.uptime()];
+    if (uptime >= staleAt) {
+      const { runs, words } = await leaderOf(world, ns);
+      operator = folded((runs === false ? red : gray)(words), '');
+      staleAt = uptime + LIMITS.leaseRetryMs;
+    }
+    if (!name) return paragraphs(operator, listText(raws, ns, now));
+    return paragraphs(operator, raws[0] ? pageText(raws[0], now) : deletedText(name));
   };
-  if (!watch) return say(textOf(name ? [first] : (first['items'] ?? [])));
+  if (!watch) return say(await textOf(name ? [first] : (first['items'] ?? [])));
   const draws = process.stdout.isTTY && kleur.enabled;
   if (draws) say('\n'.repeat(process.stdout.rows)); // What was there stays above.
-  const see = (raws: readonly Raw[]): boolean => {
-    if (draws) redraw(textOf(raws));
-    else say(`${textOf(raws)}\n`);
+  const see = async (raws: readonly Raw[]): Promise<boolean> => {
+    (draws ? redraw : say)(`${await textOf(raws)}\n`);
     return name !== '' && raws.length === 0;
   };
   // The watch brings the news; on a terminal the ages are drawn anew every second.
@@ -5639,32 +5859,56 @@ async function showPlan(at: There): Promise<void> {
 }
 
 // ── replace, restore ────────────────────────────────────────────────────────────────────────────
-async function replace({ world, ns, name }: There): Promise<void> {
-  const path = pathOf(PODS, ns, name);
-  const raw = await api(world, { method: 'GET', path });
-  const meta = metaOf(raw);
-  const { owners, labels, deletedMs } = meta;
-  const owner = owners.find((o) => o.controller && o.kind === 'StatefulCluster');
-  if (!owner) throw new Error(`pod "${name}" is not a member of a StatefulCluster`);
-  if (deletedMs !== undefined) throw new Error(`pod "${name}" is being deleted already`);
-  await merge(world, path, meta, { metadata: { annotations: { [MARK.replace]: 'true' } } });
-  say(`pod/${name} annotated: ${owner.name} gives ${labels[MARK.identity]} up for a new member`);
+/** Pods and claims of members of a cluster ('': of any) that are called so, by identity or pod. */
+async function partsOf({ world, ns }: There, called: string, of: string) {
+  const identity = called.slice(called.lastIndexOf('-') + 1);
+  const labelled = { matchLabels: { [MARK.identity]: identity } };
+  const find = async (kind: typeof PODS | typeof CLAIMS) => {
+    const metas = (await itemsOf(world, pathOf(kind, ns), labelled)).map(metaOf);
+    const parts = metas.map((meta) => ({ kind, meta, cluster: meta.labels[MARK.cluster] ?? '' }));
+    return parts.filter(({ cluster }) => {
+      return (!of || cluster === of) && [identity, podName(cluster, identity)].includes(called);
+    });
+  };
+  return { identity, pods: await find(PODS), claims: await find(CLAIMS) };
+}
+const isOver = ({ meta }: { readonly meta: Meta }): boolean => MARK.retired in meta.annotations;
+
+async function replace(at: There): Promise<void> {
+  const { world, ns, name, flags } = at;
+  const { identity, pods, claims } = await partsOf(at, name, '');
+  const living = [...pods, ...claims].filter(({ cluster }) => {
+    const own = claims.filter((claim) => claim.cluster === cluster);
+    return own.length === 0 || !own.every(isOver);
+  });
+  const clusters = unique(living.map(({ cluster }) => cluster));
+  const [owner = ''] = clusters;
+  if (clusters.length === 0) throw new Error(`no living member is called "${name}"`);
+  if (clusters.length > 1)
+    throw new Error(`${clusters.join(' and ')} have a "${name}": name its pod`);
+  const part = living.find(({ meta }) => meta.deletedMs === undefined);
+  if (!part) throw new Error(`"${name}" is being deleted already`);
+  const { spec } = clusterOf(await getCluster({ world, ns, name: owner }));
+  const { whenReplaced } = spec.persistentVolumeClaimRetentionPolicy;
+  if (whenReplaced === 'Delete' && claims.length > 0 && !flags['yes'])
+    await consent(`${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`);
+  const { kind, meta } = part;
+  const change = { metadata: { annotations: { [MARK.replace]: 'true' } } };
+  await merge(world, pathOf(kind, ns, meta.name), meta, change);
+  const what = kind === PODS ? 'pod' : 'persistentvolumeclaim';
+  say(`${what}/${meta.name} annotated: ${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
-  const identity = at.names[1] ?? '';
   const { world, ns, name } = at;
   const { spec, status } = clusterOf(await getCluster(at));
-  const labels = { [MARK.cluster]: name, [MARK.identity]: identity };
-  const claims = (await itemsOf(world, pathOf(CLAIMS, ns), { matchLabels: labels })).map(metaOf);
-  const pods = await itemsOf(world, pathOf(PODS, ns), { matchLabels: labels });
-  const retired = claims.filter((meta) => meta.labels[MARK.retired] === 'true');
-  const going = claims.find((meta) => meta.deletedMs !== undefined);
+  const { identity, pods, claims } = await partsOf(at, at.names[1] ?? '', name);
+  const going = claims.find(({ meta }) => meta.deletedMs !== undefined);
   const who = `identity "${identity}" of ${name}`;
   if (claims.length + pods.length === 0) throw new Error(`${who}: no claim is left of it`);
-  if (retired.length === 0) throw new Error(`${who} is not retired`);
+  if (!claims.some(isOver)) throw new Error(`${who} is not retired`);
   if (pods.length > 0) throw new Error(`${who} still has its pod: restore it once that is gone`);
-  if (going) throw new Error(`${who}: its claim ${going.name} is being deleted`);
-  for (const meta of retired) {
+  if (going) throw new Error(`${who}: its claim ${going.meta.name} is being deleted`);
+  for (const { meta } of claims.filter(isOver)) {
     const change = { metadata: { annotations: { [MARK.restore]: 'true' } } };
     await merge(world, pathOf(CLAIMS, ns, meta.name), meta, change);
     say(`persistentvolumeclaim/${meta.name} annotated`);
@@ -5679,10 +5923,8 @@ const FULL = 'statefulcluster.enge.me';
 
 /** ControllerRevisions of this very cluster, oldest first. */
 async function historyOf(at: There, { meta }: StatefulCluster): Promise<readonly Revision[]> {
-  const path = pathOf(REVISIONS, at.ns);
-  const all = (await itemsOf(at.world, path, { matchLabels: { [MARK.cluster]: at.name } })).map(
-    revisionOf,
-  );
+  const labelled = { matchLabels: { [MARK.cluster]: at.name } };
+  const all = (await itemsOf(at.world, pathOf(REVISIONS, at.ns), labelled)).map(revisionOf);
   const own = all.filter((r) => isControlledBy(r.meta, meta.uid));
   return own.sort((a, b) => a.number - b.number);
 }
@@ -5697,7 +5939,7 @@ async function history(at: There): Promise<void> {
   const all = await historyOf(at, clusterOf(await getCluster(at)));
   if (number === 0) {
     const cause = ({ meta }: Revision): string => meta.annotations[MARK.changeCause] ?? '<none>';
-    const rows = all.map((r) => [String(r.number), cause(r)]);
+    const rows = all.map((r) => [String(r.number), escaped(cause(r))]);
     const table = titled('REVISION  CHANGE-CAUSE', rows) || 'No rollout history found.';
     return say(`${FULL}/${at.name}\n${table}`);
   }
@@ -5725,62 +5967,57 @@ async function undo(at: There): Promise<void> {
     const why = `current template already matches revision ${to.number}`;
     return say(`${FULL}/${name} skipped rollback (${why})`);
   }
-  await rollBackTo(at, c.meta, raw['metadata'].annotations !== undefined, to);
+  await rollBackTo(at, raw, to);
   say(`${FULL}/${name} rolled back`);
 }
-/** Lands only on the spec that was looked at, so that no edit made meanwhile is lost. The cause of
- *  the change goes back with the template, where the cluster has annotations at all. */
-async function rollBackTo(at: There, meta: Meta, isNoted: boolean, to: Revision): Promise<void> {
-  const { world, ns, name } = at;
-  const path = clusterPath(ns, name);
-  const [now, then] = [meta, to.meta].map((m) => m.annotations[MARK.changeCause]);
-  const place = `/metadata/annotations/${MARK.changeCause.replace('/', '~1')}`;
-  const cause = { op: then === undefined ? 'remove' : 'add', path: place, value: then };
-  const body = [
-    { op: 'test', path: '/metadata/uid', value: meta.uid },
-    { op: 'test', path: '/metadata/generation', value: meta.generation },
-    { op: 'replace', path: '/spec/template', value: to.template },
-    ...(now !== then && isNoted ? [cause] : []),
-  ];
-  const contentType = 'application/json-patch+json';
-  await api(world, { method: 'PATCH', path: path + BY, contentType, body }).catch(async (error) => {
-    // A test that failed and a template that is refused have one code; a look tells them apart.
-    const { uid, generation } = metaOf(await getCluster(at));
-    if (uid === meta.uid && generation === meta.generation) throw error;
+/** Lands only on the very version that was looked at, so that no edit made meanwhile is lost. The
+ *  cause of the change goes back with the template. */
+async function rollBackTo({ world, ns, name }: There, raw: Raw, to: Revision): Promise<void> {
+  const { [MARK.changeCause]: _, ...others } = dictOf(raw['metadata'].annotations);
+  const { [MARK.changeCause]: cause } = to.meta.annotations;
+  const annotations = { ...others, ...(cause !== undefined && { [MARK.changeCause]: cause }) };
+  const [metadata, spec] = [{ ...raw['metadata'], annotations }, raw['spec']];
+  const body = { ...raw, metadata, spec: { ...spec, template: to.template } };
+  const path = clusterPath(ns, name) + BY;
+  await api(world, { method: 'PUT', path, body }).catch((error: unknown) => {
+    if (!(error instanceof ApiError) || error.code !== 409) throw error;
     throw new Error(`${FULL} "${name}" was changed meanwhile: nothing was rolled back, try again`);
   });
 }
 
-/** One merge patch, refused where it would change nothing. */
-const edit = (verb: 'restarted' | 'paused' | 'resumed') => async (at: There) => {
-  const { world, ns, name } = at;
-  const { meta, spec: old } = clusterOf(await getCluster(at));
+/** `restart`, `pause` and `resume`: one merge patch, refused where it would change nothing. */
+async function edit({ world, ns, name, words }: There): Promise<void> {
+  const { meta, spec: old } = clusterOf(await getCluster({ world, ns, name }));
   const { paused } = old.updateStrategy.rollingUpdate;
-  const refusal = {
-    restarted: paused && `can't restart while paused (run rollout resume first)`,
-    paused: paused && 'is already paused',
-    resumed: !paused && 'is not paused',
-  }[verb];
-  if (refusal) throw new Error(`${FULL} "${name}" ${refusal}`);
+  const refuse = (why: string): never => {
+    throw new Error(`${FULL} "${name}" ${why}`);
+  };
+  const isRestart = words === 'rollout restart';
+  const isPause = words === 'rollout pause';
+  if (isRestart && paused) refuse("can't restart while paused (run rollout resume first)");
+  if (!isRestart && paused === isPause) refuse(paused ? 'is already paused' : 'is not paused');
   const annotations = { 'kubectl.kubernetes.io/restartedAt': new Date(world.now()).toISOString() };
-  const spec =
-    verb === 'restarted'
-      ? { template: { metadata: { annotations } } }
-      : { updateStrategy: { rollingUpdate: { paused: verb === 'paused' } } };
+  const spec = isRestart
+    ? { template: { metadata: { annotations } } }
+    : { updateStrategy: { rollingUpdate: { paused: isPause } } };
   await merge(world, clusterPath(ns, name), meta, { spec });
-  say(`${FULL}/${name} ${verb}`);
-};
+  say(`${FULL}/${name} ${isRestart ? 'restarted' : isPause ? 'paused' : 'resumed'}`);
+}
 
-/** What the rollout waits for, or ''. */
+/** What the rollout waits for, and why as far as the operator says; or ''. */
 function waitsFor(c: StatefulCluster): string {
   const { meta, spec, status } = c;
   const { updatedReplicas: updated = 0, replicas: live = 0, availableReplicas: up = 0 } = status;
   const wanted = Math.max(0, spec.replicas - partitionOf(spec));
   const head = `Waiting for statefulcluster "${meta.name}" rollout to finish`;
   if (!isObserved(c)) return 'Waiting for statefulcluster spec update to be observed...';
-  if (updated < wanted) return `${head}: ${updated} out of ${wanted} members have been updated...`;
+  const reasons = [trueIn(c, 'ReplacementWithheld')?.message, progressOf(c)].filter(Boolean);
+  const why = reasons.map((reason) => `\n${folded(reason ?? '')}`).join('');
+  if (updated < wanted)
+    return `${head}: ${updated} out of ${wanted} members have been updated...${why}`;
   if (live > spec.replicas) return `${head}: ${live - spec.replicas} members are still to go...`;
-  if (up < spec.replicas) return `${head}: ${up} of ${spec.replicas} members are available...`;
+  if (up < spec.replicas)
+    return `${head}: ${up} of ${spec.replicas} members are available...${why}`;
   return '';
 }
 async function rolloutStatus(at: There): Promise<void> {
@@ -5789,19 +6026,23 @@ async function rolloutStatus(at: There): Promise<void> {
   const { spec } = clusterOf(await getCluster(at));
   if (spec.updateStrategy.type === 'OnDelete')
     throw new Error('rollout status is only available for RollingUpdate strategy type');
-  let failure = '';
-  let told = '';
-  const see = ([raw]: readonly Raw[]): boolean => {
-    const c = raw && clusterOf(raw);
+  let [failure, told, aloneAt] = ['', '', Infinity];
+  const see = async ([raw]: readonly Raw[]): Promise<boolean> => {
+    const c = raw && clusterOf(tamed(raw));
     const stalled = c && isObserved(c) && trueIn(c, 'Stalled')?.message;
     if (stalled) failure = `statefulcluster "${name}" is stalled: ${stalled}`;
     else if (!c) failure = deletedText(name);
     if (!c || failure) return true;
-    const text = waitsFor(c) || `statefulcluster "${name}" successfully rolled out`;
+    const wait = waitsFor(c);
+    const text = wait || `statefulcluster "${name}" successfully rolled out`;
     if (text !== told) say((told = text));
-    return waitsFor(c) === '';
+    const { runs, words } = await leaderOf(world, ns);
+    aloneAt = runs === false ? Math.min(aloneAt, world.uptime()) : Infinity;
+    if (wait && world.uptime() - aloneAt >= LIMITS.leaseMs) failure = words;
+    return wait === '' || failure !== '';
   };
-  const inTime = await keepSeeing(world, oneOrAll(ns, name), see, { limitMs });
+  const limits = { limitMs, everyMs: LIMITS.leaseRetryMs };
+  const inTime = await keepSeeing(world, oneOrAll(ns, name), see, limits);
   if (failure || !inTime) throw new Error(failure || 'timed out waiting for the condition');
 }
 /** A duration as Go writes it; 0 is no limit. */
@@ -5816,9 +6057,12 @@ function durationMs(text: string): number {
 
 // ── adopt: a StatefulSet becomes a StatefulCluster, and no pod is restarted ─────────────────────
 // What is there says how far an earlier run came, so each step is found done when it is repeated.
-const ADOPTS = 'enge.me/adopts'; // On the cluster: UID of the set, revision of its pods.
+const ADOPTS = 'enge.me/adopts'; // On the cluster: UID of the set, name of its newest revision.
+const SEAL = 'enge.me/claims'; // On claims: the names of all claims of their identity.
 const SETS = 'statefulsets.apps';
 const SET_HASH = 'controller.kubernetes.io/hash'; // Label of a StatefulSet's revisions.
+const INDEX = 'apps.kubernetes.io/pod-index';
+const POD_NAME = 'statefulset.kubernetes.io/pod-name';
 const setPath = (ns: string, name = ''): string =>
   `/apis/apps/v1${inNamespace(ns)}/statefulsets${name && `/${name}`}`;
 const find = (world: World, path: string): Promise<Raw | undefined> =>
@@ -5827,48 +6071,30 @@ const find = (world: World, path: string): Promise<Raw | undefined> =>
     throw error;
   });
 
-/** The cluster of a set: its fields have the names of ours, and the template stays as it is. */
-function clusterFrom({ metadata, spec }: Raw): Raw {
-  const { ordinals: _, template: whole, volumeClaimTemplates = [], ...kept } = spec as Raw;
-  const claims = volumeClaimTemplates.map((claim: Raw) => {
-    const { name, labels, annotations } = claim['metadata'];
-    return { metadata: { name, labels, annotations }, spec: claim['spec'] };
-  });
-  const { name, namespace, labels, uid } = metadata;
-  const template = revisionTemplate(whole as V1PodTemplateSpec);
-  const annotations = { [MARK.paused]: 'true', [ADOPTS]: `${uid} ${revisionHash(template, 0)}` };
-  const meta = { name, namespace, labels, annotations };
-  const own = { ...kept, template, volumeClaimTemplates: claims };
-  return { apiVersion: 'enge.me/v1alpha1', kind: 'StatefulCluster', metadata: meta, spec: own };
-}
-/** Why this set cannot be adopted now, or ''. */
-function obstacleTo(set: Raw, wards: readonly Ward[]): string {
-  const { spec, status = {} } = set;
-  const pods = wards.map(({ pod }) => pod);
-  const alive = pods.filter((pod) => !isTerminating(pod) && !isTerminal(pod)).length;
-  const old = pods.find((pod) => pod.meta.labels[MARK.revision] !== status.updateRevision);
-  if (alive !== spec.replicas)
-    return `${alive} of its ${spec.replicas} pods are there: wait for all`;
-  if (old) return `${old.meta.name} is not at its newest revision: let the rollout end first`;
-  return specProblem(clusterOf(clusterFrom(set)));
-}
-/** What speaks against it unless the user insists, or ''. */
-function doubtAbout({ metadata, spec }: Raw): string {
-  const { ownerReferences: owners = [], labels = {}, annotations = {} } = metadata;
-  const keys = Object.keys({ ...labels, ...annotations });
-  const isHelms = labels['app.kubernetes.io/managed-by'] === 'Helm';
-  const keepers: readonly (readonly [name: string, keeps: boolean])[] = [
-    [String(owners[0]?.kind), owners.length > 0],
-    ['Helm', isHelms || keys.some((key) => key.startsWith('meta.helm.sh/'))],
-    ['Argo CD', keys.some((key) => key.startsWith('argocd.argoproj.io/'))],
-    ['Flux', keys.some((key) => key.includes('toolkit.fluxcd.io/'))],
-  ];
-  const keeper = keepers.find(([, keeps]) => keeps)?.[0];
-  const lost = ['apps.kubernetes.io/pod-index', 'statefulset.kubernetes.io/pod-name'];
-  const read = lost.find((label) => JSON.stringify(spec.template).includes(label));
-  const doubt = read ? `its template reads the label ${read}, which members do not have` : '';
-  const why = keeper ? `${keeper} keeps it, and would make it again` : doubt;
-  return why && `${why} (--force adopts it all the same)`;
+/** The cluster of a set: most fields have the names of ours, and the template stays as it is. */
+function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
+  const { name, namespace, labels } = metadata;
+  const start: number = spec.ordinals?.start ?? 0;
+  const { rollingUpdate } = spec.updateStrategy ?? {};
+  const partition = Math.max(0, (rollingUpdate?.partition ?? 0) - start);
+  const readsIndex = JSON.stringify(spec.template).includes(`metadata.labels['${INDEX}']`);
+  const claims: readonly Raw[] = spec.volumeClaimTemplates ?? [];
+  return {
+    apiVersion: 'enge.me/v1alpha1',
+    kind: 'StatefulCluster',
+    metadata: { name, namespace, labels, annotations },
+    spec: {
+      podManagementPolicy: 'OrderedReady', // What a StatefulSet has by default.
+      ...spec,
+      template: revisionTemplate(spec.template),
+      volumeClaimTemplates: claims.map(({ metadata: { name, labels, annotations }, spec }) => {
+        return { metadata: { name, labels, annotations }, spec };
+      }),
+      updateStrategy: { ...spec.updateStrategy, rollingUpdate: { ...rollingUpdate, partition } },
+      replacementPolicy: 'WhenVolumesLost',
+      ordinals: readsIndex ? { start } : undefined,
+    },
+  };
 }
 
 /** What is handed over. Once the set is gone, or going, the label tells its pods. */
@@ -5876,27 +6102,112 @@ async function wardsOf({ world, ns, name }: There, set: Raw | undefined) {
   const marked = { matchLabels: { [MARK.cluster]: name } };
   const all = await itemsOf(world, pathOf(PODS, ns), set?.['spec'].selector ?? marked);
   const pods = all.map(podOf).filter(({ meta }) => !set || isControlledBy(meta, metaOf(set).uid));
-  const claims = (await itemsOf(world, pathOf(CLAIMS, ns), {})).map(claimOf);
-  return pods.flatMap((pod) => {
+  const claims = (await itemsOf(world, pathOf(CLAIMS, ns))).map(claimOf);
+  return pods.map((pod) => {
     const identity = identityOf(pod, name);
     const own = claims.filter(({ meta }) => pod.claims.includes(meta.name));
-    return [
-      { pod, identity, claims: own.filter((c) => c.meta.name.endsWith(`-${name}-${identity}`)) },
-    ];
+    return {
+      pod,
+      identity,
+      claims: own.filter((c) => c.meta.name.endsWith(`-${name}-${identity}`)),
+    };
   });
 }
-type Ward = Awaited<ReturnType<typeof wardsOf>>[number];
+/** The revisions of a set, by name: they stay until the last step. */
+async function pastOf({ world, ns, name }: There, selector: LabelSelector) {
+  const all = await itemsOf(world, pathOf(REVISIONS, ns), selector);
+  const own = all.filter((raw) => {
+    const meta = metaOf(raw);
+    return meta.name.startsWith(`${name}-`) && SET_HASH in meta.labels;
+  });
+  return new Map(own.map((raw) => [metaOf(raw).name, raw]));
+}
 
-/** Marks what the set still controls, which is harmless under it. */
+const newestOf = (set: Raw): string => set['status']?.updateRevision ?? '';
+/** Why this set cannot be adopted now, or ''. */
+async function obstacleTo(at: There, set: Raw): Promise<string> {
+  const { replicas, selector, updateStrategy: how } = set['spec'];
+  const pods = (await wardsOf(at, set)).map(({ pod }) => pod);
+  const alive = pods.filter((pod) => !isTerminating(pod) && !isTerminal(pod)).length;
+  if (alive !== replicas) return `${alive} of its ${replicas} pods are there: wait for all`;
+  const past = await pastOf(at, selector);
+  const old = pods.filter(({ meta }) => meta.labels[MARK.revision] !== newestOf(set));
+  const lost = old.find(({ meta }) => !past.has(meta.labels[MARK.revision] ?? ''));
+  if (old[0] && how?.type !== 'OnDelete' && !(how?.rollingUpdate?.partition > 0))
+    return `${old[0].meta.name} is not at its newest revision: let the rollout end first`;
+  if (lost) return `the revision of ${lost.meta.name} is not there any more`;
+  return specProblem(clusterOf(clusterFrom(set)));
+}
+/** Whoever would make the set again, by the labels and annotations it is known by. */
+const KEEPERS = {
+  Helm: /meta\.helm\.sh|=Helm$/,
+  'Argo CD': /argocd\.argoproj/,
+  Flux: /toolkit\.fluxcd/,
+};
+/** How templates and scripts tell members by their number. */
+const readersOf = (name: string) => ({
+  'names members by their number': RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`),
+  'takes a number out of the host name':
+    /\$\{\w+##\*-\}|(hostname|pod_?name).*(\[0-9\]|\\d|:digit:|##|cut -d|-F ?['"]?-)/i,
+  [`reads the label ${POD_NAME}`]: RegExp(`metadata.labels\\['${POD_NAME}'\\]`),
+});
+const CONFIG_MAP = /"configMap(?:(?:Key)?Ref)?":\{(?:[^{}]|\{[^{}]*\})*?"name":"([^"]+)"/g;
+/** What speaks against it unless the user insists. */
+async function doubtsAbout({ world, ns, name }: There, { metadata, spec }: Raw) {
+  const { ownerReferences: [owner] = [], labels = {}, annotations } = metadata;
+  const keys = Object.keys({ ...labels, ...annotations }).join();
+  const known = `${keys}=${labels['app.kubernetes.io/managed-by']}`;
+  const keeper = owner?.kind ?? Object.entries(KEEPERS).find(([, form]) => form.test(known))?.[0];
+  const refs = [...JSON.stringify(spec.template).matchAll(CONFIG_MAP)];
+  const texts = new Map([['template', spec.template]]);
+  for (const map of unique(refs.map(([, map = '']) => map)))
+    texts.set(`ConfigMap ${map}`, await find(world, `/api/v1${inNamespace(ns)}/configmaps/${map}`));
+  const doubts = [...texts].flatMap(([place, value]) => {
+    const lines = JSON.stringify(value?.data ?? value ?? {}, null, 1).replaceAll('\\n', '\n');
+    const found = Object.entries(readersOf(name)).filter(([, form]) => form.test(lines));
+    return found.map(([what]) => `its ${place} ${what}`);
+  });
+  return keeper ? [`${keeper} keeps it, and would make it again`, ...doubts] : doubts;
+}
+/** What names the set, or one of its pods by number, and must be changed by hand. */
+async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
+  const { ordinals, template } = clusterFrom(set)['spec'];
+  const isOne = ({ selector = {} }: Raw): boolean => {
+    const { [INDEX]: index, [POD_NAME]: pod, ...others } = dictOf(selector.matchLabels ?? selector);
+    const isIts = pod?.startsWith(`${name}-`) ?? (index !== undefined && !ordinals);
+    return isIts && selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
+  };
+  const scales = ({ scaleTargetRef: ref }: Raw): boolean =>
+    ref?.kind === 'StatefulSet' && ref.name === name;
+  const selects = 'selects a pod by its number, which new members do not have';
+  const kinds: readonly (readonly [string, string, (spec: Raw) => boolean, string])[] = [
+    ['/api/v1', 'services', isOne, selects],
+    ['/apis/policy/v1', 'poddisruptionbudgets', isOne, selects],
+    ['/apis/autoscaling/v2', 'horizontalpodautoscalers', scales, `must scale ${FULL}/${name} now`],
+  ];
+  const found = kinds.map(async ([group, plural, isMeant, what]) => {
+    const list = await find(world, `${group}${inNamespace(ns)}/${plural}`);
+    const items = ((list?.['items'] ?? []) as Raw[]).filter(({ spec = {} }) => isMeant(spec));
+    return items.map((raw) => `${plural}/${metaOf(raw).name} ${what}`);
+  });
+  return (await Promise.all(found)).flat();
+}
+
+/** Marks and seals what the set still controls, which is harmless under it. */
 async function mark(at: There, set: Raw | undefined): Promise<boolean> {
   const { world, ns, name } = at;
   let did = false;
   for (const { pod, identity, claims } of set ? await wardsOf(at, set) : []) {
-    const labels = ourLabels(name, identity);
+    const index = set && clusterFrom(set)['spec'].ordinals && { [INDEX]: identity };
+    const labels = { ...ourLabels(name, identity), ...index };
+    const names = claims.map(({ meta }) => meta.name).sort();
     const all = [[PODS, pod] as const, ...claims.map((claim) => [CLAIMS, claim] as const)];
     for (const [kind, { meta }] of all) {
-      if (selectorMatches({ matchLabels: labels }, meta.labels)) continue;
-      await merge(world, pathOf(kind, ns, meta.name), meta, { metadata: { labels } });
+      const annotations = kind === CLAIMS ? { [SEAL]: names.join(' ') } : {};
+      const isLabelled = selectorMatches({ matchLabels: labels }, meta.labels);
+      if (isLabelled && selectorMatches({ matchLabels: annotations }, meta.annotations)) continue;
+      const change = { metadata: { labels, annotations } };
+      await merge(world, pathOf(kind, ns, meta.name), meta, change);
       did = true;
     }
   }
@@ -5914,88 +6225,107 @@ async function orphan({ world, ns, name }: There, set: Raw | undefined): Promise
   if (await keepSeeing(world, path, isGone, { limitMs: LIMITS.syncMaxMs })) return true;
   throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
 }
-/** Makes the cluster the controller of its pods, at the revision of the set's own template. */
+/** Makes an earlier revision of the set one of the cluster, and returns its hash. */
+async function inherit(at: There, cluster: StatefulCluster, old: Raw): Promise<string> {
+  const { $patch: _, ...template } = old['data'].spec.template;
+  const hash = revisionHash(template, 0);
+  const meta = { ...cluster.meta, name: `${cluster.meta.name}-${hash}` };
+  const claimTemplates = claimTemplateNames(cluster.spec);
+  const revision = { meta, hash, number: old['revision'], template, claimTemplates };
+  const post = { method: 'POST', body: revisionBody(cluster, revision) } as const;
+  await api(at.world, { ...post, path: pathOf(REVISIONS, at.ns) + BY }).catch((error: unknown) => {
+    if (!isTaken(error)) throw error;
+  });
+  return hash;
+}
+/** Makes the cluster the controller of its pods, each at the revision that it has, and waits until
+ *  the operator counts them all: only then may it act. */
 async function handOver(at: There): Promise<boolean> {
   const cluster = clusterOf(await getCluster(at));
-  const { meta } = cluster;
-  const revision = meta.annotations[ADOPTS]?.split(' ')[1] ?? '';
-  let did = false;
+  const { meta, spec } = cluster;
+  const past = await pastOf(at, spec.selector);
+  past.delete(meta.annotations[ADOPTS]?.split(' ')[1] ?? ''); // That is spec.template.
+  const newest = revisionHash(spec.template, 0);
+  const hashes: string[] = [];
   for (const { pod } of await wardsOf(at, undefined)) {
     const { name, resourceVersion, labels } = pod.meta;
-    if (isControlledBy(pod.meta, meta.uid) && labels[MARK.revision] === revision) continue;
+    const old = past.get(labels[MARK.revision] ?? '');
+    const isOurs = isControlledBy(pod.meta, meta.uid);
+    const hash = isOurs ? labels[MARK.revision] : old && (await inherit(at, cluster, old));
+    hashes.push(hash ?? newest);
+    if (isOurs) continue;
     const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
-    const change = { resourceVersion, ownerReferences, labels: { [MARK.revision]: revision } };
+    const change = {
+      resourceVersion,
+      ownerReferences,
+      labels: { [MARK.revision]: hash ?? newest },
+    };
     await merge(at.world, pathOf(PODS, at.ns, name), pod.meta, { metadata: change });
-    did = true;
   }
-  return did;
-}
-/** Waits until the operator counts every pod, and none as outdated: only then may it act. */
-async function counted(at: There): Promise<boolean> {
-  const count = (await wardsOf(at, undefined)).length;
+  const updated = hashes.filter((hash) => hash === newest).length;
   const see = ([raw]: readonly Raw[]): boolean => {
     const { replicas, updatedReplicas } = raw ? clusterOf(raw).status : {};
-    return replicas === count && updatedReplicas === count;
+    return replicas === hashes.length && updatedReplicas === updated;
   };
   const limits = { limitMs: LIMITS.syncMaxMs };
   if (await keepSeeing(at.world, oneOrAll(at.ns, at.name), see, limits)) return true;
-  throw new Error(`the operator does not count all ${count} pods: is it running? Run this again`);
+  throw new Error(`the operator does not count all ${hashes.length} pods: does it run? Try again`);
 }
 /** Deletes the history of the set, which nobody owns any more. */
 async function forget(at: There): Promise<boolean> {
   const { spec } = clusterOf(await getCluster(at));
-  const all = (await itemsOf(at.world, pathOf(REVISIONS, at.ns), spec.selector)).map(metaOf);
-  const isLeft = ({ name, owners, labels }: Meta): boolean =>
-    owners.length === 0 && name.startsWith(`${at.name}-`) && SET_HASH in labels;
-  for (const { name, uid } of all.filter(isLeft)) {
+  const all = [...(await pastOf(at, spec.selector)).values()].map(metaOf);
+  const free = all.filter(({ owners }) => owners.length === 0);
+  for (const { name, uid } of free) {
     const body = { preconditions: { uid } };
     await api(at.world, { method: 'DELETE', path: pathOf(REVISIONS, at.ns, name), body });
   }
-  return all.some(isLeft);
+  return free.length > 0;
 }
-
-type Step = readonly [words: string, run: () => Promise<boolean>]; // False: found done.
 async function adopt(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
+  const output = outputOf(flags);
   const set = await find(world, setPath(ns, name));
   const old = await find(world, clusterPath(ns, name));
   const of = old?.['metadata'].annotations?.[ADOPTS]?.split(' ')[0];
-  if (!set && !old) throw new Error(`${SETS} "${name}" not found`);
+  if (!set && !of) throw new Error(`${SETS} "${name}" not found`);
   if (set && old && of !== metaOf(set).uid)
     throw new Error(`there is a StatefulCluster "${name}" already`);
   const whole = set && metaOf(set).deletedMs === undefined ? set : undefined;
-  const create = async (dryRun: string): Promise<boolean> => {
+  if (output && set) return show(clusterFrom(set), output);
+  const create = async (dryRun: string): Promise<unknown> => {
+    if (old || !set) return false;
+    const notes = { [MARK.paused]: 'true', [ADOPTS]: `${metaOf(set).uid} ${newestOf(set)}` };
     const path = clusterPath(ns) + BY + dryRun;
-    if (!old) await api(world, { method: 'POST', path, body: clusterFrom(set ?? {}) });
-    return !old;
+    return api(world, { method: 'POST', path, body: clusterFrom(set, notes) });
+  };
+  const resume = async (): Promise<unknown> => {
+    const change = { metadata: { annotations: { [MARK.paused]: null, [ADOPTS]: null } } };
+    return merge(world, clusterPath(ns, name), metaOf(await getCluster(at)), change);
   };
   if (whole) {
-    const why =
-      obstacleTo(whole, await wardsOf(at, whole)) || (flags['force'] ? '' : doubtAbout(whole));
+    const doubts = flags['force'] ? [] : await doubtsAbout(at, whole);
+    const doubt = doubts.length > 0 ? `${doubts.join('; ')} (--force adopts it all the same)` : '';
+    const why = (await obstacleTo(at, whole)) || doubt;
     if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
     await create('&dryRun=All'); // What the API server has against it, it says now.
   }
-  const annotations = { [MARK.paused]: null, [ADOPTS]: null };
-  const change = { metadata: { annotations } };
-  const resume = async (): Promise<boolean> => {
-    const { meta } = clusterOf(await getCluster(at));
-    return merge(world, clusterPath(ns, name), meta, change).then(() => true);
-  };
-  const steps: readonly Step[] = [
+  const steps: readonly (readonly [words: string, run: () => Promise<unknown>])[] = [
     ['label its pods and claims', () => mark(at, whole)],
     ['create the cluster, paused', () => create('')],
     ['delete the set, but not its pods', () => orphan(at, set)],
     ['make the cluster the controller of the pods', () => handOver(at)],
-    ['wait until the operator counts them all', () => counted(at)],
-    ['let the operator act', resume],
     ['delete the history of the set', () => forget(at)],
+    ['let the operator act', resume],
   ];
+  const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
-  for (const [words, run] of set || of ? steps : steps.slice(-1)) {
+  for (const [words, run] of steps) {
     if (flags['dry-run']) say(`  · ${words}`);
     else say(`  ✓ ${words}${(await run()) ? '' : gray(' (found done)')}`);
   }
-  say('New members have random names: mend what names pods by number, or the set itself.');
+  say(`New members have random names${others.length > 0 ? '. Yours to change:' : ''}`);
+  for (const other of others) say(`  ${other}`);
 }
 
 // ── manifest ────────────────────────────────────────────────────────────────────────────────────
@@ -6052,143 +6382,204 @@ async function manifest({ flags }: Asked): Promise<void> {
 }
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────
-/** Flag → its short form, the word of its value ('' for none), what it does. */
-const FLAGS: Readonly<Record<string, readonly [short: string, value: string, about: string]>> = {
-  watch: ['w', '', 'show every change, until Ctrl-C'],
-  'all-namespaces': ['A', '', 'clusters of all namespaces'],
-  output: ['o', 'FORMAT', 'json or yaml: the objects as they are'],
-  revision: ['', 'N', 'show the template of this revision'],
-  'to-revision': ['', 'N', 'default: the one before the newest'],
-  timeout: ['', 'TIME', 'give up after 90s, 5m, 1h30m; default: never'],
-  'dry-run': ['', '', 'say what would be done'],
-  force: ['', '', 'although Helm, Argo CD, Flux or an owner keeps it'],
-  image: ['', 'IMAGE', 'in place of the released one'],
-  namespaced: ['', '', 'with rights in the namespace of -n only'],
-  namespace: ['n', 'NS', 'default: that of the context'],
-  context: ['', 'NAME', 'of the kubeconfig; default: its current one'],
-  kubeconfig: ['', 'FILE', 'default: $KUBECONFIG or ~/.kube/config'],
-  help: ['h', '', 'print this'],
+const FLAGS = `
+-w --watch                      show every change, until Ctrl-C
+-A --all-namespaces             clusters of all namespaces
+-o --output FORMAT              json or yaml: the object as it is, or would be
+   --revision N                 show the template of this revision
+   --to-revision N              default: the one before the newest
+   --timeout TIME               give up after 90s, 5m, 1h30m; default: never
+-y --yes                        do not ask, though data is deleted
+   --dry-run                    say what would be done
+   --force                      in spite of doubts
+   --image IMAGE                in place of the released one
+   --namespaced                 with rights in the namespace of -n only
+   --selector LABELS            only StatefulClusters with these labels
+   --workers N                  clusters worked on at a time (4)
+   --leader-elect=false         without a Lease: where no other operator runs
+   --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
+   --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
+   --log FORMAT                 json or pretty; default: pretty on a terminal
+-n --namespace NS               default: that of the context
+   --context NAME               of the kubeconfig; default: its current one
+   --kubeconfig FILE            default: $KUBECONFIG or ~/.kube/config
+-h --help                       print this`;
+/** A command and its words, what it does, its flags (`+`: those of all that ask a server) if they
+ *  are not just these; below it what help says besides. */
+const COMMANDS = `
+run: replace lost members, until stopped: + all-namespaces selector workers leader-elect \
+leader-elect-namespace probe-addr log
+  -n may be given several times; without it and -A, those that $WATCH_NAMESPACE
+  lists (empty: all), else that of the context. In a pod, its account is used.
+status [NAME]: the clusters, or one and its members: watch all-namespaces output +
+  First who leads. Clusters in trouble and unhealthy members stand above others.
+plan NAME: what the operator would do now, and why
+  The operator's own decision, on what is there now. Only reads are sent.
+replace POD|IDENTITY: give a member up for a new one: yes +
+  Annotates its pod, or a claim, ${MARK.replace}=true: its claims are retired,
+  and a new identity takes its place. An available member waits for its turn.
+restore NAME IDENTITY|POD: bring a retired identity back with its claims
+  Annotates its claims ${MARK.restore}=true: it returns as the next member
+  for which there is room.
+rollout status NAME: wait until a rollout is through: timeout +
+  Exit code 1 when it stalls, nobody runs, or the time is up.
+rollout history NAME: revisions of the template: revision +
+rollout undo NAME: go back to an earlier revision: to-revision +
+  Replaces spec.template as a whole, unless the spec is edited meanwhile.
+rollout restart NAME: restart every member, within the budget
+rollout pause NAME: stop updates, not replacements
+rollout resume NAME: go on with updates
+adopt STATEFULSET: turn it into a StatefulCluster: dry-run output force +
+  No pod is restarted. Interrupted, it goes on when it is repeated. It refuses
+  what somebody would make again, and what reads a number out of a name.
+manifest: what installs the operator, for kubectl apply -f -: image namespaced namespace help
+  With --namespaced its last objects let it read nodes and volumes: take or
+  leave them. The namespace must exist.
+completion SHELL: what completes these words in bash or zsh: help
+  For bash: source <(${PROGRAM} completion bash)
+version: print the version: help
+help [COMMAND] [WORD]: explain a command and its flags: help`;
+type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
+const version = (): void => say(VERSION);
+const HERE: Acts<Asked> = { run, manifest, completion, version, help };
+const THERE: Acts<There> = {
+  status,
+  plan: showPlan,
+  replace,
+  restore,
+  adopt,
+  'rollout status': rolloutStatus,
+  'rollout history': history,
+  'rollout undo': undo,
+  'rollout restart': edit,
+  'rollout pause': edit,
+  'rollout resume': edit,
 };
-/** Command with its words, those in brackets may be left out; what it does; flags; what runs. */
-type Row = readonly [usage: string, about: string, flags: string, run: (asked: Asked) => unknown];
-const THERE = 'namespace context kubeconfig help';
-const ROWS: readonly Row[] = [
-  ['run [FLAGS]', 'replace lost members, until stopped', '', () => undefined],
-  [
-    'status [NAME]',
-    'the clusters, or one and its members',
-    `watch all-namespaces output ${THERE}`,
-    there(status),
-  ],
-  ['plan NAME', 'what the operator would do now, and why', THERE, there(showPlan)],
-  ['replace POD', 'give a member up for a new one', THERE, there(replace)],
-  ['restore NAME IDENTITY', 'bring a retired identity back with its claims', THERE, there(restore)],
-  [
-    'rollout status NAME',
-    'wait until a rollout is through',
-    `timeout ${THERE}`,
-    there(rolloutStatus),
-  ],
-  ['rollout history NAME', 'revisions of the template', `revision ${THERE}`, there(history)],
-  ['rollout undo NAME', 'go back to an earlier revision', `to-revision ${THERE}`, there(undo)],
-  [
-    'rollout restart NAME',
-    'restart every member, within the budget',
-    THERE,
-    there(edit('restarted')),
-  ],
-  ['rollout pause NAME', 'stop updates, not replacements', THERE, there(edit('paused'))],
-  ['rollout resume NAME', 'go on with updates', THERE, there(edit('resumed'))],
-  ['adopt STATEFULSET', 'turn it into a StatefulCluster', `dry-run force ${THERE}`, there(adopt)],
-  [
-    'manifest',
-    'what installs the operator, for kubectl apply -f -',
-    'image namespaced namespace help',
-    manifest,
-  ],
-  ['version', 'print the version', 'help', () => say(VERSION)],
-  ['help [COMMAND] [WORD]', 'explain a command and its flags', 'help', help],
-];
-/** What help says besides. */
-const MORE: Readonly<Record<string, string>> = {
-  run: RUN_HELP,
-  status: 'Withheld members come first, then the unhealthy ones.',
-  plan: 'The decision of the operator itself, on what is there now. Only reads are sent.',
-  replace: `Annotates the pod ${MARK.replace}=true: its claims are retired, and a new
-identity takes its place. An available member waits for its turn.`,
-  restore: `Annotates its claims ${MARK.restore}=true: it returns as the next member
-for which there is room.`,
-  'rollout status': 'Exit code 1 when it stalls or the time is up.',
-  'rollout undo': 'Replaces spec.template as a whole, unless the spec is edited meanwhile.',
-  adopt: 'No pod is restarted. Interrupted, it goes on when it is repeated.',
-  manifest: `With --namespaced its last objects let it read nodes and volumes: take or leave
-them. The namespace must exist.`,
-};
-const wordsIn = ([usage]: Row): string => usage.replace(/ [[A-Z].*/, '');
-const rowOf = (words: string): Row | undefined => ROWS.find((row) => wordsIn(row) === words);
+const flagList = FLAGS.slice(1)
+  .split('\n')
+  .map((line) => {
+    const [, short, flag = '', value] =
+      /^(?:-(\w)|  ) --([a-z-]+)\S*(?: ([A-Z]+))? /.exec(line) ?? [];
+    return { line: `  ${line}`, short, flag, value };
+  });
+type Command = ReturnType<typeof commandFrom>;
+function commandFrom(text: string) {
+  const [head = '', ...more] = text.split('\n');
+  const [usage = '', about = '', own = '+'] = head.split(': ');
+  const words = usage.replace(/ [[A-Z].*/, '');
+  const rest = usage.slice(words.length).split(' ').slice(1);
+  const takes = own.replace('+', 'namespace context kubeconfig help').split(' ');
+  return { usage, words, rest, about, takes, more: more.join('\n') };
+}
+const commands = COMMANDS.slice(1)
+  .split(/\n(?! )/)
+  .map(commandFrom);
+const commandOf = (words: readonly string[]): Command | undefined =>
+  commands.find((c) => c.words === words.join(' '));
 
-const unknown = (words: string): UsageError =>
-  new UsageError(`there is no command "${words}": see ${PROGRAM} help`);
+/** Does `a` become `b` by so many letters changed, added or left out? */
+function isNear(a: string, b: string, edits: number): boolean {
+  if (a === '' || b === '') return a.length + b.length <= edits;
+  const [x, y] = [a.slice(1), b.slice(1)];
+  if (a[0] === b[0]) return isNear(x, y, edits);
+  const then = (p: string, q: string): boolean => isNear(p, q, edits - 1);
+  return edits > 0 && (then(x, y) || then(x, b) || then(a, y));
+}
+function unknown([first = '', second = '']: readonly string[]): UsageError {
+  const words = first === 'rollout' ? `${first} ${second}`.trim() : first;
+  const near = commands.find((c) => isNear(words, c.words, 2));
+  const hint = near ? `did you mean "${near.words}"?` : `see ${PROGRAM} help`;
+  return new UsageError(`there is no command "${words}": ${hint}`);
+}
 
-function help({ names }: Asked): void {
-  const words = names.join(' ');
-  const row = rowOf(words);
-  if (row) return say(helpOf(row));
-  const rows = ROWS.filter((other) => wordsIn(other).startsWith(words));
-  if (rows.length === 0) throw unknown(words);
-  const table = tableOf(rows.map(([usage, about]) => [`  ${usage}`, about]));
+function help({ names }: Pick<Asked, 'names'>): void {
+  const one = commandOf(names);
+  if (one) {
+    const lines = flagList.flatMap(({ flag, line }) => (one.takes.includes(flag) ? [line] : []));
+    const head = `${PROGRAM} ${one.usage}\n  ${one.about}`;
+    return say(paragraphs(head, one.more, lines.join('\n')));
+  }
+  const some = commands.filter((c) => c.words.startsWith(names.join(' ')));
+  if (some.length === 0) throw unknown(names);
+  const table = tableOf(some.map(({ usage, about }) => [`  ${usage}`, about]));
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${table}\n`);
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
-function helpOf(row: Row): string {
-  const [usage, about, flags] = row;
-  const lines = flags.split(' ').map((flag) => {
-    const [short = '', value = '', says = ''] = FLAGS[flag] ?? [];
-    return [`  ${short && `-${short}, `}--${flag} ${value}`, says];
+function completion({ names: [shell = ''] }: Asked): void {
+  if (!['bash', 'zsh'].includes(shell)) throw new UsageError('completion is for bash or zsh');
+  const byLength = commands.toSorted((a, b) => b.words.length - a.words.length);
+  const flagsAfter = byLength.map(({ words, takes }) => {
+    return `  *' ${words} '*) next='--${takes.join(' --')}' ;;`;
   });
-  const more = MORE[wordsIn(row)];
-  return paragraphs(`${PROGRAM} ${usage}\n  ${about}`, more ?? '', flags && tableOf(lines));
+  const firsts = unique(commands.map(({ words }) => words.split(' ')[0]));
+  const seconds = commands.flatMap(({ words }) => words.split(' ')[1] ?? []);
+  const head = shell === 'zsh' ? 'autoload -U +X bashcompinit && bashcompinit\n' : '';
+  say(`${head}_statefulcluster() {
+  local next
+  case " \${COMP_WORDS[*]:1:COMP_CWORD-1} " in
+${flagsAfter.join('\n')}
+  *' rollout '*) next='${seconds.join(' ')}' ;;
+  *) next='${firsts.join(' ')}' ;;
+  esac
+  COMPREPLY=($(compgen -W "$next" -- "\${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -F _statefulcluster statefulcluster`);
 }
 
-const OWN_KIND = /^(stc|statefulclusters?(\.enge\.me)?)\//;
 /** Names may come as kubectl has them; with another kind they are no names. */
-const KINDS: Readonly<Record<string, RegExp>> = {
-  ...{ NAME: OWN_KIND, '[NAME]': OWN_KIND, POD: /^(po|pods?)\// },
-  STATEFULSET: /^(sts|statefulsets?(\.apps)?)\//,
-};
-/** Words and flags of one command. */
-function askedOf(row: Row, args: readonly string[]): Asked {
-  const [usage, , flags] = row;
+const KINDS: readonly (readonly [word: RegExp, kind: RegExp])[] = [
+  [/NAME/, /^(stc|statefulclusters?(\.enge\.me)?)\//],
+  [/POD/, /^(po|pods?)\//],
+  [/SET/, /^(sts|statefulsets?(\.apps)?)\//],
+];
+const kindOf = (word = ''): RegExp => KINDS.find(([form]) => form.test(word))?.[1] ?? /^$/;
+/** All words and flags, wherever they stand. */
+function readArgs(argv: readonly string[]) {
   const options = Object.fromEntries(
-    flags.split(' ').map((flag) => {
-      const [short = '', value = ''] = FLAGS[flag] ?? [];
-      return [flag, { type: value ? 'string' : 'boolean', ...(short && { short }) } as const];
+    flagList.map(({ flag, short, value }) => {
+      const type = value ? ('string' as const) : ('boolean' as const);
+      return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }];
     }),
   );
-  const { values, positionals } = parsed({ args: [...args], options, allowPositionals: true });
-  const given = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
-  const words = usage.split(' ').filter((word) => /^[[A-Z]/.test(word));
-  const names = positionals.map((name, i) => name.replace(KINDS[words[i] ?? ''] ?? /^$/, ''));
-  const least = words.filter((word) => !word.startsWith('[')).length;
-  const counts = names.length >= least && names.length <= words.length;
-  if (!counts && !values['help']) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
-  const all = [...names, ...given.flatMap(([flag, v]) => (flag === 'namespace' ? [v] : []))];
-  const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
-  if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
-  return { names, flags: Object.fromEntries(given) };
+  const args = argv.map((arg) => {
+    // As Go's flags take it, and so as other operators do.
+    const [, flag = '', truth] = /^--([a-z-]+)=(true|false)$/.exec(arg) ?? [];
+    return options[flag]?.type === 'boolean' ? `--${truth === 'false' ? 'no-' : ''}${flag}` : arg;
+  });
+  try {
+    const config = { args, options, allowPositionals: true, allowNegative: true };
+    const { values, positionals } = parseArgs(config);
+    const isSaid = ([flag, v]: [string, unknown]) => v !== false || flag === 'leader-elect';
+    const given = Object.entries(values)
+      .filter(isSaid)
+      .map(([flag, v]) => [flag, String(v)]);
+    return { words: positionals, asked: Object.fromEntries(given) as Asked['flags'] };
+  } catch (error) {
+    throw new UsageError(wordsOf(error).split('. ')[0]);
+  }
 }
-
 /** Finds the command and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
-  const [first = 'help', second = ''] = argv;
-  const word = first === '-h' ? 'help' : first.replace(/^--(help|version)$/, '$1');
-  const pair = rowOf(`${word} ${second}`);
-  const row = pair ?? rowOf(word);
-  if (!row) throw unknown(word === 'rollout' ? `${word} ${second}`.trim() : word);
-  const args = argv.slice(pair ? 2 : 1);
-  if (word === 'run') return run(args);
-  const asked = askedOf(row, args);
-  return asked.flags['help'] ? say(helpOf(row)) : row[3](asked);
+  const { words, asked } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
+  const command = commandOf(words.slice(0, 2)) ?? commandOf(words.slice(0, 1));
+  if (asked['help'] || words.length === 0)
+    return help({ names: command?.words.split(' ') ?? words });
+  if (!command) throw unknown(words);
+  const { usage, rest, takes } = command;
+  const given = words.slice(command.words.split(' ').length);
+  const names = given.map((text, i) => text.replace(kindOf(rest[i]), ''));
+  const least = rest.filter((word) => !word.startsWith('[')).length;
+  const [extra] = names.slice(rest.length);
+  if (extra !== undefined) throw new UsageError(`"${extra}" is one too many: ${PROGRAM} ${usage}`);
+  if (names.length < least) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
+  const stray = Object.keys(asked).find((flag) => !takes.includes(flag));
+  if (stray) throw new UsageError(`"${command.words}" has no --${stray}`);
+  const all = [...names, ...(asked['namespace']?.split(',') ?? [])];
+  const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
+  if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
+  const what = { words: command.words, names, flags: asked };
+  const act = THERE[command.words];
+  return act ? act(await placed(what)) : HERE[command.words]?.(what);
 }
 
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
@@ -6200,9 +6591,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     await obey(argv);
     await new Promise<void>((done) => process.stdout.write('', () => done())); // All is out.
-    return 0;
+    return Number(process.exitCode ?? 0);
   } catch (error) {
-    console.error(`statefulcluster: ${wordsOf(error).split('\n')[0]}`);
+    console.error(`statefulcluster: ${escaped(wordsOf(error).split('\n')[0] ?? '')}`);
     return error instanceof UsageError ? 2 : 1;
   }
 }
