@@ -1672,12 +1672,19 @@ interface Known extends Retired {
   readonly identity: string;
   readonly isClaimless: boolean;
 }
+/** Ends of which only the pod that this process saw go tells: what it did, or, of a member without
+ *  claims, what that pod shows. */
+function wentEnds(s: Snapshot): readonly (Known & Pick<Went, 'pod'>)[] {
+  return [...s.desk.went].flatMap(([identity, { pod, reason, atMs }]) => {
+    const isClaimless = pod?.claims.length === 0;
+    const shown = pod && isClaimless ? endOfClaimless(s, identity, pod) : undefined;
+    const end = reason ? { reason, atMs } : shown;
+    return end ? [{ ...end, identity, isClaimless, pod }] : [];
+  });
+}
 function knownEnds(d: Draft): readonly Known[] {
   const found = new Map<string, Known>();
-  for (const [identity, { reason, atMs, pod }] of d.s.desk.went) {
-    const isClaimless = pod?.claims.length === 0;
-    if (reason) found.set(identity, { identity, reason, atMs, isClaimless });
-  }
+  for (const end of wentEnds(d.s)) found.set(end.identity, end);
   for (const m of d.members) {
     const { identity } = m;
     const reason = d.ending.get(identity);
@@ -2624,8 +2631,7 @@ function retiredStatus(
     const base = { identity, reason: end.reason, at, claims: names, replacedBy: '' };
     found.set(identity, { ...base, ...(message && { message }) });
   };
-  for (const [identity, { reason, atMs, pod }] of s.desk.went)
-    if (reason) put(identity, { reason, atMs }, pod);
+  for (const { identity, pod, ...end } of wentEnds(s)) put(identity, end, pod);
   const ended = new Map(done.flatMap((a) => (isEnd(a) ? [[a.identity, a.because] as const] : [])));
   const back = new Set(done.flatMap((a) => (a.verb === 'restore' ? [a.identity] : [])));
   for (const { identity, pod, claims, leftovers, life, retired } of p.members) {
