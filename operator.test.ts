@@ -1717,7 +1717,7 @@ async function followed(
   const world: World = {
     ...{ now: () => uptime, uptime: () => uptime, random: () => 0.5, log: () => undefined },
     sleep: async (ms, signal) => {
-      if (ms >= op.LIMITS.syncMaxMs) return signal && abortedBy(signal);
+      if (ms >= op.BOUNDS.syncMaxMs) return signal && abortedBy(signal);
       uptime += ms;
       said.push(`${ms / 1000} s`);
     },
