@@ -2987,7 +2987,7 @@ async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connec
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
   const alive = { allowH2: false, keepAliveInitialDelay: BOUNDS.keepAliveMs };
   const connect = { ...tls, ...alive };
-  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = LIMITS;
+  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = BOUNDS;
   const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
   if (!proxy) return new Pool(origin, { ...options, connect });
   if (!proxy.startsWith('socks'))
@@ -3144,7 +3144,7 @@ export function connect(
     async watch(path, on, signal) {
       const access = await open(signal);
       const way = await dispatcherOf(access.server, access, 1);
-      const { requestMs: headersTimeout, quietMs: bodyTimeout } = LIMITS;
+      const { requestMs: headersTimeout, quietMs: bodyTimeout } = BOUNDS;
       const options = { method: 'GET', path, signal, headersTimeout, bodyTimeout } as const;
       let rest = '';
       try {
