@@ -6966,8 +6966,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'whoever lost the Lease writes nothing',
-    "if (request.method === 'GET' || leads(e)) return",
-    'if (request.method) return',
+    '    if (!leads(e)) throw new Error(`not sent',
+    '    if (false) throw new Error(`not sent',
   ],
   [
     'who ends without a mark is remembered',
@@ -9935,8 +9935,7 @@ const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
     };
     const [tokenFile, old] = [join(plane.folder, 'rotated'), await bound('old')];
     writeFileSync(tokenFile, old);
-    const user = { 'auth-provider': { name: 'tokenFile', config: { tokenFile } } };
-    const program = launchAs(user, '-n', 'tokens', ALONE);
+    const program = launchAs({ tokenFile }, '-n', 'tokens', ALONE);
     await grow('tokens/turned', 2, 'b');
     writeFileSync(`${tokenFile}.new`, await bound('new'));
     renameSync(`${tokenFile}.new`, tokenFile);
@@ -13878,69 +13877,12 @@ function writeKubeconfig(folder: string, { url, token, ca }: Access): string {
   return path;
 }
 
-/** A World over HTTP for actors and tests; the operator brings its own client. */
-function realWorld(access: Access, log: World['log'] = () => undefined): World {
-  const { url, token, ca } = access;
-  const { Agent, request } = url.startsWith('https') ? https : http;
-  const agent = new Agent({ keepAlive: true, ...(ca ? { ca } : { rejectUnauthorized: false }) });
-  const open = (method: string, path: string, type: string, raw = ''): http.ClientRequest => {
-    const length = raw && { 'content-length': Buffer.byteLength(raw) }; // a DELETE has none else
-    const headers = { authorization: `Bearer ${token}`, 'content-type': type, ...length };
-    const opened = request(url + path, { method, agent, headers });
-    opened.end(raw);
-    return opened;
-  };
-  return {
-    now: () => Date.now(),
-    uptime: () => performance.now(),
-    random: () => Math.random(),
-    log,
-    sleep: (ms, signal) =>
-      new Promise((resolve) => {
-        const wake = (): void => (off(), clearTimeout(timer), resolve());
-        const timer = setTimeout(() => wake(), signal?.aborted ? 0 : ms);
-        const off = onAbort(signal, wake);
-      }),
-    send: ({ method, path, body, contentType = 'application/json', timeoutMs = 15_000 }) =>
-      new Promise((resolve, reject) => {
-        const opened = open(
-          method,
-          path,
-          contentType,
-          body === undefined ? '' : JSON.stringify(body),
-        );
-        opened.on('error', reject).on('response', (answer) => {
-          const { statusCode: status = 0, headers } = answer;
-          const settle = (raw: string): void =>
-            resolve({ status, headers: flat(headers), body: parseJson(raw) });
-          readText(answer).then(settle, reject);
-        });
-        opened.setTimeout(timeoutMs, () => opened.destroy(new Error('deadline exceeded')));
-      }),
-    watch: (path, on, signal) =>
-      new Promise((resolve, reject) => {
-        const opened = open('GET', path, 'application/json');
-        const end = (status: number, body?: unknown): void => (
-          off(),
-          resolve({ status, headers: {}, body })
-        );
-        const off = onAbort(signal, () => (end(200), opened.destroy()));
-        opened.on('error', reject).on('response', (answer) => {
-          const { statusCode: status = 0 } = answer;
-          if (status >= 400) readText(answer).then((raw) => end(status, parseJson(raw)), reject);
-          else readLines(answer, (line) => on(JSON.parse(line))).then(() => end(200), reject);
-        });
-      }),
-  };
-}
-
-async function readLines(stream: http.IncomingMessage, on: (line: string) => void): Promise<void> {
-  let rest = '';
-  for await (const chunk of stream.setEncoding('utf8')) {
-    const lines = (rest + chunk).split('\n');
-    rest = lines.pop() ?? '';
-    lines.forEach(on);
-  }
+/** The operator's own World, for actors and tests. */
+function realWorld({ url: server, token, ca }: Access, log: World['log'] = () => {}): World {
+  const config = new KubeConfig();
+  const trust = { skipTLSVerify: !ca, ...(ca && { caData: Buffer.from(ca).toString('base64') }) };
+  config.loadFromClusterAndUser({ name: 'c', server, ...trust }, { name: 'u', token });
+  return op.realWorld(config, log);
 }
 
 // ── A real control plane ────────────────────────────────────────────────────────────────────────
@@ -13984,7 +13926,7 @@ async function startRealControlPlane(assets: string): Promise<ControlPlane> {
   const start = async (): Promise<ChildProcess> => {
     const child = run('kube-apiserver', [...apiserverFlags(etcdUrl), `secure-port=${port}`]);
     for (let tries = 0; tries < 600 && child.exitCode === null; tries++) {
-      const ready = await world.send({ method: 'GET', path: '/readyz' }).catch(() => undefined);
+      const ready = await world.send({ method: 'GET', path: '/api' }).catch(() => undefined);
       if (ready?.status === 200) return child;
       await world.sleep(100);
     }

@@ -3095,7 +3095,7 @@ async function exchange(
     const { statusCode: status, headers: given, body } = await way.request(options);
     for await (const text of body.setEncoding('utf8')) hear(text, status);
     if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
-    const texts = Object.entries(given).map(([name, value]) => [name, String(value)]);
+    const texts = Object.entries(given).map(([name, text]) => [name, [text].flat().join(', ')]);
     return { status, headers: Object.fromEntries(texts) };
   } catch (error) {
     access.staleAt = 0;
