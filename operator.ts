@@ -5595,10 +5595,8 @@ const painted = (look: string, words = look): string =>
   lookOf(look)[1](`${lookOf(look)[0]} ${words}`.trimEnd());
 const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
   status.conditions?.find((c) => c.type === type);
-function trueIn(c: StatefulCluster, type: string): Condition | undefined {
-  const found = conditionOf(c, type);
-  return found?.status === 'True' ? found : undefined;
-}
+const trueIn = ({ status }: StatefulCluster, type: string): Condition | undefined =>
+  status.conditions?.find((c) => c.type === type && c.status === 'True');
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
 /** Look and word of a whole cluster: what needs a person, else the reason of Ready. */
