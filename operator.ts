@@ -11,8 +11,13 @@ import kleur from 'kleur';
 import type {
   Cluster,
   KubeConfig,
+  V1LabelSelector as LabelSelector,
+  V1NodeSelectorRequirement as SelectorTerm,
+  V1OwnerReference as Owner,
   V1PersistentVolumeClaim,
   V1PodTemplateSpec,
+  V1Taint as Taint,
+  V1Toleration as Toleration,
 } from '@kubernetes/client-node';
 
 // ═══ 0 FRONT DOOR · pure ═════════════════════════════════════════════════════════════════════════
@@ -191,28 +196,6 @@ export interface Liveness {
   readonly maxReplacements?: IntOrPercent;
 }
 
-/** metav1.LabelSelector. */
-export interface LabelSelector {
-  readonly matchLabels?: Dict;
-  readonly matchExpressions?: readonly SelectorTerm[];
-}
-/** One requirement of a label or node selector. */
-export interface SelectorTerm {
-  readonly key: string;
-  readonly operator: string;
-  readonly values?: readonly string[];
-}
-
-/** metav1.OwnerReference. */
-export interface Owner {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly name: string;
-  readonly uid: string;
-  readonly controller?: boolean;
-  readonly blockOwnerDeletion?: boolean;
-}
-
 /** What is decided upon of an object's metadata. */
 export interface Meta {
   readonly namespace: string;
@@ -284,13 +267,6 @@ export interface Node {
   readonly unschedulable: boolean;
   readonly taints: readonly Taint[]; // NoSchedule and NoExecute.
 }
-/** A taint of a node. */
-export interface Taint {
-  readonly key: string;
-  readonly value?: string;
-  readonly effect: string;
-}
-
 /** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements. */
 export interface Volume {
   readonly meta: Meta;
@@ -914,7 +890,6 @@ function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): rea
     .map((key) => ({ key, operator: 'Exists', effect: 'NoExecute' }));
   return [...own, ...added];
 }
-type Toleration = Readonly<Partial<Record<'key' | 'operator' | 'value' | 'effect', string>>>;
 
 /** What a member is made with beside its template. */
 export interface Making {
@@ -1149,13 +1124,18 @@ function nodesAllowed({ s }: Draft, m: Bare): readonly Node[] | undefined {
   if (tests.length === 0) return undefined;
   return [...s.nodes.values()].filter((node) => tests.every((fits) => fits(node)));
 }
+/** Most pods find a node within seconds; only then their volumes are looked at. */
+function isFindingNode({ wakes, now }: Draft, { pod }: Bare): boolean {
+  const isYoung = pod && Math.abs(now - pod.meta.createdMs) < LIMITS.placeMs;
+  if (!isYoung || !isUp(pod) || pod.node !== '') return false;
+  wakes.push(LIMITS.placeMs);
+  return true;
+}
 /** Volumes that must be known before anything is said of a member that does not run. */
 function readsVolumes(d: Draft, m: Bare): boolean {
-  const { s, now } = d;
-  // Most pods find a node within seconds; only then their volumes are looked at.
-  const isYoung = isUp(m.pod) && Math.abs(now - m.pod.meta.createdMs) < LIMITS.placeMs;
-  if (isYoung) d.wakes.push(LIMITS.placeMs);
-  if (s.nodes === undefined || !s.volumesReadable || isYoung) return !isYoung;
+  const { s } = d;
+  if (isFindingNode(d, m)) return false;
+  if (s.nodes === undefined || !s.volumesReadable) return true;
   const unread = m.claims.filter((c) => isBound(c) && !s.volumes.has(c.volume));
   return isRead(d, m.identity, ...unread.map((c) => refOf('persistentvolumes', c.volume)));
 }
@@ -1659,8 +1639,9 @@ function heirProblem(d: Draft, m: Member): string {
   const words = trialOf(d, 'heir', identity, nextRevision(d)(), true) ?? '';
   return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
 }
+const QUOTA_OF_PODS = /pods? "[^"]*" is forbidden: exceeded quota/;
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
-  old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
+  old !== undefined && QUOTA_OF_PODS.test(words);
 /** What the API server says to the next pod of an identity, and to its claims, in a dry-run; ''
  *  if it takes them, undefined as long as it was not asked in this pass. */
 function trialOf(d: Draft, name: string, identity: string, revision: Revision, claims: boolean) {
@@ -2155,8 +2136,9 @@ const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isT
  *  update revision; else that. */
 function nextRevision(d: Draft): (m?: Member) => Revision {
   const { current, update } = d.revisions;
-  const refused = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime)?.message;
-  const stays = d.spec.updateStrategy.rollingUpdate.paused || refused;
+  const words = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime)?.message ?? '';
+  const isRefused = words !== '' && !QUOTA_OF_PODS.test(words); // That is not about the revision.
+  const stays = d.spec.updateStrategy.rollingUpdate.paused || isRefused;
   const kept = stays ? Infinity : partitionOf(d.spec);
   const order = d.members.filter(isLive).map(nameOf);
   const names = claimTemplateNames(d.spec);
@@ -2320,7 +2302,8 @@ function updateMember(d: Draft, m: Member): void {
     d.blocked = refused || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
   } else if (policy === 'Replace') planEnd(d, m, 'Updated');
   else if (canComeBack(d, m)) leaveAndReturn(d, m, 'Recreated');
-  else d.blocked ||= `${identity} could not come back: its node, volumes or claims are not open`;
+  else if (!isFindingNode(d, m))
+    d.blocked ||= `${identity} could not come back: its node, volumes or claims are not open`;
 }
 /** Recreate touches only a member that can come back. */
 function canComeBack(d: Draft, m: Member): boolean {
