@@ -1844,7 +1844,9 @@ function planPlaces(d: Draft): void {
   if (refused) return void (d.waits = refused.message);
   const next = nextRevision(d);
   const returns = live.filter((m) => returnsNow(d, m)).map((m) => backOf(d, m, next(m)));
-  const births = places > 0 ? planBirths(d, live.length, places, next) : [];
+  const restored = planRestores(d, places);
+  const room = places - restored;
+  const births = room > 0 ? planBirths(d, live.length + restored, room, next) : [];
   const isOrdered = spec.podManagementPolicy === 'OrderedReady';
   const waits = isOrdered && d.members.some((m) => isComingUp(m, d.now) || isLeaving(m, d.now));
   if (waits) d.wakes.push(LIMITS.leavingMaxMs);
@@ -1898,7 +1900,7 @@ function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'R
   act(d, 'end', because, identity, pod);
 }
 
-/** Restores first, then new members. The first of them take the places of who ends in this pass, and
+/** New members. The first of them take the places of who ends in this pass, and
  *  wait for that; each names the newest end that no member replaces yet. */
 function planBirths(d: Draft, live: number, places: number, next: () => Revision): readonly Make[] {
   const { vanished } = d.s.desk;
@@ -1908,17 +1910,16 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
     d.waits = `new members keep ending soon after their birth: ${Math.ceil(holdMs / 1000)} s`;
     return [];
   }
-  const restored = planRestores(d, places);
   // What left the watch may be there still, as long as that is not known.
   const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');
-  const most = Math.min(places - restored, LIMITS.batchMax, indicesLeft(d));
+  const most = Math.min(places, LIMITS.batchMax, indicesLeft(d));
   if (most <= 0 || isBlind) return [];
   const ends = endsToFill(d);
   const after = [...d.ending.keys()];
   const drawn = allocate(most, identitiesOf(d.s), d.now, d.random);
   return drawn.map((identity, i): Make => {
     const [end, old, revision] = [ends[i], after[i], next()];
-    const isSurge = live + restored + i >= d.spec.replicas;
+    const isSurge = live + i >= d.spec.replicas;
     return {
       do: 'Make',
       verb: 'make',
@@ -1941,6 +1942,7 @@ const isWantedBack = ({ claims }: Member): boolean =>
 function planRestores(d: Draft, places: number): number {
   const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
   const isFree = (m: Member): boolean =>
+    places > 0 &&
     !m.pod &&
     m.isBlocked === '' &&
     !m.claims.some(isTerminating) &&
