@@ -2660,7 +2660,7 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const trial = `trials/${p.revisions.update.hash}`;
   const backoff = new Map(desk.backoff);
   const words = answers.get(trial);
-  if (words !== undefined) {
+  if (words !== undefined && !words.startsWith('no answer')) {
     const untilUptime = words === '' ? Infinity : uptime + LIMITS.trialMs;
     backoff.set(trial, { times: 0, untilUptime, message: words });
   }
