@@ -333,6 +333,7 @@ export type NodeWord = 'open' | 'closed' | 'silent' | 'gone' | 'outOfService' | 
 /** What speaks for the end of an identity. It is due when `dueInMs` is 0. */
 export interface End {
   readonly reason: EndReason;
+  readonly kind: 'will' | 'judgement'; // An eviction is a will where no claim is left to judge.
   readonly dueInMs: number; // Infinity: not as long as something else is so.
   readonly sinceMs: number | undefined;
   readonly evidence: string; // Under this key its first sight is kept.
@@ -1164,7 +1165,7 @@ function evidenceKey(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): st
 function will(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): End {
   const evidence = evidenceKey(d, m, reason);
   d.evidence.push(evidence);
-  return { reason, dueInMs: 0, sinceMs, evidence };
+  return { reason, kind: 'will', dueInMs: 0, sinceMs, evidence };
 }
 function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?: number): End {
   const evidence = evidenceKey(d, m, reason, sinceMs);
@@ -1173,7 +1174,7 @@ function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?:
   const dueInMs = Math.max(0, seconds * 1000 - lastedMs(sinceMs, watchedMs, d.now));
   // The object's own times may count, from when it was watched for a minute.
   if (dueInMs > 0) d.wakes.push(dueInMs, Math.max(0, LIMITS.trustMs - watchedMs) || Infinity);
-  return { reason, dueInMs, sinceMs, evidence };
+  return { reason, kind: 'judgement', dueInMs, sinceMs, evidence };
 }
 
 /** The table of DESIGN.md: the first row that matches, or undefined. Anything that no row names
@@ -1578,7 +1579,7 @@ const isJudgement = (reason: string): boolean => ENDS[reason as EndReason]?.kind
  *  out ≤ limit, so no outage makes a cluster give itself up, and the only copy is, by default,
  *  never given up by a judgement. */
 function planBrake(d: Draft) {
-  const judged = d.members.filter((m) => m.end?.dueInMs === 0 && isJudgement(m.end.reason));
+  const judged = d.members.filter((m) => m.end?.dueInMs === 0 && m.end.kind === 'judgement');
   const limit = maxReplacementsOf(d.spec);
   const out = judged.length > 0 ? outOf(d, judged) : 0;
   const go = new Set<string>();
@@ -1677,7 +1678,7 @@ function planEnds(d: Draft, go: ReadonlySet<string>): void {
     const { end, retired, identity } = m;
     if (!isLive(m) && retired && !isWantedBack(m)) planEnd(d, m, retired.reason);
     if (end?.dueInMs !== 0 || end.reason === 'ReplaceRequested') continue;
-    if (!isJudgement(end.reason) || go.has(identity)) d.ending.set(identity, end.reason);
+    if (end.kind === 'will' || go.has(identity)) d.ending.set(identity, end.reason);
   }
   for (const m of doubledIndex(d)) d.ending.set(m.identity, 'IndexTaken');
   for (const m of requestsServed(d)) d.ending.set(m.identity, 'ReplaceRequested');
