@@ -1,15 +1,14 @@
 // StatefulCluster: stateful pods on Kubernetes whose identity is never given to other state.
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import type http2 from 'node:http2';
+import { existsSync, readFileSync } from 'node:fs';
 import type net from 'node:net';
-import { hostname } from 'node:os';
-import { parseArgs, stripVTControlCharacters } from 'node:util';
+import { homedir, hostname } from 'node:os';
+import { delimiter, dirname, join, resolve, sep } from 'node:path';
+import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } from 'node:util';
 import type { ParseArgsConfig } from 'node:util';
 import kleur from 'kleur';
 import type {
-  Cluster,
   KubeConfig,
   V1LabelSelector as LabelSelector,
   V1NodeSelectorRequirement as SelectorTerm,
@@ -19,6 +18,7 @@ import type {
   V1Taint as Taint,
   V1Toleration as Toleration,
 } from '@kubernetes/client-node';
+import type { Dispatcher, buildConnector } from 'undici';
 
 // ═══ 0 FRONT DOOR · pure ═════════════════════════════════════════════════════════════════════════
 // A StatefulCluster keeps `spec.replicas` members alive. A member is an identity, its claims and at
@@ -60,7 +60,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   nodes: 'get list watch', // Without it, every node counts as open.
   persistentvolumes: 'get', // Without it, a volume counts as bound to its pod's last node.
   events: 'create patch',
-  'coordination.k8s.io/leases': 'list create update', // In the Lease's namespace only.
+  'coordination.k8s.io/leases': 'get list create update', // In the Lease's namespace only.
 };
 
 /** Labels and annotations; README says what each means. Of these only they are read. */
@@ -117,11 +117,17 @@ export const LIMITS = {
   skewMs: 2_000, // Of the API server's clock: its answers tell whole seconds, and take time.
   skewToldMs: 30_000,
   eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
-  pingMs: 10_000, // A connection that answers no ping within two of these is dead.
   annotationMax: 16_384, // Characters of one of our annotations.
   lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
+  connectMs: 5_000, // Of a connection, with its handshake.
+  keepAliveMs: 10_000, // A connection without a packet for so long is probed, ten times.
+  idleMs: 60_000, // A connection that nobody used for so long is closed.
+  quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
+  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
+  bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
+  credentialsMs: 60_000, // For so long they are not read again.
+  pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
   sharedMax: 10_000, // Different parts of objects that are kept once.
-  watchesMax: 50, // On one connection.
   pageSize: 500,
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
   releaseMaxMs: 800,
@@ -399,20 +405,14 @@ export interface Snapshot {
 }
 
 export type Kind = 'pods' | 'persistentvolumeclaims' | 'controllerrevisions';
-/** A thing to read live before the decision can be made. A trial is a dry-run: POSTs of `bodies`
- *  of which none may be refused. */
+/** A thing to read live before the decision can be made. A trial is a dry-run of a new pod of a
+ *  revision, and of its claims, of which none may be refused. */
 export interface Ref {
   readonly kind: Kind | 'nodes' | 'persistentvolumes' | 'statefulclusters' | 'trials';
   readonly name: string;
-  readonly bodies?: readonly Body[];
+  readonly trial?: Revision;
+  readonly withClaims?: boolean;
 }
-/** An object to POST. */
-export interface Body {
-  readonly kind: string;
-  readonly metadata: { readonly name: string; readonly [field: string]: unknown };
-  readonly [field: string]: unknown;
-}
-
 /** What can be done, in the order of the stages: verb → its stage, and its words in Events and in
  *  `plan`. Marks come before ends, so that a crash leaves no member ended and unmarked; what is
  *  upkeep holds nothing else up. */
@@ -473,12 +473,12 @@ export interface Make extends Doing {
   readonly replaces?: string; // `<identity> <Reason>`.
   readonly after?: string;
 }
-/** Makes a ControllerRevision. */
-export interface Record_ extends Doing {
-  readonly do: 'Record';
-  readonly body: Body;
+/** Makes the ControllerRevision of a template. */
+export interface Keep extends Doing {
+  readonly do: 'Keep';
+  readonly revision: Revision;
 }
-export type Action = Patch | Delete | Update | Make | Record_;
+export type Action = Patch | Delete | Update | Make | Keep;
 
 /** A plan is either a question or an answer. */
 export type Decision = { readonly ask: readonly Ref[] } | Plan;
@@ -832,25 +832,6 @@ export function updateRevisionOf(
   return { update: { meta: fresh, hash, number, template, claimTemplates }, collisionCount };
 }
 
-/** Body of a ControllerRevision. */
-export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
-  const { hash, number, template, claimTemplates } = revision;
-  const cause = cluster.meta.annotations[MARK.changeCause];
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'ControllerRevision',
-    metadata: {
-      name: revision.meta.name,
-      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
-      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
-      ownerReferences: [ownerOf(cluster)],
-    },
-    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
-    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
-    revision: number,
-  };
-}
-
 const withoutOurs = (dict: unknown): Dict =>
   Object.fromEntries(Object.entries(dictOf(dict)).filter(([key]) => !key.startsWith('enge.me/')));
 /** What a template's own labels come to: the selector's, then the template's, the later win. */
@@ -892,94 +873,8 @@ function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): rea
   return [...own, ...added];
 }
 
-/** What a member is made with beside its template. */
-export interface Making {
-  readonly replaces?: string | undefined;
-  readonly index?: number | undefined;
-  readonly nodesReadable?: boolean;
-}
-const indexLabel = ({ index }: Making): Dict =>
+const indexLabel = (index: number | undefined): Dict =>
   index === undefined ? {} : { [MARK.index]: String(index) };
-const replacesMark = ({ replaces }: Making): Dict =>
-  replaces === undefined ? {} : { [MARK.replaces]: replaces };
-
-/** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
- *  annotations only. An adopted ordinal keeps its own labels for life. */
-export function podBody(
-  cluster: StatefulCluster,
-  identity: string,
-  revision: Revision,
-  making: Making,
-): Body {
-  const { serviceName } = cluster.spec;
-  const { template, claimTemplates: names } = revision;
-  const name = podName(cluster.meta.name, identity);
-  const isOrdinal = /^\d+$/.test(identity);
-  const volumes = [
-    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
-    ...names.map((volume) => ({
-      name: volume,
-      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
-    })),
-  ];
-  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
-  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
-  const labels = {
-    ...podLabels(cluster, identity, revision),
-    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
-    ...indexLabel(making),
-  };
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: {
-      name,
-      labels,
-      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
-      ownerReferences: [ownerOf(cluster)],
-    },
-    spec: {
-      ...own,
-      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
-      ...(volumes.length > 0 && { volumes }),
-      ...(tolerations.length > 0 && { tolerations }),
-    },
-  };
-}
-
-/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
- *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
- *  `whenDeleted: Delete`. */
-export function claimBody(
-  cluster: StatefulCluster,
-  identity: string,
-  name: string,
-  making: Making,
-): Body {
-  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
-  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
-  return {
-    apiVersion: 'v1',
-    kind: 'PersistentVolumeClaim',
-    metadata: {
-      name: claimName(name, cluster.meta.name, identity),
-      labels: {
-        ...withoutOurs(template?.metadata?.labels),
-        ...ourLabels(cluster.meta.name, identity),
-        ...indexLabel(making),
-      },
-      annotations: {
-        ...withoutOurs(template?.metadata?.annotations),
-        [MARK.prune]: 'Prune=false',
-        [MARK.claims]: '',
-        ...replacesMark(making),
-      },
-      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
-    },
-    spec: template?.spec,
-  };
-}
-
 /** The identity and the Reason that `enge.me/replaces` records, or undefined. */
 export function predecessorOf(meta: Meta): { identity: string; reason: string } | undefined {
   const [identity, reason] = (meta.annotations[MARK.replaces] ?? '').split(' ');
@@ -1144,9 +1039,10 @@ function readsVolumes(d: Draft, m: Bare): boolean {
 // ─── What ends an identity ───────────────────────────────────────────────────────────────────────
 
 type Bare = Omit<Member, 'end' | 'state'>;
-/** Not so: no pod, or one that is Pending, terminal, going or on a node that is gone. */
-const isRunning = ({ pod, node }: Bare): boolean =>
-  isUp(pod) && pod.phase !== 'Pending' && node !== 'gone';
+/** Else: no pod, or one that is Pending, terminal, going or on a node that is gone. A pod that lost
+ *  its owner is still its pod, and is adopted. */
+const isRunning = ({ pod, node, isBlocked }: Bare): boolean =>
+  (isUp(pod) && pod.phase !== 'Pending' && node !== 'gone') || isBlocked.startsWith('orphan');
 
 /** How long evidence counts. Up to 60 s it counts only as far as this process watched it itself;
  *  then the object's own timestamps are believed. So neither a restart nor one clock decides. */
@@ -1258,6 +1154,7 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC') {
     return judged(d, m, 'NodeGone', nodeGoneSeconds, last.disruptedMs);
   }
+  if (m.node === 'open') return undefined; // Its volumes allow it.
   const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
   const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
   if (words.includes('open')) return undefined;
@@ -1346,6 +1243,7 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
   const stalled = s.denied || specProblem(s.cluster);
   const isPaused = s.cluster.meta.annotations[MARK.paused] === 'true';
   const isIdle = isTerminating(s.cluster) || isPaused || stalled !== '';
+  if (s.denied !== '') d.wakes.push(LIMITS.retryMaxMs); // No event tells that they may be read.
   if (!isIdle) {
     planEnds(d, go);
     if (planHistory(d)) {
@@ -1427,7 +1325,7 @@ export const makeKey = ({ meta }: StatefulCluster): string => `make/${meta.gener
 /** The name that an action is about. */
 function subjectOf(a: Action): string {
   if ('object' in a) return a.object.meta.name;
-  return a.do === 'Record' ? a.body.metadata.name : a.identity;
+  return a.do === 'Keep' ? a.revision.meta.name : a.identity;
 }
 /** Under this key a refusal of the action is kept. */
 export const keyOfAction = (a: Action): string => `${a.verb}/${subjectOf(a)}`;
@@ -1600,7 +1498,8 @@ function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
     if (m.node === 'silent' || m.node === 'gone') return true;
-    if (isRunning(m) || m.claims.length === 0 || !readsVolumes(d, m)) return false;
+    if (isRunning(m) || m.node === 'open' || m.claims.length === 0) return false;
+    if (!readsVolumes(d, m)) return false;
     const words = nodesAllowed(d, m)?.map((node) => nodeWord(d.s, node.meta.name));
     return words?.every((word) => word !== 'open' && word !== 'closed') === true;
   };
@@ -1618,11 +1517,13 @@ export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: S
   const usual = replicas <= 1 ? 0 : Math.max(1, Math.floor((replicas - 1) / 2));
   return maxReplacements === undefined ? usual : scaledValue(maxReplacements, replicas, 'down');
 }
-/** I10: a judgement is acted upon only after all that it rests on was read live in this pass, so a
- *  stale cache gives no member up. Each end rests on the cluster as it is, see planEnds. */
+/** I10: what rests on nodes, volumes or absence is acted upon only after these were read live in
+ *  this pass, so a stale cache gives no member up. */
 function isGuarded(d: Draft, m: Member): boolean {
-  const nodes = d.s.nodes ? [lastNodeOf(d.s, m)].filter(Boolean) : [];
-  const claims = m.end?.reason === 'VolumeLost' ? m.claims : [];
+  const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
+  const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
+  const nodes = d.s.nodes ? names.filter(Boolean) : [];
+  const claims = ['VolumeLost', 'ClaimGone'].includes(m.end?.reason ?? '') ? m.claims : [];
   const refs = [
     ...nodes.map((name) => refOf('nodes', name)),
     ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
@@ -1632,28 +1533,36 @@ function isGuarded(d: Draft, m: Member): boolean {
 /** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
  *  of pods is no objection where the old pod counts in it. */
 function heirProblem(d: Draft, m: Member): string {
-  const { s, now } = d;
+  const { s } = d;
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return `no successor can be made: ${refused.message}`;
   if (birthHoldMs(d) > 0) return 'new members keep ending soon after their birth';
-  const [identity = ''] = allocate(1, identitiesOf(s), now, d.random);
-  const words = trialOf(d, 'heir', identity, nextRevision(d)(), true) ?? '';
+  // F29: what its pod says speaks against its template, if no member was ever Ready with that; it
+  // is not the one that all have, so an update, or its undoing, heals it.
+  const { update, current } = d.revisions;
+  const isProof = (x: Member): boolean =>
+    x.pod !== undefined && wasReady(x.pod) && revisionIn(x) === revisionIn(m);
+  const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
+  if (isOfPod && update.hash !== current.hash && !d.members.some(isProof))
+    return `no member was ever Ready at revision ${revisionIn(m)}`;
+  const words = trialOf(d, nextRevision(d)(), true) ?? '';
   return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
 }
-const QUOTA_OF_PODS = /pods? "[^"]*" is forbidden: exceeded quota/;
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
-  old !== undefined && QUOTA_OF_PODS.test(words);
-/** What the API server says to the next pod of an identity, and to its claims, in a dry-run; ''
- *  if it takes them, undefined as long as it was not asked in this pass. */
-function trialOf(d: Draft, name: string, identity: string, revision: Revision, claims: boolean) {
-  const { cluster, nodes, answers } = d.s;
-  const pod = podBody(cluster, identity, revision, { nodesReadable: nodes !== undefined });
-  const names = claimTemplateNames(d.spec).filter(
-    (t) => claims && revision.claimTemplates.includes(t),
-  );
-  const bodies = [...names.map((t) => claimBody(cluster, identity, t, {})), pod];
-  isRead(d, '', { kind: 'trials', name, bodies });
-  return answers.get(`trials/${name}`);
+  old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
+const trialRef = (revision: Revision, withClaims: boolean): Ref => ({
+  kind: 'trials',
+  name: withClaims ? `${revision.hash} with claims` : revision.hash,
+  trial: revision,
+  withClaims,
+});
+/** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
+ *  takes them, undefined as long as it was not asked in this pass. */
+function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | undefined {
+  const ref = trialRef(revision, withClaims);
+  const refused = waiting(d.s.desk.backoff, keyOfRef(ref), d.s.uptime);
+  if (!refused) isRead(d, '', ref);
+  return refused?.message ?? d.s.answers.get(keyOfRef(ref));
 }
 /** Who waits, why, and each way out that really works. */
 function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
@@ -1676,9 +1585,11 @@ function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
 function planEnds(d: Draft, go: ReadonlySet<string>): void {
   for (const m of d.members) {
     const { end, retired, identity } = m;
-    if (!isLive(m) && retired && !isWantedBack(m)) planEnd(d, m, retired.reason);
+    if (!isLive(m) && retired) planEnd(d, m, retired.reason);
     if (end?.dueInMs !== 0 || end.reason === 'ReplaceRequested') continue;
-    if (end.kind === 'will' || go.has(identity)) d.ending.set(identity, end.reason);
+    const rests = ['NodeOutOfService', 'ClaimGone'].includes(end.reason);
+    const isSafe = end.kind === 'judgement' ? go.has(identity) : !rests || isGuarded(d, m);
+    if (isSafe) d.ending.set(identity, end.reason);
   }
   for (const m of doubledIndex(d)) d.ending.set(m.identity, 'IndexTaken');
   for (const m of requestsServed(d)) d.ending.set(m.identity, 'ReplaceRequested');
@@ -1694,7 +1605,7 @@ function planEnds(d: Draft, go: ReadonlySet<string>): void {
 function planEnd(d: Draft, m: Member, because: EndReason): void {
   const { pod, identity } = m;
   const { meta } = d.s.cluster;
-  for (const claim of [...m.claims, ...m.leftovers])
+  for (const claim of isWantedBack(m) ? [] : [...m.claims, ...m.leftovers])
     if (!isMarked(claim))
       act(d, 'retire', because, identity, claim, retirement(d, m, claim, because));
   if (!pod || isTerminating(pod)) return;
@@ -1733,7 +1644,9 @@ function requestsServed(d: Draft): readonly Member[] {
   const seenAt = (m: Member): number => d.s.desk.seen.get(m.end?.evidence ?? '') ?? d.s.uptime;
   const up = asked.filter((m) => m.state === 'Available').sort((a, b) => seenAt(a) - seenAt(b));
   const served = up.slice(0, spareOf(d, 1));
-  const rest = asked.filter((m) => m.state !== 'Available');
+  // A cache that lags shows them all not Ready: whoever costs nothing is read live before.
+  const down = asked.filter((m) => m.state !== 'Available').slice(0, LIMITS.liveReadsMax);
+  const rest = down.filter((m) => isRead(d, m.identity, podRef(d, m)));
   return [...rest, ...(isReliedOn(d, served) ? served : [])];
 }
 /** I5 rests on the others being Available: that is read live before Available ones go. */
@@ -1831,12 +1744,22 @@ function identitiesOf({ cluster, pods, claims, desk }: Snapshot): readonly strin
   return [...own.map((pod) => identityOf(pod, name)), ...held, ...desk.went.keys(), told];
 }
 
+/** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
+ *  is made and nobody taken away. */
+function surgeOf(d: Draft, beside: number): number {
+  const most = Math.min(maxSurgeOf(d.spec), behindOf(d));
+  const [first] = most > 0 ? outdatedOf(d) : [];
+  if (!first || passesTrial(d, first)) return most;
+  const words = trialOf(d, d.revisions.update, true);
+  const isUnknown = words === undefined || words.startsWith('no answer');
+  return isUnknown ? Math.max(0, Math.min(most, beside)) : 0;
+}
 /** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in; whoever
  *  is between two pods returns; what is left is for restores and births. */
 function planPlaces(d: Draft): void {
   const { s, spec } = d;
   const live = stayingOf(d);
-  const wanted = spec.replicas + Math.min(maxSurgeOf(spec), behindOf(d));
+  const wanted = spec.replicas + surgeOf(d, live.length - spec.replicas);
   if (live.length > wanted) return planScaleIn(d, live, live.length - wanted);
   const free = Math.max(0, wanted - live.length - formerOf(d));
   const places = free - planAdoption(d, live, free);
@@ -1961,7 +1884,7 @@ function planRestores(d: Draft, places: number): number {
       ...Object.fromEntries(keys.map((key) => [key, null])),
       [MARK.claims]: names.join(' '),
     };
-    const labels = { [MARK.retired]: null, ...indexLabel({ index: takeIndex(d, m.index) }) };
+    const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m.index)) };
     const cleared = { metadata: { labels, annotations } };
     const wish = annotated({ [MARK.restore]: 'true' });
     for (const claim of shy) act(d, 'restore', 'Restored', m.identity, claim, wish);
@@ -2036,7 +1959,7 @@ function indexFor(d: Draft, m: Member): number | undefined {
   if (!d.spec.ordinals || m.index !== undefined) return m.index;
   const index = takeIndex(d);
   for (const claim of m.claims)
-    act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel({ index })));
+    act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel(index)));
   return index;
 }
 
@@ -2110,7 +2033,16 @@ function revisionsOf(d: Draft): Revisions {
     .filter((x) => isControlledBy(x.meta, cluster.meta.uid) && x.hash !== update.hash)
     .sort((a, b) => countOf(b) - countOf(a) || b.number - a.number);
   const shown = older.find((x) => countOf(x) > 0) ?? older.find((x) => x.hash === told);
-  return { update, current: shown ?? update, collisionCount };
+  return { update, current: withLaterClaims(d.spec, shown ?? update), collisionCount };
+}
+/** With the claim templates that came after its template, which mounts them. */
+function withLaterClaims(spec: Spec, r: Revision): Revision {
+  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
+  const mounts = JSON.stringify([containers, initContainers]);
+  const later = claimTemplateNames(spec).filter(
+    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
+  );
+  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
 }
 /** The revision that the pod has, or is being changed to, or ''. */
 const goalOf = (pod: Pod | undefined): string =>
@@ -2139,8 +2071,9 @@ const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isT
  *  update revision; else that. */
 function nextRevision(d: Draft): (m?: Member) => Revision {
   const { current, update } = d.revisions;
-  const words = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime)?.message ?? '';
-  const isRefused = words !== '' && !QUOTA_OF_PODS.test(words); // That is not about the revision.
+  const refused = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
+  // A full quota says nothing of the revision.
+  const isRefused = refused.some((b) => b && !b.message.includes('exceeded quota'));
   const stays = d.spec.updateStrategy.rollingUpdate.paused || isRefused;
   const kept = stays ? Infinity : partitionOf(d.spec);
   const order = d.members.filter(isLive).map(nameOf);
@@ -2172,9 +2105,9 @@ function planHistory(d: Draft): boolean {
   }
   if (orphans.length > 0) return false;
   if (update.meta.uid === '') {
-    const body = revisionBody(cluster, update);
+    const about = { verb: 'record', because: 'Revised', identity: '' } as const;
     if (isRead(d, '', refOf(REVISIONS, update.meta.name)))
-      d.actions.push({ do: 'Record', verb: 'record', body, because: 'Revised', identity: '' });
+      d.actions.push({ do: 'Keep', revision: update, ...about });
     return false;
   }
   const ours = all.filter((x) => isControlledBy(x.meta, cluster.meta.uid));
@@ -2230,9 +2163,8 @@ function planUpdates(d: Draft): void {
   const bound = outdated.filter(runsOnGoingClaim).map(nameOf);
   if (bound.length > 0)
     d.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
-  const stuck = d.members.filter((m) => isStuck(d, m) && !outdated.includes(m));
   const open = staying.filter((m) => !relabelled.includes(m) && isUpdatable(m));
-  const chosen = chooseOutdated(d, [...open, ...stuck]);
+  const chosen = chooseOutdated(d, open);
   const [first] = chosen;
   if (!first) return;
   // Asked all at once: what the change is, and whether it may come.
@@ -2246,12 +2178,6 @@ function planUpdates(d: Draft): void {
 function isUpdatable(m: Member): boolean {
   if (runsOnGoingClaim(m) || ['silent', 'gone', 'outOfService'].includes(m.node)) return false;
   return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
-}
-/** Its node can never give it what it was resized to; the user said how else to update it. */
-function isStuck(d: Draft, { pod, life }: Member): boolean {
-  const { podUpdatePolicy } = d.spec.updateStrategy.rollingUpdate;
-  const isInfeasible = pod?.resize.startsWith('Infeasible') === true;
-  return life === 'live' && isInfeasible && !podUpdatePolicy.startsWith('InPlace');
 }
 /** Relabels it, if nothing but labels differs, or nothing at all. */
 function relabel(d: Draft, m: Member, onlyIfSame: boolean): boolean {
@@ -2295,7 +2221,7 @@ function updateMember(d: Draft, m: Member): void {
   const policy = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
   if (!pod || d.unknown.has(identity)) return;
   const changes = changesFor(d, pod);
-  const isDone = changes.length === 0 && !isStuck(d, m);
+  const isDone = changes.length === 0;
   const refused = waiting(s.desk.backoff, `update/${pod.meta.name}`, s.uptime)?.message ?? '';
   const others = changes.filter((c) => !isInPlace(c, update, policy));
   const isPossible = policy.startsWith('InPlace') && others.length === 0 && refused === '';
@@ -2316,14 +2242,14 @@ function canComeBack(d: Draft, m: Member): boolean {
   if (!allowed) return m.claims.length === 0 || hasOpenNode(d.s);
   return allowed.some((node) => nodeWord(d.s, node.meta.name) === 'open');
 }
-/** Would the API server take what this step makes? It is asked under the name of a living member,
- *  for AlreadyExists comes last, and again while it objects. A full quota of pods is no objection
- *  where the member that goes leaves as much room as the next needs. */
-function passesTrial(d: Draft, { identity, pod }: Member): boolean {
+/** Would the API server take what this step makes? A full quota of pods is no objection where the
+ *  member that goes leaves as much room as the next needs. */
+function passesTrial(d: Draft, { pod, identity }: Member): boolean {
   const { update } = d.revisions;
   const isReplace = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
-  const known = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime);
-  const words = known ? known.message : trialOf(d, update.hash, identity, update, isReplace);
+  const names = update.claimTemplates.map((template) => claimName(template, d.name, identity));
+  const lacksNone = names.every((name) => pod?.claims.includes(name));
+  const words = trialOf(d, update, isReplace || !lacksNone);
   const made = revisionBy(d.s, pod?.meta.labels[MARK.revision] ?? '');
   const changes = changesOf(made?.template.spec, update.template.spec);
   const isSameSize = !isReplace && !changes.some((c) => c.path.includes('resources'));
@@ -2343,30 +2269,31 @@ interface Change {
 }
 const revisionBy = (s: Snapshot, hash: string): Revision | undefined =>
   [...s.revisions.values()].find((r) => r.hash === hash);
-/** Where the pods of two revisions differ; of an unknown one, everything may. What one template says
- *  and the other leaves to the API server's default is no difference. */
+/** Where the pods of two revisions differ; of an unknown one, everything may. */
 function changesBetween(s: Snapshot, base: Revision | undefined, to: Revision): readonly Change[] {
-  const wholeOf = ({ metadata, spec }: V1PodTemplateSpec): Json => ({
+  const wholeOf = ({ template }: Revision): Json => ({
     metadata: {
-      labels: templateLabels(s.cluster, { metadata, spec } as V1PodTemplateSpec),
-      annotations: withoutOurs(metadata?.annotations),
+      labels: templateLabels(s.cluster, template),
+      annotations: withoutOurs(template.metadata?.annotations),
     },
-    spec,
+    spec: template.spec,
   });
-  const before = base && wholeOf(base.template);
-  const all = changesOf(before, wholeOf(to.template));
-  return all.filter(({ path, value }) => !base || !isMet(at(before, path), value, path));
+  return changesOf(base && wholeOf(base), wholeOf(to));
 }
 const at = (whole: unknown, path: readonly string[]): unknown =>
   path.reduce<unknown>((part, key) => fieldsOf(part)?.[key], whole);
 /** What the living pod lacks of the update revision: where that differs from the revision it was
- *  made of, and from the one it is just being changed to. */
+ *  made of, and from the one it is just being changed to, and the pod is not as a new one would be.
+ *  The trial showed that one, with the API server's defaults and what admission makes of it. */
 function changesFor({ s, revisions: { update } }: Draft, pod: Pod): readonly Change[] {
-  const body = s.bodies.get(pod.meta.name);
+  const living = s.bodies.get(pod.meta.name);
+  const [fresh] = [false, true].flatMap((all) => s.bodies.get(trialRef(update, all).name) ?? []);
   const hashes = unique([pod.meta.labels[MARK.revision] ?? '', goalOf(pod)]);
   const found = hashes.flatMap((hash) => changesBetween(s, revisionBy(s, hash), update));
   const byPath = new Map(found.map((c) => [c.path.join('/'), c]));
-  return [...byPath.values()].filter(({ path, value }) => !isMet(at(body, path), value, path));
+  const isMet = ({ path, value }: Change): boolean =>
+    canonicalJson(at(living, path)) === canonicalJson(fresh ? at(fresh, path) : value);
+  return [...byPath.values()].filter((change) => !isMet(change));
 }
 
 /** Where two templates differ: the deepest paths, but a list's item that comes or goes is whole,
@@ -2396,50 +2323,6 @@ function fieldsOf(value: unknown): Json | undefined {
   if (names.includes('') || new Set(names).size < names.length) return undefined;
   return Object.fromEntries(value.map((item, i) => [names[i], item]));
 }
-
-/** Has the living pod this value already? It may have the API server's defaults besides. */
-function isMet(living: unknown, wanted: unknown, path: readonly string[]): boolean {
-  const usual = path[0] === 'spec' ? DEFAULT_FIELDS[path.at(-1) ?? ''] : undefined;
-  if (wanted === undefined || wanted === null || living === undefined) {
-    return canonicalJson(living ?? usual) === canonicalJson(wanted ?? usual);
-  }
-  if (Array.isArray(wanted)) {
-    const items = Array.isArray(living) && living.length === wanted.length ? living : undefined;
-    return items !== undefined && wanted.every((w, i) => isMet(items[i], w, path));
-  }
-  if (typeof wanted === 'object') {
-    const [has, wants] = [dictOf(living) as Json, wanted as Json];
-    const keys = unique([...Object.keys(has), ...Object.keys(wants)]);
-    return keys.every((key) => isMet(has[key], wants[key], [...path, key]));
-  }
-  if (living === wanted) return true;
-  return path.includes('resources') && quantity(String(living)) === quantity(String(wanted));
-}
-/** What the API server fills in where a template says nothing, by the field's name. */
-const DEFAULT_FIELDS: Json = {
-  restartPolicy: 'Always',
-  dnsPolicy: 'ClusterFirst',
-  schedulerName: 'default-scheduler',
-  terminationGracePeriodSeconds: 30,
-  serviceAccountName: 'default',
-  securityContext: {},
-  enableServiceLinks: true,
-  hostNetwork: false,
-  imagePullPolicy: 'IfNotPresent',
-  protocol: 'TCP',
-  terminationMessagePolicy: 'File',
-  terminationMessagePath: '/dev/termination-log',
-  scheme: 'HTTP',
-  defaultMode: 420,
-  timeoutSeconds: 1,
-  periodSeconds: 10,
-  successThreshold: 1,
-  failureThreshold: 3,
-  readOnly: false,
-  stdin: false,
-  tty: false,
-  apiVersion: 'v1',
-};
 
 /** Can this be changed on a living pod, without losing what its containers read at their start? A
  *  changed annotation restarts (`restartedAt`, `checksum/config`), except under InPlaceOnly. */
@@ -2658,27 +2541,22 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const newest = Math.max(0, ...[...went.values()].map((one) => one.atMs));
   for (const [identity, { atMs }] of went)
     if (!live.has(identity) && newest - atMs > LIMITS.earlyEndMs) went.delete(identity);
-  const trial = `trials/${p.revisions.update.hash}`;
   const backoff = new Map(desk.backoff);
-  const words = answers.get(trial);
-  if (words !== undefined && !words.startsWith('no answer')) {
-    const untilUptime = words === '' ? Infinity : uptime + LIMITS.trialMs;
-    backoff.set(trial, { times: 0, untilUptime, message: words });
-  }
+  for (const [key, message] of answers)
+    if (key.startsWith('trials/') && message !== '' && !message.startsWith('no answer'))
+      backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
   for (const [key, { untilUptime }] of backoff) {
     const isOld = uptime - untilUptime > LIMITS.earlyEndMs;
     const [kind, name = ''] = key.split('/');
     const isOfMember = kind === 'taken' || kind === 'return';
-    const isOther = isOfMember
-      ? !live.has(name)
-      : /^(trials|make)\//.test(key) && ![trial, makeKey(s.cluster)].includes(key);
+    const isOther = isOfMember ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
     if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
   }
   for (const { identity, isBlocked } of p.members) {
     const key = `taken/${identity}`;
     const taken = backoff.get(key);
     if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
-      backoff.set(key, nextBackoff(taken, taken.message, uptime)); // It was read, and is there.
+      backoff.set(key, { ...taken, untilUptime: uptime + LIMITS.trialMs }); // It was read again.
   }
   const isOpen = (key: string): boolean => answers.get(key) !== '' || !s.desk.vanished.has(key);
   return {
@@ -3008,18 +2886,18 @@ export interface World {
   random(): number;
   /** Rejects only when there is no answer: network, deadline, a body that is not JSON. */
   send(request: ApiRequest): Promise<ApiResponse>;
-  /** Calls `on` for each event in order. Resolves when the stream ends (status 200) or with the
-   *  error response (status ≥ 400); rejects when the connection breaks, which is noticed within 30
-   *  s. */
+  /** Calls `on` for each event in order. Resolves when the stream ends (status 200), or with
+   *  another answer; rejects when the connection breaks. */
   watch(path: string, on: (event: WatchEvent) => void, signal: AbortSignal): Promise<ApiResponse>;
   log(level: Level, message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 export type Level = 'debug' | 'info' | 'warn' | 'error';
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
-// Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/2 sessions of Node's own. The
-// library reads credentials only: its request path opens a TLS connection each time, and its
-// informer stops at the first reset. A proxy-url and API servers without HTTP/2 are not handled.
+// Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/1.1 connections that undici
+// keeps alive. The library's own requests open a TLS connection each, and its informer stops at the
+// first reset. Not HTTP/2: in undici 8.12.4 a GOAWAY beside an open watch hangs every new request
+// until that watch ends, and its pings never find a dead connection.
 
 /** The API server's `metav1.Status`, or no answer at all (`code` 0). */
 export class ApiError extends Error {
@@ -3042,152 +2920,135 @@ const isGone = (error: unknown): boolean =>
 const isTaken = (error: unknown): boolean =>
   error instanceof ApiError && error.reason === 'AlreadyExists';
 
-/** What an error says; of a cancelled stream, what cancelled it. */
+/** What an error says; Node has nothing to say of several addresses that all failed. */
 export function wordsOf(error: unknown): string {
-  const words = error instanceof Error ? error.message : String(error);
-  return /caused by: (.*)\)$/.exec(words)?.[1] ?? words;
+  if (error instanceof AggregateError && error.message === '') return wordsOf(error.errors[0]);
+  return error instanceof Error ? error.message : String(error);
 }
-function apiErrorOf(answer: ApiResponse): ApiError {
-  const { reason = '', message = '' } = (answer.body ?? {}) as {
-    reason?: string;
-    message?: string;
-  };
-  const seconds = Number(answer.headers['retry-after'] ?? 0);
-  const words = message || `the API server answered ${answer.status}`;
-  return new ApiError(answer.status, reason, words, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
+function apiErrorOf({ status, headers, body }: ApiResponse): ApiError {
+  const { reason = '', message = '' } = (body ?? {}) as { reason?: string; message?: string };
+  const seconds = Number(headers['retry-after'] ?? 0);
+  const words = message || `the API server answered ${status}`;
+  const code = status < 400 ? 0 : status; // A redirect is no answer.
+  return new ApiError(code, reason, words, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
+}
+/** Is it an object of the kind that the path names, or the Status of a deletion? Whatever stands
+ *  between may answer with a redirect, with nothing, or with JSON of its own. */
+function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
+  const kind = String(dictOf(body)['kind'] ?? '').toLowerCase();
+  const [bare = ''] = path.split('?');
+  const [, plural, name] = /\/v\w+\/(?:namespaces\/[^/]+\/)?(\w+)(\/.*)?$/.exec(bare) ?? [];
+  if (plural === undefined || method === 'DELETE') return kind !== '';
+  return kind === plural.replace(/s$/, method === 'GET' && !name ? 'list' : '');
 }
 /** send(), but every answer that is not a success is thrown as ApiError. */
 export async function call(world: World, request: ApiRequest): Promise<Raw> {
-  let answer: ApiResponse;
-  try {
-    answer = await world.send(request);
-  } catch (error) {
-    throw new ApiError(0, 'NoAnswer', wordsOf(error));
-  }
-  if (answer.status >= 400) throw apiErrorOf(answer);
-  const warning = answer.headers['warning'];
-  if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
-  return answer.body as Raw;
-}
-
-const CANCEL = 8; // Of HTTP/2: no longer wanted.
-interface Credentials {
-  readonly tls: http2.SecureClientSessionOptions;
-  readonly headers: Readonly<Record<string, string>>;
-}
-/** Asks the kubeconfig for credentials; called again on 401, since tokens rotate. */
-async function credentialsOf(config: KubeConfig): Promise<Credentials> {
-  const options: { headers?: Record<string, string> } & Record<string, unknown> = {};
-  await config.applyToHTTPSOptions(options);
-  const {
-    headers = {},
-    auth,
-    ca,
-    cert,
-    key,
-    pfx,
-    passphrase,
-    servername,
-    rejectUnauthorized,
-  } = options;
-  const basic = auth
-    ? { authorization: `Basic ${Buffer.from(String(auth)).toString('base64')}` }
-    : {};
-  const given = { ca, cert, key, pfx, passphrase, servername, rejectUnauthorized };
-  const tls = Object.fromEntries(
-    Object.entries(given).filter(([, v]) => v !== undefined && v !== null),
-  );
-  return { tls, headers: { ...headers, ...basic } };
-}
-
-/** One HTTP/2 session at a time; GOAWAY, an error or an unanswered ping makes way for a new one. */
-function newLink(server: URL, load: () => Promise<KubeConfig>) {
-  let session: http2.ClientHttp2Session | undefined;
-  let credentials: Promise<Credentials> | undefined;
-  const drop = (old: http2.ClientHttp2Session): void => {
-    if (session === old) session = undefined;
-  };
-  function connect(tls: http2.SecureClientSessionOptions): http2.ClientHttp2Session {
-    const http2 = process.getBuiltinModule('node:http2'); // A third of the start of `version`.
-    const next = http2.connect(server.origin, { ...tls, settings: { initialWindowSize: 4 << 20 } });
-    next.setMaxListeners(0);
-    next.on('error', () => drop(next)); // Each stream reports it to its own request.
-    next.on('goaway', () => drop(next));
-    next.on('connect', () => next.setLocalWindowSize(16 << 20));
-    let answered = true;
-    const timer = setInterval(() => {
-      if (!answered) next.destroy(new Error(`no answer to a ping for ${LIMITS.pingMs} ms`));
-      answered = false;
-      if (!next.destroyed && !next.connecting) next.ping(() => (answered = true));
-    }, LIMITS.pingMs);
-    timer.unref();
-    next.on('close', () => (clearInterval(timer), drop(next)));
-    return next;
-  }
-  return {
-    watches: 0,
-    /** After a 401: tokens rotate. What got it may be gone by now, since a GOAWAY comes with it;
-     *  a session that is left ends with its last stream. */
-    renew(used: Promise<Credentials>): void {
-      if (used !== credentials) return; // They are read again already.
-      session?.close();
-      [credentials, session] = [undefined, undefined];
-    },
-    /** Sends nothing after `late`: a plugin for credentials may hang, and is asked again. */
-    async open(headers: http2.OutgoingHttpHeaders, late: AbortSignal, body?: string) {
-      const used = (credentials ??= load().then(credentialsOf));
-      const isLate = aborted(late).then(() => Promise.reject(late.reason));
-      const given = await Promise.race([used, isLate]).catch((error: unknown) => {
-        if (credentials === used) credentials = undefined;
-        return Promise.reject(error);
-      });
-      if (!session || session.closed || session.destroyed) session = connect(given.tls);
-      const all = { ...headers, ...lowerCased(given.headers) };
-      // Said outright, since Node would end a DELETE before its body.
-      const stream = session.request(all, { endStream: body === undefined });
-      if (body !== undefined) stream.end(body);
-      return { stream, used };
-    },
-  };
-}
-/** An API server grants a connection 100 streams; without a free one every request would wait. */
-function newLinks(server: URL, load: () => Promise<KubeConfig>) {
-  const link = newLink(server, load);
-  const all = [link];
-  function roomy(): typeof link {
-    let found = all.find(({ watches }) => watches < LIMITS.watchesMax);
-    if (!found) all.push((found = newLink(server, load)));
-    return found;
-  }
-  return { link, roomy };
-}
-const lowerCased = (headers: Readonly<Record<string, string>>): Record<string, string> =>
-  Object.fromEntries(Object.entries(headers).map(([k, v]) => [k.toLowerCase(), v]));
-
-/** Hands chunks of the body to `on`; resolves with status and headers when the stream has ended.
- *  Every other end, also one without an answer or a throw of `on`, rejects. */
-function exchange(stream: http2.ClientHttp2Stream, on: (text: string, status: number) => void) {
-  return new Promise<Omit<ApiResponse, 'body'>>((resolve, reject) => {
-    let status = 0;
-    let headers = {};
-    stream.setEncoding('utf8');
-    stream.on('response', (given) => {
-      status = Number(given[':status']);
-      headers = Object.fromEntries(Object.entries(given).map(([k, v]) => [k, String(v)]));
-    });
-    stream.on('data', (text: string) => {
-      try {
-        on(text, status);
-      } catch (error) {
-        stream.destroy(error instanceof Error ? error : new Error(String(error)));
-      }
-    });
-    stream.on('error', reject);
-    stream.on('close', () => {
-      if (status > 0 && stream.rstCode === 0) resolve({ status, headers });
-      else reject(new Error(`the stream was closed (code ${stream.rstCode})`));
-    });
+  const answer = await world.send(request).catch((error: unknown) => {
+    throw error instanceof ApiError ? error : new ApiError(0, 'NoAnswer', wordsOf(error));
   });
+  const { status, headers, body } = answer;
+  if (status >= 400) throw apiErrorOf(answer);
+  if (status < 200 || status >= 300 || !isExpected(request, body))
+    throw new ApiError(0, 'NoAnswer', `an answer ${status} that no API server gives`);
+  const warning = headers['warning'];
+  if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
+  return body as Raw;
+}
+
+interface Credentials {
+  readonly tls: buildConnector.BuildOptions;
+  readonly headers: Readonly<Record<string, string | string[]>>;
+  readonly proxy: string | undefined;
+}
+/** What the current context gives; `proxy` is added by loadConfig. */
+async function credentialsOf(config: KubeConfig): Promise<Credentials> {
+  const options: Raw = {};
+  await config.applyToHTTPSOptions(options);
+  const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
+  const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
+  const tls = { ca, cert, key, servername, rejectUnauthorized };
+  return { tls, headers: { ...headers, ...basic }, proxy };
+}
+/** So many connections, direct or through a proxy. Node's keepalive sends ten probes, a second
+ *  apart: a connection that only waits, as a watch does, ends 20 s after its way is lost. */
+async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connections: number) {
+  const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
+  const alive = { allowH2: false, keepAliveInitialDelay: LIMITS.keepAliveMs };
+  const connect = { ...tls, ...alive };
+  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = LIMITS;
+  const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
+  if (!proxy) return new Pool(origin, { ...options, connect });
+  if (!proxy.startsWith('socks'))
+    return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls: connect });
+  const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
+  return new Socks5ProxyAgent(uri, { connect: buildConnector(alive), requestTls: tls });
+}
+/** Credentials, and connections that were made with them. */
+interface Access extends Credentials {
+  readonly server: URL;
+  readonly requests: Dispatcher;
+  readonly lease: Dispatcher;
+  staleAt: number; // From then on files are read again, and after a 401 the kubeconfig, too.
+  isRefused: boolean;
+}
+/** Opens the way for a request. What it rests on is read again after a minute and after a failure,
+ *  since tokens and authorities rotate. Nobody waits for a plugin longer than until `late`. */
+function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
+  let config: KubeConfig | undefined;
+  let known: Access | undefined;
+  let reading: Promise<Access> | undefined;
+  async function read(): Promise<Access> {
+    if (known?.isRefused) config = undefined;
+    const given = await credentialsOf((config ??= await reload()));
+    const state = { staleAt: performance.now() + LIMITS.credentialsMs, isRefused: false };
+    const isSame = isDeepStrictEqual([known?.tls, known?.proxy], [given.tls, given.proxy]);
+    if (known && isSame) return { ...known, ...given, ...state };
+    const requests = await dispatcherOf(server, given, LIMITS.requestsMax);
+    const lease = await dispatcherOf(server, given, 1);
+    for (const old of [known?.requests, known?.lease]) void old?.close(); // What is in flight ends.
+    return { ...given, ...state, server, requests, lease };
+  }
+  return async (late: AbortSignal): Promise<Access> => {
+    if (known && performance.now() < known.staleAt) return known;
+    reading ??= read().finally(() => (reading = undefined));
+    try {
+      return (known = await inTime(reading, late));
+    } catch (error) {
+      throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
+    }
+  };
+}
+/** What `work` comes to, unless it comes late. */
+const inTime = <T>(work: Promise<T>, late: AbortSignal): Promise<T> =>
+  Promise.race([work, aborted(late).then(() => Promise.reject(late.reason))]);
+
+/** Lets so many requests and bytes be in flight. Others wait in the order they came, and their
+ *  bodies are written when their turn has come. */
+function newGate() {
+  const waiting = new Set<() => void>();
+  let [requests, bytes] = [0, 0];
+  function admit(): void {
+    for (const enter of waiting) {
+      if (requests >= LIMITS.requestsMax || bytes >= LIMITS.bytesMax) return;
+      waiting.delete(enter);
+      requests++;
+      enter();
+    }
+  }
+  return async <T>(late: AbortSignal, work: (add: (size: number) => void) => Promise<T>) => {
+    const { promise: turn, resolve: enter } = Promise.withResolvers<void>();
+    let own = 0;
+    waiting.add(enter);
+    admit();
+    try {
+      await inTime(turn, late);
+      return await work((size) => ((own += size), (bytes += size)));
+    } finally {
+      if (!waiting.delete(enter)) requests--;
+      bytes -= own;
+      admit();
+    }
+  };
 }
 
 /** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
@@ -3196,66 +3057,6 @@ const written = (body: unknown): string =>
     /[<>&\u2028\u2029]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-/** `send` and `watch` of World over the kubeconfig's current context. Credentials come from
- *  `reload`, again after a 401, since the library keeps what it once read. */
-export function connect(
-  config: KubeConfig,
-  reload: () => Promise<KubeConfig>,
-): Pick<World, 'send' | 'watch'> {
-  const server = new URL(config.getCurrentCluster()?.server ?? 'http://localhost:8080');
-  const prefix = server.pathname.replace(/\/$/, '');
-  const { link, roomy } = newLinks(server, reload);
-  const head = (method: string, path: string) => ({
-    ':method': method,
-    ':path': prefix + path,
-    accept: 'application/json',
-    'user-agent': `statefulcluster/${VERSION}`,
-  });
-  async function exchangeOnce(request: ApiRequest): Promise<ApiResponse> {
-    const body = request.body === undefined ? undefined : written(request.body);
-    const type = { 'content-type': request.contentType ?? 'application/json' };
-    const headers = { ...head(request.method, request.path), ...(body && type) };
-    const ms = request.timeoutMs ?? LIMITS.requestMs;
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
-    try {
-      const { stream, used } = await link.open(headers, late.signal, body);
-      late.signal.addEventListener('abort', () => stream.destroy(late.signal.reason as Error));
-      let text = '';
-      const answer = await exchange(stream, (chunk) => (text += chunk));
-      if (answer.status === 401) link.renew(used);
-      return { ...answer, body: jsonOf(text, answer.status) };
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-  return {
-    async send(request) {
-      const answer = await exchangeOnce(request);
-      return answer.status === 401 ? exchangeOnce(request) : answer; // With the token read again.
-    },
-    async watch(path, on, signal) {
-      const link = roomy();
-      link.watches++;
-      let rest = '';
-      try {
-        const late = AbortSignal.any([signal, AbortSignal.timeout(LIMITS.requestMs)]);
-        const { stream, used } = await link.open(head('GET', path), late);
-        void aborted(signal).then(() => stream.close(CANCEL));
-        const answer = await exchange(stream, (chunk, status) => {
-          const lines = (rest + chunk).split('\n');
-          rest = lines.pop() ?? '';
-          if (status >= 400) rest = [...lines, rest].join('\n');
-          else for (const line of lines) if (line !== '') on(JSON.parse(line) as WatchEvent);
-        });
-        if (answer.status === 401) link.renew(used);
-        return { ...answer, body: answer.status < 400 ? undefined : jsonOf(rest, answer.status) };
-      } finally {
-        link.watches--;
-      }
-    },
-  };
-}
 /** The body as JSON. An error that is not, a proxy's HTML page say, is told in its own words. */
 function jsonOf(text: string, status: number): unknown {
   if (text === '') return undefined;
@@ -3263,9 +3064,90 @@ function jsonOf(text: string, status: number): unknown {
     return JSON.parse(text);
   } catch {
     const words = text.replaceAll(/\s+/g, ' ').trim().slice(0, 120);
-    if (status < 400) throw new Error(`the answer is not JSON: ${words}`);
+    if (status < 400) throw new Error(`answer ${status} is not JSON: ${words}`);
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
+}
+/** One request; its body goes to `hear` piece by piece. */
+async function exchange(
+  access: Access,
+  way: Dispatcher,
+  { path, headers, ...rest }: Dispatcher.RequestOptions & { readonly headers?: Dict },
+  hear: (text: string, status: number) => void,
+): Promise<Omit<ApiResponse, 'body'>> {
+  const { origin, pathname } = access.server;
+  const own = { accept: 'application/json', 'user-agent': `statefulcluster/${VERSION}` };
+  const all = { ...own, ...headers, ...access.headers };
+  const options = { ...rest, origin, path: pathname.replace(/\/$/, '') + path, headers: all };
+  try {
+    const { statusCode: status, headers: given, body } = await way.request(options);
+    for await (const text of body.setEncoding('utf8')) hear(text, status);
+    if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
+    const texts = Object.entries(given).map(([name, value]) => [name, String(value)]);
+    return { status, headers: Object.fromEntries(texts) };
+  } catch (error) {
+    access.staleAt = 0;
+    throw error;
+  }
+}
+/** `send` and `watch` of World over the kubeconfig's current context. Requests share connections;
+ *  the Lease has one of its own, and so has each watch. */
+export function connect(
+  config: KubeConfig,
+  reload: () => Promise<KubeConfig>,
+): Pick<World, 'send' | 'watch'> {
+  const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
+  const pass = newGate();
+  async function sendOnce(request: ApiRequest, signal: AbortSignal): Promise<ApiResponse> {
+    const { method, path, contentType = 'application/json' } = request;
+    const isLease = path.startsWith('/apis/coordination.k8s.io/');
+    const work = async (add: (size: number) => void): Promise<ApiResponse> => {
+      const access = await open(signal);
+      const body = request.body === undefined ? null : written(request.body);
+      const headers: Dict = body === null ? {} : { 'content-type': contentType };
+      const options = { method, path, headers, body, signal, headersTimeout: 0, bodyTimeout: 0 };
+      add(body?.length ?? 0);
+      let text = '';
+      const way = isLease ? access.lease : access.requests;
+      const answer = await exchange(access, way, options, (piece) => {
+        add(piece.length);
+        text += piece;
+      });
+      return { ...answer, body: jsonOf(text, answer.status) };
+    };
+    return isLease ? work(() => undefined) : pass(signal, work);
+  }
+  return {
+    async send(request) {
+      const ms = request.timeoutMs ?? LIMITS.requestMs;
+      const late = new AbortController();
+      const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
+      try {
+        const answer = await sendOnce(request, late.signal);
+        return answer.status === 401 ? await sendOnce(request, late.signal) : answer;
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+    async watch(path, on, signal) {
+      const access = await open(signal);
+      const way = await dispatcherOf(access.server, access, 1);
+      const { requestMs: headersTimeout, quietMs: bodyTimeout } = LIMITS;
+      const options = { method: 'GET', path, signal, headersTimeout, bodyTimeout } as const;
+      let rest = '';
+      try {
+        const answer = await exchange(access, way, options, (text, status) => {
+          const lines = (rest + text).split('\n');
+          rest = lines.pop() ?? '';
+          if (status !== 200) rest = [...lines, rest].join('\n');
+          else for (const line of lines) if (line !== '') on(jsonOf(line, 200) as WatchEvent);
+        });
+        return { ...answer, body: answer.status === 200 ? undefined : jsonOf(rest, answer.status) };
+      } finally {
+        void way.destroy();
+      }
+    },
+  };
 }
 
 // ═══ 9 CACHE · effects ═══════════════════════════════════════════════════════════════════════════
@@ -3316,6 +3198,8 @@ const ownAnnotations = (annotations: unknown): Dict =>
 const DEFAULTS = {
   replicas: 1,
   suspend: false,
+  selector: {},
+  template: {},
   volumeClaimTemplates: [],
   serviceName: '',
   podManagementPolicy: 'Parallel',
@@ -3323,46 +3207,27 @@ const DEFAULTS = {
   revisionHistoryLimit: 10,
   replacementPolicy: 'Always',
 } as const;
-const ROLLING: RollingUpdate = {
-  partition: 0,
-  maxUnavailable: 1,
-  maxSurge: 0,
-  paused: false,
-  podUpdatePolicy: 'InPlaceIfPossible',
-};
-const LIVENESS: Liveness = {
-  nodeGoneSeconds: 30,
-  nodeUnreachableSeconds: 300,
-  volumeLostSeconds: 60,
-  unreadySeconds: 0,
-  startupSeconds: 0,
-  maxRestarts: 0,
-};
-const RETENTION = {
-  whenDeleted: 'Retain',
-  whenScaled: 'Retain',
-  whenReplaced: 'Retain',
-  whenLost: 'Retain',
-} as const;
+const ROLLING = { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false } as const;
+const JUDGED = { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 } as const;
+const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 } as const;
+const KEEP = 'Retain' as const;
+const KEPT = { whenDeleted: KEEP, whenScaled: KEEP, whenReplaced: KEEP, whenLost: KEEP };
 
-/** The CRD defaults most fields; an object or a CRD older than this program may lack some. */
+/** The CRD fills in most defaults; an object that no API server has seen lacks them. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const spec = (raw['spec'] ?? {}) as Raw;
-  const rollingUpdate = { ...ROLLING, ...spec['updateStrategy']?.rollingUpdate };
+  const spec: Raw = raw['spec'] ?? {};
+  const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = spec;
+  const podUpdatePolicy = 'InPlaceIfPossible';
+  const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
   return {
     meta: metaOf(raw),
     status: raw['status'] ?? {},
     spec: {
       ...DEFAULTS,
-      selector: {},
-      template: {},
-      ...spec,
-      updateStrategy: { type: 'RollingUpdate', ...spec['updateStrategy'], rollingUpdate },
-      liveness: { ...LIVENESS, ...spec['liveness'] },
-      persistentVolumeClaimRetentionPolicy: {
-        ...RETENTION,
-        ...spec['persistentVolumeClaimRetentionPolicy'],
-      },
+      ...(spec as StatefulCluster['spec']),
+      updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
+      liveness: { ...JUDGED, ...NEVER, ...spec['liveness'] },
+      persistentVolumeClaimRetentionPolicy: { ...KEPT, ...retention },
     },
   };
 }
@@ -3431,25 +3296,20 @@ function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): stri
 /** KEP-1287: a resize is done when the status has the resources of the spec and no condition says
  *  that it is pending or in progress. */
 function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
-  const open = conditions.find(
-    (c) => c['type'] === 'PodResizePending' || c['type'] === 'PodResizeInProgress',
-  );
+  const open = conditions.find((c) => /^PodResize(Pending|InProgress)$/.test(c['type']));
   const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
   if (open) return words || 'InProgress';
-  const sizes = (resources: Raw | undefined): readonly (string | undefined)[] =>
-    ['requests', 'limits'].flatMap((kind) =>
-      ['cpu', 'memory'].map((what) => resources?.[kind]?.[what]),
-    );
+  const sizes = (of: Raw | undefined) =>
+    ['requests', 'limits'].flatMap((kind) => [of?.[kind]?.cpu, of?.[kind]?.memory]);
   const isDone = specs.every((c) => {
     const has = statuses.find((one) => one['name'] === c['name'])?.['resources'];
-    const [wanted, found] = [sizes(c['resources']), sizes(has)];
-    return (
-      !has || wanted.every((w, i) => w === found[i] || quantity(`${w}`) === quantity(`${found[i]}`))
-    );
+    const found = sizes(has);
+    const isFound = (size: unknown, i: number): boolean =>
+      size === found[i] || quantity(`${size}`) === quantity(`${found[i]}`);
+    return !has || sizes(c['resources']).every(isFound);
   });
   return isDone ? '' : 'InProgress';
 }
-
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
   const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
@@ -3463,7 +3323,6 @@ export function claimOf(raw: Raw): Claim {
     spec: shared(asked),
   };
 }
-
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
   const data = (raw['data'] ?? {}) as Raw;
@@ -3476,7 +3335,6 @@ export function revisionOf(raw: Raw): Revision {
     claimTemplates: data['claimTemplates'] ?? [],
   };
 }
-
 /** Projects a Node. */
 export function nodeOf(raw: Raw): Node {
   const conditions = (raw['status']?.conditions ?? []) as Raw[];
@@ -3494,7 +3352,6 @@ export function nodeOf(raw: Raw): Node {
     ),
   };
 }
-
 /** Projects a PersistentVolume. */
 export function volumeOf(raw: Raw): Volume {
   const terms = raw['spec']?.nodeAffinity?.required?.nodeSelectorTerms as Raw[] | undefined;
@@ -3519,9 +3376,7 @@ export interface Feed<T extends Thing> {
   streams: boolean; // Streaming lists; older API servers page instead.
   cut: AbortController; // Ends the stream that is open.
 }
-interface Thing {
-  readonly meta: Meta;
-}
+type Thing = { readonly meta: Meta };
 type OnChange<T> = Feed<T & Thing>['on'];
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
@@ -3533,21 +3388,17 @@ const unversioned = (o: Thing): string =>
 export function follow<T extends Thing>(
   given: Pick<Feed<T>, 'world' | 'path' | 'project' | 'on' | 'signal' | 'optional'>,
 ): Feed<T> & { readonly done: Promise<void> } {
-  const state = {
+  const feed: Feed<T> = {
+    ...given,
+    ready: Promise.withResolvers(),
+    items: new Map(),
     version: 0,
     listedAt: -1,
     denied: '',
+    refusals: 0,
     next: 'fresh',
     streams: true,
-    refusals: 0,
-  } as const;
-  const cut = new AbortController();
-  const feed: Feed<T> = {
-    ...given,
-    ...state,
-    items: new Map(),
-    ready: Promise.withResolvers(),
-    cut,
+    cut: new AbortController(),
   };
   return Object.assign(feed, { done: keepFollowing(feed) });
 }
@@ -3569,24 +3420,23 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
     } catch (error) {
       if (signal.aborted) return;
       failures = feed.version > before ? 1 : failures + 1;
-      learn(feed, error);
-      const askedMs = error instanceof ApiError ? error.retryAfterMs : 0;
+      await learn(feed, error);
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(
-        Math.max(askedMs, backoffMs(failures, LIMITS.retryMinMs, capMs, world.random)),
-        signal,
-      );
+      await world.sleep(restMs(world, error, failures, LIMITS.retryMinMs, capMs), signal);
     }
   }
 }
-/** Doubling with jitter. */
-const backoffMs = (times: number, minMs: number, capMs: number, random: () => number): number =>
-  Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs) * (0.5 + random() / 2);
+/** Doubling with jitter, unless the API server asked for more. */
+function restMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
+  const doubled = Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs);
+  const asked = why instanceof ApiError ? why.retryAfterMs : 0;
+  return Math.max(asked, doubled * (0.5 + world.random() / 2));
+}
 
 /** What a failure says of the next try: expired or unknown versions are listed afresh. Others
  *  are listed again at the last version, which also reveals an etcd that was restored to an
  *  older one. */
-function learn(feed: Feed<Thing>, error: unknown): void {
+async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
   feed.refusals = code === 403 ? feed.refusals + 1 : 0;
@@ -3595,12 +3445,21 @@ function learn(feed: Feed<Thing>, error: unknown): void {
     if (feed.optional) feed.ready.resolve();
   }
   // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go.
-  if (code === 404 && feed.path.includes('/enge.me/'))
+  const isOwn = code === 404 && feed.path.includes('/enge.me/');
+  if (isOwn && (await isRemoved(feed.world).catch(() => false)))
     replaceAll(feed, new Map(), 0, feed.world.uptime());
   if ((code === 400 || code === 422) && feed.next !== 'resume') feed.streams = false;
   const unknown = [404, 410, 504].includes(code) || message.includes('Too large resource version');
   feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
   feed.world.log('warn', 'watch restarts', { path: feed.path, code, error: message });
+}
+
+/** Does discovery say so, too? A 404 alone may be that of a proxy. */
+async function isRemoved(world: World): Promise<boolean> {
+  const { groups = [] } = await call(world, { method: 'GET', path: '/apis' });
+  if (!groups.some((group: Raw) => group['name'] === 'enge.me')) return true;
+  const { resources = [] } = await call(world, { method: 'GET', path: '/apis/enge.me/v1alpha1' });
+  return !resources.some((resource: Raw) => resource['name'] === 'statefulclusters');
 }
 
 function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = false): void {
@@ -3612,14 +3471,9 @@ function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = f
   feed.on(before, object, isNews || differs);
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
-function replaceAll<T extends Thing>(
-  feed: Feed<T>,
-  fresh: ReadonlyMap<string, T>,
-  version: number,
-  at: number,
-): void {
+function replaceAll<T extends Thing>(feed: Feed<T>, fresh: Map<string, T>, v: number, at: number) {
   const wasDenied = feed.denied !== ''; // Nobody looked at what it kept: all of it is news.
-  Object.assign(feed, { version, listedAt: at, denied: '', refusals: 0, next: 'resume' });
+  Object.assign(feed, { version: v, listedAt: at, denied: '', refusals: 0, next: 'resume' });
   for (const key of [...feed.items.keys()]) if (!fresh.has(key)) put(feed, key, undefined);
   for (const [key, object] of fresh) put(feed, key, object, wasDenied);
   feed.ready.resolve();
@@ -3666,11 +3520,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   const onEvent = (event: WatchEvent): void => {
     const raw = event.object as Raw;
     if (event.type === 'ERROR') {
-      failure = new ApiError(
-        raw['code'] ?? 500,
-        raw['reason'] ?? '',
-        raw['message'] ?? 'watch failed',
-      );
+      failure = apiErrorOf({ status: raw['code'] ?? 500, headers: {}, body: raw });
       cut.abort(); // Some servers leave the stream open after an ERROR.
     } else if (!fresh) applyEvent(feed, event);
     else if (event.type !== 'BOOKMARK') {
@@ -3692,7 +3542,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   try {
     const path = withQuery(feed.path, watchQuery(feed));
     const answer = await world.watch(path, onEvent, AbortSignal.any([feed.signal, cut.signal]));
-    if (answer.status >= 400) throw apiErrorOf(answer);
+    if (answer.status !== 200) throw apiErrorOf(answer);
     const brief = world.uptime() - at < LIMITS.briefMs && feed.version === before;
     if (brief) throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
   } catch (error) {
@@ -3754,10 +3604,7 @@ export function newQueue(
   const failures = new Map<string, number>();
   const resting = new Set<string>();
   let open = false;
-  function add(key: string): void {
-    waiting.add(key);
-    pump();
-  }
+  const add = (key: string): void => (waiting.add(key), pump());
   const addAfter = newAlarms(world, add);
   async function run(key: string): Promise<void> {
     try {
@@ -3768,11 +3615,9 @@ export function newQueue(
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
       failures.set(key, times);
-      const wait = backoffMs(times, LIMITS.againMinMs, LIMITS.retryMaxMs, world.random);
-      const asked = error instanceof ApiError ? error.retryAfterMs : 0;
       const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, Math.max(asked, wait));
+      addAfter(key, restMs(world, error, times, LIMITS.againMinMs, LIMITS.retryMaxMs));
     }
   }
   function rest(key: string, ms: number): void {
@@ -3787,10 +3632,8 @@ export function newQueue(
       waiting.delete(key);
       // In a turn of its own, so that a change of many objects is whole when it is looked at.
       const turn = Promise.resolve().then(() => run(key));
-      running.set(
-        key,
-        turn.then(() => (running.delete(key), pump())),
-      );
+      const done = turn.then(() => (running.delete(key), pump()));
+      running.set(key, done);
     }
   }
   const start = (): void => ((open = true), pump());
@@ -3853,6 +3696,119 @@ async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknow
   await Promise.all(Array.from({ length: Math.min(items.length, LIMITS.batchMax) }, run));
 }
 
+// ── Bodies ──────────────────────────────────────────────────────────────────────────────────────
+/** An object to POST. */
+export interface Body {
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly [field: string]: unknown };
+  readonly [field: string]: unknown;
+}
+/** Body of a ControllerRevision. */
+export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
+  const { hash, number, template, claimTemplates } = revision;
+  const cause = cluster.meta.annotations[MARK.changeCause];
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'ControllerRevision',
+    metadata: {
+      name: revision.meta.name,
+      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
+      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
+      ownerReferences: [ownerOf(cluster)],
+    },
+    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
+    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
+    revision: number,
+  };
+}
+
+/** What a member is made with beside its template. */
+export interface Making {
+  readonly replaces?: string | undefined;
+  readonly index?: number | undefined;
+  readonly nodesReadable?: boolean;
+}
+const replacesMark = ({ replaces }: Making): Dict =>
+  replaces === undefined ? {} : { [MARK.replaces]: replaces };
+
+/** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
+ *  annotations only. An adopted ordinal keeps its own labels for life. */
+export function podBody(
+  cluster: StatefulCluster,
+  identity: string,
+  revision: Revision,
+  making: Making,
+): Body {
+  const { serviceName } = cluster.spec;
+  const { template, claimTemplates: names } = revision;
+  const name = podName(cluster.meta.name, identity);
+  const isOrdinal = /^\d+$/.test(identity);
+  const volumes = [
+    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
+    ...names.map((volume) => ({
+      name: volume,
+      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
+    })),
+  ];
+  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
+  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
+  const labels = {
+    ...podLabels(cluster, identity, revision),
+    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
+    ...indexLabel(making.index),
+  };
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: {
+      name,
+      labels,
+      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
+      ownerReferences: [ownerOf(cluster)],
+    },
+    spec: {
+      ...own,
+      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
+      ...(volumes.length > 0 && { volumes }),
+      ...(tolerations.length > 0 && { tolerations }),
+    },
+  };
+}
+
+/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
+ *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
+ *  `whenDeleted: Delete`. */
+export function claimBody(
+  cluster: StatefulCluster,
+  identity: string,
+  name: string,
+  making: Making,
+): Body {
+  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
+  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: {
+      name: claimName(name, cluster.meta.name, identity),
+      labels: {
+        ...withoutOurs(template?.metadata?.labels),
+        ...ourLabels(cluster.meta.name, identity),
+        ...indexLabel(making.index),
+      },
+      annotations: {
+        ...withoutOurs(template?.metadata?.annotations),
+        [MARK.prune]: 'Prune=false',
+        [MARK.claims]: '',
+        ...replacesMark(making),
+      },
+      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
+    },
+    spec: template?.spec,
+  };
+}
+
+// ── Writes ──────────────────────────────────────────────────────────────────────────────────────
 /** Nobody knows whether it landed. What is repeated with a precondition is safe all the same. */
 const isOpen = (error: unknown, method: ApiRequest['method']): boolean =>
   error instanceof ApiError &&
@@ -3862,7 +3818,7 @@ const isOther = (error: unknown): error is ApiError =>
   error instanceof ApiError && error.code === 422 && error.message.includes('metadata.uid');
 
 /** Every write to the cluster and its children: without an answer, only a new list can tell. */
-async function send(pass: Pass, kind: Written, request: ApiRequest) {
+async function submit(pass: Pass, kind: Written, request: ApiRequest) {
   try {
     return await call(pass.world, request);
   } catch (error) {
@@ -3890,7 +3846,7 @@ async function patch(pass: Pass, a: Patch | Update, change: Json, how: PatchType
   const path = `${pathOf(a.kind, namespace, name)}${under}?${FIELDS}`;
   const body = { ...change, metadata: { ...(change['metadata'] as Json), uid, resourceVersion } };
   try {
-    shown(pass, a.kind, await send(pass, a.kind, { ...type, path, body }));
+    shown(pass, a.kind, await submit(pass, a.kind, { ...type, path, body }));
     return true;
   } catch (error) {
     // An old API server answers 404 where it does not know the subresource.
@@ -3910,7 +3866,7 @@ async function remove(pass: Pass, a: Delete): Promise<boolean> {
   const gracePeriodSeconds = 'claims' in a.object ? Math.max(1, a.object.graceSeconds) : undefined;
   const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions, gracePeriodSeconds };
   const path = pathOf(a.kind, namespace, name);
-  await send(pass, a.kind, { method: 'DELETE', path, body }).catch((error: unknown) => {
+  await submit(pass, a.kind, { method: 'DELETE', path, body }).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
   pass.expect(a.kind, a.object.meta, 'absence');
@@ -3923,7 +3879,7 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefi
   const { namespace } = pass.cluster.meta;
   const path = `${pathOf(kind, namespace)}?${FIELDS}`;
   try {
-    return shown(pass, kind, await send(pass, kind, { method: 'POST', path, body }));
+    return shown(pass, kind, await submit(pass, kind, { method: 'POST', path, body }));
   } catch (error) {
     if (!isTaken(error)) throw error;
   }
@@ -3966,8 +3922,8 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
       // patch says that all was asked for.
       if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
       return patch(pass, a, a.change, STRATEGIC);
-    case 'Record':
-      await create(pass, REVISIONS, a.body);
+    case 'Keep':
+      await create(pass, REVISIONS, revisionBody(pass.cluster, a.revision));
       return true;
     case 'Make':
       return makeMember(pass, a);
@@ -4376,9 +4332,10 @@ async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: P
   }
 }
 /** A live GET, or a trial. */
-async function read(o: Operator, { meta }: StatefulCluster, ref: Ref): Promise<Answer> {
-  const { kind, name, bodies = [] } = ref;
-  if (kind === 'trials') return tryOut(o.world, meta.namespace, bodies);
+async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<Answer> {
+  const { kind, name, trial } = ref;
+  const { meta } = cluster;
+  if (trial) return tryOut(o, meta.namespace, trialBodies(o, cluster, trial, ref.withClaims));
   const namespace = kind === 'nodes' || kind === 'persistentvolumes' ? '' : meta.namespace;
   try {
     return await call(o.world, { method: 'GET', path: pathOf(kind, namespace, name) });
@@ -4390,14 +4347,28 @@ async function read(o: Operator, { meta }: StatefulCluster, ref: Ref): Promise<A
     return undefined;
   }
 }
+/** What a new member would be made of, under a name that none has. */
+function trialBodies(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
+  const names = claimTemplateNames(c.spec).filter(
+    (t) => withClaims && r.claimTemplates.includes(t),
+  );
+  const pod = podBody(c, 'trial', r, { nodesReadable: o.nodes?.denied === '' });
+  return [...names.map((template) => claimBody(c, 'trial', template, {})), pod];
+}
 /** A dry-run; that a name exists is the last thing to be objected to. */
-async function tryOut(world: World, namespace: string, bodies: readonly Body[]): Promise<string> {
+async function tryOut(
+  { world }: Operator,
+  namespace: string,
+  bodies: readonly Body[],
+): Promise<Answer> {
+  let made: Raw | undefined;
   for (const body of bodies) {
     const kind = body.kind === 'Pod' ? PODS : CLAIMS;
     const path = `${pathOf(kind, namespace)}?dryRun=All&fieldValidation=Strict&${FIELDS}`;
     try {
-      await call(world, { method: 'POST', path, body });
+      made = await call(world, { method: 'POST', path, body });
     } catch (error) {
+      made = undefined;
       const words = wordsOf(error);
       if (isTaken(error)) continue;
       if (!isRefusal(error)) return NO_ANSWER + words;
@@ -4405,7 +4376,7 @@ async function tryOut(world: World, namespace: string, bodies: readonly Body[]):
       world.log('warn', 'a trial could not be made, and counts as passed', { words });
     }
   }
-  return '';
+  return made; // The pod as it would be.
 }
 
 function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
@@ -4422,10 +4393,10 @@ function overlay(o: Operator, s: Snapshot, found: ReadonlyMap<Ref, Answer>): Sna
     const { kind, name } = ref;
     answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
     if (typeof raw === 'string') continue;
-    if (kind === 'pods') {
-      lay(bodies, name, raw);
-      lay(pods, name, raw && podOf(raw));
-    } else if (kind === 'persistentvolumes') {
+    if (kind === 'pods' || kind === 'trials') lay(bodies, name, raw);
+    if (kind === 'trials') continue;
+    if (kind === 'pods') lay(pods, name, raw && podOf(raw));
+    else if (kind === 'persistentvolumes') {
       lay(volumes, name, raw && volumeOf(raw));
       lay(o.volumes, name, volumes.get(name));
     } else if (kind === 'persistentvolumeclaims') lay(claims, name, raw && claimOf(raw));
@@ -4557,7 +4528,7 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
   const dueMs = ledger.statusAt + LIMITS.statusEveryMs - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
   try {
-    const raw = await send(pass, CLUSTERS, statusPatch(cluster, status));
+    const raw = await submit(pass, CLUSTERS, statusPatch(cluster, status));
     ledger.sent = `${shown(pass, CLUSTERS, raw).resourceVersion} ${digest}`;
   } catch (error) {
     if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);
@@ -4719,13 +4690,16 @@ export async function runElected(
     await Promise.race([released, world.sleep(LIMITS.releaseMaxMs)]);
   }
 }
-const leads = (e: Election): boolean => e.world.uptime() < e.until;
-/** The World of a leader: no write leaves once another may soon begin. */
+const leftMs = (e: Election): number => Math.floor(e.until - e.world.uptime());
+const leads = (e: Election): boolean => leftMs(e) > 0;
+/** The World of a leader: no write leaves, or is waited for, once another may soon begin. */
 const fenced = (e: Election): World => ({
   ...e.world,
   send: async (request) => {
-    if (request.method === 'GET' || leads(e)) return e.world.send(request);
-    throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
+    if (request.method === 'GET') return e.world.send(request);
+    if (!leads(e)) throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
+    const { timeoutMs = LIMITS.requestMs } = request;
+    return e.world.send({ ...request, timeoutMs: Math.min(timeoutMs, leftMs(e)) });
   },
 });
 
@@ -4754,8 +4728,7 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
 async function keepLease(e: Election, over: AbortSignal): Promise<void> {
   for (;;) {
-    const left = e.until - e.world.uptime();
-    await e.world.sleep(Math.max(0, Math.min(LIMITS.leaseRetryMs, left)), over);
+    await e.world.sleep(Math.max(0, Math.min(LIMITS.leaseRetryMs, leftMs(e))), over);
     if (over.aborted) return release(e);
     const why = leads(e) ? await tryLease(e).catch(wordsOf) : 'it was not renewed in time';
     if (!leads(e)) throw new Error(`lost the Lease ${e.name}: ${why}`);
@@ -4800,34 +4773,42 @@ async function tryLease(e: Election): Promise<string> {
   e.until = at + LIMITS.renewMaxMs;
   return '';
 }
-/** Reads the Leases of all operators in the namespace, and notes which of them changed. One that
- *  was deleted by hand stays noted, for its holder will make it again. */
+/** Reads the own Lease and, unless another holds it, those of all operators in the namespace, whose
+ *  scopes may overlap. */
 async function look(e: Election): Promise<Raw | undefined> {
+  const own = ask(e, { method: 'GET', path: `${e.path}/${e.name}` });
+  const found = await own.catch((error) => (isGone(error) ? undefined : Promise.reject(error)));
+  if (found) note(e, found);
+  if (isHeld(e, e.seen.get(e.name))) return found;
   const path = withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASE_LABELS }) });
   const { items = [] } = await ask(e, { method: 'GET', path });
-  for (const { metadata, spec = {} } of items as readonly Raw[]) {
-    const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
-    const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = dictOf(
-      metadata.annotations,
-    );
-    const text = JSON.stringify(spec);
-    const before = e.seen.get(metadata.name);
-    if (before?.text === text) continue;
-    const share = { namespaces: list.split(',').filter(Boolean), selector };
-    const freeAt = e.world.uptime() + 1000 * seconds;
-    const renewed = before !== undefined;
-    e.seen.set(metadata.name, { share, holder, text, freeAt, renewed });
-  }
-  return (items as readonly Raw[]).find(({ metadata }) => metadata.name === e.name);
+  for (const item of items) note(e, item);
+  return found;
 }
+/** Remembers when a Lease was last seen to change. One that was deleted by hand stays noted, since
+ *  its holder will make it again. */
+function note(e: Election, { metadata, spec = {} }: Raw): void {
+  const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
+  const { annotations = {} } = metadata;
+  const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = annotations;
+  const text = JSON.stringify(spec);
+  const before = e.seen.get(metadata.name);
+  if (before?.text === text) return;
+  const share = { namespaces: list.split(',').filter(Boolean), selector };
+  const freeAt = e.world.uptime() + 1000 * seconds;
+  e.seen.set(metadata.name, { share, holder, text, freeAt, renewed: before !== undefined });
+}
+/** May another work on it? */
+const isHeld = (e: Election, seen: Sighting | undefined): boolean =>
+  seen !== undefined && ![e.identity, ''].includes(seen.holder) && e.world.uptime() < seen.freeAt;
 /** Who else works, or may work, on this scope; '' if nobody. Throws beside an overlapping scope. */
 function rivalOf(e: Election): string {
-  for (const [name, { share, holder, freeAt, renewed }] of e.seen) {
-    if (holder === e.identity || holder === '' || e.world.uptime() >= freeAt) continue;
-    if (name === e.name) return `${holder} holds it`;
-    if (!overlaps(e.share, share)) continue;
-    const why = `${holder} works on an overlapping scope: see the Lease ${name}`;
-    if (renewed) throw new Error(why);
+  for (const [name, one] of e.seen) {
+    if (!isHeld(e, one)) continue;
+    if (name === e.name) return `${one.holder} holds it`;
+    if (!overlaps(e.share, one.share)) continue;
+    const why = `${one.holder} works on an overlapping scope: see the Lease ${name}`;
+    if (one.renewed) throw new Error(why);
     return `perhaps ${why}`;
   }
   return '';
@@ -4843,21 +4824,15 @@ function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
   const labels = { ...metadata.labels, ...LEASE_LABELS };
   const annotations = { ...metadata.annotations, ...scope };
-  const type = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
-  const body = {
-    ...found,
-    ...type,
-    metadata: { ...metadata, name: e.name, labels, annotations },
-    spec,
-  };
-  return found
-    ? ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body })
-    : ask(e, { method: 'POST', path: e.path, body });
+  const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
+  const body = { ...kind, metadata: { ...metadata, name: e.name, labels, annotations }, spec };
+  if (!found) return ask(e, { method: 'POST', path: e.path, body });
+  return ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body });
 }
 /** A holder asks no longer than it leads; half of that leaves time for a second try. */
 function ask(e: Election, request: ApiRequest): Promise<Raw> {
-  const left = leads(e) ? e.until - e.world.uptime() : Infinity;
-  return call(e.world, { ...request, timeoutMs: Math.ceil(Math.min(LIMITS.renewMaxMs / 2, left)) });
+  const timeoutMs = Math.min(LIMITS.renewMaxMs / 2, leads(e) ? leftMs(e) : Infinity);
+  return call(e.world, { ...request, timeoutMs });
 }
 
 // ═══ 14 PROBES · effects ═════════════════════════════════════════════════════════════════════════
@@ -5134,31 +5109,191 @@ function parsed<T extends ParseArgsConfig>(config: T) {
   }
 }
 
-async function loadConfig(
+/** The fields of a kubeconfig that are honoured; any other is refused by its name. */
+const HONOURED: Dict = {
+  cluster: `server certificate-authority certificate-authority-data insecure-skip-tls-verify
+    tls-server-name proxy-url disable-compression extensions`,
+  user: `client-certificate client-certificate-data client-key client-key-data token tokenFile
+    username password as as-uid as-groups as-user-extra auth-provider exec extensions`,
+  context: 'cluster user namespace extensions',
+  exec: 'apiVersion command args env installHint interactiveMode provideClusterInfo',
+};
+const PATHS = ['certificate-authority', 'client-certificate', 'client-key', 'tokenFile'];
+/** One part of a kubeconfig in `folder`, with absolute paths. Data goes before a file. */
+function partOf(kind: string, part: Raw, folder: string): Raw {
+  const known = (HONOURED[kind] ?? '').split(/\s+/);
+  const fields = Object.entries(part).filter(([name]) => part[name] && !part[`${name}-data`]);
+  const odd = fields.find(([name]) => !known.includes(name));
+  if (odd) throw new Error(`kubeconfig: ${kind}: ${odd[0]} is not supported`);
+  const whole = fields.map(([name, value]) => {
+    if (name === 'exec') return [name, partOf('exec', value, folder)];
+    const isPath = PATHS.includes(name) || (name === 'command' && value.includes(sep));
+    return [name, isPath ? resolve(folder, value) : value];
+  });
+  return Object.fromEntries(whole);
+}
+/** Refuses what kubectl refuses, and what needs a terminal or a library that is not here. */
+function checkParts(cluster: Raw, user: Raw): void {
+  const { 'auth-provider': provider, as, exec } = user;
+  const alone = ['as-uid', 'as-groups', 'as-user-extra'].find((field) => !as && user[field]);
+  const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
+  const proxy = cluster['proxy-url'] ?? 'http://';
+  const isOdd = exec && !/^client\.authentication\.k8s\.io\/v1(beta1)?$/.test(exec.apiVersion);
+  const wrong = [
+    alone && `user: ${alone} without as`,
+    provider && provider.name !== 'oidc' && `user: auth-provider ${provider.name} is not supported`,
+    provider && exec && 'user: auth-provider beside exec',
+    isOdd && `exec: apiVersion ${exec.apiVersion} is not supported`,
+    exec?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
+    !/^(https?|socks5h?):\/\//.test(proxy) && `cluster: proxy-url ${proxy} is not supported`,
+    authority && cluster['insecure-skip-tls-verify'] && 'cluster: insecure beside an authority',
+  ].find(Boolean);
+  if (wrong) throw new Error(`kubeconfig: ${wrong}`);
+}
+/** Runs a plugin for credentials as client-go does, but never at the terminal. Its answer is kept
+ *  until it expires. */
+function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
+  const { apiVersion, command, args = [], env = [], provideClusterInfo } = exec;
+  let told: Raw | undefined;
+  async function ask(): Promise<Raw> {
+    const { 'certificate-authority': file, extensions = [], ...plain } = cluster;
+    const data = file && { 'certificate-authority-data': readFileSync(file, 'base64') };
+    const key = 'client.authentication.k8s.io/exec';
+    const config = extensions.find((e: Raw) => e['name'] === key)?.extension;
+    const info = provideClusterInfo ? { ...plain, ...data, config } : undefined;
+    const spec = { interactive: false, cluster: info };
+    const request = { apiVersion, kind: 'ExecCredential', spec };
+    const given = Object.fromEntries(env.map((e: Raw) => [e['name'], e['value']]));
+    const { execFile } = process.getBuiltinModule('node:child_process');
+    const running = promisify(execFile)(command, args, {
+      env: { ...process.env, ...given, KUBERNETES_EXEC_INFO: JSON.stringify(request) },
+      timeout: LIMITS.pluginMs,
+      killSignal: 'SIGKILL',
+    });
+    running.child.stdin?.end();
+    const { apiVersion: version, status = {} } = JSON.parse((await running).stdout) as Raw;
+    if (version !== apiVersion) throw new Error(`it answered in ${version}, not in ${apiVersion}`);
+    if (status.token || (status.clientCertificateData && status.clientKeyData)) return status;
+    throw new Error('it answered neither with a token nor with a certificate and its key');
+  }
+  return async () => {
+    if (told && !(Date.parse(told['expirationTimestamp']) <= Date.now())) return told;
+    told = await ask().catch((error: Error & { killed?: boolean; stderr?: string }) => {
+      const late = error.killed && `no answer within ${LIMITS.pluginMs} ms`;
+      const words = late || error.stderr?.trim().split('\n').at(-1) || error.message;
+      throw new Error(`the plugin ${command} failed: ${words}`);
+    });
+    return told;
+  };
+}
+/** HTTPS_PROXY, HTTP_PROXY and NO_PROXY as Go reads them: an entry is `*`, a domain with all below
+ *  it (only that, with a dot before), an address or a CIDR, each perhaps with a port. */
+export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEnv) {
+  const { BlockList, isIP } = process.getBuiltinModule('node:net');
+  const valueOf = (name: string): string => env[name] || env[name.toLowerCase()] || '';
+  const [proxy, usual] =
+    protocol === 'http:' ? [valueOf('HTTP_PROXY'), '80'] : [valueOf('HTTPS_PROXY'), '443'];
+  const host = hostname.replace(/^\[(.*)\]$/, '$1');
+  const family = (ip: string) => (isIP(ip) === 6 ? 'ipv6' : 'ipv4');
+  const form = /^(?:\[?([^\]]*:[^\]]*:[^\]]*)\]?|([^:]*))(?::(\d+))?$/;
+  const isDirect = (entry: string): boolean => {
+    const [, six, other = '', at] = form.exec(entry.toLowerCase()) ?? [];
+    const [name = '', bits] = (six ?? other).replace(/^\*\./, '.').split('/');
+    if (name === '' || (at && at !== (port || usual))) return false;
+    if (isIP(name) === 0)
+      return name === '*' || name === host || host.endsWith(`.${name.replace(/^\./, '')}`);
+    const list = new BlockList();
+    list.addSubnet(name, Number(bits ?? (six ? 128 : 32)), family(name));
+    return isIP(host) !== 0 && list.check(host, family(host));
+  };
+  const entries = ['localhost', '127.0.0.0/8', '::1', ...valueOf('NO_PROXY').split(/[\s,]+/)];
+  if (proxy === '' || entries.some(isDirect)) return undefined;
+  return proxy.includes('://') ? proxy : `http://${proxy}`;
+}
+/** Lets the library's KubeConfig also give what the library does not read. */
+function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
+  const apply = config.applyToHTTPSOptions.bind(config);
+  const { exec, tokenFile, 'auth-provider': provider, as, 'as-user-extra': extra = {} } = user;
+  const ask = exec && pluginOf(exec, cluster);
+  config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
+    await apply(options);
+    const told = await ask?.();
+    const token = tokenFile ? readFileSync(tokenFile, 'utf8').trim() : told?.['token'];
+    const headers: Record<string, unknown> = { ...options.headers };
+    if (token) headers['Authorization'] = `Bearer ${token}`;
+    if (provider && !headers['Authorization'])
+      throw new Error('auth-provider oidc: the id-token has expired and cannot be refreshed');
+    if (as) headers['Impersonate-Uid'] = user['as-uid'];
+    if (as) headers['Impersonate-Group'] = user['as-groups'];
+    for (const [key, values] of Object.entries(extra))
+      headers[`Impersonate-Extra-${encodeURIComponent(key)}`] = values;
+    const { clientCertificateData: cert, clientKeyData: key } = told ?? {};
+    const proxy = cluster['proxy-url'] ?? proxyOf(new URL(cluster['server']), process.env);
+    Object.assign(options, { headers, proxy }, cert && { cert, key });
+  };
+  return config;
+}
+/** All clusters, users and contexts of the files, and what the first says that is current. */
+function entriesOf(files: readonly string[], loadYaml: (text: string) => Raw) {
+  const entries: Raw[] = [];
+  let current = '';
+  for (const path of files) {
+    const text = readFileSync(path, 'utf8');
+    const raw = /^\s*[^\s#]/m.test(text) ? loadYaml(text) : {};
+    current ||= raw['current-context'] ?? '';
+    for (const kind of ['cluster', 'user', 'context'])
+      for (const { name, [kind]: part } of raw[`${kind}s`] ?? [])
+        entries.push({ kind, name, part: part ?? {}, folder: dirname(resolve(path)) });
+  }
+  return { entries, current };
+}
+const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
+/** Reads kubeconfigs as kubectl does: of equal names the first counts; a file that is empty, or one
+ *  of $KUBECONFIG that is missing, is none. Where there is nothing, it is the pod's account. */
+export async function loadConfig(
   file: string | undefined,
   context: string | undefined,
 ): Promise<KubeConfig> {
-  const { KubeConfig } = await import('@kubernetes/client-node'); // `version` need not wait.
+  const { KubeConfig, loadYaml } = await import('@kubernetes/client-node'); // Not for `version`.
   const config = new KubeConfig();
-  const where = file ?? process.env['KUBECONFIG'] ?? 'the default kubeconfig';
+  const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
+  const usual = (KUBECONFIG || join(homedir(), '.kube/config')).split(delimiter);
+  const where = file ?? (KUBECONFIG || 'the default kubeconfig');
+  let read: ReturnType<typeof entriesOf>;
   try {
-    if (file !== undefined) config.loadFromFile(file);
-    else config.loadFromDefault();
+    read = entriesOf(file ? [file] : usual.filter((one) => one && existsSync(one)), loadYaml);
   } catch (error) {
     throw new Error(`cannot read ${where}: ${wordsOf(error)}`);
   }
-  if (context !== undefined) {
-    if (!config.getContextObject(context)) throw new Error(`${where} has no context "${context}"`);
-    config.setCurrentContext(context);
+  const isPod = KUBERNETES_SERVICE_HOST && existsSync(ACCOUNT);
+  if (read.entries.length === 0 && !file && !context && isPod) {
+    config.loadFromCluster();
+    return complete(config, { server: config.getCurrentCluster()?.server }, {});
   }
+  const find = (kind: string, name: string): Raw => {
+    const found = read.entries.find((one) => one['kind'] === kind && one['name'] === name);
+    if (name && !found) throw new Error(`${where} has no ${kind} "${name}"`);
+    return partOf(kind, found?.['part'] ?? {}, found?.['folder'] ?? '');
+  };
+  const current = context ?? read.current;
+  const chosen = find('context', current);
+  const cluster = find('cluster', chosen['cluster'] ?? '');
+  const user = find('user', chosen['user'] ?? '');
+  const server = cluster['server'] ?? '';
+  if (server === '') throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
+  if (!URL.canParse(server)) throw new Error(`${where}: "${server}" is not a URL`);
+  checkParts(cluster, user);
   // The library refuses plain http (`kubectl proxy`) unless TLS is waived, which it has none of.
-  const plain = (c: Cluster): boolean => c.server.startsWith('http:');
-  config.clusters = config.clusters.map((c) => (plain(c) ? { ...c, skipTLSVerify: true } : c));
-  const cluster = config.getCurrentCluster();
-  if (!cluster?.server) throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
-  if (!URL.canParse(cluster.server)) throw new Error(`${where}: "${cluster.server}" is not a URL`);
-  if (cluster.proxyUrl) throw new Error(`${where} asks for proxy-url, which is not supported`);
-  return config;
+  const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
+  const [name, to] = [current, { ...chosen, cluster: 'cluster', user: 'user' }];
+  const text = JSON.stringify({
+    'current-context': name,
+    contexts: [{ name, context: to }],
+    clusters: [{ name: 'cluster', cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
+    users: [{ name: 'user', user: { ...user, exec: undefined } }],
+  });
+  config.loadFromString(text);
+  return complete(config, cluster, user);
 }
 
 function logger(format: string): World['log'] {
@@ -5206,9 +5341,9 @@ export function realWorld(
 
 /** The error, in words for what the person at the terminal can mend. */
 function explained(error: unknown, path: string): unknown {
-  const code = error instanceof ApiError ? error.code : -1;
+  const { code, reason } = error instanceof ApiError ? error : { code: -1, reason: '' };
   const words = wordsOf(error);
-  if (code === 0) return new Error(`the API server cannot be reached: ${words}`);
+  if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${words}`);
   const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(words);
   if (code !== 404 || !isKind) return error;
   const cure = 'kubectl apply -f deploy.yaml';
@@ -5279,10 +5414,15 @@ async function run(args: readonly string[]): Promise<void> {
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
   const lease = { namespace: leaseIn, identity };
-  await (flags['leader-elect']
+  const work = flags['leader-elect']
     ? runElected(world, { ...options, lease }, stop.signal)
-    : runOperator(world, options, stop.signal));
-  log('info', 'stopped');
+    : runOperator(world, options, stop.signal);
+  await work.catch((error: unknown) => {
+    if (format === 'pretty') throw error;
+    log('error', wordsOf(error)); // Whoever reads the log reads JSON.
+    process.exitCode = 1;
+  });
+  if (process.exitCode === undefined) log('info', 'stopped');
 }
 
 // ── At the terminal ─────────────────────────────────────────────────────────────────────────────
@@ -6216,7 +6356,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     await obey(argv);
     await new Promise<void>((done) => process.stdout.write('', () => done())); // All is out.
-    return 0;
+    return Number(process.exitCode ?? 0);
   } catch (error) {
     console.error(`statefulcluster: ${wordsOf(error).split('\n')[0]}`);
     return error instanceof UsageError ? 2 : 1;
