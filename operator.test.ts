@@ -9,7 +9,7 @@
 //   node operator.test.ts record           what a real API server answers, for RECORDED
 // F1 to F45 in titles are rows of the list of failures to survive; I1 to I10 are the invariants.
 // SPDX-License-Identifier: Apache-2.0
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import type { Hash } from 'node:crypto';
@@ -1914,8 +1914,6 @@ probes('probes: /metrics at the start → every family with HELP and TYPE, known
     assert.ok(text.includes(`# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`), name);
   for (const reason of Object.keys(op.ENDS))
     assert.is(series.get(`statefulcluster_replacements_total{reason="${reason}"}`), 0);
-  for (const health of op.STATES)
-    assert.is(series.get(`statefulcluster_members{health="${health}"}`), 0);
   assert.is(series.get('statefulcluster_leader'), 0);
   assert.ok((series.get('process_resident_memory_bytes') ?? 0) > 1e7);
   assert.ok(Math.abs((series.get('process_start_time_seconds') ?? 0) - Date.now() / 1000) < 600);
@@ -1956,6 +1954,41 @@ probes('probes: requests, watches, passes → counted once each, as they ended',
   const seen = Object.keys(wanted).map((key) => [key, series.get(`statefulcluster_${key}`)]);
   assert.equal(Object.fromEntries(seen), wanted);
 });
+probes(
+  'probes: a pass tells of 300 members → all are counted, what is over leaves no series',
+  () => {
+    const { vitals, page } = stillWorld();
+    const observer = op.observerOf(vitals);
+    const shown = (): Record<string, number> => {
+      const all = [...parseMetrics(page('/metrics').slice(4) + '\n')];
+      const own = all.filter(([key]) => /_(members|condition|retired_claims)\{/.test(key));
+      return Object.fromEntries(own.map(([key, n]) => [key.replace('statefulcluster_', ''), n]));
+    };
+    const rest = { reason: 'x', message: '', observedGeneration: 1, lastTransitionTime: '' };
+    const turn = (type: string, status: 'True' | 'False') => ({ type, status, ...rest });
+    const conditions = [turn('Ready', 'False'), turn('Stalled', 'True')];
+    observer.saw('a/web', {
+      health: { Available: 299, Withheld: 1 },
+      conditions,
+      retiredClaims: 7,
+    });
+    const own = 'namespace="a",name="web"';
+    assert.equal(shown(), {
+      [`members{${own},health="Available"}`]: 299,
+      [`members{${own},health="Withheld"}`]: 1,
+      [`condition{${own},type="Ready"}`]: 0,
+      [`condition{${own},type="Stalled"}`]: 1,
+      [`retired_claims{${own}}`]: 7,
+    });
+    observer.saw('a/web', { health: { Available: 300 }, conditions: [], retiredClaims: 0 });
+    assert.equal(Object.keys(shown()), [
+      `members{${own},health="Available"}`,
+      `retired_claims{${own}}`,
+    ]);
+    observer.saw('a/web', undefined);
+    assert.equal(shown(), {});
+  },
+);
 probes('probes: a standby, a leader that syncs, one that works → readiness, in words', () => {
   const { state, vitals, world, page } = stillWorld();
   assert.is(page('/readyz'), '200 standby');
@@ -2265,7 +2298,7 @@ async function followed(
   const world: World = {
     ...{ now: () => uptime, uptime: () => uptime, random: () => 0.5, log: () => undefined },
     sleep: async (ms, signal) => {
-      if (ms >= op.LIMITS.syncMaxMs) return signal && abortedBy(signal);
+      if (ms >= op.BOUNDS.syncMaxMs) return signal && abortedBy(signal);
       uptime += ms;
       said.push(`${ms / 1000} s`);
     },
@@ -5694,7 +5727,7 @@ election('a pod is deleted → counted, in the words of the Event (I9)', async (
   );
   assert.not.match(op.metricsText(a.vitals), 'reason="ScaledOut"');
   assert.equal([own?.('leader'), other?.('leader')], [1, 0]);
-  assert.is(own?.('members{health="Available"}'), 3);
+  assert.is(own?.('members{namespace="default",name="coder",health="Available"}'), 3);
   for (const [verb, code] of Object.entries({ POST: 201, PUT: 200, WATCH: 200, DELETE: 200 })) {
     const sent = t.sim.requests.filter(
       (r) => r.who === a.who && r.method === verb && r.status === code,
@@ -5713,8 +5746,8 @@ election('a pod is deleted → counted, in the words of the Event (I9)', async (
   assert.equal(op.pageOf(b.vitals, '/readyz'), [200, 'standby\n']);
   must(t, 'DELETE', coder);
   await t.sim.run(30_000);
-  assert.match(op.metricsText(a.vitals), 'members{health="Available"} 0\n');
-  assert.is(a.vitals.healths.size, 0, 'nothing is kept of a cluster that is gone');
+  assert.not.match(op.metricsText(a.vitals), 'members{');
+  assert.is(a.vitals.sights.size, 0, 'nothing is kept of a cluster that is gone');
   apply(t, exampleCluster());
 });
 
@@ -8341,8 +8374,21 @@ processes('process: its probes → ready, well, metrics that a strict reader tak
   assert.is(await page('/healthz'), `200 ${type} ok\n`);
   assert.match(await page('/readyz'), /^200 .* leader\n.*pods: last event or bookmark \d+ s ago\n/);
   const series = parseMetrics((await page('/metrics')).replace(`200 ${type} `, ''));
-  assert.is(series.get('statefulcluster_members{health="Available"}'), 3);
+  const coder = 'namespace="default",name="coder"';
+  assert.is(series.get(`statefulcluster_members{${coder},health="Available"}`), 3);
+  assert.is(series.get(`statefulcluster_condition{${coder},type="Ready"}`), 1);
   assert.is(series.get('statefulcluster_leader'), 1);
+  const idle = Array.from({ length: 1000 }, () => net.connect(port, '127.0.0.1'));
+  leftOver.push(() => idle.forEach((socket) => socket.destroy()));
+  await Promise.all(
+    idle.map((socket) =>
+      once(
+        socket.on('error', () => undefined),
+        'connect',
+      ),
+    ),
+  );
+  assert.is(await page('/healthz'), `200 ${type} ok\n`, 'beside 1,000 idle connections');
   const posted = series.get('statefulcluster_api_requests_total{verb="POST",code="201"}');
   assert.ok((posted ?? 0) >= 94, `${posted} POSTs`);
   const second = launch(['run', '--kubeconfig', bench.file, '--probe-addr', `127.0.0.1:${port}`]);
@@ -8673,6 +8719,9 @@ async function newStand() {
   const ids = { a: bornAgo(41 * DAY), b: bornAgo(3 * DAY), c: bornAgo(5 * MINUTE) };
   const stand = { state, rig, front, config, ids: { ...ids, z: bornAgo(50 * DAY) } };
   await furnish(stand);
+  const labels = { 'app.kubernetes.io/name': 'statefulcluster' };
+  const spec = { holderIdentity: 'pod-0', leaseDurationSeconds: 600, renewTime: microTime() };
+  await order(rig, 'POST', LEASES, { metadata: { name: 'statefulcluster', labels }, spec });
   return stand;
 }
 type Stand = Pick<Awaited<ReturnType<typeof newStand>>, 'rig' | 'config' | 'front'> & {
@@ -8703,15 +8752,16 @@ async function furnish({ rig, ids }: Stand): Promise<void> {
   }
   for (const name of [...claimsOf(ids.b), ...claimsOf(ids.c), ...claimsOf(ids.z)]) {
     const id = name.split('-')[2] ?? '';
-    const retired = id === ids.z && { [MARK.retired]: 'true' };
-    const meta = { name, labels: { ...labelsOf(id), ...retired } };
+    const retired = id === ids.z && { annotations: { [MARK.retired]: 'NodeGone' } };
+    const meta = { name, labels: labelsOf(id), ...retired };
     const body = { metadata: meta, spec: { accessModes: ['ReadWriteOnce'], ...gi('1Gi').spec } };
     await order(rig, 'POST', placeOf('default', 'persistentvolumeclaims'), body);
   }
   const at = (ms: number) => op.timeText(Date.now() - ms);
   const member = (id: string, node: string, health: string, tag: string, reason = '', ms = 0) => {
     const revision = op.revisionHash(image(tag), 0);
-    const told = { identity: id, pod: `web-${id}`, node, revision, health, reason };
+    const pod = health === 'Withheld' ? '' : `web-${id}`;
+    const told = { identity: id, pod, node, revision, health, reason };
     return { ...told, ...(ms && { since: at(ms) }), claims: claimsOf(id) };
   };
   const condition = (type: string, status: string, reason: string, message: string) => {
@@ -8731,13 +8781,16 @@ async function furnish({ rig, ids }: Stand): Promise<void> {
       ...[{ identity: ids.z, reason: 'NodeGone', at: at(5 * MINUTE), claims: claimsOf(ids.z) }],
     ].map((r) => ({ ...r, replacedBy: ids.c })),
     conditions: [
-      condition('Progressing', 'True', 'x', '1 of 3 members are available; waiting for somebody'),
+      condition('Progressing', 'True', 'x', '1 of 3 members are available; waits\x1b[31m'),
       condition('Stalled', 'True', 'Refused', 'exceeded quota: pods=1'),
       condition('ReplacementWithheld', 'True', 'BudgetSpent', 'at most 1 may be replaced'),
     ],
   };
   await order(rig, 'PATCH', `${clusterAt('default', 'web')}/status`, { status });
 }
+const LEASES = '/apis/coordination.k8s.io/v1/namespaces/default/leases';
+const microTime = (agoMs = 0): string =>
+  new Date(Date.now() - agoMs).toISOString().replace('Z', '000Z');
 /** Identities as letters, of the same width, and revisions by their numbers; or the way back. */
 const lettered = ({ ids }: Stand, text: string): string =>
   Object.entries(ids).reduce((all, [a, id]) => all.replaceAll(id, a.repeat(10)), text);
@@ -8752,7 +8805,7 @@ const unlettered = ({ ids, config }: Stand, command: string): string[] => {
 function readable(stand: Stand, text: string): string {
   const tags = ['1', '2', '3'].map((tag) => [op.revisionHash(image(tag), 0), `revision-${tag}`]);
   const named = tags.reduce((all, [hash = '', name = '']) => all.replaceAll(hash, name), text);
-  return lettered(stand, named).replaceAll(/\d+s( old)?$/gm, 'Ns$1');
+  return lettered(stand, named).replaceAll(/\d+s( old| ago)?$/gm, 'Ns$1');
 }
 /** What a command says, with its exit code when that is not 0. */
 async function heard(stand: Stand, command: string): Promise<string> {
@@ -8763,17 +8816,22 @@ async function heard(stand: Stand, command: string): Promise<string> {
   return readable(stand, `${program.out}${program.complaint}${end}`);
 }
 /** Runs commands one after the other in one process, which is ten times as fast. */
-const ALL = `import(${JSON.stringify(OPERATOR)}).then(async ({ main }) => {
+const ALL = `import(${JSON.stringify(OPERATOR)}).then(async ({ main, LIMITS }) => {
   console.error = console.log;
+  const { columns, ...limits } = JSON.parse(process.argv[2]);
+  Object.assign(LIMITS, limits);
+  process.stdout.columns = columns;
   for (const args of JSON.parse(process.argv[1])) {
     const code = await main(args);
     console.log((code ? 'exit ' + code : '') + String.fromCharCode(7));
   }
   process.exit();
 })`;
-async function saidBy(stand: Stand, commands: readonly string[]): Promise<string[]> {
+async function saidBy(stand: Stand, commands: readonly string[], over = {}): Promise<string[]> {
   const args = JSON.stringify(commands.map((command) => unlettered(stand, command)));
-  const { out, complaint } = await finished(launch([args], none, '--eval', ALL));
+  const { out, complaint } = await finished(
+    launch([args, JSON.stringify(over)], none, '--eval', ALL),
+  );
   assert.is(complaint, '');
   return readable(stand, out).split('\x07\n').slice(0, -1);
 }
@@ -8795,19 +8853,24 @@ async function finished(program: Program): Promise<Program> {
 }
 const none = (): undefined => undefined;
 
+const LEADS = 'Operator: pod-0 leads, renewed Ns ago\n';
 const LOOKED_AT = `
 $ status
+${LEADS}
 NAME  STATE       LIVE  READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE
 web   ▲ Withheld  3/3   1      2           1          4         2               Ns
-$ status -A -n empty
+$ -A status -n empty
+${LEADS}
 NAMESPACE  NAME  STATE       LIVE  READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE
 default    web   ▲ Withheld  3/3   1      2           1          4         2               Ns
 $ status -n empty
+${LEADS}
 No StatefulClusters in namespace empty.
 $ status stc/web
+${LEADS}
 ▲ web in default  1 of 3 members are available · 4 replaced so far · Ns old
   Revision revision-2 → revision-3
-  waiting for somebody
+  waits\\u001b[31m
 
 ▲ ReplacementWithheld BudgetSpent, for 7m
   at most 1 may be replaced
@@ -8815,10 +8878,12 @@ $ status stc/web
 × Stalled Refused, for 7m
   exceeded quota: pods=1
 
-HEALTH       IDENTITY    AGE  NODE  REVISION             CLAIMS    WHY
-▲ Withheld   aaaaaaaaaa  41d  n1    revision-2 outdated  data,wal  NodeUnreachable for 9m
-◐ Starting   cccccccccc  5m   n3    revision-3           data,wal  replaced zzzzzzzzzz
-● Available  bbbbbbbbbb  3d   n2    revision-3           data,wal
+HEALTH       IDENTITY    POD             AGE  NODE  REVISION             CLAIMS    SINCE  WHY
+▲ Withheld   aaaaaaaaaa  -               41d  n1    revision-2 outdated  data,wal  9m     \
+NodeUnreachable
+◐ Starting   cccccccccc  web-cccccccccc  5m   n3    revision-3           data,wal         \
+not Ready yet; replaced zzzzzzzzzz
+● Available  bbbbbbbbbb  web-bbbbbbbbbb  3d   n2    revision-3           data,wal
 
 OVER       IDENTITY    AGO  REASON    REPLACED-BY  CLAIMS-KEPT
 ▫ Retired  zzzzzzzzzz  5m   NodeGone  cccccccccc   data,wal
@@ -8839,13 +8904,13 @@ The operator would now
 ▲ Stalled
   exceeded quota: pods=1
 
-HEALTH     IDENTITY    NODE  STANDING  FOR  REASON
+HEALTH     IDENTITY    NODE  STANDING  FOR
 ○ Pending  bbbbbbbbbb  -     live      Ns
 ○ Pending  cccccccccc  -     live      Ns
 
 Nothing was written.
 $ replace nobody
-statefulcluster: pods "nobody" not found
+statefulcluster: no living member is called "nobody"
 exit 1
 $ adopt statefulset/nobody
 statefulcluster: statefulsets.apps "nobody" not found
@@ -8882,7 +8947,12 @@ exit 1
 const GIVEN_UP = `
 $ replace pod/web-bbbbbbbbbb
 pod/web-bbbbbbbbbb annotated: web gives bbbbbbbbbb up for a new member
-$ restore web zzzzzzzzzz
+$ replace cccccccccc
+pod/web-cccccccccc annotated: web gives cccccccccc up for a new member
+$ replace web-zzzzzzzzzz
+statefulcluster: no living member is called "web-zzzzzzzzzz"
+exit 1
+$ restore web pod/web-zzzzzzzzzz
 persistentvolumeclaim/data-web-zzzzzzzzzz annotated
 persistentvolumeclaim/wal-web-zzzzzzzzzz annotated
 zzzzzzzzzz returns as the next member of web, once there is room: 3 of 3 live
@@ -8911,7 +8981,7 @@ statefulcluster: --watch and --output exclude each other
 $ status web -A
 statefulcluster: NAME and -A exclude each other
 $ status web more
-statefulcluster: usage: statefulcluster status [NAME]
+statefulcluster: "more" is one too many: statefulcluster status [NAME]
 $ plan
 statefulcluster: usage: statefulcluster plan NAME
 $ plan ../nodes
@@ -8919,7 +8989,7 @@ statefulcluster: "../nodes" is not a name
 $ adopt deployment/web
 statefulcluster: "deployment/web" is not a name
 $ restore web
-statefulcluster: usage: statefulcluster restore NAME IDENTITY
+statefulcluster: usage: statefulcluster restore NAME IDENTITY|POD
 $ rollout jump
 statefulcluster: there is no command "rollout jump": see statefulcluster help
 $ rollout undo web --to-revision last
@@ -8927,7 +8997,13 @@ statefulcluster: --to-revision must be a number
 $ rollout status web --timeout 5
 statefulcluster: --timeout must be a time like 90s, 5m or 1h30m
 $ replace x --force
-statefulcluster: Unknown option '--force'
+statefulcluster: "replace" has no --force
+$ replace x --farce
+statefulcluster: Unknown option '--farce'
+$ stauts web
+statefulcluster: there is no command "stauts": did you mean "status"?
+$ rollout undone web
+statefulcluster: there is no command "rollout undone": did you mean "rollout undo"?
 `;
 const cli = suite('cli');
 cli.after(clearUp);
@@ -8964,8 +9040,8 @@ cli('cli: rollout undo, pause, restart → the template as a whole, and its caus
 });
 cli('cli: the spec is edited while undo reads → the edit stays, exit code 1', async () => {
   const { front, state } = stand;
-  front.meddle = ({ type }) => {
-    if (!type.includes('json-patch')) return undefined;
+  front.meddle = ({ method }) => {
+    if (method !== 'PUT') return undefined;
     const headers = { 'content-type': MERGE_PATCH };
     const edit = { method: 'PATCH', path: clusterAt('default', 'web'), headers };
     handle(state, { ...edit, body: { spec: { replicas: 4 } } }, Date.now());
@@ -9010,6 +9086,71 @@ cli('cli: rollout status, status --watch → each change, until it is through, o
   await order(rig, 'DELETE', clusterAt('default', 'web'));
   assert.equal([await watch.ended, watch.complaint], ['0', '']);
   assert.match(watch.out, /statefulcluster.enge.me "web" was deleted\n/);
+});
+cli('cli: a narrow terminal → columns go before lines wrap, CLAIMS first', async () => {
+  const at = await newStand();
+  const titlesAt = async (columns: number): Promise<string | undefined> => {
+    const lines = (await saidBy(at, ['status', 'status web'], { columns })).join('').split('\n');
+    const isHint = (line: string): boolean => /^  (kubectl|statefulcluster) /.test(line);
+    assert.equal(
+      lines.filter((line) => line.length > columns && !isHint(line)),
+      [],
+    );
+    return lines.find((line) => line.startsWith('HEALTH'))?.replaceAll(/ +/g, ' ');
+  };
+  assert.is(await titlesAt(60), 'HEALTH IDENTITY SINCE WHY');
+  assert.is(await titlesAt(80), 'HEALTH IDENTITY POD NODE SINCE WHY');
+  assert.is(await titlesAt(120), 'HEALTH IDENTITY POD AGE NODE REVISION CLAIMS SINCE WHY');
+});
+cli('cli: the Lease is old, gone, or may not be read → who runs, in words', async () => {
+  const at = await newStand();
+  const { rig, state } = at;
+  const lease = `${LEASES}/statefulcluster`;
+  const head = async (): Promise<string | undefined> => (await heard(at, 'status')).split('\n')[0];
+  await order(rig, 'PATCH', lease, { spec: { renewTime: microTime(15 * MINUTE) } });
+  assert.is(await head(), 'Operator: nobody runs (pod-0, 15m ago)');
+  const calm = { status: { conditions: [] } };
+  await order(rig, 'PATCH', `${clusterAt('default', 'web')}/status`, calm);
+  const [text] = await saidBy(at, ['rollout status web'], { leaseMs: 50, leaseRetryMs: 20 });
+  assert.match(text ?? '', /\nstatefulcluster: Operator: nobody runs \(.*\)\nexit 1$/);
+  await order(rig, 'DELETE', lease);
+  assert.is(await head(), 'Operator: nobody runs (there is no Lease)');
+  state.denied = [{ resource: 'leases' }];
+  assert.is(await head(), 'Operator: cannot be told, Leases may not be read');
+});
+cli('cli: control characters in the words of others → escaped, in logs and errors', async () => {
+  const at = await newStand();
+  const text = JSON.stringify({ message: 'bad \x1b[2J\r' });
+  at.front.meddle = ({ path }) => (path.includes('/leases') ? { status: 500, text } : undefined);
+  const bell = newBell();
+  const program = launch([...runArgs(at.config), '--log', 'pretty'], bell.ring);
+  const isTold = (): boolean => program.out.includes('bad \\u001b[2J\\u000d');
+  await bell.until('its log', () => (isTold() ? '' : program.out));
+  program.child.kill('SIGKILL');
+  assert.not.match(program.out, /\x1b|\r/);
+  assert.match(await heard(at, 'status --context \x1b[2J'), 'no context "\\u001b[2J"\nexit 1');
+});
+cli('cli: replace where a policy deletes data → without a terminal, --yes is needed', async () => {
+  const at = await newStand();
+  const policy = { persistentVolumeClaimRetentionPolicy: { whenReplaced: 'Delete' } };
+  await order(at.rig, 'PATCH', clusterAt('default', 'web'), { spec: policy });
+  const why = 'web deletes the data of bbbbbbbbbb for ever (whenReplaced: Delete)';
+  const [first, second] = await saidBy(at, ['replace bbbbbbbbbb', 'replace bbbbbbbbbb -y']);
+  assert.is(first, `statefulcluster: ${why}: say --yes\nexit 2`);
+  assert.match(second ?? '', /^pod\/web-bbbbbbbbbb annotated/);
+});
+cli('cli: completion → what bash may go on with after flags and words', async () => {
+  const { out } = await finished(launch(['completion', 'bash']));
+  const ask = (...words: string[]): string[] => {
+    const line = ['statefulcluster', ...words].map((word) => `'${word}'`).join(' ');
+    const asked = `COMP_WORDS=(${line}); COMP_CWORD=${words.length}; _statefulcluster`;
+    const script = `${out}\n${asked}; echo "\${COMPREPLY[@]}"`;
+    return spawnSync('bash', ['-c', script]).stdout.toString().trim().split(' ');
+  };
+  assert.equal(ask('st'), ['status']);
+  assert.equal(ask('rollout', 'r'), ['restart', 'resume']);
+  assert.equal(ask('-n', 'x', 'rollout', 'status', 'web', '--t'), ['--timeout']);
+  assert.ok(ask('run', '--').includes('--probe-addr'));
 });
 cli('cli: help of every command → fits a screen; a plugin of kubectl says so', async () => {
   const link = join(scratch(), 'kubectl-statefulcluster.ts');
@@ -9064,14 +9205,18 @@ cli(
     );
   },
 );
-/** A StatefulSet `db` of 3 with its history; nobody acts for it but the garbage collector. */
-async function newSet(rig: Rig): Promise<void> {
+const POD_INDEX = 'apps.kubernetes.io/pod-index';
+const POD_NAME = 'statefulset.kubernetes.io/pod-name';
+/** A StatefulSet `db` of 3 with its history; its partition holds the first pod back. Nobody acts
+ *  for it but the garbage collector. */
+async function newSet(rig: Pick<Rig, 'world'>): Promise<void> {
   const labels = { app: 'db' };
-  const template = { metadata: { labels }, ...image('1') };
+  const [template, former] = ['1', '0'].map((tag) => ({ metadata: { labels }, ...image(tag) }));
   const spec = { replicas: 3, serviceName: 'db', selector: { matchLabels: labels }, template };
   const { spec: size } = gi('1Gi');
   const disk = { metadata: { name: 'data' }, spec: { accessModes: ['ReadWriteOnce'], ...size } };
-  const claims = { volumeClaimTemplates: [disk], updateStrategy: { type: 'RollingUpdate' } };
+  const updateStrategy = { type: 'RollingUpdate', rollingUpdate: { partition: 1 } };
+  const claims = { volumeClaimTemplates: [disk], updateStrategy };
   const sets = '/apis/apps/v1/namespaces/default/statefulsets';
   const body = { metadata: { name: 'db', labels }, spec: { ...spec, ...claims } };
   const { uid } = metaOf(await order(rig, 'POST', sets, body));
@@ -9079,78 +9224,133 @@ async function newSet(rig: Rig): Promise<void> {
   await order(rig, 'PATCH', `${sets}/db/status`, { status });
   const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 'db', uid, controller: true };
   const past = { ...labels, 'controller.kubernetes.io/hash': 'x' };
-  const revision = { name: 'db-x', labels: past, ownerReferences: [owner] };
   const revisions = '/apis/apps/v1/namespaces/default/controllerrevisions';
-  await order(rig, 'POST', revisions, { metadata: revision, revision: 1, data: {} });
+  for (const [hash, whole] of Object.entries({ w: former, x: template })) {
+    const metadata = { name: `db-${hash}`, labels: past, ownerReferences: [owner] };
+    const data = op.canonicalJson({ spec: { template: { ...whole, $patch: 'replace' } } });
+    await order(rig, 'POST', revisions, {
+      metadata,
+      revision: hash === 'x' ? 2 : 1,
+      data: JSON.parse(data),
+    });
+  }
   for (const n of [0, 1, 2]) {
     const claim = { metadata: { name: `data-db-${n}`, labels }, spec: disk.spec };
     await order(rig, 'POST', placeOf('default', 'persistentvolumeclaims'), claim);
-    const hash = { ...labels, 'controller-revision-hash': 'db-x' };
-    const metadata = { name: `db-${n}`, labels: hash, ownerReferences: [owner] };
+    const hash = { ...labels, 'controller-revision-hash': n === 0 ? 'db-w' : 'db-x' };
+    const own = { ...hash, [POD_INDEX]: `${n}`, [POD_NAME]: `db-${n}` };
+    const metadata = { name: `db-${n}`, labels: own, ownerReferences: [owner] };
     const claimName = `data-db-${n}`;
     const volumes = [{ name: 'data', persistentVolumeClaim: { claimName } }];
-    const pod = { metadata, spec: { ...image('1').spec, volumes } };
+    const pod = { metadata, spec: { ...image(n === 0 ? '0' : '1').spec, volumes } };
     await order(rig, 'POST', placeOf('default', 'pods'), pod);
   }
 }
-cli(
-  'cli: adopt, cut off at every kind of write → goes on; the same pods, unrestarted',
-  async () => {
-    const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
-    leftOver.push(served.close);
-    const world = realWorld({ url: served.url, token: 'admin' });
-    const rig = await newRig(world, { nodes: ['n0', 'n1'] });
-    await newSet(rig);
-    const front = await openFront(served.url);
-    const config = kubeconfig(scratch(), 'adopt', serverAt(front.url));
-    launch(runArgs(served.kubeconfigPath), rig.ring);
-    const there = { ...stand, rig, front, config };
-    const pods = async (): Promise<Raw[]> =>
-      ((await order(rig, 'GET', placeOf('default', 'pods')))['items'] as Raw[]).toSorted();
-    const uids = (await pods()).map((o) => metaOf(o).uid);
-    const cuts = [
-      /^PATCH .*\/data-db-1\?/,
-      /^POST .*statefulclusters\?(?!.*dryRun)/,
-      /^DELETE .*\/statefulsets\//,
-      /^PATCH .*\/pods\/db-1\?/,
-      /^PATCH .*\/statefulclusters\/db\?/,
-      /^DELETE .*\/controllerrevisions\//,
-    ];
-    const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
-    const keptBy = (instance: string | null): Promise<Raw> =>
-      order(rig, 'PATCH', set, {
-        metadata: { labels: { 'argocd.argoproj.io/instance': instance } },
-      });
-    await keptBy('x');
-    const why = 'cannot be adopted: Argo CD keeps it, and would make it again';
-    const way = '(--force adopts it all the same)';
-    const refusal = `statefulcluster: statefulsets.apps "db" ${why} ${way}\nexit 1\n`;
-    assert.is(await heard(there, 'adopt statefulset/db'), refusal);
-    await keptBy(null);
-    assert.match(
-      await heard(there, 'adopt statefulset/db --dry-run'),
-      /  · let the operator act\n/,
-    );
-    const written = front.passed.filter((p) => p.method !== 'GET' && !p.path.includes('dryRun'));
-    assert.equal(written, []);
-    for (const cut of cuts) {
-      front.meddle = ({ method, path }) =>
-        cut.test(`${method} ${path}`) ? { status: 500, text: '{"message":"cut"}' } : undefined;
-      assert.match(await heard(there, 'adopt statefulset/db'), /\nstatefulcluster: cut\nexit 1\n$/);
-    }
-    front.meddle = () => undefined;
-    assert.match(await heard(there, 'adopt statefulset/db'), /✓ delete the history of the set\n/);
-    await settles(rig, 'db', 3);
-    assert.equal(
-      (await pods()).map((o) => metaOf(o).uid),
-      uids,
-    );
-    const { status, metadata } = await order(rig, 'GET', clusterAt('default', 'db'));
-    const { members, replacements, updatedReplicas } = status;
-    assert.equal(members.map((m: Raw) => m['identity']).sort(), ['0', '1', '2']);
-    assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 3, undefined]);
-  },
-);
+cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted', async () => {
+  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
+  leftOver.push(served.close);
+  const world = realWorld({ url: served.url, token: 'admin' });
+  const rig = await newRig(world, { nodes: ['n0', 'n1'] });
+  await newSet(rig);
+  const front = await openFront(served.url);
+  const config = kubeconfig(scratch(), 'adopt', serverAt(front.url));
+  launch(runArgs(served.kubeconfigPath), rig.ring);
+  const there = { ...stand, rig, front, config };
+  const pods = async (): Promise<Raw[]> =>
+    ((await order(rig, 'GET', placeOf('default', 'pods')))['items'] as Raw[]).toSorted();
+  const uids = (await pods()).map((o) => metaOf(o).uid);
+  const cuts = [
+    /^PATCH .*\/data-db-1\?/,
+    /^POST .*statefulclusters\?(?!.*dryRun)/,
+    /^DELETE .*\/statefulsets\//,
+    /^PATCH .*\/pods\/db-1\?/,
+    /^DELETE .*\/controllerrevisions\//,
+    /^PATCH .*\/statefulclusters\/db\?/,
+  ];
+  const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
+  const keptBy = (instance: string | null): Promise<Raw> =>
+    order(rig, 'PATCH', set, {
+      metadata: { labels: { 'argocd.argoproj.io/instance': instance } },
+    });
+  await keptBy('x');
+  const why = 'cannot be adopted: Argo CD keeps it, and would make it again';
+  const way = '(--force adopts it all the same)';
+  const refusal = `statefulcluster: statefulsets.apps "db" ${why} ${way}\nexit 1\n`;
+  assert.is(await heard(there, 'adopt statefulset/db'), refusal);
+  await keptBy(null);
+  assert.match(await heard(there, 'adopt statefulset/db --dry-run'), /  · let the operator act\n/);
+  const written = front.passed.filter((p) => p.method !== 'GET' && !p.path.includes('dryRun'));
+  assert.equal(written, []);
+  for (const cut of cuts) {
+    front.meddle = ({ method, path }) =>
+      cut.test(`${method} ${path}`) ? { status: 500, text: '{"message":"cut"}' } : undefined;
+    assert.match(await heard(there, 'adopt statefulset/db'), /\nstatefulcluster: cut\nexit 1\n$/);
+  }
+  front.meddle = () => undefined;
+  assert.match(await heard(there, 'adopt statefulset/db'), /✓ let the operator act\n/);
+  await settles(rig, 'db', 3);
+  assert.equal(
+    (await pods()).map((o) => metaOf(o).uid),
+    uids,
+  );
+  const { status, metadata } = await order(rig, 'GET', clusterAt('default', 'db'));
+  const { members, replacements, updatedReplicas } = status;
+  assert.equal(members.map((m: Raw) => m['identity']).sort(), ['0', '1', '2']);
+  assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 2, undefined]);
+  const former = op.revisionHash({ metadata: { labels: { app: 'db' } }, ...image('0') }, 0);
+  const { labels } = metaOf((await pods())[0] ?? {});
+  assert.equal(
+    ['controller-revision-hash', POD_INDEX, POD_NAME].map((key) => labels[key]),
+    [former, '0', 'db-0'],
+  );
+  const claim = await order(rig, 'GET', placeOf('default', 'persistentvolumeclaims', 'data-db-0'));
+  assert.is(metaOf(claim).annotations['enge.me/claims'], 'data-db-0');
+});
+/** What is there beside the set: group, kind, name, spec. */
+const BESIDE_DB = `
+/api/v1 services all {selector: {app: db}}
+/api/v1 services one {selector: {${POD_NAME}: db-1}}
+/api/v1 services other {selector: {${POD_NAME}: web-1}}
+/api/v1 services second {selector: {app: db, ${POD_INDEX}: "1"}}
+/apis/policy/v1 poddisruptionbudgets all {selector: {matchLabels: {app: db}}}
+/apis/autoscaling/v2 horizontalpodautoscalers db {scaleTargetRef: {kind: StatefulSet, name: db}}`;
+/** As in cases/adopt-ordinal-script.yaml, but for the script, which is in a ConfigMap. */
+const ORDINAL_SPEC = `
+volumes: [{name: init, configMap: {name: init}}]
+containers:
+  - {name: db, image: "db:1", env: [{name: PRIMARY, value: db-0.db},
+     {name: N, valueFrom: {fieldRef: {fieldPath: "metadata.labels['${POD_INDEX}']"}}}]}`;
+const ordinals = 'cli: adopt, what reads a number → refused by its name; what selects one → listed';
+cli(ordinals, async () => {
+  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
+  leftOver.push(served.close);
+  const rig = { world: realWorld({ url: served.url, token: 'admin' }) };
+  await newSet(rig);
+  for (const row of BESIDE_DB.slice(1).split('\n')) {
+    const [group, plural, name, ...spec] = row.split(' ');
+    const body = { metadata: { name }, spec: loadAllYaml(spec.join(' '))[0] };
+    await order(rig, 'POST', `${group}/namespaces/default/${plural}`, body);
+  }
+  const config = kubeconfig(scratch(), 'doubts', serverAt((await openFront(served.url)).url));
+  const says = (flags: string): Promise<string> => heard({ ...stand, config }, `adopt db ${flags}`);
+  const one = 'selects a pod by its number, which new members do not have\n';
+  const hpa = '  horizontalpodautoscalers/db must scale statefulcluster.enge.me/db now\n';
+  const listed = `. Yours to change:\n  services/one ${one}  services/second ${one}${hpa}`;
+  assert.ok((await says('--dry-run')).endsWith(listed));
+  const data = { 'run.sh': 'set -e\n[[ `hostname` =~ -([0-9]+)$ ]] || exit 1' };
+  await order(rig, 'POST', placeOf('default', 'configmaps'), { metadata: { name: 'init' }, data });
+  const template = { spec: loadAllYaml(ORDINAL_SPEC)[0] };
+  const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
+  await order(rig, 'PATCH', set, { spec: { template } });
+  const doubt = 'its template names members by their number; its ConfigMap init takes a number';
+  assert.match(await says('--dry-run'), `adopted: ${doubt} out of the host name (--force adopts`);
+  const kept = `. Yours to change:\n  services/one ${one}${hpa}`; // The index stays.
+  assert.ok((await says('--dry-run --force')).endsWith(kept));
+  const { spec } = loadAllYaml(await says('--dry-run -o yaml'))[0] as Raw;
+  const { replacementPolicy, podManagementPolicy, updateStrategy } = spec;
+  assert.equal([replacementPolicy, podManagementPolicy], ['WhenVolumesLost', 'OrderedReady']);
+  assert.equal([spec.ordinals, updateStrategy.rollingUpdate], [{ start: 0 }, { partition: 1 }]);
+});
 if (TESTING) cli.run();
 
 // ── Conformance ─────────────────────────────────────────────────────────────────────────────────
@@ -10741,6 +10941,8 @@ v1 persistentvolumes PersistentVolume C pv - status r
 v1 events Event - ev
 v1 services Service - svc all status r
 v1 configmaps ConfigMap - cm
+policy/v1 poddisruptionbudgets PodDisruptionBudget - pdb
+autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler - hpa
 v1 serviceaccounts ServiceAccount - sa - - r
 v1 resourcequotas ResourceQuota - quota - status r
 apps/v1 controllerrevisions ControllerRevision

@@ -6,7 +6,6 @@ import type net from 'node:net';
 import { homedir, hostname } from 'node:os';
 import { delimiter, dirname, join, resolve, sep } from 'node:path';
 import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } from 'node:util';
-import type { ParseArgsConfig } from 'node:util';
 import kleur from 'kleur';
 import type {
   KubeConfig,
@@ -89,16 +88,13 @@ export const MARK = {
   prune: 'argocd.argoproj.io/sync-options',
 } as const;
 
-/** Every number that bounds something, in one place. */
+/** Every number that bounds a decision; those that bound the work stand in WORLD. */
 export const LIMITS = {
   batchMax: 500, // Members made in one pass, and in flight, reached by slow start 1, 2, 4, …
-  passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
-  askMax: 3, // Rounds of live reads in one pass.
   statusMembersMax: 100,
   statusRetiredMax: 10,
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
-  backoffToldMs: 60_000, // A backoff longer than this stands in Ready.
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
@@ -109,43 +105,6 @@ export const LIMITS = {
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
   trialMs: 60_000, // A revision that the API server refused is tried again after this long.
   messageMax: 32_768, // Characters of a condition's message that the API server takes.
-  toldMax: 50, // Events of one cluster that are remembered, to count repeats.
-  statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
-  recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
-  catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
-  requestMs: 15_000,
-  skewMs: 2_000, // Of the API server's clock: its answers tell whole seconds, and take time.
-  skewToldMs: 30_000,
-  eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
-  annotationMax: 16_384, // Characters of one of our annotations.
-  lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
-  connectMs: 5_000, // Of a connection, with its handshake.
-  keepAliveMs: 10_000, // A connection without a packet for so long is probed, ten times.
-  idleMs: 60_000, // A connection that nobody used for so long is closed.
-  quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
-  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
-  bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
-  credentialsMs: 60_000, // For so long they are not read again.
-  pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
-  sharedMax: 10_000, // Different parts of objects that are kept once.
-  pageSize: 500,
-  stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
-  releaseMaxMs: 800,
-  leaseMs: 15_000, // A Lease that nobody was seen to renew for so long is free.
-  renewMaxMs: 10_000, // A holder that could not renew for so long does not lead any more.
-  leaseRetryMs: 2_000,
-  lagEveryMs: 1_000, // The event loop is watched by a tick of this length.
-  lagMaxMs: 10_000, // A tick that came later than this: the process is not well.
-  silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
-  probersMax: 64, // Connections to the probes.
-  briefMs: 1_000, // A stream that ends sooner without news has failed.
-  syncMaxMs: 60_000,
-  refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
-  retryMinMs: 800, // A watch that broke.
-  restEachMs: 1, // Between two passes a cluster rests so long for each of its pods …
-  restMinMs: 100, // … unless that comes to less: small clusters never rest;
-  restMaxMs: 1_000, // it rests no longer than this.
-  againMinMs: 100, // A pass that failed, most often on a conflict.
   retryMaxMs: 30_000,
 } as const;
 
@@ -1673,12 +1632,19 @@ interface Known extends Retired {
   readonly identity: string;
   readonly isClaimless: boolean;
 }
+/** Ends of which only the pod that this process saw go tells: what it did, or, of a member without
+ *  claims, what that pod shows. */
+function wentEnds(s: Snapshot): readonly (Known & Pick<Went, 'pod'>)[] {
+  return [...s.desk.went].flatMap(([identity, { pod, reason, atMs }]) => {
+    const isClaimless = pod?.claims.length === 0;
+    const shown = pod && isClaimless ? endOfClaimless(s, identity, pod) : undefined;
+    const end = reason ? { reason, atMs } : shown;
+    return end ? [{ ...end, identity, isClaimless, pod }] : [];
+  });
+}
 function knownEnds(d: Draft): readonly Known[] {
   const found = new Map<string, Known>();
-  for (const [identity, { reason, atMs, pod }] of d.s.desk.went) {
-    const isClaimless = pod?.claims.length === 0;
-    if (reason) found.set(identity, { identity, reason, atMs, isClaimless });
-  }
+  for (const end of wentEnds(d.s)) found.set(end.identity, end);
   for (const m of d.members) {
     const { identity } = m;
     const reason = d.ending.get(identity);
@@ -2351,7 +2317,8 @@ function changeInPlace(d: Draft, m: Member, pod: Pod, changes: readonly Change[]
   const [labels, annotations] = [marks('labels'), marks('annotations')];
   const images = changes.filter((c) => c.path[3] === 'image');
   const sizes = changes.filter((c) => c.path[3] === 'resources');
-  const isAtRest = !inPlaceOf(pod) || isApplied(pod);
+  // A resize may have landed, and the patch that says so not.
+  const isAtRest = inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';
   if (images.length + sizes.length === 0 && isAtRest) {
     const all = { ...annotations, [MARK.inPlace]: null };
     const metadata = { labels: { ...labels, [MARK.revision]: hash }, annotations: all };
@@ -2625,8 +2592,7 @@ function retiredStatus(
     const base = { identity, reason: end.reason, at, claims: names, replacedBy: '' };
     found.set(identity, { ...base, ...(message && { message }) });
   };
-  for (const [identity, { reason, atMs, pod }] of s.desk.went)
-    if (reason) put(identity, { reason, atMs }, pod);
+  for (const { identity, pod, ...end } of wentEnds(s)) put(identity, end, pod);
   const ended = new Map(done.flatMap((a) => (isEnd(a) ? [[a.identity, a.because] as const] : [])));
   const back = new Set(done.flatMap((a) => (a.verb === 'restore' ? [a.identity] : [])));
   for (const { identity, pod, claims, leftovers, life, retired } of p.members) {
@@ -2643,9 +2609,11 @@ function retiredStatus(
     .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
     .slice(0, LIMITS.statusRetiredMax);
 }
-/** Does the action end an identity? */
+/** Does the action end an identity? A suspended member that has claims comes back. */
 const isEnd = (a: Action): boolean =>
-  (a.verb === 'retire' || a.verb === 'end' || a.verb === 'release') && a.because in ENDS;
+  ['retire', 'end', 'release'].includes(a.verb) &&
+  a.because in ENDS &&
+  !(a.because === 'Suspended' && (a as { object: Pod }).object.claims.length > 0);
 
 /** Replacements so far: identities younger than the newest that the status before knew. */
 function countReplacements(s: Snapshot, done: readonly Action[]): number {
@@ -2720,7 +2688,7 @@ function readyMessage(s: Snapshot, p: Plan, available: number): string {
 }
 
 /** Why the cluster is not done, in one word. */
-function progressOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, available: number) {
+function phaseOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, available: number) {
   if (stalled) return 'Stalled';
   if (meta.annotations[MARK.paused] === 'true') return 'Paused';
   if (spec.suspend) return 'Suspended';
@@ -2737,7 +2705,7 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   const done = isWhole && trouble === '' && !spec.suspend;
   const drift = driftOf(s, p);
   const message = readyMessage(s, p, available);
-  const state = done ? 'AllAvailable' : progressOf(s.cluster, p, trouble !== '', available);
+  const state = done ? 'AllAvailable' : phaseOf(s.cluster, p, trouble !== '', available);
   const progress = done ? 'Complete' : state;
   const paused = meta.annotations[MARK.paused] === 'true';
   const idle = paused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(state);
@@ -2861,7 +2829,7 @@ export interface ApiRequest {
   readonly path: string;
   readonly body?: unknown;
   readonly contentType?: string; // Default application/json; a PATCH names its type.
-  readonly timeoutMs?: number; // Deadline, default LIMITS.requestMs.
+  readonly timeoutMs?: number; // Deadline, default BOUNDS.requestMs.
 }
 /** What came back: parsed JSON, lower-case header names. */
 export interface ApiResponse {
@@ -2892,6 +2860,50 @@ export interface World {
   log(level: Level, message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 export type Level = 'debug' | 'info' | 'warn' | 'error';
+
+/** Every number that bounds the work: requests, caches, queues, the Lease. */
+export const BOUNDS = {
+  passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
+  askMax: 3, // Rounds of live reads in one pass.
+  backoffToldMs: 60_000, // A backoff longer than this stands in Ready.
+  toldMax: 50, // Events of one cluster that are remembered, to count repeats.
+  statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
+  recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
+  catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
+  requestMs: 15_000,
+  skewMs: 2_000, // Of the API server's clock: its answers tell whole seconds, and take time.
+  skewToldMs: 30_000,
+  eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
+  annotationMax: 16_384, // Characters of one of our annotations.
+  lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
+  connectMs: 5_000, // Of a connection, with its handshake.
+  keepAliveMs: 10_000, // A connection without a packet for so long is probed, ten times.
+  idleMs: 60_000, // A connection that nobody used for so long is closed.
+  quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
+  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
+  bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
+  credentialsMs: 60_000, // For so long they are not read again.
+  pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
+  sharedMax: 10_000, // Different parts of objects that are kept once.
+  pageSize: 500,
+  stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
+  releaseMaxMs: 800,
+  leaseMs: 15_000, // A Lease that nobody was seen to renew for so long is free.
+  renewMaxMs: 10_000, // A holder that could not renew for so long does not lead any more.
+  leaseRetryMs: 2_000,
+  lagEveryMs: 1_000, // The event loop is watched by a tick of this length.
+  lagMaxMs: 10_000, // A tick that came later than this: the process is not well.
+  silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
+  probersMax: 64, // Connections to the probes.
+  briefMs: 1_000, // A stream that ends sooner without news has failed.
+  syncMaxMs: 60_000,
+  refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
+  retryMinMs: 800, // A watch that broke.
+  restEachMs: 1, // Between two passes a cluster rests so long for each of its pods …
+  restMinMs: 100, // … unless that comes to less: small clusters never rest;
+  restMaxMs: 1_000, // it rests no longer than this.
+  againMinMs: 100, // A pass that failed, most often on a conflict.
+} as const;
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
 // Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/1.1 connections that undici
@@ -2973,9 +2985,9 @@ async function credentialsOf(config: KubeConfig): Promise<Credentials> {
  *  apart: a connection that only waits, as a watch does, ends 20 s after its way is lost. */
 async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connections: number) {
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
-  const alive = { allowH2: false, keepAliveInitialDelay: LIMITS.keepAliveMs };
+  const alive = { allowH2: false, keepAliveInitialDelay: BOUNDS.keepAliveMs };
   const connect = { ...tls, ...alive };
-  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = LIMITS;
+  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = BOUNDS;
   const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
   if (!proxy) return new Pool(origin, { ...options, connect });
   if (!proxy.startsWith('socks'))
@@ -3000,10 +3012,10 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
   async function read(): Promise<Access> {
     if (known?.isRefused) config = undefined;
     const given = await credentialsOf((config ??= await reload()));
-    const state = { staleAt: performance.now() + LIMITS.credentialsMs, isRefused: false };
+    const state = { staleAt: performance.now() + BOUNDS.credentialsMs, isRefused: false };
     const isSame = isDeepStrictEqual([known?.tls, known?.proxy], [given.tls, given.proxy]);
     if (known && isSame) return { ...known, ...given, ...state };
-    const requests = await dispatcherOf(server, given, LIMITS.requestsMax);
+    const requests = await dispatcherOf(server, given, BOUNDS.requestsMax);
     const lease = await dispatcherOf(server, given, 1);
     for (const old of [known?.requests, known?.lease]) void old?.close(); // What is in flight ends.
     return { ...given, ...state, server, requests, lease };
@@ -3029,7 +3041,7 @@ function newGate() {
   let [requests, bytes] = [0, 0];
   function admit(): void {
     for (const enter of waiting) {
-      if (requests >= LIMITS.requestsMax || bytes >= LIMITS.bytesMax) return;
+      if (requests >= BOUNDS.requestsMax || bytes >= BOUNDS.bytesMax) return;
       waiting.delete(enter);
       requests++;
       enter();
@@ -3119,7 +3131,7 @@ export function connect(
   }
   return {
     async send(request) {
-      const ms = request.timeoutMs ?? LIMITS.requestMs;
+      const ms = request.timeoutMs ?? BOUNDS.requestMs;
       const late = new AbortController();
       const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
       try {
@@ -3132,7 +3144,7 @@ export function connect(
     async watch(path, on, signal) {
       const access = await open(signal);
       const way = await dispatcherOf(access.server, access, 1);
-      const { requestMs: headersTimeout, quietMs: bodyTimeout } = LIMITS;
+      const { requestMs: headersTimeout, quietMs: bodyTimeout } = BOUNDS;
       const options = { method: 'GET', path, signal, headersTimeout, bodyTimeout } as const;
       let rest = '';
       try {
@@ -3165,7 +3177,7 @@ const kept = new Map<string, unknown>();
 /** Equal parts of many objects are kept once: owner references, what claims ask for. */
 function shared<T>(part: T): T {
   const text = JSON.stringify(part);
-  if (kept.size >= LIMITS.sharedMax) kept.clear(); // What is in use stays with its objects.
+  if (kept.size >= BOUNDS.sharedMax) kept.clear(); // What is in use stays with its objects.
   if (!kept.has(text)) kept.set(text, part);
   return kept.get(text) as T;
 }
@@ -3192,7 +3204,7 @@ const ownAnnotations = (annotations: unknown): Dict =>
   Object.fromEntries(
     Object.entries(dictOf(annotations))
       .filter(([key, value]) => KNOWN.has(key) && typeof value === 'string')
-      .map(([key, value]) => [key, value.slice(0, LIMITS.annotationMax)]),
+      .map(([key, value]) => [key, value.slice(0, BOUNDS.annotationMax)]),
   );
 
 const DEFAULTS = {
@@ -3284,7 +3296,7 @@ function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): stri
     return [`container ${name}: ${words.join(', ')}`];
   });
   const said = [reason, message].filter(Boolean).join(': ');
-  return (said || (ends[0] ?? '')).slice(0, LIMITS.lastWordsMax);
+  return (said || (ends[0] ?? '')).slice(0, BOUNDS.lastWordsMax);
 }
 /** Why a container does not run, or why the pod found no node; '' when it is just starting. */
 function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): string {
@@ -3422,7 +3434,7 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
       failures = feed.version > before ? 1 : failures + 1;
       await learn(feed, error);
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(restMs(world, error, failures, LIMITS.retryMinMs, capMs), signal);
+      await world.sleep(restMs(world, error, failures, BOUNDS.retryMinMs, capMs), signal);
     }
   }
 }
@@ -3440,7 +3452,7 @@ async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
   feed.refusals = code === 403 ? feed.refusals + 1 : 0;
-  if (feed.refusals >= LIMITS.refusalsMax) {
+  if (feed.refusals >= BOUNDS.refusalsMax) {
     feed.denied = message;
     if (feed.optional) feed.ready.resolve();
   }
@@ -3498,7 +3510,7 @@ async function listPages<T extends Thing>(feed: Feed<T>): Promise<void> {
   const at = feed.world.uptime();
   const fresh = new Map<string, T>();
   for (let more = ''; ;) {
-    const path = withQuery(feed.path, { limit: LIMITS.pageSize, continue: more });
+    const path = withQuery(feed.path, { limit: BOUNDS.pageSize, continue: more });
     const page = await call(feed.world, { method: 'GET', path });
     for (const raw of page['items'] ?? []) {
       const object = feed.project(raw);
@@ -3534,7 +3546,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
       fresh = undefined;
     }
   };
-  void world.sleep(LIMITS.syncMaxMs, cut.signal).then(() => {
+  void world.sleep(BOUNDS.syncMaxMs, cut.signal).then(() => {
     if (!fresh || cut.signal.aborted) return;
     feed.streams = false; // No end of the initial events: a server that does not know them.
     cut.abort();
@@ -3543,7 +3555,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
     const path = withQuery(feed.path, watchQuery(feed));
     const answer = await world.watch(path, onEvent, AbortSignal.any([feed.signal, cut.signal]));
     if (answer.status !== 200) throw apiErrorOf(answer);
-    const brief = world.uptime() - at < LIMITS.briefMs && feed.version === before;
+    const brief = world.uptime() - at < BOUNDS.briefMs && feed.version === before;
     if (brief) throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
   } catch (error) {
     if (!cut.signal.aborted) throw error;
@@ -3609,7 +3621,7 @@ export function newQueue(
   async function run(key: string): Promise<void> {
     try {
       const done = work(key);
-      rest(key, LIMITS.restEachMs * sizeOf(key)); // From when it was looked at, not from its end.
+      rest(key, BOUNDS.restEachMs * sizeOf(key)); // From when it was looked at, not from its end.
       await done;
       failures.delete(key);
     } catch (error) {
@@ -3617,13 +3629,13 @@ export function newQueue(
       failures.set(key, times);
       const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, restMs(world, error, times, LIMITS.againMinMs, LIMITS.retryMaxMs));
+      addAfter(key, restMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
     }
   }
   function rest(key: string, ms: number): void {
-    if (ms < LIMITS.restMinMs) return;
+    if (ms < BOUNDS.restMinMs) return;
     resting.add(key);
-    void world.sleep(Math.min(ms, LIMITS.restMaxMs)).then(() => (resting.delete(key), pump()));
+    void world.sleep(Math.min(ms, BOUNDS.restMaxMs)).then(() => (resting.delete(key), pump()));
   }
   function pump(): void {
     for (const key of waiting) {
@@ -3949,7 +3961,7 @@ async function makeMember(pass: Pass, a: Make): Promise<true> {
   throw new ApiError(422, 'Invalid', `${words}; the selector would not match them`);
 }
 
-function note({ desk, world }: Pass, key: string, message: string): void {
+function noteRefusal({ desk, world }: Pass, key: string, message: string): void {
   desk.backoff.set(key, nextBackoff(desk.backoff.get(key), message, world.uptime()));
 }
 /** Does one action, or notes why not: a refusal, which is not repeated before its time; of a member
@@ -3965,7 +3977,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
     }
   } catch (error) {
     const isNoted = a.do === 'Make' ? isTaken(error) : isRefusal(error);
-    if (isNoted) note(pass, key, wordsOf(error));
+    if (isNoted) noteRefusal(pass, key, wordsOf(error));
     else errors.set(a, error);
   }
   if (!done.has(a) && stageOf(a) !== 'keep' && a.identity !== '') held.add(a.identity);
@@ -3974,7 +3986,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
  *  ends again and again returns ever more slowly. */
 function settle(pass: Pass, a: Action): void {
   const { went } = pass.desk;
-  if (a.do === 'Make' && a.because === 'Returned') note(pass, `return/${a.identity}`, '');
+  if (a.do === 'Make' && a.because === 'Returned') noteRefusal(pass, `return/${a.identity}`, '');
   if (!(a.because in ENDS) || !(a.do === 'Delete' || a.do === 'Patch')) return;
   // A pod that is marked with the same word is deleted so that its member comes back.
   const isGoing = a.verb === 'end' && latest(pass, a).annotations[MARK.returns] !== a.because;
@@ -3987,7 +3999,7 @@ function settle(pass: Pass, a: Action): void {
  *  that is taken is none: it says nothing of the others. */
 async function makeMembers(pass: Pass, all: readonly Make[]): Promise<void> {
   const { world, cluster, desk, done, errors } = pass;
-  const untilUptime = world.uptime() + LIMITS.passMs;
+  const untilUptime = world.uptime() + BOUNDS.passMs;
   for (let start = 0, size = 1; start < all.length; start += size, size *= 2) {
     if (!pass.isCurrent()) break; // The rest of the plan is void.
     pass.isCut = start > 0 && world.uptime() >= untilUptime;
@@ -3999,7 +4011,7 @@ async function makeMembers(pass: Pass, all: readonly Make[]): Promise<void> {
   }
   if (all.some((a) => done.has(a))) desk.backoff.delete(makeKey(cluster));
   const refusal = firstError(pass, all, isRefusal);
-  if (refusal) note(pass, makeKey(cluster), wordsOf(refusal));
+  if (refusal) noteRefusal(pass, makeKey(cluster), wordsOf(refusal));
 }
 /** The first in the plan, not in time: the status tells it, and it must not change from pass to
  *  pass. */
@@ -4026,6 +4038,11 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
       for (const a of group) if (goesOn(pass, a)) await attempt(pass, a);
     });
   }
+  // Nothing is to be made any more: what was refused is no news.
+  const { desk, world, cluster } = pass;
+  const isMaking = actions.some((a) => a.do === 'Make');
+  if (!isMaking && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
+    desk.backoff.delete(makeKey(cluster));
 }
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
 // reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
@@ -4044,8 +4061,7 @@ export interface Observer {
   leads(): void;
   synced(queueDepth: () => number): void;
   passed(ms: number, result: 'success' | 'error'): void;
-  /** No members and no status: the cluster is gone. */
-  saw(cluster: string, members: readonly Member[], status: Status | undefined): void;
+  saw(cluster: string, sight: Sight | undefined): void; // undefined: the cluster is gone.
   replaced(because: Reason): void;
 }
 /** A write that the cache must show before its cluster is planned again. */
@@ -4116,7 +4132,7 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
   }
   await aborted(signal);
   // Whatever hangs is abandoned: the next start finds it done or undone.
-  await Promise.race([Promise.all([queue.stop(), done]), world.sleep(LIMITS.stopMaxMs)]);
+  await Promise.race([Promise.all([queue.stop(), done]), world.sleep(BOUNDS.stopMaxMs)]);
 }
 const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => {
@@ -4129,8 +4145,8 @@ function onServerClock(world: World): World {
   let [offset, isTold] = [0, false];
   function learn({ headers }: ApiResponse): void {
     const skew = Date.parse(headers['date'] ?? '') - world.now();
-    if (Math.abs(skew - offset) > LIMITS.skewMs) offset = skew; // Not when no time is told: NaN.
-    if (isTold || Math.abs(offset) <= LIMITS.skewToldMs) return;
+    if (Math.abs(skew - offset) > BOUNDS.skewMs) offset = skew; // Not when no time is told: NaN.
+    if (isTold || Math.abs(offset) <= BOUNDS.skewToldMs) return;
     isTold = true;
     world.log('warn', "the API server's clock counts, and this machine's differs", { ms: offset });
   }
@@ -4272,7 +4288,7 @@ function hasCaughtUp(o: Operator, key: string, ledger: Ledger): boolean {
   // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
   const late = ledger.expected.filter(
     ({ feed, needs, at }) =>
-      feed.next === 'resume' && (needs === 'list' || uptime - at >= LIMITS.catchUpMaxMs),
+      feed.next === 'resume' && (needs === 'list' || uptime - at >= BOUNDS.catchUpMaxMs),
   );
   for (const feed of unique(late.map((e) => e.feed))) {
     const fields = { cluster: key, path: feed.path };
@@ -4280,7 +4296,7 @@ function hasCaughtUp(o: Operator, key: string, ledger: Ledger): boolean {
     relist(feed);
   }
   for (const e of late) e.at = uptime;
-  o.queue.addAfter(key, LIMITS.recheckMs);
+  o.queue.addAfter(key, BOUNDS.recheckMs);
   return false;
 }
 
@@ -4325,7 +4341,7 @@ async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: P
     assert(refs.length > 0, 'a plan asks again for what was answered');
     const found = new Map<Ref, Answer>();
     await forEach(refs, async (ref) => {
-      const isLate = round >= LIMITS.askMax;
+      const isLate = round >= BOUNDS.askMax;
       found.set(ref, isLate ? `${NO_ANSWER}not read in this pass` : await read(o, cluster, ref));
     });
     s = overlay(o, s, found);
@@ -4456,7 +4472,7 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   if (!scope || !cluster) {
     const left = o.ledgers.get(key);
     if (left && !hasCaughtUp(o, key, left)) return; // It may be chosen again before that.
-    o.observer?.saw(key, [], undefined);
+    o.observer?.saw(key, undefined);
     return void o.ledgers.delete(key);
   }
   const ledger = ledgerOf(o, key, cluster.meta.uid, scope);
@@ -4481,7 +4497,7 @@ async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): P
   await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
   try {
     const status = statusOf({ ...s, desk }, p, done, o.world.now());
-    o.observer?.saw(keyOf(s.cluster.meta), p.members, status);
+    o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
     await report(o, pass, ledger, status);
   } finally {
     for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
@@ -4496,6 +4512,11 @@ async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): P
   const unknown = [...s.answers.values()].find((words) => words.startsWith(NO_ANSWER));
   if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
 }
+/** Live members by their state. */
+function countsOf({ members }: Plan): Sight['health'] {
+  const live = Map.groupBy(members.filter(isLive), (m) => m.state);
+  return Object.fromEntries([...live].map(([state, all]) => [state, all.length]));
+}
 /** When the next pass comes, should nothing happen before. */
 function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan): void {
   const key = keyOf(cluster.meta);
@@ -4503,7 +4524,7 @@ function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan)
   // What was refused in this pass is tried again, and a right may be given yet.
   const until = [...ledger.desk.backoff.values()].map((b) => b.untilUptime);
   const waits = [...until, o.blindUntil].map((at) => at - uptime).filter((ms) => ms > 0);
-  if (ledger.expected.length > 0) waits.push(LIMITS.recheckMs);
+  if (ledger.expected.length > 0) waits.push(BOUNDS.recheckMs);
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
   if (isCut) o.queue.add(key); // Last in the queue: others have their turn.
 }
@@ -4525,7 +4546,7 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
   if (isTerminating(cluster) || Object.entries(status).every(isSame)) return;
   const digest = createHash('sha256').update(canonicalJson(status)).digest('hex');
   if (ledger.sent === `${cluster.meta.resourceVersion} ${digest}`) return;
-  const dueMs = ledger.statusAt + LIMITS.statusEveryMs - o.world.uptime();
+  const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
   try {
     const raw = await submit(pass, CLUSTERS, statusPatch(cluster, status));
@@ -4585,7 +4606,7 @@ async function recordEvent(world: World, cluster: StatefulCluster, { told }: Led
   const count = (known?.count ?? 0) + 1;
   told.delete(key);
   told.set(key, { name: id, count, at: now });
-  for (const [oldest] of told) if (told.size > LIMITS.toldMax) told.delete(oldest);
+  for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
   const message = story.message.slice(0, 1000);
   const again = { count, lastTimestamp: timeText(now), message };
   const { apiVersion, kind } = ownerOf(cluster);
@@ -4596,7 +4617,7 @@ async function recordEvent(world: World, cluster: StatefulCluster, { told }: Led
   const request: ApiRequest = known
     ? { ...MERGE, path: `${path}/${id}`, body: again }
     : { method: 'POST', path, body: { ...first, firstTimestamp: timeText(now), ...again } };
-  await call(world, { ...request, timeoutMs: LIMITS.eventMs }).catch((error: unknown) => {
+  await call(world, { ...request, timeoutMs: BOUNDS.eventMs }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
 }
@@ -4687,7 +4708,7 @@ export async function runElected(
     stop.abort();
     over.abort();
     const released = keeping.catch(() => undefined); // Its failure was thrown above.
-    await Promise.race([released, world.sleep(LIMITS.releaseMaxMs)]);
+    await Promise.race([released, world.sleep(BOUNDS.releaseMaxMs)]);
   }
 }
 const leftMs = (e: Election): number => Math.floor(e.until - e.world.uptime());
@@ -4698,7 +4719,7 @@ const fenced = (e: Election): World => ({
   send: async (request) => {
     if (request.method === 'GET') return e.world.send(request);
     if (!leads(e)) throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
-    const { timeoutMs = LIMITS.requestMs } = request;
+    const { timeoutMs = BOUNDS.requestMs } = request;
     return e.world.send({ ...request, timeoutMs: Math.min(timeoutMs, leftMs(e)) });
   },
 });
@@ -4721,14 +4742,14 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
     }
     e.held = undefined;
     const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
-    const pauseMs = freeInMs > 0 ? Math.min(freeInMs, LIMITS.leaseRetryMs) : LIMITS.leaseRetryMs;
+    const pauseMs = freeInMs > 0 ? Math.min(freeInMs, BOUNDS.leaseRetryMs) : BOUNDS.leaseRetryMs;
     if (wins === 0) await world.sleep(pauseMs, signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
 async function keepLease(e: Election, over: AbortSignal): Promise<void> {
   for (;;) {
-    await e.world.sleep(Math.max(0, Math.min(LIMITS.leaseRetryMs, leftMs(e))), over);
+    await e.world.sleep(Math.max(0, Math.min(BOUNDS.leaseRetryMs, leftMs(e))), over);
     if (over.aborted) return release(e);
     const why = leads(e) ? await tryLease(e).catch(wordsOf) : 'it was not renewed in time';
     if (!leads(e)) throw new Error(`lost the Lease ${e.name}: ${why}`);
@@ -4760,7 +4781,7 @@ async function tryLease(e: Election): Promise<string> {
   const renewTime = microTime(e.world);
   const { leaseTransitions = 0 } = spec;
   const turn = { acquireTime: renewTime, leaseTransitions: leaseTransitions + 1 };
-  const leaseDurationSeconds = LIMITS.leaseMs / 1000;
+  const leaseDurationSeconds = BOUNDS.leaseMs / 1000;
   const own = { holderIdentity: e.identity, leaseDurationSeconds, renewTime };
   const isNews = spec['holderIdentity'] !== e.identity;
   try {
@@ -4770,7 +4791,7 @@ async function tryLease(e: Election): Promise<string> {
     if (known && error instanceof ApiError && [404, 409].includes(error.code)) return tryLease(e);
     throw error;
   }
-  e.until = at + LIMITS.renewMaxMs;
+  e.until = at + BOUNDS.renewMaxMs;
   return '';
 }
 /** Reads the own Lease and, unless another holds it, those of all operators in the namespace, whose
@@ -4831,14 +4852,14 @@ function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
 }
 /** A holder asks no longer than it leads; half of that leaves time for a second try. */
 function ask(e: Election, request: ApiRequest): Promise<Raw> {
-  const timeoutMs = Math.min(LIMITS.renewMaxMs / 2, leads(e) ? leftMs(e) : Infinity);
+  const timeoutMs = Math.min(BOUNDS.renewMaxMs / 2, leads(e) ? leftMs(e) : Infinity);
   return call(e.world, { ...request, timeoutMs });
 }
 
 // ═══ 14 PROBES · effects ═════════════════════════════════════════════════════════════════════════
 // /healthz, /readyz and /metrics over plain HTTP. They tell what passed through World and what
-// CONTROLLER said; nothing is read from the API server for them, and no decision rests on them. No
-// label carries the name of a cluster or a member: their number has no limit.
+// CONTROLLER said; nothing is read from the API server for them, and no decision rests on them.
+// What alerts need carries a cluster's name, some twenty series each; none carries a member's.
 
 /** Every metric: its type and what it says. */
 export const METRICS = {
@@ -4847,7 +4868,9 @@ export const METRICS = {
   statefulcluster_reconciles_total: ['counter', 'Passes over one cluster, by result.'],
   statefulcluster_reconcile_duration_seconds: ['histogram', 'Duration of a pass.'],
   statefulcluster_queue_depth: ['gauge', 'Clusters that wait for a pass.'],
-  statefulcluster_members: ['gauge', 'Live members of all clusters, by health.'],
+  statefulcluster_members: ['gauge', 'Members of a cluster, by health as in its status.'],
+  statefulcluster_condition: ['gauge', '1 where a condition of a cluster is True, else 0.'],
+  statefulcluster_retired_claims: ['gauge', 'Claims kept of identities that are over.'],
   statefulcluster_replacements_total: ['counter', 'Members that were replaced, by Reason.'],
   statefulcluster_errors_total: ['counter', 'Errors, by the words of the log.'],
   statefulcluster_api_requests_total: ['counter', 'API requests, by verb and status code.'],
@@ -4862,36 +4885,40 @@ export const METRICS = {
 type Metric = keyof typeof METRICS;
 const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, Infinity];
 
+/** What a pass found of one cluster; all its members are counted, not only those it lists. */
+export type Sight = Pick<Status, 'conditions' | 'retiredClaims'> & {
+  readonly health: Readonly<Record<string, number>>; // Word of status.members → how many.
+};
 /** What the pages are made of. */
 export interface Vitals {
   readonly world: World;
-  readonly series: Readonly<Record<Metric, Map<string, number>>>; // By suffix and labels.
+  readonly series: ReadonlyMap<string, Map<string, number>>; // Metric → suffix and labels → value.
   readonly watches: Map<string, { newsAt: number; signAt: number }>; // By path; uptimes.
-  readonly healths: Map<string, readonly State[]>; // Of live members, by cluster.
+  readonly sights: Map<string, Sight>; // By cluster.
   phase: 'standby' | 'syncing' | 'synced';
   depth: () => number;
   lagMs: number;
 }
 /** Series whose labels are known begin at 0, so that a rate sees their first step. */
 export function newVitals(world: World): Vitals {
-  const series = Object.fromEntries(Object.keys(METRICS).map((name) => [name, new Map()]));
-  const maps = { series: series as Vitals['series'], watches: new Map(), healths: new Map() };
-  const v: Vitals = { world, ...maps, phase: 'standby', depth: () => 0, lagMs: 0 };
+  const series = new Map(Object.keys(METRICS).map((name) => [name, new Map()]));
+  const maps = { watches: new Map(), sights: new Map() };
+  const v: Vitals = { world, series, ...maps, phase: 'standby', depth: () => 0, lagMs: 0 };
   for (const reason of Object.keys(ENDS))
     count(v, 'statefulcluster_replacements_total', { reason }, 0);
-  for (const result of ['success', 'error'])
-    count(v, 'statefulcluster_reconciles_total', { result }, 0);
+  count(v, 'statefulcluster_reconciles_total', { result: 'success' }, 0);
+  count(v, 'statefulcluster_reconciles_total', { result: 'error' }, 0);
   count(v, 'statefulcluster_watch_restarts_total', {}, 0);
   return v;
 }
-/** Values are words of this program: what JSON escapes beyond the format does not occur in them. */
+/** Values are words of this program, and names: what JSON escapes beyond the format is in none. */
 function labelsText(labels: Dict): string {
   const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
   return pairs.length > 0 ? `{${pairs.join()}}` : '';
 }
-function count(v: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
+function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
   const key = suffix + labelsText(labels);
-  v.series[metric].set(key, (v.series[metric].get(key) ?? 0) + by);
+  series.get(metric)?.set(key, (series.get(metric)?.get(key) ?? 0) + by);
 }
 function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
@@ -4905,36 +4932,34 @@ function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
 /** The same World, and what passes through it is counted. */
 export function measured(v: Vitals): World {
   const { world } = v;
-  const tell = (verb: string) => (answer?: ApiResponse) => {
-    const code = String(answer?.status ?? 'none'); // none: no answer came.
+  const bare = (path: string): string => path.split('?')[0] ?? '';
+  const told = async (verb: string, answer: Promise<ApiResponse>): Promise<ApiResponse> => {
+    const code = await answer.then(({ status }) => `${status}`).catch(() => 'none');
     count(v, 'statefulcluster_api_requests_total', { verb, code });
+    return answer;
   };
   return {
     ...world,
-    async send(request) {
-      const verb = request.method;
+    send(request) {
+      const { method: verb, path } = request;
       const at = world.uptime();
-      const watch = v.watches.get(request.path.split('?')[0] ?? '');
+      const watch = v.watches.get(bare(path));
       if (watch && verb === 'GET') watch.signAt = at; // A list, before it is watched again.
-      const answer = world.send(request);
-      await answer.then(tell(verb), () => tell(verb)());
-      time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at);
-      return answer;
+      return told(verb, world.send(request)).finally(() =>
+        time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at),
+      );
     },
-    async watch(path, on, signal) {
-      const [bare = ''] = path.split('?');
-      const uptime = world.uptime();
-      const known = v.watches.get(bare);
+    watch(path, on, signal) {
+      const signAt = world.uptime();
+      const known = v.watches.get(bare(path));
       if (known) count(v, 'statefulcluster_watch_restarts_total', {});
-      const watch = { newsAt: known?.newsAt ?? uptime, signAt: uptime };
-      v.watches.set(bare, watch);
+      const watch = { newsAt: known?.newsAt ?? signAt, signAt };
+      v.watches.set(bare(path), watch);
       const hear = (event: WatchEvent): void => {
         watch.newsAt = watch.signAt = world.uptime();
         on(event);
       };
-      const answer = world.watch(path, hear, signal);
-      await answer.then(tell('WATCH'), () => tell('WATCH')());
-      return answer;
+      return told('WATCH', world.watch(path, hear, signal));
     },
     log(level, message, fields) {
       if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
@@ -4950,35 +4975,47 @@ export const observerOf = (v: Vitals): Observer => ({
     time(v, 'statefulcluster_reconcile_duration_seconds', {}, ms);
     count(v, 'statefulcluster_reconciles_total', { result });
   },
-  saw(cluster, members) {
-    v.healths.set(
-      cluster,
-      members.filter(isLive).map((m) => m.state),
-    );
-    if (members.length === 0) v.healths.delete(cluster);
-  },
+  saw: (cluster, sight) => void (sight ? v.sights.set(cluster, sight) : v.sights.delete(cluster)),
   replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
 });
 
-/** The text format 0.0.4 of Prometheus, with the process's own figures beside the counted ones. */
-export function metricsText(v: Vitals): string {
-  const set = (metric: Metric, value: number, labels: Dict = {}): void =>
-    void v.series[metric].set(labelsText(labels), value);
+/** What is read off when it is asked for. Of a cluster that is gone, or a word that fits nobody any
+ *  more, no series is left. */
+function gaugesOf(v: Vitals) {
+  const gauge = (name: Metric, value: number, labels: Dict = {}) => [name, value, labels] as const;
   const { rss, heapUsed } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
-  set('statefulcluster_build_info', 1, { version: VERSION });
-  set('statefulcluster_leader', v.phase === 'standby' ? 0 : 1);
-  set('statefulcluster_queue_depth', v.depth());
-  set('process_cpu_seconds_total', (user + system) / 1e6);
-  set('process_resident_memory_bytes', rss);
-  set('process_start_time_seconds', performance.timeOrigin / 1000);
-  set('nodejs_heap_size_used_bytes', heapUsed);
-  set('nodejs_eventloop_lag_seconds', v.lagMs / 1000);
-  const all = [...v.healths.values()].flat();
-  for (const health of STATES)
-    set('statefulcluster_members', all.filter((h) => h === health).length, { health });
+  const clusters = [...v.sights].flatMap(([key, { health, conditions, retiredClaims }]) => {
+    const [namespace = '', name = ''] = key.split('/');
+    const own = { namespace, name };
+    const counts = Object.entries(health);
+    return [
+      ...counts.map(([word, n]) => gauge('statefulcluster_members', n, { ...own, health: word })),
+      ...conditions.map(({ type, status }) =>
+        gauge('statefulcluster_condition', Number(status === 'True'), { ...own, type }),
+      ),
+      gauge('statefulcluster_retired_claims', retiredClaims, own),
+    ];
+  });
+  return [
+    gauge('statefulcluster_build_info', 1, { version: VERSION }),
+    gauge('statefulcluster_leader', Number(v.phase !== 'standby')),
+    gauge('statefulcluster_queue_depth', v.depth()),
+    gauge('process_cpu_seconds_total', (user + system) / 1e6),
+    gauge('process_resident_memory_bytes', rss),
+    gauge('process_start_time_seconds', performance.timeOrigin / 1000),
+    gauge('nodejs_heap_size_used_bytes', heapUsed),
+    gauge('nodejs_eventloop_lag_seconds', v.lagMs / 1000),
+    ...clusters,
+  ];
+}
+/** The text format 0.0.4 of Prometheus. */
+export function metricsText(v: Vitals): string {
+  const series = new Map([...v.series].map(([metric, counted]) => [metric, [...counted]]));
+  for (const [metric, value, labels] of gaugesOf(v))
+    series.get(metric)?.push([labelsText(labels), value]);
   const families = Object.entries(METRICS).map(([name, [type, help]]) => {
-    const lines = [...v.series[name as Metric]].map(([rest, n]) => `${name}${rest} ${n}\n`);
+    const lines = series.get(name)?.map(([rest, value]) => `${name}${rest} ${value}\n`) ?? [];
     return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`;
   });
   return families.join('');
@@ -4987,25 +5024,23 @@ export function metricsText(v: Vitals): string {
 /** Why this process should be started anew, or ''. A server that is away is no reason: a watch that
  *  cannot be opened is opened again, which is a sign too. */
 function illness(v: Vitals): string {
-  if (v.lagMs > LIMITS.lagMaxMs) return `the event loop was blocked for ${v.lagMs} ms`;
-  const since = v.world.uptime() - LIMITS.silenceMaxMs;
+  if (v.lagMs > BOUNDS.lagMaxMs) return `the event loop was blocked for ${v.lagMs} ms`;
+  const since = v.world.uptime() - BOUNDS.silenceMaxMs;
   const [path] = [...v.watches].find(([, { signAt }]) => signAt < since) ?? [];
-  return path ? `no sign of the watch ${path} for ${LIMITS.silenceMaxMs / 1000} s` : '';
-}
-function readiness(v: Vitals): readonly [status: number, text: string] {
-  if (v.phase === 'standby') return [200, 'standby\n'];
-  const synced = v.phase === 'synced';
-  const ages = [...v.watches].map(([path, { newsAt }]) => {
-    const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
-    return `${path}: last event or bookmark ${seconds} s ago\n`;
-  });
-  const head = synced ? 'leader\n' : 'leader, the caches are not synced\n';
-  return [synced ? 200 : 503, head + ages.join('')];
+  return path ? `no sign of the watch ${path} for ${BOUNDS.silenceMaxMs / 1000} s` : '';
 }
 /** Status and text of one page. */
 export function pageOf(v: Vitals, path: string): readonly [status: number, text: string] {
   if (path === '/metrics') return [200, metricsText(v)];
-  if (path === '/readyz') return readiness(v);
+  if (path === '/readyz' && v.phase === 'standby') return [200, 'standby\n'];
+  if (path === '/readyz') {
+    const head = v.phase === 'synced' ? 'leader\n' : 'leader, the caches are not synced\n';
+    const ages = [...v.watches].map(([watched, { newsAt }]) => {
+      const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
+      return `${watched}: last event or bookmark ${seconds} s ago\n`;
+    });
+    return [v.phase === 'synced' ? 200 : 503, head + ages.join('')];
+  }
   if (path !== '/healthz') return [404, 'there are /healthz, /readyz and /metrics\n'];
   const why = illness(v);
   return why ? [500, `${why}\n`] : [200, 'ok\n'];
@@ -5021,19 +5056,23 @@ export function probeAddress(text: string): net.ListenOptions | undefined {
   const host = six || name;
   return { port: Number(port), ...(host && { host }) };
 }
-/** Serves the pages until aborted. */
-async function serveProbes(
-  v: Vitals,
-  address: net.ListenOptions,
-  signal: AbortSignal,
-): Promise<void> {
+/** Serves the pages until aborted. Whoever holds connections open and asks nothing keeps nobody
+ *  out: beyond the limit the one that has been idle for longest goes. */
+async function serveProbes(v: Vitals, address: net.ListenOptions, signal: AbortSignal) {
   const http = process.getBuiltinModule('node:http'); // Not needed by `version`.
   const server = http.createServer((request, response) => {
     const [status, body] = pageOf(v, request.url?.split('?')[0] ?? '');
     const type = 'text/plain; version=0.0.4; charset=utf-8';
     response.writeHead(status, { 'content-type': type }).end(body);
+    seen(request.socket);
   });
-  server.maxConnections = LIMITS.probersMax;
+  server.headersTimeout = server.requestTimeout = server.keepAliveTimeout = 5000;
+  const sockets = new Set<net.Socket>(); // The one that has been idle for longest is the first.
+  const seen = (socket: net.Socket): unknown => sockets.delete(socket) && sockets.add(socket);
+  server.on('connection', (socket) => {
+    sockets.add(socket.once('close', () => sockets.delete(socket)));
+    if (sockets.size > BOUNDS.probersMax) [...sockets][0]?.destroy();
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(new Error(`--probe-addr: ${error.message}`)));
     server.listen({ ...address, signal }, resolve);
@@ -5044,70 +5083,39 @@ async function serveProbes(
 async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const at = v.world.uptime();
-    await v.world.sleep(LIMITS.lagEveryMs, signal);
-    v.lagMs = Math.max(0, Math.round(v.world.uptime() - at - LIMITS.lagEveryMs));
+    await v.world.sleep(BOUNDS.lagEveryMs, signal);
+    v.lagMs = Math.max(0, Math.round(v.world.uptime() - at - BOUNDS.lagEveryMs));
   }
 }
 
 // ═══ 15 CLI · effects ════════════════════════════════════════════════════════════════════════════
 // Words in, words out: the only room that knows the terminal. Wrong use is one line and exit code
-// 2, what cannot be done is one line and exit code 1; a stack trace is a bug.
+// 2, what cannot be done is one line and exit code 1; a stack trace is a bug. Control characters in
+// what others wrote are escaped before they reach a terminal.
 
 const VERSION = process.env['STATEFULCLUSTER_VERSION'] ?? '0.0.0-dev'; // Set by build.mjs.
 /** kubectl finds its plugins by the names of their files. */
-const PROGRAM = [process.argv0, process.argv[1]].some((file) =>
-  /(^|\/)kubectl-statefulcluster[^/]*$/.test(file ?? ''),
-)
-  ? 'kubectl statefulcluster'
-  : 'statefulcluster';
-const RUN_HELP = `  --kubeconfig FILE   default: $KUBECONFIG, ~/.kube/config, or the pod's account
-  --context NAME      of the kubeconfig; default: its current one
-  -n, --namespace NS  may be given several times; default: those that
-                      $WATCH_NAMESPACE lists (empty: all), else the context's
-  -A, --all-namespaces
-  --selector LABELS   only StatefulClusters with these labels
-  --workers N         clusters worked on at a time (default 4)
-  --leader-elect=false
-                      work without a Lease: only where no other operator runs
-  --leader-elect-namespace NS
-                      of the Lease; default: the pod's, else the first of -n
-  --probe-addr ADDR   [HOST]:PORT of probes and metrics (:8080; 0: none)
-  --log json|pretty   default: pretty on a terminal, else json`;
+const isPlugin = [process.argv0, process.argv[1] ?? ''].some((file) =>
+  /(^|\/)kubectl-statefulcluster[^/]*$/.test(file),
+);
+const PROGRAM = isPlugin ? 'kubectl statefulcluster' : 'statefulcluster';
+const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 /** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
 
-const RUN_FLAGS = {
-  kubeconfig: { type: 'string' },
-  context: { type: 'string' },
-  namespace: { type: 'string', short: 'n', multiple: true },
-  'all-namespaces': { type: 'boolean', short: 'A' },
-  selector: { type: 'string' },
-  workers: { type: 'string' },
-  'leader-elect': { type: 'boolean', default: true },
-  'leader-elect-namespace': { type: 'string' },
-  'probe-addr': { type: 'string', default: ':8080' },
-  log: { type: 'string' },
-  help: { type: 'boolean', short: 'h' },
-} as const;
-
-const FORMS: Dict = {
-  '--leader-elect=false': '--no-leader-elect',
-  '--leader-elect=true': '--leader-elect',
-};
-function flagsOf(args: readonly string[]) {
-  // As Go's flags take it, and so as other operators do.
-  const given = args.map((arg) => FORMS[arg] ?? arg);
-  const form = { options: RUN_FLAGS, allowPositionals: false, allowNegative: true };
-  return parsed({ args: given, ...form }).values;
+/** What the user asked for: a command, the words after it, and its flags ('true' for bare ones). */
+interface Asked {
+  readonly words: string;
+  readonly names: readonly string[];
+  readonly flags: Readonly<Record<string, string | undefined>>;
 }
-/** parseArgs, whose complaints are wrong use. */
-function parsed<T extends ParseArgsConfig>(config: T) {
-  try {
-    return parseArgs(config);
-  } catch (error) {
-    throw new UsageError(wordsOf(error).split('. ')[0]);
-  }
-}
+const unicode = (c: string): string => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
+/** Control characters, and those that turn the direction of writing, as JSON escapes them. */
+const escaped = (text: string): string =>
+  text.replace(/[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, unicode);
+/** The same for every text in an object that is shown, and never written back. */
+const tamed = (raw: Raw): Raw =>
+  JSON.parse(JSON.stringify(raw), (_, v) => (typeof v === 'string' ? escaped(v) : v));
 
 /** The fields of a kubeconfig that are honoured; any other is refused by its name. */
 const HONOURED: Dict = {
@@ -5167,7 +5175,7 @@ function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
     const { execFile } = process.getBuiltinModule('node:child_process');
     const running = promisify(execFile)(command, args, {
       env: { ...process.env, ...given, KUBERNETES_EXEC_INFO: JSON.stringify(request) },
-      timeout: LIMITS.pluginMs,
+      timeout: BOUNDS.pluginMs,
       killSignal: 'SIGKILL',
     });
     running.child.stdin?.end();
@@ -5179,7 +5187,7 @@ function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
   return async () => {
     if (told && !(Date.parse(told['expirationTimestamp']) <= Date.now())) return told;
     told = await ask().catch((error: Error & { killed?: boolean; stderr?: string }) => {
-      const late = error.killed && `no answer within ${LIMITS.pluginMs} ms`;
+      const late = error.killed && `no answer within ${BOUNDS.pluginMs} ms`;
       const words = late || error.stderr?.trim().split('\n').at(-1) || error.message;
       throw new Error(`the plugin ${command} failed: ${words}`);
     });
@@ -5297,19 +5305,17 @@ export async function loadConfig(
 }
 
 function logger(format: string): World['log'] {
-  const paint = { debug: kleur.gray, info: kleur.green, warn: kleur.yellow, error: kleur.red };
+  const paint = { debug: gray, info: green, warn: yellow, error: red };
   return (level, message, fields = {}) => {
+    if (level === 'debug') return;
     const time = new Date().toISOString();
-    if (format === 'json') {
-      if (level !== 'debug') console.log(JSON.stringify({ time, level, msg: message, ...fields }));
-    } else if (level !== 'debug') {
-      const { cluster = '', message: text = '', ...rest } = fields;
-      const others = Object.entries(rest).map(([k, v]) => kleur.gray(`${k}=${String(v)}`));
-      const head = `${kleur.gray(time.slice(11, 19))} ${paint[level](message.padEnd(16))}`;
-      console.log(
-        [head, kleur.bold(String(cluster)), String(text), ...others].filter(Boolean).join(' '),
-      );
-    }
+    if (format === 'json')
+      return console.log(escaped(JSON.stringify({ time, level, msg: message, ...fields })));
+    const { cluster = '', message: text = '', ...rest } = fields;
+    const others = Object.entries(rest).map(([k, v]) => gray(escaped(`${k}=${String(v)}`)));
+    const head = `${gray(time.slice(11, 19))} ${paint[level](escaped(message).padEnd(16))}`;
+    const words = [head, bold(escaped(String(cluster))), escaped(String(text)), ...others];
+    console.log(words.filter(Boolean).join(' '));
   };
 }
 
@@ -5365,43 +5371,35 @@ async function preflight(world: World, { namespaces, selector }: Options, inPod:
     return call(world, request).catch(async (error: unknown) => {
       if (!inPod || isRefusal(error)) throw explained(error, path);
       world.log('warn', 'the API server is waited for', { error: wordsOf(error) });
-      await world.sleep(LIMITS.leaseRetryMs);
+      await world.sleep(BOUNDS.leaseRetryMs);
       return lookAt(path);
     });
   }
 }
 
-/** Which clusters, and where the Lease is: with the pod, or with what is watched from outside. */
-function scopeOf(flags: ReturnType<typeof flagsOf>, config: KubeConfig) {
-  const context = config.getCurrentContext();
-  const own = config.getContextObject(context)?.namespace ?? 'default';
-  const watched = process.env['WATCH_NAMESPACE'];
-  const usual = watched === undefined ? [own] : watched.split(',').filter((ns) => ns !== '');
-  const namespaces = flags['all-namespaces'] ? [] : unique(flags.namespace ?? usual);
-  const inPod = context === 'inClusterContext'; // So the library calls it.
-  const beside = inPod ? own : (namespaces[0] ?? own);
-  return { namespaces, inPod, leaseIn: flags['leader-elect-namespace'] ?? beside };
-}
-
-async function run(args: readonly string[]): Promise<void> {
-  const flags = flagsOf(args);
-  if (flags.help) return help({ names: ['run'], flags: {} });
-  const format = flags.log ?? (process.stdout.isTTY ? 'pretty' : 'json');
+async function run({ flags }: Asked): Promise<void> {
+  const format = flags['log'] ?? (process.stdout.isTTY ? 'pretty' : 'json');
   if (format !== 'json' && format !== 'pretty')
     throw new UsageError('--log must be json or pretty');
-  const workers = Number(flags.workers ?? 4);
+  const workers = Number(flags['workers'] ?? 4);
   if (!Number.isInteger(workers) || workers < 1)
     throw new UsageError('--workers must be a number above 0');
-  if (flags['all-namespaces'] && flags.namespace)
+  if (flags['all-namespaces'] && flags['namespace'])
     throw new UsageError('-A and -n exclude each other');
-  const probes = probeAddress(flags['probe-addr']);
-  const load = (): Promise<KubeConfig> => loadConfig(flags.kubeconfig, flags.context);
+  const probes = probeAddress(flags['probe-addr'] ?? ':8080');
+  const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
   const config = await load();
-  const { namespaces, inPod, leaseIn } = scopeOf(flags, config);
+  const context = config.getCurrentContext();
+  const own = config.getContextObject(context)?.namespace ?? 'default';
+  const asked = flags['namespace'] ?? process.env['WATCH_NAMESPACE'] ?? own;
+  const namespaces = unique((flags['all-namespaces'] ? '' : asked).split(',').filter(Boolean));
+  const inPod = context === 'inClusterContext'; // So the library calls it.
+  // The Lease is with the pod, or with what is watched from outside.
+  const namespace = flags['leader-elect-namespace'] ?? (inPod ? own : (namespaces[0] ?? own));
   const log = logger(format);
   const vitals = newVitals(realWorld(config, log, load));
   const world = measured(vitals);
-  const selector = flags.selector ?? '';
+  const selector = flags['selector'] ?? '';
   const options = { namespaces, workers, selector, observer: observerOf(vitals) };
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
@@ -5409,14 +5407,15 @@ async function run(args: readonly string[]): Promise<void> {
   if (probes) await serveProbes(vitals, probes, stop.signal);
   await preflight(world, options, inPod);
   process.stdout.on('error', () => stop.abort()); // Whoever read the log is gone.
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
+  for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
   const server = config.getCurrentCluster()?.server;
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
-  const lease = { namespace: leaseIn, identity };
-  const work = flags['leader-elect']
-    ? runElected(world, { ...options, lease }, stop.signal)
-    : runOperator(world, options, stop.signal);
+  const elected = { ...options, lease: { namespace, identity } };
+  const work =
+    flags['leader-elect'] === 'false'
+      ? runOperator(world, options, stop.signal)
+      : runElected(world, elected, stop.signal);
   await work.catch((error: unknown) => {
     if (format === 'pretty') throw error;
     log('error', wordsOf(error)); // Whoever reads the log reads JSON.
@@ -5426,20 +5425,40 @@ async function run(args: readonly string[]): Promise<void> {
 }
 
 // ── At the terminal ─────────────────────────────────────────────────────────────────────────────
-/** What the user asked for: the words after the command, and its flags ('true' for bare ones). */
-interface Asked {
-  readonly names: readonly string[];
-  readonly flags: Readonly<Record<string, string | undefined>>;
-}
 const readerLeft = (): void => process.exit(0);
+/** Colours pass; any other control character that came so far is escaped here. */
 function say(text: string): void {
   process.stdout.off('error', readerLeft).on('error', readerLeft);
-  process.stdout.write(`${text}\n`);
+  const odd = /\x1b(?!\[\d+m)|[\0-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]/g;
+  process.stdout.write(`${text.replace(odd, unicode)}\n`);
 }
 /** What the API server warns of, and watches that broke; the rest is the log of an operator. */
 const warn: World['log'] = (level, message, { warning, error } = {}) => {
-  if (level === 'warn') console.error(`${message}: ${String(warning ?? error)}`);
+  if (level === 'warn') console.error(escaped(`${message}: ${String(warning ?? error)}`));
 };
+async function yamlOf(raw: Raw): Promise<string> {
+  const { dumpYaml } = await import('@kubernetes/client-node');
+  return dumpYaml(raw).trimEnd();
+}
+/** The form in which --output wants an object, or undefined. */
+function outputOf({ output }: Asked['flags']): string | undefined {
+  if (output === undefined || output === 'json' || output === 'yaml') return output;
+  throw new UsageError('--output must be json or yaml');
+}
+async function show(raw: Raw, output: string): Promise<void> {
+  const own = (key: string, value: unknown) => (key === 'managedFields' ? undefined : value);
+  const json = JSON.stringify(raw, own, 2);
+  say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
+}
+/** Asks before what nobody can undo. */
+async function consent(what: string): Promise<void> {
+  if (!process.stdin.isTTY || !process.stdout.isTTY) throw new UsageError(`${what}: say --yes`);
+  const { createInterface } = process.getBuiltinModule('node:readline/promises');
+  const asker = createInterface({ input: process.stdin, output: process.stdout });
+  const answer = await asker.question(`${what}. Go on? [y/N] `);
+  asker.close();
+  if (!/^y(es)?$/i.test(answer.trim())) throw new Error('nothing was done');
+}
 
 /** The same with the place where it is answered, and its first word. */
 interface There extends Asked {
@@ -5447,16 +5466,15 @@ interface There extends Asked {
   readonly ns: string;
   readonly name: string;
 }
-const there =
-  (run: (at: There) => Promise<void>) =>
-  async ({ names, flags }: Asked): Promise<void> => {
-    const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
-    const config = await load();
-    const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
-    const world = realWorld(config, warn, load);
-    await run({ names, flags, world, ns: flags['namespace'] ?? own, name: names[0] ?? '' });
-  };
-const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
+async function placed(asked: Asked): Promise<There> {
+  const { names, flags } = asked;
+  const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
+  const config = await load();
+  const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
+  const world = realWorld(config, warn, load);
+  return { ...asked, world, ns: flags['namespace'] ?? own, name: names[0] ?? '' };
+}
+const getCluster = ({ world, ns, name }: Omit<There, keyof Asked>): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
 const BY = '?fieldManager=statefulcluster-cli';
 /** A merge patch that only lands on the very object that was looked at. */
@@ -5464,7 +5482,7 @@ function merge(world: World, path: string, { uid }: Meta, change: Raw): Promise<
   const body = { ...change, metadata: { ...change['metadata'], uid } };
   return api(world, { ...MERGE, path: path + BY, body });
 }
-async function itemsOf(world: World, path: string, wanted: LabelSelector) {
+async function itemsOf(world: World, path: string, wanted: LabelSelector = {}) {
   const labelSelector = selectorText(wanted);
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
   return (list['items'] ?? []) as readonly Raw[];
@@ -5475,7 +5493,7 @@ async function itemsOf(world: World, path: string, wanted: LabelSelector) {
 async function keepSeeing(
   world: World,
   path: string,
-  see: (raws: readonly Raw[]) => boolean,
+  see: (raws: readonly Raw[]) => boolean | Promise<boolean>,
   { everyMs = Infinity, limitMs = Infinity } = {},
 ): Promise<boolean> {
   const stop = new AbortController();
@@ -5488,28 +5506,44 @@ async function keepSeeing(
   await Promise.race([feed.ready.promise, limit]);
   for (; !signal.aborted; await Promise.race([bell.promise, limit, world.sleep(everyMs, signal)])) {
     bell = Promise.withResolvers();
-    if (see([...feed.items.values()].map(({ raw }) => raw))) return true;
+    if (await see([...feed.items.values()].map(({ raw }) => raw))) return true;
   }
   return false;
 }
 
 const columns = (): number => process.stdout.columns ?? Infinity;
 const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
+type Rows = readonly (readonly string[])[];
+const widest = (rows: Rows, i: number): number =>
+  rows.reduce((most, row) => Math.max(most, widthOf(row[i] ?? '')), 0);
 /** Columns as wide as their widest cell; the last one goes on below itself. */
-function tableOf(rows: readonly (readonly string[])[]): string {
-  const count = (rows[0]?.length ?? 1) - 1;
-  const widths = Array.from({ length: count }, (_, i) =>
-    Math.max(...rows.map((row) => widthOf(row[i] ?? ''))),
-  );
-  const indent = ' '.repeat(widths.reduce((sum, width) => sum + width + 2, 0));
+function tableOf(rows: Rows): string {
+  const last = (rows[0]?.length ?? 1) - 1;
+  const widths = Array.from({ length: last }, (_, i) => widest(rows, i) + 2);
+  const indent = ' '.repeat(widths.reduce((sum, width) => sum + width, 0));
   const lines = rows.map((row) => {
-    const cells = widths.map((width, i) => row[i] + ' '.repeat(width - widthOf(row[i] ?? '') + 2));
-    return (cells.join('') + folded(row[count] ?? '', indent).slice(indent.length)).trimEnd();
+    const cells = widths.map((width, i) => row[i] + ' '.repeat(width - widthOf(row[i] ?? '')));
+    return (cells.join('') + folded(row[last] ?? '', indent).slice(indent.length)).trimEnd();
   });
   return lines.join('\n');
 }
-const titled = (titles: string, rows: readonly (readonly string[])[]): string =>
-  rows.length > 0 ? tableOf([titles.split('  ').map((title) => gray(title)), ...rows]) : '';
+/** A table with titles. Empty columns are left out, and on a narrow terminal those that `less`
+ *  names, one after the other until the rest fits; the last one may fold down to 24. */
+function titled(titles: string, rows: Rows, less = ''): string {
+  const names = titles.split('  ');
+  const all = [names, ...rows];
+  const widths = names.map((_, i) =>
+    Math.min(widest(all, i), i < names.length - 1 ? Infinity : 24),
+  );
+  const shown = new Set([...names.keys()].filter((i) => rows.some((row) => row[i])));
+  for (const name of less.split(' ')) {
+    const sum = [...shown].reduce((width, i) => width + (widths[i] ?? 0) + 2, -2);
+    if (sum > columns()) shown.delete(names.indexOf(name));
+  }
+  const head = names.map((name) => gray(name));
+  const kept = [head, ...rows].map((row) => row.filter((_, i) => shown.has(i)));
+  return rows.length > 0 ? tableOf(kept) : '';
+}
 /** Text within the terminal, every line of it indented. */
 function folded(text: string, indent = '  '): string {
   const lines = [indent];
@@ -5533,64 +5567,74 @@ const sinceText = (at: string | undefined, now: number): string =>
   at && Date.parse(at) <= now ? ageText(now - Date.parse(at)) : '';
 /** Draws over the last picture, from the top, as far as the terminal reaches. */
 function redraw(text: string): void {
-  let left = process.stdout.rows - 1;
-  const rows = (line: string): number => Math.max(1, Math.ceil(widthOf(line) / columns()));
-  const lines = text.split('\n').filter((line) => (left -= rows(line)) >= 0);
-  const picture = lines.map((line) => `${line}\x1b[K\n`).join('');
-  process.stdout.write(`\x1b[?2026h\x1b[H${picture}\x1b[J\x1b[?2026l`);
-}
-async function yamlOf(raw: Raw): Promise<string> {
-  const { dumpYaml } = await import('@kubernetes/client-node');
-  return dumpYaml(raw).trimEnd();
+  const lines = text.split('\n').slice(0, process.stdout.rows - 1);
+  process.stdout.write(`\x1b[?2026h\x1b[H${lines.join('\x1b[K\n')}\x1b[J\x1b[?2026l`);
 }
 
 // ── status ──────────────────────────────────────────────────────────────────────────────────────
-const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
-const LOOKS: Readonly<Record<string, readonly [glyph: string, paint: (text: string) => string]>> = {
-  ...{ Available: ['●', green], Ready: ['◕', green], Updating: ['↻', cyan] },
-  ...{ Returning: ['↻', cyan], Recreating: ['↻', cyan], Suspended: ['‖', gray] },
-  ...{ Starting: ['◐', yellow], Pending: ['○', yellow] },
-  ...{ Unready: ['▲', red], Lost: ['×', red], Stalled: ['×', red], Withheld: ['▲', magenta] },
-  ...{ ReplacementWithheld: ['▲', magenta], Trouble: ['▲', yellow] },
-  ...{ Terminating: ['◌', gray], Retired: ['▫', gray] },
+/** Health of a member or state of a cluster, the gravest first: its look, and why, where nobody
+ *  says it better. */
+type Look = readonly [glyph: string, paint: (text: string) => string, why?: string];
+const LOOKS: Readonly<Record<string, Look>> = {
+  Withheld: ['▲', magenta, 'given up, but the brake holds'],
+  Stalled: ['×', red],
+  Unready: ['▲', red, 'was Ready, and is not'],
+  Pending: ['○', yellow, 'no node yet'],
+  Starting: ['◐', yellow, 'not Ready yet'],
+  Returning: ['↻', cyan, 'between two pods'],
+  Updating: ['↻', cyan, 'being updated in place'],
+  Ready: ['◕', green, 'Ready for less than minReadySeconds'],
+  Retiring: ['◌', gray, 'its identity is over'],
+  Suspended: ['‖', gray, 'spec.suspend'],
+  Available: ['●', green],
+  Retired: ['▫', gray],
 };
-function painted(health: string, also = ` ${health}`): string {
-  const [glyph, paint] = LOOKS[health] ?? ['·', gray];
-  return paint(glyph + also);
+const rankOf = (look: string): number => Object.keys(LOOKS).indexOf(look);
+const lookOf = (word: string): Look => LOOKS[word] ?? ['◐', yellow];
+const painted = (look: string, words = look): string =>
+  lookOf(look)[1](`${lookOf(look)[0]} ${words}`.trimEnd());
+const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
+  status.conditions?.find((c) => c.type === type);
+function trueIn(c: StatefulCluster, type: string): Condition | undefined {
+  const found = conditionOf(c, type);
+  return found?.status === 'True' ? found : undefined;
 }
-const trueIn = ({ status }: StatefulCluster, type: string): Condition | undefined =>
-  status.conditions?.find((c) => c.type === type && c.status === 'True');
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
-/** One word for a whole cluster: what needs a person comes first. */
-function stateWord(c: StatefulCluster): string {
-  const { spec, status } = c;
-  if (isTerminating(c)) return 'Terminating';
-  if (trueIn(c, 'ReplacementWithheld')) return 'Withheld';
-  if (trueIn(c, 'Stalled')) return 'Stalled';
-  if (spec.suspend) return 'Suspended';
-  if (!isObserved(c)) return 'Pending';
-  if ((status.updatedReplicas ?? 0) < (status.replicas ?? 0)) return 'Updating';
-  return trueIn(c, 'Ready') ? 'Available' : 'Starting';
+/** Look and word of a whole cluster: what needs a person, else the reason of Ready. */
+function stateIn(c: StatefulCluster): readonly [look: string, word: string] {
+  if (trueIn(c, 'ReplacementWithheld')) return ['Withheld', 'Withheld'];
+  if (trueIn(c, 'Stalled')) return ['Stalled', 'Stalled'];
+  if (isTerminating(c)) return ['Retiring', 'Terminating'];
+  if (!isObserved(c)) return ['Pending', 'Unseen'];
+  const { status, reason } = conditionOf(c, 'Ready') ?? { status: 'False', reason: 'Starting' };
+  return [status === 'True' ? 'Available' : reason in LOOKS ? reason : 'Starting', reason];
 }
 
 /** The table of clusters. */
 function listText(raws: readonly Raw[], ns: string, now: number): string {
   if (raws.length === 0) return `No StatefulClusters${ns && ` in namespace ${ns}`}.`;
-  const all = raws.map(clusterOf).sort((a, b) => (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
+  const all = raws.map((raw) => clusterOf(tamed(raw)));
+  const rank = (c: StatefulCluster): number => rankOf(stateIn(c)[0]);
+  all.sort((a, b) => rank(a) - rank(b) || (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
   const rows = all.map((c) => {
-    const { readyReplicas, updatedReplicas, availableReplicas, replacements } = c.status;
-    const counts = [readyReplicas, updatedReplicas, availableReplicas, replacements];
-    const live = `${c.status.replicas ?? 0}/${c.spec.replicas}`;
-    const numbers = [...counts, c.status.retiredClaims].map((n) => String(n ?? 0));
-    const place = ns ? [] : [c.meta.namespace];
-    const own = [...place, c.meta.name, painted(stateWord(c)), live, ...numbers];
-    return [...own, ageText(now - c.meta.createdMs)];
+    const { replicas = 0, readyReplicas, updatedReplicas, availableReplicas } = c.status;
+    const { replacements, retiredClaims } = c.status;
+    const counts = [readyReplicas, updatedReplicas, availableReplicas, replacements, retiredClaims];
+    const own = [ns ? '' : c.meta.namespace, c.meta.name, painted(...stateIn(c))];
+    const numbers = [`${replicas}/${c.spec.replicas}`, ...counts.map((n) => String(n ?? 0))];
+    return [...own, ...numbers, ageText(now - c.meta.createdMs)];
   });
-  const titles = 'NAME  STATE  LIVE  READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
-  return titled(ns ? titles : `NAMESPACE  ${titles}`, rows);
+  const titles = 'READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
+  const less = 'RETIRED-CLAIMS UP-TO-DATE REPLACED AGE READY AVAILABLE NAMESPACE';
+  return titled(`NAMESPACE  NAME  STATE  LIVE  ${titles}`, rows, less);
 }
 
+/** What the operator says of all that goes on, without the count that stands before it. */
+function progressOf(c: StatefulCluster): string {
+  const { message = '' } = conditionOf(c, 'Progressing') ?? {};
+  return message.replace(/^\d+ of \d+ members are available(; )?/, '');
+}
 function headText(c: StatefulCluster, now: number): string {
   const { meta, spec, status } = c;
   const { currentRevision: from, updateRevision: to } = status;
@@ -5599,29 +5643,27 @@ function headText(c: StatefulCluster, now: number): string {
     `${status.replacements ?? 0} replaced so far`,
     `${ageText(now - meta.createdMs)} old`,
   ];
-  const progress = status.conditions?.find(({ type }) => type === 'Progressing');
   const notes = [
     isTerminating(c) && 'It is being deleted.',
     meta.annotations[MARK.paused] === 'true' && `${MARK.paused}=true: only its status is kept.`,
     !isObserved(c) && 'The operator has not seen its spec yet.',
     from !== to && `Revision ${from} → ${to}`,
-    progress && progress.message.replace(/^\d+ of \d+ members are available(; )?/, ''),
+    progressOf(c),
   ].flatMap((note) => (note ? [folded(note)] : []));
-  const title = `${painted(stateWord(c), '')} ${bold(meta.name)} ${gray(`in ${meta.namespace}`)}`;
-  return [`${title}  ${facts.join(' · ')}`, ...notes].join('\n');
+  const title = `${painted(stateIn(c)[0], '')} ${bold(meta.name)} ${gray(`in ${meta.namespace}`)}`;
+  return [folded(`${title}  ${facts.join(' · ')}`, ''), ...notes].join('\n');
 }
 
 const CALM = ['Available', 'Progressing', 'Ready', 'Reconciling']; // True is no trouble.
 /** Conditions that a person must know of, the gravest first, in the words they carry. */
 function troubleText(c: StatefulCluster, now: number): string {
   const all = (c.status.conditions ?? []).map(({ type }) => type);
-  const types = unique(['ReplacementWithheld', 'Stalled', ...all]);
-  const texts = types.map((type) => {
+  const texts = unique(['ReplacementWithheld', 'Stalled', ...all]).map((type) => {
     const trouble = CALM.includes(type) ? undefined : trueIn(c, type);
     if (!trouble) return '';
     const about = gray(`${trouble.reason}, for ${sinceText(trouble.lastTransitionTime, now)}`);
-    const title = painted(type in LOOKS ? type : 'Trouble', ` ${type}`);
-    return `${title} ${about}\n${folded(trouble.message)}`;
+    const look = type === 'ReplacementWithheld' ? 'Withheld' : type;
+    return `${painted(look, type)} ${about}\n${folded(trouble.message)}`;
   });
   return paragraphs(...texts);
 }
@@ -5631,21 +5673,21 @@ const claimsText = (claims: readonly string[], name: string, identity: string): 
   claims.map((claim) => claim.replace(`-${name}-${identity}`, '')).join(',') || '-';
 function membersText({ meta, status }: StatefulCluster, now: number): string {
   const { members = [], retired = [], replicas = 0, updateRevision } = status;
-  const withheld = members.filter((m) => m.health === 'Withheld');
-  const rows = unique([...withheld, ...members]).map((m) => {
+  const sorted = members.toSorted((a, b) => rankOf(a.health) - rankOf(b.health));
+  const rows = sorted.map((m) => {
     const age = birthSecond(m.identity) < 0 ? '-' : ageText(now - birthMs(m.identity));
     const outdated = m.revision !== '' && m.revision !== updateRevision;
-    const old = retired.find((r) => r.replacedBy === m.identity);
-    const since = sinceText(m.since, now);
-    const lineage = old && `replaced ${old.identity}`;
     const revision = outdated ? yellow(`${m.revision} outdated`) : m.revision || '-';
+    const old = retired.find((r) => r.replacedBy === m.identity);
+    const why = [m.reason || lookOf(m.health)[2], old && `replaced ${old.identity}`];
+    const place = [painted(m.health), bold(m.identity), m.pod || '-', String(m.index ?? ''), age];
     const claims = claimsText(m.claims, meta.name, m.identity);
-    const reason = [m.reason, m.reason && since && `for ${since}`].filter(Boolean).join(' ');
-    const why = [reason, lineage].filter(Boolean).join('; ');
-    return [painted(m.health), bold(m.identity), age, m.node || '-', revision, claims, why];
+    const times = [sinceText(m.since, now), why.filter(Boolean).join('; ')];
+    return [...place, m.node || '-', revision, claims, ...times];
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
-  return titled('HEALTH  IDENTITY  AGE  NODE  REVISION  CLAIMS  WHY', rows) + more;
+  const titles = 'HEALTH  IDENTITY  POD  INDEX  AGE  NODE  REVISION  CLAIMS  SINCE  WHY';
+  return titled(titles, rows, 'CLAIMS AGE REVISION NODE POD SINCE INDEX') + more;
 }
 /** Identities that are over, and how to free or bring back what is left of them. */
 function retiredText({ meta, status }: StatefulCluster, now: number): string {
@@ -5653,9 +5695,10 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   const rows = retired.map((r) => {
     const claims = claimsText(r.claims, meta.name, r.identity);
     const over = [painted('Retired'), r.identity, sinceText(r.at, now), r.reason];
-    return [...over, r.replacedBy || '-', claims];
+    return [...over, r.replacedBy || '-', claims, r.message ?? ''];
   });
-  const table = titled('OVER  IDENTITY  AGO  REASON  REPLACED-BY  CLAIMS-KEPT', rows);
+  const titles = 'OVER  IDENTITY  AGO  REASON  REPLACED-BY  CLAIMS-KEPT  LAST-WORDS';
+  const table = titled(titles, rows, 'OVER CLAIMS-KEPT AGO REPLACED-BY');
   if (retiredClaims === 0) return table;
   const kept = retired.find((r) => r.claims.length > 0)?.identity ?? 'IDENTITY';
   const labels = `${MARK.cluster}=${meta.name},${MARK.retired}=true`;
@@ -5668,31 +5711,68 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   return paragraphs(table, hints.join('\n'));
 }
 function pageText(raw: Raw, now: number): string {
-  const c = clusterOf(raw);
+  const c = clusterOf(tamed(raw));
   const tables = [membersText(c, now), retiredText(c, now)];
   return paragraphs(headText(c, now), troubleText(c, now), ...tables);
 }
 
+/** Who works on the namespace ('': on any), by the newest Lease that covers it and the server's
+ *  clock. `runs` is undefined where no Lease may be read. */
+async function leaderOf(world: World, ns: string) {
+  const look = async (where: string) => {
+    const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
+    const path = `/apis/coordination.k8s.io/v1${inNamespace(where)}/leases`;
+    const request = { method: 'GET', path: withQuery(path, { labelSelector }) } as const;
+    const answer = await world.send(request).catch(() => undefined);
+    if (answer?.status !== 200) return undefined;
+    const now = Date.parse(answer.headers['date'] ?? '') || world.now();
+    const { items } = tamed(answer.body as Raw) as { items?: Raw[] };
+    return (items ?? []).flatMap(({ metadata, spec = {} }) => {
+      const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime } = spec;
+      const scope: string = metadata.annotations?.[MARK.namespaces] ?? '';
+      const covers = !scope || !ns || scope.split(',').includes(ns);
+      const ms = now - Date.parse(renewTime);
+      const leads = holder !== '' && ms <= 1000 * leaseDurationSeconds;
+      return covers ? [{ holder, ms, leads }] : [];
+    });
+  };
+  const all = await look('');
+  const found = all ? [all] : await Promise.all(unique([ns || SYSTEM, SYSTEM]).map(look));
+  const leases = found.flatMap((some) => some ?? []).sort((a, b) => a.ms - b.ms);
+  const best = leases.find(({ leads }) => leads) ?? leases[0];
+  if (!best && found.includes(undefined))
+    return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
+  if (!best) return { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
+  const { holder, ms, leads } = best;
+  if (leads) return { runs: true, words: `Operator: ${holder} leads, renewed ${ageText(ms)} ago` };
+  const last = `${holder || 'released'}, ${ageText(ms)} ago`;
+  return { runs: false, words: `Operator: nobody runs (${last})` };
+}
+
 async function status({ world, ns: own, name, flags }: There): Promise<void> {
-  const { output, watch, 'all-namespaces': all } = flags;
-  if (output !== undefined && output !== 'json' && output !== 'yaml')
-    throw new UsageError('--output must be json or yaml');
+  const { watch, 'all-namespaces': all } = flags;
+  const output = outputOf(flags);
   if (output && watch) throw new UsageError('--watch and --output exclude each other');
   if (name && all) throw new UsageError('NAME and -A exclude each other');
   const ns = all ? '' : own;
   const first = await api(world, { method: 'GET', path: clusterPath(ns, name) });
-  const json = JSON.stringify(first, (key, v) => (key === 'managedFields' ? undefined : v), 2);
-  if (output) return say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
-  const textOf = (raws: readonly Raw[]): string => {
-    if (!name) return listText(raws, ns, world.now());
-    return raws[0] ? pageText(raws[0], world.now()) : deletedText(name);
+  if (output) return show(first, output);
+  let [operator, staleAt] = ['', 0];
+  const textOf = async (raws: readonly Raw[]): Promise<string> => {
+    const [now, uptime] = [world.now(), world.uptime()];
+    if (uptime >= staleAt) {
+      const { runs, words } = await leaderOf(world, ns);
+      operator = folded((runs === false ? red : gray)(words), '');
+      staleAt = uptime + BOUNDS.leaseRetryMs;
+    }
+    if (!name) return paragraphs(operator, listText(raws, ns, now));
+    return paragraphs(operator, raws[0] ? pageText(raws[0], now) : deletedText(name));
   };
-  if (!watch) return say(textOf(name ? [first] : (first['items'] ?? [])));
+  if (!watch) return say(await textOf(name ? [first] : (first['items'] ?? [])));
   const draws = process.stdout.isTTY && kleur.enabled;
   if (draws) say('\n'.repeat(process.stdout.rows)); // What was there stays above.
-  const see = (raws: readonly Raw[]): boolean => {
-    if (draws) redraw(textOf(raws));
-    else say(`${textOf(raws)}\n`);
+  const see = async (raws: readonly Raw[]): Promise<boolean> => {
+    (draws ? redraw : say)(`${await textOf(raws)}\n`);
     return name !== '' && raws.length === 0;
   };
   // The watch brings the news; on a terminal the ages are drawn anew every second.
@@ -5795,32 +5875,56 @@ async function showPlan(at: There): Promise<void> {
 }
 
 // ── replace, restore ────────────────────────────────────────────────────────────────────────────
-async function replace({ world, ns, name }: There): Promise<void> {
-  const path = pathOf(PODS, ns, name);
-  const raw = await api(world, { method: 'GET', path });
-  const meta = metaOf(raw);
-  const { owners, labels, deletedMs } = meta;
-  const owner = owners.find((o) => o.controller && o.kind === 'StatefulCluster');
-  if (!owner) throw new Error(`pod "${name}" is not a member of a StatefulCluster`);
-  if (deletedMs !== undefined) throw new Error(`pod "${name}" is being deleted already`);
-  await merge(world, path, meta, { metadata: { annotations: { [MARK.replace]: 'true' } } });
-  say(`pod/${name} annotated: ${owner.name} gives ${labels[MARK.identity]} up for a new member`);
+/** Pods and claims of members of a cluster ('': of any) that are called so, by identity or pod. */
+async function partsOf({ world, ns }: There, called: string, of: string) {
+  const identity = called.slice(called.lastIndexOf('-') + 1);
+  const labelled = { matchLabels: { [MARK.identity]: identity } };
+  const find = async (kind: typeof PODS | typeof CLAIMS) => {
+    const metas = (await itemsOf(world, pathOf(kind, ns), labelled)).map(metaOf);
+    const parts = metas.map((meta) => ({ kind, meta, cluster: meta.labels[MARK.cluster] ?? '' }));
+    return parts.filter(({ cluster }) => {
+      return (!of || cluster === of) && [identity, podName(cluster, identity)].includes(called);
+    });
+  };
+  return { identity, pods: await find(PODS), claims: await find(CLAIMS) };
+}
+const isOver = ({ meta }: { readonly meta: Meta }): boolean => MARK.retired in meta.annotations;
+
+async function replace(at: There): Promise<void> {
+  const { world, ns, name, flags } = at;
+  const { identity, pods, claims } = await partsOf(at, name, '');
+  const living = [...pods, ...claims].filter(({ cluster }) => {
+    const own = claims.filter((claim) => claim.cluster === cluster);
+    return own.length === 0 || !own.every(isOver);
+  });
+  const clusters = unique(living.map(({ cluster }) => cluster));
+  const [owner = ''] = clusters;
+  if (clusters.length === 0) throw new Error(`no living member is called "${name}"`);
+  if (clusters.length > 1)
+    throw new Error(`${clusters.join(' and ')} have a "${name}": name its pod`);
+  const part = living.find(({ meta }) => meta.deletedMs === undefined);
+  if (!part) throw new Error(`"${name}" is being deleted already`);
+  const { spec } = clusterOf(await getCluster({ world, ns, name: owner }));
+  const { whenReplaced } = spec.persistentVolumeClaimRetentionPolicy;
+  if (whenReplaced === 'Delete' && claims.length > 0 && !flags['yes'])
+    await consent(`${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`);
+  const { kind, meta } = part;
+  const change = { metadata: { annotations: { [MARK.replace]: 'true' } } };
+  await merge(world, pathOf(kind, ns, meta.name), meta, change);
+  const what = kind === PODS ? 'pod' : 'persistentvolumeclaim';
+  say(`${what}/${meta.name} annotated: ${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
-  const identity = at.names[1] ?? '';
   const { world, ns, name } = at;
   const { spec, status } = clusterOf(await getCluster(at));
-  const labels = { [MARK.cluster]: name, [MARK.identity]: identity };
-  const claims = (await itemsOf(world, pathOf(CLAIMS, ns), { matchLabels: labels })).map(metaOf);
-  const pods = await itemsOf(world, pathOf(PODS, ns), { matchLabels: labels });
-  const retired = claims.filter((meta) => meta.labels[MARK.retired] === 'true');
-  const going = claims.find((meta) => meta.deletedMs !== undefined);
+  const { identity, pods, claims } = await partsOf(at, at.names[1] ?? '', name);
+  const going = claims.find(({ meta }) => meta.deletedMs !== undefined);
   const who = `identity "${identity}" of ${name}`;
   if (claims.length + pods.length === 0) throw new Error(`${who}: no claim is left of it`);
-  if (retired.length === 0) throw new Error(`${who} is not retired`);
+  if (!claims.some(isOver)) throw new Error(`${who} is not retired`);
   if (pods.length > 0) throw new Error(`${who} still has its pod: restore it once that is gone`);
-  if (going) throw new Error(`${who}: its claim ${going.name} is being deleted`);
-  for (const meta of retired) {
+  if (going) throw new Error(`${who}: its claim ${going.meta.name} is being deleted`);
+  for (const { meta } of claims.filter(isOver)) {
     const change = { metadata: { annotations: { [MARK.restore]: 'true' } } };
     await merge(world, pathOf(CLAIMS, ns, meta.name), meta, change);
     say(`persistentvolumeclaim/${meta.name} annotated`);
@@ -5835,10 +5939,8 @@ const FULL = 'statefulcluster.enge.me';
 
 /** ControllerRevisions of this very cluster, oldest first. */
 async function historyOf(at: There, { meta }: StatefulCluster): Promise<readonly Revision[]> {
-  const path = pathOf(REVISIONS, at.ns);
-  const all = (await itemsOf(at.world, path, { matchLabels: { [MARK.cluster]: at.name } })).map(
-    revisionOf,
-  );
+  const labelled = { matchLabels: { [MARK.cluster]: at.name } };
+  const all = (await itemsOf(at.world, pathOf(REVISIONS, at.ns), labelled)).map(revisionOf);
   const own = all.filter((r) => isControlledBy(r.meta, meta.uid));
   return own.sort((a, b) => a.number - b.number);
 }
@@ -5853,7 +5955,7 @@ async function history(at: There): Promise<void> {
   const all = await historyOf(at, clusterOf(await getCluster(at)));
   if (number === 0) {
     const cause = ({ meta }: Revision): string => meta.annotations[MARK.changeCause] ?? '<none>';
-    const rows = all.map((r) => [String(r.number), cause(r)]);
+    const rows = all.map((r) => [String(r.number), escaped(cause(r))]);
     const table = titled('REVISION  CHANGE-CAUSE', rows) || 'No rollout history found.';
     return say(`${FULL}/${at.name}\n${table}`);
   }
@@ -5881,62 +5983,57 @@ async function undo(at: There): Promise<void> {
     const why = `current template already matches revision ${to.number}`;
     return say(`${FULL}/${name} skipped rollback (${why})`);
   }
-  await rollBackTo(at, c.meta, raw['metadata'].annotations !== undefined, to);
+  await rollBackTo(at, raw, to);
   say(`${FULL}/${name} rolled back`);
 }
-/** Lands only on the spec that was looked at, so that no edit made meanwhile is lost. The cause of
- *  the change goes back with the template, where the cluster has annotations at all. */
-async function rollBackTo(at: There, meta: Meta, isNoted: boolean, to: Revision): Promise<void> {
-  const { world, ns, name } = at;
-  const path = clusterPath(ns, name);
-  const [now, then] = [meta, to.meta].map((m) => m.annotations[MARK.changeCause]);
-  const place = `/metadata/annotations/${MARK.changeCause.replace('/', '~1')}`;
-  const cause = { op: then === undefined ? 'remove' : 'add', path: place, value: then };
-  const body = [
-    { op: 'test', path: '/metadata/uid', value: meta.uid },
-    { op: 'test', path: '/metadata/generation', value: meta.generation },
-    { op: 'replace', path: '/spec/template', value: to.template },
-    ...(now !== then && isNoted ? [cause] : []),
-  ];
-  const contentType = 'application/json-patch+json';
-  await api(world, { method: 'PATCH', path: path + BY, contentType, body }).catch(async (error) => {
-    // A test that failed and a template that is refused have one code; a look tells them apart.
-    const { uid, generation } = metaOf(await getCluster(at));
-    if (uid === meta.uid && generation === meta.generation) throw error;
+/** Lands only on the very version that was looked at, so that no edit made meanwhile is lost. The
+ *  cause of the change goes back with the template. */
+async function rollBackTo({ world, ns, name }: There, raw: Raw, to: Revision): Promise<void> {
+  const { [MARK.changeCause]: _, ...others } = dictOf(raw['metadata'].annotations);
+  const { [MARK.changeCause]: cause } = to.meta.annotations;
+  const annotations = { ...others, ...(cause !== undefined && { [MARK.changeCause]: cause }) };
+  const [metadata, spec] = [{ ...raw['metadata'], annotations }, raw['spec']];
+  const body = { ...raw, metadata, spec: { ...spec, template: to.template } };
+  const path = clusterPath(ns, name) + BY;
+  await api(world, { method: 'PUT', path, body }).catch((error: unknown) => {
+    if (!(error instanceof ApiError) || error.code !== 409) throw error;
     throw new Error(`${FULL} "${name}" was changed meanwhile: nothing was rolled back, try again`);
   });
 }
 
-/** One merge patch, refused where it would change nothing. */
-const edit = (verb: 'restarted' | 'paused' | 'resumed') => async (at: There) => {
-  const { world, ns, name } = at;
-  const { meta, spec: old } = clusterOf(await getCluster(at));
+/** `restart`, `pause` and `resume`: one merge patch, refused where it would change nothing. */
+async function edit({ world, ns, name, words }: There): Promise<void> {
+  const { meta, spec: old } = clusterOf(await getCluster({ world, ns, name }));
   const { paused } = old.updateStrategy.rollingUpdate;
-  const refusal = {
-    restarted: paused && `can't restart while paused (run rollout resume first)`,
-    paused: paused && 'is already paused',
-    resumed: !paused && 'is not paused',
-  }[verb];
-  if (refusal) throw new Error(`${FULL} "${name}" ${refusal}`);
+  const refuse = (why: string): never => {
+    throw new Error(`${FULL} "${name}" ${why}`);
+  };
+  const isRestart = words === 'rollout restart';
+  const isPause = words === 'rollout pause';
+  if (isRestart && paused) refuse("can't restart while paused (run rollout resume first)");
+  if (!isRestart && paused === isPause) refuse(paused ? 'is already paused' : 'is not paused');
   const annotations = { 'kubectl.kubernetes.io/restartedAt': new Date(world.now()).toISOString() };
-  const spec =
-    verb === 'restarted'
-      ? { template: { metadata: { annotations } } }
-      : { updateStrategy: { rollingUpdate: { paused: verb === 'paused' } } };
+  const spec = isRestart
+    ? { template: { metadata: { annotations } } }
+    : { updateStrategy: { rollingUpdate: { paused: isPause } } };
   await merge(world, clusterPath(ns, name), meta, { spec });
-  say(`${FULL}/${name} ${verb}`);
-};
+  say(`${FULL}/${name} ${isRestart ? 'restarted' : isPause ? 'paused' : 'resumed'}`);
+}
 
-/** What the rollout waits for, or ''. */
+/** What the rollout waits for, and why as far as the operator says; or ''. */
 function waitsFor(c: StatefulCluster): string {
   const { meta, spec, status } = c;
   const { updatedReplicas: updated = 0, replicas: live = 0, availableReplicas: up = 0 } = status;
   const wanted = Math.max(0, spec.replicas - partitionOf(spec));
   const head = `Waiting for statefulcluster "${meta.name}" rollout to finish`;
   if (!isObserved(c)) return 'Waiting for statefulcluster spec update to be observed...';
-  if (updated < wanted) return `${head}: ${updated} out of ${wanted} members have been updated...`;
+  const reasons = [trueIn(c, 'ReplacementWithheld')?.message, progressOf(c)].filter(Boolean);
+  const why = reasons.map((reason) => `\n${folded(reason ?? '')}`).join('');
+  if (updated < wanted)
+    return `${head}: ${updated} out of ${wanted} members have been updated...${why}`;
   if (live > spec.replicas) return `${head}: ${live - spec.replicas} members are still to go...`;
-  if (up < spec.replicas) return `${head}: ${up} of ${spec.replicas} members are available...`;
+  if (up < spec.replicas)
+    return `${head}: ${up} of ${spec.replicas} members are available...${why}`;
   return '';
 }
 async function rolloutStatus(at: There): Promise<void> {
@@ -5945,19 +6042,23 @@ async function rolloutStatus(at: There): Promise<void> {
   const { spec } = clusterOf(await getCluster(at));
   if (spec.updateStrategy.type === 'OnDelete')
     throw new Error('rollout status is only available for RollingUpdate strategy type');
-  let failure = '';
-  let told = '';
-  const see = ([raw]: readonly Raw[]): boolean => {
-    const c = raw && clusterOf(raw);
+  let [failure, told, aloneAt] = ['', '', Infinity];
+  const see = async ([raw]: readonly Raw[]): Promise<boolean> => {
+    const c = raw && clusterOf(tamed(raw));
     const stalled = c && isObserved(c) && trueIn(c, 'Stalled')?.message;
     if (stalled) failure = `statefulcluster "${name}" is stalled: ${stalled}`;
     else if (!c) failure = deletedText(name);
     if (!c || failure) return true;
-    const text = waitsFor(c) || `statefulcluster "${name}" successfully rolled out`;
+    const wait = waitsFor(c);
+    const text = wait || `statefulcluster "${name}" successfully rolled out`;
     if (text !== told) say((told = text));
-    return waitsFor(c) === '';
+    const { runs, words } = await leaderOf(world, ns);
+    aloneAt = runs === false ? Math.min(aloneAt, world.uptime()) : Infinity;
+    if (wait && world.uptime() - aloneAt >= BOUNDS.leaseMs) failure = words;
+    return wait === '' || failure !== '';
   };
-  const inTime = await keepSeeing(world, oneOrAll(ns, name), see, { limitMs });
+  const limits = { limitMs, everyMs: BOUNDS.leaseRetryMs };
+  const inTime = await keepSeeing(world, oneOrAll(ns, name), see, limits);
   if (failure || !inTime) throw new Error(failure || 'timed out waiting for the condition');
 }
 /** A duration as Go writes it; 0 is no limit. */
@@ -5972,9 +6073,12 @@ function durationMs(text: string): number {
 
 // ── adopt: a StatefulSet becomes a StatefulCluster, and no pod is restarted ─────────────────────
 // What is there says how far an earlier run came, so each step is found done when it is repeated.
-const ADOPTS = 'enge.me/adopts'; // On the cluster: UID of the set, revision of its pods.
+const ADOPTS = 'enge.me/adopts'; // On the cluster: UID of the set, name of its newest revision.
+const SEAL = 'enge.me/claims'; // On claims: the names of all claims of their identity.
 const SETS = 'statefulsets.apps';
 const SET_HASH = 'controller.kubernetes.io/hash'; // Label of a StatefulSet's revisions.
+const INDEX = 'apps.kubernetes.io/pod-index';
+const POD_NAME = 'statefulset.kubernetes.io/pod-name';
 const setPath = (ns: string, name = ''): string =>
   `/apis/apps/v1${inNamespace(ns)}/statefulsets${name && `/${name}`}`;
 const find = (world: World, path: string): Promise<Raw | undefined> =>
@@ -5983,48 +6087,30 @@ const find = (world: World, path: string): Promise<Raw | undefined> =>
     throw error;
   });
 
-/** The cluster of a set: its fields have the names of ours, and the template stays as it is. */
-function clusterFrom({ metadata, spec }: Raw): Raw {
-  const { ordinals: _, template: whole, volumeClaimTemplates = [], ...kept } = spec as Raw;
-  const claims = volumeClaimTemplates.map((claim: Raw) => {
-    const { name, labels, annotations } = claim['metadata'];
-    return { metadata: { name, labels, annotations }, spec: claim['spec'] };
-  });
-  const { name, namespace, labels, uid } = metadata;
-  const template = revisionTemplate(whole as V1PodTemplateSpec);
-  const annotations = { [MARK.paused]: 'true', [ADOPTS]: `${uid} ${revisionHash(template, 0)}` };
-  const meta = { name, namespace, labels, annotations };
-  const own = { ...kept, template, volumeClaimTemplates: claims };
-  return { apiVersion: 'enge.me/v1alpha1', kind: 'StatefulCluster', metadata: meta, spec: own };
-}
-/** Why this set cannot be adopted now, or ''. */
-function obstacleTo(set: Raw, wards: readonly Ward[]): string {
-  const { spec, status = {} } = set;
-  const pods = wards.map(({ pod }) => pod);
-  const alive = pods.filter((pod) => !isTerminating(pod) && !isTerminal(pod)).length;
-  const old = pods.find((pod) => pod.meta.labels[MARK.revision] !== status.updateRevision);
-  if (alive !== spec.replicas)
-    return `${alive} of its ${spec.replicas} pods are there: wait for all`;
-  if (old) return `${old.meta.name} is not at its newest revision: let the rollout end first`;
-  return specProblem(clusterOf(clusterFrom(set)));
-}
-/** What speaks against it unless the user insists, or ''. */
-function doubtAbout({ metadata, spec }: Raw): string {
-  const { ownerReferences: owners = [], labels = {}, annotations = {} } = metadata;
-  const keys = Object.keys({ ...labels, ...annotations });
-  const isHelms = labels['app.kubernetes.io/managed-by'] === 'Helm';
-  const keepers: readonly (readonly [name: string, keeps: boolean])[] = [
-    [String(owners[0]?.kind), owners.length > 0],
-    ['Helm', isHelms || keys.some((key) => key.startsWith('meta.helm.sh/'))],
-    ['Argo CD', keys.some((key) => key.startsWith('argocd.argoproj.io/'))],
-    ['Flux', keys.some((key) => key.includes('toolkit.fluxcd.io/'))],
-  ];
-  const keeper = keepers.find(([, keeps]) => keeps)?.[0];
-  const lost = ['apps.kubernetes.io/pod-index', 'statefulset.kubernetes.io/pod-name'];
-  const read = lost.find((label) => JSON.stringify(spec.template).includes(label));
-  const doubt = read ? `its template reads the label ${read}, which members do not have` : '';
-  const why = keeper ? `${keeper} keeps it, and would make it again` : doubt;
-  return why && `${why} (--force adopts it all the same)`;
+/** The cluster of a set: most fields have the names of ours, and the template stays as it is. */
+function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
+  const { name, namespace, labels } = metadata;
+  const start: number = spec.ordinals?.start ?? 0;
+  const { rollingUpdate } = spec.updateStrategy ?? {};
+  const partition = Math.max(0, (rollingUpdate?.partition ?? 0) - start);
+  const readsIndex = JSON.stringify(spec.template).includes(`metadata.labels['${INDEX}']`);
+  const claims: readonly Raw[] = spec.volumeClaimTemplates ?? [];
+  return {
+    apiVersion: 'enge.me/v1alpha1',
+    kind: 'StatefulCluster',
+    metadata: { name, namespace, labels, annotations },
+    spec: {
+      podManagementPolicy: 'OrderedReady', // What a StatefulSet has by default.
+      ...spec,
+      template: revisionTemplate(spec.template),
+      volumeClaimTemplates: claims.map(({ metadata: { name, labels, annotations }, spec }) => {
+        return { metadata: { name, labels, annotations }, spec };
+      }),
+      updateStrategy: { ...spec.updateStrategy, rollingUpdate: { ...rollingUpdate, partition } },
+      replacementPolicy: 'WhenVolumesLost',
+      ordinals: readsIndex ? { start } : undefined,
+    },
+  };
 }
 
 /** What is handed over. Once the set is gone, or going, the label tells its pods. */
@@ -6032,27 +6118,112 @@ async function wardsOf({ world, ns, name }: There, set: Raw | undefined) {
   const marked = { matchLabels: { [MARK.cluster]: name } };
   const all = await itemsOf(world, pathOf(PODS, ns), set?.['spec'].selector ?? marked);
   const pods = all.map(podOf).filter(({ meta }) => !set || isControlledBy(meta, metaOf(set).uid));
-  const claims = (await itemsOf(world, pathOf(CLAIMS, ns), {})).map(claimOf);
-  return pods.flatMap((pod) => {
+  const claims = (await itemsOf(world, pathOf(CLAIMS, ns))).map(claimOf);
+  return pods.map((pod) => {
     const identity = identityOf(pod, name);
     const own = claims.filter(({ meta }) => pod.claims.includes(meta.name));
-    return [
-      { pod, identity, claims: own.filter((c) => c.meta.name.endsWith(`-${name}-${identity}`)) },
-    ];
+    return {
+      pod,
+      identity,
+      claims: own.filter((c) => c.meta.name.endsWith(`-${name}-${identity}`)),
+    };
   });
 }
-type Ward = Awaited<ReturnType<typeof wardsOf>>[number];
+/** The revisions of a set, by name: they stay until the last step. */
+async function pastOf({ world, ns, name }: There, selector: LabelSelector) {
+  const all = await itemsOf(world, pathOf(REVISIONS, ns), selector);
+  const own = all.filter((raw) => {
+    const meta = metaOf(raw);
+    return meta.name.startsWith(`${name}-`) && SET_HASH in meta.labels;
+  });
+  return new Map(own.map((raw) => [metaOf(raw).name, raw]));
+}
 
-/** Marks what the set still controls, which is harmless under it. */
+const newestOf = (set: Raw): string => set['status']?.updateRevision ?? '';
+/** Why this set cannot be adopted now, or ''. */
+async function obstacleTo(at: There, set: Raw): Promise<string> {
+  const { replicas, selector, updateStrategy: how } = set['spec'];
+  const pods = (await wardsOf(at, set)).map(({ pod }) => pod);
+  const alive = pods.filter((pod) => !isTerminating(pod) && !isTerminal(pod)).length;
+  if (alive !== replicas) return `${alive} of its ${replicas} pods are there: wait for all`;
+  const past = await pastOf(at, selector);
+  const old = pods.filter(({ meta }) => meta.labels[MARK.revision] !== newestOf(set));
+  const lost = old.find(({ meta }) => !past.has(meta.labels[MARK.revision] ?? ''));
+  if (old[0] && how?.type !== 'OnDelete' && !(how?.rollingUpdate?.partition > 0))
+    return `${old[0].meta.name} is not at its newest revision: let the rollout end first`;
+  if (lost) return `the revision of ${lost.meta.name} is not there any more`;
+  return specProblem(clusterOf(clusterFrom(set)));
+}
+/** Whoever would make the set again, by the labels and annotations it is known by. */
+const KEEPERS = {
+  Helm: /meta\.helm\.sh|=Helm$/,
+  'Argo CD': /argocd\.argoproj/,
+  Flux: /toolkit\.fluxcd/,
+};
+/** How templates and scripts tell members by their number. */
+const readersOf = (name: string) => ({
+  'names members by their number': RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`),
+  'takes a number out of the host name':
+    /\$\{\w+##\*-\}|(hostname|pod_?name).*(\[0-9\]|\\d|:digit:|##|cut -d|-F ?['"]?-)/i,
+  [`reads the label ${POD_NAME}`]: RegExp(`metadata.labels\\['${POD_NAME}'\\]`),
+});
+const CONFIG_MAP = /"configMap(?:(?:Key)?Ref)?":\{(?:[^{}]|\{[^{}]*\})*?"name":"([^"]+)"/g;
+/** What speaks against it unless the user insists. */
+async function doubtsAbout({ world, ns, name }: There, { metadata, spec }: Raw) {
+  const { ownerReferences: [owner] = [], labels = {}, annotations } = metadata;
+  const keys = Object.keys({ ...labels, ...annotations }).join();
+  const known = `${keys}=${labels['app.kubernetes.io/managed-by']}`;
+  const keeper = owner?.kind ?? Object.entries(KEEPERS).find(([, form]) => form.test(known))?.[0];
+  const refs = [...JSON.stringify(spec.template).matchAll(CONFIG_MAP)];
+  const texts = new Map([['template', spec.template]]);
+  for (const map of unique(refs.map(([, map = '']) => map)))
+    texts.set(`ConfigMap ${map}`, await find(world, `/api/v1${inNamespace(ns)}/configmaps/${map}`));
+  const doubts = [...texts].flatMap(([place, value]) => {
+    const lines = JSON.stringify(value?.data ?? value ?? {}, null, 1).replaceAll('\\n', '\n');
+    const found = Object.entries(readersOf(name)).filter(([, form]) => form.test(lines));
+    return found.map(([what]) => `its ${place} ${what}`);
+  });
+  return keeper ? [`${keeper} keeps it, and would make it again`, ...doubts] : doubts;
+}
+/** What names the set, or one of its pods by number, and must be changed by hand. */
+async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
+  const { ordinals, template } = clusterFrom(set)['spec'];
+  const isOne = ({ selector = {} }: Raw): boolean => {
+    const { [INDEX]: index, [POD_NAME]: pod, ...others } = dictOf(selector.matchLabels ?? selector);
+    const isIts = pod?.startsWith(`${name}-`) ?? (index !== undefined && !ordinals);
+    return isIts && selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
+  };
+  const scales = ({ scaleTargetRef: ref }: Raw): boolean =>
+    ref?.kind === 'StatefulSet' && ref.name === name;
+  const selects = 'selects a pod by its number, which new members do not have';
+  const kinds: readonly (readonly [string, string, (spec: Raw) => boolean, string])[] = [
+    ['/api/v1', 'services', isOne, selects],
+    ['/apis/policy/v1', 'poddisruptionbudgets', isOne, selects],
+    ['/apis/autoscaling/v2', 'horizontalpodautoscalers', scales, `must scale ${FULL}/${name} now`],
+  ];
+  const found = kinds.map(async ([group, plural, isMeant, what]) => {
+    const list = await find(world, `${group}${inNamespace(ns)}/${plural}`);
+    const items = ((list?.['items'] ?? []) as Raw[]).filter(({ spec = {} }) => isMeant(spec));
+    return items.map((raw) => `${plural}/${metaOf(raw).name} ${what}`);
+  });
+  return (await Promise.all(found)).flat();
+}
+
+/** Marks and seals what the set still controls, which is harmless under it. */
 async function mark(at: There, set: Raw | undefined): Promise<boolean> {
   const { world, ns, name } = at;
   let did = false;
   for (const { pod, identity, claims } of set ? await wardsOf(at, set) : []) {
-    const labels = ourLabels(name, identity);
+    const index = set && clusterFrom(set)['spec'].ordinals && { [INDEX]: identity };
+    const labels = { ...ourLabels(name, identity), ...index };
+    const names = claims.map(({ meta }) => meta.name).sort();
     const all = [[PODS, pod] as const, ...claims.map((claim) => [CLAIMS, claim] as const)];
     for (const [kind, { meta }] of all) {
-      if (selectorMatches({ matchLabels: labels }, meta.labels)) continue;
-      await merge(world, pathOf(kind, ns, meta.name), meta, { metadata: { labels } });
+      const annotations = kind === CLAIMS ? { [SEAL]: names.join(' ') } : {};
+      const isLabelled = selectorMatches({ matchLabels: labels }, meta.labels);
+      if (isLabelled && selectorMatches({ matchLabels: annotations }, meta.annotations)) continue;
+      const change = { metadata: { labels, annotations } };
+      await merge(world, pathOf(kind, ns, meta.name), meta, change);
       did = true;
     }
   }
@@ -6067,91 +6238,110 @@ async function orphan({ world, ns, name }: There, set: Raw | undefined): Promise
     await api(world, { method: 'DELETE', path: setPath(ns, name), body });
   const path = withQuery(setPath(ns), { fieldSelector: `metadata.name=${name}` });
   const isGone = (raws: readonly Raw[]): boolean => !raws.some((raw) => metaOf(raw).uid === uid);
-  if (await keepSeeing(world, path, isGone, { limitMs: LIMITS.syncMaxMs })) return true;
+  if (await keepSeeing(world, path, isGone, { limitMs: BOUNDS.syncMaxMs })) return true;
   throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
 }
-/** Makes the cluster the controller of its pods, at the revision of the set's own template. */
+/** Makes an earlier revision of the set one of the cluster, and returns its hash. */
+async function inherit(at: There, cluster: StatefulCluster, old: Raw): Promise<string> {
+  const { $patch: _, ...template } = old['data'].spec.template;
+  const hash = revisionHash(template, 0);
+  const meta = { ...cluster.meta, name: `${cluster.meta.name}-${hash}` };
+  const claimTemplates = claimTemplateNames(cluster.spec);
+  const revision = { meta, hash, number: old['revision'], template, claimTemplates };
+  const post = { method: 'POST', body: revisionBody(cluster, revision) } as const;
+  await api(at.world, { ...post, path: pathOf(REVISIONS, at.ns) + BY }).catch((error: unknown) => {
+    if (!isTaken(error)) throw error;
+  });
+  return hash;
+}
+/** Makes the cluster the controller of its pods, each at the revision that it has, and waits until
+ *  the operator counts them all: only then may it act. */
 async function handOver(at: There): Promise<boolean> {
   const cluster = clusterOf(await getCluster(at));
-  const { meta } = cluster;
-  const revision = meta.annotations[ADOPTS]?.split(' ')[1] ?? '';
-  let did = false;
+  const { meta, spec } = cluster;
+  const past = await pastOf(at, spec.selector);
+  past.delete(meta.annotations[ADOPTS]?.split(' ')[1] ?? ''); // That is spec.template.
+  const newest = revisionHash(spec.template, 0);
+  const hashes: string[] = [];
   for (const { pod } of await wardsOf(at, undefined)) {
     const { name, resourceVersion, labels } = pod.meta;
-    if (isControlledBy(pod.meta, meta.uid) && labels[MARK.revision] === revision) continue;
+    const old = past.get(labels[MARK.revision] ?? '');
+    const isOurs = isControlledBy(pod.meta, meta.uid);
+    const hash = isOurs ? labels[MARK.revision] : old && (await inherit(at, cluster, old));
+    hashes.push(hash ?? newest);
+    if (isOurs) continue;
     const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
-    const change = { resourceVersion, ownerReferences, labels: { [MARK.revision]: revision } };
+    const change = {
+      resourceVersion,
+      ownerReferences,
+      labels: { [MARK.revision]: hash ?? newest },
+    };
     await merge(at.world, pathOf(PODS, at.ns, name), pod.meta, { metadata: change });
-    did = true;
   }
-  return did;
-}
-/** Waits until the operator counts every pod, and none as outdated: only then may it act. */
-async function counted(at: There): Promise<boolean> {
-  const count = (await wardsOf(at, undefined)).length;
+  const updated = hashes.filter((hash) => hash === newest).length;
   const see = ([raw]: readonly Raw[]): boolean => {
     const { replicas, updatedReplicas } = raw ? clusterOf(raw).status : {};
-    return replicas === count && updatedReplicas === count;
+    return replicas === hashes.length && updatedReplicas === updated;
   };
-  const limits = { limitMs: LIMITS.syncMaxMs };
+  const limits = { limitMs: BOUNDS.syncMaxMs };
   if (await keepSeeing(at.world, oneOrAll(at.ns, at.name), see, limits)) return true;
-  throw new Error(`the operator does not count all ${count} pods: is it running? Run this again`);
+  throw new Error(`the operator does not count all ${hashes.length} pods: does it run? Try again`);
 }
 /** Deletes the history of the set, which nobody owns any more. */
 async function forget(at: There): Promise<boolean> {
   const { spec } = clusterOf(await getCluster(at));
-  const all = (await itemsOf(at.world, pathOf(REVISIONS, at.ns), spec.selector)).map(metaOf);
-  const isLeft = ({ name, owners, labels }: Meta): boolean =>
-    owners.length === 0 && name.startsWith(`${at.name}-`) && SET_HASH in labels;
-  for (const { name, uid } of all.filter(isLeft)) {
+  const all = [...(await pastOf(at, spec.selector)).values()].map(metaOf);
+  const free = all.filter(({ owners }) => owners.length === 0);
+  for (const { name, uid } of free) {
     const body = { preconditions: { uid } };
     await api(at.world, { method: 'DELETE', path: pathOf(REVISIONS, at.ns, name), body });
   }
-  return all.some(isLeft);
+  return free.length > 0;
 }
-
-type Step = readonly [words: string, run: () => Promise<boolean>]; // False: found done.
 async function adopt(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
+  const output = outputOf(flags);
   const set = await find(world, setPath(ns, name));
   const old = await find(world, clusterPath(ns, name));
   const of = old?.['metadata'].annotations?.[ADOPTS]?.split(' ')[0];
-  if (!set && !old) throw new Error(`${SETS} "${name}" not found`);
+  if (!set && !of) throw new Error(`${SETS} "${name}" not found`);
   if (set && old && of !== metaOf(set).uid)
     throw new Error(`there is a StatefulCluster "${name}" already`);
   const whole = set && metaOf(set).deletedMs === undefined ? set : undefined;
-  const create = async (dryRun: string): Promise<boolean> => {
+  if (output && set) return show(clusterFrom(set), output);
+  const create = async (dryRun: string): Promise<unknown> => {
+    if (old || !set) return false;
+    const notes = { [MARK.paused]: 'true', [ADOPTS]: `${metaOf(set).uid} ${newestOf(set)}` };
     const path = clusterPath(ns) + BY + dryRun;
-    if (!old) await api(world, { method: 'POST', path, body: clusterFrom(set ?? {}) });
-    return !old;
+    return api(world, { method: 'POST', path, body: clusterFrom(set, notes) });
+  };
+  const resume = async (): Promise<unknown> => {
+    const change = { metadata: { annotations: { [MARK.paused]: null, [ADOPTS]: null } } };
+    return merge(world, clusterPath(ns, name), metaOf(await getCluster(at)), change);
   };
   if (whole) {
-    const why =
-      obstacleTo(whole, await wardsOf(at, whole)) || (flags['force'] ? '' : doubtAbout(whole));
+    const doubts = flags['force'] ? [] : await doubtsAbout(at, whole);
+    const doubt = doubts.length > 0 ? `${doubts.join('; ')} (--force adopts it all the same)` : '';
+    const why = (await obstacleTo(at, whole)) || doubt;
     if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
     await create('&dryRun=All'); // What the API server has against it, it says now.
   }
-  const annotations = { [MARK.paused]: null, [ADOPTS]: null };
-  const change = { metadata: { annotations } };
-  const resume = async (): Promise<boolean> => {
-    const { meta } = clusterOf(await getCluster(at));
-    return merge(world, clusterPath(ns, name), meta, change).then(() => true);
-  };
-  const steps: readonly Step[] = [
+  const steps: readonly (readonly [words: string, run: () => Promise<unknown>])[] = [
     ['label its pods and claims', () => mark(at, whole)],
     ['create the cluster, paused', () => create('')],
     ['delete the set, but not its pods', () => orphan(at, set)],
     ['make the cluster the controller of the pods', () => handOver(at)],
-    ['wait until the operator counts them all', () => counted(at)],
-    ['let the operator act', resume],
     ['delete the history of the set', () => forget(at)],
+    ['let the operator act', resume],
   ];
+  const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
-  for (const [words, run] of set || of ? steps : steps.slice(-1)) {
+  for (const [words, run] of steps) {
     if (flags['dry-run']) say(`  · ${words}`);
     else say(`  ✓ ${words}${(await run()) ? '' : gray(' (found done)')}`);
   }
-  say('New members have random names: mend what names pods by number, or the set itself.');
+  say(`New members have random names${others.length > 0 ? '. Yours to change:' : ''}`);
+  for (const other of others) say(`  ${other}`);
 }
 
 // ── manifest ────────────────────────────────────────────────────────────────────────────────────
@@ -6208,143 +6398,204 @@ async function manifest({ flags }: Asked): Promise<void> {
 }
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────
-/** Flag → its short form, the word of its value ('' for none), what it does. */
-const FLAGS: Readonly<Record<string, readonly [short: string, value: string, about: string]>> = {
-  watch: ['w', '', 'show every change, until Ctrl-C'],
-  'all-namespaces': ['A', '', 'clusters of all namespaces'],
-  output: ['o', 'FORMAT', 'json or yaml: the objects as they are'],
-  revision: ['', 'N', 'show the template of this revision'],
-  'to-revision': ['', 'N', 'default: the one before the newest'],
-  timeout: ['', 'TIME', 'give up after 90s, 5m, 1h30m; default: never'],
-  'dry-run': ['', '', 'say what would be done'],
-  force: ['', '', 'although Helm, Argo CD, Flux or an owner keeps it'],
-  image: ['', 'IMAGE', 'in place of the released one'],
-  namespaced: ['', '', 'with rights in the namespace of -n only'],
-  namespace: ['n', 'NS', 'default: that of the context'],
-  context: ['', 'NAME', 'of the kubeconfig; default: its current one'],
-  kubeconfig: ['', 'FILE', 'default: $KUBECONFIG or ~/.kube/config'],
-  help: ['h', '', 'print this'],
+const FLAGS = `
+-w --watch                      show every change, until Ctrl-C
+-A --all-namespaces             clusters of all namespaces
+-o --output FORMAT              json or yaml: the object as it is, or would be
+   --revision N                 show the template of this revision
+   --to-revision N              default: the one before the newest
+   --timeout TIME               give up after 90s, 5m, 1h30m; default: never
+-y --yes                        do not ask, though data is deleted
+   --dry-run                    say what would be done
+   --force                      in spite of doubts
+   --image IMAGE                in place of the released one
+   --namespaced                 with rights in the namespace of -n only
+   --selector LABELS            only StatefulClusters with these labels
+   --workers N                  clusters worked on at a time (4)
+   --leader-elect=false         without a Lease: where no other operator runs
+   --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
+   --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
+   --log FORMAT                 json or pretty; default: pretty on a terminal
+-n --namespace NS               default: that of the context
+   --context NAME               of the kubeconfig; default: its current one
+   --kubeconfig FILE            default: $KUBECONFIG or ~/.kube/config
+-h --help                       print this`;
+/** A command and its words, what it does, its flags (`+`: those of all that ask a server) if they
+ *  are not just these; below it what help says besides. */
+const COMMANDS = `
+run: replace lost members, until stopped: + all-namespaces selector workers leader-elect \
+leader-elect-namespace probe-addr log
+  -n may be given several times; without it and -A, those that $WATCH_NAMESPACE
+  lists (empty: all), else that of the context. In a pod, its account is used.
+status [NAME]: the clusters, or one and its members: watch all-namespaces output +
+  First who leads. Clusters in trouble and unhealthy members stand above others.
+plan NAME: what the operator would do now, and why
+  The operator's own decision, on what is there now. Only reads are sent.
+replace POD|IDENTITY: give a member up for a new one: yes +
+  Annotates its pod, or a claim, ${MARK.replace}=true: its claims are retired,
+  and a new identity takes its place. An available member waits for its turn.
+restore NAME IDENTITY|POD: bring a retired identity back with its claims
+  Annotates its claims ${MARK.restore}=true: it returns as the next member
+  for which there is room.
+rollout status NAME: wait until a rollout is through: timeout +
+  Exit code 1 when it stalls, nobody runs, or the time is up.
+rollout history NAME: revisions of the template: revision +
+rollout undo NAME: go back to an earlier revision: to-revision +
+  Replaces spec.template as a whole, unless the spec is edited meanwhile.
+rollout restart NAME: restart every member, within the budget
+rollout pause NAME: stop updates, not replacements
+rollout resume NAME: go on with updates
+adopt STATEFULSET: turn it into a StatefulCluster: dry-run output force +
+  No pod is restarted. Interrupted, it goes on when it is repeated. It refuses
+  what somebody would make again, and what reads a number out of a name.
+manifest: what installs the operator, for kubectl apply -f -: image namespaced namespace help
+  With --namespaced its last objects let it read nodes and volumes: take or
+  leave them. The namespace must exist.
+completion SHELL: what completes these words in bash or zsh: help
+  For bash: source <(${PROGRAM} completion bash)
+version: print the version: help
+help [COMMAND] [WORD]: explain a command and its flags: help`;
+type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
+const version = (): void => say(VERSION);
+const HERE: Acts<Asked> = { run, manifest, completion, version, help };
+const THERE: Acts<There> = {
+  status,
+  plan: showPlan,
+  replace,
+  restore,
+  adopt,
+  'rollout status': rolloutStatus,
+  'rollout history': history,
+  'rollout undo': undo,
+  'rollout restart': edit,
+  'rollout pause': edit,
+  'rollout resume': edit,
 };
-/** Command with its words, those in brackets may be left out; what it does; flags; what runs. */
-type Row = readonly [usage: string, about: string, flags: string, run: (asked: Asked) => unknown];
-const THERE = 'namespace context kubeconfig help';
-const ROWS: readonly Row[] = [
-  ['run [FLAGS]', 'replace lost members, until stopped', '', () => undefined],
-  [
-    'status [NAME]',
-    'the clusters, or one and its members',
-    `watch all-namespaces output ${THERE}`,
-    there(status),
-  ],
-  ['plan NAME', 'what the operator would do now, and why', THERE, there(showPlan)],
-  ['replace POD', 'give a member up for a new one', THERE, there(replace)],
-  ['restore NAME IDENTITY', 'bring a retired identity back with its claims', THERE, there(restore)],
-  [
-    'rollout status NAME',
-    'wait until a rollout is through',
-    `timeout ${THERE}`,
-    there(rolloutStatus),
-  ],
-  ['rollout history NAME', 'revisions of the template', `revision ${THERE}`, there(history)],
-  ['rollout undo NAME', 'go back to an earlier revision', `to-revision ${THERE}`, there(undo)],
-  [
-    'rollout restart NAME',
-    'restart every member, within the budget',
-    THERE,
-    there(edit('restarted')),
-  ],
-  ['rollout pause NAME', 'stop updates, not replacements', THERE, there(edit('paused'))],
-  ['rollout resume NAME', 'go on with updates', THERE, there(edit('resumed'))],
-  ['adopt STATEFULSET', 'turn it into a StatefulCluster', `dry-run force ${THERE}`, there(adopt)],
-  [
-    'manifest',
-    'what installs the operator, for kubectl apply -f -',
-    'image namespaced namespace help',
-    manifest,
-  ],
-  ['version', 'print the version', 'help', () => say(VERSION)],
-  ['help [COMMAND] [WORD]', 'explain a command and its flags', 'help', help],
-];
-/** What help says besides. */
-const MORE: Readonly<Record<string, string>> = {
-  run: RUN_HELP,
-  status: 'Withheld members come first, then the unhealthy ones.',
-  plan: 'The decision of the operator itself, on what is there now. Only reads are sent.',
-  replace: `Annotates the pod ${MARK.replace}=true: its claims are retired, and a new
-identity takes its place. An available member waits for its turn.`,
-  restore: `Annotates its claims ${MARK.restore}=true: it returns as the next member
-for which there is room.`,
-  'rollout status': 'Exit code 1 when it stalls or the time is up.',
-  'rollout undo': 'Replaces spec.template as a whole, unless the spec is edited meanwhile.',
-  adopt: 'No pod is restarted. Interrupted, it goes on when it is repeated.',
-  manifest: `With --namespaced its last objects let it read nodes and volumes: take or leave
-them. The namespace must exist.`,
-};
-const wordsIn = ([usage]: Row): string => usage.replace(/ [[A-Z].*/, '');
-const rowOf = (words: string): Row | undefined => ROWS.find((row) => wordsIn(row) === words);
+const flagList = FLAGS.slice(1)
+  .split('\n')
+  .map((line) => {
+    const [, short, flag = '', value] =
+      /^(?:-(\w)|  ) --([a-z-]+)\S*(?: ([A-Z]+))? /.exec(line) ?? [];
+    return { line: `  ${line}`, short, flag, value };
+  });
+type Command = ReturnType<typeof commandFrom>;
+function commandFrom(text: string) {
+  const [head = '', ...more] = text.split('\n');
+  const [usage = '', about = '', own = '+'] = head.split(': ');
+  const words = usage.replace(/ [[A-Z].*/, '');
+  const rest = usage.slice(words.length).split(' ').slice(1);
+  const takes = own.replace('+', 'namespace context kubeconfig help').split(' ');
+  return { usage, words, rest, about, takes, more: more.join('\n') };
+}
+const commands = COMMANDS.slice(1)
+  .split(/\n(?! )/)
+  .map(commandFrom);
+const commandOf = (words: readonly string[]): Command | undefined =>
+  commands.find((c) => c.words === words.join(' '));
 
-const unknown = (words: string): UsageError =>
-  new UsageError(`there is no command "${words}": see ${PROGRAM} help`);
+/** Does `a` become `b` by so many letters changed, added or left out? */
+function isNear(a: string, b: string, edits: number): boolean {
+  if (a === '' || b === '') return a.length + b.length <= edits;
+  const [x, y] = [a.slice(1), b.slice(1)];
+  if (a[0] === b[0]) return isNear(x, y, edits);
+  const then = (p: string, q: string): boolean => isNear(p, q, edits - 1);
+  return edits > 0 && (then(x, y) || then(x, b) || then(a, y));
+}
+function unknown([first = '', second = '']: readonly string[]): UsageError {
+  const words = first === 'rollout' ? `${first} ${second}`.trim() : first;
+  const near = commands.find((c) => isNear(words, c.words, 2));
+  const hint = near ? `did you mean "${near.words}"?` : `see ${PROGRAM} help`;
+  return new UsageError(`there is no command "${words}": ${hint}`);
+}
 
-function help({ names }: Asked): void {
-  const words = names.join(' ');
-  const row = rowOf(words);
-  if (row) return say(helpOf(row));
-  const rows = ROWS.filter((other) => wordsIn(other).startsWith(words));
-  if (rows.length === 0) throw unknown(words);
-  const table = tableOf(rows.map(([usage, about]) => [`  ${usage}`, about]));
+function help({ names }: Pick<Asked, 'names'>): void {
+  const one = commandOf(names);
+  if (one) {
+    const lines = flagList.flatMap(({ flag, line }) => (one.takes.includes(flag) ? [line] : []));
+    const head = `${PROGRAM} ${one.usage}\n  ${one.about}`;
+    return say(paragraphs(head, one.more, lines.join('\n')));
+  }
+  const some = commands.filter((c) => c.words.startsWith(names.join(' ')));
+  if (some.length === 0) throw unknown(names);
+  const table = tableOf(some.map(({ usage, about }) => [`  ${usage}`, about]));
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${table}\n`);
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
-function helpOf(row: Row): string {
-  const [usage, about, flags] = row;
-  const lines = flags.split(' ').map((flag) => {
-    const [short = '', value = '', says = ''] = FLAGS[flag] ?? [];
-    return [`  ${short && `-${short}, `}--${flag} ${value}`, says];
+function completion({ names: [shell = ''] }: Asked): void {
+  if (!['bash', 'zsh'].includes(shell)) throw new UsageError('completion is for bash or zsh');
+  const byLength = commands.toSorted((a, b) => b.words.length - a.words.length);
+  const flagsAfter = byLength.map(({ words, takes }) => {
+    return `  *' ${words} '*) next='--${takes.join(' --')}' ;;`;
   });
-  const more = MORE[wordsIn(row)];
-  return paragraphs(`${PROGRAM} ${usage}\n  ${about}`, more ?? '', flags && tableOf(lines));
+  const firsts = unique(commands.map(({ words }) => words.split(' ')[0]));
+  const seconds = commands.flatMap(({ words }) => words.split(' ')[1] ?? []);
+  const head = shell === 'zsh' ? 'autoload -U +X bashcompinit && bashcompinit\n' : '';
+  say(`${head}_statefulcluster() {
+  local next
+  case " \${COMP_WORDS[*]:1:COMP_CWORD-1} " in
+${flagsAfter.join('\n')}
+  *' rollout '*) next='${seconds.join(' ')}' ;;
+  *) next='${firsts.join(' ')}' ;;
+  esac
+  COMPREPLY=($(compgen -W "$next" -- "\${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -F _statefulcluster statefulcluster`);
 }
 
-const OWN_KIND = /^(stc|statefulclusters?(\.enge\.me)?)\//;
 /** Names may come as kubectl has them; with another kind they are no names. */
-const KINDS: Readonly<Record<string, RegExp>> = {
-  ...{ NAME: OWN_KIND, '[NAME]': OWN_KIND, POD: /^(po|pods?)\// },
-  STATEFULSET: /^(sts|statefulsets?(\.apps)?)\//,
-};
-/** Words and flags of one command. */
-function askedOf(row: Row, args: readonly string[]): Asked {
-  const [usage, , flags] = row;
+const KINDS: readonly (readonly [word: RegExp, kind: RegExp])[] = [
+  [/NAME/, /^(stc|statefulclusters?(\.enge\.me)?)\//],
+  [/POD/, /^(po|pods?)\//],
+  [/SET/, /^(sts|statefulsets?(\.apps)?)\//],
+];
+const kindOf = (word = ''): RegExp => KINDS.find(([form]) => form.test(word))?.[1] ?? /^$/;
+/** All words and flags, wherever they stand. */
+function readArgs(argv: readonly string[]) {
   const options = Object.fromEntries(
-    flags.split(' ').map((flag) => {
-      const [short = '', value = ''] = FLAGS[flag] ?? [];
-      return [flag, { type: value ? 'string' : 'boolean', ...(short && { short }) } as const];
+    flagList.map(({ flag, short, value }) => {
+      const type = value ? ('string' as const) : ('boolean' as const);
+      return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }];
     }),
   );
-  const { values, positionals } = parsed({ args: [...args], options, allowPositionals: true });
-  const given = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
-  const words = usage.split(' ').filter((word) => /^[[A-Z]/.test(word));
-  const names = positionals.map((name, i) => name.replace(KINDS[words[i] ?? ''] ?? /^$/, ''));
-  const least = words.filter((word) => !word.startsWith('[')).length;
-  const counts = names.length >= least && names.length <= words.length;
-  if (!counts && !values['help']) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
-  const all = [...names, ...given.flatMap(([flag, v]) => (flag === 'namespace' ? [v] : []))];
-  const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
-  if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
-  return { names, flags: Object.fromEntries(given) };
+  const args = argv.map((arg) => {
+    // As Go's flags take it, and so as other operators do.
+    const [, flag = '', truth] = /^--([a-z-]+)=(true|false)$/.exec(arg) ?? [];
+    return options[flag]?.type === 'boolean' ? `--${truth === 'false' ? 'no-' : ''}${flag}` : arg;
+  });
+  try {
+    const config = { args, options, allowPositionals: true, allowNegative: true };
+    const { values, positionals } = parseArgs(config);
+    const isSaid = ([flag, v]: [string, unknown]) => v !== false || flag === 'leader-elect';
+    const given = Object.entries(values)
+      .filter(isSaid)
+      .map(([flag, v]) => [flag, String(v)]);
+    return { words: positionals, asked: Object.fromEntries(given) as Asked['flags'] };
+  } catch (error) {
+    throw new UsageError(wordsOf(error).split('. ')[0]);
+  }
 }
-
 /** Finds the command and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
-  const [first = 'help', second = ''] = argv;
-  const word = first === '-h' ? 'help' : first.replace(/^--(help|version)$/, '$1');
-  const pair = rowOf(`${word} ${second}`);
-  const row = pair ?? rowOf(word);
-  if (!row) throw unknown(word === 'rollout' ? `${word} ${second}`.trim() : word);
-  const args = argv.slice(pair ? 2 : 1);
-  if (word === 'run') return run(args);
-  const asked = askedOf(row, args);
-  return asked.flags['help'] ? say(helpOf(row)) : row[3](asked);
+  const { words, asked } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
+  const command = commandOf(words.slice(0, 2)) ?? commandOf(words.slice(0, 1));
+  if (asked['help'] || words.length === 0)
+    return help({ names: command?.words.split(' ') ?? words });
+  if (!command) throw unknown(words);
+  const { usage, rest, takes } = command;
+  const given = words.slice(command.words.split(' ').length);
+  const names = given.map((text, i) => text.replace(kindOf(rest[i]), ''));
+  const least = rest.filter((word) => !word.startsWith('[')).length;
+  const [extra] = names.slice(rest.length);
+  if (extra !== undefined) throw new UsageError(`"${extra}" is one too many: ${PROGRAM} ${usage}`);
+  if (names.length < least) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
+  const stray = Object.keys(asked).find((flag) => !takes.includes(flag));
+  if (stray) throw new UsageError(`"${command.words}" has no --${stray}`);
+  const all = [...names, ...(asked['namespace']?.split(',') ?? [])];
+  const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
+  if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
+  const what = { words: command.words, names, flags: asked };
+  const act = THERE[command.words];
+  return act ? act(await placed(what)) : HERE[command.words]?.(what);
 }
 
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
@@ -6358,7 +6609,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     await new Promise<void>((done) => process.stdout.write('', () => done())); // All is out.
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    console.error(`statefulcluster: ${wordsOf(error).split('\n')[0]}`);
+    console.error(`statefulcluster: ${escaped(wordsOf(error).split('\n')[0] ?? '')}`);
     return error instanceof UsageError ? 2 : 1;
   }
 }
