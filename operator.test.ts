@@ -298,7 +298,7 @@ const planOf = (s: Snapshot, now = NOW): op.Decision => op.plan(s, now, chance()
 function settled(first: Snapshot, over: Over, now = NOW): Decided {
   let s = first;
   const asked: string[] = [];
-  for (let round = 0; round <= op.LIMITS.askMax; round++) {
+  for (let round = 0; round <= op.BOUNDS.askMax; round++) {
     const p = planOf(s, now);
     if (p.ask === undefined) return { s, p };
     asked.push(p.ask.map(op.keyOfRef).join());
@@ -2047,8 +2047,8 @@ if (TESTING) probes.run();
 
 // ═══ TIDY ═══════════════════════════════════════════════════════════════════════════════════════
 
-/** Lines that a file may have: whoever audits must be able to read them. The founder sets these, and
- *  they only ever fall. */
+/** Lines that a file may have: whoever audits must be able to read them. The founder sets these,
+ *  and they only ever fall. */
 const CAPS = { 'operator.ts': 5000, 'operator.test.ts': 14850, 'build.mjs': 420 } as const;
 const PURE_MAX = 2400; // Lines of rooms 0 to 6.
 const LINE_MAX = 100; // Characters.
@@ -2152,8 +2152,8 @@ tidy('tidy: operator.ts → above THE LINE no time, no chance, no effects', () =
   });
   assert.equal(found, []);
 });
-/** What a process remembers of a cluster, and why to lose it ends no identity sooner. A field that is
- *  not listed here, and argued for, fails; so does one that is gone. */
+/** What a process remembers of a cluster, and why to lose it ends no identity sooner. A field that
+ *  is not listed here, and argued for, fails; so does one that is gone. */
 const DESK_FIELDS: Readonly<Record<keyof op.Desk, string>> = {
   seen: 'a duration begins anew; PodDeleted by its memory needs the pod, whose times say the same',
   went: 'whoever is seen to go without it returns; who ended without a mark loses the word only',
