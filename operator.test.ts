@@ -1342,6 +1342,7 @@ waits for one that is over: a:#0 b:#1+deleted c:#2 (start=0) → retire b PodDel
 restored, its own: a:#0 !c:#1+gone+ScaledIn@30+claim.restored (start=0 replicas=2)
   → restore c Restored
 I2: two of one index, the younger ends: a:#0 b:#0 (start=0) → replace b IndexTaken
+I2: … without a pod it gets another: a:#0 b:#0+gone (start=0) → seal b Sealed; back b #1
 `;
 /** F3: what must be read live before it is acted upon; only births do not wait. */
 const questions: See = (situation, over) => {
