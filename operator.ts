@@ -1920,9 +1920,11 @@ function indicesLeft(d: Draft): number {
   const awaited = range.some((i) => held.has(i) && !live.includes(i));
   return awaited ? range.filter((i) => !held.has(i)).length : Infinity;
 }
-/** The index of a member that comes back: its own, or the smallest free one if it has none. */
+/** The index of a member that comes back: its own, or the smallest free one if it has none, or if an
+ *  older member has it (I2). */
 function indexFor(d: Draft, m: Member): number | undefined {
-  if (!d.spec.ordinals || m.index !== undefined) return m.index;
+  const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;
+  if (!d.spec.ordinals || (m.index !== undefined && isOwn)) return m.index;
   const index = takeIndex(d);
   for (const claim of m.claims)
     act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel(index)));
