@@ -1040,7 +1040,9 @@ function endOf(d: Draft, m: Bare): End | undefined {
   if (isUp(pod) && isTakenOut(d.s, pod)) return will(d, m, 'Released');
   const asked = [...(pod ? [pod] : []), ...m.claims].map((o) => o.meta.annotations[MARK.replace]);
   if (asked.includes('true')) return will(d, m, 'ReplaceRequested');
-  if (!isRunning(m) && isClaimGone(d, m)) return will(d, m, 'ClaimGone');
+  if (!isRunning(m) && isClaimGone(d, m) && isRead(d, m.identity, podRef(d, m))) {
+    return will(d, m, 'ClaimGone');
+  }
   if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
     return will(d, m, 'NameTaken');
   }
