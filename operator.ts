@@ -2975,7 +2975,9 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   for (const { identity, pod, life, claims, retired } of p.members) {
     const known = went.get(identity);
     if (life === 'live') {
-      if (pod && known && !isTerminating(pod)) went.delete(identity);
+      // Not what this very pass has done: `s` is older than that.
+      const isOld = known === s.desk.went.get(identity);
+      if (pod && isOld && !isTerminating(pod)) went.delete(identity);
     } else if (retired && !known?.reason && claims.length === 0) {
       went.set(identity, { pod, reason: retired.reason, atMs: retired.atMs });
     }
