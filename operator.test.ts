@@ -1837,6 +1837,10 @@ interface SeenSpec {
   readonly volumes?: readonly { readonly persistentVolumeClaim?: { readonly claimName: string } }[];
   readonly template?: Rec;
   readonly resources?: { readonly requests?: Readonly<Record<string, string>> };
+  readonly unschedulable?: boolean;
+  readonly liveness?: Readonly<Record<string, number>>;
+  readonly podManagementPolicy?: string;
+  readonly persistentVolumeClaimRetentionPolicy?: Readonly<Record<string, string>>;
 }
 type SeenStatus = Partial<Status> & { readonly phase?: string };
 interface SeenChange {
@@ -1851,10 +1855,11 @@ interface Ledger {
   readonly read: WeakMap<object, number>; // Changes of each store that were looked at.
   readonly uids: Map<string, string>; // Pod or claim → its UID.
   readonly live: Map<string, Set<string>>; // Cluster → names of its live pods.
-  readonly ended: Set<string>; // Identities with a retired claim.
+  readonly ended: Set<string>; // Identities with a retired claim, unless they were restored.
   readonly restored: Set<string>; // Identities that a user asked for.
   readonly reasons: Map<string, string>; // Identity → the Reason of its end.
-  readonly marked: Map<string, number>; // … → when its claims said that its pod comes back.
+  readonly sealed: Set<string>; // UIDs of claims that bore a seal.
+  readonly had: Set<string>; // Cluster UID and member: it had a pod.
   readonly specs: Map<string, { readonly at: number; readonly spec: SeenSpec }[]>; // By cluster.
   recentMs: number; // How long the operator may be ignorant of a changed spec.
   onTheWire: number; // Members that a former leader may still bring.
@@ -1899,6 +1904,32 @@ function learnReason(ledger: Ledger, key: string, reason: string, o: Seen): void
   hold(before === reason, 'I9', o, `${key} ended by ${before}, now ${reason}`);
   ledger.reasons.set(key, reason);
 }
+/** A restored etcd lacks what was written since; who asks an old view may not know of it yet. */
+const isLost = (ledger: Ledger, ms = 70_000): boolean =>
+  ledger.sim.uptime() - ledger.restoredAt < ms;
+
+const claimsIn = (o: Seen): readonly string[] => podOf(o as unknown as Raw).claims;
+const isMade = (o: Seen): boolean => o.metadata.annotations?.[MARK.claims] !== undefined;
+const markOf = (o: Seen | undefined): string => noteOf(o, MARK.retired);
+/** Claims of an identity that are the operator's to change. */
+const ownClaims = ({ sim }: Ledger, key: string): readonly Seen[] =>
+  (objectsOf(sim.state, 'persistentvolumeclaims', key.split('/')[0]) as unknown as Seen[]).filter(
+    (o) => memberKey(o) === key && isMade(o) && !isForeign(o),
+  );
+/** Members of a cluster that hold a place: by a live pod, or by a claim that is not marked. */
+function liveMembers(ledger: Ledger, boss: Seen): ReadonlySet<string> {
+  const { state } = ledger.sim;
+  const { uid, name, namespace } = boss.metadata;
+  const isOwn = (o: Seen): boolean => !bossOf(o) || bossOf(o)?.['uid'] === uid;
+  const claims = (objectsOf(state, 'persistentvolumeclaims', namespace) as unknown as Seen[]).filter(
+    (o) => labelOf(o, MARK.cluster) === name && isMade(o) && isOwn(o) && !isGoing(o) && !markOf(o),
+  );
+  const pods = (objectsOf(state, 'pods', namespace) as unknown as Seen[]).filter(
+    (o) => bossOf(o)?.['uid'] === uid && !isGoing(o) && !hasFinished(o),
+  );
+  const all = [...claims.map(memberKey), ...pods.map(fullName)];
+  return new Set(all.filter((key) => !ledger.ended.has(key)));
+}
 
 function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
@@ -1922,22 +1953,20 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   const cluster = labelOf(object, MARK.cluster);
   if (reason && type === 'ADDED')
     learnReason(ledger, `${object.metadata.namespace}/${cluster}-${id}`, reason, object);
+  if (type === 'ADDED') ledger.had.add(`${boss} ${key}`);
   if (type === 'ADDED' && isOperator(who)) checkBirth(ledger, object);
   // Without claims and our labels it is hidden from whoever did not know it before.
-  const isHidden =
-    !labelOf(object, MARK.cluster) && podOf(object as unknown as Raw).claims.length === 0;
+  const isHidden = !labelOf(object, MARK.cluster) && claimsIn(object).length === 0;
   const isAdopted = op.birthSecond(object.metadata.name.slice(-10)) < 0; // Nobody made room for it.
   const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
   const counts = !isOver && !isHidden && !isAdopted;
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
-  ledger.reasons.delete(key); // Restored, it lives again.
   const specs = recentSpecs(ledger, boss);
   const wanted = Math.max(...specs.map(({ replicas = 1 }) => replicas));
   const most = (wanted + Math.max(...specs.map(surgeIn))) * ledger.operators + ledger.onTheWire;
-  const isLost = ledger.sim.uptime() - ledger.restoredAt < 70_000; // It may not know of it yet.
-  hold(isLost || live.size <= most, 'I4', object, `${live.size} live members of ${wanted}`);
+  hold(isLost(ledger) || live.size <= most, 'I4', object, `${live.size} live members of ${wanted}`);
 }
 
 const clusterOfPod = ({ sim: { state } }: Ledger, { metadata }: Seen): Seen | undefined => {
@@ -1950,47 +1979,66 @@ const specOfUpdate = (spec: SeenSpec | undefined): Partial<op.RollingUpdate> =>
 const surgeIn = (spec: SeenSpec | undefined): number =>
   op.scaledValue(specOfUpdate(spec).maxSurge ?? 0, spec?.replicas ?? 1, 'up');
 
-/** I1: an identity has one pod, but where it returns: under WhenVolumesLost, or when its claims (of
- *  a member without claims: the status) said so before. I2: its claims are of that identity. */
+/** I1: a pod comes of an identity that is not over, on its own claims; without claims once only.
+ *  I2: its claims are of that identity, and nobody else who lives has its index. */
 function checkBirth(ledger: Ledger, pod: Seen): void {
   const key = fullName(pod);
   const { namespace = '' } = pod.metadata;
   const { state } = ledger.sim;
-  const all = objectsOf(state, 'persistentvolumeclaims', namespace) as unknown as Seen[];
-  const claims = all.filter((c) => memberKey(c) === key);
-  // A second process may take the mark off before the first has deleted the pod.
-  const markedAt = ledger.operators > 1 ? (ledger.marked.get(key) ?? -Infinity) : -Infinity;
-  const wasMarked = markedAt >= ledger.sim.uptime() - ledger.passMs;
-  const isMarked = wasMarked || claims.some((c) => true);
-  const specs = recentSpecs(ledger, `${bossOf(pod)?.['uid']}`);
-  const mayReturn = specs.some((spec) => spec.replacementPolicy === 'WhenVolumesLost');
-  const isEmpty = claims.every((c) => !c.spec.volumeName); // It had none, or nothing in them.
-  const returns = mayReturn || isMarked || isEmpty;
+  hold(memberKey(pod) === key, 'I1', pod, 'its name is not that of its identity');
   const former = ledger.uids.get(`pods ${key}`) ?? pod.metadata.uid;
-  const isLost = ledger.sim.uptime() - ledger.restoredAt < 70_000; // With the marks.
-  const isOne = returns || isLost || former === pod.metadata.uid;
-  hold(isOne, 'I1', pod, `its identity had pod ${former}`);
+  const isFirst = former === pod.metadata.uid;
+  hold(isFirst || claimsIn(pod).length > 0, 'I1', pod, `without claims, it had pod ${former}`);
   ledger.uids.set(`pods ${key}`, pod.metadata.uid);
-  hold(!ledger.ended.has(key), 'I1', pod, 'its claims were retired');
-  for (const { persistentVolumeClaim } of pod.spec.volumes ?? []) {
-    const name = persistentVolumeClaim?.claimName ?? '';
+  // Of two that overlap, one may be late: then its pod is deleted, or status never equals spec.
+  const isLate = ledger.operators > 1 || ledger.onTheWire > 0;
+  const isOver = ledger.ended.has(key) || ownClaims(ledger, key).some((o) => markOf(o));
+  hold(isLate || !isOver, 'I1', pod, 'its claims were retired');
+  for (const name of claimsIn(pod)) {
     const claim = objectOf(state, 'persistentvolumeclaims', namespace, name) as Seen | undefined;
-    const isOwn = !claim || (memberKey(claim) === key && !isForeign(claim));
-    hold(isOwn, 'I2', pod, `it mounts ${name}`);
+    const isOwn = !claim || (memberKey(claim) === key && !isForeign(claim) && isMade(claim));
+    hold(isOwn || isLost(ledger), 'I2', pod, `it mounts ${name}`);
+    hold(isLate || !isGoing(claim), 'I1', pod, `${name} is being deleted`);
   }
+  checkIndex(ledger, pod);
+}
+function checkIndex(ledger: Ledger, object: Seen): void {
+  const index = labelOf(object, MARK.index);
+  const boss = clusterOfPod(ledger, object);
+  if (!index || !boss || ledger.operators > 1 || isLost(ledger, 120_000)) return;
+  const live = liveMembers(ledger, boss);
+  const all = ['pods', 'persistentvolumeclaims'].flatMap(
+    (plural) =>
+      objectsOf(ledger.sim.state, plural, object.metadata.namespace) as unknown as Seen[],
+  );
+  const same = all.filter((o) => labelOf(o, MARK.index) === index && live.has(memberKey(o)));
+  const others = same.filter((o) => memberKey(o) !== memberKey(object)).map(fullName);
+  hold(others.length === 0, 'I2', object, `${others.join(' ')} has index ${index} too`);
 }
 
-/** I5 of a member without claims, whose choice no mark tells: a request, or an update. */
+/** I10: whose pod the operator deletes is over, by the marks on its claims, or comes back, as a
+ *  mark on the pod says before. I5 of who is taken down to come back, or ends without claims. */
 function checkEndOfPod(ledger: Ledger, pod: Seen): void {
-  const { claims } = podOf(pod as unknown as Raw);
-  const reason = ledger.reasons.get(fullName(pod)) ?? '';
+  const key = fullName(pod);
+  const returns = noteOf(pod, MARK.returns);
+  const mounted = ownClaims(ledger, key).filter((o) => claimsIn(pod).includes(o.metadata.name));
+  const left = mounted.filter((o) => !isGoing(o) && !markOf(o));
   const specs = recentSpecs(ledger, `${bossOf(pod)?.['uid']}`);
+  const isOver = mounted.length > 0 && left.length === 0;
+  if (claimsIn(pod).length > 0 && !isOver) {
+    hold(returns !== '' || left.length === 0, 'I10', pod, 'it is deleted without a mark');
+    hold(returns !== 'Returned' || hasFinished(pod), 'I10', pod, 'it is deleted to come back');
+    const suspends = specs.some(({ suspend }) => suspend);
+    hold(returns !== 'Suspended' || suspends, 'I10', pod, 'nobody suspends it');
+    if (returns === 'Recreated') checkBudget(ledger, pod, 0);
+  }
+  const reason = ledger.reasons.get(key) ?? '';
   // The status may yet tell that it was scaled in.
   if (reason === '' && new Set(specs.map(({ replicas = 1 }) => replicas)).size > 1) return;
-  if (claims.length > 0 || !['', 'ReplaceRequested', 'Updated'].includes(reason)) return;
+  if (claimsIn(pod).length > 0 || !['', 'ReplaceRequested', 'Updated'].includes(reason)) return;
   const node = objectOf(ledger.sim.state, 'nodes', '', nodeOfPod(pod)) as Seen | undefined;
-  const isLost = !node || (node.spec.taints ?? []).length > 0;
-  if (!isLost) checkBudget(ledger, pod, noteOf(pod, MARK.replace) === 'true' ? 1 : 0);
+  const isAway = !node || (node.spec.taints ?? []).length > 0;
+  if (!isAway) checkBudget(ledger, pod, noteOf(pod, MARK.replace) === 'true' ? 1 : 0);
 }
 /** I5: what was Available goes by the operator's choice only while enough others are. Whoever was
  *  Ready when the pass looked counts. */
@@ -2049,46 +2097,66 @@ function isUntold(ledger: Ledger, claim: Seen): boolean {
   );
 }
 function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
-  const key = fullName(object);
-  if (noteOf(object, MARK.restore) === 'true') ledger.restored.add(memberKey(object));
-  const isRestored = ledger.restored.has(memberKey(object)) && !noteOf(object, MARK.retired);
-  if (isRestored) {
-    ledger.ended.delete(memberKey(object));
-    ledger.reasons.delete(memberKey(object));
+  const key = memberKey(object);
+  const [mark, former] = [markOf(object), markOf(previous)];
+  if (noteOf(object, MARK.restore) === 'true') ledger.restored.add(key);
+  if (noteOf(object, MARK.claims)) ledger.sealed.add(object.metadata.uid);
+  if (former && !mark && type !== 'DELETED') {
+    hold(!isOperator(who) || ledger.restored.has(key), 'I1', object, 'nobody asked to restore it');
+    ledger.ended.delete(key);
+    ledger.reasons.delete(key);
   }
-  if ('') ledger.marked.set(memberKey(object), ledger.sim.uptime());
-  if (labelOf(object, MARK.retired) === 'true') {
-    ledger.ended.add(memberKey(object));
-    for (const live of ledger.live.values()) live.delete(memberKey(object));
-    if (isOperator(who))
-      learnReason(ledger, memberKey(object), noteOf(object, MARK.retired), object);
+  if (mark && (!former || previous === object) && isMade(object)) {
+    ledger.ended.add(key);
+    for (const live of ledger.live.values()) live.delete(key);
+    if (isOperator(who)) learnReason(ledger, key, mark, object);
   }
-  if (type === 'DELETED' && isUntold(ledger, object)) ledger.reasons.set(memberKey(object), UNSURE);
+  if (type === 'DELETED' && isUntold(ledger, object)) ledger.reasons.set(key, UNSURE);
   if (!isOperator(who)) return;
-  if (previous) {
-    hold(!isForeign(previous), 'I8', object, 'it has another controller');
-    const mark = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(previous, m));
-    const now = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(object, m));
-    const isKept = !mark[0] || isRestored || `${mark}` === `${now}`;
-    hold(isKept, 'I9', object, `the mark ${mark} became ${now}`);
-    const pod = podOfMember(ledger, object);
-    const asked = now[0] === 'ReplaceRequested';
-    const recreates = '' && !'';
-    if ((!mark[0] && (asked || now[0] === 'Updated')) || recreates)
-      checkBudget(ledger, pod, asked ? 1 : 0);
-  } else {
-    const former = ledger.uids.get(`claims ${key}`) ?? object.metadata.uid;
-    const isBorn = ledger.uids.has(`pods ${memberKey(object)}`);
-    const isSame = former === object.metadata.uid;
-    hold(!isBorn || isSame, 'I1', object, 'its identity had that claim before');
-    ledger.uids.set(`claims ${key}`, object.metadata.uid);
-  }
-  if (!previous || isGoing(previous) || !(type === 'DELETED' || isGoing(object))) return;
+  if (!previous) return checkClaimBirth(ledger, object);
+  const isDoor = former !== '' && noteOf(previous, MARK.restore) === 'true';
+  hold(!isForeign(previous), 'I8', object, 'it has another controller');
+  hold(isMade(previous) || isDoor, 'I8', object, 'others made it');
+  const policies = [previous, object].map((o) => noteOf(o, MARK.retiredPolicy));
+  const isKept = !former || !mark || `${former} ${policies[0]}` === `${mark} ${policies[1]}`;
+  hold(isKept, 'I9', object, `the mark ${former} became ${mark}`);
+  if (!former && mark) checkMark(ledger, object);
+  if (isGoing(previous) || !(type === 'DELETED' || isGoing(object))) return;
   const pod = podOfMember(ledger, object);
   hold(!pod || !isOurs(pod), 'I3', object, 'its pod is there');
-  const interrupted = !previous.spec.volumeName || !ledger.uids.has(`pods ${memberKey(object)}`);
-  const marked = noteOf(previous, MARK.retiredPolicy) === 'Delete';
-  hold(marked || interrupted, 'I3', object, 'it was not marked Delete');
+  const isOver = ownClaims(ledger, key).every((o) => markOf(o) || isGoing(o));
+  hold(former !== '' && isOver, 'I3', object, 'its identity is not over');
+  const isDelete = noteOf(previous, MARK.retiredPolicy) === 'Delete';
+  hold(isDelete || isUnbound(previous), 'I3', object, 'it was not marked Delete');
+}
+const isUnbound = (claim: Seen): boolean => op.isNeverBound(op.claimOf(claim as unknown as Raw));
+/** I1: what an identity lost does not come again under its name: who had a pod had its claims. */
+function checkClaimBirth(ledger: Ledger, claim: Seen): void {
+  const id = `claims ${fullName(claim)}`;
+  const former = ledger.uids.get(id) ?? claim.metadata.uid;
+  const wasUsed = ledger.sealed.has(former) && former !== claim.metadata.uid;
+  hold(!wasUsed || isLost(ledger), 'I1', claim, 'its identity had that claim before');
+  hold(!ledger.ended.has(memberKey(claim)), 'I1', claim, 'its identity is over');
+  ledger.uids.set(id, claim.metadata.uid);
+  checkIndex(ledger, claim);
+}
+/** The policy of a mark is that of its moment in the spec; what a former cluster kept is kept. I5 of
+ *  who ends by choice. */
+function checkMark(ledger: Ledger, claim: Seen): void {
+  const reason = markOf(claim) as op.EndReason;
+  const boss = clusterOfPod(ledger, claim);
+  const { uid = '', creationTimestamp } = boss?.metadata ?? {};
+  const isOlder = `${claim.metadata.creationTimestamp}` < `${creationTimestamp}`;
+  const isKept = isOlder && !ledger.had.has(`${uid} ${memberKey(claim)}`);
+  const moment = isKept ? 'Retain' : op.ENDS[reason].policy;
+  const asks = ({ persistentVolumeClaimRetentionPolicy: all }: SeenSpec): string =>
+    moment === 'Retain' ? moment : (all?.[moment] ?? 'Retain');
+  const allowed = recentSpecs(ledger, uid).map(asks);
+  const policy = noteOf(claim, MARK.retiredPolicy);
+  const isFit = allowed.includes(policy) || (isOlder && policy === 'Retain');
+  hold(!boss || isFit, 'I3', claim, `marked ${policy} for ${reason}, of ${allowed.join(', ')}`);
+  const asked = reason === 'ReplaceRequested';
+  if (asked || reason === 'Updated') checkBudget(ledger, podOfMember(ledger, claim), asked ? 1 : 0);
 }
 
 function obeyCluster(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
@@ -2265,9 +2333,14 @@ function startOperator(
     };
   };
   const send: World['send'] = (request) => {
-    const { preconditions } = (request.body ?? {}) as { preconditions?: { uid?: string } };
-    if (request.method === 'DELETE' && !preconditions?.uid)
-      fall(`I8 broken: ${request.path} is deleted without a precondition`);
+    const { method, path, body = {} } = request;
+    const { preconditions, metadata } = body as { preconditions?: Rec; metadata?: Rec };
+    const isOfClaim = path.includes('/persistentvolumeclaims/');
+    const isNamed = preconditions?.['uid'] && (!isOfClaim || preconditions['resourceVersion']);
+    if (method === 'DELETE' && !isNamed) fall(`I8 broken: ${path} is deleted as whatever it is`);
+    const isSure = metadata?.['uid'] && metadata['resourceVersion'];
+    if (method === 'PATCH' && (isOfClaim || path.includes('/pods/')) && !isSure)
+      fall(`I8 broken: ${path} is patched as whatever it is`);
     return world.send(request);
   };
   const options = { namespaces: [], selector: t.selector ?? '', workers: 4 };
@@ -2293,17 +2366,17 @@ function newScene(setting: Setting, seed = 1, code: Code = op): Scene {
   const sim = newSim(seed, { crds: crdOfManifest() });
   const actors = newActors(sim, setting);
   const maps = { uids: new Map(), live: new Map(), reasons: new Map(), specs: new Map() };
-  const known = { ...maps, marked: new Map() };
   const rest = {
     ended: new Set<string>(),
     restored: new Set<string>(),
+    ...{ sealed: new Set<string>(), had: new Set<string>() },
     revision: 0,
     requests: 0,
     recentMs: 120_000,
     ...{ onTheWire: 0, operators: 1 },
     ...{ passMs: 3000, restoredAt: -Infinity, upUntil: new Map(), chosen: new Map() },
   };
-  const ledger: Ledger = { sim, read: new WeakMap(), ...known, ...rest, epoch: sim.state.epoch };
+  const ledger: Ledger = { sim, read: new WeakMap(), ...maps, ...rest, epoch: sim.state.epoch };
   sim.afterStep = () => checkStep(ledger);
   const faults = { ...setting.faults };
   const more = { runners: [], operator: new AbortController(), stops: [], ended: false };
