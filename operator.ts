@@ -1628,12 +1628,14 @@ export function maxReplacementsOf(spec: Spec): number {
     ? usual
     : scaledValue(maxReplacements, spec.replicas, 'down');
 }
-/** I10: a judgement is acted upon only after all that it rests on was read live in this pass, so a
- *  stale cache gives no member up. Each end rests on the cluster as it is, see planEnds. */
+/** I10: what rests on nodes, volumes or absence is acted upon only after these were read live in this
+ *  pass, so a stale cache gives no member up. Each end rests on the cluster as it is, see planEnds. */
 function isGuarded(d: Draft, m: Judged): boolean {
   const { s } = d;
-  const nodes = s.nodes ? [lastNodeOf(s, m)].filter(Boolean) : [];
-  const claims = m.end?.reason === 'VolumeLost' ? m.claims : [];
+  const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
+  const names = unique([lastNodeOf(s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
+  const nodes = s.nodes ? names.filter(Boolean) : [];
+  const claims = ['VolumeLost', 'ClaimGone'].includes(m.end?.reason ?? '') ? m.claims : [];
   return isRead(
     d,
     m.identity,
@@ -1710,7 +1712,8 @@ function planEnds(
     if (!isLive(m)) {
       if (retired && !isWantedBack(m)) planEnd(d, m, retired.reason);
     } else if (end?.dueInMs === 0) {
-      const isSafe = !isJudgement(end.reason) || go.has(m.identity);
+      const rests = ['NodeOutOfService', 'ClaimGone'].includes(end.reason) && !isGuarded(d, m);
+      const isSafe = isJudgement(end.reason) ? go.has(m.identity) : !rests;
       if (isSafe && end.reason !== 'ReplaceRequested') ending.set(m.identity, end.reason);
     } else if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
       ending.set(m.identity, 'NameTaken');
