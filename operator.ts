@@ -1977,8 +1977,10 @@ function returnsNow(d: Draft, m: Member): boolean {
   }
   if (pod || m.claims.some(isTerminating)) return false;
   if (m.isBlocked !== '') {
-    if (m.isBlocked.startsWith('foreign'))
+    if (m.isBlocked.startsWith('foreign')) {
       d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
+      d.wakes.push(LIMITS.trialMs); // It has none of our labels: no event tells that it went.
+    }
     return false;
   }
   const waits = ['return', 'taken'].some((key) =>
