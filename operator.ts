@@ -1710,7 +1710,7 @@ function planEnds(
   for (const m of members) {
     const { end, retired } = m;
     if (!isLive(m)) {
-      if (retired && !isWantedBack(m)) planEnd(d, m, retired.reason);
+      if (retired) planEnd(d, m, retired.reason);
     } else if (end?.dueInMs === 0) {
       const rests = ['NodeOutOfService', 'ClaimGone'].includes(end.reason) && !isGuarded(d, m);
       const isSafe = isJudgement(end.reason) ? go.has(m.identity) : !rests;
@@ -1743,7 +1743,7 @@ function endAll(
 function planEnd(d: Draft, m: Member, because: EndReason): void {
   const { pod, identity } = m;
   const { meta } = d.s.cluster;
-  for (const claim of [...m.claims, ...m.leftovers]) {
+  for (const claim of isWantedBack(m) ? [] : [...m.claims, ...m.leftovers]) {
     if (isMarked(claim)) continue;
     const change = retirement(d, m, claim, because);
     d.actions.push({
