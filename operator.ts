@@ -1156,9 +1156,10 @@ const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
 // ─── What ends an identity ───────────────────────────────────────────────────────────────────────
 
 type Bare = Omit<Member, 'end' | 'state'>;
-/** No pod, or one that is Pending, terminal, going or on a node that is gone. */
-const isRunning = ({ pod, node }: Bare): boolean =>
-  isUp(pod) && pod.phase !== 'Pending' && node !== 'gone';
+/** Else: no pod, or one that is Pending, terminal, going or on a node that is gone. A pod that lost
+ *  its owner is still its pod, and is adopted. */
+const isRunning = ({ pod, node, isBlocked }: Bare): boolean =>
+  (isUp(pod) && pod.phase !== 'Pending' && node !== 'gone') || isBlocked.startsWith('orphan');
 
 /** How long evidence counts. Up to 60 s it counts only as far as this process watched it itself;
  *  then the object's own timestamps are believed. So neither a restart nor one clock decides. */
