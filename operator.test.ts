@@ -2490,7 +2490,7 @@ function pendingOf(t: Scene, name = 'coder'): string {
   if (leaving) return `${leaving.metadata.name} is leaving`;
   const names = new Set(listed(t, 'pods').map((o) => o.metadata.name));
   for (const claim of listed(t, 'persistentvolumeclaims')) {
-    if (labelOf(claim, MARK.cluster) !== name || isForeign(claim)) continue;
+    if (labelOf(claim, MARK.cluster) !== name || isForeign(claim) || !isMade(claim)) continue;
     if (names.has(`${name}-${identityIn(claim)}`)) continue;
     const policy = noteOf(claim, MARK.retiredPolicy);
     if (noteOf(claim, MARK.restore) === 'true') continue; // It waits for room.
@@ -5668,7 +5668,11 @@ function goesUp(s: Trial, who: string): void {
   s.up.add(who);
   s.t.sim.kill(who);
   s.witness.over.delete(who);
-  s.witness.outages.clear();
+  s.witness.startedAt = s.t.sim.uptime();
+  // Of members without claims, a process that ends may take the word with it.
+  const { reasons } = s.t.ledger;
+  for (const key of reasons.keys())
+    if (ownClaims(s.t.ledger, key).length === 0) reasons.set(key, UNSURE);
   if (s.witness.writer === who) s.witness.writer = '';
   const identity = `${who}-${s.turns++}`;
   const lease = s.script.operators > 1 ? { namespace: 'default', identity } : undefined;
@@ -6094,10 +6098,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
   },
   clock: {
     weight: 1,
-    play: suffering((s, { x }) => {
-      s.witness.stepped = true;
-      return { clockMs: oneOf([-3_600_000, 3_600_000, -5000, 5000], x) };
-    }),
+    play: suffering((_, { x }) => ({ clockMs: oneOf([-3_600_000, 3_600_000, -5000, 5000], x) })),
   },
   down: {
     weight: 1,
@@ -6122,18 +6123,19 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
 
 // ─── Playing ────────────────────────────────────────────────────────────────────────────────────
 
-// What is checked beyond the invariants of the scenarios: that a Reason is true, that the brake
-// held, that creations wait after early ends, that nothing runs hot, and that leaders take turns.
+// What is checked beyond the invariants of the scenarios: that a Reason is true and due (I10), that
+// the brake held, that creations wait after early ends, that nothing runs hot, and that leaders
+// take turns.
 
 /** What the checker saw of the world. */
 interface Witness {
   readonly hash: Hash;
   readonly facts: Map<string, number>; // A fact → until when it held (uptime); Infinity: it does.
   readonly since: Map<string, number>; // … and since when.
-  readonly outages: Map<string, number>; // Cluster → when it last lacked too many; of this process.
   readonly ends: Map<string, number[]>; // Cluster → when its members ended early by themselves.
-  readonly born: Map<string, number>; // Pod → when.
-  readonly names: Set<string>; // Pods that ever were.
+  readonly born: Map<string, number>; // UID → when.
+  readonly names: Set<string>; // Members that ever were.
+  readonly nodes: Map<string, string>; // Member → the node of its last pod.
   readonly over: Set<string>; // Processes after which another has written.
   readonly rate: number[]; // When operators wrote, of the last 10 s.
   writer: string;
@@ -6142,21 +6144,13 @@ interface Witness {
   slowMs: number; // So much later may an operator know what happened.
   blindAt: number; // When one of its reads last failed.
   troubleAt: number; // When a request of an operator last failed, or one of them started.
-  stepped: boolean; // A clock was set.
+  startedAt: number; // When the youngest process of an operator did.
 }
 const newWitness = (): Witness => ({
   ...{ hash: createHash('sha256'), facts: new Map(), since: new Map(), ends: new Map() },
-  ...{
-    born: new Map(),
-    outages: new Map(),
-    names: new Set(),
-    over: new Set(),
-    rate: [],
-    writer: '',
-    requests: 0,
-    most: 0,
-  },
-  ...{ slowMs: 3000, blindAt: -Infinity, troubleAt: 0, stepped: false },
+  ...{ born: new Map(), names: new Set(), nodes: new Map(), over: new Set(), rate: [] },
+  ...{ writer: '', requests: 0, most: 0, slowMs: 3000 },
+  ...{ blindAt: -Infinity, troubleAt: 0, startedAt: 0 },
 });
 function setFact(
   { t: { sim }, witness: { facts, since } }: Trial,
@@ -6170,51 +6164,81 @@ function setFact(
 /** Does it hold, or did it so lately that a pass may rest on it? */
 const held = ({ t, witness }: Trial, fact: string, withinMs = t.ledger.passMs): boolean =>
   (witness.facts.get(fact) ?? -Infinity) >= t.sim.uptime() - withinMs;
-const isThere = (pod: Seen | undefined): boolean => !!pod && !isGoing(pod) && isOurs(pod);
+/** Does it hold, for longer than an operator may be ignorant of it? */
+const isKnown = ({ t, witness }: Trial, fact: string): boolean =>
+  witness.facts.get(fact) === Infinity &&
+  (witness.since.get(fact) ?? Infinity) <= t.sim.uptime() - witness.slowMs - t.ledger.passMs;
+const disruptionOf = (pod: Seen | undefined): string =>
+  pod ? podOf(pod as unknown as Raw).disruption : '';
 
+const OF_KUBERNETES = /^node\.(cloudprovider\.)?kubernetes\.io\//;
 function seeNode(s: Trial, { type, object }: SeenChange): void {
   const { name } = object.metadata;
-  const taints = object.spec.taints ?? [];
-  const isOut = taints.some((t) => `${t['key']}`.endsWith('out-of-service'));
-  setFact(s, `absent ${name}`, type === 'DELETED');
-  if (isUp(object)) noteOutages(s);
-  setFact(s, `away ${name}`, type === 'DELETED' || !isUp(object));
-  setFact(s, `out ${name}`, type !== 'DELETED' && isOut);
+  const keys = (object.spec.taints ?? []).map((t) => `${t['key']}`);
+  const isOut = keys.some((key) => key.endsWith('out-of-service'));
+  const isGone = type === 'DELETED';
+  const isBarred = object.spec.unschedulable || keys.some((key) => !OF_KUBERNETES.test(key));
+  setFact(s, `absent ${name}`, isGone);
+  setFact(s, `silent ${name}`, !isGone && !isUp(object));
+  setFact(s, `out ${name}`, !isGone && isOut);
+  setFact(s, `closed ${name}`, !isGone && isUp(object) && isBarred === true);
+  setFact(s, `cordon ${name}`, !isGone && object.spec.unschedulable === true);
+  setFact(s, `open ${name}`, !isGone && isUp(object) && keys.length === 0);
 }
 function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
-  if (type === 'ADDED' && isOperator(who)) checkNew(s, object);
+  if (type === 'ADDED' && isOperator(who)) (checkNew(s, object), checkPatience(s, object));
   if (previous && isOperator(who)) checkAdoption(s, object, previous);
   if (type === 'ADDED') s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
   const { metadata } = object;
   const waiting = JSON.stringify((object.status as Raw | undefined)?.['containerStatuses'] ?? '');
-  setFact(s, `failed ${key}`, hasFinished(object));
+  const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
+  if (nodeOfPod(object)) s.witness.nodes.set(key, nodeOfPod(object));
   setFact(s, `asked ${key}`, noteOf(object, MARK.replace) === 'true');
   setFact(s, `unready ${key}`, !isUp(object));
   setFact(s, `crashing ${key}`, waiting.includes('CrashLoopBackOff'));
   setFact(s, `outside ${key}`, metadata.labels?.['app'] === 'mine' || !isOurs(object));
-  setFact(s, `unscheduled ${key}`, nodeOfPod(object) === '');
-  const counts = type !== 'DELETED' && isThere(object) && !hasFinished(object);
-  setFact(s, `live ${key}`, counts && !s.t.ledger.ended.has(key));
+  setFact(s, `idle ${key}`, isOver || object.status?.phase === 'Pending');
+  setFact(s, `taken ${key}`, isGoing(object) || hasFinished(object));
+  setFact(s, `gone ${key}`, type === 'DELETED');
+  setFact(s, `marked ${key}`, disruptionOf(object) === 'DeletionByTaintManager');
+  setFact(s, `collected ${key}`, disruptionOf(object) === 'DeletionByPodGC');
+  if (isUp(object)) setFact(s, `up ${metadata.uid}`, true);
+  setFact(s, `live ${key}`, !isOver && !s.t.ledger.ended.has(key));
+  if (type === 'ADDED') return setFact(s, `deleted ${key}`, false);
+  const ends = previous && !isGoing(previous) && (type === 'DELETED' || isGoing(object));
+  const isEvicted = disruptionOf(previous) !== '' || noteOf(previous, MARK.returns) !== '';
+  if (ends && !isOperator(who) && !isEvicted) setFact(s, `deleted ${key}`, true);
+  if (!ends || !isOperator(who) || noteOf(previous, MARK.returns) !== 'Recreated') return;
+  checkTrial(s, object);
+  const pins = pinsOf(s, key);
+  const isHeld = pins.length > 0 && pins.every((pin) => isBarredFor(s, pin));
+  hold(!isHeld, 'I10', object, `it could not come back to ${pins.join(' ')}`);
 }
 function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = memberKey(object);
   setFact(s, `claimGoing ${key}`, type === 'DELETED' || isGoing(object));
   setFact(s, `claimLost ${key}`, object.status?.phase === 'Lost');
-  if (labelOf(object, MARK.retired) === 'true') setFact(s, `live ${key}`, false);
+  setFact(s, `claimAsked ${key}`, noteOf(object, MARK.replace) === 'true');
+  setFact(s, `foreign ${fullName(object)}`, type !== 'DELETED' && !isMade(object));
+  if (markOf(object)) setFact(s, `live ${key}`, false);
   if (!isOperator(who)) return;
-  const reason = noteOf(object, MARK.retired);
-  if (type === 'ADDED')
-    (s.witness.born.set(object.metadata.uid, s.t.sim.uptime()), checkPatience(s, object));
-  if (previous) checkTrial(s, object, previous);
-  if (!previous || !reason || noteOf(previous, MARK.retired)) return;
-  const marked = claimsOf(s.t, identityIn(object)).filter((o) => noteOf(o, MARK.retired));
+  if (type === 'ADDED') {
+    s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
+    checkNew(s, object);
+    checkPatience(s, object);
+  }
+  const reason = markOf(object);
+  if (!previous || !reason || markOf(previous)) return;
+  const marked = ownClaims(s.t.ledger, key).filter((o) => markOf(o));
   if (marked.some((o) => o.metadata.name !== object.metadata.name)) return; // As its sibling.
   checkReason(s, object, reason);
   if (isJudgement(reason)) checkBrake(s, object);
-  const isOwn = reason === 'PodFailed' || isJudgement(reason);
+  if (reason === 'ScaledIn') checkChoice(s, object);
+  if (reason === 'Updated') checkTrial(s, object);
+  const speaks = ['Unready', 'StartupTimeout', 'CrashLoop'].includes(reason);
   const bornMs = op.birthMs(identityIn(object));
-  if (!isOwn || s.t.sim.now() - bornMs > 590_000) return;
+  if (!speaks || s.t.sim.now() - bornMs > 590_000) return;
   const cluster = labelOf(object, MARK.cluster);
   s.witness.ends.set(cluster, [...(s.witness.ends.get(cluster) ?? []), s.t.sim.uptime()]);
 }
@@ -6229,38 +6253,108 @@ const see = {
   statefulclusters: seeCluster,
 } as const;
 
-/** I9: the Reason that is written is true, or was when the pass looked. */
+/** The nodes that its volumes name; ANY where nobody can tell. */
+function pinsOf(s: Trial, key: string): readonly string[] {
+  const { state } = s.t.sim;
+  return ownClaims(s.t.ledger, key).flatMap((claim) => {
+    const { volumeName } = claim.spec;
+    if (!volumeName) return [noteOf(claim, MARK.selectedNode)].filter(Boolean);
+    const volume = objectOf(state, 'persistentvolumes', '', volumeName) as Raw | undefined;
+    if (!volume || s.t.sim.uptime() - s.witness.blindAt < 400_000) return [ANY];
+    const found = /"values":\["([^"]*)"\]/.exec(JSON.stringify(volume['spec'].nodeAffinity ?? ''));
+    return found?.[1] ? [found[1]] : [];
+  });
+}
+const ANY = '*';
+
+/** I10: the Reason that is written is true, or was when the pass looked, and due. */
 function checkReason(s: Trial, claim: Seen, reason: string): void {
   const key = memberKey(claim);
-  const pod = podOfMember(s.t.ledger, claim);
-  const node = pod ? nodeOfPod(pod) : '';
-  const gone = !isThere(pod);
-  const mounted = pod ? podOf(pod as unknown as Raw).claims : [];
-  const { state } = s.t.sim;
-  const { namespace = '' } = claim.metadata;
-  const lacksClaim = mounted.some(
-    (name) => !objectOf(state, 'persistentvolumeclaims', namespace, name),
-  );
-  const is = (...names: string[]): boolean =>
-    gone || names.some((name) => held(s, `${name} ${key}`));
-  const truths: Readonly<Record<string, () => boolean>> = {
-    PodDeleted: () => gone,
-    PodFailed: () => is('failed'),
-    ClaimGone: () => is('claimGoing') || lacksClaim,
-    ReplaceRequested: () => is('asked'),
+  const { ledger } = s.t;
+  const pod = podOfMember(ledger, claim);
+  const node = s.witness.nodes.get(key) ?? '';
+  const specs = recentSpecs(ledger, clusterOfPod(ledger, claim)?.metadata.uid ?? '');
+  const isIdle = !pod || held(s, `idle ${key}`) || held(s, `absent ${node}`);
+  const pins = isIdle ? pinsOf(s, key) : [];
+  const some = (...facts: string[]): boolean =>
+    pins.includes(ANY) || pins.some((pin) => facts.some((fact) => held(s, `${fact} ${pin}`)));
+  const is = (...facts: string[]): boolean => facts.some((fact) => held(s, `${fact} ${key}`));
+  const isAlways = specs.some((spec) => spec.replacementPolicy !== 'WhenVolumesLost');
+  const isScattered = new Set(pins).size > 1;
+  const claims = ownClaims(ledger, key);
+  const names = [...claimsOf(s.t), ...listed(s.t, 'pods')].filter((o) => !isMade(o) && !isOurs(o));
+  const isTaken = names.some((o) => fullName(o).endsWith(`${key.split('/')[1]}`)) || is('foreign');
+  const truths: Readonly<Record<op.EndReason, () => boolean>> = {
+    PodDeleted: () => is('deleted') && isAlways && !isBarredFor(s, node) && wasSeenGoing(s, key),
+    ClaimGone: () => isIdle && (is('claimGoing') || lacksClaim(s, key)),
+    ReplaceRequested: () => is('asked', 'claimAsked'),
     Released: () => is('outside'),
-    NodeOutOfService: () => gone || held(s, `out ${node}`),
-    NodeGone: () => gone || held(s, `absent ${node}`),
-    NodeUnreachable: () => gone || held(s, `away ${node}`),
-    VolumeLost: () => is('claimLost', 'unscheduled'),
+    NodeOutOfService: () => pins.length > 0 && some('out'),
+    NodeGone: () => some('absent', 'out') || isScattered || is('collected'),
+    NodeUnreachable: () => (pod && held(s, `silent ${node}`)) || some('silent') || is('marked'),
+    PodEvicted: () => some('closed') && isAlways,
+    VolumeLost: () => isIdle && is('claimLost'),
     Unready: () => is('unready'),
     StartupTimeout: () => is('unready'),
-    CrashLoop: () => is('crashing'),
+    CrashLoop: () => is('crashing', 'unready'),
     ScaledIn: () => isSurplus(s, claim),
+    Updated: () => specs.some((spec) => specOfUpdate(spec).podUpdatePolicy === 'Replace'),
+    NameTaken: () => isTaken && claims.every(isUnbound),
+    IndexTaken: () => ledger.operators > 1 || isLost(ledger, 120_000),
+    PodFailed: () => false,
+    Suspended: () => false,
   };
-  const isLost = s.t.sim.uptime() - s.t.ledger.restoredAt < 120_000;
-  const isTrue = isLost || (truths[reason]?.() ?? true);
-  hold(isTrue, 'I9', claim, `${key} is let go as ${reason}, which is not so`);
+  const isTrue = isLost(ledger, 120_000) || truths[reason as op.EndReason]();
+  hold(isTrue, 'I10', claim, `${key} is let go as ${reason}, which is not so`);
+  checkDue(s, claim, reason, pins.length > 0 ? pins : [node], specs);
+}
+/** ClaimGone of a claim that a pod mounts, or a seal names, and that is not there. */
+function lacksClaim(s: Trial, key: string): boolean {
+  const { state } = s.t.sim;
+  const [space = '', name = ''] = key.split('/');
+  const pod = objectOf(state, 'pods', space, name) as Seen | undefined;
+  const sealed = ownClaims(s.t.ledger, key).flatMap((o) => noteOf(o, MARK.claims).split(' '));
+  const names = [...(pod ? claimsIn(pod) : []), ...sealed].filter(Boolean);
+  return names.some((claim) => {
+    const found = objectOf(state, 'persistentvolumeclaims', space, claim) as Seen | undefined;
+    return !found || isForeign(found);
+  });
+}
+/** Does its node not take pods, as an operator knows? */
+const isBarredFor = (s: Trial, node: string): boolean =>
+  node !== '' && ['absent', 'silent', 'closed', 'out'].some((fact) => isKnown(s, `${fact} ${node}`));
+/** A pod that went before the process started ends nothing. */
+function wasSeenGoing(s: Trial, key: string): boolean {
+  const { facts, since, startedAt } = s.witness;
+  const isGone = facts.get(`gone ${key}`) === Infinity;
+  return s.t.ledger.operators > 1 || !isGone || (since.get(`gone ${key}`) ?? 0) >= startedAt;
+}
+/** Did what it is judged for last as long as any spec asks? */
+function checkDue(
+  s: Trial,
+  claim: Seen,
+  reason: string,
+  nodes: readonly string[],
+  specs: readonly SeenSpec[],
+): void {
+  const key = memberKey(claim);
+  const { since, slowMs } = s.witness;
+  const on = (fact: string): number =>
+    Math.min(...nodes.map((node) => (node === ANY ? 0 : (since.get(`${fact} ${node}`) ?? 0))));
+  const wasTaken = held(s, `taken ${key}`) && nodes.some((n) => held(s, `cordon ${n}`));
+  const rules: Readonly<Record<string, readonly [seconds: string, since: number]>> = {
+    NodeGone: ['nodeGoneSeconds', slowMs > 3000 || new Set(nodes).size > 1 ? 0 : on('absent')],
+    NodeUnreachable: ['nodeUnreachableSeconds', on('silent')],
+    PodEvicted: ['volumeLostSeconds', wasTaken || slowMs > 3000 ? 0 : on('closed')],
+    VolumeLost: ['volumeLostSeconds', since.get(`claimLost ${key}`) ?? 0],
+    Unready: ['unreadySeconds', since.get(`unready ${key}`) ?? 0],
+    StartupTimeout: ['startupSeconds', since.get(`unready ${key}`) ?? 0],
+  };
+  const [field, from] = rules[reason] ?? [];
+  if (!field || from === undefined || isLost(s.t.ledger, 120_000)) return;
+  const least = Math.min(...specs.map(({ liveness = {} }) => liveness[field] ?? 0)) * 1000;
+  const ms = s.t.sim.uptime() - from;
+  hold(ms >= least - 1500, 'I10', claim, `${reason} is so for ${ms} ms, of ${least}`);
 }
 /** More are live, as far as could be known, than the spec asks for that was in force just now. */
 function isSurplus(s: Trial, claim: Seen): boolean {
@@ -6274,115 +6368,127 @@ function isSurplus(s: Trial, claim: Seen): boolean {
       fact.startsWith(`live default/${name}-`) && until >= sim.uptime() - ledger.recentMs,
   );
   const between = claimsOf(s.t).filter(
-    (o) => labelOf(o, MARK.cluster) === name && !noteOf(o, MARK.retired) && !isGoing(o),
+    (o) => labelOf(o, MARK.cluster) === name && !markOf(o) && !isGoing(o),
   );
   const all = new Set([...live.map(([fact]) => fact.slice(5)), ...between.map(memberKey)]);
   const isNew = (s.witness.since.get(`cluster ${uid}`) ?? 0) > sim.uptime() - ledger.passMs;
   return isNew || !clusterNow(s.t, name) || new Set([...all, memberKey(claim)]).size > wanted;
 }
+/** Scale-in takes nobody who is Available while one that is not, as is known, could go. */
+function checkChoice(s: Trial, claim: Seen): void {
+  const { ledger } = s.t;
+  const [pod, boss] = [podOfMember(ledger, claim), clusterOfPod(ledger, claim)];
+  if (!pod || !boss || !isUp(pod) || ledger.operators > 1 || isLost(ledger, 120_000)) return;
+  if (held(s, `asked ${memberKey(claim)}`)) return;
+  const live = liveMembers(ledger, boss);
+  const { uid } = boss.metadata;
+  const least = Math.min(...recentSpecs(ledger, uid).map(({ replicas = 1 }) => replicas));
+  const worse = [...live].filter((key) => isKnown(s, `unready ${key}`));
+  const surplus = new Set([...live, memberKey(claim)]).size - least;
+  hold(worse.length < surplus, 'I5', claim, `${worse.join(' ')} could be scaled in before it`);
+}
 /** I8: whoever adopts is there; the garbage collector would take what has no owner. */
 function checkAdoption(s: Trial, pod: Seen, previous: Seen): void {
   const uid = `${bossOf(pod)?.['uid'] ?? ''}`;
   if (!isOurs(pod) || uid === bossOf(previous)?.['uid']) return;
-  const isLost = s.t.sim.uptime() - s.t.ledger.restoredAt < 120_000;
-  const is = isLost || held(s, `cluster ${uid}`, s.t.ledger.passMs - 2900);
+  const is = isLost(s.t.ledger, 120_000) || held(s, `cluster ${uid}`, s.t.ledger.passMs - 2900);
   hold(is, 'I8', pod, `it is adopted by ${uid}, which is gone`);
 }
 /** What is older than this, an operator knows. */
 const newsMs = ({ t: { sim, ledger }, witness: { blindAt, slowMs } }: Trial): number =>
   Math.max(slowMs, sim.uptime() - Math.max(blindAt, ledger.restoredAt) > 60_000 ? 0 : 60_000);
 /** I1: a new identity is younger than those that were there a while, whatever the clock. I4: nobody
- *  is made whom a spec asked for that is known to be over. */
-function checkNew(s: Trial, pod: Seen): void {
+ *  is made whom no spec asked for. */
+function checkNew(s: Trial, made: Seen): void {
   const { sim, ledger } = s.t;
   const { names, born } = s.witness;
-  const isLost = sim.uptime() - ledger.restoredAt < 120_000;
-  const former = names.has(fullName(pod)); // It comes back.
-  names.add(fullName(pod));
-  const own = op.birthSecond(identityIn(pod));
+  const key = memberKey(made);
+  const own = op.birthSecond(identityIn(made));
+  if (names.has(key) || isLost(ledger, 120_000) || own < 0) return void names.add(key);
+  names.add(key);
   const ageMs = (o: Seen): number => sim.uptime() - (born.get(o.metadata.uid) ?? Infinity);
-  const waited = claimsOf(s.t, identityIn(pod)).some((o) => ageMs(o) > 20_000); // … from a crash.
-  if (former || isLost || own < 0 || waited) return; // … or was adopted.
-  const known = anyPods(s).filter(
+  const known = [...anyPods(s), ...claimsOf(s.t).filter(isMade)].filter(
     (o) =>
-      labelOf(o, MARK.cluster) === labelOf(pod, MARK.cluster) &&
+      labelOf(o, MARK.cluster) === labelOf(made, MARK.cluster) &&
       ageMs(o) > Math.min(60_000, newsMs(s)) + ledger.passMs &&
       op.birthSecond(identityIn(o)) > own,
   );
-  hold(known.length === 0, 'I1', pod, 'older ones are younger');
-  const boss = `${bossOf(pod)?.['uid']}`;
-  const specs = recentSpecs(ledger, boss, newsMs(s));
+  hold(known.length === 0, 'I1', made, 'older ones are younger');
+  const boss = clusterOfPod(ledger, made);
+  if (!boss) return;
+  const specs = recentSpecs(ledger, boss.metadata.uid, newsMs(s));
   const wanted = specs.map(
     (spec) => (spec.replicas ?? 1) + op.maxSurgeOf(op.clusterOf({ spec }).spec),
   );
   const most = Math.max(...wanted) * ledger.operators + ledger.onTheWire;
-  const { size = 0 } = ledger.live.get(boss) ?? {};
-  hold(size <= most, 'I4', pod, `${size} live members of ${most}, as was known for a while`);
+  const { size } = liveMembers(ledger, boss);
+  hold(size <= most, 'I4', made, `${size} live members of ${most}, as was known for a while`);
 }
-/** Those of a cluster that are away, as an operator knows by now, but for who was ended before. */
-function awayOf(s: Trial, boss: Seen, key = ''): number {
-  const { ledger, sim } = s.t;
-  const all = livePods(s.t, boss.metadata.name).filter(
-    (o) => bossOf(o)?.['uid'] === boss.metadata.uid,
-  );
-  const staying = all.filter((o) => fullName(o) === key || !ledger.ended.has(fullName(o)));
-  return staying.filter((o) => isAway(s, o, sim.uptime())).length;
-}
-/** Was its node away then already, as an operator knew, and is it still? */
-function isAway({ witness }: Trial, pod: Seen, at: number): boolean {
-  const fact = `away ${nodeOfPod(pod)}`;
-  const known = (witness.since.get(fact) ?? Infinity) <= at - witness.slowMs;
-  return witness.facts.get(fact) === Infinity && known;
-}
-const limitsOf = (s: Trial, { metadata: { uid } }: Seen, ms?: number): readonly number[] =>
-  recentSpecs(s.t.ledger, uid, ms).map((spec) => op.maxReplacementsOf(op.clusterOf({ spec }).spec));
-/** A node is about to return: of which clusters were more away than may be replaced? */
-function noteOutages(s: Trial): void {
-  for (const boss of listed(s.t, 'statefulclusters'))
-    if (awayOf(s, boss) > Math.max(...limitsOf(s, boss)))
-      s.witness.outages.set(boss.metadata.uid, s.t.sim.uptime());
-}
-/** The brake: while more members are away than may be replaced, none is let go; and when they
- *  return, the last are waited for. */
+const limitsOf = (s: Trial, { metadata: { uid } }: Seen): readonly number[] =>
+  recentSpecs(s.t.ledger, uid).map((spec) => op.maxReplacementsOf(op.clusterOf({ spec }).spec));
+/** The brake: a judged member is let go while at most so many are out, as an operator knows: on
+ *  nodes that are silent or gone, or held there; places of judged ends that nobody fills; and
+ *  successors of such that were never Ready. */
 function checkBrake(s: Trial, claim: Seen): void {
   const { ledger, sim } = s.t;
-  const boss = clusterNow(s.t, labelOf(claim, MARK.cluster)) as Seen | undefined;
-  if (!boss || sim.uptime() - ledger.restoredAt < 120_000) return;
-  const away = awayOf(s, boss, memberKey(claim));
+  const key = memberKey(claim);
+  const boss = clusterOfPod(ledger, claim);
+  if (!boss || isLost(ledger, 120_000) || ledger.operators > 1) return;
+  if (ownClaims(ledger, key).every(isUnbound)) return; // Nothing is lost with it.
+  const live = liveMembers(ledger, boss);
+  const away = [...live].filter((one) => one !== key && isOut(s, one));
+  const all = [...claimsOf(s.t), ...listed(s.t, 'pods')];
+  const named = all.map((o) => noteOf(o, MARK.replaces).split(' ')[0]);
+  const ends = claimsOf(s.t).filter((o) => {
+    const isRecent = sim.now() - Date.parse(noteOf(o, MARK.retiredAt)) < 590_000;
+    const isOpen = !named.includes(identityIn(o)) && !restoring(o) && memberKey(o) !== key;
+    const isOwn = labelOf(o, MARK.cluster) === boss.metadata.name && !isGoing(o);
+    return isOwn && isJudgement(markOf(o)) && isRecent && isOpen;
+  });
+  const specs = recentSpecs(ledger, boss.metadata.uid);
+  const wanted = Math.min(...specs.map(({ replicas = 1 }) => replicas));
+  const unfilled = Math.min(new Set(ends.map(memberKey)).size, wanted - live.size - 1);
+  const out = away.length + 1 + Math.max(0, unfilled);
   const most = Math.max(...limitsOf(s, boss));
-  hold(away <= most, 'I5', claim, `${away} members are away, ${most} may be replaced`);
-  const at = s.witness.outages.get(boss.metadata.uid) ?? -Infinity;
-  const ms = sim.uptime() - at;
-  const pod = podOfMember(ledger, claim);
-  if (ledger.operators > 1 || ms > -1 || !pod || !isAway(s, pod, at)) return;
-  const isSame = new Set(limitsOf(s, boss, ms + 60_000)).size === 1; // Else it may be a raised one.
-  hold(!isSame, 'I5', claim, `most were away ${ms} ms ago: this one was not waited for`);
+  hold(out <= most, 'I10', claim, `${out} members are out, ${most} may be replaced`);
 }
-/** F29: no member is taken down to come back of a revision that the API server refuses. */
-function checkTrial(s: Trial, claim: Seen, previous: Seen): void {
-  const [mark, former] = [claim, previous].map((o) => '');
-  const { namespace = '' } = claim.metadata;
-  const name = `${labelOf(claim, MARK.cluster)}-${mark?.split(' ')[1]}`;
-  const revision = objectOf(s.t.sim.state, 'controllerrevisions', namespace, name);
-  const isRefused = JSON.stringify(revision ?? '').includes('"image":""');
-  hold(
-    mark === former || !isRefused,
-    'F29',
-    claim,
-    `it is to come back of ${name}, which is refused`,
+const restoring = (o: Seen): boolean => noteOf(o, MARK.restore) === 'true';
+function isOut(s: Trial, key: string): boolean {
+  const [space = '', name = ''] = key.split('/');
+  const pod = objectOf(s.t.sim.state, 'pods', space, name) as Seen | undefined;
+  const on = (node: string): boolean =>
+    ['silent', 'absent'].some((fact) => isKnown(s, `${fact} ${node}`));
+  if (pod && on(nodeOfPod(pod))) return true;
+  const first = pod ?? ownClaims(s.t.ledger, key)[0];
+  const [, reason = ''] = noteOf(first, MARK.replaces).split(' ');
+  const isYoung = s.t.sim.now() - op.birthMs(name.slice(-10)) < 590_000;
+  const wasUp = s.witness.facts.has(`up ${pod?.metadata.uid}`);
+  if (isJudgement(reason) && (pod ? !wasUp : isYoung)) return true;
+  const pins = pinsOf(s, key);
+  return (!pod || isKnown(s, `idle ${key}`)) && pins.length > 0 && pins.every(on);
+}
+/** No member is given up for a revision that the API server refuses. */
+function checkTrial(s: Trial, o: Seen): void {
+  const specs = recentSpecs(
+    s.t.ledger,
+    clusterOfPod(s.t.ledger, o)?.metadata.uid ?? '',
+    s.t.ledger.passMs,
   );
+  const isRefused = specs.every((spec) => JSON.stringify(spec.template).includes('"image":""'));
+  hold(!isRefused || specs.length === 0, 'I10', o, 'it is updated to what is refused');
 }
-/** After two early ends nothing new is made for 10 s. */
-function checkPatience(s: Trial, claim: Seen): void {
+/** After two early ends that speak against the template nothing new is made for 10 s. */
+function checkPatience(s: Trial, made: Seen): void {
   const { sim, ledger } = s.t;
-  const { stepped, troubleAt, ends } = s.witness;
-  const at = ends.get(labelOf(claim, MARK.cluster)) ?? [];
+  const { troubleAt, ends, born } = s.witness;
+  const at = ends.get(labelOf(made, MARK.cluster)) ?? [];
   const last = at.at(-1) ?? -Infinity;
-  const isKnown = ledger.uids.has(`pods ${memberKey(claim)}`); // It comes back.
+  const isOld = ledger.sim.now() - op.birthMs(identityIn(made)) > 2000; // It comes back.
   const calm = sim.uptime() - Math.max(troubleAt, ledger.restoredAt) > 60_000;
-  if (at.length < 2 || stepped || isKnown || !calm || ledger.operators > 1) return;
+  const times = new Set(at.map((ms) => Math.round(ms / 1500))).size;
+  if (times < 2 || isOld || !calm || ledger.operators > 1 || born.size === 0) return;
   const ms = sim.uptime() - last;
-  hold(ms > 8500 || ms < 20, 'F21', claim, `it is made ${ms} ms after an early end`);
+  hold(ms > 8500 || ms < 20, 'F21', made, `it is made ${ms} ms after an early end`);
 }
 /** Requests: none too often, and no process writes again after another has begun. */
 function watchRequests(s: Trial): void {
@@ -6462,7 +6568,7 @@ async function playScript(script: Script, code: Code = op): Promise<Outcome> {
     return outcome('', '');
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    return outcome(/^(I\d|F\d+)/.exec(why)?.[0] ?? why.replace(/\d+/g, '#').slice(0, 24), why);
+    return outcome(/^[IF]\d+/.exec(why)?.[0] ?? why.replace(/\d+/g, '#').slice(0, 24), why);
   } finally {
     for (const who of ['actors', ...s.faults.keys()]) sim.kill(who);
     for (const stop of s.t.stops) stop.abort(); // Else Node holds what listens, for ever.
@@ -6521,12 +6627,25 @@ function pendingIn(s: Trial): string {
   }
   return '';
 }
+/** Others' objects that stand where a member would: the condition names them, and a human acts. */
+function removeSquatters(s: Trial): void {
+  for (const { metadata } of listed(s.t, 'statefulclusters')) {
+    const words = conditionOf(s.t, 'Stalled', metadata.name);
+    if (words?.status !== 'True') continue;
+    for (const { kind, metadata: it } of [...listed(s.t, 'pods'), ...claimsOf(s.t)]) {
+      if (!words.message.includes(`${it.name} stands in the way`)) continue;
+      const plural = kind === 'Pod' ? 'pods' : 'persistentvolumeclaims';
+      tell(s, wish(s, 'DELETE', `${space}/${plural}/${it.name}`, {}, `${it.name} is taken away`));
+    }
+  }
+}
 /** I6, after all faults; what only a human can decide is decided. */
 async function calmDown(s: Trial): Promise<void> {
   const { sim } = s.t;
   mendAll(s);
   await sim.run(70_000); // A stream that hung comes back after 30 s and a backoff of 30 s.
   await sim.run(() => pendingIn(s) === '', 200_000);
+  removeSquatters(s);
   for (const { metadata } of listed(s.t, 'statefulclusters'))
     if (conditionOf(s.t, 'ReplacementWithheld', metadata.name)?.status === 'True') {
       tell(s, `all of ${metadata.name} may be replaced`);
