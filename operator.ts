@@ -3104,9 +3104,11 @@ function retiredStatus(
     .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
     .slice(0, LIMITS.statusRetiredMax);
 }
-/** Does the action end an identity? */
+/** Does the action end an identity? A suspended member that has claims comes back. */
 const isEnd = (a: Action): boolean =>
-  (a.verb === 'retire' || a.verb === 'end' || a.verb === 'release') && a.because in ENDS;
+  ['retire', 'end', 'release'].includes(a.verb) &&
+  a.because in ENDS &&
+  !(a.because === 'Suspended' && (a as { object: Pod }).object.claims.length > 0);
 
 /** Replacements so far: identities younger than the newest that the status before knew. */
 function countReplacements(s: Snapshot, done: readonly Action[]): number {
