@@ -2738,7 +2738,8 @@ function inPlace(d: Draft, m: Member, pod: Pod, changes: readonly Change[], r: R
   const [labels, annotations] = [metadata('labels'), metadata('annotations')];
   const images = changes.filter((c) => c.path[3] === 'image');
   const sizes = changes.filter((c) => c.path[3] === 'resources');
-  const isAtRest = !inPlaceOf(pod) || isApplied(pod);
+  // A resize may have landed, and the patch that says so not.
+  const isAtRest = inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';
   const about = { kind: PODS, object: pod, identity: m.identity } as const;
   if (images.length + sizes.length === 0 && isAtRest) {
     const marked = { labels: { ...labels, [MARK.revision]: r.update.hash }, annotations };
