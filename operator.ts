@@ -4421,6 +4421,11 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
       for (const a of group) if (goesOn(pass, a)) await attempt(pass, a);
     });
   }
+  // Nothing is to be made any more: what was refused is no news.
+  const { desk, world, cluster } = pass;
+  const isMaking = actions.some((a) => a.do === 'Make');
+  if (!isMaking && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
+    desk.backoff.delete(makeKey(cluster));
 }
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
 // reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
