@@ -1953,7 +1953,7 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   const cluster = labelOf(object, MARK.cluster);
   if (reason && type === 'ADDED')
     learnReason(ledger, `${object.metadata.namespace}/${cluster}-${id}`, reason, object);
-  if (type === 'ADDED') ledger.had.add(`${boss} ${key}`);
+  ledger.had.add(`${boss} ${key}`);
   if (type === 'ADDED' && isOperator(who)) checkBirth(ledger, object);
   // Without claims and our labels it is hidden from whoever did not know it before.
   const isHidden = !labelOf(object, MARK.cluster) && claimsIn(object).length === 0;
@@ -1998,7 +1998,6 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
     const claim = objectOf(state, 'persistentvolumeclaims', namespace, name) as Seen | undefined;
     const isOwn = !claim || (memberKey(claim) === key && !isForeign(claim) && isMade(claim));
     hold(isOwn || isLost(ledger), 'I2', pod, `it mounts ${name}`);
-    hold(isLate || !isGoing(claim), 'I1', pod, `${name} is being deleted`);
   }
   checkIndex(ledger, pod);
 }
@@ -2026,7 +2025,8 @@ function checkEndOfPod(ledger: Ledger, pod: Seen): void {
   const specs = recentSpecs(ledger, `${bossOf(pod)?.['uid']}`);
   const isOver = mounted.length > 0 && left.length === 0;
   if (claimsIn(pod).length > 0 && !isOver) {
-    hold(returns !== '' || left.length === 0, 'I10', pod, 'it is deleted without a mark');
+    const isMarked = returns !== '' || left.length === 0 || isLost(ledger);
+    hold(isMarked, 'I10', pod, 'it is deleted without a mark');
     hold(returns !== 'Returned' || hasFinished(pod), 'I10', pod, 'it is deleted to come back');
     const suspends = specs.some(({ suspend }) => suspend);
     hold(returns !== 'Suspended' || suspends, 'I10', pod, 'nobody suspends it');
@@ -6187,7 +6187,12 @@ function seeNode(s: Trial, { type, object }: SeenChange): void {
 }
 function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
-  if (type === 'ADDED' && isOperator(who)) (checkNew(s, object), checkPatience(s, object));
+  if (type === 'ADDED' && isOperator(who)) {
+    checkNew(s, object);
+    checkPatience(s, object);
+    const mounts = claimsIn(object).some((name) => isKnown(s, `going default/${name}`));
+    hold(!mounts || isLost(s.t.ledger), 'I1', object, 'a claim of it is being deleted');
+  }
   if (previous && isOperator(who)) checkAdoption(s, object, previous);
   if (type === 'ADDED') s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
   const { metadata } = object;
@@ -6217,7 +6222,7 @@ function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): 
 }
 function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = memberKey(object);
-  setFact(s, `claimGoing ${key}`, type === 'DELETED' || isGoing(object));
+  setFact(s, `going ${fullName(object)}`, type === 'DELETED' || isGoing(object));
   setFact(s, `claimLost ${key}`, object.status?.phase === 'Lost');
   setFact(s, `claimAsked ${key}`, noteOf(object, MARK.replace) === 'true');
   setFact(s, `foreign ${fullName(object)}`, type !== 'DELETED' && !isMade(object));
@@ -6286,7 +6291,7 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
   const isTaken = names.some((o) => fullName(o).endsWith(`${key.split('/')[1]}`)) || is('foreign');
   const truths: Readonly<Record<op.EndReason, () => boolean>> = {
     PodDeleted: () => is('deleted') && isAlways && !isBarredFor(s, node) && wasSeenGoing(s, key),
-    ClaimGone: () => isIdle && (is('claimGoing') || lacksClaim(s, key)),
+    ClaimGone: () => isIdle && (losing(s, key, held) || lacksClaim(s, key)),
     ReplaceRequested: () => is('asked', 'claimAsked'),
     Released: () => is('outside'),
     NodeOutOfService: () => pins.length > 0 && some('out'),
@@ -6308,6 +6313,11 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
   hold(isTrue, 'I10', claim, `${key} is let go as ${reason}, which is not so`);
   checkDue(s, claim, reason, pins.length > 0 ? pins : [node], specs);
 }
+/** Is one of its claims being deleted, or gone? */
+const losing = (s: Trial, key: string, is: typeof held | typeof isKnown): boolean =>
+  [...s.witness.facts.keys()].some(
+    (fact) => fact.startsWith('going ') && fact.endsWith(`-${key.split('/')[1]}`) && is(s, fact),
+  );
 /** ClaimGone of a claim that a pod mounts, or a seal names, and that is not there. */
 function lacksClaim(s: Trial, key: string): boolean {
   const { state } = s.t.sim;
@@ -6627,15 +6637,19 @@ function pendingIn(s: Trial): string {
   }
   return '';
 }
-/** Others' objects that stand where a member would: the condition names them, and a human acts. */
+/** Others' objects that stand where a member would: a condition names them, and a human acts. */
 function removeSquatters(s: Trial): void {
   for (const { metadata } of listed(s.t, 'statefulclusters')) {
-    const words = conditionOf(s.t, 'Stalled', metadata.name);
-    if (words?.status !== 'True') continue;
-    for (const { kind, metadata: it } of [...listed(s.t, 'pods'), ...claimsOf(s.t)]) {
-      if (!words.message.includes(`${it.name} stands in the way`)) continue;
-      const plural = kind === 'Pod' ? 'pods' : 'persistentvolumeclaims';
-      tell(s, wish(s, 'DELETE', `${space}/${plural}/${it.name}`, {}, `${it.name} is taken away`));
+    const words = ['Stalled', 'Ready'].map((type) => conditionOf(s.t, type, metadata.name)?.message);
+    const others = [...listed(s.t, 'pods'), ...claimsOf(s.t)].filter((o) => !bossOf(o));
+    for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
+      const { name } = o.metadata;
+      const isNamed =
+        words[0]?.includes(`${name} stands in the way`) ||
+        (identityIn(o) && words[1]?.includes(`is waited for: ${identityIn(o)}`));
+      const plural = o.kind === 'Pod' ? 'pods' : 'persistentvolumeclaims';
+      if (isNamed)
+        tell(s, wish(s, 'DELETE', `${space}/${plural}/${name}`, {}, `${name} is taken away`));
     }
   }
 }
