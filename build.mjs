@@ -41,18 +41,20 @@ const binaryOf = (platform) => path.join(dist, `statefulcluster-${platform}`);
 // ═══ BUNDLE ══════════════════════════════════════════════════════════════════════════════════════
 
 /** Of the client the operator needs KubeConfig and YAML; its index, a thousand files, is passed by.
- *  What these import but do not use stays out as well: merely importing one of them does nothing,
- *  which the package fails to say. So do the models, the second HTTP client and the proxies of its
- *  API classes: requests are ours, YAML is written as it is, and `run` refuses a proxy-url. They
- *  were six sevenths of the bundle, and a third of the time to start. */
+ *  What these import but do not use stays out as well: merely importing it does nothing, which the
+ *  package fails to say. So do models, proxies, and of undici all but its dispatchers. */
 const onlyWhatIsNeeded = {
   name: 'only-what-is-needed',
   setup(build) {
     const client = path.join(root, 'node_modules/@kubernetes/client-node/dist');
-    const absent = /^(undici|socks|socks-proxy-agent|hpagent)$/;
-    build.onResolve({ filter: absent }, ({ path }) => ({ path, namespace: 'absent' }));
-    build.onLoad({ filter: /./, namespace: 'absent' }, () => ({
-      contents: 'module.exports = {};',
+    const undici = `Object.assign(require('./dispatcher/dispatcher').prototype, require('./api'));
+exports.Pool = require('./dispatcher/pool'); exports.buildConnector = require('./core/connect');
+exports.ProxyAgent = require('./dispatcher/proxy-agent');
+exports.Socks5ProxyAgent = require('./dispatcher/socks5-proxy-agent');`;
+    build.onResolve({ filter: /^(undici|socks|hpag)/ }, ({ path }) => ({ path, namespace: 'in' }));
+    build.onLoad({ filter: /./, namespace: 'in' }, ({ path: name }) => ({
+      contents: name === 'undici' ? undici : 'module.exports = {};',
+      resolveDir: path.join(root, 'node_modules/undici/lib'),
     }));
     build.onLoad({ filter: /gen.models.all\.js$/ }, () => ({ contents: '' }));
     const asItIs =

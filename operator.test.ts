@@ -9,12 +9,13 @@
 //   node operator.test.ts record           what a real API server answers, for RECORDED
 // F1 to F30 in titles are rows of the list of failures to survive; I1 to I9 are the invariants.
 // SPDX-License-Identifier: Apache-2.0
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import type { Hash } from 'node:crypto';
 import { once } from 'node:events';
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -26,13 +27,13 @@ import {
   writeFileSync,
 } from 'node:fs';
 import http from 'node:http';
-import http2 from 'node:http2';
 import https from 'node:https';
 import net from 'node:net';
 import { availableParallelism, tmpdir } from 'node:os';
 import path, { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { rootCertificates } from 'node:tls';
 import { parseArgs, stripVTControlCharacters } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -1379,8 +1380,6 @@ probes('probes: /metrics at the start → every family with HELP and TYPE, known
     assert.ok(text.includes(`# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`), name);
   for (const reason of Object.keys(op.ENDS))
     assert.is(series.get(`statefulcluster_replacements_total{reason="${reason}"}`), 0);
-  for (const health of op.STATES)
-    assert.is(series.get(`statefulcluster_members{health="${health}"}`), 0);
   assert.is(series.get('statefulcluster_leader'), 0);
   assert.ok((series.get('process_resident_memory_bytes') ?? 0) > 1e7);
   assert.ok(Math.abs((series.get('process_start_time_seconds') ?? 0) - Date.now() / 1000) < 600);
@@ -1421,6 +1420,41 @@ probes('probes: requests, watches, passes → counted once each, as they ended',
   const seen = Object.keys(wanted).map((key) => [key, series.get(`statefulcluster_${key}`)]);
   assert.equal(Object.fromEntries(seen), wanted);
 });
+probes(
+  'probes: a pass tells of 300 members → all are counted, what is over leaves no series',
+  () => {
+    const { vitals, page } = stillWorld();
+    const observer = op.observerOf(vitals);
+    const shown = (): Record<string, number> => {
+      const all = [...parseMetrics(page('/metrics').slice(4) + '\n')];
+      const own = all.filter(([key]) => /_(members|condition|retired_claims)\{/.test(key));
+      return Object.fromEntries(own.map(([key, n]) => [key.replace('statefulcluster_', ''), n]));
+    };
+    const rest = { reason: 'x', message: '', observedGeneration: 1, lastTransitionTime: '' };
+    const turn = (type: string, status: 'True' | 'False') => ({ type, status, ...rest });
+    const conditions = [turn('Ready', 'False'), turn('Stalled', 'True')];
+    observer.saw('a/web', {
+      health: { Available: 299, Withheld: 1 },
+      conditions,
+      retiredClaims: 7,
+    });
+    const own = 'namespace="a",name="web"';
+    assert.equal(shown(), {
+      [`members{${own},health="Available"}`]: 299,
+      [`members{${own},health="Withheld"}`]: 1,
+      [`condition{${own},type="Ready"}`]: 0,
+      [`condition{${own},type="Stalled"}`]: 1,
+      [`retired_claims{${own}}`]: 7,
+    });
+    observer.saw('a/web', { health: { Available: 300 }, conditions: [], retiredClaims: 0 });
+    assert.equal(Object.keys(shown()), [
+      `members{${own},health="Available"}`,
+      `retired_claims{${own}}`,
+    ]);
+    observer.saw('a/web', undefined);
+    assert.equal(shown(), {});
+  },
+);
 probes('probes: a standby, a leader that syncs, one that works → readiness, in words', () => {
   const { state, vitals, world, page } = stillWorld();
   assert.is(page('/readyz'), '200 standby');
@@ -1658,12 +1692,17 @@ const listedAs = (version: number, ...names: string[]): readonly WatchEvent[] =>
 ];
 const pageOf = (version: number, more: string, ...names: string[]): ApiResponse =>
   answered(200, {
+    kind: 'PodList',
     metadata: { resourceVersion: `${version}`, continue: more },
     items: names.map((name) => namedAt(name, version)),
   });
 const tooOldStatus = { kind: 'Status', code: 410, reason: 'Expired', message: 'too old' };
 /** What was asked, slept and held, step by step, until the script is over. */
-async function followed(path: string, ...steps: readonly Step[]): Promise<string> {
+async function followed(
+  path: string,
+  groups: readonly Raw[],
+  ...steps: readonly Step[]
+): Promise<string> {
   const [said, left, held] = [[] as string[], [...steps], new Set<string>()];
   const stop = new AbortController();
   const abortedBy = (signal: AbortSignal): Promise<void> =>
@@ -1678,11 +1717,13 @@ async function followed(path: string, ...steps: readonly Step[]): Promise<string
   const world: World = {
     ...{ now: () => uptime, uptime: () => uptime, random: () => 0.5, log: () => undefined },
     sleep: async (ms, signal) => {
-      if (ms >= op.LIMITS.syncMaxMs) return signal && abortedBy(signal);
+      if (ms >= op.BOUNDS.syncMaxMs) return signal && abortedBy(signal);
       uptime += ms;
       said.push(`${ms / 1000} s`);
     },
     send: async ({ path }) => {
+      if (path === '/apis') return answered(200, { kind: 'APIGroupList', groups });
+      if (path === '/apis/enge.me/v1alpha1') return answered(404, '<html>');
       const page = new URLSearchParams(path.split('?')[1]).get('continue');
       const { answer = answered(200) } = next(`list ${page ?? 'all'}`);
       if (answer instanceof Error) throw answer;
@@ -1716,8 +1757,12 @@ const lost: WatchEvent = { type: 'DELETED', object: namedAt('a', 6) };
 const over = { answer: answered(200) };
 const first: Step = { events: listedAs(5, 'a'), ...over };
 const second: Step = { events: listedAs(9, 'b'), ...over };
+const OWN_KIND = '/apis/enge.me/v1alpha1/statefulclusters';
 const FEEDS: Readonly<
-  Record<string, readonly [steps: readonly Step[], wanted: string, path?: string]>
+  Record<
+    string,
+    readonly [steps: readonly Step[], wanted: string, path?: string, groups?: readonly Raw[]]
+  >
 > = {
   'F6: an ERROR event of 410, the stream left open → listed anew': [
     [{ events: [...listedAs(5, 'a'), errorEvent] }, second],
@@ -1769,7 +1814,25 @@ const FEEDS: Readonly<
     [first, ...Array(8).fill({ answer: answered(404) })],
     'new!, 5 (a), 0.6 s, new!, 1.2 s, new!, 2.4 s, new!, 4.8 s, new!, 9.6 s, new!, 19.2 s, new!, ' +
       '22.5 s, new!, 22.5 s, new!',
-    '/apis/enge.me/x',
+    OWN_KIND,
+  ],
+  'F25: 404 on our kind, which discovery still has → what is known stays': [
+    [first, { answer: answered(404, '<html>') }, { answer: answered(200) }],
+    'new!, 5 (a), 0.6 s, new! (a), new! (a)',
+    OWN_KIND,
+    [{ name: 'enge.me' }],
+  ],
+  'F7: a redirect, an empty page, JSON of another → ever more slowly, nothing is believed': [
+    [
+      { answer: unknownQuery },
+      { answer: answered(302, undefined, { location: '/login' }) },
+      { answer: answered(200) },
+      { answer: answered(200, { ...(pageOf(9, '', 'b').body as Raw), kind: 'Status' }) },
+      { answer: pageOf(9, '', 'b') },
+      { answer: answered(302) },
+    ],
+    'new!, 0.6 s, list all, 1.2 s, list all, 2.4 s, list all, 4.8 s, list all, 9 (b), ' +
+      '9.6 s, list all (b)',
   ],
   'F7: a proxy answers 404 → what is known stays': [
     [first, { answer: answered(404) }, { answer: answered(200) }],
@@ -1777,8 +1840,8 @@ const FEEDS: Readonly<
   ],
 };
 const caches = suite('cache');
-for (const [title, [steps, wanted, path = '/x']] of Object.entries(FEEDS))
-  caches(`cache: ${title}`, async () => assert.is(await followed(path, ...steps), wanted));
+for (const [title, [steps, wanted, path = '/api/v1/pods', groups = []]] of Object.entries(FEEDS))
+  caches(`cache: ${title}`, async () => assert.is(await followed(path, groups, ...steps), wanted));
 caches('F30: SIGTERM while the first list hangs → it ends', async () => {
   const { promise: never } = Promise.withResolvers<ApiResponse>();
   const world = { ...stillWorld().world, send: () => never, watch: async () => unknownQuery };
@@ -4978,6 +5041,15 @@ election('F15: somebody edits the Lease in a loop → the leader stays', async (
   const { metadata } = objectOf(t.sim.state, 'leases', 'default', 'statefulcluster') ?? {};
   assert.is(metadata?.annotations?.['note'], '59', 'what others wrote stays');
 });
+election('F15: the Lease loses its label, its holder dies → takeover in time', async (t, a, b) => {
+  const label = { 'app.kubernetes.io/name': null };
+  must(t, 'PATCH', leaseAt, { metadata: { labels: label } });
+  t.sim.kill(a.who);
+  await until(t, 'b leads', () => holderOf(t) === b.who, 17_100);
+  await afterRenewal(t, b);
+  const { metadata } = objectOf(t.sim.state, 'leases', 'default', 'statefulcluster') ?? {};
+  assert.is(metadata?.labels?.['app.kubernetes.io/name'], 'statefulcluster', 'it is put back');
+});
 election('F15: the holder is edited away → the leader stops at once', async (t, a, b) => {
   must(t, 'PATCH', leaseAt, { spec: { holderIdentity: 'somebody' } });
   keepBusy(t, 10);
@@ -5147,7 +5219,7 @@ election('a pod is deleted → counted, in the words of the Event (I9)', async (
   );
   assert.not.match(op.metricsText(a.vitals), 'reason="ScaledOut"');
   assert.equal([own?.('leader'), other?.('leader')], [1, 0]);
-  assert.is(own?.('members{health="Available"}'), 3);
+  assert.is(own?.('members{namespace="default",name="coder",health="Available"}'), 3);
   for (const [verb, code] of Object.entries({ POST: 201, PUT: 200, WATCH: 200, DELETE: 200 })) {
     const sent = t.sim.requests.filter(
       (r) => r.who === a.who && r.method === verb && r.status === code,
@@ -5166,8 +5238,8 @@ election('a pod is deleted → counted, in the words of the Event (I9)', async (
   assert.equal(op.pageOf(b.vitals, '/readyz'), [200, 'standby\n']);
   must(t, 'DELETE', coder);
   await t.sim.run(30_000);
-  assert.match(op.metricsText(a.vitals), 'members{health="Available"} 0\n');
-  assert.is(a.vitals.healths.size, 0, 'nothing is kept of a cluster that is gone');
+  assert.not.match(op.metricsText(a.vitals), 'members{');
+  assert.is(a.vitals.sights.size, 0, 'nothing is kept of a cluster that is gone');
   apply(t, exampleCluster());
 });
 
@@ -7244,7 +7316,7 @@ simulation('simulation: wrong flags → one line, and how it is used', () => {
 if (TESTING) simulation.run();
 
 // ═══ REAL TIME · effects ════════════════════════════════════════════════════════════════════════
-// The operator as its own process with its own HTTP/2 client: against the embedded server behind a
+// The operator as its own process with its own HTTP client: against the embedded server behind a
 // proxy that misbehaves, and against a real kube-apiserver. Nobody sleeps or polls: whatever may
 // have changed something rings a bell, and who waits looks again; each wait has a limit.
 
@@ -7489,12 +7561,15 @@ async function losesOne(rig: Rig, cluster: string, replicas: number): Promise<vo
 // ── A proxy that misbehaves ─────────────────────────────────────────────────────────────────────
 type Passage = { method: string; path: string; type: string; token: string; body: string };
 /** An answer of its own, silence, or a stream that breaks in the middle of a line. */
-type Misdeed = { readonly status: number; readonly text: string } | 'hang' | 'tear';
+type Misdeed =
+  | { readonly status: number; readonly text: string; readonly headers?: http.OutgoingHttpHeaders }
+  | 'hang'
+  | 'tear';
 interface Front {
   readonly url: string;
   readonly passed: Passage[];
   meddle: (passage: Passage) => Misdeed | undefined;
-  readonly sessions: Set<http2.ServerHttp2Session>;
+  readonly sockets: Set<net.Socket>;
 }
 async function listens(server: net.Server): Promise<string> {
   leftOver.push(() => server.close());
@@ -7502,16 +7577,16 @@ async function listens(server: net.Server): Promise<string> {
   return `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`;
 }
 async function openFront(target: string, ring = (): void => undefined): Promise<Front> {
-  const sessions: Front['sessions'] = new Set();
-  const server = http2.createServer();
-  server.on('session', (session) => {
-    sessions.add(session.on('error', () => undefined));
-    session.on('close', () => sessions.delete(session));
+  const sockets: Front['sockets'] = new Set();
+  const server = http.createServer((request, out) =>
+    relay(front, target, request, out).then(ring, () => out.destroy()),
+  );
+  server.on('connection', (socket) => {
+    sockets.add(socket.on('error', () => undefined).on('close', () => sockets.delete(socket)));
   });
-  server.on('stream', (stream, headers) => void relay(front, target, stream, headers).then(ring));
   const url = await listens(server);
-  leftOver.push(() => sessions.forEach((session) => session.destroy()));
-  const front: Front = { url, passed: [], meddle: () => undefined, sessions };
+  leftOver.push(() => sockets.forEach((socket) => socket.destroy()));
+  const front: Front = { url, passed: [], meddle: () => undefined, sockets };
   return front;
 }
 /** Bytes to and fro, until it becomes a black hole: nothing passes any more, and nobody is told. */
@@ -7535,39 +7610,33 @@ async function openTunnel(port: number) {
   const swallow = (on: boolean): void => void (isHole = on);
   return { port: url.port, swallow };
 }
-const BROKEN = http2.constants.NGHTTP2_INTERNAL_ERROR;
 async function relay(
   front: Front,
   target: string,
-  stream: http2.ServerHttp2Stream,
-  headers: http2.IncomingHttpHeaders,
+  request: http.IncomingMessage,
+  out: http.ServerResponse,
 ): Promise<void> {
-  let body = '';
-  stream.on('error', () => undefined).setEncoding('utf8');
-  for await (const chunk of stream) body += chunk;
-  const { ':method': method = '', ':path': path = '', 'content-type': type = '' } = headers;
-  const passage = { method, path, type, token: headers.authorization ?? '', body };
+  const { method = '', url: path = '', headers } = request;
+  const { 'content-type': type = '', authorization: token = '' } = headers;
+  const body = await readText(request);
+  const passage = { method, path, type, token, body };
   front.passed.push(passage);
   const misdeed = front.meddle(passage);
   if (misdeed === 'hang') return;
-  if (misdeed && misdeed !== 'tear') {
-    stream.respond({ ':status': misdeed.status });
-    stream.end(misdeed.text);
-    // As the real one does (UnauthenticatedHTTP2DOSMitigation).
-    return void (misdeed.status === 401 && stream.session?.goaway());
-  }
+  if (misdeed && misdeed !== 'tear')
+    return void out.writeHead(misdeed.status, misdeed.headers).end(misdeed.text);
   const length = body && { 'content-length': Buffer.byteLength(body) };
   const own = { authorization: 'Bearer admin', ...(type && { 'content-type': type }), ...length };
   const onward = http.request(target + path, { method, headers: own });
-  onward.on('error', () => stream.close(BROKEN)).end(body);
-  stream.on('close', () => onward.destroy());
+  onward.on('error', () => out.destroy()).end(body);
+  out.on('close', () => onward.destroy());
   onward.on('response', (answer) => {
-    stream.respond({ ':status': answer.statusCode ?? 0, 'content-type': 'application/json' });
+    out.writeHead(answer.statusCode ?? 0, { 'content-type': 'application/json' }).flushHeaders();
     // An answer that was cut off must not look like one that has ended.
-    answer.on('close', () => (answer.complete ? stream.end() : stream.close(BROKEN)));
+    answer.on('close', () => (answer.complete ? out.end() : out.destroy()));
     answer.on('data', (chunk: Buffer) => {
       const half = front.meddle(passage) === 'tear' ? chunk.subarray(0, chunk.length / 2) : chunk;
-      stream.write(half, () => half !== chunk && stream.session?.destroy());
+      out.write(half, () => half !== chunk && out.destroy());
     });
   });
 }
@@ -7614,7 +7683,7 @@ const BAD = `
   all and one: @good -A -n x → 2 -A and -n
   the probes: @good --probe-addr 8080 → 2 --probe-addr must be
   perhaps a leader: @good --leader-elect=maybe → 2 --leader-elect
-  no right to Leases: @mute → 1 leases.* is forbidden: User "operator" cannot list
+  no right to Leases: @mute → 1 leases.* is forbidden: User "operator" cannot get
   no such namespace: @fine --leader-elect-namespace moon → 1 namespaces "moon" not found
   a selector: @fine --selector =, → 1 found '=', expected: !, identifier
   no kubeconfig: run --kubeconfig /absent → 1 cannot read /absent: .*no such file
@@ -7622,13 +7691,13 @@ const BAD = `
   not YAML: @text → 1 cannot read .*text
   no current context: @current → 1 names no cluster: set --kubeconfig or --context
   another context: @good --context moon → 1 no context "moon"
-  its cluster: @bare → 1 names no cluster
+  its cluster: @bare → 1 has no cluster "main"
   not a URL: @url → 1 example
-  its CA: @ca → 1 absent
-  its plugin: @exec → 1 absent
+  its CA: @ca → 1 no credentials: .*absent
+  its plugin: @exec → 1 no credentials: the plugin /absent failed: .*ENOENT
   nobody listens: @dead → 1 cannot be reached: .*ECONNREFUSED
   no such host: @host → 1 cannot be reached: .*nowhere.invalid
-  HTTP/1 only: @old → 1 cannot be reached
+  something else: @old → 1 cannot be reached: an answer 200 that no API server gives
   no CRD: @good → 1 does not know StatefulCluster: kubectl apply
   no permission: @fenced → 1 pods is forbidden: User "operator" cannot list
   an error page: @page → 1 502.*Come in|Come in.*502
@@ -7667,7 +7736,8 @@ async function tryBad(row: string, folder: string): Promise<string> {
   const program = launch(args.replace(/@(\w+)/, run).split(' '));
   const timer = setTimeout(() => program.child.kill('SIGKILL'), 10_000); // It must end by itself.
   const ended = await program.ended.finally(() => clearTimeout(timer));
-  const line = program.complaint;
+  const { level, msg } = program.said.at(-1) ?? {};
+  const line = program.complaint || (level === 'error' ? `statefulcluster: ${msg}\n` : '');
   if (process.env['REAL_SHOW']) console.log(`${row} ⇒ ${ended} ${line.trimEnd()}`);
   const isOne = /^statefulcluster: [^\n]+\n$/.test(line) && !/\bat \S+:\d+|node:/.test(line);
   return isOne && ended === code && RegExp(words).test(line) ? '' : `${row} ⇒ ${ended} ${line}`;
@@ -7697,8 +7767,8 @@ processes('process: version, help, run --help → exit code 0, also into a close
 
 function clientFor(server: string, load = async (config: KubeConfig) => config) {
   const config = new KubeConfig();
-  const skip = { skipTLSVerify: true }; // The library refuses plain http else.
-  config.loadFromClusterAndUser({ name: 'c', server, ...skip }, { name: 'operator' });
+  const cluster = { name: 'c', server, skipTLSVerify: true }; // Else it refuses plain http.
+  config.loadFromClusterAndUser(cluster, { name: 'operator' });
   return connect(config, () => load(config));
 }
 /** The operator behind the proxy, three members Ready. */
@@ -7715,8 +7785,7 @@ async function newBench() {
     renameSync(`${token}.new`, token); // As kubelets do: never half a token.
   };
   rotate('first');
-  const provider = { 'auth-provider': { name: 'tokenFile', config: { tokenFile: token } } };
-  const over = { ...serverAt(front.url), users: [{ name: 'main', user: provider }] };
+  const over = { ...serverAt(front.url), users: [{ name: 'main', user: { tokenFile: token } }] };
   const file = kubeconfig(folder, 'bench', over);
   const program = launch([...runArgs(file), ...(LONG ? ['--leader-elect=false'] : [])], rig.ring);
   rig.program = program;
@@ -7765,69 +7834,100 @@ processes('client: silence, a page, a torn stream → one rejection each, in tim
   const deeds: Record<string, [Misdeed, RegExp]> = {
     '?a': ['hang', /no answer within 200 ms/],
     '?b': [{ status: 200, text: '<html>' }, /JSON/],
-    '?c': ['tear', /clos|cancel|abort/i],
+    '?d': [{ status: 302, text: '', headers: { location: '/in' } }, /answer 302 that no API/],
+    '?e': [{ status: 200, text: '' }, /answer 200 that no API server gives/],
+    '?f': [{ status: 200, text: '{"kind":"Pod"}' }, /answer 200 that no API server gives/],
+    '?c': ['tear', /clos|terminated|abort/i],
   };
   front.meddle = (p) => deeds[p.path.slice(path.length)]?.[0];
   for (const [query, [, words]] of Object.entries(deeds)) {
     const request = { method: 'GET', path: path + query, timeoutMs: 200 } as const;
-    assert.match(await outcome(client.send(request)), words);
+    assert.match(await outcome(op.call({ ...stillWorld().world, ...client }, request)), words);
   }
   const stream = client.watch(`${path}?c`, () => undefined, new AbortController().signal);
-  assert.match(await outcome(stream), /clos|cancel|abort/i);
+  assert.match(await outcome(stream), /clos|terminated|abort/i);
   front.meddle = () => undefined;
   assert.is((await client.send({ method: 'GET', path })).status, 200, 'the next one is answered');
 });
-processes('client: F5: a black hole → noticed by its pings, then a new connection', async () => {
-  const { pingMs } = op.LIMITS;
-  const limits = op.LIMITS as { pingMs: number };
-  limits.pingMs = 100;
-  const tunnel = await openTunnel(Number(new URL(bench.front.url).port));
-  const client = clientFor(`http://127.0.0.1:${tunnel.port}`);
-  const path = placeOf('default', 'pods');
-  const { promise: seen, resolve } = Promise.withResolvers<void>();
-  const signal = AbortSignal.timeout(10_000);
-  const watched = outcome(client.watch(`${path}?watch=true`, () => resolve(), signal));
-  await seen;
-  tunnel.swallow(true);
-  const from = performance.now();
-  assert.match(await watched, /no answer to a ping for 100 ms/);
-  assert.ok(performance.now() - from < 1000, 'within a few pings');
-  tunnel.swallow(false);
-  assert.is((await client.send({ method: 'GET', path })).status, 200, 'a new connection');
-  limits.pingMs = pingMs;
-});
-processes('client: GOAWAY → what is in flight ends, what comes next goes elsewhere', async () => {
+processes(
+  'client: F5: what lies between swallows all → a watch breaks, a new one opens',
+  async () => {
+    const limits = op.LIMITS as { quietMs: number };
+    const { quietMs } = limits;
+    limits.quietMs = 200;
+    const tunnel = await openTunnel(Number(new URL(bench.front.url).port));
+    const client = clientFor(`http://127.0.0.1:${tunnel.port}`);
+    const path = placeOf('default', 'pods');
+    const { promise: seen, resolve } = Promise.withResolvers<void>();
+    const signal = AbortSignal.timeout(10_000);
+    const watched = outcome(client.watch(`${path}?watch=true`, () => resolve(), signal));
+    await seen;
+    const get = { method: 'GET', path, timeoutMs: 400 } as const;
+    assert.is((await client.send(get)).status, 200);
+    tunnel.swallow(true);
+    const from = performance.now();
+    assert.match(await watched, /Body Timeout/);
+    assert.match(await outcome(client.send(get)), /no answer within 400 ms/);
+    assert.ok(performance.now() - from < 2500, 'within the quiet time and the deadline');
+    tunnel.swallow(false);
+    assert.is((await client.send({ ...get, timeoutMs: 5000 })).status, 200, 'a new connection');
+    limits.quietMs = quietMs;
+  },
+);
+processes('client: connections are closed → what comes next goes elsewhere', async () => {
   const { client, front } = bench;
-  const before = new Set(front.sessions);
+  const before = new Set(front.sockets);
   const get = () => client.send({ method: 'GET', path: placeOf('default', 'pods') });
   const flying = Array.from({ length: 20 }, () => outcome(get()));
-  front.sessions.forEach((session) => session.goaway());
-  // What the server had not begun is refused, which says that it may be sent again.
-  for (const one of flying) assert.match(await one, /resolved|REFUSED_STREAM/);
+  front.sockets.forEach((socket) => socket.end());
+  for (const one of flying) assert.match(await one, /resolved|closed|ECONN|hang up/);
   assert.is((await get()).status, 200);
   await goesOn();
-  assert.ok(new Set([...before, ...front.sessions]).size > before.size, 'on a new session');
+  assert.ok(new Set([...before, ...front.sockets]).size > before.size, 'on a new connection');
 });
-processes('client: 100 watches, and a server grants 100 streams → a request passes', async () => {
-  const granting = http2.createServer({ settings: { maxConcurrentStreams: 100 } });
-  granting.on('stream', (stream, { ':path': path = '' }) => {
-    stream.on('error', () => undefined).respond({ ':status': 200 });
-    if (path === '/') stream.end('{}');
-  });
-  const { watch, send } = clientFor(await listens(granting));
-  const stop = new AbortController();
-  const watched = Array.from({ length: 100 }, () => watch('/x', () => undefined, stop.signal));
-  const answer = await outcome(send({ method: 'GET', path: '/', timeoutMs: 2000 }));
-  stop.abort();
-  await Promise.allSettled(watched);
-  assert.is(answer, 'resolved');
-});
+processes(
+  'client: 500 requests beside watches and the Lease → connections are bounded',
+  async () => {
+    const lease = '/apis/coordination.k8s.io/v1/namespaces/x/leases/y';
+    const open: http.ServerResponse[] = [];
+    let [sockets, most] = [0, 0];
+    const server = http.createServer(({ url = '' }, out) => {
+      if (url === lease) return void out.end('{}');
+      out.write(url === '/x' ? '\n' : '{');
+      if (url !== '/x') open.push(out);
+    });
+    server.on('connection', (socket) => {
+      most = Math.max(most, ++sockets);
+      socket.on('close', () => sockets--);
+    });
+    const { watch, send } = clientFor(await listens(server));
+    const stop = new AbortController();
+    const watched = Array.from({ length: 10 }, () => watch('/x', () => undefined, stop.signal));
+    const { requestsMax } = op.LIMITS;
+    const sent = Array.from({ length: 500 }, () => outcome(send({ method: 'GET', path: '/' })));
+    await newBell().until('all connections are used', () => '', 1);
+    const answer = await outcome(send({ method: 'GET', path: lease, timeoutMs: 5000 }));
+    for (let done = 0; done < 500;) {
+      done += open.length;
+      for (const out of open.splice(0)) out.end('}');
+      await rest(5);
+    }
+    assert.equal([...new Set(await Promise.all(sent)), answer], ['resolved', 'resolved']);
+    stop.abort();
+    await Promise.allSettled(watched);
+    assert.ok(most <= requestsMax + 11, `${most} connections`);
+  },
+);
 processes('client: F12: a plugin for credentials hangs → no answer in time, then on', async () => {
-  const loads = [new Promise<KubeConfig>(() => undefined)];
+  const killed = (_: unknown, fail: (why: Error) => void) =>
+    setTimeout(fail, 400, new Error('killed'));
+  const loads = [new Promise<KubeConfig>(killed)];
   const { send } = clientFor(bench.front.url, async (config) => loads.pop() ?? config);
   const request = { method: 'GET', path: placeOf('default', 'pods'), timeoutMs: 200 } as const;
   const hangs = new Promise<string>((resolve) => setTimeout(resolve, 1000, 'it hangs'));
-  assert.match(await Promise.race([outcome(send(request)), hangs]), /no answer within 200 ms/);
+  const late = /no credentials: no answer within 200 ms/;
+  assert.match(await Promise.race([outcome(send(request)), hangs]), late);
+  assert.match(await outcome(send({ ...request, timeoutMs: 5000 })), /no credentials: killed/);
   assert.is(await outcome(send({ ...request, timeoutMs: 5000 })), 'resolved');
 });
 processes('client: F26: 401 on a watch alone → the credentials are read again', async () => {
@@ -7840,7 +7940,7 @@ processes('client: F26: 401 on a watch alone → the credentials are read again'
   await send({ method: 'GET', path: placeOf('default', 'pods') });
   assert.equal([status, reads], [401, 2]);
 });
-processes('process: F26: 401 and GOAWAY → the token is read again from its file', async () => {
+processes('process: F26: 401 → the token is read again from its file', async () => {
   const { front, rotate } = bench;
   const refusal = { kind: 'Status', code: 401, reason: 'Unauthorized', message: 'Unauthorized' };
   const from = front.passed.length;
@@ -7858,7 +7958,7 @@ processes(
     let torn = 0;
     front.meddle = (p) =>
       isWatch(p) && p.path.includes('/pods') && torn++ < 3 ? 'tear' : undefined;
-    front.sessions.forEach((session) => session.destroy());
+    front.sockets.forEach((socket) => socket.destroy());
     await goesOn();
     assert.ok(torn >= 3, `${torn} streams were torn`);
     assert.is(keptBy(rig, 'coder').length, 3);
@@ -7899,13 +7999,38 @@ processes('process: its probes → ready, well, metrics that a strict reader tak
   assert.is(await page('/healthz'), `200 ${type} ok\n`);
   assert.match(await page('/readyz'), /^200 .* leader\n.*pods: last event or bookmark \d+ s ago\n/);
   const series = parseMetrics((await page('/metrics')).replace(`200 ${type} `, ''));
-  assert.is(series.get('statefulcluster_members{health="Available"}'), 3);
+  const coder = 'namespace="default",name="coder"';
+  assert.is(series.get(`statefulcluster_members{${coder},health="Available"}`), 3);
+  assert.is(series.get(`statefulcluster_condition{${coder},type="Ready"}`), 1);
   assert.is(series.get('statefulcluster_leader'), 1);
+  const idle = Array.from({ length: 1000 }, () => net.connect(port, '127.0.0.1'));
+  leftOver.push(() => idle.forEach((socket) => socket.destroy()));
+  await Promise.all(
+    idle.map((socket) =>
+      once(
+        socket.on('error', () => undefined),
+        'connect',
+      ),
+    ),
+  );
+  assert.is(await page('/healthz'), `200 ${type} ok\n`, 'beside 1,000 idle connections');
   const posted = series.get('statefulcluster_api_requests_total{verb="POST",code="201"}');
   assert.ok((posted ?? 0) >= 94, `${posted} POSTs`);
   const second = launch(['run', '--kubeconfig', bench.file, '--probe-addr', `127.0.0.1:${port}`]);
   assert.is(await second.ended, '1');
   assert.match(second.complaint, /^statefulcluster: --probe-addr: .*EADDRINUSE.*\n$/);
+});
+processes('process: the Lease is lost → one line of JSON, exit code 1', async () => {
+  const { rig, served } = bench;
+  const [ns, flag] = ['kube-node-lease', '--leader-elect-namespace'];
+  const program = launch([...runArgs(served.kubeconfigPath), '-n', 'other', flag, ns], rig.ring);
+  const leads = (): Raw | undefined => program.said.find((line) => line['msg'] === 'leads');
+  await rig.until('it leads', () => (leads() ? '' : program.complaint || 'not yet'));
+  const lease = `/apis/coordination.k8s.io/v1/namespaces/${ns}/leases/${leads()?.['lease']}`;
+  await order(rig, 'PATCH', lease, { spec: { holderIdentity: 'somebody' } });
+  assert.equal([await program.ended, program.complaint], ['1', '']);
+  const { level, msg } = program.said.at(-1) ?? {};
+  assert.match(`${level}: ${msg}`, /^error: lost the Lease \S+: somebody holds it$/);
 });
 processes('process: SIGTERM in mid-write → exit code 0 within 5 s', async () => {
   const { rig, front, program, passed } = bench;
@@ -7916,6 +8041,292 @@ processes('process: SIGTERM in mid-write → exit code 0 within 5 s', async () =
   await endsWell(program);
 });
 if (TESTING) processes.run();
+
+// ── kubeconfigs, and ways through proxies ───────────────────────────────────────────────────────
+const pem = (what: string, text: string): string =>
+  `-----BEGIN ${what}-----\n${text}\n-----END ${what}-----\n`;
+/** Its own authority, for 127.0.0.1. */
+const CERT = pem(
+  'CERTIFICATE',
+  'MIIBSjCB8qADAgECAgEBMAoGCCqGSM49BAMCMAwxCjAIBgNVBAMMAXQwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEw' +
+    'MDAwMDBaMAwxCjAIBgNVBAMMAXQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQWahSWBWxrD93KBfqt1EB3Qg0tAf82' +
+    'gAmdTcxgMzmOnYeQpMWFtKCFF06oIa+vn7MS39rlISEkmeBNXA9TarURo0MwQTAPBgNVHREECDAGhwR/AAABMA8GA1Ud' +
+    'EwEB/wQFMAMBAf8wHQYDVR0OBBYEFMy3wHVup6qx/RJkjsSV7Eb93qxZMAoGCCqGSM49BAMCA0cAMEQCIBfXWkFDWaER' +
+    'kW++hoSQJGlg7H3iqYUrDXWDwRgD/SMiAiA8m3SVsiQm2btUrCMtHFJQob2SVgwMzX5wqh177/Ba5g==',
+);
+const KEY = pem(
+  'PRIVATE KEY',
+  'MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgBVl6qvt+BVUI9aa3+0idph0FdQGR8hc0d0vcELO8EyOh' +
+    'RANCAAQWahSWBWxrD93KBfqt1EB3Qg0tAf82gAmdTcxgMzmOnYeQpMWFtKCFF06oIa+vn7MS39rlISEkmeBNXA9TarUR',
+);
+/** What reaches a server that answers every request with the headers that came. */
+async function openMirror(secure = false): Promise<string> {
+  const answer = (request: http.IncomingMessage, out: http.ServerResponse): void =>
+    void out.end(JSON.stringify({ kind: 'Pod', headers: request.headers }));
+  if (!secure) return listens(http.createServer(answer));
+  const url = await listens(https.createServer({ cert: CERT, key: KEY }, answer));
+  return url.replace('http:', 'https:');
+}
+interface Drawer {
+  readonly folder: string;
+  put(name: string, content: unknown): string; // Its path.
+}
+function newDrawer(): Drawer {
+  const folder = scratch();
+  const put = (name: string, content: unknown): string => {
+    const file = join(folder, name);
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content));
+    return file;
+  };
+  return { folder, put };
+}
+const configOf = (server: string, user: object = {}, more: object = {}, name = 'main'): Raw => ({
+  'current-context': name,
+  contexts: [{ name, context: { cluster: name, user: name, namespace: name } }],
+  users: [{ name, user }],
+  clusters: [{ name, cluster: { server, ...more } }],
+});
+/** The headers that arrive with this kubeconfig, or what went wrong. */
+async function arrives(file?: string, context?: string): Promise<Raw> {
+  const load = () => op.loadConfig(file, context);
+  const world = { ...stillWorld().world, ...connect(await load(), load) };
+  return (await op.call(world, { method: 'GET', path: '/api/v1/pods/x' }))['headers'];
+}
+async function withEnv<T>(env: Readonly<Record<string, string>>, work: () => Promise<T>) {
+  const before = { ...process.env };
+  Object.assign(process.env, env);
+  try {
+    return await work();
+  } finally {
+    process.env = before;
+  }
+}
+const configs = suite('kubeconfig');
+configs.after(clearUp);
+configs(
+  'kubeconfig: a list → of equal names the first counts, missing and empty ones do not',
+  async () => {
+    const { folder, put } = newDrawer();
+    const url = await openMirror();
+    const one = configOf(url, { token: 'one' }, {}, 'one');
+    put('a/config', { users: one['users'], contexts: one['contexts'] });
+    put('empty', '# nothing\n');
+    put('b/config', {
+      ...one,
+      'current-context': 'one',
+      users: [{ name: 'one', user: { token: 'b' } }],
+    });
+    put('c/config', configOf('http://127.0.0.1:1', { token: 'c' }, {}, 'other'));
+    const list = ['absent', 'empty', 'a/config', 'b/config', 'c/config'].map((f) =>
+      join(folder, f),
+    );
+    await withEnv({ KUBECONFIG: list.join(path.delimiter) }, async () => {
+      assert.is((await arrives())['authorization'], 'Bearer one');
+      const config = await op.loadConfig(undefined, undefined);
+      assert.is(config.getContextObject(config.getCurrentContext())?.namespace, 'one');
+      const other = await op.loadConfig(undefined, 'other');
+      assert.is(other.getCurrentCluster()?.server, 'http://127.0.0.1:1');
+      assert.match(await outcome(arrives(undefined, 'moon')), /no context "moon"/);
+    });
+    await withEnv({ KUBECONFIG: '', HOME: folder }, async () =>
+      assert.match(await outcome(arrives()), /the default kubeconfig names no cluster/),
+    );
+  },
+);
+configs('kubeconfig: as, as-uid, as-groups, as-user-extra → headers', async () => {
+  const { put } = newDrawer();
+  const who = {
+    as: 'me',
+    'as-uid': '7',
+    'as-groups': ['a', 'b'],
+    'as-user-extra': { 'x/y': ['z'] },
+  };
+  const file = put('config', configOf(await openMirror(), { token: 't', ...who }));
+  const { headers, ...got } = { headers: await arrives(file) };
+  const named = Object.entries(headers).filter(([name]) => name.startsWith('impersonate-'));
+  assert.equal(got, {});
+  assert.equal(Object.fromEntries(named), {
+    'impersonate-user': 'me',
+    'impersonate-uid': '7',
+    'impersonate-group': 'a, b',
+    'impersonate-extra-x%2fy': 'z',
+  });
+});
+const exec = (more: object): object => ({
+  exec: { apiVersion: 'client.authentication.k8s.io/v1', command: './plugin', ...more },
+});
+/** What is not honoured is refused by its name: user, cluster → words. */
+const REFUSED: readonly (readonly [user: object, cluster: object, words: RegExp])[] = [
+  [{ 'as-groups': ['a'] }, {}, /as-groups without as/],
+  [{ 'auth-provider': { name: 'gcp' } }, {}, /auth-provider gcp is not supported/],
+  [{ 'token-file': 'x' }, {}, /user: token-file is not supported/],
+  [exec({ interactiveMode: 'Always' }), {}, /interactiveMode Always/],
+  [
+    exec({ apiVersion: 'client.authentication.k8s.io/v1alpha1' }),
+    {},
+    /apiVersion client.*v1alpha1/,
+  ],
+  [exec({ jump: true }), {}, /exec: jump is not supported/],
+  [{}, { 'proxy-url': 'ftp://x' }, /proxy-url ftp:\/\/x is not supported/],
+  [{}, { 'certificate-authority': 'x', 'insecure-skip-tls-verify': true }, /insecure beside/],
+  [{}, { jump: 1 }, /cluster: jump is not supported/],
+  [
+    { 'auth-provider': { name: 'oidc', config: { 'id-token': 'e30.eyJleHAiOjF9.x' } } },
+    {},
+    /no credentials: auth-provider oidc: the id-token has expired/,
+  ],
+];
+configs('kubeconfig: what is not honoured → refused by its name', async () => {
+  const { put } = newDrawer();
+  for (const [user, cluster, words] of REFUSED)
+    assert.match(await outcome(arrives(put('config', configOf('http://x', user, cluster)))), words);
+});
+/** A plugin that tells in its token what it was given. */
+const PLUGIN = `#!/bin/sh
+info=$(printf '%s %s %s' "$1" "$MINE" "$KUBERNETES_EXEC_INFO" | base64 -w 0)
+echo x >> "$(dirname "$0")/calls"
+cat
+printf '{"apiVersion":"client.authentication.k8s.io/v1","status":{"token":"%s"}}' "$info"
+`;
+configs('kubeconfig: a plugin → beside its file, told of the cluster, asked once', async () => {
+  const { folder, put } = newDrawer();
+  chmodSync(put('plugin', PLUGIN), 0o755);
+  const own = exec({ args: ['a'], env: [{ name: 'MINE', value: 'b' }], provideClusterInfo: true });
+  const extension = { name: 'client.authentication.k8s.io/exec', extension: { c: 1 } };
+  const server = await openMirror();
+  const file = put('config', configOf(server, own, { extensions: [extension] }));
+  const load = () => op.loadConfig(file, undefined);
+  const { send } = connect(await load(), load);
+  const get = () => send({ method: 'GET', path: '/api/v1/pods/x' });
+  const [{ body }] = await Promise.all([get(), get()]);
+  const token = `${(body as Raw)['headers'].authorization}`.replace('Bearer ', '');
+  const [, info] = /^a b (.*)$/.exec(Buffer.from(token, 'base64').toString()) ?? [];
+  const spec = { interactive: false, cluster: { server, config: { c: 1 } } };
+  const apiVersion = 'client.authentication.k8s.io/v1';
+  assert.equal(JSON.parse(info ?? ''), { apiVersion, kind: 'ExecCredential', spec });
+  await get();
+  assert.is(readFileSync(join(folder, 'calls'), 'utf8'), 'x\n');
+});
+configs('kubeconfig: F12: a plugin that hangs, fails, says nothing → is named', async () => {
+  const limits = op.LIMITS as { pluginMs: number };
+  const { pluginMs } = limits;
+  limits.pluginMs = 300;
+  const { put } = newDrawer();
+  const file = put('config', configOf('http://x', exec({})));
+  const rows = [
+    ['sleep 60', /plugin .*\/plugin failed: no answer within 300 ms/],
+    ['echo first >&2; echo why >&2; exit 3', /plugin .*\/plugin failed: why/],
+    ['echo "{}"', /plugin .*\/plugin failed: it answered in undefined/],
+    ['echo', /plugin .*\/plugin failed: .*JSON/],
+  ] as const;
+  for (const [script, words] of rows) {
+    chmodSync(put('plugin', `#!/bin/sh\n${script}\n`), 0o755);
+    assert.match(await outcome(arrives(file)), words);
+  }
+  limits.pluginMs = pluginMs;
+});
+configs('kubeconfig: token file and authority rotate → read again, without a 401', async () => {
+  const limits = op.LIMITS as { credentialsMs: number };
+  const { credentialsMs } = limits;
+  const { put } = newDrawer();
+  const [user, more] = [{ tokenFile: 'token' }, { 'certificate-authority': './ca.pem' }];
+  const file = put('config', configOf(await openMirror(true), user, more));
+  put('token', 'one\n');
+  put('ca.pem', rootCertificates[0] ?? '');
+  const load = () => op.loadConfig(file, undefined);
+  const { send } = connect(await load(), load);
+  const get = () => send({ method: 'GET', path: '/api/v1/pods/x' });
+  const seen = async (): Promise<string> => ((await get()).body as Raw)['headers'].authorization;
+  assert.match(await outcome(get()), /self-signed|signed/);
+  put('ca.pem', CERT);
+  limits.credentialsMs = 0;
+  assert.is(await seen(), 'Bearer one', 'the authority is read again after a failure');
+  put('token', 'two');
+  assert.is(await seen(), 'Bearer two');
+  limits.credentialsMs = credentialsMs;
+});
+configs('client: proxy-url, HTTPS_PROXY → through the proxy, to HTTP and HTTPS', async () => {
+  const { put } = newDrawer();
+  const asked: string[] = [];
+  const proxy = http.createServer((request, out) => {
+    asked.push(`${request.method} ${request.url}`);
+    http.get(`${request.url}`, { headers: request.headers }, (answer) => answer.pipe(out));
+  });
+  proxy.on('connect', (request: http.IncomingMessage, socket: net.Socket) => {
+    asked.push(`CONNECT ${request.url}`);
+    const [host, port] = `${request.url}`.split(':');
+    const onward = net.connect(Number(port), host, () => socket.write('HTTP/1.1 200 OK\r\n\r\n'));
+    onward.pipe(socket).pipe(onward);
+    for (const one of [socket, onward]) leftOver.push(() => one.destroy());
+  });
+  const url = await listens(proxy);
+  const ca = { 'certificate-authority-data': Buffer.from(CERT).toString('base64') };
+  const [plain, secure] = [await openMirror(), await openMirror(true)];
+  const socks = await openSocks(asked);
+  for (const [server, more] of [
+    [plain, { 'proxy-url': url }],
+    [secure, { ...ca, 'proxy-url': url }],
+    [secure, { ...ca, 'proxy-url': socks }],
+  ] as const)
+    assert.is(
+      (await arrives(put('config', configOf(server, {}, more))))['accept'],
+      'application/json',
+    );
+  const [to] = secure.split('//').slice(1);
+  assert.equal(asked, [`GET ${plain}/api/v1/pods/x`, `CONNECT ${to}`, `SOCKS ${to}`]);
+});
+/** The least of RFC 1928. */
+async function openSocks(asked: string[]): Promise<string> {
+  const server = net.createServer((socket) => {
+    socket.once('data', () => {
+      socket.write(Buffer.from([5, 0]));
+      socket.once('data', (wish) => {
+        const [host, port] = [wish.subarray(4, 8).join('.'), wish.readUInt16BE(wish.length - 2)];
+        asked.push(`SOCKS ${host}:${port}`);
+        const onward = net.connect(port, '127.0.0.1', () => {
+          socket.write(Buffer.from([5, 0, 0, 1, 127, 0, 0, 1, 0, 0]));
+          onward.pipe(socket).pipe(onward);
+        });
+        leftOver.push(() => (socket.destroy(), onward.destroy()));
+      });
+    });
+  });
+  return (await listens(server)).replace('http:', 'socks5h:');
+}
+/** Server, NO_PROXY → by the proxy or not. */
+const NO_PROXY = `
+  nothing: https://a.b |  → true
+  the name: https://a.b | a.b → false
+  below it: https://x.a.b | a.b → false
+  beside it: https://xa.b | a.b → true
+  only below: https://a.b | .a.b → true
+  a star: https://x.a.b | *.a.b → false
+  all: https://x | y, * → false
+  another port: https://x:6443 | x:443 → true
+  its port: https://x:6443 | x:6443 → false
+  the usual port: https://x | x:443 → false
+  a CIDR: https://10.1.2.3:6443 | 10.0.0.0/8 → false
+  another: https://11.1.2.3 | 10.0.0.0/8 → true
+  an address: https://10.1.2.3 | 10.1.2.3 → false
+  six: https://[fd00::1]:6443 | fd00::/8 → false
+  six with a port: https://[fd00::1]:6443 | [fd00::1]:443 → true
+  loopback: https://127.0.0.1:6443 |  → false
+  localhost: https://localhost |  → false
+  plain: http://x |  → false`;
+facts(
+  'proxy',
+  NO_PROXY.trim()
+    .split('\n')
+    .map((row): Same => {
+      const [, why = '', server = '', list = '', wanted] =
+        /^ *(.*?): (\S+) \|(.*) → (\w+)$/.exec(row) ?? [];
+      const env = { HTTPS_PROXY: 'proxy:3128', NO_PROXY: list };
+      const way = op.proxyOf(new URL(server), env);
+      return [`NO_PROXY: ${why}`, way, wanted === 'true' ? 'http://proxy:3128' : undefined];
+    }),
+);
+if (TESTING) configs.run();
 
 // ── The other commands ──────────────────────────────────────────────────────────────────────────
 const MINUTE = 60_000;
@@ -7933,6 +8344,9 @@ async function newStand() {
   const ids = { a: bornAgo(41 * DAY), b: bornAgo(3 * DAY), c: bornAgo(5 * MINUTE) };
   const stand = { state, rig, front, config, ids: { ...ids, z: bornAgo(50 * DAY) } };
   await furnish(stand);
+  const labels = { 'app.kubernetes.io/name': 'statefulcluster' };
+  const spec = { holderIdentity: 'pod-0', leaseDurationSeconds: 600, renewTime: microTime() };
+  await order(rig, 'POST', LEASES, { metadata: { name: 'statefulcluster', labels }, spec });
   return stand;
 }
 type Stand = Pick<Awaited<ReturnType<typeof newStand>>, 'rig' | 'config' | 'front'> & {
@@ -7963,15 +8377,16 @@ async function furnish({ rig, ids }: Stand): Promise<void> {
   }
   for (const name of [...claimsOf(ids.b), ...claimsOf(ids.c), ...claimsOf(ids.z)]) {
     const id = name.split('-')[2] ?? '';
-    const retired = id === ids.z && { [MARK.retired]: 'true' };
-    const meta = { name, labels: { ...labelsOf(id), ...retired } };
+    const retired = id === ids.z && { annotations: { [MARK.retired]: 'NodeGone' } };
+    const meta = { name, labels: labelsOf(id), ...retired };
     const body = { metadata: meta, spec: { accessModes: ['ReadWriteOnce'], ...gi('1Gi').spec } };
     await order(rig, 'POST', placeOf('default', 'persistentvolumeclaims'), body);
   }
   const at = (ms: number) => op.timeText(Date.now() - ms);
   const member = (id: string, node: string, health: string, tag: string, reason = '', ms = 0) => {
     const revision = op.revisionHash(image(tag), 0);
-    const told = { identity: id, pod: `web-${id}`, node, revision, health, reason };
+    const pod = health === 'Withheld' ? '' : `web-${id}`;
+    const told = { identity: id, pod, node, revision, health, reason };
     return { ...told, ...(ms && { since: at(ms) }), claims: claimsOf(id) };
   };
   const condition = (type: string, status: string, reason: string, message: string) => {
@@ -7991,13 +8406,16 @@ async function furnish({ rig, ids }: Stand): Promise<void> {
       ...[{ identity: ids.z, reason: 'NodeGone', at: at(5 * MINUTE), claims: claimsOf(ids.z) }],
     ].map((r) => ({ ...r, replacedBy: ids.c })),
     conditions: [
-      condition('Progressing', 'True', 'x', '1 of 3 members are available; waiting for somebody'),
+      condition('Progressing', 'True', 'x', '1 of 3 members are available; waits\x1b[31m'),
       condition('Stalled', 'True', 'Refused', 'exceeded quota: pods=1'),
       condition('ReplacementWithheld', 'True', 'BudgetSpent', 'at most 1 may be replaced'),
     ],
   };
   await order(rig, 'PATCH', `${clusterAt('default', 'web')}/status`, { status });
 }
+const LEASES = '/apis/coordination.k8s.io/v1/namespaces/default/leases';
+const microTime = (agoMs = 0): string =>
+  new Date(Date.now() - agoMs).toISOString().replace('Z', '000Z');
 /** Identities as letters, of the same width, and revisions by their numbers; or the way back. */
 const lettered = ({ ids }: Stand, text: string): string =>
   Object.entries(ids).reduce((all, [a, id]) => all.replaceAll(id, a.repeat(10)), text);
@@ -8012,7 +8430,7 @@ const unlettered = ({ ids, config }: Stand, command: string): string[] => {
 function readable(stand: Stand, text: string): string {
   const tags = ['1', '2', '3'].map((tag) => [op.revisionHash(image(tag), 0), `revision-${tag}`]);
   const named = tags.reduce((all, [hash = '', name = '']) => all.replaceAll(hash, name), text);
-  return lettered(stand, named).replaceAll(/\d+s( old)?$/gm, 'Ns$1');
+  return lettered(stand, named).replaceAll(/\d+s( old| ago)?$/gm, 'Ns$1');
 }
 /** What a command says, with its exit code when that is not 0. */
 async function heard(stand: Stand, command: string): Promise<string> {
@@ -8023,17 +8441,22 @@ async function heard(stand: Stand, command: string): Promise<string> {
   return readable(stand, `${program.out}${program.complaint}${end}`);
 }
 /** Runs commands one after the other in one process, which is ten times as fast. */
-const ALL = `import(${JSON.stringify(OPERATOR)}).then(async ({ main }) => {
+const ALL = `import(${JSON.stringify(OPERATOR)}).then(async ({ main, LIMITS }) => {
   console.error = console.log;
+  const { columns, ...limits } = JSON.parse(process.argv[2]);
+  Object.assign(LIMITS, limits);
+  process.stdout.columns = columns;
   for (const args of JSON.parse(process.argv[1])) {
     const code = await main(args);
     console.log((code ? 'exit ' + code : '') + String.fromCharCode(7));
   }
   process.exit();
 })`;
-async function saidBy(stand: Stand, commands: readonly string[]): Promise<string[]> {
+async function saidBy(stand: Stand, commands: readonly string[], over = {}): Promise<string[]> {
   const args = JSON.stringify(commands.map((command) => unlettered(stand, command)));
-  const { out, complaint } = await finished(launch([args], none, '--eval', ALL));
+  const { out, complaint } = await finished(
+    launch([args, JSON.stringify(over)], none, '--eval', ALL),
+  );
   assert.is(complaint, '');
   return readable(stand, out).split('\x07\n').slice(0, -1);
 }
@@ -8055,19 +8478,24 @@ async function finished(program: Program): Promise<Program> {
 }
 const none = (): undefined => undefined;
 
+const LEADS = 'Operator: pod-0 leads, renewed Ns ago\n';
 const LOOKED_AT = `
 $ status
+${LEADS}
 NAME  STATE       LIVE  READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE
 web   ▲ Withheld  3/3   1      2           1          4         2               Ns
-$ status -A -n empty
+$ -A status -n empty
+${LEADS}
 NAMESPACE  NAME  STATE       LIVE  READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE
 default    web   ▲ Withheld  3/3   1      2           1          4         2               Ns
 $ status -n empty
+${LEADS}
 No StatefulClusters in namespace empty.
 $ status stc/web
+${LEADS}
 ▲ web in default  1 of 3 members are available · 4 replaced so far · Ns old
   Revision revision-2 → revision-3
-  waiting for somebody
+  waits\\u001b[31m
 
 ▲ ReplacementWithheld BudgetSpent, for 7m
   at most 1 may be replaced
@@ -8075,10 +8503,12 @@ $ status stc/web
 × Stalled Refused, for 7m
   exceeded quota: pods=1
 
-HEALTH       IDENTITY    AGE  NODE  REVISION             CLAIMS    WHY
-▲ Withheld   aaaaaaaaaa  41d  n1    revision-2 outdated  data,wal  NodeUnreachable for 9m
-◐ Starting   cccccccccc  5m   n3    revision-3           data,wal  replaced zzzzzzzzzz
-● Available  bbbbbbbbbb  3d   n2    revision-3           data,wal
+HEALTH       IDENTITY    POD             AGE  NODE  REVISION             CLAIMS    SINCE  WHY
+▲ Withheld   aaaaaaaaaa  -               41d  n1    revision-2 outdated  data,wal  9m     \
+NodeUnreachable
+◐ Starting   cccccccccc  web-cccccccccc  5m   n3    revision-3           data,wal         \
+not Ready yet; replaced zzzzzzzzzz
+● Available  bbbbbbbbbb  web-bbbbbbbbbb  3d   n2    revision-3           data,wal
 
 OVER       IDENTITY    AGO  REASON    REPLACED-BY  CLAIMS-KEPT
 ▫ Retired  zzzzzzzzzz  5m   NodeGone  cccccccccc   data,wal
@@ -8099,13 +8529,13 @@ The operator would now
 ▲ Stalled
   exceeded quota: pods=1
 
-HEALTH     IDENTITY    NODE  STANDING  FOR  REASON
+HEALTH     IDENTITY    NODE  STANDING  FOR
 ○ Pending  bbbbbbbbbb  -     live      Ns
 ○ Pending  cccccccccc  -     live      Ns
 
 Nothing was written.
 $ replace nobody
-statefulcluster: pods "nobody" not found
+statefulcluster: no living member is called "nobody"
 exit 1
 $ adopt statefulset/nobody
 statefulcluster: statefulsets.apps "nobody" not found
@@ -8142,7 +8572,12 @@ exit 1
 const GIVEN_UP = `
 $ replace pod/web-bbbbbbbbbb
 pod/web-bbbbbbbbbb annotated: web gives bbbbbbbbbb up for a new member
-$ restore web zzzzzzzzzz
+$ replace cccccccccc
+pod/web-cccccccccc annotated: web gives cccccccccc up for a new member
+$ replace web-zzzzzzzzzz
+statefulcluster: no living member is called "web-zzzzzzzzzz"
+exit 1
+$ restore web pod/web-zzzzzzzzzz
 persistentvolumeclaim/data-web-zzzzzzzzzz annotated
 persistentvolumeclaim/wal-web-zzzzzzzzzz annotated
 zzzzzzzzzz returns as the next member of web, once there is room: 3 of 3 live
@@ -8171,7 +8606,7 @@ statefulcluster: --watch and --output exclude each other
 $ status web -A
 statefulcluster: NAME and -A exclude each other
 $ status web more
-statefulcluster: usage: statefulcluster status [NAME]
+statefulcluster: "more" is one too many: statefulcluster status [NAME]
 $ plan
 statefulcluster: usage: statefulcluster plan NAME
 $ plan ../nodes
@@ -8179,7 +8614,7 @@ statefulcluster: "../nodes" is not a name
 $ adopt deployment/web
 statefulcluster: "deployment/web" is not a name
 $ restore web
-statefulcluster: usage: statefulcluster restore NAME IDENTITY
+statefulcluster: usage: statefulcluster restore NAME IDENTITY|POD
 $ rollout jump
 statefulcluster: there is no command "rollout jump": see statefulcluster help
 $ rollout undo web --to-revision last
@@ -8187,7 +8622,13 @@ statefulcluster: --to-revision must be a number
 $ rollout status web --timeout 5
 statefulcluster: --timeout must be a time like 90s, 5m or 1h30m
 $ replace x --force
-statefulcluster: Unknown option '--force'
+statefulcluster: "replace" has no --force
+$ replace x --farce
+statefulcluster: Unknown option '--farce'
+$ stauts web
+statefulcluster: there is no command "stauts": did you mean "status"?
+$ rollout undone web
+statefulcluster: there is no command "rollout undone": did you mean "rollout undo"?
 `;
 const cli = suite('cli');
 cli.after(clearUp);
@@ -8224,8 +8665,8 @@ cli('cli: rollout undo, pause, restart → the template as a whole, and its caus
 });
 cli('cli: the spec is edited while undo reads → the edit stays, exit code 1', async () => {
   const { front, state } = stand;
-  front.meddle = ({ type }) => {
-    if (!type.includes('json-patch')) return undefined;
+  front.meddle = ({ method }) => {
+    if (method !== 'PUT') return undefined;
     const headers = { 'content-type': MERGE_PATCH };
     const edit = { method: 'PATCH', path: clusterAt('default', 'web'), headers };
     handle(state, { ...edit, body: { spec: { replicas: 4 } } }, Date.now());
@@ -8270,6 +8711,71 @@ cli('cli: rollout status, status --watch → each change, until it is through, o
   await order(rig, 'DELETE', clusterAt('default', 'web'));
   assert.equal([await watch.ended, watch.complaint], ['0', '']);
   assert.match(watch.out, /statefulcluster.enge.me "web" was deleted\n/);
+});
+cli('cli: a narrow terminal → columns go before lines wrap, CLAIMS first', async () => {
+  const at = await newStand();
+  const titlesAt = async (columns: number): Promise<string | undefined> => {
+    const lines = (await saidBy(at, ['status', 'status web'], { columns })).join('').split('\n');
+    const isHint = (line: string): boolean => /^  (kubectl|statefulcluster) /.test(line);
+    assert.equal(
+      lines.filter((line) => line.length > columns && !isHint(line)),
+      [],
+    );
+    return lines.find((line) => line.startsWith('HEALTH'))?.replaceAll(/ +/g, ' ');
+  };
+  assert.is(await titlesAt(60), 'HEALTH IDENTITY SINCE WHY');
+  assert.is(await titlesAt(80), 'HEALTH IDENTITY POD NODE SINCE WHY');
+  assert.is(await titlesAt(120), 'HEALTH IDENTITY POD AGE NODE REVISION CLAIMS SINCE WHY');
+});
+cli('cli: the Lease is old, gone, or may not be read → who runs, in words', async () => {
+  const at = await newStand();
+  const { rig, state } = at;
+  const lease = `${LEASES}/statefulcluster`;
+  const head = async (): Promise<string | undefined> => (await heard(at, 'status')).split('\n')[0];
+  await order(rig, 'PATCH', lease, { spec: { renewTime: microTime(15 * MINUTE) } });
+  assert.is(await head(), 'Operator: nobody runs (pod-0, 15m ago)');
+  const calm = { status: { conditions: [] } };
+  await order(rig, 'PATCH', `${clusterAt('default', 'web')}/status`, calm);
+  const [text] = await saidBy(at, ['rollout status web'], { leaseMs: 50, leaseRetryMs: 20 });
+  assert.match(text ?? '', /\nstatefulcluster: Operator: nobody runs \(.*\)\nexit 1$/);
+  await order(rig, 'DELETE', lease);
+  assert.is(await head(), 'Operator: nobody runs (there is no Lease)');
+  state.denied = [{ resource: 'leases' }];
+  assert.is(await head(), 'Operator: cannot be told, Leases may not be read');
+});
+cli('cli: control characters in the words of others → escaped, in logs and errors', async () => {
+  const at = await newStand();
+  const text = JSON.stringify({ message: 'bad \x1b[2J\r' });
+  at.front.meddle = ({ path }) => (path.includes('/leases') ? { status: 500, text } : undefined);
+  const bell = newBell();
+  const program = launch([...runArgs(at.config), '--log', 'pretty'], bell.ring);
+  const isTold = (): boolean => program.out.includes('bad \\u001b[2J\\u000d');
+  await bell.until('its log', () => (isTold() ? '' : program.out));
+  program.child.kill('SIGKILL');
+  assert.not.match(program.out, /\x1b|\r/);
+  assert.match(await heard(at, 'status --context \x1b[2J'), 'no context "\\u001b[2J"\nexit 1');
+});
+cli('cli: replace where a policy deletes data → without a terminal, --yes is needed', async () => {
+  const at = await newStand();
+  const policy = { persistentVolumeClaimRetentionPolicy: { whenReplaced: 'Delete' } };
+  await order(at.rig, 'PATCH', clusterAt('default', 'web'), { spec: policy });
+  const why = 'web deletes the data of bbbbbbbbbb for ever (whenReplaced: Delete)';
+  const [first, second] = await saidBy(at, ['replace bbbbbbbbbb', 'replace bbbbbbbbbb -y']);
+  assert.is(first, `statefulcluster: ${why}: say --yes\nexit 2`);
+  assert.match(second ?? '', /^pod\/web-bbbbbbbbbb annotated/);
+});
+cli('cli: completion → what bash may go on with after flags and words', async () => {
+  const { out } = await finished(launch(['completion', 'bash']));
+  const ask = (...words: string[]): string[] => {
+    const line = ['statefulcluster', ...words].map((word) => `'${word}'`).join(' ');
+    const asked = `COMP_WORDS=(${line}); COMP_CWORD=${words.length}; _statefulcluster`;
+    const script = `${out}\n${asked}; echo "\${COMPREPLY[@]}"`;
+    return spawnSync('bash', ['-c', script]).stdout.toString().trim().split(' ');
+  };
+  assert.equal(ask('st'), ['status']);
+  assert.equal(ask('rollout', 'r'), ['restart', 'resume']);
+  assert.equal(ask('-n', 'x', 'rollout', 'status', 'web', '--t'), ['--timeout']);
+  assert.ok(ask('run', '--').includes('--probe-addr'));
 });
 cli('cli: help of every command → fits a screen; a plugin of kubectl says so', async () => {
   const link = join(scratch(), 'kubectl-statefulcluster.ts');
@@ -8324,14 +8830,18 @@ cli(
     );
   },
 );
-/** A StatefulSet `db` of 3 with its history; nobody acts for it but the garbage collector. */
-async function newSet(rig: Rig): Promise<void> {
+const POD_INDEX = 'apps.kubernetes.io/pod-index';
+const POD_NAME = 'statefulset.kubernetes.io/pod-name';
+/** A StatefulSet `db` of 3 with its history; its partition holds the first pod back. Nobody acts
+ *  for it but the garbage collector. */
+async function newSet(rig: Pick<Rig, 'world'>): Promise<void> {
   const labels = { app: 'db' };
-  const template = { metadata: { labels }, ...image('1') };
+  const [template, former] = ['1', '0'].map((tag) => ({ metadata: { labels }, ...image(tag) }));
   const spec = { replicas: 3, serviceName: 'db', selector: { matchLabels: labels }, template };
   const { spec: size } = gi('1Gi');
   const disk = { metadata: { name: 'data' }, spec: { accessModes: ['ReadWriteOnce'], ...size } };
-  const claims = { volumeClaimTemplates: [disk], updateStrategy: { type: 'RollingUpdate' } };
+  const updateStrategy = { type: 'RollingUpdate', rollingUpdate: { partition: 1 } };
+  const claims = { volumeClaimTemplates: [disk], updateStrategy };
   const sets = '/apis/apps/v1/namespaces/default/statefulsets';
   const body = { metadata: { name: 'db', labels }, spec: { ...spec, ...claims } };
   const { uid } = metaOf(await order(rig, 'POST', sets, body));
@@ -8339,78 +8849,133 @@ async function newSet(rig: Rig): Promise<void> {
   await order(rig, 'PATCH', `${sets}/db/status`, { status });
   const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 'db', uid, controller: true };
   const past = { ...labels, 'controller.kubernetes.io/hash': 'x' };
-  const revision = { name: 'db-x', labels: past, ownerReferences: [owner] };
   const revisions = '/apis/apps/v1/namespaces/default/controllerrevisions';
-  await order(rig, 'POST', revisions, { metadata: revision, revision: 1, data: {} });
+  for (const [hash, whole] of Object.entries({ w: former, x: template })) {
+    const metadata = { name: `db-${hash}`, labels: past, ownerReferences: [owner] };
+    const data = op.canonicalJson({ spec: { template: { ...whole, $patch: 'replace' } } });
+    await order(rig, 'POST', revisions, {
+      metadata,
+      revision: hash === 'x' ? 2 : 1,
+      data: JSON.parse(data),
+    });
+  }
   for (const n of [0, 1, 2]) {
     const claim = { metadata: { name: `data-db-${n}`, labels }, spec: disk.spec };
     await order(rig, 'POST', placeOf('default', 'persistentvolumeclaims'), claim);
-    const hash = { ...labels, 'controller-revision-hash': 'db-x' };
-    const metadata = { name: `db-${n}`, labels: hash, ownerReferences: [owner] };
+    const hash = { ...labels, 'controller-revision-hash': n === 0 ? 'db-w' : 'db-x' };
+    const own = { ...hash, [POD_INDEX]: `${n}`, [POD_NAME]: `db-${n}` };
+    const metadata = { name: `db-${n}`, labels: own, ownerReferences: [owner] };
     const claimName = `data-db-${n}`;
     const volumes = [{ name: 'data', persistentVolumeClaim: { claimName } }];
-    const pod = { metadata, spec: { ...image('1').spec, volumes } };
+    const pod = { metadata, spec: { ...image(n === 0 ? '0' : '1').spec, volumes } };
     await order(rig, 'POST', placeOf('default', 'pods'), pod);
   }
 }
-cli(
-  'cli: adopt, cut off at every kind of write → goes on; the same pods, unrestarted',
-  async () => {
-    const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
-    leftOver.push(served.close);
-    const world = realWorld({ url: served.url, token: 'admin' });
-    const rig = await newRig(world, { nodes: ['n0', 'n1'] });
-    await newSet(rig);
-    const front = await openFront(served.url);
-    const config = kubeconfig(scratch(), 'adopt', serverAt(front.url));
-    launch(runArgs(served.kubeconfigPath), rig.ring);
-    const there = { ...stand, rig, front, config };
-    const pods = async (): Promise<Raw[]> =>
-      ((await order(rig, 'GET', placeOf('default', 'pods')))['items'] as Raw[]).toSorted();
-    const uids = (await pods()).map((o) => metaOf(o).uid);
-    const cuts = [
-      /^PATCH .*\/data-db-1\?/,
-      /^POST .*statefulclusters\?(?!.*dryRun)/,
-      /^DELETE .*\/statefulsets\//,
-      /^PATCH .*\/pods\/db-1\?/,
-      /^PATCH .*\/statefulclusters\/db\?/,
-      /^DELETE .*\/controllerrevisions\//,
-    ];
-    const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
-    const keptBy = (instance: string | null): Promise<Raw> =>
-      order(rig, 'PATCH', set, {
-        metadata: { labels: { 'argocd.argoproj.io/instance': instance } },
-      });
-    await keptBy('x');
-    const why = 'cannot be adopted: Argo CD keeps it, and would make it again';
-    const way = '(--force adopts it all the same)';
-    const refusal = `statefulcluster: statefulsets.apps "db" ${why} ${way}\nexit 1\n`;
-    assert.is(await heard(there, 'adopt statefulset/db'), refusal);
-    await keptBy(null);
-    assert.match(
-      await heard(there, 'adopt statefulset/db --dry-run'),
-      /  · let the operator act\n/,
-    );
-    const written = front.passed.filter((p) => p.method !== 'GET' && !p.path.includes('dryRun'));
-    assert.equal(written, []);
-    for (const cut of cuts) {
-      front.meddle = ({ method, path }) =>
-        cut.test(`${method} ${path}`) ? { status: 500, text: '{"message":"cut"}' } : undefined;
-      assert.match(await heard(there, 'adopt statefulset/db'), /\nstatefulcluster: cut\nexit 1\n$/);
-    }
-    front.meddle = () => undefined;
-    assert.match(await heard(there, 'adopt statefulset/db'), /✓ delete the history of the set\n/);
-    await settles(rig, 'db', 3);
-    assert.equal(
-      (await pods()).map((o) => metaOf(o).uid),
-      uids,
-    );
-    const { status, metadata } = await order(rig, 'GET', clusterAt('default', 'db'));
-    const { members, replacements, updatedReplicas } = status;
-    assert.equal(members.map((m: Raw) => m['identity']).sort(), ['0', '1', '2']);
-    assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 3, undefined]);
-  },
-);
+cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted', async () => {
+  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
+  leftOver.push(served.close);
+  const world = realWorld({ url: served.url, token: 'admin' });
+  const rig = await newRig(world, { nodes: ['n0', 'n1'] });
+  await newSet(rig);
+  const front = await openFront(served.url);
+  const config = kubeconfig(scratch(), 'adopt', serverAt(front.url));
+  launch(runArgs(served.kubeconfigPath), rig.ring);
+  const there = { ...stand, rig, front, config };
+  const pods = async (): Promise<Raw[]> =>
+    ((await order(rig, 'GET', placeOf('default', 'pods')))['items'] as Raw[]).toSorted();
+  const uids = (await pods()).map((o) => metaOf(o).uid);
+  const cuts = [
+    /^PATCH .*\/data-db-1\?/,
+    /^POST .*statefulclusters\?(?!.*dryRun)/,
+    /^DELETE .*\/statefulsets\//,
+    /^PATCH .*\/pods\/db-1\?/,
+    /^DELETE .*\/controllerrevisions\//,
+    /^PATCH .*\/statefulclusters\/db\?/,
+  ];
+  const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
+  const keptBy = (instance: string | null): Promise<Raw> =>
+    order(rig, 'PATCH', set, {
+      metadata: { labels: { 'argocd.argoproj.io/instance': instance } },
+    });
+  await keptBy('x');
+  const why = 'cannot be adopted: Argo CD keeps it, and would make it again';
+  const way = '(--force adopts it all the same)';
+  const refusal = `statefulcluster: statefulsets.apps "db" ${why} ${way}\nexit 1\n`;
+  assert.is(await heard(there, 'adopt statefulset/db'), refusal);
+  await keptBy(null);
+  assert.match(await heard(there, 'adopt statefulset/db --dry-run'), /  · let the operator act\n/);
+  const written = front.passed.filter((p) => p.method !== 'GET' && !p.path.includes('dryRun'));
+  assert.equal(written, []);
+  for (const cut of cuts) {
+    front.meddle = ({ method, path }) =>
+      cut.test(`${method} ${path}`) ? { status: 500, text: '{"message":"cut"}' } : undefined;
+    assert.match(await heard(there, 'adopt statefulset/db'), /\nstatefulcluster: cut\nexit 1\n$/);
+  }
+  front.meddle = () => undefined;
+  assert.match(await heard(there, 'adopt statefulset/db'), /✓ let the operator act\n/);
+  await settles(rig, 'db', 3);
+  assert.equal(
+    (await pods()).map((o) => metaOf(o).uid),
+    uids,
+  );
+  const { status, metadata } = await order(rig, 'GET', clusterAt('default', 'db'));
+  const { members, replacements, updatedReplicas } = status;
+  assert.equal(members.map((m: Raw) => m['identity']).sort(), ['0', '1', '2']);
+  assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 2, undefined]);
+  const former = op.revisionHash({ metadata: { labels: { app: 'db' } }, ...image('0') }, 0);
+  const { labels } = metaOf((await pods())[0] ?? {});
+  assert.equal(
+    ['controller-revision-hash', POD_INDEX, POD_NAME].map((key) => labels[key]),
+    [former, '0', 'db-0'],
+  );
+  const claim = await order(rig, 'GET', placeOf('default', 'persistentvolumeclaims', 'data-db-0'));
+  assert.is(metaOf(claim).annotations['enge.me/claims'], 'data-db-0');
+});
+/** What is there beside the set: group, kind, name, spec. */
+const BESIDE_DB = `
+/api/v1 services all {selector: {app: db}}
+/api/v1 services one {selector: {${POD_NAME}: db-1}}
+/api/v1 services other {selector: {${POD_NAME}: web-1}}
+/api/v1 services second {selector: {app: db, ${POD_INDEX}: "1"}}
+/apis/policy/v1 poddisruptionbudgets all {selector: {matchLabels: {app: db}}}
+/apis/autoscaling/v2 horizontalpodautoscalers db {scaleTargetRef: {kind: StatefulSet, name: db}}`;
+/** As in cases/adopt-ordinal-script.yaml, but for the script, which is in a ConfigMap. */
+const ORDINAL_SPEC = `
+volumes: [{name: init, configMap: {name: init}}]
+containers:
+  - {name: db, image: "db:1", env: [{name: PRIMARY, value: db-0.db},
+     {name: N, valueFrom: {fieldRef: {fieldPath: "metadata.labels['${POD_INDEX}']"}}}]}`;
+const ordinals = 'cli: adopt, what reads a number → refused by its name; what selects one → listed';
+cli(ordinals, async () => {
+  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
+  leftOver.push(served.close);
+  const rig = { world: realWorld({ url: served.url, token: 'admin' }) };
+  await newSet(rig);
+  for (const row of BESIDE_DB.slice(1).split('\n')) {
+    const [group, plural, name, ...spec] = row.split(' ');
+    const body = { metadata: { name }, spec: loadAllYaml(spec.join(' '))[0] };
+    await order(rig, 'POST', `${group}/namespaces/default/${plural}`, body);
+  }
+  const config = kubeconfig(scratch(), 'doubts', serverAt((await openFront(served.url)).url));
+  const says = (flags: string): Promise<string> => heard({ ...stand, config }, `adopt db ${flags}`);
+  const one = 'selects a pod by its number, which new members do not have\n';
+  const hpa = '  horizontalpodautoscalers/db must scale statefulcluster.enge.me/db now\n';
+  const listed = `. Yours to change:\n  services/one ${one}  services/second ${one}${hpa}`;
+  assert.ok((await says('--dry-run')).endsWith(listed));
+  const data = { 'run.sh': 'set -e\n[[ `hostname` =~ -([0-9]+)$ ]] || exit 1' };
+  await order(rig, 'POST', placeOf('default', 'configmaps'), { metadata: { name: 'init' }, data });
+  const template = { spec: loadAllYaml(ORDINAL_SPEC)[0] };
+  const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
+  await order(rig, 'PATCH', set, { spec: { template } });
+  const doubt = 'its template names members by their number; its ConfigMap init takes a number';
+  assert.match(await says('--dry-run'), `adopted: ${doubt} out of the host name (--force adopts`);
+  const kept = `. Yours to change:\n  services/one ${one}${hpa}`; // The index stays.
+  assert.ok((await says('--dry-run --force')).endsWith(kept));
+  const { spec } = loadAllYaml(await says('--dry-run -o yaml'))[0] as Raw;
+  const { replacementPolicy, podManagementPolicy, updateStrategy } = spec;
+  assert.equal([replacementPolicy, podManagementPolicy], ['WhenVolumesLost', 'OrderedReady']);
+  assert.equal([spec.ordinals, updateStrategy.rollingUpdate], [{ start: 0 }, { partition: 1 }]);
+});
 if (TESTING) cli.run();
 
 // ── Conformance ─────────────────────────────────────────────────────────────────────────────────
@@ -10001,6 +10566,8 @@ v1 persistentvolumes PersistentVolume C pv - status r
 v1 events Event - ev
 v1 services Service - svc all status r
 v1 configmaps ConfigMap - cm
+policy/v1 poddisruptionbudgets PodDisruptionBudget - pdb
+autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler - hpa
 v1 serviceaccounts ServiceAccount - sa - - r
 v1 resourcequotas ResourceQuota - quota - status r
 apps/v1 controllerrevisions ControllerRevision
@@ -13407,32 +13974,19 @@ interface Served {
   close(): Promise<void>; // stop, and remove the kubeconfig
 }
 type OpenWatch = { cursor: WatchCursor; out: http.ServerResponse; timer?: NodeJS.Timeout };
-type Incoming = http.IncomingMessage | http2.Http2ServerRequest;
-type Outgoing = http.ServerResponse | http2.Http2ServerResponse;
 
-/** HTTP/1.1 (kubectl) and HTTP/2 by prior knowledge on one port: the first bytes tell. */
 async function serve(state: ApiState, port = 0): Promise<Served> {
   const watches = new Set<OpenWatch>();
   const sockets = new Set<net.Socket>();
   const wake = (): void => watches.forEach((watch) => feed(state, watches, watch));
-  const reply = (request: Incoming, response: Outgoing): void => {
-    const out = response as http.ServerResponse; // both kinds answer to the same methods
+  const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, out) => {
     readText(request).then(
       (raw) => answerHttp(state, watches, request, raw, out),
       () => out.destroy(), // the client went
     );
-  };
-  const one = http.createServer({ keepAliveTimeout: 60_000 }, reply);
-  const two = http2.createServer(reply).on('sessionError', () => undefined);
-  const server = net.createServer({ noDelay: true }, (socket) => {
+  });
+  server.on('connection', (socket) => {
     sockets.add(socket.on('close', () => sockets.delete(socket)).on('error', () => undefined));
-    socket.once('data', (chunk) => {
-      socket.pause();
-      socket.unshift(chunk);
-      const isTwo = chunk.toString('latin1', 0, 3) === 'PRI';
-      (isTwo ? two : one).emit('connection', socket);
-      if (!isTwo) socket.resume();
-    });
   });
   const start = (on: number): Promise<void> =>
     new Promise((ok, no) => void server.once('error', no).listen(on, '127.0.0.1', ok));
@@ -13454,7 +14008,7 @@ async function serve(state: ApiState, port = 0): Promise<Served> {
 function answerHttp(
   state: ApiState,
   watches: Set<OpenWatch>,
-  { method = 'GET', url = '/', headers }: Incoming,
+  { method = 'GET', url = '/', headers }: http.IncomingMessage,
   raw: string,
   out: http.ServerResponse,
 ): void {
@@ -13497,7 +14051,7 @@ function flat(headers: http.IncomingHttpHeaders): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]));
 }
 
-async function readText(stream: Incoming): Promise<string> {
+async function readText(stream: http.IncomingMessage): Promise<string> {
   let text = '';
   for await (const chunk of stream.setEncoding('utf8')) text += chunk;
   return text;
@@ -14126,7 +14680,7 @@ async function demo([command = '', ...args]: readonly string[]): Promise<number>
 // `bench [--json FILE] [--on embedded|real] [--only WORD] [--repeats N] [--rest SECONDS]`: each
 // figure stands beside its limit, measured in the same run; medians of N (5). The control plane,
 // the operator with a gauge in it, and this one are three processes. This one is the user, the
-// observer, and the bare client, which has the operator's own HTTP/2 and the same bodies.
+// observer, and the bare client, which has the operator's own client and the same bodies.
 
 interface Ground {
   readonly access: Access;
@@ -14183,8 +14737,7 @@ const rest = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(
 const GAUGE = `
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 const loop = monitorEventLoopDelay({ resolution: 1 });
-const http2 = process.getBuiltinModule('node:http2');
-const { connect } = http2;
+import { subscribe } from 'node:diagnostics_channel';
 let seen, worst, ticking;
 function reset() {
   loop.reset();
@@ -14192,19 +14745,12 @@ function reset() {
   seen = { sent: {}, passes: {}, lastPassAt: 0 };
 }
 reset();
-http2.connect = (...args) => {
-  const session = connect(...args);
-  const { request } = session;
-  session.request = (headers, ...rest) => {
-    const { ':method': method, ':path': path } = headers;
-    const kinds = /\\/(nodes|pods|persistent\\w+|controller\\w+|stateful\\w+|events|leases)\\b/;
-    const kind = kinds.exec(path)?.[1] + (/\\/status\\b/.test(path) ? '/status' : '');
-    const key = (path.includes('watch=true') ? 'WATCH ' : method + ' ') + kind;
-    seen.sent[key] = (seen.sent[key] ?? 0) + 1;
-    return request.call(session, headers, ...rest);
-  };
-  return session;
-};
+subscribe('undici:request:create', ({ request: { method, path } }) => {
+  const kinds = /\\/(nodes|pods|persistent\\w+|controller\\w+|stateful\\w+|events|leases)\\b/;
+  const kind = kinds.exec(path)?.[1] + (/\\/status\\b/.test(path) ? '/status' : '');
+  const key = (path.includes('watch=true') ? 'WATCH ' : method + ' ') + kind;
+  seen.sent[key] = (seen.sent[key] ?? 0) + 1;
+});
 globalThis.gaugePass = (key) => {
   seen.passes[key] = (seen.passes[key] ?? 0) + 1;
   seen.lastPassAt = performance.timeOrigin + performance.now();

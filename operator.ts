@@ -1,19 +1,23 @@
 // StatefulCluster: stateful pods on Kubernetes whose identity is never given to other state.
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import type http2 from 'node:http2';
+import { existsSync, readFileSync } from 'node:fs';
 import type net from 'node:net';
-import { hostname } from 'node:os';
-import { parseArgs, stripVTControlCharacters } from 'node:util';
-import type { ParseArgsConfig } from 'node:util';
+import { homedir, hostname } from 'node:os';
+import { delimiter, dirname, join, resolve, sep } from 'node:path';
+import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } from 'node:util';
 import kleur from 'kleur';
 import type {
-  Cluster,
   KubeConfig,
+  V1LabelSelector as LabelSelector,
+  V1NodeSelectorRequirement as SelectorTerm,
+  V1OwnerReference as Owner,
   V1PersistentVolumeClaim,
   V1PodTemplateSpec,
+  V1Taint as Taint,
+  V1Toleration as Toleration,
 } from '@kubernetes/client-node';
+import type { Dispatcher, buildConnector } from 'undici';
 
 // ═══ 0 FRONT DOOR · pure ═════════════════════════════════════════════════════════════════════════
 // A StatefulCluster keeps `spec.replicas` members alive. A member is an identity, its claims and at
@@ -55,7 +59,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   nodes: 'get list watch', // Without it, every node counts as open.
   persistentvolumes: 'get', // Without it, a volume counts as bound to its pod's last node.
   events: 'create patch',
-  'coordination.k8s.io/leases': 'list create update', // In the Lease's namespace only.
+  'coordination.k8s.io/leases': 'get list create update', // In the Lease's namespace only.
 };
 
 /** Labels and annotations; README says what each means. Of these only they are read. */
@@ -84,16 +88,13 @@ export const MARK = {
   prune: 'argocd.argoproj.io/sync-options',
 } as const;
 
-/** Every number that bounds something, in one place. */
+/** Every number that bounds a decision; those that bound the work stand in WORLD. */
 export const LIMITS = {
   batchMax: 500, // Members made in one pass, and in flight, reached by slow start 1, 2, 4, …
-  passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
-  askMax: 3, // Rounds of live reads in one pass.
   statusMembersMax: 100,
   statusRetiredMax: 10,
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
-  backoffToldMs: 60_000, // A backoff longer than this stands in Ready.
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
@@ -104,35 +105,6 @@ export const LIMITS = {
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
   trialMs: 60_000, // A revision that the API server refused is tried again after this long.
   messageMax: 32_768, // Characters of a condition's message that the API server takes.
-  toldMax: 50, // Events of one cluster that are remembered, to count repeats.
-  statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
-  recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
-  catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
-  requestMs: 15_000,
-  eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
-  pingMs: 10_000, // A connection that answers no ping within two of these is dead.
-  annotationMax: 16_384, // Characters of one of our annotations.
-  lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
-  sharedMax: 10_000, // Different parts of objects that are kept once.
-  watchesMax: 50, // On one connection.
-  pageSize: 500,
-  stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
-  releaseMaxMs: 800,
-  leaseMs: 15_000, // A Lease that nobody was seen to renew for so long is free.
-  renewMaxMs: 10_000, // A holder that could not renew for so long does not lead any more.
-  leaseRetryMs: 2_000,
-  lagEveryMs: 1_000, // The event loop is watched by a tick of this length.
-  lagMaxMs: 10_000, // A tick that came later than this: the process is not well.
-  silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
-  probersMax: 64, // Connections to the probes.
-  briefMs: 1_000, // A stream that ends sooner without news has failed.
-  syncMaxMs: 60_000,
-  refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
-  retryMinMs: 800, // A watch that broke.
-  restEachMs: 1, // Between two passes a cluster rests so long for each of its pods …
-  restMinMs: 100, // … unless that comes to less: small clusters never rest;
-  restMaxMs: 1_000, // it rests no longer than this.
-  againMinMs: 100, // A pass that failed, most often on a conflict.
   retryMaxMs: 30_000,
 } as const;
 
@@ -187,28 +159,6 @@ export interface Liveness {
   readonly startupSeconds: number;
   readonly maxRestarts: number;
   readonly maxReplacements?: IntOrPercent;
-}
-
-/** metav1.LabelSelector. */
-export interface LabelSelector {
-  readonly matchLabels?: Dict;
-  readonly matchExpressions?: readonly SelectorTerm[];
-}
-/** One requirement of a label or node selector. */
-export interface SelectorTerm {
-  readonly key: string;
-  readonly operator: string;
-  readonly values?: readonly string[];
-}
-
-/** metav1.OwnerReference. */
-export interface Owner {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly name: string;
-  readonly uid: string;
-  readonly controller?: boolean;
-  readonly blockOwnerDeletion?: boolean;
 }
 
 /** What is decided upon of an object's metadata. */
@@ -282,13 +232,6 @@ export interface Node {
   readonly unschedulable: boolean;
   readonly taints: readonly Taint[]; // NoSchedule and NoExecute.
 }
-/** A taint of a node. */
-export interface Taint {
-  readonly key: string;
-  readonly value?: string;
-  readonly effect: string;
-}
-
 /** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements. */
 export interface Volume {
   readonly meta: Meta;
@@ -355,6 +298,7 @@ export type NodeWord = 'open' | 'closed' | 'silent' | 'gone' | 'outOfService' | 
 /** What speaks for the end of an identity. It is due when `dueInMs` is 0. */
 export interface End {
   readonly reason: EndReason;
+  readonly kind: 'will' | 'judgement'; // An eviction is a will where no claim is left to judge.
   readonly dueInMs: number; // Infinity: not as long as something else is so.
   readonly sinceMs: number | undefined;
   readonly evidence: string; // Under this key its first sight is kept.
@@ -420,20 +364,14 @@ export interface Snapshot {
 }
 
 export type Kind = 'pods' | 'persistentvolumeclaims' | 'controllerrevisions';
-/** A thing to read live before the decision can be made. A trial is a dry-run: POSTs of `bodies`
- *  of which none may be refused. */
+/** A thing to read live before the decision can be made. A trial is a dry-run of a new pod of a
+ *  revision, and of its claims, of which none may be refused. */
 export interface Ref {
   readonly kind: Kind | 'nodes' | 'persistentvolumes' | 'statefulclusters' | 'trials';
   readonly name: string;
-  readonly bodies?: readonly Body[];
+  readonly trial?: Revision;
+  readonly withClaims?: boolean;
 }
-/** An object to POST. */
-export interface Body {
-  readonly kind: string;
-  readonly metadata: { readonly name: string; readonly [field: string]: unknown };
-  readonly [field: string]: unknown;
-}
-
 /** What can be done, in the order of the stages: verb → its stage, and its words in Events and in
  *  `plan`. Marks come before ends, so that a crash leaves no member ended and unmarked; what is
  *  upkeep holds nothing else up. */
@@ -494,12 +432,12 @@ export interface Make extends Doing {
   readonly replaces?: string; // `<identity> <Reason>`.
   readonly after?: string;
 }
-/** Makes a ControllerRevision. */
-export interface Record_ extends Doing {
-  readonly do: 'Record';
-  readonly body: Body;
+/** Makes the ControllerRevision of a template. */
+export interface Keep extends Doing {
+  readonly do: 'Keep';
+  readonly revision: Revision;
 }
-export type Action = Patch | Delete | Update | Make | Record_;
+export type Action = Patch | Delete | Update | Make | Keep;
 
 /** A plan is either a question or an answer. */
 export type Decision = { readonly ask: readonly Ref[] } | Plan;
@@ -853,25 +791,6 @@ export function updateRevisionOf(
   return { update: { meta: fresh, hash, number, template, claimTemplates }, collisionCount };
 }
 
-/** Body of a ControllerRevision. */
-export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
-  const { hash, number, template, claimTemplates } = revision;
-  const cause = cluster.meta.annotations[MARK.changeCause];
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'ControllerRevision',
-    metadata: {
-      name: revision.meta.name,
-      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
-      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
-      ownerReferences: [ownerOf(cluster)],
-    },
-    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
-    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
-    revision: number,
-  };
-}
-
 const withoutOurs = (dict: unknown): Dict =>
   Object.fromEntries(Object.entries(dictOf(dict)).filter(([key]) => !key.startsWith('enge.me/')));
 /** What a template's own labels come to: the selector's, then the template's, the later win. */
@@ -912,96 +831,9 @@ function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): rea
     .map((key) => ({ key, operator: 'Exists', effect: 'NoExecute' }));
   return [...own, ...added];
 }
-type Toleration = Readonly<Partial<Record<'key' | 'operator' | 'value' | 'effect', string>>>;
 
-/** What a member is made with beside its template. */
-export interface Making {
-  readonly replaces?: string | undefined;
-  readonly index?: number | undefined;
-  readonly nodesReadable?: boolean;
-}
-const indexLabel = ({ index }: Making): Dict =>
+const indexLabel = (index: number | undefined): Dict =>
   index === undefined ? {} : { [MARK.index]: String(index) };
-const replacesMark = ({ replaces }: Making): Dict =>
-  replaces === undefined ? {} : { [MARK.replaces]: replaces };
-
-/** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
- *  annotations only. An adopted ordinal keeps its own labels for life. */
-export function podBody(
-  cluster: StatefulCluster,
-  identity: string,
-  revision: Revision,
-  making: Making,
-): Body {
-  const { serviceName } = cluster.spec;
-  const { template, claimTemplates: names } = revision;
-  const name = podName(cluster.meta.name, identity);
-  const isOrdinal = /^\d+$/.test(identity);
-  const volumes = [
-    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
-    ...names.map((volume) => ({
-      name: volume,
-      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
-    })),
-  ];
-  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
-  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
-  const labels = {
-    ...podLabels(cluster, identity, revision),
-    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
-    ...indexLabel(making),
-  };
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: {
-      name,
-      labels,
-      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
-      ownerReferences: [ownerOf(cluster)],
-    },
-    spec: {
-      ...own,
-      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
-      ...(volumes.length > 0 && { volumes }),
-      ...(tolerations.length > 0 && { tolerations }),
-    },
-  };
-}
-
-/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
- *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
- *  `whenDeleted: Delete`. */
-export function claimBody(
-  cluster: StatefulCluster,
-  identity: string,
-  name: string,
-  making: Making,
-): Body {
-  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
-  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
-  return {
-    apiVersion: 'v1',
-    kind: 'PersistentVolumeClaim',
-    metadata: {
-      name: claimName(name, cluster.meta.name, identity),
-      labels: {
-        ...withoutOurs(template?.metadata?.labels),
-        ...ourLabels(cluster.meta.name, identity),
-        ...indexLabel(making),
-      },
-      annotations: {
-        ...withoutOurs(template?.metadata?.annotations),
-        [MARK.prune]: 'Prune=false',
-        [MARK.claims]: '',
-        ...replacesMark(making),
-      },
-      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
-    },
-    spec: template?.spec,
-  };
-}
-
 /** The identity and the Reason that `enge.me/replaces` records, or undefined. */
 export function predecessorOf(meta: Meta): { identity: string; reason: string } | undefined {
   const [identity, reason] = (meta.annotations[MARK.replaces] ?? '').split(' ');
@@ -1013,10 +845,17 @@ export function predecessorOf(meta: Meta): { identity: string; reason: string } 
 // ends an identity, and the member's state. It must not know how many members are wanted, nor
 // whether the brake lets a judged one go.
 
-/** What the leaves of plan() read, and what they add to. */
+/** One decision in the making: what the leaves of plan() read, and what they add to. */
 interface Draft {
   readonly s: Snapshot;
+  readonly spec: Spec;
+  readonly name: string; // Of the cluster.
   readonly now: number;
+  readonly random: () => number;
+  members: readonly Member[]; // Oldest first.
+  revisions: Revisions;
+  readonly ending: Map<string, EndReason>; // Identities that end in this pass.
+  readonly indices: Set<number | undefined>; // Given in this pass.
   readonly actions: Action[];
   readonly ask: Map<string, Ref>;
   readonly unknown: Set<string>; // Identities of which a question has no answer: left alone.
@@ -1027,6 +866,7 @@ interface Draft {
   blocked: string;
 }
 export const keyOfRef = (ref: Pick<Ref, 'kind' | 'name'>): string => `${ref.kind}/${ref.name}`;
+const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
 /** Was all this read live in this pass? What was not is asked for; what has no answer leaves the
  *  member alone. */
 function isRead(d: Draft, identity: string, ...refs: readonly Ref[]): boolean {
@@ -1120,38 +960,40 @@ export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'cl
 const namesNodes = ({ terms }: Volume): boolean =>
   (terms ?? []).some((all) => all.some(({ key }) => !/(zone|region)$/.test(key)));
 
-/** The nodes that all volumes of a member allow; undefined if none of them names nodes. A volume
- *  that cannot be read counts as naming the node its pod was last on. */
-function nodesAllowed(d: Draft, m: Bare): readonly Node[] | undefined {
-  const { s } = d;
+/** The nodes that all volumes of a member allow; undefined if none of them names nodes.
+ *  A volume that cannot be read counts as naming the node its pod was last on. */
+function nodesAllowed({ s }: Draft, m: Bare): readonly Node[] | undefined {
   if (s.nodes === undefined) return undefined;
   const last = lastNodeOf(s, m);
   const tests = m.claims.flatMap(({ meta, volume: name }): ((node: Node) => boolean)[] => {
     const volume = s.volumes.get(name);
     if (volume && !namesNodes(volume)) return [];
-    if (volume) {
-      const { terms = [] } = volume;
-      const fits = ({ meta: { labels } }: Node): boolean =>
-        terms.some((all) => all.every((term) => termMatches(term, labels)));
-      return [fits];
+    if (!volume) {
+      const only = name === '' ? meta.annotations[MARK.selectedNode] : last;
+      return only ? [(node) => node.meta.name === only] : [];
     }
-    const only = name === '' ? meta.annotations[MARK.selectedNode] : last;
-    return only ? [(node) => node.meta.name === only] : [];
+    const fits = (all: readonly SelectorTerm[], labels: Dict): boolean =>
+      all.every((term) => termMatches(term, labels));
+    return [(node) => (volume.terms ?? []).some((all) => fits(all, node.meta.labels))];
   });
   if (tests.length === 0) return undefined;
   return [...s.nodes.values()].filter((node) => tests.every((fits) => fits(node)));
 }
+/** Most pods find a node within seconds; only then their volumes are looked at. */
+function isFindingNode({ wakes, now }: Draft, { pod }: Bare): boolean {
+  const isYoung = pod && Math.abs(now - pod.meta.createdMs) < LIMITS.placeMs;
+  if (!isYoung || !isUp(pod) || pod.node !== '') return false;
+  wakes.push(LIMITS.placeMs);
+  return true;
+}
 /** Volumes that must be known before anything is said of a member that does not run. */
 function readsVolumes(d: Draft, m: Bare): boolean {
-  const { s, now } = d;
-  // Most pods find a node within seconds; only then their volumes are looked at.
-  const isYoung = isUp(m.pod) && Math.abs(now - m.pod.meta.createdMs) < LIMITS.placeMs;
-  if (isYoung) d.wakes.push(LIMITS.placeMs);
-  if (s.nodes === undefined || !s.volumesReadable || isYoung) return !isYoung;
+  const { s } = d;
+  if (isFindingNode(d, m)) return false;
+  if (s.nodes === undefined || !s.volumesReadable) return true;
   const unread = m.claims.filter((c) => isBound(c) && !s.volumes.has(c.volume));
   return isRead(d, m.identity, ...unread.map((c) => refOf('persistentvolumes', c.volume)));
 }
-const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
 
 // ─── What ends an identity ───────────────────────────────────────────────────────────────────────
 
@@ -1178,7 +1020,7 @@ function evidenceKey(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): st
 function will(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): End {
   const evidence = evidenceKey(d, m, reason);
   d.evidence.push(evidence);
-  return { reason, dueInMs: 0, sinceMs, evidence };
+  return { reason, kind: 'will', dueInMs: 0, sinceMs, evidence };
 }
 function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?: number): End {
   const evidence = evidenceKey(d, m, reason, sinceMs);
@@ -1187,27 +1029,28 @@ function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?:
   const dueInMs = Math.max(0, seconds * 1000 - lastedMs(sinceMs, watchedMs, d.now));
   // The object's own times may count, from when it was watched for a minute.
   if (dueInMs > 0) d.wakes.push(dueInMs, Math.max(0, LIMITS.trustMs - watchedMs) || Infinity);
-  return { reason, dueInMs, sinceMs, evidence };
+  return { reason, kind: 'judgement', dueInMs, sinceMs, evidence };
 }
 
 /** The table of DESIGN.md: the first row that matches, or undefined. Anything that no row names
  *  (eviction, preemption, pod GC, pressure, a pod that ended by itself or vanished unseen) ends
  *  nothing: the member returns. Members without claims end wherever others return. */
 function endOf(d: Draft, m: Bare): End | undefined {
-  const { spec } = d.s.cluster;
   const { pod } = m;
   if (isUp(pod) && isTakenOut(d.s, pod)) return will(d, m, 'Released');
   const asked = [...(pod ? [pod] : []), ...m.claims].map((o) => o.meta.annotations[MARK.replace]);
   if (asked.includes('true')) return will(d, m, 'ReplaceRequested');
   if (!isRunning(m) && isClaimGone(d, m)) return will(d, m, 'ClaimGone');
-  if (spec.suspend) return undefined; // Nobody is judged, and whose pod goes returns.
-  if (m.claims.length === 0) {
-    return pod && isTerminal(pod)
-      ? will(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', pod.readySinceMs)
-      : (endByNode(d, m) ?? endByPod(d, m));
+  if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
+    return will(d, m, 'NameTaken');
   }
-  if (isDeletedByHand(d, m)) {
-    if (spec.replacementPolicy === 'Always') return will(d, m, 'PodDeleted', pod?.meta.deletedMs);
+  if (d.spec.suspend) return undefined; // Nobody is judged, and whose pod goes returns.
+  if (m.claims.length === 0) {
+    if (!pod || !isTerminal(pod)) return endByNode(d, m) ?? endByPod(d, m);
+    return will(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', pod.readySinceMs);
+  }
+  if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {
+    return will(d, m, 'PodDeleted', pod?.meta.deletedMs);
   }
   return endByNode(d, m) ?? endByVolumes(d, m) ?? endByPod(d, m);
 }
@@ -1217,28 +1060,24 @@ function endOf(d: Draft, m: Bare): End | undefined {
 function isTakenOut(s: Snapshot, pod: Pod): boolean {
   const { meta, spec } = s.cluster;
   const ours = ourLabels(meta.name, identityOf(pod, meta.name));
-  const isAdmissions = s.desk.backoff.get(makeKey(s.cluster))?.message.startsWith('admission ');
+  const isAdmissions = s.desk.backoff.get(makeKey(s.cluster))?.message.startsWith(ADMISSION);
   return !isAdmissions && !selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
 }
 
 /** A claim that its pod mounts is absent or being deleted; without a pod, one that its next pod
  *  names is being deleted, or is absent although the seal names it. Absence is read live. */
 function isClaimGone(d: Draft, m: Bare): boolean {
-  const { s, now: _ } = d;
-  const { name } = s.cluster.meta;
-  const own = m.pod?.claims.filter((claim) => claim.endsWith(`-${name}-${m.identity}`));
-  const next = claimTemplateNames(s.cluster.spec).map((t) => claimName(t, name, m.identity));
+  const { claims } = d.s;
+  const own = m.pod?.claims.filter((claim) => claim.endsWith(`-${d.name}-${m.identity}`));
+  const next = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, m.identity));
   const sealed = sealOf(m.claims[0]);
-  const isAbsent = (claim: string): boolean =>
-    !s.claims.has(claim) && isRead(d, m.identity, refOf('persistentvolumeclaims', claim));
-  const isOthers = (claim: string): boolean => {
-    const found = s.claims.get(claim);
-    return found !== undefined && hasController(found.meta) && !m.claims.includes(found);
-  };
-  const isGoing = (claim: string): boolean =>
-    m.claims.some((c) => c.meta.name === claim && isTerminating(c));
-  if (own) return own.some((claim) => isGoing(claim) || isAbsent(claim) || isOthers(claim));
-  return next.some((claim) => isGoing(claim) || (sealed.includes(claim) && isAbsent(claim)));
+  return (own ?? next).some((name) => {
+    const claim = claims.get(name);
+    if (claim && m.claims.includes(claim)) return isTerminating(claim);
+    if (claim) return own !== undefined && hasController(claim.meta); // It is another's by now.
+    const isMeant = own !== undefined || sealed.includes(name);
+    return isMeant && isRead(d, m.identity, refOf(CLAIMS, name));
+  });
 }
 
 /** Somebody deleted the pod: it goes, not by us (`returns`) nor as Kubernetes takes pods off nodes
@@ -1256,91 +1095,86 @@ function isDeletedByHand(d: Draft, m: Bare): boolean {
  *  stands in for the node's. */
 function endByNode(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
-  const seconds = d.s.cluster.spec.liveness.nodeUnreachableSeconds;
-  if (!pod || isTerminal(pod)) return undefined;
-  if (m.node === 'silent') {
-    return judged(d, m, 'NodeUnreachable', seconds, d.s.nodes?.get(pod.node)?.readySinceMs);
-  }
-  if (d.s.nodes || pod.disruption !== 'DeletionByTaintManager') return undefined;
-  return judged(d, m, 'NodeUnreachable', seconds, pod.disruptedMs);
+  const { nodes } = d.s;
+  const isMarked = !nodes && pod?.disruption === 'DeletionByTaintManager';
+  if (!pod || isTerminal(pod) || (m.node !== 'silent' && !isMarked)) return undefined;
+  const sinceMs = nodes ? nodes.get(pod.node)?.readySinceMs : pod.disruptedMs;
+  return judged(d, m, 'NodeUnreachable', d.spec.liveness.nodeUnreachableSeconds, sinceMs);
 }
 
 /** It does not run, and its volumes hold it on nodes none of which is open. */
 function endByVolumes(d: Draft, m: Bare): End | undefined {
   const { s } = d;
-  const l = s.cluster.spec.liveness;
+  const { volumeLostSeconds, nodeGoneSeconds } = d.spec.liveness;
   if (isRunning(m)) return undefined;
   if (m.claims.some((c) => c.phase === 'Lost'))
-    return judged(d, m, 'VolumeLost', l.volumeLostSeconds);
+    return judged(d, m, 'VolumeLost', volumeLostSeconds);
   const last = s.desk.went.get(m.identity)?.pod;
   if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC') {
-    return judged(d, m, 'NodeGone', l.nodeGoneSeconds, last.disruptedMs);
+    return judged(d, m, 'NodeGone', nodeGoneSeconds, last.disruptedMs);
   }
-  if (!readsVolumes(d, m)) return undefined;
-  const allowed = nodesAllowed(d, m);
+  if (m.node === 'open') return undefined; // Its volumes allow it.
+  const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
   const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
   if (words.includes('open')) return undefined;
   if (words.length > 0 && words.every((word) => word === 'outOfService')) {
     return will(d, m, 'NodeOutOfService');
   }
   const ends = (allowed ?? []).map((node) => endByVolumeNode(d, m, node));
-  if (ends.some((end) => end === undefined)) return undefined;
-  const latest = ends.reduce((a, b) => (a && b && a.dueInMs > b.dueInMs ? a : b), undefined);
-  const found = latest ?? judged(d, m, 'NodeGone', l.nodeGoneSeconds);
+  if (ends.includes(undefined)) return undefined;
+  const [latest] = ends.sort((a, b) => (b?.dueInMs ?? 0) - (a?.dueInMs ?? 0));
+  const found = latest ?? judged(d, m, 'NodeGone', nodeGoneSeconds);
   // Never before another node is open: nothing would be won.
   return hasOpenNode(s) ? found : { ...found, dueInMs: Infinity };
 }
 /** What one of the nodes that hold it says; undefined: that it waits. */
 function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
-  const { liveness: l, replacementPolicy } = d.s.cluster.spec;
+  const { nodeUnreachableSeconds, volumeLostSeconds } = d.spec.liveness;
   const word = nodeWord(d.s, node.meta.name);
-  if (word === 'silent') {
-    return judged(d, m, 'NodeUnreachable', l.nodeUnreachableSeconds, node.readySinceMs);
-  }
   if (word === 'outOfService') return judged(d, m, 'NodeGone', 0);
+  if (word === 'silent') {
+    return judged(d, m, 'NodeUnreachable', nodeUnreachableSeconds, node.readySinceMs);
+  }
   const why = closedBy(d.s, node);
-  if (why === 'pressure' || replacementPolicy === 'WhenVolumesLost') return undefined;
-  const wasTaken =
-    m.pod &&
-    (isTerminal(m.pod) || isTerminating(m.pod)) &&
-    !(MARK.returns in m.pod.meta.annotations);
-  return judged(d, m, 'PodEvicted', why === 'cordon' && wasTaken ? 0 : l.volumeLostSeconds);
+  if (why === 'pressure' || d.spec.replacementPolicy === 'WhenVolumesLost') return undefined;
+  // Its pod object still shows that it was taken from there.
+  const { pod } = m;
+  const isLeft = pod !== undefined && (isTerminating(pod) || isTerminal(pod));
+  const wasTaken = isLeft && !(MARK.returns in pod.meta.annotations);
+  return judged(d, m, 'PodEvicted', why === 'cordon' && wasTaken ? 0 : volumeLostSeconds);
 }
 
 /** What its pod says of itself, by the thresholds of `liveness`; all of them default to never. An
  *  update has changed the pod, or it is on its way out: that is no evidence. */
 function endByPod(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
-  const l = d.s.cluster.spec.liveness;
+  const { maxRestarts, unreadySeconds, startupSeconds } = d.spec.liveness;
   if (!isUp(pod) || (inPlaceOf(pod) && !isApplied(pod))) return undefined;
-  if (l.maxRestarts > 0 && pod.isDown && pod.restarts - calmRestarts(d, pod) > l.maxRestarts) {
+  const restarts = pod.restarts - calmRestarts(d, pod);
+  if (maxRestarts > 0 && pod.isDown && restarts > maxRestarts) {
     return judged(d, m, 'CrashLoop', 0, pod.readySinceMs);
   }
   if (pod.ready) return undefined;
-  if (wasReady(pod)) {
-    return l.unreadySeconds > 0
-      ? judged(d, m, 'Unready', l.unreadySeconds, pod.readySinceMs)
-      : undefined;
-  }
-  if (l.startupSeconds === 0 || pod.mountedMs === undefined) return undefined;
-  return judged(d, m, 'StartupTimeout', l.startupSeconds, pod.mountedMs);
+  const seconds = wasReady(pod) ? unreadySeconds : startupSeconds;
+  const sinceMs = wasReady(pod) ? pod.readySinceMs : pod.mountedMs;
+  if (seconds === 0 || sinceMs === undefined) return undefined;
+  return judged(d, m, wasReady(pod) ? 'Unready' : 'StartupTimeout', seconds, sinceMs);
 }
 /** Restarts up to the time it was last calm; at first sight, those of a pod that was Ready once are
  *  taken for old ones. */
 const calmRestarts = ({ s }: Draft, pod: Pod): number =>
   s.desk.calm.get(pod.meta.uid) ?? (wasReady(pod) ? pod.restarts : 0);
 
-/** The one word for a member, as STATES says. */
-function stateOf(d: Draft, m: Omit<Member, 'state'>, isWithheld: boolean): State {
-  const { spec } = d.s.cluster;
+/** The one word for a member, as STATES says; but for Withheld, which the brake finds. */
+function stateOf(d: Draft, m: Bare): State {
   const { pod } = m;
+  const { suspend, minReadySeconds } = d.spec;
   if (m.life !== 'live') return 'Retiring';
-  if (isWithheld) return 'Withheld';
-  if (!isUp(pod)) return spec.suspend ? 'Suspended' : 'Returning';
+  if (!isUp(pod)) return suspend ? 'Suspended' : 'Returning';
   if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';
-  if (isAvailable(pod, spec.minReadySeconds, d.now)) return 'Available';
+  if (isAvailable(pod, minReadySeconds, d.now)) return 'Available';
   if (pod.ready) {
-    const limitMs = spec.minReadySeconds * 1000;
+    const limitMs = minReadySeconds * 1000;
     // No longer than the limit, should the clock be behind the one that wrote the transition.
     d.wakes.push(Math.min(limitMs, (pod.readySinceMs ?? d.now) + limitMs - d.now));
     return 'Ready';
@@ -1358,66 +1192,102 @@ function stateOf(d: Draft, m: Omit<Member, 'state'>, isWithheld: boolean): State
 /** Decides. Idle when the cluster is being deleted (nothing is made after that), paused, or when
  *  its spec cannot work; the members are judged all the same, for the status. */
 export function plan(s: Snapshot, now: number, random: () => number): Decision {
-  const d: Draft = {
+  const d = newDraft(s, now, random);
+  d.members = membersOf(d).map((m) => {
+    return { ...m, end: m.life === 'live' ? endOf(d, m) : undefined, state: stateOf(d, m) };
+  });
+  d.revisions = revisionsOf(d);
+  const { go, withheld, why } = planBrake(d);
+  d.members = d.members.map((m) => (withheld.has(m.identity) ? { ...m, state: 'Withheld' } : m));
+  const stalled = s.denied || specProblem(s.cluster);
+  const isPaused = s.cluster.meta.annotations[MARK.paused] === 'true';
+  const isIdle = isTerminating(s.cluster) || isPaused || stalled !== '';
+  if (s.denied !== '') d.wakes.push(LIMITS.retryMaxMs); // No event tells that they may be read.
+  if (!isIdle) {
+    planEnds(d, go);
+    if (planHistory(d)) {
+      planPlaces(d);
+      planUpdates(d);
+    }
+    planUpkeep(d);
+    if (d.ask.size > 0) return { ask: [...d.ask.values()] };
+  }
+  const isKnown = (a: Action): boolean =>
+    !d.unknown.has(a.identity) && !(a.do === 'Make' && d.unknown.has(a.after ?? ''));
+  return {
+    members: d.members,
+    actions: isIdle ? [] : d.actions.filter(isKnown),
+    evidence: d.evidence,
+    calm: calmOf(d),
+    wakeMs: Math.max(100, Math.min(...d.wakes.filter((ms) => ms > 0), Infinity)),
+    revisions: d.revisions,
+    behind: behindOf(d),
+    stalled,
+    waits: d.waits,
+    blocked: d.blocked,
+    withheld: why,
+    notes: d.notes,
+  };
+}
+function newDraft(s: Snapshot, now: number, random: () => number): Draft {
+  const { meta, spec } = s.cluster;
+  const update = { ...updateRevisionOf(s.cluster, s.revisions) };
+  const backoffs = [...s.desk.backoff.values()].map((b) => b.untilUptime - s.uptime);
+  return {
     s,
+    spec,
+    name: meta.name,
     now,
+    random,
+    members: [],
+    revisions: { ...update, current: update.update },
+    ending: new Map(),
+    indices: new Set(),
     actions: [],
     ask: new Map(),
     unknown: new Set(),
     evidence: [],
-    wakes: wakesOf(s),
+    wakes: backoffs, // What was refused is tried again.
     notes: [],
     waits: '',
     blocked: '',
   };
-  const bare = membersOf(d);
-  const found = bare.map((m) => ({ ...m, end: m.life === 'live' ? endOf(d, m) : undefined }));
-  const r = revisionsOf(s, found);
-  const brake = planBrake(d, found, r, random);
-  const members = found.map((m): Member => {
-    return { ...m, state: stateOf(d, m, brake.withheld.has(m.identity)) };
-  });
-  const stalled = s.denied || specProblem(s.cluster);
-  const behind = behindOf(s, members, r);
-  const done = (actions: readonly Action[]): Plan => ({
-    members,
-    actions,
-    evidence: d.evidence,
-    calm: calmOf(d, members),
-    wakeMs: Math.max(100, Math.min(...d.wakes.filter((ms) => ms > 0), Infinity)),
-    revisions: r,
-    behind,
-    stalled,
-    waits: d.waits,
-    blocked: d.blocked,
-    withheld: brake.why,
-    notes: d.notes,
-  });
-  const isPaused = s.cluster.meta.annotations[MARK.paused] === 'true';
-  if (isTerminating(s.cluster) || isPaused || stalled !== '') return done([]);
-  const ending = planEnds(d, members, brake.go);
-  if (planHistory(d, members, r)) {
-    planPlaces(d, members, ending, r, random);
-    planUpdates(d, members, ending, r);
-  }
-  planUpkeep(d, members, ending);
-  if (d.ask.size > 0) return { ask: [...d.ask.values()] };
-  const isKnown = (a: Action): boolean =>
-    !d.unknown.has(a.identity) && !(a.do === 'Make' && d.unknown.has(a.after ?? ''));
-  return done(d.actions.filter(isKnown));
 }
 
-/** When time alone changes what is known: what was refused is tried again. */
-const wakesOf = (s: Snapshot): number[] =>
-  [...s.desk.backoff.values()].map((b) => b.untilUptime - s.uptime).filter((ms) => ms < Infinity);
-const clusterRef = ({ cluster }: Snapshot): Ref => refOf('statefulclusters', cluster.meta.name);
-const podRef = (s: Snapshot, { identity }: Pick<Member, 'identity'>): Ref =>
-  refOf('pods', podName(s.cluster.meta.name, identity));
+const PODS = 'pods';
+const CLAIMS = 'persistentvolumeclaims';
+const REVISIONS = 'controllerrevisions';
+/** Adds an action on an object; without a change, it is deleted. */
+function act(
+  d: Draft,
+  verb: Verb,
+  because: Reason,
+  identity: string,
+  object: Pod | Claim | Revision,
+  change?: Json,
+): void {
+  const kind = 'graceSeconds' in object ? PODS : 'volume' in object ? CLAIMS : REVISIONS;
+  const about = { verb, because, identity, kind, object } as const;
+  d.actions.push(change ? { do: 'Patch', change, ...about } : { do: 'Delete', ...about });
+}
+const labelled = (labels: Json): Json => ({ metadata: { labels } });
+const annotated = (annotations: Json): Json => ({ metadata: { annotations } });
+const ownedBy = (ownerReferences: readonly Owner[]): Json => ({ metadata: { ownerReferences } });
+const othersOf = ({ meta }: { meta: Meta }, { uid }: Meta): readonly Owner[] =>
+  meta.owners.filter((o) => o.uid !== uid);
+
+const readsCluster = (d: Draft): boolean => isRead(d, '', refOf('statefulclusters', d.name));
+const podRef = (d: Draft, { identity }: Pick<Member, 'identity'>): Ref =>
+  refOf(PODS, podName(d.name, identity));
 /** The cluster-wide backoff of refused creations; an edit begins a new one. */
 export const makeKey = ({ meta }: StatefulCluster): string => `make/${meta.generation}`;
+/** The name that an action is about. */
+function subjectOf(a: Action): string {
+  if ('object' in a) return a.object.meta.name;
+  return a.do === 'Keep' ? a.revision.meta.name : a.identity;
+}
 /** Under this key a refusal of the action is kept. */
-export const keyOfAction = (a: Action): string =>
-  `${a.verb}/${'object' in a ? a.object.meta.name : a.do === 'Record' ? a.body.metadata.name : a.identity}`;
+export const keyOfAction = (a: Action): string => `${a.verb}/${subjectOf(a)}`;
 
 /** Why nothing can be created from this spec, as a sentence for `Stalled`, or ''. The CRD's CEL
  *  rules refuse most of it earlier; an object that is older than the rules gets here. */
@@ -1437,65 +1307,51 @@ export function specProblem(cluster: StatefulCluster): string {
 
 /** Groups pods and claims by identity; nothing is judged here. Counting is by controller UID. */
 function membersOf(d: Draft): readonly Bare[] {
-  const { s } = d;
-  const { cluster } = s;
-  const { name, uid } = cluster.meta;
+  const { cluster, desk, revisions, pods, claims } = d.s;
   // What left the watch without an end may have lost its labels: nothing rests on its absence.
-  for (const key of s.desk.vanished) {
-    const [kind, vanished = ''] = key.split('/');
-    isRead(d, '', refOf(kind as Kind, vanished));
-  }
-  const pods = new Map<string, Pod>();
-  for (const pod of s.pods.values()) {
-    if (isControlledBy(pod.meta, uid)) pods.set(identityOf(pod, name), pod);
-  }
-  const kept = [...s.revisions.values()].flatMap((r) => r.claimTemplates);
-  const templates = new Set([...claimTemplateNames(cluster.spec), ...kept]);
-  const claims = new Map<string, Claim[]>();
-  for (const claim of s.claims.values()) {
-    const identity = claim.meta.labels[MARK.identity] ?? '';
-    if (!isOurClaim(claim, cluster, templates, pods.get(identity))) continue;
-    claims.set(identity, [...(claims.get(identity) ?? []), claim]);
-  }
-  return unique([...pods.keys(), ...claims.keys()])
+  for (const key of desk.vanished) isRead(d, '', refOf(...(key.split('/') as [Kind, string])));
+  const ours = [...pods.values()].filter((pod) => isControlledBy(pod.meta, cluster.meta.uid));
+  const byIdentity = new Map(ours.map((pod) => [identityOf(pod, d.name), pod]));
+  const kept = [...revisions.values()].flatMap((r) => r.claimTemplates);
+  const templates = unique([...claimTemplateNames(d.spec), ...kept]);
+  const labelOf = ({ meta }: Claim): string => meta.labels[MARK.identity] ?? '';
+  const own = [...claims.values()].filter((claim) =>
+    isOurClaim(claim, cluster, templates, byIdentity.get(labelOf(claim))),
+  );
+  const groups = Map.groupBy(own, labelOf);
+  return unique([...byIdentity.keys(), ...groups.keys()])
     .filter((identity) => identity !== '')
     .sort(byAge)
-    .map((identity) => memberOf(d, identity, pods.get(identity), claims.get(identity) ?? []))
+    .map((identity) => memberOf(d, identity, byIdentity.get(identity), groups.get(identity) ?? []))
     .filter((m) => m.pod || m.life !== 'live' || isNamedNow(d, m));
 }
 function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]): Bare {
-  const { s } = d;
   all.sort((a, b) => a.meta.createdMs - b.meta.createdMs || (a.meta.name < b.meta.name ? -1 : 1));
   // Once it has a pod or a seal, its claims are exactly those that these name.
   const names = pod ? pod.claims : sealOf(all[0]);
-  const isNamed = ({ meta }: Claim): boolean => names.includes(meta.name);
-  const claims = pod || names.length > 0 ? all.filter(isNamed) : all;
+  const isWhole = pod === undefined && names.length === 0;
+  const claims = all.filter(({ meta }) => isWhole || names.includes(meta.name));
   const first = claims[0];
-  const isOver =
-    claims.length > 0 ? claims.every(isMarked) : pod !== undefined && isTerminating(pod);
-  const index = first?.meta.labels[MARK.index] ?? pod?.meta.labels[MARK.index] ?? identity;
+  const isGone = pod !== undefined && isTerminating(pod) && !hasUnread(d, identity, pod);
+  const isOver = first ? claims.every(isMarked) && !hasUnread(d, identity, pod) : isGone;
+  const index = (first ?? pod)?.meta.labels[MARK.index] ?? identity;
   return {
     identity,
     pod,
     claims,
     leftovers: all.filter((c) => !claims.includes(c)),
-    life:
-      isOver && !hasUnread(d, identity, pod)
-        ? 'over'
-        : first && isMarked(first)
-          ? 'ending'
-          : 'live',
-    retired: first ? retiredOf(first) : pod && endOfClaimless(s, identity, pod),
-    isBlocked: pod ? '' : blockerOf(d, identity),
+    life: isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live',
+    retired: first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod),
+    isBlocked: pod || isOver ? '' : blockerOf(d, identity),
     index: /^\d{1,9}$/.test(index) ? Number(index) : undefined,
-    node: nodeWord(s, pod?.node ?? ''),
+    node: nodeWord(d.s, pod?.node ?? ''),
   };
 }
 /** Does its pod mount a claim of its identity that the cache lacks? It may have lost its labels. */
 function hasUnread(d: Draft, identity: string, pod: Pod | undefined): boolean {
-  const own = `-${d.s.cluster.meta.name}-${identity}`;
-  const absent = (pod?.claims ?? []).filter((c) => c.endsWith(own) && !d.s.claims.has(c));
-  return !isRead(d, identity, ...absent.map((c) => refOf('persistentvolumeclaims', c)));
+  const own = (pod?.claims ?? []).filter((c) => c.endsWith(`-${d.name}-${identity}`));
+  const absent = own.filter((c) => !d.s.claims.has(c));
+  return !isRead(d, identity, ...absent.map((c) => refOf(CLAIMS, c)));
 }
 /** A mark with a known Reason; or any, on a claim that a user wants to be restored. */
 const isMarked = ({ meta: { annotations } }: Claim): boolean =>
@@ -1506,282 +1362,224 @@ function retiredOf({ meta }: Claim): Retired | undefined {
   if (reason === undefined) return undefined;
   const at = Date.parse(meta.annotations[MARK.retiredAt] ?? '');
   const isTrue = at >= meta.createdMs && at < meta.createdMs + 100 * 365 * 86_400_000;
-  return {
-    reason: reason in ENDS ? (reason as EndReason) : 'Released',
-    atMs: isTrue ? at : meta.createdMs,
-  };
+  const known = reason in ENDS ? (reason as EndReason) : 'Released';
+  return { reason: known, atMs: isTrue ? at : meta.createdMs };
 }
 /** A member without claims is over when its pod goes; why, this process knows if it did that. */
 function endOfClaimless(s: Snapshot, identity: string, pod: Pod): Retired | undefined {
   if (pod.meta.deletedMs === undefined) return undefined;
-  const usual = pod.disruption ? 'PodEvicted' : 'PodDeleted';
   const returns = pod.meta.annotations[MARK.returns];
-  const told = returns === 'Suspended' ? 'Suspended' : returns ? 'Updated' : usual;
-  const reason = s.desk.went.get(identity)?.reason ?? told;
+  const told = returns === 'Suspended' ? 'Suspended' : returns && 'Updated';
+  const seen = pod.disruption ? 'PodEvicted' : 'PodDeleted';
+  const reason = s.desk.went.get(identity)?.reason ?? (told || seen);
   return { reason, atMs: pod.meta.deletedMs - pod.graceSeconds * 1000 };
 }
 
 /** Whose object stands where its next pod, or a claim of it, would: of a former cluster (it is
  *  waited for), an orphan that may be adopted, or a foreign one. */
 function blockerOf(d: Draft, identity: string): string {
-  const { s } = d;
-  const { cluster } = s;
-  const names = claimTemplateNames(cluster.spec).map((t) =>
-    claimName(t, cluster.meta.name, identity),
-  );
-  const isTold = s.desk.backoff.has(`taken/${identity}`);
-  const claimRefs = names.map((name) => refOf('persistentvolumeclaims', name));
-  if (isTold && !isRead(d, identity, podRef(s, { identity }), ...claimRefs)) return '';
-  const pod = s.pods.get(podName(cluster.meta.name, identity));
+  const { cluster, desk, claims, pods } = d.s;
+  const names = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, identity));
+  const refs = [podRef(d, { identity }), ...names.map((name) => refOf(CLAIMS, name))];
+  const taken = desk.backoff.get(`taken/${identity}`); // A POST was told so, and whose it is.
+  const isKnown = taken && (d.s.uptime < taken.untilUptime || !isRead(d, identity, ...refs));
+  if (isKnown) return `foreign ${taken.message}`;
+  const pod = pods.get(podName(d.name, identity));
   const isForeign = (claim: Claim | undefined): boolean =>
     claim !== undefined &&
-    !(MARK.claims in claim.meta.annotations || MARK.retired in claim.meta.annotations);
-  const blocker = pod ?? names.map((name) => s.claims.get(name)).find(isForeign);
+    [MARK.claims, MARK.retired].every((key) => !(key in claim.meta.annotations));
+  const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
   if (!blocker) return '';
   if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
-  const isOrphan = pod && isUp(pod) && !hasController(pod.meta) && !isTakenOut(s, pod);
-  return `${isOrphan ? 'orphan' : 'foreign'} ${blocker.meta.name}`;
+  const isOrphan = isUp(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
+  return isOrphan
+    ? `orphan ${blocker.meta.name}`
+    : `foreign ${taken?.message ?? blocker.meta.name}`;
 }
 /** Claims none of which a template of the spec or of a revision in use names make no member. */
 function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
   const { cluster, revisions, pods } = d.s;
   const used = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
-  const inUse = [...revisions.values()].filter(
-    ({ hash }) => used.includes(hash) || hash === cluster.status.currentRevision,
-  );
-  const templates = [
-    ...claimTemplateNames(cluster.spec),
-    ...inUse.flatMap((r) => r.claimTemplates),
-  ];
-  const names = templates.map((t) => claimName(t, cluster.meta.name, identity));
+  const isUsed = ({ hash }: Revision): boolean =>
+    used.includes(hash) || hash === cluster.status.currentRevision;
+  const older = [...revisions.values()].filter(isUsed).flatMap((r) => r.claimTemplates);
+  const templates = [...claimTemplateNames(d.spec), ...older];
+  const names = templates.map((t) => claimName(t, d.name, identity));
   if (claims.some(({ meta }) => names.includes(meta.name))) return true;
   d.notes.push(`no claim template names ${fewNames(claims.map((c) => c.meta.name))}`);
   return false;
 }
 /** Identities of which there are only objects of a former cluster of this name: they hold a place
  *  until garbage collection takes these or frees them. */
-function formerOf(d: Draft, members: readonly Member[]): number {
+function formerOf(d: Draft): number {
   const { cluster, pods, claims } = d.s;
-  const all = [...pods.values(), ...claims.values()].filter(({ meta }) =>
-    isOfFormer(meta, cluster.meta),
-  );
-  const ids = all.map(({ meta }) => meta.labels[MARK.identity] ?? '');
-  const others = unique(ids).filter((id) => members.every((m) => m.identity !== id));
+  const all = [...pods.values(), ...claims.values()].map(({ meta }) => meta);
+  const former = all.filter((meta) => isOfFormer(meta, cluster.meta));
+  const ids = unique(former.map(({ labels }) => labels[MARK.identity] ?? ''));
+  const others = ids.filter((id) => d.members.every((m) => m.identity !== id));
   if (others.length > 0)
-    d.notes.push(`what a former ${cluster.meta.name} left is waited for: ${fewNames(others)}`);
+    d.notes.push(`what a former ${d.name} left is waited for: ${fewNames(others)}`);
   return others.length;
 }
 const isLive = (m: Pick<Member, 'life'>): boolean => m.life === 'live';
 const isReady = (m: Member): boolean => m.state === 'Ready' || m.state === 'Available';
 const nameOf = (m: Pick<Member, 'identity'>): string => m.identity;
+/** Live members that stay. */
+const stayingOf = (d: Draft): readonly Member[] =>
+  d.members.filter((m) => isLive(m) && !d.ending.has(m.identity));
 
 // ─── The brake ───────────────────────────────────────────────────────────────────────────────────
 
-type Judged = Omit<Member, 'state'>;
 const isJudgement = (reason: string): boolean => ENDS[reason as EndReason]?.kind === 'judgement';
 
-/** Who of the judged is let go now, and why the others are withheld. `out` counts each once: who is
- *  judged, who is or can only be on nodes that are silent or gone, and the places and successors of
- *  judged ends that are not well yet. A judged member goes while out ≤ limit, so no outage makes a
- *  cluster give itself up, and the only copy is, by default, never given up by a judgement. */
-function planBrake(d: Draft, all: readonly Judged[], r: Revisions, random: () => number) {
-  const { spec } = d.s.cluster;
-  const judged = all.filter((m) => m.end?.dueInMs === 0 && isJudgement(m.end.reason));
-  const limit = maxReplacementsOf(spec);
-  const out = judged.length > 0 ? outOf(d, all, judged) : 0;
+/** Who of the judged is let go now, and why the others are withheld. A judged member goes while
+ *  out ≤ limit, so no outage makes a cluster give itself up, and the only copy is, by default,
+ *  never given up by a judgement. */
+function planBrake(d: Draft) {
+  const judged = d.members.filter((m) => m.end?.dueInMs === 0 && m.end.kind === 'judgement');
+  const limit = maxReplacementsOf(d.spec);
+  const out = judged.length > 0 ? outOf(d, judged) : 0;
   const go = new Set<string>();
   const withheld = new Map<string, string>();
   for (const m of judged) {
     // Nothing was written to its claims: it is let go without brake.
     const isFree = m.claims.length > 0 && m.claims.every(isNeverBound);
-    const braked = out > limit && !isFree ? `out are ${out}, and at most ${limit} may be` : '';
-    const why = braked || heirProblem(d, all, m, r, random);
+    const braked = out > limit && !isFree ? `${out} are out, and at most ${limit} may be` : '';
+    const why = braked || heirProblem(d, m);
     if (why) withheld.set(m.identity, why);
     else if (isGuarded(d, m)) go.add(m.identity);
   }
-  const held = judged.filter((m) => withheld.has(m.identity));
-  return { go, withheld, why: withheldText(d, held, withheld) };
+  return { go, withheld, why: withheldText(d, withheld) };
 }
-function outOf(d: Draft, all: readonly Judged[], judged: readonly Judged[]): number {
-  const { s, now } = d;
-  const live = all.filter(isLive);
-  const isAway = (m: Judged): boolean => {
+/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and the
+ *  places and the successors of judged ends that are not well yet. */
+function outOf(d: Draft, judged: readonly Member[]): number {
+  const live = d.members.filter(isLive);
+  const isAway = (m: Member): boolean => {
     if (m.node === 'silent' || m.node === 'gone') return true;
-    if (isRunning(m) || m.claims.length === 0 || !readsVolumes(d, m)) return false;
-    const words = nodesAllowed(d, m)?.map((node) => nodeWord(s, node.meta.name));
+    if (isRunning(m) || m.node === 'open' || m.claims.length === 0) return false;
+    if (!readsVolumes(d, m)) return false;
+    const words = nodesAllowed(d, m)?.map((node) => nodeWord(d.s, node.meta.name));
     return words?.every((word) => word !== 'open' && word !== 'closed') === true;
   };
-  const isHeir = ({ pod, claims, identity }: Judged): boolean => {
-    const made = pod ?? claims[0];
-    if (!made || !isJudgement(predecessorOf(made.meta)?.reason ?? '')) return false;
-    return pod ? !wasReady(pod) : now - birthMs(identity) < LIMITS.earlyEndMs;
+  const isHeir = ({ pod, claims, identity }: Member): boolean => {
+    const made = (pod ?? claims[0])?.meta;
+    if (!made || !isJudgement(predecessorOf(made)?.reason ?? '')) return false;
+    return pod ? !wasReady(pod) : d.now - birthMs(identity) < LIMITS.earlyEndMs;
   };
   const out = live.filter((m) => judged.includes(m) || isAway(m) || isHeir(m)).length;
-  const places = Math.max(0, s.cluster.spec.replicas - live.length);
-  const awaited = endsToFill(d, all, new Map()).filter((end) => isJudgement(end.reason));
-  return out + Math.min(places, awaited.length);
+  const awaited = endsToFill(d).filter((end) => isJudgement(end.reason)).length;
+  return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);
 }
 /** The brake's limit: `liveness.maxReplacements`, or max(1, ⌊(replicas−1)/2⌋), 0 at 1 replica. */
-export function maxReplacementsOf(spec: Spec): number {
-  const usual = spec.replicas <= 1 ? 0 : Math.max(1, Math.floor((spec.replicas - 1) / 2));
-  const { maxReplacements } = spec.liveness;
-  return maxReplacements === undefined
-    ? usual
-    : scaledValue(maxReplacements, spec.replicas, 'down');
+export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: Spec): number {
+  const usual = replicas <= 1 ? 0 : Math.max(1, Math.floor((replicas - 1) / 2));
+  return maxReplacements === undefined ? usual : scaledValue(maxReplacements, replicas, 'down');
 }
-/** I10: what rests on nodes, volumes or absence is acted upon only after these were read live in this
- *  pass, so a stale cache gives no member up. Each end rests on the cluster as it is, see planEnds. */
-function isGuarded(d: Draft, m: Judged): boolean {
-  const { s } = d;
+/** I10: what rests on nodes, volumes or absence is acted upon only after these were read live in
+ *  this pass, so a stale cache gives no member up. */
+function isGuarded(d: Draft, m: Member): boolean {
   const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
-  const names = unique([lastNodeOf(s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
-  const nodes = s.nodes ? names.filter(Boolean) : [];
+  const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
+  const nodes = d.s.nodes ? names.filter(Boolean) : [];
   const claims = ['VolumeLost', 'ClaimGone'].includes(m.end?.reason ?? '') ? m.claims : [];
-  return isRead(
-    d,
-    m.identity,
-    podRef(s, m),
+  const refs = [
     ...nodes.map((name) => refOf('nodes', name)),
-    ...claims.map((c) => refOf('persistentvolumeclaims', c.meta.name)),
-  );
+    ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
+  ];
+  return isRead(d, m.identity, podRef(d, m), ...refs) && readsCluster(d);
 }
 /** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
  *  of pods is no objection where the old pod counts in it. */
-function heirProblem(
-  d: Draft,
-  all: readonly Judged[],
-  m: Judged,
-  r: Revisions,
-  random: () => number,
-): string {
-  const { s, now } = d;
+function heirProblem(d: Draft, m: Member): string {
+  const { s } = d;
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return `no successor can be made: ${refused.message}`;
-  if (birthHoldMs(d, all) > 0) return 'new members keep ending soon after their birth';
-  const [identity = ''] = allocate(1, identitiesOf(s), now, random);
-  const trial = trialOf(s, 'heir', identity, nextRevision(d, all, r)(), true);
-  isRead(d, '', trial);
-  const words = s.answers.get(keyOfRef(trial)) ?? '';
+  if (birthHoldMs(d) > 0) return 'new members keep ending soon after their birth';
+  // F29: what its pod says speaks against its template, if no member was ever Ready with that; it
+  // is not the one that all have, so an update, or its undoing, heals it.
+  const { update, current } = d.revisions;
+  const isProof = (x: Member): boolean =>
+    x.pod !== undefined && wasReady(x.pod) && revisionIn(x) === revisionIn(m);
+  const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
+  if (isOfPod && update.hash !== current.hash && !d.members.some(isProof))
+    return `no member was ever Ready at revision ${revisionIn(m)}`;
+  const words = trialOf(d, nextRevision(d)(), true) ?? '';
   return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
 }
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
   old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
-/** A dry-run of the next pod of an identity, and of its claims. */
-function trialOf(
-  s: Snapshot,
-  name: string,
-  identity: string,
-  revision: Revision,
-  withClaims: boolean,
-): Ref {
-  const pod = podBody(s.cluster, identity, revision, { nodesReadable: s.nodes !== undefined });
-  const names = withClaims ? claimTemplateNames(s.cluster.spec) : [];
-  const claims = names
-    .filter((template) => revision.claimTemplates.includes(template))
-    .map((template) => claimBody(s.cluster, identity, template, {}));
-  return { kind: 'trials', name, bodies: [...claims, pod] };
+const trialRef = (revision: Revision, withClaims: boolean): Ref => ({
+  kind: 'trials',
+  name: withClaims ? `${revision.hash} with claims` : revision.hash,
+  trial: revision,
+  withClaims,
+});
+/** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
+ *  takes them, undefined as long as it was not asked in this pass. */
+function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | undefined {
+  const ref = trialRef(revision, withClaims);
+  const refused = waiting(d.s.desk.backoff, keyOfRef(ref), d.s.uptime);
+  if (!refused) isRead(d, '', ref);
+  return refused?.message ?? d.s.answers.get(keyOfRef(ref));
 }
 /** Who waits, why, and each way out that really works. */
-function withheldText(d: Draft, held: readonly Judged[], why: ReadonlyMap<string, string>): string {
+function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
+  const held = d.members.filter((m) => why.has(m.identity));
   if (held.length === 0) return '';
-  const { replicas } = d.s.cluster.spec;
-  const who = held.map((m) => `${m.identity} ${m.end?.reason}`);
-  const target = held.every((m) => m.pod)
-    ? 'its pod'
-    : 'its pod or, if there is none, a claim of it';
-  const ways = [
-    'when their nodes or volumes are back',
-    'when spec.liveness.maxReplacements is raised',
+  const target = held.every((m) => m.pod) ? 'its pod' : 'its pod or, without one, a claim of it';
+  const who = fewNames(held.map((m) => `${m.identity} ${m.end?.reason}`));
+  return [
+    `${held.length} of ${d.spec.replicas} members are judged and wait (${who})`,
+    fewNames(unique(why.values())),
+    'they go on when their nodes or volumes are back, or spec.liveness.maxReplacements is raised',
     `a member ends at once when ${target} is annotated ${MARK.replace}=true`,
-  ];
-  const because = fewNames(unique(why.values()));
-  return `${held.length} of ${replicas} members are judged and wait (${fewNames(who)}): ${because}; ${ways.join('; ')}`;
+  ].join('; ');
 }
 
 // ─── Ends ────────────────────────────────────────────────────────────────────────────────────────
 
-/** Ends whose end is due, and finishes what a crash left half-marked. One guard for all: nothing is
- *  marked or deleted before the cluster was read live in this pass. Returns who ends now. */
-function planEnds(
-  d: Draft,
-  members: readonly Member[],
-  go: ReadonlySet<string>,
-): Map<string, EndReason> {
-  const ending = new Map<string, EndReason>();
-  for (const m of members) {
-    const { end, retired } = m;
-    if (!isLive(m)) {
-      if (retired) planEnd(d, m, retired.reason);
-    } else if (end?.dueInMs === 0) {
-      const rests = ['NodeOutOfService', 'ClaimGone'].includes(end.reason) && !isGuarded(d, m);
-      const isSafe = isJudgement(end.reason) ? go.has(m.identity) : !rests;
-      if (isSafe && end.reason !== 'ReplaceRequested') ending.set(m.identity, end.reason);
-    } else if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
-      ending.set(m.identity, 'NameTaken');
-    }
+/** Ends whose end is due, and finishes what a crash left half-marked. One guard for all (I10): the
+ *  cluster is read live in this pass before anybody ends for its wish. */
+function planEnds(d: Draft, go: ReadonlySet<string>): void {
+  for (const m of d.members) {
+    const { end, retired, identity } = m;
+    if (!isLive(m) && retired) planEnd(d, m, retired.reason);
+    if (end?.dueInMs !== 0 || end.reason === 'ReplaceRequested') continue;
+    const rests = ['NodeOutOfService', 'ClaimGone'].includes(end.reason);
+    const isSafe = end.kind === 'judgement' ? go.has(identity) : !rests || isGuarded(d, m);
+    if (isSafe) d.ending.set(identity, end.reason);
   }
-  for (const m of doubledIndex(members)) ending.set(m.identity, 'IndexTaken');
-  for (const m of requestsServed(d, members, ending)) ending.set(m.identity, 'ReplaceRequested');
-  return ending.size > 0 && !endAll(d, members, ending) ? new Map() : ending;
-}
-/** I10: the wish of the cluster's user is read live before anybody ends for it. */
-function endAll(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-): boolean {
-  if (!isRead(d, '', clusterRef(d.s))) return false;
-  for (const m of members) {
-    const reason = ending.get(m.identity);
+  for (const m of doubledIndex(d)) d.ending.set(m.identity, 'IndexTaken');
+  for (const m of requestsServed(d)) d.ending.set(m.identity, 'ReplaceRequested');
+  if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();
+  for (const m of d.members) {
+    const reason = d.ending.get(m.identity);
     if (reason) planEnd(d, m, reason);
   }
-  return true;
 }
-
 /** Marks every claim, oldest first, and then deletes the pod, so that a crash leaves no member
  *  ended and unmarked. What is done of it already is not done again. A pod that its user took out
  *  of the selector is let go of, and never deleted. */
 function planEnd(d: Draft, m: Member, because: EndReason): void {
   const { pod, identity } = m;
   const { meta } = d.s.cluster;
-  for (const claim of isWantedBack(m) ? [] : [...m.claims, ...m.leftovers]) {
-    if (isMarked(claim)) continue;
-    const change = retirement(d, m, claim, because);
-    d.actions.push({
-      do: 'Patch',
-      verb: 'retire',
-      kind: CLAIMS,
-      object: claim,
-      change,
-      because,
-      identity,
-    });
-  }
-  if (!pod) return;
-  if (because === 'Released') {
-    const change = { metadata: { ownerReferences: othersOf(pod, meta) } };
-    if (isControlledBy(pod.meta, meta.uid) && !isTerminating(pod))
-      d.actions.push({
-        do: 'Patch',
-        verb: 'release',
-        kind: PODS,
-        object: pod,
-        change,
-        because,
-        identity,
-      });
-  } else if (!isTerminating(pod)) {
-    d.actions.push({ do: 'Delete', verb: 'end', kind: PODS, object: pod, because, identity });
-  }
+  for (const claim of isWantedBack(m) ? [] : [...m.claims, ...m.leftovers])
+    if (!isMarked(claim))
+      act(d, 'retire', because, identity, claim, retirement(d, m, claim, because));
+  if (!pod || isTerminating(pod)) return;
+  const isOurs = isControlledBy(pod.meta, meta.uid);
+  if (because !== 'Released') act(d, 'end', because, identity, pod);
+  else if (isOurs) act(d, 'release', because, identity, pod, ownedBy(othersOf(pod, meta)));
 }
 /** The mark of an end, with the policy of its moment. Retained data outlives the cluster, so its
  *  owner reference goes; what a former cluster of this name kept is kept whatever the moment. */
 function retirement(d: Draft, m: Member, claim: Claim, because: EndReason): Json {
-  const { meta, spec } = d.s.cluster;
+  const { meta } = d.s.cluster;
   const moment = ENDS[because].policy;
   const isOlder = claim.meta.createdMs < meta.createdMs && !m.pod;
   const isKept = moment === 'Retain' || isOlder;
-  const policy = isKept ? 'Retain' : spec.persistentVolumeClaimRetentionPolicy[moment];
+  const policy = isKept ? 'Retain' : d.spec.persistentVolumeClaimRetentionPolicy[moment];
   const annotations = {
     [MARK.retired]: because,
     [MARK.retiredAt]: timeText(d.now),
@@ -1792,48 +1590,35 @@ function retirement(d: Draft, m: Member, claim: Claim, because: EndReason): Json
   const free = policy === 'Retain' && { ownerReferences: othersOf(claim, meta) };
   return { metadata: { labels: { [MARK.retired]: 'true' }, annotations, ...free } };
 }
-const PODS = 'pods';
-const CLAIMS = 'persistentvolumeclaims';
-const REVISIONS = 'controllerrevisions';
-const othersOf = ({ meta }: { meta: Meta }, { uid }: Meta): readonly Owner[] =>
-  meta.owners.filter((o) => o.uid !== uid);
 
 /** I5: at most so many Available members are taken down by us. */
-function spareOf(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-  least = 0,
-): number {
-  const { spec } = d.s.cluster;
-  const staying = members.filter((m) => m.state === 'Available' && !ending.has(m.identity));
-  return Math.max(0, staying.length - (spec.replicas - Math.max(least, maxUnavailableOf(spec))));
+function spareOf(d: Draft, least = 0): number {
+  const available = stayingOf(d).filter((m) => m.state === 'Available').length;
+  return Math.max(0, available - (d.spec.replicas - Math.max(least, maxUnavailableOf(d.spec))));
 }
 /** Members that a user asked to replace and that may go now: those that are not Available at once,
  *  the others while enough stay Available (I5), oldest request first. */
-function requestsServed(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-): readonly Member[] {
-  const asked = members.filter((m) => isLive(m) && m.end?.reason === 'ReplaceRequested');
+function requestsServed(d: Draft): readonly Member[] {
+  const asked = d.members.filter((m) => isLive(m) && m.end?.reason === 'ReplaceRequested');
   const seenAt = (m: Member): number => d.s.desk.seen.get(m.end?.evidence ?? '') ?? d.s.uptime;
   const up = asked.filter((m) => m.state === 'Available').sort((a, b) => seenAt(a) - seenAt(b));
-  const served = up.slice(0, spareOf(d, members, ending, 1));
-  const rest = asked.filter((m) => m.state !== 'Available');
-  return [...rest, ...(isReliedOn(d, members, served) ? served : [])];
+  const served = up.slice(0, spareOf(d, 1));
+  // A cache that lags shows them all not Ready: whoever costs nothing is read live before.
+  const down = asked.filter((m) => m.state !== 'Available').slice(0, LIMITS.liveReadsMax);
+  const rest = down.filter((m) => isRead(d, m.identity, podRef(d, m)));
+  return [...rest, ...(isReliedOn(d, served) ? served : [])];
 }
 /** I5 rests on the others being Available: that is read live before Available ones go. */
-function isReliedOn(d: Draft, members: readonly Member[], going: readonly Member[]): boolean {
+function isReliedOn(d: Draft, going: readonly Member[]): boolean {
   if (!going.some((m) => m.state === 'Available')) return true;
-  const relied = members.filter((m) => m.state === 'Available' && !going.includes(m));
-  return isRead(d, '', ...relied.slice(0, LIMITS.liveReadsMax).map((m) => podRef(d.s, m)));
+  const others = d.members.filter((m) => m.state === 'Available' && !going.includes(m));
+  return isRead(d, '', ...others.slice(0, LIMITS.liveReadsMax).map((m) => podRef(d, m)));
 }
-/** The younger of two live members with one index. */
-function doubledIndex(members: readonly Member[]): readonly Member[] {
-  const held = new Set<number>();
-  return members.filter((m) => {
-    if (!isLive(m) || m.index === undefined) return false;
+/** The younger of two live members with one index (I2); one without a pod gets another instead. */
+function doubledIndex(d: Draft): readonly Member[] {
+  const held = new Set<number | undefined>();
+  return d.members.filter((m) => {
+    if (!d.spec.ordinals || !isLive(m) || m.index === undefined) return false;
     const isHeld = held.has(m.index) && m.pod !== undefined;
     held.add(m.index);
     return isHeld;
@@ -1842,129 +1627,121 @@ function doubledIndex(members: readonly Member[]): readonly Member[] {
 
 // ─── Places ──────────────────────────────────────────────────────────────────────────────────────
 
-/** Known ends that the next births may name, newest first: those of this pass, of the marks, and of
- *  this process; for 10 min, or as long as members cannot be made at all. */
-function endsToFill(
-  d: Draft,
-  all: readonly Judged[],
-  ending: ReadonlyMap<string, EndReason>,
-): readonly Known[] {
-  const { s, now } = d;
-  const isHeld = s.desk.backoff.has(makeKey(s.cluster));
-  const surges = maxSurgeOf(s.cluster.spec) > 0;
-  const named = [...s.pods.values(), ...s.claims.values()].flatMap(({ meta }) => {
-    const old = predecessorOf(meta);
-    return old ? [{ identity: old.identity, atMs: meta.createdMs }] : [];
-  });
-  const isFilled = ({ identity, atMs }: Known): boolean =>
-    named.some((n) => n.identity === identity && n.atMs >= atMs - 1000);
-  return knownEnds(d, all, ending)
-    .filter((end) => ENDS[end.reason].heir && !(end.reason === 'Updated' && surges))
-    .filter((end) => (isHeld || now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
-    .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity));
-}
+/** An end that is known: by the marks, by this process, or of this pass. */
 interface Known extends Retired {
   readonly identity: string;
   readonly isClaimless: boolean;
 }
-function knownEnds(
-  d: Draft,
-  all: readonly Judged[],
-  ending: ReadonlyMap<string, EndReason>,
-): readonly Known[] {
+/** Ends of which only the pod that this process saw go tells: what it did, or, of a member without
+ *  claims, what that pod shows. */
+function wentEnds(s: Snapshot): readonly (Known & Pick<Went, 'pod'>)[] {
+  return [...s.desk.went].flatMap(([identity, { pod, reason, atMs }]) => {
+    const isClaimless = pod?.claims.length === 0;
+    const shown = pod && isClaimless ? endOfClaimless(s, identity, pod) : undefined;
+    const end = reason ? { reason, atMs } : shown;
+    return end ? [{ ...end, identity, isClaimless, pod }] : [];
+  });
+}
+function knownEnds(d: Draft): readonly Known[] {
   const found = new Map<string, Known>();
-  for (const [identity, { reason, atMs, pod }] of d.s.desk.went) {
-    if (reason)
-      found.set(identity, { identity, reason, atMs, isClaimless: pod?.claims.length === 0 });
-  }
-  for (const m of all) {
-    const reason = ending.get(m.identity);
+  for (const end of wentEnds(d.s)) found.set(end.identity, end);
+  for (const m of d.members) {
+    const { identity } = m;
+    const reason = d.ending.get(identity);
     const end = reason ? { reason, atMs: d.now } : isLive(m) ? undefined : m.retired;
-    if (end)
-      found.set(m.identity, { ...end, identity: m.identity, isClaimless: m.claims.length === 0 });
-    else found.delete(m.identity); // It was restored.
+    if (end) found.set(identity, { ...end, identity, isClaimless: m.claims.length === 0 });
+    else found.delete(identity); // It was restored.
   }
   return [...found.values()];
 }
-
+/** Ends that the next births may name, newest first: for 10 min, or as long as members cannot be
+ *  made at all, and unless an object names them since. */
+function endsToFill(d: Draft): readonly Known[] {
+  const { s, now } = d;
+  const isHeld = s.desk.backoff.has(makeKey(s.cluster));
+  const surges = maxSurgeOf(d.spec) > 0;
+  const named = [...s.pods.values(), ...s.claims.values()].map(({ meta }) => {
+    return { identity: predecessorOf(meta)?.identity, atMs: meta.createdMs };
+  });
+  const isFilled = ({ identity, atMs }: Known): boolean =>
+    named.some((n) => n.identity === identity && n.atMs >= atMs - 1000);
+  return knownEnds(d)
+    .filter(({ reason }) => ENDS[reason].heir && !(reason === 'Updated' && surges))
+    .filter((end) => (isHeld || now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
+    .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity));
+}
 /** A broken template must not burn through identities: 10 s doubling to 5 min from the second end
  *  that speaks against it within 10 min of a birth, or from more other ends that nobody asked for
  *  than max(3, replicas). Ends found in one pass are one. Node and volume evidence never counts. */
-function birthHoldMs(d: Draft, all: readonly Judged[]): number {
-  const { now, s } = d;
-  const early = knownEnds(d, all, new Map()).filter(
-    ({ identity, atMs }) =>
-      birthSecond(identity) >= 0 &&
-      atMs - birthMs(identity) <= LIMITS.earlyEndMs &&
-      now - atMs <= LIMITS.earlyEndMs &&
-      atMs <= now + 1000, // Written while a clock was ahead: no hold may last that long.
-  );
-  const timesOf = (isMeant: (end: Known) => boolean): number[] =>
-    unique(early.filter(isMeant).map((end) => Math.floor(end.atMs / 1000)));
-  const broken = timesOf(({ reason }) => ENDS[reason].early === 'template');
-  const unasked = timesOf(
-    ({ reason, isClaimless: bare }) =>
-      ENDS[reason].early === 'unasked' || (bare && ENDS[reason].early === 'claimless'),
-  );
-  const times =
-    Math.max(0, broken.length - 1) +
-    Math.max(0, unasked.length - Math.max(3, s.cluster.spec.replicas));
-  if (times === 0) return 0;
-  const last = Math.max(...broken, ...unasked) * 1000;
-  return Math.max(0, last + doubled(times) - now);
+function birthHoldMs(d: Draft): number {
+  const { now, spec } = d;
+  const isEarly = ({ identity, atMs }: Known): boolean =>
+    birthSecond(identity) >= 0 &&
+    atMs - birthMs(identity) <= LIMITS.earlyEndMs &&
+    now - atMs <= LIMITS.earlyEndMs &&
+    atMs <= now + 1000; // Written while a clock was ahead: no hold may last that long.
+  const early = knownEnds(d).filter((end) => isEarly(end) && !d.ending.has(end.identity));
+  const secondsOf = (...kinds: readonly string[]): readonly number[] =>
+    unique(
+      early
+        .filter((end) => end.isClaimless || ENDS[end.reason].early !== 'claimless')
+        .filter((end) => kinds.includes(ENDS[end.reason].early))
+        .map((end) => Math.floor(end.atMs / 1000)),
+    );
+  const broken = secondsOf('template');
+  const unasked = secondsOf('unasked', 'claimless');
+  const most = Math.max(3, spec.replicas);
+  const times = Math.max(0, broken.length - 1) + Math.max(0, unasked.length - most);
+  const lastMs = Math.max(0, ...broken, ...unasked) * 1000;
+  return times === 0 ? 0 : Math.max(0, lastMs + doubled(times) - now);
 }
 
 /** Every identity of ours of which there is a trace. One that is far ahead of its object is forged,
  *  and moves no clock. */
-function identitiesOf(s: Snapshot): readonly string[] {
-  const { cluster, pods, claims, desk } = s;
+function identitiesOf({ cluster, pods, claims, desk }: Snapshot): readonly string[] {
   const { name, uid } = cluster.meta;
-  const isPlausible = (identity: string, { createdMs }: Meta): boolean =>
-    birthMs(identity) <= createdMs + LIMITS.futureMaxMs;
-  const own = [...pods.values()].flatMap((pod) => {
-    const identity = identityOf(pod, name);
-    return isControlledBy(pod.meta, uid) ? [identity] : [];
-  });
+  const own = [...pods.values()].filter((pod) => isControlledBy(pod.meta, uid));
   const held = [...claims.values()].flatMap(({ meta }) => {
     const identity = meta.labels[MARK.identity] ?? '';
-    return MARK.claims in meta.annotations && isPlausible(identity, meta) ? [identity] : [];
+    const isTrue = birthMs(identity) <= meta.createdMs + LIMITS.futureMaxMs;
+    return MARK.claims in meta.annotations && isTrue ? [identity] : [];
   });
-  return [...own, ...held, ...desk.went.keys(), cluster.status.newestIdentity ?? ''];
+  const told = cluster.status.newestIdentity ?? '';
+  return [...own.map((pod) => identityOf(pod, name)), ...held, ...desk.went.keys(), told];
 }
 
+/** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
+ *  is made and nobody taken away. */
+function surgeOf(d: Draft, beside: number): number {
+  const most = Math.min(maxSurgeOf(d.spec), behindOf(d));
+  const [first] = most > 0 ? outdatedOf(d) : [];
+  if (!first || passesTrial(d, first)) return most;
+  const words = trialOf(d, d.revisions.update, true);
+  const isUnknown = words === undefined || words.startsWith('no answer');
+  return isUnknown ? Math.max(0, Math.min(most, beside)) : 0;
+}
 /** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in; whoever
  *  is between two pods returns; what is left is for restores and births. */
-function planPlaces(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-  r: Revisions,
-  random: () => number,
-): void {
-  const { s, now } = d;
-  const { spec } = s.cluster;
-  const live = members.filter((m) => isLive(m) && !ending.has(m.identity));
-  const surge = Math.min(maxSurgeOf(spec), behindOf(s, live, r));
-  const count = live.length + formerOf(d, members);
-  const surplus = live.length - spec.replicas - surge;
-  if (surplus > 0) return planScaleIn(d, members, live, surplus, r);
-  const places =
-    spec.replicas + surge - count - planAdoption(d, live, spec.replicas + surge - count);
-  if (spec.suspend) return planSuspension(d, members, live, places);
+function planPlaces(d: Draft): void {
+  const { s, spec } = d;
+  const live = stayingOf(d);
+  const wanted = spec.replicas + surgeOf(d, live.length - spec.replicas);
+  if (live.length > wanted) return planScaleIn(d, live, live.length - wanted);
+  const free = Math.max(0, wanted - live.length - formerOf(d));
+  const places = free - planAdoption(d, live, free);
+  if (spec.suspend) return planSuspension(d, live, places);
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return void (d.waits = refused.message);
-  const next = nextRevision(d, live, r);
-  const returns = live.filter((m) => returnsNow(d, m)).map((m) => backOf(d, m, members, next(m)));
-  const births = places > 0 ? planBirths(d, members, live, ending, places, next, random) : [];
+  const next = nextRevision(d);
+  const returns = live.filter((m) => returnsNow(d, m)).map((m) => backOf(d, m, next(m)));
+  const restored = planRestores(d, places);
+  const room = places - restored;
+  const births = room > 0 ? planBirths(d, live.length + restored, room, next) : [];
   const isOrdered = spec.podManagementPolicy === 'OrderedReady';
-  const waits = isOrdered && members.some((m) => isComingUp(m, now) || isLeaving(m, now));
+  const waits = isOrdered && d.members.some((m) => isComingUp(m, d.now) || isLeaving(m, d.now));
   if (waits) d.wakes.push(LIMITS.leavingMaxMs);
-  d.actions.push(
-    ...[...returns, ...births.slice(0, waits ? 0 : isOrdered ? 1 : Infinity)].slice(
-      0,
-      LIMITS.batchMax,
-    ),
-  );
+  const most = waits ? 0 : isOrdered ? 1 : Infinity;
+  d.actions.push(...[...returns, ...births.slice(0, most)].slice(0, LIMITS.batchMax));
 }
 
 /** Does its next pod come now? Its name is the lock: the API server refuses it while the former pod
@@ -1972,111 +1749,77 @@ function planPlaces(
 function returnsNow(d: Draft, m: Member): boolean {
   const { desk, uptime } = d.s;
   const { pod, identity } = m;
-  if (pod && isTerminal(pod) && !isTerminating(pod) && m.state !== 'Withheld') {
-    if (isRead(d, '', clusterRef(d.s))) leaveAndReturn(d, m, 'Returned');
-    return false;
-  }
+  if (pod && isTerminal(pod) && m.state !== 'Withheld') leaveAndReturn(d, m, 'Returned');
   if (pod || m.claims.some(isTerminating)) return false;
-  if (m.isBlocked !== '') {
-    if (m.isBlocked.startsWith('foreign')) {
-      d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
-      d.wakes.push(LIMITS.trialMs); // It has none of our labels: no event tells that it went.
-    }
-    return false;
-  }
-  const waits = ['return', 'taken'].some((key) =>
-    waiting(desk.backoff, `${key}/${identity}`, uptime),
-  );
-  return !waits && !desk.vanished.has(`pods/${podName(d.s.cluster.meta.name, identity)}`);
+  if (m.isBlocked.startsWith('foreign'))
+    d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
+  const key = keyOfRef(podRef(d, m));
+  const isVanished = desk.vanished.has(key) && d.s.answers.get(key) !== '';
+  return m.isBlocked === '' && !waiting(desk.backoff, `return/${identity}`, uptime) && !isVanished;
 }
-/** What its next pod takes: claims that it has, those that it never had are made. */
-function backOf(d: Draft, m: Member, members: readonly Member[], revision: Revision): Make {
-  const { cluster, desk, claims } = d.s;
-  const absent = revision.claimTemplates.filter(
-    (t) => !claims.has(claimName(t, cluster.meta.name, m.identity)),
-  );
-  const isBorn = m.claims.every((c) => c.meta.annotations[MARK.claims] === '' && isNeverBound(c));
-  const wasAnnounced = desk.went.get(m.identity)?.pod?.meta.annotations[MARK.returns];
-  const replaces = isBorn ? m.claims[0]?.meta.annotations[MARK.replaces] : undefined;
-  const filled = m.claims[0] && (predecessorOf(m.claims[0].meta)?.reason as EndReason | undefined);
-  const index = indexFor(d, members, m);
+/** What its next pod takes: the claims that it has; those that it never had are made. A birth that
+ *  was cut short is finished as the birth that it was. */
+function backOf(d: Draft, m: Member, revision: Revision): Make {
+  const { desk, claims } = d.s;
+  const { identity } = m;
+  const names = claimTemplateNames(d.spec).filter((t) => revision.claimTemplates.includes(t));
+  const isBorn = m.claims.every(isNeverBound);
+  const filled = isBorn && m.claims[0] ? predecessorOf(m.claims[0].meta) : undefined;
+  const wasAnnounced = desk.went.get(identity)?.pod?.meta.annotations[MARK.returns];
+  const returns = wasAnnounced === 'Recreated' ? 'Recreated' : 'Returned';
   return {
     do: 'Make',
     verb: 'make',
-    identity: m.identity,
+    identity,
     revision,
-    claims: absent.filter((t) => claimTemplateNames(cluster.spec).includes(t)),
-    index,
-    because: isBorn
-      ? (filled ?? 'ScaledOut')
-      : wasAnnounced === 'Recreated'
-        ? 'Recreated'
-        : 'Returned',
-    ...(replaces !== undefined && { replaces }),
+    claims: names.filter((t) => !claims.has(claimName(t, d.name, identity))),
+    index: indexFor(d, m),
+    because: isBorn ? ((filled?.reason as EndReason) ?? 'ScaledOut') : returns,
+    ...(filled && { replaces: `${filled.identity} ${filled.reason}` }),
   };
 }
 /** Deletes a pod whose member comes back: the mark on it goes first, so that nobody takes the
- *  deletion for an end. */
-function leaveAndReturn(
-  d: Draft,
-  m: Member,
-  because: 'Recreated' | 'Suspended' | 'Returned',
-): void {
+ *  deletion for an end. A member without claims ends instead. */
+function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'Returned'): void {
   const { pod, identity, claims } = m;
-  if (!pod || isTerminating(pod)) return;
-  const change = { metadata: { annotations: { [MARK.returns]: because } } };
-  const about = { kind: PODS, object: pod, identity } as const;
-  const end =
-    claims.length === 0 && because !== 'Returned'
-      ? because === 'Recreated'
-        ? 'Updated'
-        : because
-      : because;
-  if (pod.meta.annotations[MARK.returns] !== because)
-    d.actions.push({ do: 'Patch', verb: 'announce', change, because: end, ...about });
-  d.actions.push({ do: 'Delete', verb: 'end', because: end, ...about });
+  if (!pod || isTerminating(pod) || !readsCluster(d)) return;
+  const end = why === 'Recreated' ? 'Updated' : 'Suspended';
+  const because = claims.length > 0 ? why : end;
+  if (pod.meta.annotations[MARK.returns] !== why)
+    act(d, 'announce', because, identity, pod, annotated({ [MARK.returns]: why }));
+  act(d, 'end', because, identity, pod);
 }
 
-/** Restores first, then new members. The first of them take the places of who ends in this pass, and
+/** New members. The first of them take the places of who ends in this pass, and
  *  wait for that; each names the newest end that no member replaces yet. */
-function planBirths(
-  d: Draft,
-  members: readonly Member[],
-  live: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-  places: number,
-  next: (m?: Member) => Revision,
-  random: () => number,
-): readonly Make[] {
-  const { s, now } = d;
-  const holdMs = birthHoldMs(d, members);
+function planBirths(d: Draft, live: number, places: number, next: () => Revision): readonly Make[] {
+  const { vanished } = d.s.desk;
+  const holdMs = birthHoldMs(d);
   if (holdMs > 0) {
     d.wakes.push(holdMs);
-    d.waits = `new members keep ending soon after their birth; the next comes in ${Math.ceil(holdMs / 1000)} s`;
+    d.waits = `new members keep ending soon after their birth: ${Math.ceil(holdMs / 1000)} s`;
     return [];
   }
-  const indices = freeIndices(d, members, ending);
-  const restored = planRestores(d, members, places, indices);
-  // What left the watch and was not found again is no member; what has no answer may be one.
-  const isBlind = [...s.desk.vanished].some((key) => (s.answers.get(key) ?? 'open') !== '');
-  const most = Math.min(places - restored, LIMITS.batchMax, indices.left());
+  // What left the watch may be there still, as long as that is not known.
+  const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');
+  const most = Math.min(places, LIMITS.batchMax, indicesLeft(d));
   if (most <= 0 || isBlind) return [];
-  const ends = endsToFill(d, members, ending);
-  const after = [...ending.keys()];
-  return allocate(most, identitiesOf(s), now, random).map((identity, i): Make => {
-    const end = ends[i];
-    const revision = next();
-    const isSurge = live.length + restored + i >= s.cluster.spec.replicas;
+  const ends = endsToFill(d);
+  const after = [...d.ending.keys()];
+  const drawn = allocate(most, identitiesOf(d.s), d.now, d.random);
+  return drawn.map((identity, i): Make => {
+    const [end, old, revision] = [ends[i], after[i], next()];
+    const isSurge = live + i >= d.spec.replicas;
     return {
       do: 'Make',
       verb: 'make',
       identity,
       revision,
       claims: revision.claimTemplates,
-      index: indices.take(),
+      index: takeIndex(d),
       because: end ? end.reason : isSurge ? 'Updated' : 'ScaledOut',
       ...(end && { replaces: `${end.identity} ${end.reason}` }),
-      ...(after[i] !== undefined && { after: after[i] }),
+      ...(old !== undefined && { after: old }),
     };
   });
 }
@@ -2086,192 +1829,133 @@ const isWantedBack = ({ claims }: Member): boolean =>
 /** Retired claims that a user wants back, oldest identity first, while there are places. All of them
  *  get the wish first, then each loses its marks, the oldest last: so it is finished, never undone.
  *  Returns how many places that takes. */
-function planRestores(
-  d: Draft,
-  members: readonly Member[],
-  places: number,
-  indices: Indices,
-): number {
-  const wanted = members.filter((m) => m.retired && isWantedBack(m));
-  const open = wanted.filter((m) => {
-    const isFree = !m.pod && m.isBlocked === '' && !m.claims.some(isTerminating);
-    return isFree && isRead(d, m.identity, podRef(d.s, m)) && isRead(d, '', clusterRef(d.s));
-  });
-  const later = wanted.filter((m) => !open.slice(0, places).includes(m)).map(nameOf);
+function planRestores(d: Draft, places: number): number {
+  const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
+  const isFree = (m: Member): boolean =>
+    places > 0 &&
+    !m.pod &&
+    m.isBlocked === '' &&
+    !m.claims.some(isTerminating) &&
+    isRead(d, m.identity, podRef(d, m));
+  const open = wanted.filter((m) => isFree(m) && readsCluster(d)).slice(0, places);
+  const later = wanted.filter((m) => !open.includes(m)).map(nameOf);
   if (later.length > 0)
     d.notes.push(`restored once there is room and its pod is gone: ${fewNames(later)}`);
-  for (const m of open.slice(0, places)) {
-    const index = indices.take(m.index);
-    const because = 'Restored';
-    const about = {
-      do: 'Patch',
-      verb: 'restore',
-      kind: CLAIMS,
-      because,
-      identity: m.identity,
-    } as const;
-    const shy = m.claims.filter((c) => isMarked(c) && c.meta.annotations[MARK.restore] !== 'true');
-    const wish = { metadata: { annotations: { [MARK.restore]: 'true' } } };
-    for (const object of shy) d.actions.push({ ...about, object, change: wish });
-    const cleared = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
-    const annotations = {
-      ...Object.fromEntries(cleared.map((key) => [key, null])),
-      [MARK.claims]: m.claims
-        .map((c) => c.meta.name)
-        .sort()
-        .join(' '),
-    };
-    const labels = { [MARK.retired]: null, ...indexLabel({ index }) };
+  for (const m of open) {
     const marked = m.claims.filter(isMarked).reverse();
-    for (const object of shy.length > 0 ? [] : marked)
-      d.actions.push({ ...about, object, change: { metadata: { labels, annotations } } });
+    const shy = marked.filter((c) => c.meta.annotations[MARK.restore] !== 'true');
+    const keys = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
+    const names = m.claims.map((c) => c.meta.name).sort();
+    const annotations = {
+      ...Object.fromEntries(keys.map((key) => [key, null])),
+      [MARK.claims]: names.join(' '),
+    };
+    const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m.index)) };
+    const cleared = { metadata: { labels, annotations } };
+    const wish = annotated({ [MARK.restore]: 'true' });
+    for (const claim of shy) act(d, 'restore', 'Restored', m.identity, claim, wish);
+    for (const claim of shy.length > 0 ? [] : marked)
+      act(d, 'restore', 'Restored', m.identity, claim, cleared);
   }
-  return Math.min(places, open.length);
-}
-
-/** Pods go, identities and claims stay: each comes back as itself on resume. One whose claim is
- *  being deleted could not. Restores work. */
-function planSuspension(
-  d: Draft,
-  members: readonly Member[],
-  live: readonly Member[],
-  places: number,
-): void {
-  planRestores(d, members, places, freeIndices(d, members, new Map()));
-  const isOrdered = d.s.cluster.spec.podManagementPolicy === 'OrderedReady';
-  const leaves = live.some(
-    ({ pod }) => pod && isTerminating(pod) && d.now < pod.meta.deletedMs! + LIMITS.leavingMaxMs,
-  );
-  if (isOrdered && leaves) return void d.wakes.push(LIMITS.leavingMaxMs);
-  const open = live.filter((m) => m.pod && !isTerminating(m.pod) && !m.claims.some(isTerminating));
-  if (open.length === 0 || !isRead(d, '', clusterRef(d.s))) return;
-  for (const m of open.reverse().slice(0, isOrdered ? 1 : Infinity))
-    leaveAndReturn(d, m, 'Suspended');
+  return open.length;
 }
 
 /** Orphans that match the selector: one that mounts exactly the claims of a live member without a
  *  pod is that member's; one without claims is adopted where a place is free. Returns how many
  *  places that takes. */
 function planAdoption(d: Draft, live: readonly Member[], places: number): number {
-  const { s } = d;
-  const { meta } = s.cluster;
-  let free = Math.max(0, places);
-  for (const pod of s.pods.values()) {
-    const identity = identityOf(pod, meta.name);
-    if (hasController(pod.meta) || !isUp(pod) || isTakenOut(s, pod)) continue;
+  let taken = 0;
+  for (const pod of d.s.pods.values()) {
+    const identity = identityOf(pod, d.name);
+    if (hasController(pod.meta) || !isUp(pod) || isTakenOut(d.s, pod) || identity === '') continue;
     const m = live.find((one) => one.identity === identity);
-    const isWhole =
-      m &&
-      !m.pod &&
-      m.claims
-        .map((c) => c.meta.name)
-        .sort()
-        .join() === [...pod.claims].sort().join();
-    const isNew =
-      !m && pod.claims.length === 0 && pod.meta.labels[MARK.identity] === identity && free-- > 0;
-    if ((!isWhole && !isNew) || identity === '' || !isRead(d, identity, clusterRef(s))) continue;
-    const ownerReferences = [...pod.meta.owners, ownerOf(s.cluster)];
-    const change = { metadata: { ownerReferences } };
-    d.actions.push({
-      do: 'Patch',
-      verb: 'adopt',
-      kind: PODS,
-      object: pod,
-      change,
-      because: 'Adopted',
-      identity,
-    });
+    const names = m?.claims.map((c) => c.meta.name) ?? [];
+    const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
+    const isBare = !m && pod.claims.length === 0 && taken < places;
+    const isNew = isBare && pod.meta.labels[MARK.identity] === identity;
+    if (!(isWhole || isNew) || !readsCluster(d)) continue;
+    if (isNew) taken++;
+    act(d, 'adopt', 'Adopted', identity, pod, ownedBy([...pod.meta.owners, ownerOf(d.s.cluster)]));
   }
-  return Math.max(0, places - Math.max(0, free));
+  return taken;
+}
+/** Pods go, identities and claims stay: each comes back as itself on resume, but one whose claim is
+ *  being deleted could not. Restores work. */
+function planSuspension(d: Draft, live: readonly Member[], places: number): void {
+  planRestores(d, places);
+  const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
+  const isGoing = ({ pod }: Member): boolean =>
+    d.now < (pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
+  if (isOrdered && live.some(isGoing)) return void d.wakes.push(LIMITS.leavingMaxMs);
+  const open = live.filter((m) => m.pod && !isTerminating(m.pod) && !m.claims.some(isTerminating));
+  const chosen = open.reverse().slice(0, isOrdered ? 1 : Infinity);
+  for (const m of chosen) leaveAndReturn(d, m, 'Suspended');
 }
 
-/** Indices for members that are made now: the smallest that no live member holds. One that is held
- *  only by an identity that is over is waited for, unless its pod is on a node that cannot run it. */
-interface Indices {
-  left(): number;
-  take(wanted?: number): number | undefined;
+/** Indices that no new member gets: those of members that are not over, and of one that is over as
+ *  long as its pod object is there, on a node that may run it. */
+function heldIndices(d: Draft): Set<number | undefined> {
+  const isDead = ({ node }: Member): boolean => ['silent', 'gone', 'outOfService'].includes(node);
+  const isFree = (m: Member): boolean =>
+    (m.life === 'over' || d.ending.has(m.identity)) && (!m.pod || isDead(m));
+  return new Set([...d.members.filter((m) => !isFree(m)).map((m) => m.index), ...d.indices]);
 }
-function freeIndices(
-  { s }: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-): Indices {
-  const { ordinals, replicas } = s.cluster.spec;
-  if (!ordinals) return { left: () => Infinity, take: () => undefined };
-  const { start } = ordinals;
-  const isOver = (m: Member): boolean => !isLive(m) || ending.has(m.identity);
-  const isDead = (m: Member): boolean =>
-    isOver(m) &&
-    (!m.pod || ['silent', 'gone', 'outOfService'].includes(m.node)) &&
-    m.life !== 'ending';
-  const held = new Set(members.filter((m) => !isDead(m)).map((m) => m.index));
-  const live = new Set(members.filter((m) => !isOver(m)).map((m) => m.index));
-  const range = Array.from({ length: replicas }, (_, i) => start + i);
-  const leaving = range.filter((i) => held.has(i) && !live.has(i)).length;
-  const open = range.filter((i) => !held.has(i));
-  return {
-    left: () => Math.max(0, leaving > 0 ? open.length : Infinity),
-    take(wanted) {
-      const keeps = wanted !== undefined && wanted >= start && !held.has(wanted);
-      let index = keeps ? wanted : start;
-      while (held.has(index)) index++;
-      held.add(index);
-      return index;
-    },
-  };
+/** The smallest free index, or the one that is wanted, if it is free. */
+function takeIndex(d: Draft, wanted?: number): number | undefined {
+  if (!d.spec.ordinals) return wanted;
+  const held = heldIndices(d);
+  let index = wanted !== undefined && !held.has(wanted) ? wanted : d.spec.ordinals.start;
+  while (held.has(index)) index++;
+  d.indices.add(index);
+  return index;
+}
+/** So many births find an index. While one below start + replicas is held only by an identity that
+ *  is over, it is waited for. */
+function indicesLeft(d: Draft): number {
+  const { ordinals, replicas } = d.spec;
+  if (!ordinals) return Infinity;
+  const held = heldIndices(d);
+  const live = stayingOf(d).map((m) => m.index);
+  const range = Array.from({ length: replicas }, (_, i) => ordinals.start + i);
+  const awaited = range.some((i) => held.has(i) && !live.includes(i));
+  return awaited ? range.filter((i) => !held.has(i)).length : Infinity;
 }
 /** The index of a member that comes back: its own, or the smallest free one if it has none. */
-function indexFor(d: Draft, members: readonly Member[], m: Member): number | undefined {
-  if (!d.s.cluster.spec.ordinals || m.index !== undefined) return m.index;
-  const index = freeIndices(d, members, new Map()).take();
-  const change = { metadata: { labels: indexLabel({ index }) } };
-  for (const object of m.claims)
-    d.actions.push({
-      do: 'Patch',
-      verb: 'seal',
-      kind: CLAIMS,
-      object,
-      change,
-      because: 'Sealed',
-      identity: m.identity,
-    });
+function indexFor(d: Draft, m: Member): number | undefined {
+  if (!d.spec.ordinals || m.index !== undefined) return m.index;
+  const index = takeIndex(d);
+  for (const claim of m.claims)
+    act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel(index)));
   return index;
 }
 
 /** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the wish
  *  to is read live. */
-function planScaleIn(
-  d: Draft,
-  members: readonly Member[],
-  live: readonly Member[],
-  surplus: number,
-  { update }: Revisions,
-): void {
-  const isOrdered = d.s.cluster.spec.podManagementPolicy === 'OrderedReady';
-  if (!isRead(d, '', clusterRef(d.s))) return;
-  if (isOrdered && members.some((m) => isLeaving(m, d.now))) {
+function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
+  const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
+  if (!readsCluster(d)) return;
+  if (isOrdered && d.members.some((m) => isLeaving(m, d.now)))
     return void d.wakes.push(LIMITS.leavingMaxMs);
+  const leaving = scaleInOrder(live, d.revisions.update.hash).slice(0, isOrdered ? 1 : surplus);
+  for (const m of leaving) {
+    d.ending.set(m.identity, 'ScaledIn');
+    planEnd(d, m, 'ScaledIn');
   }
-  const leaving = scaleInOrder(live, update.hash).slice(0, isOrdered ? 1 : surplus);
-  for (const m of leaving) planEnd(d, m, 'ScaledIn');
 }
-
 /** The order of scale-in, as DESIGN.md section 6 has it: what is worth least goes first. */
 export function scaleInOrder(all: readonly Member[], updateRevision: string): readonly Member[] {
   const perNode = new Map<string, number>();
   for (const { pod } of all) perNode.set(pod?.node ?? '', (perNode.get(pod?.node ?? '') ?? 0) + 1);
   const ranks = (m: Member): readonly number[] => {
     const { pod, claims, state, end } = m;
-    const isDue = state === 'Withheld' || end?.dueInMs === 0;
     // Its present pod is its first: it names whom it replaces, or nothing was bound or sealed yet.
     const isUnsealed = claims.every((c) => sealOf(c).length === 0 && !isBound(c));
-    const isFirst = pod && (MARK.replaces in pod.meta.annotations || isUnsealed);
-    const wasNever = (isFirst ?? isUnsealed) && !(pod && wasReady(pod));
+    const isFirst = isUnsealed || (pod && MARK.replaces in pod.meta.annotations) === true;
     const cost = Number.parseInt(pod?.meta.annotations[MARK.deletionCost] ?? '0', 10);
     return [
-      isDue ? 0 : 1,
+      state === 'Withheld' || end?.dueInMs === 0 ? 0 : 1,
       claims.length > 0 && claims.every(isNeverBound) ? 0 : 1,
-      wasNever ? 0 : 1,
+      isFirst && !(pod && wasReady(pod)) ? 0 : 1,
       pod?.ready ? 1 : 0,
       state === 'Available' ? 1 : 0,
       Number.isNaN(cost) ? 0 : cost,
@@ -2304,63 +1988,65 @@ const isLeaving = ({ pod, life }: Member, now: number): boolean =>
 
 /** The update revision, and the one that most of the other live members have. Without a pod that
  *  shows one, the status says; it moves to the update revision when all live members have that. */
-function revisionsOf(s: Snapshot, members: readonly Judged[]): Revisions {
-  const { update, collisionCount } = updateRevisionOf(s.cluster, s.revisions);
-  const live = members.filter(isLive);
-  const goals = live.map((m) => goalOf(m.pod));
-  const counts = new Map<string, number>();
-  for (const hash of goals) {
-    if (hash !== update.hash) counts.set(hash, (counts.get(hash) ?? 0) + 1);
-  }
+function revisionsOf(d: Draft): Revisions {
+  const { cluster, revisions } = d.s;
+  const { update, collisionCount } = updateRevisionOf(cluster, revisions);
+  const goals = d.members.filter(isLive).map((m) => goalOf(m.pod));
+  const countOf = ({ hash }: Revision): number => goals.filter((goal) => goal === hash).length;
   const isThrough = goals.length > 0 && goals.every((hash) => hash === update.hash);
-  const told = isThrough || s.cluster.spec.replicas === 0 ? '' : s.cluster.status.currentRevision;
-  const older = [...s.revisions.values()].filter(
-    (x) => isControlledBy(x.meta, s.cluster.meta.uid) && x.hash !== update.hash,
+  const told = isThrough || d.spec.replicas === 0 ? '' : cluster.status.currentRevision;
+  const older = [...revisions.values()]
+    .filter((x) => isControlledBy(x.meta, cluster.meta.uid) && x.hash !== update.hash)
+    .sort((a, b) => countOf(b) - countOf(a) || b.number - a.number);
+  const shown = older.find((x) => countOf(x) > 0) ?? older.find((x) => x.hash === told);
+  return { update, current: withLaterClaims(d.spec, shown ?? update), collisionCount };
+}
+/** With the claim templates that came after its template, which mounts them. */
+function withLaterClaims(spec: Spec, r: Revision): Revision {
+  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
+  const mounts = JSON.stringify([containers, initContainers]);
+  const later = claimTemplateNames(spec).filter(
+    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
   );
-  const most = (x: Revision): number => (counts.get(x.hash) ?? 0) + x.number / 1e9;
-  const shown = older.filter((x) => counts.has(x.hash)).sort((a, b) => most(b) - most(a));
-  const current = shown[0] ?? older.find((x) => x.hash === told) ?? update;
-  return { update, current, collisionCount };
+  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
 }
 /** The revision that the pod has, or is being changed to, or ''. */
 const goalOf = (pod: Pod | undefined): string =>
   pod ? (inPlaceOf(pod)?.revision ?? pod.meta.labels[MARK.revision] ?? '') : '';
 /** The bare hash that the member's pod carries, or ''. */
-const revisionIn = ({ pod }: Judged): string => pod?.meta.labels[MARK.revision] ?? '';
+const revisionIn = ({ pod }: Member): string => pod?.meta.labels[MARK.revision] ?? '';
 /** Does the template that its pod was made of, or is being changed to, differ by hash? */
-const isOutdated = (m: Judged, { hash }: Revision): boolean =>
+const isOutdated = (m: Member, { hash }: Revision): boolean =>
   isLive(m) && isUp(m.pod) && goalOf(m.pod) !== hash;
 /** Members that stay at their revision: a percentage rounds up. */
 const partitionOf = (spec: Spec): number =>
   scaledValue(spec.updateStrategy.rollingUpdate.partition, spec.replicas, 'up');
 /** Outdated live members that no partition keeps, oldest first. */
-function outdatedOf(s: Snapshot, members: readonly Member[], r: Revisions): readonly Member[] {
-  const { spec } = s.cluster;
-  if (spec.updateStrategy.type === 'OnDelete' || spec.suspend) return [];
-  return members
-    .filter(isLive)
-    .slice(partitionOf(spec))
-    .filter((m) => isOutdated(m, r.update));
+function outdatedOf(d: Draft): readonly Member[] {
+  if (d.spec.updateStrategy.type === 'OnDelete' || d.spec.suspend) return [];
+  const open = d.members.filter(isLive).slice(partitionOf(d.spec));
+  return open.filter((m) => isOutdated(m, d.revisions.update));
 }
 /** Members that an update has yet to reach. One that runs on a claim that is being deleted is left
  *  alone: without its pod, the claim would be gone. */
-const behindOf = (s: Snapshot, members: readonly Member[], r: Revisions): number =>
-  outdatedOf(s, members, r).filter((m) => !runsOnGoingClaim(m)).length;
+const behindOf = (d: Draft): number => outdatedOf(d).filter((m) => !runsOnGoingClaim(m)).length;
 const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isTerminating);
 
 /** The revision of the next pod of a member, or, without one, of the next birth: the current one for
  *  the oldest `partition` members, while updates are paused, and while the API server refuses the
  *  update revision; else that. */
-function nextRevision(d: Draft, members: readonly Judged[], { current, update }: Revisions) {
-  const { spec } = d.s.cluster;
-  const refused = waiting(d.s.desk.backoff, `trials/${update.hash}`, d.s.uptime)?.message;
-  const stays = spec.updateStrategy.rollingUpdate.paused || refused;
-  const kept = stays ? Infinity : partitionOf(spec);
-  const order = members.filter(isLive).map(nameOf);
-  const names = claimTemplateNames(spec);
+function nextRevision(d: Draft): (m?: Member) => Revision {
+  const { current, update } = d.revisions;
+  const refused = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
+  // A full quota says nothing of the revision.
+  const isRefused = refused.some((b) => b && !b.message.includes('exceeded quota'));
+  const stays = d.spec.updateStrategy.rollingUpdate.paused || isRefused;
+  const kept = stays ? Infinity : partitionOf(d.spec);
+  const order = d.members.filter(isLive).map(nameOf);
+  const names = claimTemplateNames(d.spec);
   const gone = current.claimTemplates.find((name) => !names.includes(name));
-  let born = order.length;
-  return (m?: Member): Revision => {
+  let born = stayingOf(d).length;
+  return (m) => {
     const rank = m ? order.indexOf(m.identity) : born++;
     if (current.hash === update.hash || rank >= kept) return update;
     if (m || gone === undefined) return current;
@@ -2372,57 +2058,38 @@ function nextRevision(d: Draft, members: readonly Judged[], { current, update }:
 
 /** The history of templates: the update revision is made before a pod names it, orphans are adopted,
  *  and the oldest that no pod uses go beyond the limit. True when the update revision is there. */
-function planHistory(
-  d: Draft,
-  members: readonly Member[],
-  { update, current }: Revisions,
-): boolean {
-  const { s } = d;
-  const { meta, spec } = s.cluster;
-  const about = { kind: REVISIONS, identity: '' } as const;
-  const all = [...s.revisions.values()];
-  const orphans = all.filter(
-    (x) => !hasController(x.meta) && x.meta.labels[MARK.cluster] === meta.name,
-  );
-  if (orphans.length > 0) {
-    if (!isRead(d, '', clusterRef(s))) return false;
-    for (const object of orphans) {
-      const ownerReferences = [...object.meta.owners, ownerOf(s.cluster)];
-      const change = { metadata: { ownerReferences } };
-      d.actions.push({ do: 'Patch', verb: 'record', object, change, because: 'Adopted', ...about });
-    }
-    return false;
+function planHistory(d: Draft): boolean {
+  const { cluster, revisions } = d.s;
+  const { update, current } = d.revisions;
+  const all = [...revisions.values()];
+  const isOrphan = ({ meta }: Revision): boolean =>
+    !hasController(meta) && meta.labels[MARK.cluster] === d.name;
+  const orphans = all.filter(isOrphan);
+  for (const revision of orphans) {
+    const change = ownedBy([...revision.meta.owners, ownerOf(cluster)]);
+    if (readsCluster(d)) act(d, 'record', 'Adopted', '', revision, change);
   }
+  if (orphans.length > 0) return false;
   if (update.meta.uid === '') {
-    if (isRead(d, '', refOf(REVISIONS, update.meta.name))) {
-      const body = revisionBody(s.cluster, update);
-      d.actions.push({ do: 'Record', verb: 'record', body, because: 'Revised', identity: '' });
-    }
+    const about = { verb: 'record', because: 'Revised', identity: '' } as const;
+    if (isRead(d, '', refOf(REVISIONS, update.meta.name)))
+      d.actions.push({ do: 'Keep', revision: update, ...about });
     return false;
   }
-  const ours = all.filter((x) => isControlledBy(x.meta, meta.uid));
+  const ours = all.filter((x) => isControlledBy(x.meta, cluster.meta.uid));
   const newest = Math.max(...ours.map((x) => x.number));
   // An undo: an old template is the newest again. The cause may be annotated afterwards.
   const isOld = update.number < newest;
-  const cause = meta.annotations[MARK.changeCause];
+  const cause = cluster.meta.annotations[MARK.changeCause];
   const isTold = cause === undefined || update.meta.annotations[MARK.changeCause] === cause;
-  if (isOld || !isTold) {
-    const annotations = isTold ? {} : { [MARK.changeCause]: cause };
-    const change = { metadata: { annotations }, revision: isOld ? newest + 1 : update.number };
-    d.actions.push({
-      do: 'Patch',
-      verb: 'record',
-      object: update,
-      change,
-      because: 'Revised',
-      ...about,
-    });
-  }
-  const named = members.flatMap((m) => [revisionIn(m), goalOf(m.pod)]);
+  const change = annotated(isTold ? {} : { [MARK.changeCause]: cause });
+  if (isOld || !isTold)
+    act(d, 'record', 'Revised', '', update, { ...change, revision: isOld ? newest + 1 : newest });
+  const named = d.members.flatMap((m) => [revisionIn(m), goalOf(m.pod)]);
   const used = new Set([update.hash, current.hash, ...named]);
   const spare = ours.filter((x) => !used.has(x.hash)).sort((a, b) => a.number - b.number);
-  for (const object of spare.slice(0, Math.max(0, spare.length - spec.revisionHistoryLimit)))
-    d.actions.push({ do: 'Delete', verb: 'forget', object, because: 'Revised', ...about });
+  const surplus = Math.max(0, spare.length - d.spec.revisionHistoryLimit);
+  for (const revision of spare.slice(0, surplus)) act(d, 'forget', 'Revised', '', revision);
   return true;
 }
 
@@ -2442,105 +2109,96 @@ export function maxSurgeOf(spec: Spec): number {
   return scaledValue(r.maxSurge, spec.replicas, 'up');
 }
 
-/** Brings outdated members to the update revision. Those that only lack labels are patched all at
- *  once, for it takes nobody down; the others are chosen within the budget, after a trial. */
-function planUpdates(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-  r: Revisions,
-): void {
-  const { spec } = d.s.cluster;
+/** Brings outdated members to the update revision: those of which only labels differ all at once,
+ *  for it takes nobody down; the others within the budget, after a trial. Under OnDelete only those
+ *  that have all of it already are relabelled. */
+function planUpdates(d: Draft): void {
+  const { spec, revisions } = d;
   const { rollingUpdate, type } = spec.updateStrategy;
   const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
   if (zero && maxUnavailableOf(spec) === 1)
     d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
-  if (spec.suspend || d.actions.some((a) => a.because === 'ScaledIn')) return;
-  const outdated = outdatedOf(d.s, members, r);
-  const all = type === 'OnDelete' ? members.filter((m) => isOutdated(m, r.update)) : outdated;
-  const labels = planLabels(
-    d,
-    all.filter((m) => !ending.has(m.identity)),
-    r,
-    type === 'OnDelete',
-  );
-  if (type === 'OnDelete' || rollingUpdate.paused) return;
+  if (spec.suspend || rollingUpdate.paused) return;
+  if (d.actions.some((a) => a.because === 'ScaledIn')) return;
+  const isOnDelete = type === 'OnDelete';
+  const all = d.members.filter((m) => isOutdated(m, revisions.update));
+  const outdated = isOnDelete ? all : outdatedOf(d);
+  const staying = outdated.filter((m) => !d.ending.has(m.identity));
+  const relabelled = staying.filter((m) => relabel(d, m, isOnDelete));
+  if (isOnDelete) return;
   const bound = outdated.filter(runsOnGoingClaim).map(nameOf);
   if (bound.length > 0)
     d.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
-  const open = outdated.filter((m) => !labels.has(m) && isUpdatable(d, m, ending));
-  const chosen = chooseOutdated(
-    d,
-    members,
-    ending,
-    [...open, ...members.filter((m) => isStuck(d, m))],
-    r,
-  );
+  const open = staying.filter((m) => !relabelled.includes(m) && isUpdatable(m));
+  const chosen = chooseOutdated(d, open);
   const [first] = chosen;
-  if (!first || !isReliedOn(d, members, chosen) || !passesTrial(d, first, r)) return;
-  for (const m of chosen) updateMember(d, m, r);
+  if (!first) return;
+  // Asked all at once: what the change is, and whether it may come.
+  const isAllowed = [isReliedOn(d, chosen), passesTrial(d, first), readsCluster(d)];
+  for (const m of chosen) isRead(d, m.identity, podRef(d, m));
+  if (isAllowed.includes(false)) return;
+  for (const m of chosen) updateMember(d, m);
 }
-/** May an update touch it? Not one whose node speaks against it, nor one that ends; one that is
- *  withheld for what its pod says may be healed by a new template. */
-function isUpdatable(d: Draft, m: Member, ending: ReadonlyMap<string, EndReason>): boolean {
-  if (ending.has(m.identity) || runsOnGoingClaim(m)) return false;
-  if (['silent', 'gone', 'outOfService'].includes(m.node)) return false;
+/** May an update touch it? Not one whose node speaks against it; one that is withheld for what its
+ *  pod says may be healed by a new template. */
+function isUpdatable(m: Member): boolean {
+  if (runsOnGoingClaim(m) || ['silent', 'gone', 'outOfService'].includes(m.node)) return false;
   return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
 }
-/** Its node can never give it what it was resized to; the user said how else to update it. */
-const isStuck = (d: Draft, { pod, life }: Member): boolean =>
-  life === 'live' &&
-  (pod?.resize.startsWith('Infeasible') ?? false) &&
-  !d.s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy.startsWith('InPlace');
+/** Relabels it, if nothing but labels differs, or nothing at all. */
+function relabel(d: Draft, m: Member, onlyIfSame: boolean): boolean {
+  const base = revisionBy(d.s, revisionIn(m));
+  if (!m.pod || !base || inPlaceOf(m.pod)) return false;
+  const changes = changesBetween(d.s, base, d.revisions.update);
+  const isLabel = (c: Change): boolean =>
+    c.path[1] === 'labels' && isInPlace(c, d.revisions.update, '') && !onlyIfSame;
+  if (!changes.every(isLabel)) return false;
+  changeInPlace(d, m, m.pod, changes);
+  return true;
+}
 
 /** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the Ready
  *  ones the youngest, while enough others are Available (I5). Under Replace even those that are not
  *  Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
-function chooseOutdated(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-  open: readonly Member[],
-  { update }: Revisions,
-): readonly Member[] {
-  const { spec } = d.s.cluster;
-  const { podUpdatePolicy, maxSurge: _ } = spec.updateStrategy.rollingUpdate;
-  const live = members.filter((m) => isLive(m) && !ending.has(m.identity));
+function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
+  const { spec, revisions, now } = d;
   const births = d.actions.filter((a) => a.do === 'Make').length;
-  const fresh = live.filter((m) => !isOutdated(m, update) && m.state !== 'Available').length;
+  const isFresh = (m: Member): boolean =>
+    !isOutdated(m, revisions.update) && m.state !== 'Available';
   const most = Math.max(1, maxUnavailableOf(spec) + maxSurgeOf(spec));
-  const room = podUpdatePolicy === 'Replace' ? most - fresh - births : Infinity;
+  const isReplace = spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
+  const room = isReplace ? most - stayingOf(d).filter(isFresh).length - births : Infinity;
   const isOrdered = spec.podManagementPolicy === 'OrderedReady';
   const isBusy = (m: Member): boolean =>
-    !open.includes(m) &&
-    (isComingUp(m, d.now) || isLeaving(m, d.now) || ['Returning', 'Updating'].includes(m.state));
-  if (isOrdered && (births > 0 || members.some(isBusy))) return [];
-  const byChoice = [...open].reverse();
-  const well = byChoice.filter(isReady).slice(0, spareOf(d, members, ending));
-  const chosen = [...byChoice.filter((m) => !isReady(m)), ...well];
+    isComingUp(m, now) || isLeaving(m, now) || ['Returning', 'Updating'].includes(m.state);
+  const others = d.members.filter((m) => !open.includes(m));
+  if (isOrdered && (births > 0 || others.some(isBusy))) return [];
+  const youngestFirst = [...open].reverse();
+  const well = youngestFirst.filter(isReady).slice(0, spareOf(d));
+  const chosen = [...youngestFirst.filter((m) => !isReady(m)), ...well];
   return chosen.slice(0, Math.max(0, Math.min(room, isOrdered ? 1 : Infinity)));
 }
 
 /** One member, as its policy says. What cannot be done in place falls back, or is reported. */
-function updateMember(d: Draft, m: Member, r: Revisions): void {
+function updateMember(d: Draft, m: Member): void {
   const { s } = d;
+  const { update } = d.revisions;
   const { pod, identity } = m;
-  const policy = s.cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
-  if (!pod || !isRead(d, identity, podRef(s, m))) return;
-  const changes = changesFor(s, pod, r);
-  if (changes.length === 0 && !isStuck(d, m)) return void d.actions.push(inPlace(d, m, pod, [], r));
+  const policy = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
+  if (!pod || d.unknown.has(identity)) return;
+  const changes = changesFor(d, pod);
+  const isDone = changes.length === 0;
   const refused = waiting(s.desk.backoff, `update/${pod.meta.name}`, s.uptime)?.message ?? '';
-  const others = changes.filter((c) => !isInPlace(c, r.update, policy));
-  if (policy.startsWith('InPlace') && others.length === 0 && refused === '') {
-    d.actions.push(inPlace(d, m, pod, changes, r));
-  } else if (policy === 'InPlaceOnly') {
+  const others = changes.filter((c) => !isInPlace(c, update, policy));
+  const isPossible = policy.startsWith('InPlace') && others.length === 0 && refused === '';
+  if (isDone || isPossible) changeInPlace(d, m, pod, changes);
+  else if (policy === 'InPlaceOnly') {
     const where = fewNames(others.map((c) => c.path.join('.')));
     d.blocked = refused || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
-  } else if (policy === 'Replace') {
-    if (isRead(d, '', clusterRef(s))) planEnd(d, m, 'Updated');
-  } else if (canComeBack(d, m)) {
-    if (isRead(d, '', clusterRef(s))) leaveAndReturn(d, m, 'Recreated');
-  } else d.blocked ||= `${identity} could not come back: its node, volumes or claims are not open`;
+  } else if (policy === 'Replace') planEnd(d, m, 'Updated');
+  else if (canComeBack(d, m)) leaveAndReturn(d, m, 'Recreated');
+  else if (!isFindingNode(d, m))
+    d.blocked ||= `${identity} could not come back: its node, volumes or claims are not open`;
 }
 /** Recreate touches only a member that can come back. */
 function canComeBack(d: Draft, m: Member): boolean {
@@ -2550,51 +2208,22 @@ function canComeBack(d: Draft, m: Member): boolean {
   if (!allowed) return m.claims.length === 0 || hasOpenNode(d.s);
   return allowed.some((node) => nodeWord(d.s, node.meta.name) === 'open');
 }
-
-/** Would the API server take what this step makes? It is asked under the name of a living member,
- *  for AlreadyExists comes last, and again while it objects. A full quota of pods is no objection
- *  where the member that goes leaves as much room as the next needs. */
-function passesTrial(d: Draft, { identity, pod }: Member, { update }: Revisions): boolean {
-  const { s } = d;
-  const { desk, uptime, cluster } = s;
-  const policy = cluster.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
-  const trial = trialOf(s, update.hash, identity, update, policy === 'Replace');
-  const known = waiting(desk.backoff, keyOfRef(trial), uptime);
-  if (!known) isRead(d, '', trial);
-  const words = known?.message ?? s.answers.get(keyOfRef(trial)) ?? 'asked';
-  const made = revisionBy(s, pod?.meta.labels[MARK.revision] ?? '');
+/** Would the API server take what this step makes? A full quota of pods is no objection where the
+ *  member that goes leaves as much room as the next needs. */
+function passesTrial(d: Draft, { pod, identity }: Member): boolean {
+  const { update } = d.revisions;
+  const isReplace = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
+  const names = update.claimTemplates.map((template) => claimName(template, d.name, identity));
+  const lacksNone = names.every((name) => pod?.claims.includes(name));
+  const words = trialOf(d, update, isReplace || !lacksNone);
+  const made = revisionBy(d.s, pod?.meta.labels[MARK.revision] ?? '');
   const changes = changesOf(made?.template.spec, update.template.spec);
-  const sameSize = !changes.some((c) => c.path.includes('resources'));
-  if (words === '' || (sameSize && policy !== 'Replace' && isQuotaOfPods(words, pod))) return true;
+  const isSameSize = !isReplace && !changes.some((c) => c.path.includes('resources'));
+  if (words === undefined) return false;
+  if (words === '' || (isSameSize && isQuotaOfPods(words, pod))) return true;
   if (words.startsWith('no answer')) d.notes.push(`the trial of ${update.hash} failed: ${words}`);
-  else if (words !== 'asked') d.blocked = words;
+  else d.blocked = words;
   return false;
-}
-
-/** Those of which only labels differ, or nothing, are patched at once. */
-function planLabels(
-  d: Draft,
-  open: readonly Member[],
-  r: Revisions,
-  onlySame: boolean,
-): ReadonlySet<Member> {
-  const { s } = d;
-  const found = new Map<string, readonly Change[] | undefined>();
-  const changesOfRevision = (hash: string): readonly Change[] | undefined => {
-    const base = revisionBy(s, hash);
-    const changes = base && changesBetween(s, base, r.update);
-    const isLabel = (c: Change): boolean => c.path[1] === 'labels' && isInPlace(c, r.update, '');
-    return changes?.every((c) => isLabel(c) && !onlySame) ? changes : undefined;
-  };
-  const labelled = open.filter((m) => {
-    const hash = revisionIn(m);
-    if (!m.pod || inPlaceOf(m.pod)) return false;
-    if (!found.has(hash)) found.set(hash, changesOfRevision(hash));
-    const changes = found.get(hash);
-    if (changes) d.actions.push(inPlace(d, m, m.pod, changes, r));
-    return changes !== undefined;
-  });
-  return new Set(labelled);
 }
 
 // ─── What changes, and how ───────────────────────────────────────────────────────────────────────
@@ -2606,32 +2235,31 @@ interface Change {
 }
 const revisionBy = (s: Snapshot, hash: string): Revision | undefined =>
   [...s.revisions.values()].find((r) => r.hash === hash);
-/** Where the pods of two revisions differ; of an unknown one, everything may. What one template says
- *  and the other leaves to the API server's default is no difference. */
+/** Where the pods of two revisions differ; of an unknown one, everything may. */
 function changesBetween(s: Snapshot, base: Revision | undefined, to: Revision): readonly Change[] {
-  const whole = (r: Revision | undefined): Json => ({
+  const wholeOf = ({ template }: Revision): Json => ({
     metadata: {
-      labels: r && templateLabels(s.cluster, r.template),
-      annotations: withoutOurs(r?.template.metadata?.annotations),
+      labels: templateLabels(s.cluster, template),
+      annotations: withoutOurs(template.metadata?.annotations),
     },
-    spec: r?.template.spec,
+    spec: template.spec,
   });
-  const before = whole(base);
-  return changesOf(before, whole(to)).filter(
-    ({ path, value }) => !isMet(at(before, path), value, path),
-  );
+  return changesOf(base && wholeOf(base), wholeOf(to));
 }
 const at = (whole: unknown, path: readonly string[]): unknown =>
   path.reduce<unknown>((part, key) => fieldsOf(part)?.[key], whole);
 /** What the living pod lacks of the update revision: where that differs from the revision it was
- *  made of, and from the one it is just being changed to. */
-function changesFor(s: Snapshot, pod: Pod, { update }: Revisions): readonly Change[] {
-  const body = s.bodies.get(pod.meta.name);
+ *  made of, and from the one it is just being changed to, and the pod is not as a new one would be.
+ *  The trial showed that one, with the API server's defaults and what admission makes of it. */
+function changesFor({ s, revisions: { update } }: Draft, pod: Pod): readonly Change[] {
+  const living = s.bodies.get(pod.meta.name);
+  const [fresh] = [false, true].flatMap((all) => s.bodies.get(trialRef(update, all).name) ?? []);
   const hashes = unique([pod.meta.labels[MARK.revision] ?? '', goalOf(pod)]);
   const found = hashes.flatMap((hash) => changesBetween(s, revisionBy(s, hash), update));
-  return [...new Map(found.map((c) => [c.path.join('/'), c])).values()].filter(
-    ({ path, value }) => !isMet(at(body, path), value, path),
-  );
+  const byPath = new Map(found.map((c) => [c.path.join('/'), c]));
+  const isMet = ({ path, value }: Change): boolean =>
+    canonicalJson(at(living, path)) === canonicalJson(fresh ? at(fresh, path) : value);
+  return [...byPath.values()].filter((change) => !isMet(change));
 }
 
 /** Where two templates differ: the deepest paths, but a list's item that comes or goes is whole,
@@ -2648,11 +2276,10 @@ export function changesOf(before: unknown, after: unknown, path: readonly string
   const isMoved = isList && a && b && order(a, b) !== order(b, a);
   if (!a || !b || isMoved || keys.length === 0) return [{ path, value: after }];
   const isItem = (key: string): boolean => isList && !(key in a && key in b);
-  return keys.flatMap((key) =>
-    isItem(key)
-      ? [{ path: [...path, key], value: b[key] }]
-      : changesOf(a[key], b[key], [...path, key]),
-  );
+  return keys.flatMap((key) => {
+    const inner = [...path, key];
+    return isItem(key) ? [{ path: inner, value: b[key] }] : changesOf(a[key], b[key], inner);
+  });
 }
 /** Lists of uniquely named things are compared by name, as a strategic merge does. */
 function fieldsOf(value: unknown): Json | undefined {
@@ -2663,64 +2290,15 @@ function fieldsOf(value: unknown): Json | undefined {
   return Object.fromEntries(value.map((item, i) => [names[i], item]));
 }
 
-/** Has the living pod this value already? It may have the API server's defaults besides. */
-function isMet(living: unknown, wanted: unknown, path: readonly string[]): boolean {
-  const usual = path[0] === 'spec' ? defaultAt(path) : undefined;
-  if (wanted === undefined || wanted === null || living === undefined) {
-    return canonicalJson(living ?? usual) === canonicalJson(wanted ?? usual);
-  }
-  if (Array.isArray(wanted)) {
-    const items = Array.isArray(living) && living.length === wanted.length ? living : undefined;
-    return items !== undefined && wanted.every((w, i) => isMet(items[i], w, path));
-  }
-  if (typeof wanted === 'object') {
-    const [has, wants] = [dictOf(living) as Json, wanted as Json];
-    const keys = unique([...Object.keys(has), ...Object.keys(wants)]);
-    return keys.every((key) => isMet(has[key], wants[key], [...path, key]));
-  }
-  if (living === wanted) return true;
-  return path.includes('resources') && quantity(String(living)) === quantity(String(wanted));
-}
-/** What the API server fills in where a template says nothing: for the pod, and further in. */
-const POD_DEFAULTS: Json = {
-  restartPolicy: 'Always',
-  dnsPolicy: 'ClusterFirst',
-  schedulerName: 'default-scheduler',
-  terminationGracePeriodSeconds: 30,
-  serviceAccountName: 'default',
-  securityContext: {},
-  enableServiceLinks: true,
-  hostNetwork: false,
-};
-const INNER_DEFAULTS: Json = {
-  imagePullPolicy: 'IfNotPresent',
-  protocol: 'TCP',
-  terminationMessagePolicy: 'File',
-  terminationMessagePath: '/dev/termination-log',
-  scheme: 'HTTP',
-  defaultMode: 420,
-  timeoutSeconds: 1,
-  periodSeconds: 10,
-  successThreshold: 1,
-  failureThreshold: 3,
-  readOnly: false,
-  stdin: false,
-  tty: false,
-  securityContext: {},
-  apiVersion: 'v1',
-};
-const defaultAt = (path: readonly string[]): unknown =>
-  (path.length === 2 ? POD_DEFAULTS : INNER_DEFAULTS)[path.at(-1) ?? ''];
-
 /** Can this be changed on a living pod, without losing what its containers read at their start? A
  *  changed annotation restarts (`restartedAt`, `checksum/config`), except under InPlaceOnly. */
 function isInPlace({ path, value }: Change, { template }: Revision, policy: string): boolean {
   const [part, field, , inner, kind = '', what = ''] = path;
   if (part === 'metadata') {
     const read = JSON.stringify(template.spec ?? {});
-    const isRead =
+    const isUsed =
       read.includes(`metadata.labels['${path[2]}']`) || read.includes('"metadata.labels"');
-    return field === 'labels' ? !isRead : policy === 'InPlaceOnly';
+    return field === 'labels' ? !isUsed : policy === 'InPlaceOnly';
   }
   if (field !== 'containers' || value === undefined) return false;
   if (path.length === 4) return inner === 'image';
@@ -2730,66 +2308,59 @@ function isInPlace({ path, value }: Change, { template }: Revision, policy: stri
 
 /** The change in place; `enge.me/in-place` says what each container that must restart was before.
  *  Where only labels differ, the revision is written at once. */
-function inPlace(d: Draft, m: Member, pod: Pod, changes: readonly Change[], r: Revisions): Action {
-  const metadata = (field: string): Json =>
-    Object.fromEntries(
-      changes.filter((c) => c.path[1] === field).map((c) => [c.path[2], c.value ?? null]),
-    );
-  const [labels, annotations] = [metadata('labels'), metadata('annotations')];
+function changeInPlace(d: Draft, m: Member, pod: Pod, changes: readonly Change[]): void {
+  const { hash } = d.revisions.update;
+  const marks = (field: string): Json => {
+    const own = changes.filter((c) => c.path[1] === field && c.path[0] === 'metadata');
+    return Object.fromEntries(own.map((c) => [c.path[2], c.value ?? null]));
+  };
+  const [labels, annotations] = [marks('labels'), marks('annotations')];
   const images = changes.filter((c) => c.path[3] === 'image');
   const sizes = changes.filter((c) => c.path[3] === 'resources');
   // A resize may have landed, and the patch that says so not.
   const isAtRest = inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';
-  const about = { kind: PODS, object: pod, identity: m.identity } as const;
   if (images.length + sizes.length === 0 && isAtRest) {
-    const marked = { labels: { ...labels, [MARK.revision]: r.update.hash }, annotations };
-    const change = {
-      metadata: { ...marked, annotations: { ...annotations, [MARK.inPlace]: null } },
-    };
+    const all = { ...annotations, [MARK.inPlace]: null };
+    const metadata = { labels: { ...labels, [MARK.revision]: hash }, annotations: all };
     const because = changes.length > 0 ? 'Updated' : 'Revised';
-    return { do: 'Patch', verb: 'relabel', change, because, ...about };
+    return act(d, 'relabel', because, m.identity, pod, { metadata });
   }
-  const before = beforeOf(d, pod, images);
-  const mark = JSON.stringify({ revision: r.update.hash, before });
+  const mark = JSON.stringify({ revision: hash, before: beforeOf(d, pod, images) });
+  const metadata = { labels, annotations: { ...annotations, [MARK.inPlace]: mark } };
   const containers = images.map((c) => ({ name: c.path[2], image: c.value }));
-  const change = {
-    metadata: { labels, annotations: { ...annotations, [MARK.inPlace]: mark } },
-    ...(containers.length > 0 && { spec: { containers } }),
-  };
-  const resize = sizes.length > 0 ? { spec: { containers: resizedBy(sizes) } } : undefined;
-  return {
+  d.actions.push({
     do: 'Update',
     verb: 'update',
-    revision: r.update.hash,
-    change,
-    resize,
+    kind: PODS,
+    object: pod,
+    revision: hash,
+    change: { metadata, ...(containers.length > 0 && { spec: { containers } }) },
+    resize: sizes.length > 0 ? { spec: { containers: resizedBy(sizes) } } : undefined,
     because: 'Updated',
-    ...about,
-  };
+    identity: m.identity,
+  });
 }
 /** ID and image of each container that is to restart: as they are, or, of one that has yet to
  *  restart for an earlier update, as they were before that. */
 function beforeOf(d: Draft, pod: Pod, images: readonly Change[]): Json {
   const body = d.s.bodies.get(pod.meta.name);
-  const now = (name: string): readonly [string, string] => {
-    const status = at(body, ['status', 'containerStatuses', name, 'containerID']);
-    return [String(status ?? ''), String(at(body, ['spec', 'containers', name, 'image']) ?? '')];
-  };
-  const waits = Object.entries(inPlaceOf(pod)?.before ?? {}).filter(
-    ([name, [id]]) => now(name)[0] === id,
-  );
+  const textAt = (...path: readonly string[]): string => String(at(body, path) ?? '');
+  const now = (name: string): readonly [string, string] => [
+    textAt('status', 'containerStatuses', name, 'containerID'),
+    textAt('spec', 'containers', name, 'image'),
+  ];
+  const older = Object.entries(inPlaceOf(pod)?.before ?? {});
+  const waits = older.filter(([name, [id]]) => now(name)[0] === id);
   const fresh = images.map((c) => [c.path[2] ?? '', now(c.path[2] ?? '')] as const);
   return Object.fromEntries([...fresh, ...waits]);
 }
 /** The `resources` of each container that is resized. */
 function resizedBy(sizes: readonly Change[]): readonly Json[] {
-  return unique(sizes.map((c) => c.path[2])).map((name) => {
-    const of = (kind: string): Json =>
-      Object.fromEntries(
-        sizes
-          .filter((c) => c.path[2] === name && c.path[4] === kind)
-          .map((c) => [c.path[5], c.value]),
-      );
+  return [...Map.groupBy(sizes, (c) => c.path[2])].map(([name, own]) => {
+    const of = (kind: string): Json => {
+      const all = own.filter((c) => c.path[4] === kind);
+      return Object.fromEntries(all.map((c) => [c.path[5], c.value]));
+    };
     return { name, resources: { requests: of('requests'), limits: of('limits') } };
   });
 }
@@ -2798,15 +2369,10 @@ function resizedBy(sizes: readonly Change[]): readonly Json[] {
 
 /** Keeps in step what is there: labels, owners, seals, growth, and what an update left to do; frees
  *  the claims of identities that are over. */
-function planUpkeep(
-  d: Draft,
-  members: readonly Member[],
-  ending: ReadonlyMap<string, EndReason>,
-): void {
-  planRelabelling(d);
-  for (const m of members) {
-    if (m.life === 'over') planFreeing(d, m);
-    if (!isLive(m) || ending.has(m.identity)) continue;
+function planUpkeep(d: Draft): void {
+  for (const pod of d.s.pods.values()) planLabels(d, pod);
+  for (const m of d.members) if (m.life === 'over') planFreeing(d, m);
+  for (const m of stayingOf(d)) {
     for (const claim of m.claims) if (!isTerminating(claim)) planClaim(d, m, claim);
     planSeal(d, m);
     if (m.pod && !isTerminating(m.pod)) planFinish(d, m, m.pod);
@@ -2815,85 +2381,42 @@ function planUpkeep(
 /** I3: only of an identity that is over, once its pod object is gone (read live), if it was marked
  *  with policy Delete, or was never bound, so that nothing was written to it. */
 function planFreeing(d: Draft, m: Member): void {
-  const because = m.retired?.reason ?? 'Released';
   const isFree = (c: Claim): boolean =>
     isMarked(c) && (c.meta.annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c));
   const free = [...m.claims, ...m.leftovers].filter((c) => isFree(c) && !isTerminating(c));
-  if (free.length === 0 || m.pod || isWantedBack(m)) return;
-  if (
-    !isRead(d, m.identity, podRef(d.s, m)) ||
-    d.s.pods.has(podName(d.s.cluster.meta.name, m.identity))
-  )
-    return;
-  for (const object of free)
-    d.actions.push({
-      do: 'Delete',
-      verb: 'free',
-      kind: CLAIMS,
-      object,
-      because,
-      identity: m.identity,
-    });
+  if (free.length === 0 || isWantedBack(m) || !isRead(d, m.identity, podRef(d, m))) return;
+  const pod = d.s.pods.get(podName(d.name, m.identity));
+  if (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid)) return;
+  for (const claim of free) act(d, 'free', m.retired?.reason ?? 'Released', m.identity, claim);
 }
-/** Labels of ours that a pod or a claim lost are put back. */
-function planRelabelling(d: Draft): void {
-  const { s } = d;
-  const { name, uid } = s.cluster.meta;
-  const because = 'Relabelled';
-  const lacks = (meta: Meta, identity: string): boolean =>
-    Object.entries(ourLabels(name, identity)).some(([key, value]) => meta.labels[key] !== value);
-  for (const pod of s.pods.values()) {
-    const identity = identityOf(pod, name);
-    if (!isControlledBy(pod.meta, uid)) continue;
-    const change = { metadata: { labels: ourLabels(name, identity) } };
-    if (lacks(pod.meta, identity) && !isTakenOut(s, pod))
-      d.actions.push({
-        do: 'Patch',
-        verb: 'relabel',
-        kind: PODS,
-        object: pod,
-        change,
-        because,
-        identity,
-      });
-    for (const object of pod.claims.map((claim) => s.claims.get(claim))) {
-      const isOurs =
-        object && MARK.claims in object.meta.annotations && !hasController(object.meta);
-      if (
-        isOurs &&
-        object.meta.name.endsWith(`-${name}-${identity}`) &&
-        lacks(object.meta, identity)
-      )
-        d.actions.push({
-          do: 'Patch',
-          verb: 'seal',
-          kind: CLAIMS,
-          object,
-          change,
-          because,
-          identity,
-        });
-    }
+/** Labels of ours that a pod of ours, or a claim that it mounts, lost are put back. */
+function planLabels(d: Draft, pod: Pod): void {
+  const identity = identityOf(pod, d.name);
+  const labels = ourLabels(d.name, identity);
+  const lacks = ({ meta }: Pod | Claim): boolean =>
+    Object.entries(labels).some(([key, value]) => meta.labels[key] !== value);
+  if (!isControlledBy(pod.meta, d.s.cluster.meta.uid)) return;
+  if (lacks(pod) && !isTakenOut(d.s, pod))
+    act(d, 'relabel', 'Relabelled', identity, pod, labelled(labels));
+  for (const name of pod.claims.filter((claim) => claim.endsWith(`-${d.name}-${identity}`))) {
+    const claim = d.s.claims.get(name);
+    if (!claim || !(MARK.claims in claim.meta.annotations) || !lacks(claim)) continue;
+    if (!hasController(claim.meta))
+      act(d, 'relabel', 'Relabelled', identity, claim, labelled(labels));
   }
 }
 /** The owner reference is `whenDeleted: Delete`; a larger request grows what is bound. */
-function planClaim(d: Draft, { identity }: Member, object: Claim): void {
+function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
   const { cluster } = d.s;
-  const about = { do: 'Patch', kind: CLAIMS, object, identity } as const;
-  const wantsOwner = cluster.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
-  if (isControlledBy(object.meta, cluster.meta.uid) !== wantsOwner) {
-    const others = othersOf(object, cluster.meta);
-    const ownerReferences = wantsOwner ? [...others, ownerOf(cluster)] : others;
-    d.actions.push({
-      ...about,
-      verb: 'own',
-      change: { metadata: { ownerReferences } },
-      because: 'Owned',
-    });
+  const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
+  if (isControlledBy(claim.meta, cluster.meta.uid) !== wantsOwner) {
+    const others = othersOf(claim, cluster.meta);
+    const owners = wantsOwner ? [...others, ownerOf(cluster)] : others;
+    act(d, 'own', 'Owned', identity, claim, ownedBy(owners));
   }
-  const storage = claimGrowth(cluster, identity, object);
+  const storage = claimGrowth(cluster, identity, claim);
   const change = { spec: { resources: { requests: { storage } } } };
-  if (storage) d.actions.push({ ...about, verb: 'expand', change, because: 'Expanded' });
+  if (storage) act(d, 'expand', 'Expanded', identity, claim, change);
 }
 /** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of all
  *  of them on each, so that one that is lost later is missed. */
@@ -2901,45 +2424,27 @@ function planSeal(d: Draft, { identity, claims, pod }: Member): void {
   const names = claims.map((c) => c.meta.name).sort();
   const isSealed = claims.some((c) => sealOf(c).length > 0);
   if (!pod || pod.node === '' || isTerminating(pod) || (names.length < 2 && !isSealed)) return;
-  if (pod.claims.some((name) => name.endsWith(`-${identity}`) && !names.includes(name))) return;
-  const change = { metadata: { annotations: { [MARK.claims]: names.join(' ') } } };
-  for (const object of claims)
-    if (sealOf(object).join() !== names.join())
-      d.actions.push({
-        do: 'Patch',
-        verb: 'seal',
-        kind: CLAIMS,
-        object,
-        change,
-        because: 'Sealed',
-        identity,
-      });
+  const own = pod.claims.filter((name) => name.endsWith(`-${d.name}-${identity}`));
+  if (own.some((name) => !names.includes(name))) return;
+  for (const claim of claims.filter((c) => sealOf(c).join() !== names.join()))
+    act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }));
 }
 /** What an update leaves to do: the revision label is written last, once the pod is as it should be
  *  in place; the mark of a deletion that was not done after all is taken off. */
 function planFinish(d: Draft, { identity }: Member, pod: Pod): void {
   const inPlace = inPlaceOf(pod);
-  const isTouched = d.actions.some(
-    (a) => 'object' in a && a.object === pod && a.verb !== 'relabel',
-  );
-  const about = {
-    do: 'Patch',
-    verb: 'relabel',
-    kind: PODS,
-    object: pod,
-    because: 'Revised',
-    identity,
-  } as const;
-  if (inPlace && pod.resize.startsWith('Infeasible')) {
+  if (inPlace && pod.resize.startsWith('Infeasible'))
     d.blocked ||= `${identity} cannot be resized on its node (${pod.resize})`;
-  }
-  if (isTouched) return;
-  const labels = { [MARK.revision]: inPlace?.revision };
-  const change = { metadata: { labels, annotations: { [MARK.inPlace]: null } } };
-  if (inPlace && isApplied(pod)) d.actions.push({ ...about, change });
-  const unmarked = { metadata: { annotations: { [MARK.returns]: null } } };
-  if (MARK.returns in pod.meta.annotations && isUp(pod))
-    d.actions.push({ ...about, change: unmarked });
+  if (d.actions.some((a) => 'object' in a && a.object === pod)) return;
+  const isDone = inPlace && isApplied(pod);
+  const isLeft = MARK.returns in pod.meta.annotations && isUp(pod);
+  if (!isDone && !isLeft) return;
+  const labels = isDone ? { [MARK.revision]: inPlace.revision } : {};
+  const annotations = {
+    ...(isDone && { [MARK.inPlace]: null }),
+    ...(isLeft && { [MARK.returns]: null }),
+  };
+  act(d, 'relabel', 'Revised', identity, pod, { metadata: { labels, annotations } });
 }
 
 const templateOfClaim = (cluster: StatefulCluster, identity: string, claim: Claim) =>
@@ -2948,86 +2453,86 @@ const templateOfClaim = (cluster: StatefulCluster, identity: string, claim: Clai
   );
 /** The larger request that its template now asks for, or '' when the claim has it. */
 export function claimGrowth(cluster: StatefulCluster, identity: string, claim: Claim): string {
-  const wanted =
-    templateOfClaim(cluster, identity, claim)?.spec?.resources?.requests?.['storage'] ?? '';
+  const { spec } = templateOfClaim(cluster, identity, claim) ?? {};
+  const wanted = spec?.resources?.requests?.['storage'] ?? '';
   return isBound(claim) && quantity(wanted) > quantity(claim.request) ? wanted : '';
 }
+const FIXED = [
+  'storageClassName',
+  'accessModes',
+  'volumeMode',
+  'selector',
+  'dataSource',
+  'dataSourceRef',
+  'volumeAttributesClassName',
+] as const;
 /** What its template says that a living claim can no longer follow: a field name, or ''. */
 export function claimDrift(cluster: StatefulCluster, identity: string, claim: Claim): string {
   const spec = templateOfClaim(cluster, identity, claim)?.spec;
   if (!spec) return 'template';
-  if (quantity(spec.resources?.requests?.['storage'] ?? '') < quantity(claim.request))
-    return 'resources';
-  const fixed = [
-    'storageClassName',
-    'accessModes',
-    'volumeMode',
-    'selector',
-    'dataSource',
-    'dataSourceRef',
-    'volumeAttributesClassName',
-  ] as const;
-  return (
-    fixed.find((f) => spec[f] && canonicalJson(spec[f]) !== canonicalJson(claim.spec[f])) ?? ''
-  );
+  const wanted = spec.resources?.requests?.['storage'] ?? '';
+  if (quantity(wanted) < quantity(claim.request)) return 'resources';
+  const differs = (f: (typeof FIXED)[number]): boolean =>
+    Boolean(spec[f]) && canonicalJson(spec[f]) !== canonicalJson(claim.spec[f]);
+  return FIXED.find(differs) ?? '';
 }
 
+// ─── What is kept in mind ────────────────────────────────────────────────────────────────────────
+
+/** Restarts of each pod when it last stayed Available for a minute. */
+function calmOf(d: Draft): ReadonlyMap<string, number> {
+  const pods = d.members.flatMap(({ pod, state }): [string, number][] => {
+    if (!pod) return [];
+    const isCalm = state === 'Available' && d.now - (pod.readySinceMs ?? d.now) >= LIMITS.calmMs;
+    return [[pod.meta.uid, isCalm ? pod.restarts : calmRestarts(d, pod)]];
+  });
+  return new Map(pods);
+}
+/** Admission changed the labels of a pod that is still there: it is not its user's wish. */
+const isOfAdmission = (s: Snapshot, key: string): boolean =>
+  s.desk.backoff.get(key)?.message.startsWith(ADMISSION) === true &&
+  [...s.pods.values()].some((pod) => !selectorMatches(s.cluster.spec.selector, pod.meta.labels));
+const ADMISSION = 'admission changes the labels of new pods: ';
 /** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
  *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
 export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
-  const { uptime } = s;
-  const live = new Set(p.members.filter(isLive).map(nameOf));
-  const isRecent = (uptimeMs: number): boolean => uptime - uptimeMs < LIMITS.earlyEndMs;
+  const { uptime, answers } = s;
   const went = new Map(desk.went);
   for (const { identity, pod, life, claims, retired } of p.members) {
     const known = went.get(identity);
-    if (life === 'live') {
-      // Not what this very pass has done: `s` is older than that.
-      const isOld = known === s.desk.went.get(identity);
-      if (pod && isOld && !isTerminating(pod)) went.delete(identity);
-    } else if (retired && !known?.reason && claims.length === 0) {
+    if (life === 'live' && pod && !known?.reason && !isTerminating(pod)) went.delete(identity);
+    if (life !== 'live' && retired && !known?.reason && claims.length === 0)
       went.set(identity, { pod, reason: retired.reason, atMs: retired.atMs });
-    }
   }
+  const live = new Set(p.members.filter(isLive).map(nameOf));
   const newest = Math.max(0, ...[...went.values()].map((one) => one.atMs));
-  for (const [identity, { atMs }] of went) {
+  for (const [identity, { atMs }] of went)
     if (!live.has(identity) && newest - atMs > LIMITS.earlyEndMs) went.delete(identity);
-  }
   const backoff = new Map(desk.backoff);
-  const { hash } = p.revisions.update;
-  const passed = { times: 0, untilUptime: Infinity, message: '' };
-  for (const [key, words] of s.answers) {
-    if (key !== `trials/${hash}`) continue;
-    backoff.set(
-      key,
-      words === '' ? passed : { ...passed, untilUptime: uptime + LIMITS.trialMs, message: words },
-    );
-  }
+  for (const [key, message] of answers)
+    if (key.startsWith('trials/') && message !== '' && !message.startsWith('no answer'))
+      backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
   for (const [key, { untilUptime }] of backoff) {
-    const isOther = key.startsWith('trials/') && key !== `trials/${hash}`;
-    const isOldMake = key.startsWith('make/') && key !== makeKey(s.cluster);
-    if (isOther || isOldMake || !isRecent(untilUptime)) backoff.delete(key);
+    const isOld = uptime - untilUptime > LIMITS.earlyEndMs;
+    const [kind, name = ''] = key.split('/');
+    const isOfMember = kind === 'taken' || kind === 'return';
+    const isOther = isOfMember ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
+    if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
   }
+  for (const { identity, isBlocked } of p.members) {
+    const key = `taken/${identity}`;
+    const taken = backoff.get(key);
+    if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
+      backoff.set(key, { ...taken, untilUptime: uptime + LIMITS.trialMs }); // It was read again.
+  }
+  const isOpen = (key: string): boolean => answers.get(key) !== '' || !s.desk.vanished.has(key);
   return {
     seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
     went,
-    vanished: new Set(
-      [...desk.vanished].filter((key) => s.answers.get(key) !== '' || !s.desk.vanished.has(key)),
-    ),
+    vanished: new Set([...desk.vanished].filter(isOpen)),
     calm: p.calm,
     backoff,
   };
-}
-/** Restarts of each pod when it last stayed Available for a minute. */
-function calmOf(d: Draft, members: readonly Member[]): ReadonlyMap<string, number> {
-  const pods = members.flatMap(({ pod, state }) => (pod ? [{ pod, state }] : []));
-  return new Map(
-    pods.map(({ pod, state }) => {
-      const sinceMs = d.now - (pod.readySinceMs ?? d.now);
-      const isCalm = state === 'Available' && sinceMs >= LIMITS.calmMs;
-      return [pod.meta.uid, isCalm ? pod.restarts : calmRestarts(d, pod)];
-    }),
-  );
 }
 
 // ═══ 6 STATUS · pure ═════════════════════════════════════════════════════════════════════════════
@@ -3087,8 +2592,7 @@ function retiredStatus(
     const base = { identity, reason: end.reason, at, claims: names, replacedBy: '' };
     found.set(identity, { ...base, ...(message && { message }) });
   };
-  for (const [identity, { reason, atMs, pod }] of s.desk.went)
-    if (reason) put(identity, { reason, atMs }, pod);
+  for (const { identity, pod, ...end } of wentEnds(s)) put(identity, end, pod);
   const ended = new Map(done.flatMap((a) => (isEnd(a) ? [[a.identity, a.because] as const] : [])));
   const back = new Set(done.flatMap((a) => (a.verb === 'restore' ? [a.identity] : [])));
   for (const { identity, pod, claims, leftovers, life, retired } of p.members) {
@@ -3184,7 +2688,7 @@ function readyMessage(s: Snapshot, p: Plan, available: number): string {
 }
 
 /** Why the cluster is not done, in one word. */
-function progressOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, available: number) {
+function phaseOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, available: number) {
   if (stalled) return 'Stalled';
   if (meta.annotations[MARK.paused] === 'true') return 'Paused';
   if (spec.suspend) return 'Suspended';
@@ -3201,7 +2705,7 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   const done = isWhole && trouble === '' && !spec.suspend;
   const drift = driftOf(s, p);
   const message = readyMessage(s, p, available);
-  const state = done ? 'AllAvailable' : progressOf(s.cluster, p, trouble !== '', available);
+  const state = done ? 'AllAvailable' : phaseOf(s.cluster, p, trouble !== '', available);
   const progress = done ? 'Complete' : state;
   const paused = meta.annotations[MARK.paused] === 'true';
   const idle = paused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(state);
@@ -3269,9 +2773,6 @@ export interface Story {
   readonly type: 'Normal' | 'Warning';
   readonly message: string;
 }
-/** The name that an action is about. */
-const subjectOf = (a: Action): string =>
-  'object' in a ? a.object.meta.name : a.do === 'Record' ? a.body.metadata.name : a.identity;
 /** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
  *  describe`. Bookkeeping is no news. */
 export function storiesOf(done: readonly Action[]): readonly Story[] {
@@ -3328,7 +2829,7 @@ export interface ApiRequest {
   readonly path: string;
   readonly body?: unknown;
   readonly contentType?: string; // Default application/json; a PATCH names its type.
-  readonly timeoutMs?: number; // Deadline, default LIMITS.requestMs.
+  readonly timeoutMs?: number; // Deadline, default BOUNDS.requestMs.
 }
 /** What came back: parsed JSON, lower-case header names. */
 export interface ApiResponse {
@@ -3353,18 +2854,62 @@ export interface World {
   random(): number;
   /** Rejects only when there is no answer: network, deadline, a body that is not JSON. */
   send(request: ApiRequest): Promise<ApiResponse>;
-  /** Calls `on` for each event in order. Resolves when the stream ends (status 200) or with the
-   *  error response (status ≥ 400); rejects when the connection breaks, which is noticed within 30
-   *  s. */
+  /** Calls `on` for each event in order. Resolves when the stream ends (status 200), or with
+   *  another answer; rejects when the connection breaks. */
   watch(path: string, on: (event: WatchEvent) => void, signal: AbortSignal): Promise<ApiResponse>;
   log(level: Level, message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 export type Level = 'debug' | 'info' | 'warn' | 'error';
 
+/** Every number that bounds the work: requests, caches, queues, the Lease. */
+export const BOUNDS = {
+  passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
+  askMax: 3, // Rounds of live reads in one pass.
+  backoffToldMs: 60_000, // A backoff longer than this stands in Ready.
+  toldMax: 50, // Events of one cluster that are remembered, to count repeats.
+  statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
+  recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
+  catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
+  requestMs: 15_000,
+  skewMs: 2_000, // Of the API server's clock: its answers tell whole seconds, and take time.
+  skewToldMs: 30_000,
+  eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
+  annotationMax: 16_384, // Characters of one of our annotations.
+  lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
+  connectMs: 5_000, // Of a connection, with its handshake.
+  keepAliveMs: 10_000, // A connection without a packet for so long is probed, ten times.
+  idleMs: 60_000, // A connection that nobody used for so long is closed.
+  quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
+  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
+  bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
+  credentialsMs: 60_000, // For so long they are not read again.
+  pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
+  sharedMax: 10_000, // Different parts of objects that are kept once.
+  pageSize: 500,
+  stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
+  releaseMaxMs: 800,
+  leaseMs: 15_000, // A Lease that nobody was seen to renew for so long is free.
+  renewMaxMs: 10_000, // A holder that could not renew for so long does not lead any more.
+  leaseRetryMs: 2_000,
+  lagEveryMs: 1_000, // The event loop is watched by a tick of this length.
+  lagMaxMs: 10_000, // A tick that came later than this: the process is not well.
+  silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
+  probersMax: 64, // Connections to the probes.
+  briefMs: 1_000, // A stream that ends sooner without news has failed.
+  syncMaxMs: 60_000,
+  refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
+  retryMinMs: 800, // A watch that broke.
+  restEachMs: 1, // Between two passes a cluster rests so long for each of its pods …
+  restMinMs: 100, // … unless that comes to less: small clusters never rest;
+  restMaxMs: 1_000, // it rests no longer than this.
+  againMinMs: 100, // A pass that failed, most often on a conflict.
+} as const;
+
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
-// Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/2 sessions of Node's own. The
-// library reads credentials only: its request path opens a TLS connection each time, and its
-// informer stops at the first reset. A proxy-url and API servers without HTTP/2 are not handled.
+// Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/1.1 connections that undici
+// keeps alive. The library's own requests open a TLS connection each, and its informer stops at the
+// first reset. Not HTTP/2: in undici 8.12.4 a GOAWAY beside an open watch hangs every new request
+// until that watch ends, and its pings never find a dead connection.
 
 /** The API server's `metav1.Status`, or no answer at all (`code` 0). */
 export class ApiError extends Error {
@@ -3387,152 +2932,135 @@ const isGone = (error: unknown): boolean =>
 const isTaken = (error: unknown): boolean =>
   error instanceof ApiError && error.reason === 'AlreadyExists';
 
-/** What an error says; of a cancelled stream, what cancelled it. */
+/** What an error says; Node has nothing to say of several addresses that all failed. */
 export function wordsOf(error: unknown): string {
-  const words = error instanceof Error ? error.message : String(error);
-  return /caused by: (.*)\)$/.exec(words)?.[1] ?? words;
+  if (error instanceof AggregateError && error.message === '') return wordsOf(error.errors[0]);
+  return error instanceof Error ? error.message : String(error);
 }
-function apiErrorOf(answer: ApiResponse): ApiError {
-  const { reason = '', message = '' } = (answer.body ?? {}) as {
-    reason?: string;
-    message?: string;
-  };
-  const seconds = Number(answer.headers['retry-after'] ?? 0);
-  const words = message || `the API server answered ${answer.status}`;
-  return new ApiError(answer.status, reason, words, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
+function apiErrorOf({ status, headers, body }: ApiResponse): ApiError {
+  const { reason = '', message = '' } = (body ?? {}) as { reason?: string; message?: string };
+  const seconds = Number(headers['retry-after'] ?? 0);
+  const words = message || `the API server answered ${status}`;
+  const code = status < 400 ? 0 : status; // A redirect is no answer.
+  return new ApiError(code, reason, words, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
+}
+/** Is it an object of the kind that the path names, or the Status of a deletion? Whatever stands
+ *  between may answer with a redirect, with nothing, or with JSON of its own. */
+function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
+  const kind = String(dictOf(body)['kind'] ?? '').toLowerCase();
+  const [bare = ''] = path.split('?');
+  const [, plural, name] = /\/v\w+\/(?:namespaces\/[^/]+\/)?(\w+)(\/.*)?$/.exec(bare) ?? [];
+  if (plural === undefined || method === 'DELETE') return kind !== '';
+  return kind === plural.replace(/s$/, method === 'GET' && !name ? 'list' : '');
 }
 /** send(), but every answer that is not a success is thrown as ApiError. */
 export async function call(world: World, request: ApiRequest): Promise<Raw> {
-  let answer: ApiResponse;
-  try {
-    answer = await world.send(request);
-  } catch (error) {
-    throw new ApiError(0, 'NoAnswer', wordsOf(error));
-  }
-  if (answer.status >= 400) throw apiErrorOf(answer);
-  const warning = answer.headers['warning'];
-  if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
-  return answer.body as Raw;
-}
-
-const CANCEL = 8; // Of HTTP/2: no longer wanted.
-interface Credentials {
-  readonly tls: http2.SecureClientSessionOptions;
-  readonly headers: Readonly<Record<string, string>>;
-}
-/** Asks the kubeconfig for credentials; called again on 401, since tokens rotate. */
-async function credentialsOf(config: KubeConfig): Promise<Credentials> {
-  const options: { headers?: Record<string, string> } & Record<string, unknown> = {};
-  await config.applyToHTTPSOptions(options);
-  const {
-    headers = {},
-    auth,
-    ca,
-    cert,
-    key,
-    pfx,
-    passphrase,
-    servername,
-    rejectUnauthorized,
-  } = options;
-  const basic = auth
-    ? { authorization: `Basic ${Buffer.from(String(auth)).toString('base64')}` }
-    : {};
-  const given = { ca, cert, key, pfx, passphrase, servername, rejectUnauthorized };
-  const tls = Object.fromEntries(
-    Object.entries(given).filter(([, v]) => v !== undefined && v !== null),
-  );
-  return { tls, headers: { ...headers, ...basic } };
-}
-
-/** One HTTP/2 session at a time; GOAWAY, an error or an unanswered ping makes way for a new one. */
-function newLink(server: URL, load: () => Promise<KubeConfig>) {
-  let session: http2.ClientHttp2Session | undefined;
-  let credentials: Promise<Credentials> | undefined;
-  const drop = (old: http2.ClientHttp2Session): void => {
-    if (session === old) session = undefined;
-  };
-  function connect(tls: http2.SecureClientSessionOptions): http2.ClientHttp2Session {
-    const http2 = process.getBuiltinModule('node:http2'); // A third of the start of `version`.
-    const next = http2.connect(server.origin, { ...tls, settings: { initialWindowSize: 4 << 20 } });
-    next.setMaxListeners(0);
-    next.on('error', () => drop(next)); // Each stream reports it to its own request.
-    next.on('goaway', () => drop(next));
-    next.on('connect', () => next.setLocalWindowSize(16 << 20));
-    let answered = true;
-    const timer = setInterval(() => {
-      if (!answered) next.destroy(new Error(`no answer to a ping for ${LIMITS.pingMs} ms`));
-      answered = false;
-      if (!next.destroyed && !next.connecting) next.ping(() => (answered = true));
-    }, LIMITS.pingMs);
-    timer.unref();
-    next.on('close', () => (clearInterval(timer), drop(next)));
-    return next;
-  }
-  return {
-    watches: 0,
-    /** After a 401: tokens rotate. What got it may be gone by now, since a GOAWAY comes with it;
-     *  a session that is left ends with its last stream. */
-    renew(used: Promise<Credentials>): void {
-      if (used !== credentials) return; // They are read again already.
-      session?.close();
-      [credentials, session] = [undefined, undefined];
-    },
-    /** Sends nothing after `late`: a plugin for credentials may hang, and is asked again. */
-    async open(headers: http2.OutgoingHttpHeaders, late: AbortSignal, body?: string) {
-      const used = (credentials ??= load().then(credentialsOf));
-      const isLate = aborted(late).then(() => Promise.reject(late.reason));
-      const given = await Promise.race([used, isLate]).catch((error: unknown) => {
-        if (credentials === used) credentials = undefined;
-        return Promise.reject(error);
-      });
-      if (!session || session.closed || session.destroyed) session = connect(given.tls);
-      const all = { ...headers, ...lowerCased(given.headers) };
-      // Said outright, since Node would end a DELETE before its body.
-      const stream = session.request(all, { endStream: body === undefined });
-      if (body !== undefined) stream.end(body);
-      return { stream, used };
-    },
-  };
-}
-/** An API server grants a connection 100 streams; without a free one every request would wait. */
-function newLinks(server: URL, load: () => Promise<KubeConfig>) {
-  const link = newLink(server, load);
-  const all = [link];
-  function roomy(): typeof link {
-    let found = all.find(({ watches }) => watches < LIMITS.watchesMax);
-    if (!found) all.push((found = newLink(server, load)));
-    return found;
-  }
-  return { link, roomy };
-}
-const lowerCased = (headers: Readonly<Record<string, string>>): Record<string, string> =>
-  Object.fromEntries(Object.entries(headers).map(([k, v]) => [k.toLowerCase(), v]));
-
-/** Hands chunks of the body to `on`; resolves with status and headers when the stream has ended.
- *  Every other end, also one without an answer or a throw of `on`, rejects. */
-function exchange(stream: http2.ClientHttp2Stream, on: (text: string, status: number) => void) {
-  return new Promise<Omit<ApiResponse, 'body'>>((resolve, reject) => {
-    let status = 0;
-    let headers = {};
-    stream.setEncoding('utf8');
-    stream.on('response', (given) => {
-      status = Number(given[':status']);
-      headers = Object.fromEntries(Object.entries(given).map(([k, v]) => [k, String(v)]));
-    });
-    stream.on('data', (text: string) => {
-      try {
-        on(text, status);
-      } catch (error) {
-        stream.destroy(error instanceof Error ? error : new Error(String(error)));
-      }
-    });
-    stream.on('error', reject);
-    stream.on('close', () => {
-      if (status > 0 && stream.rstCode === 0) resolve({ status, headers });
-      else reject(new Error(`the stream was closed (code ${stream.rstCode})`));
-    });
+  const answer = await world.send(request).catch((error: unknown) => {
+    throw error instanceof ApiError ? error : new ApiError(0, 'NoAnswer', wordsOf(error));
   });
+  const { status, headers, body } = answer;
+  if (status >= 400) throw apiErrorOf(answer);
+  if (status < 200 || status >= 300 || !isExpected(request, body))
+    throw new ApiError(0, 'NoAnswer', `an answer ${status} that no API server gives`);
+  const warning = headers['warning'];
+  if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
+  return body as Raw;
+}
+
+interface Credentials {
+  readonly tls: buildConnector.BuildOptions;
+  readonly headers: Readonly<Record<string, string | string[]>>;
+  readonly proxy: string | undefined;
+}
+/** What the current context gives; `proxy` is added by loadConfig. */
+async function credentialsOf(config: KubeConfig): Promise<Credentials> {
+  const options: Raw = {};
+  await config.applyToHTTPSOptions(options);
+  const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
+  const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
+  const tls = { ca, cert, key, servername, rejectUnauthorized };
+  return { tls, headers: { ...headers, ...basic }, proxy };
+}
+/** So many connections, direct or through a proxy. Node's keepalive sends ten probes, a second
+ *  apart: a connection that only waits, as a watch does, ends 20 s after its way is lost. */
+async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connections: number) {
+  const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
+  const alive = { allowH2: false, keepAliveInitialDelay: BOUNDS.keepAliveMs };
+  const connect = { ...tls, ...alive };
+  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = BOUNDS;
+  const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
+  if (!proxy) return new Pool(origin, { ...options, connect });
+  if (!proxy.startsWith('socks'))
+    return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls: connect });
+  const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
+  return new Socks5ProxyAgent(uri, { connect: buildConnector(alive), requestTls: tls });
+}
+/** Credentials, and connections that were made with them. */
+interface Access extends Credentials {
+  readonly server: URL;
+  readonly requests: Dispatcher;
+  readonly lease: Dispatcher;
+  staleAt: number; // From then on files are read again, and after a 401 the kubeconfig, too.
+  isRefused: boolean;
+}
+/** Opens the way for a request. What it rests on is read again after a minute and after a failure,
+ *  since tokens and authorities rotate. Nobody waits for a plugin longer than until `late`. */
+function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
+  let config: KubeConfig | undefined;
+  let known: Access | undefined;
+  let reading: Promise<Access> | undefined;
+  async function read(): Promise<Access> {
+    if (known?.isRefused) config = undefined;
+    const given = await credentialsOf((config ??= await reload()));
+    const state = { staleAt: performance.now() + BOUNDS.credentialsMs, isRefused: false };
+    const isSame = isDeepStrictEqual([known?.tls, known?.proxy], [given.tls, given.proxy]);
+    if (known && isSame) return { ...known, ...given, ...state };
+    const requests = await dispatcherOf(server, given, BOUNDS.requestsMax);
+    const lease = await dispatcherOf(server, given, 1);
+    for (const old of [known?.requests, known?.lease]) void old?.close(); // What is in flight ends.
+    return { ...given, ...state, server, requests, lease };
+  }
+  return async (late: AbortSignal): Promise<Access> => {
+    if (known && performance.now() < known.staleAt) return known;
+    reading ??= read().finally(() => (reading = undefined));
+    try {
+      return (known = await inTime(reading, late));
+    } catch (error) {
+      throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
+    }
+  };
+}
+/** What `work` comes to, unless it comes late. */
+const inTime = <T>(work: Promise<T>, late: AbortSignal): Promise<T> =>
+  Promise.race([work, aborted(late).then(() => Promise.reject(late.reason))]);
+
+/** Lets so many requests and bytes be in flight. Others wait in the order they came, and their
+ *  bodies are written when their turn has come. */
+function newGate() {
+  const waiting = new Set<() => void>();
+  let [requests, bytes] = [0, 0];
+  function admit(): void {
+    for (const enter of waiting) {
+      if (requests >= BOUNDS.requestsMax || bytes >= BOUNDS.bytesMax) return;
+      waiting.delete(enter);
+      requests++;
+      enter();
+    }
+  }
+  return async <T>(late: AbortSignal, work: (add: (size: number) => void) => Promise<T>) => {
+    const { promise: turn, resolve: enter } = Promise.withResolvers<void>();
+    let own = 0;
+    waiting.add(enter);
+    admit();
+    try {
+      await inTime(turn, late);
+      return await work((size) => ((own += size), (bytes += size)));
+    } finally {
+      if (!waiting.delete(enter)) requests--;
+      bytes -= own;
+      admit();
+    }
+  };
 }
 
 /** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
@@ -3541,66 +3069,6 @@ const written = (body: unknown): string =>
     /[<>&\u2028\u2029]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-/** `send` and `watch` of World over the kubeconfig's current context. Credentials come from
- *  `reload`, again after a 401, since the library keeps what it once read. */
-export function connect(
-  config: KubeConfig,
-  reload: () => Promise<KubeConfig>,
-): Pick<World, 'send' | 'watch'> {
-  const server = new URL(config.getCurrentCluster()?.server ?? 'http://localhost:8080');
-  const prefix = server.pathname.replace(/\/$/, '');
-  const { link, roomy } = newLinks(server, reload);
-  const head = (method: string, path: string) => ({
-    ':method': method,
-    ':path': prefix + path,
-    accept: 'application/json',
-    'user-agent': `statefulcluster/${VERSION}`,
-  });
-  async function exchangeOnce(request: ApiRequest): Promise<ApiResponse> {
-    const body = request.body === undefined ? undefined : written(request.body);
-    const type = { 'content-type': request.contentType ?? 'application/json' };
-    const headers = { ...head(request.method, request.path), ...(body && type) };
-    const ms = request.timeoutMs ?? LIMITS.requestMs;
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
-    try {
-      const { stream, used } = await link.open(headers, late.signal, body);
-      late.signal.addEventListener('abort', () => stream.destroy(late.signal.reason as Error));
-      let text = '';
-      const answer = await exchange(stream, (chunk) => (text += chunk));
-      if (answer.status === 401) link.renew(used);
-      return { ...answer, body: jsonOf(text, answer.status) };
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-  return {
-    async send(request) {
-      const answer = await exchangeOnce(request);
-      return answer.status === 401 ? exchangeOnce(request) : answer; // With the token read again.
-    },
-    async watch(path, on, signal) {
-      const link = roomy();
-      link.watches++;
-      let rest = '';
-      try {
-        const late = AbortSignal.any([signal, AbortSignal.timeout(LIMITS.requestMs)]);
-        const { stream, used } = await link.open(head('GET', path), late);
-        void aborted(signal).then(() => stream.close(CANCEL));
-        const answer = await exchange(stream, (chunk, status) => {
-          const lines = (rest + chunk).split('\n');
-          rest = lines.pop() ?? '';
-          if (status >= 400) rest = [...lines, rest].join('\n');
-          else for (const line of lines) if (line !== '') on(JSON.parse(line) as WatchEvent);
-        });
-        if (answer.status === 401) link.renew(used);
-        return { ...answer, body: answer.status < 400 ? undefined : jsonOf(rest, answer.status) };
-      } finally {
-        link.watches--;
-      }
-    },
-  };
-}
 /** The body as JSON. An error that is not, a proxy's HTML page say, is told in its own words. */
 function jsonOf(text: string, status: number): unknown {
   if (text === '') return undefined;
@@ -3608,9 +3076,90 @@ function jsonOf(text: string, status: number): unknown {
     return JSON.parse(text);
   } catch {
     const words = text.replaceAll(/\s+/g, ' ').trim().slice(0, 120);
-    if (status < 400) throw new Error(`the answer is not JSON: ${words}`);
+    if (status < 400) throw new Error(`answer ${status} is not JSON: ${words}`);
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
+}
+/** One request; its body goes to `hear` piece by piece. */
+async function exchange(
+  access: Access,
+  way: Dispatcher,
+  { path, headers, ...rest }: Dispatcher.RequestOptions & { readonly headers?: Dict },
+  hear: (text: string, status: number) => void,
+): Promise<Omit<ApiResponse, 'body'>> {
+  const { origin, pathname } = access.server;
+  const own = { accept: 'application/json', 'user-agent': `statefulcluster/${VERSION}` };
+  const all = { ...own, ...headers, ...access.headers };
+  const options = { ...rest, origin, path: pathname.replace(/\/$/, '') + path, headers: all };
+  try {
+    const { statusCode: status, headers: given, body } = await way.request(options);
+    for await (const text of body.setEncoding('utf8')) hear(text, status);
+    if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
+    const texts = Object.entries(given).map(([name, value]) => [name, String(value)]);
+    return { status, headers: Object.fromEntries(texts) };
+  } catch (error) {
+    access.staleAt = 0;
+    throw error;
+  }
+}
+/** `send` and `watch` of World over the kubeconfig's current context. Requests share connections;
+ *  the Lease has one of its own, and so has each watch. */
+export function connect(
+  config: KubeConfig,
+  reload: () => Promise<KubeConfig>,
+): Pick<World, 'send' | 'watch'> {
+  const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
+  const pass = newGate();
+  async function sendOnce(request: ApiRequest, signal: AbortSignal): Promise<ApiResponse> {
+    const { method, path, contentType = 'application/json' } = request;
+    const isLease = path.startsWith('/apis/coordination.k8s.io/');
+    const work = async (add: (size: number) => void): Promise<ApiResponse> => {
+      const access = await open(signal);
+      const body = request.body === undefined ? null : written(request.body);
+      const headers: Dict = body === null ? {} : { 'content-type': contentType };
+      const options = { method, path, headers, body, signal, headersTimeout: 0, bodyTimeout: 0 };
+      add(body?.length ?? 0);
+      let text = '';
+      const way = isLease ? access.lease : access.requests;
+      const answer = await exchange(access, way, options, (piece) => {
+        add(piece.length);
+        text += piece;
+      });
+      return { ...answer, body: jsonOf(text, answer.status) };
+    };
+    return isLease ? work(() => undefined) : pass(signal, work);
+  }
+  return {
+    async send(request) {
+      const ms = request.timeoutMs ?? BOUNDS.requestMs;
+      const late = new AbortController();
+      const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
+      try {
+        const answer = await sendOnce(request, late.signal);
+        return answer.status === 401 ? await sendOnce(request, late.signal) : answer;
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+    async watch(path, on, signal) {
+      const access = await open(signal);
+      const way = await dispatcherOf(access.server, access, 1);
+      const { requestMs: headersTimeout, quietMs: bodyTimeout } = BOUNDS;
+      const options = { method: 'GET', path, signal, headersTimeout, bodyTimeout } as const;
+      let rest = '';
+      try {
+        const answer = await exchange(access, way, options, (text, status) => {
+          const lines = (rest + text).split('\n');
+          rest = lines.pop() ?? '';
+          if (status !== 200) rest = [...lines, rest].join('\n');
+          else for (const line of lines) if (line !== '') on(jsonOf(line, 200) as WatchEvent);
+        });
+        return { ...answer, body: answer.status === 200 ? undefined : jsonOf(rest, answer.status) };
+      } finally {
+        void way.destroy();
+      }
+    },
+  };
 }
 
 // ═══ 9 CACHE · effects ═══════════════════════════════════════════════════════════════════════════
@@ -3628,7 +3177,7 @@ const kept = new Map<string, unknown>();
 /** Equal parts of many objects are kept once: owner references, what claims ask for. */
 function shared<T>(part: T): T {
   const text = JSON.stringify(part);
-  if (kept.size >= LIMITS.sharedMax) kept.clear(); // What is in use stays with its objects.
+  if (kept.size >= BOUNDS.sharedMax) kept.clear(); // What is in use stays with its objects.
   if (!kept.has(text)) kept.set(text, part);
   return kept.get(text) as T;
 }
@@ -3655,12 +3204,14 @@ const ownAnnotations = (annotations: unknown): Dict =>
   Object.fromEntries(
     Object.entries(dictOf(annotations))
       .filter(([key, value]) => KNOWN.has(key) && typeof value === 'string')
-      .map(([key, value]) => [key, value.slice(0, LIMITS.annotationMax)]),
+      .map(([key, value]) => [key, value.slice(0, BOUNDS.annotationMax)]),
   );
 
 const DEFAULTS = {
   replicas: 1,
   suspend: false,
+  selector: {},
+  template: {},
   volumeClaimTemplates: [],
   serviceName: '',
   podManagementPolicy: 'Parallel',
@@ -3668,46 +3219,27 @@ const DEFAULTS = {
   revisionHistoryLimit: 10,
   replacementPolicy: 'Always',
 } as const;
-const ROLLING: RollingUpdate = {
-  partition: 0,
-  maxUnavailable: 1,
-  maxSurge: 0,
-  paused: false,
-  podUpdatePolicy: 'InPlaceIfPossible',
-};
-const LIVENESS: Liveness = {
-  nodeGoneSeconds: 30,
-  nodeUnreachableSeconds: 300,
-  volumeLostSeconds: 60,
-  unreadySeconds: 0,
-  startupSeconds: 0,
-  maxRestarts: 0,
-};
-const RETENTION = {
-  whenDeleted: 'Retain',
-  whenScaled: 'Retain',
-  whenReplaced: 'Retain',
-  whenLost: 'Retain',
-} as const;
+const ROLLING = { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false } as const;
+const JUDGED = { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 } as const;
+const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 } as const;
+const KEEP = 'Retain' as const;
+const KEPT = { whenDeleted: KEEP, whenScaled: KEEP, whenReplaced: KEEP, whenLost: KEEP };
 
-/** The CRD defaults most fields; an object or a CRD older than this program may lack some. */
+/** The CRD fills in most defaults; an object that no API server has seen lacks them. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const spec = (raw['spec'] ?? {}) as Raw;
-  const rollingUpdate = { ...ROLLING, ...spec['updateStrategy']?.rollingUpdate };
+  const spec: Raw = raw['spec'] ?? {};
+  const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = spec;
+  const podUpdatePolicy = 'InPlaceIfPossible';
+  const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
   return {
     meta: metaOf(raw),
     status: raw['status'] ?? {},
     spec: {
       ...DEFAULTS,
-      selector: {},
-      template: {},
-      ...spec,
-      updateStrategy: { type: 'RollingUpdate', ...spec['updateStrategy'], rollingUpdate },
-      liveness: { ...LIVENESS, ...spec['liveness'] },
-      persistentVolumeClaimRetentionPolicy: {
-        ...RETENTION,
-        ...spec['persistentVolumeClaimRetentionPolicy'],
-      },
+      ...(spec as StatefulCluster['spec']),
+      updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
+      liveness: { ...JUDGED, ...NEVER, ...spec['liveness'] },
+      persistentVolumeClaimRetentionPolicy: { ...KEPT, ...retention },
     },
   };
 }
@@ -3764,7 +3296,7 @@ function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): stri
     return [`container ${name}: ${words.join(', ')}`];
   });
   const said = [reason, message].filter(Boolean).join(': ');
-  return (said || (ends[0] ?? '')).slice(0, LIMITS.lastWordsMax);
+  return (said || (ends[0] ?? '')).slice(0, BOUNDS.lastWordsMax);
 }
 /** Why a container does not run, or why the pod found no node; '' when it is just starting. */
 function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): string {
@@ -3776,25 +3308,20 @@ function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): stri
 /** KEP-1287: a resize is done when the status has the resources of the spec and no condition says
  *  that it is pending or in progress. */
 function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
-  const open = conditions.find(
-    (c) => c['type'] === 'PodResizePending' || c['type'] === 'PodResizeInProgress',
-  );
+  const open = conditions.find((c) => /^PodResize(Pending|InProgress)$/.test(c['type']));
   const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
   if (open) return words || 'InProgress';
-  const sizes = (resources: Raw | undefined): readonly (string | undefined)[] =>
-    ['requests', 'limits'].flatMap((kind) =>
-      ['cpu', 'memory'].map((what) => resources?.[kind]?.[what]),
-    );
+  const sizes = (of: Raw | undefined) =>
+    ['requests', 'limits'].flatMap((kind) => [of?.[kind]?.cpu, of?.[kind]?.memory]);
   const isDone = specs.every((c) => {
     const has = statuses.find((one) => one['name'] === c['name'])?.['resources'];
-    const [wanted, found] = [sizes(c['resources']), sizes(has)];
-    return (
-      !has || wanted.every((w, i) => w === found[i] || quantity(`${w}`) === quantity(`${found[i]}`))
-    );
+    const found = sizes(has);
+    const isFound = (size: unknown, i: number): boolean =>
+      size === found[i] || quantity(`${size}`) === quantity(`${found[i]}`);
+    return !has || sizes(c['resources']).every(isFound);
   });
   return isDone ? '' : 'InProgress';
 }
-
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
   const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
@@ -3808,7 +3335,6 @@ export function claimOf(raw: Raw): Claim {
     spec: shared(asked),
   };
 }
-
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
   const data = (raw['data'] ?? {}) as Raw;
@@ -3821,7 +3347,6 @@ export function revisionOf(raw: Raw): Revision {
     claimTemplates: data['claimTemplates'] ?? [],
   };
 }
-
 /** Projects a Node. */
 export function nodeOf(raw: Raw): Node {
   const conditions = (raw['status']?.conditions ?? []) as Raw[];
@@ -3839,7 +3364,6 @@ export function nodeOf(raw: Raw): Node {
     ),
   };
 }
-
 /** Projects a PersistentVolume. */
 export function volumeOf(raw: Raw): Volume {
   const terms = raw['spec']?.nodeAffinity?.required?.nodeSelectorTerms as Raw[] | undefined;
@@ -3864,9 +3388,7 @@ export interface Feed<T extends Thing> {
   streams: boolean; // Streaming lists; older API servers page instead.
   cut: AbortController; // Ends the stream that is open.
 }
-interface Thing {
-  readonly meta: Meta;
-}
+type Thing = { readonly meta: Meta };
 type OnChange<T> = Feed<T & Thing>['on'];
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
@@ -3878,21 +3400,17 @@ const unversioned = (o: Thing): string =>
 export function follow<T extends Thing>(
   given: Pick<Feed<T>, 'world' | 'path' | 'project' | 'on' | 'signal' | 'optional'>,
 ): Feed<T> & { readonly done: Promise<void> } {
-  const state = {
+  const feed: Feed<T> = {
+    ...given,
+    ready: Promise.withResolvers(),
+    items: new Map(),
     version: 0,
     listedAt: -1,
     denied: '',
+    refusals: 0,
     next: 'fresh',
     streams: true,
-    refusals: 0,
-  } as const;
-  const cut = new AbortController();
-  const feed: Feed<T> = {
-    ...given,
-    ...state,
-    items: new Map(),
-    ready: Promise.withResolvers(),
-    cut,
+    cut: new AbortController(),
   };
   return Object.assign(feed, { done: keepFollowing(feed) });
 }
@@ -3914,38 +3432,46 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
     } catch (error) {
       if (signal.aborted) return;
       failures = feed.version > before ? 1 : failures + 1;
-      learn(feed, error);
-      const askedMs = error instanceof ApiError ? error.retryAfterMs : 0;
+      await learn(feed, error);
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(
-        Math.max(askedMs, backoffMs(failures, LIMITS.retryMinMs, capMs, world.random)),
-        signal,
-      );
+      await world.sleep(restMs(world, error, failures, BOUNDS.retryMinMs, capMs), signal);
     }
   }
 }
-/** Doubling with jitter. */
-const backoffMs = (times: number, minMs: number, capMs: number, random: () => number): number =>
-  Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs) * (0.5 + random() / 2);
+/** Doubling with jitter, unless the API server asked for more. */
+function restMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
+  const doubled = Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs);
+  const asked = why instanceof ApiError ? why.retryAfterMs : 0;
+  return Math.max(asked, doubled * (0.5 + world.random() / 2));
+}
 
 /** What a failure says of the next try: expired or unknown versions are listed afresh. Others
  *  are listed again at the last version, which also reveals an etcd that was restored to an
  *  older one. */
-function learn(feed: Feed<Thing>, error: unknown): void {
+async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
   feed.refusals = code === 403 ? feed.refusals + 1 : 0;
-  if (feed.refusals >= LIMITS.refusalsMax) {
+  if (feed.refusals >= BOUNDS.refusalsMax) {
     feed.denied = message;
     if (feed.optional) feed.ready.resolve();
   }
   // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go.
-  if (code === 404 && feed.path.includes('/enge.me/'))
+  const isOwn = code === 404 && feed.path.includes('/enge.me/');
+  if (isOwn && (await isRemoved(feed.world).catch(() => false)))
     replaceAll(feed, new Map(), 0, feed.world.uptime());
   if ((code === 400 || code === 422) && feed.next !== 'resume') feed.streams = false;
   const unknown = [404, 410, 504].includes(code) || message.includes('Too large resource version');
   feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
   feed.world.log('warn', 'watch restarts', { path: feed.path, code, error: message });
+}
+
+/** Does discovery say so, too? A 404 alone may be that of a proxy. */
+async function isRemoved(world: World): Promise<boolean> {
+  const { groups = [] } = await call(world, { method: 'GET', path: '/apis' });
+  if (!groups.some((group: Raw) => group['name'] === 'enge.me')) return true;
+  const { resources = [] } = await call(world, { method: 'GET', path: '/apis/enge.me/v1alpha1' });
+  return !resources.some((resource: Raw) => resource['name'] === 'statefulclusters');
 }
 
 function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = false): void {
@@ -3957,14 +3483,9 @@ function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = f
   feed.on(before, object, isNews || differs);
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
-function replaceAll<T extends Thing>(
-  feed: Feed<T>,
-  fresh: ReadonlyMap<string, T>,
-  version: number,
-  at: number,
-): void {
+function replaceAll<T extends Thing>(feed: Feed<T>, fresh: Map<string, T>, v: number, at: number) {
   const wasDenied = feed.denied !== ''; // Nobody looked at what it kept: all of it is news.
-  Object.assign(feed, { version, listedAt: at, denied: '', refusals: 0, next: 'resume' });
+  Object.assign(feed, { version: v, listedAt: at, denied: '', refusals: 0, next: 'resume' });
   for (const key of [...feed.items.keys()]) if (!fresh.has(key)) put(feed, key, undefined);
   for (const [key, object] of fresh) put(feed, key, object, wasDenied);
   feed.ready.resolve();
@@ -3989,7 +3510,7 @@ async function listPages<T extends Thing>(feed: Feed<T>): Promise<void> {
   const at = feed.world.uptime();
   const fresh = new Map<string, T>();
   for (let more = ''; ;) {
-    const path = withQuery(feed.path, { limit: LIMITS.pageSize, continue: more });
+    const path = withQuery(feed.path, { limit: BOUNDS.pageSize, continue: more });
     const page = await call(feed.world, { method: 'GET', path });
     for (const raw of page['items'] ?? []) {
       const object = feed.project(raw);
@@ -4011,11 +3532,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   const onEvent = (event: WatchEvent): void => {
     const raw = event.object as Raw;
     if (event.type === 'ERROR') {
-      failure = new ApiError(
-        raw['code'] ?? 500,
-        raw['reason'] ?? '',
-        raw['message'] ?? 'watch failed',
-      );
+      failure = apiErrorOf({ status: raw['code'] ?? 500, headers: {}, body: raw });
       cut.abort(); // Some servers leave the stream open after an ERROR.
     } else if (!fresh) applyEvent(feed, event);
     else if (event.type !== 'BOOKMARK') {
@@ -4029,7 +3546,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
       fresh = undefined;
     }
   };
-  void world.sleep(LIMITS.syncMaxMs, cut.signal).then(() => {
+  void world.sleep(BOUNDS.syncMaxMs, cut.signal).then(() => {
     if (!fresh || cut.signal.aborted) return;
     feed.streams = false; // No end of the initial events: a server that does not know them.
     cut.abort();
@@ -4037,8 +3554,8 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   try {
     const path = withQuery(feed.path, watchQuery(feed));
     const answer = await world.watch(path, onEvent, AbortSignal.any([feed.signal, cut.signal]));
-    if (answer.status >= 400) throw apiErrorOf(answer);
-    const brief = world.uptime() - at < LIMITS.briefMs && feed.version === before;
+    if (answer.status !== 200) throw apiErrorOf(answer);
+    const brief = world.uptime() - at < BOUNDS.briefMs && feed.version === before;
     if (brief) throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
   } catch (error) {
     if (!cut.signal.aborted) throw error;
@@ -4099,31 +3616,26 @@ export function newQueue(
   const failures = new Map<string, number>();
   const resting = new Set<string>();
   let open = false;
-  function add(key: string): void {
-    waiting.add(key);
-    pump();
-  }
+  const add = (key: string): void => (waiting.add(key), pump());
   const addAfter = newAlarms(world, add);
   async function run(key: string): Promise<void> {
     try {
       const done = work(key);
-      rest(key, LIMITS.restEachMs * sizeOf(key)); // From when it was looked at, not from its end.
+      rest(key, BOUNDS.restEachMs * sizeOf(key)); // From when it was looked at, not from its end.
       await done;
       failures.delete(key);
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
       failures.set(key, times);
-      const wait = backoffMs(times, LIMITS.againMinMs, LIMITS.retryMaxMs, world.random);
-      const asked = error instanceof ApiError ? error.retryAfterMs : 0;
       const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, Math.max(asked, wait));
+      addAfter(key, restMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
     }
   }
   function rest(key: string, ms: number): void {
-    if (ms < LIMITS.restMinMs) return;
+    if (ms < BOUNDS.restMinMs) return;
     resting.add(key);
-    void world.sleep(Math.min(ms, LIMITS.restMaxMs)).then(() => (resting.delete(key), pump()));
+    void world.sleep(Math.min(ms, BOUNDS.restMaxMs)).then(() => (resting.delete(key), pump()));
   }
   function pump(): void {
     for (const key of waiting) {
@@ -4132,10 +3644,8 @@ export function newQueue(
       waiting.delete(key);
       // In a turn of its own, so that a change of many objects is whole when it is looked at.
       const turn = Promise.resolve().then(() => run(key));
-      running.set(
-        key,
-        turn.then(() => (running.delete(key), pump())),
-      );
+      const done = turn.then(() => (running.delete(key), pump()));
+      running.set(key, done);
     }
   }
   const start = (): void => ((open = true), pump());
@@ -4155,6 +3665,7 @@ export function newQueue(
 /** What the cache must show of a write: its version, that the object is gone, or, since nobody
  *  knows what came of it, a whole list that began later. */
 type Needs = 'version' | 'absence' | 'list';
+type Written = Kind | 'statefulclusters';
 /** The desk, as the rooms below THE LINE write on it. */
 interface OpenDesk {
   readonly seen: Map<string, number>;
@@ -4174,22 +3685,19 @@ export interface Pass {
   readonly held: Set<string>; // Identities for which nothing more is done in this pass.
   readonly errors: Map<Action, unknown>; // But refusals that are noted for the action itself.
   isCut: boolean; // Time was up before all members were made.
-  expect(kind: Kind | 'statefulclusters', meta: Meta, needs: Needs): void;
+  expect(kind: Written, meta: Meta, needs: Needs): void;
   isCurrent(): boolean; // The cluster is as it was planned upon, and nobody said stop.
 }
 
+const CLUSTERS = 'statefulclusters';
 const inNamespace = (namespace: string): string => namespace && `/namespaces/${namespace}`;
-const pathOf = (kind: Kind, namespace: string, name = ''): string =>
-  (kind === REVISIONS ? '/apis/apps/v1' : '/api/v1') +
-  `${inNamespace(namespace)}/${kind}${name && `/${name}`}`;
-const clusterPath = (namespace: string, name = ''): string =>
-  `/apis/enge.me/v1alpha1${inNamespace(namespace)}/statefulclusters${name && `/${name}`}`;
+const GROUPS: Dict = { [REVISIONS]: '/apis/apps/v1', [CLUSTERS]: '/apis/enge.me/v1alpha1' };
+const pathOf = (kind: Ref['kind'], namespace: string, name = ''): string =>
+  `${GROUPS[kind] ?? '/api/v1'}${inNamespace(namespace)}/${kind}${name && `/${name}`}`;
+const clusterPath = (namespace: string, name = ''): string => pathOf(CLUSTERS, namespace, name);
 const FIELDS = 'fieldManager=statefulcluster';
 const MERGE = { method: 'PATCH', contentType: 'application/merge-patch+json' } as const;
-const STRATEGIC = {
-  method: 'PATCH',
-  contentType: 'application/strategic-merge-patch+json',
-} as const;
+const STRATEGIC = { ...MERGE, contentType: 'application/strategic-merge-patch+json' } as const;
 
 /** Does `work` for each, at most so many at once as fit in a batch. */
 async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
@@ -4200,18 +3708,129 @@ async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknow
   await Promise.all(Array.from({ length: Math.min(items.length, LIMITS.batchMax) }, run));
 }
 
+// ── Bodies ──────────────────────────────────────────────────────────────────────────────────────
+/** An object to POST. */
+export interface Body {
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly [field: string]: unknown };
+  readonly [field: string]: unknown;
+}
+/** Body of a ControllerRevision. */
+export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
+  const { hash, number, template, claimTemplates } = revision;
+  const cause = cluster.meta.annotations[MARK.changeCause];
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'ControllerRevision',
+    metadata: {
+      name: revision.meta.name,
+      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
+      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
+      ownerReferences: [ownerOf(cluster)],
+    },
+    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
+    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
+    revision: number,
+  };
+}
+
+/** What a member is made with beside its template. */
+export interface Making {
+  readonly replaces?: string | undefined;
+  readonly index?: number | undefined;
+  readonly nodesReadable?: boolean;
+}
+const replacesMark = ({ replaces }: Making): Dict =>
+  replaces === undefined ? {} : { [MARK.replaces]: replaces };
+
+/** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
+ *  annotations only. An adopted ordinal keeps its own labels for life. */
+export function podBody(
+  cluster: StatefulCluster,
+  identity: string,
+  revision: Revision,
+  making: Making,
+): Body {
+  const { serviceName } = cluster.spec;
+  const { template, claimTemplates: names } = revision;
+  const name = podName(cluster.meta.name, identity);
+  const isOrdinal = /^\d+$/.test(identity);
+  const volumes = [
+    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
+    ...names.map((volume) => ({
+      name: volume,
+      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
+    })),
+  ];
+  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
+  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
+  const labels = {
+    ...podLabels(cluster, identity, revision),
+    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
+    ...indexLabel(making.index),
+  };
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: {
+      name,
+      labels,
+      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
+      ownerReferences: [ownerOf(cluster)],
+    },
+    spec: {
+      ...own,
+      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
+      ...(volumes.length > 0 && { volumes }),
+      ...(tolerations.length > 0 && { tolerations }),
+    },
+  };
+}
+
+/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
+ *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
+ *  `whenDeleted: Delete`. */
+export function claimBody(
+  cluster: StatefulCluster,
+  identity: string,
+  name: string,
+  making: Making,
+): Body {
+  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
+  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: {
+      name: claimName(name, cluster.meta.name, identity),
+      labels: {
+        ...withoutOurs(template?.metadata?.labels),
+        ...ourLabels(cluster.meta.name, identity),
+        ...indexLabel(making.index),
+      },
+      annotations: {
+        ...withoutOurs(template?.metadata?.annotations),
+        [MARK.prune]: 'Prune=false',
+        [MARK.claims]: '',
+        ...replacesMark(making),
+      },
+      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
+    },
+    spec: template?.spec,
+  };
+}
+
 // ── Writes ──────────────────────────────────────────────────────────────────────────────────────
 /** Nobody knows whether it landed. What is repeated with a precondition is safe all the same. */
 const isOpen = (error: unknown, method: ApiRequest['method']): boolean =>
   error instanceof ApiError &&
-  (error.code === 0 ||
-    (method === 'POST' && (error.code >= 500 || [408, 429].includes(error.code))));
+  (error.code === 0 || (method === 'POST' && (error.code >= 500 || error.code === 408)));
 /** A patch that carries the UID of an object of which the name is another's by now. */
 const isOther = (error: unknown): error is ApiError =>
   error instanceof ApiError && error.code === 422 && error.message.includes('metadata.uid');
 
-/** Every write of a pass goes through here: without an answer, only a new list can tell. */
-async function send(pass: Pass, kind: Kind | 'statefulclusters', request: ApiRequest) {
+/** Every write to the cluster and its children: without an answer, only a new list can tell. */
+async function submit(pass: Pass, kind: Written, request: ApiRequest) {
   try {
     return await call(pass.world, request);
   } catch (error) {
@@ -4220,7 +3839,7 @@ async function send(pass: Pass, kind: Kind | 'statefulclusters', request: ApiReq
   }
 }
 /** The cache has to show what the API server made of a write. */
-function shown(pass: Pass, kind: Kind | 'statefulclusters', raw: Raw): Meta {
+function shown(pass: Pass, kind: Written, raw: Raw): Meta {
   const meta = metaOf(raw);
   pass.newest.set(`${kind}/${meta.name}`, meta);
   pass.expect(kind, meta, 'version');
@@ -4239,7 +3858,7 @@ async function patch(pass: Pass, a: Patch | Update, change: Json, how: PatchType
   const path = `${pathOf(a.kind, namespace, name)}${under}?${FIELDS}`;
   const body = { ...change, metadata: { ...(change['metadata'] as Json), uid, resourceVersion } };
   try {
-    shown(pass, a.kind, await send(pass, a.kind, { ...type, path, body }));
+    shown(pass, a.kind, await submit(pass, a.kind, { ...type, path, body }));
     return true;
   } catch (error) {
     // An old API server answers 404 where it does not know the subresource.
@@ -4256,12 +3875,10 @@ async function remove(pass: Pass, a: Delete): Promise<boolean> {
   // I3: the version too, so that a claim bound in the meantime is not deleted as unbound.
   const preconditions = a.kind === CLAIMS ? { uid, resourceVersion } : { uid };
   // A grace period of 0 is a force-delete, which frees the name while containers may still run.
-  const grace = 'graceSeconds' in a.object && {
-    gracePeriodSeconds: Math.max(1, a.object.graceSeconds),
-  };
-  const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions, ...grace };
+  const gracePeriodSeconds = 'claims' in a.object ? Math.max(1, a.object.graceSeconds) : undefined;
+  const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions, gracePeriodSeconds };
   const path = pathOf(a.kind, namespace, name);
-  await send(pass, a.kind, { method: 'DELETE', path, body }).catch((error: unknown) => {
+  await submit(pass, a.kind, { method: 'DELETE', path, body }).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
   pass.expect(a.kind, a.object.meta, 'absence');
@@ -4274,7 +3891,7 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefi
   const { namespace } = pass.cluster.meta;
   const path = `${pathOf(kind, namespace)}?${FIELDS}`;
   try {
-    return shown(pass, kind, await send(pass, kind, { method: 'POST', path, body }));
+    return shown(pass, kind, await submit(pass, kind, { method: 'POST', path, body }));
   } catch (error) {
     if (!isTaken(error)) throw error;
   }
@@ -4287,23 +3904,24 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefi
   shown(pass, kind, raw);
   return undefined;
 }
-/** Was it made by an earlier POST of this very body? */
+const askedLabels = (body: Body): Dict => dictOf(body.metadata['labels']);
+/** Is it what an earlier POST of this body made, and still in use? */
 function isOurs({ cluster }: Pass, kind: Kind, meta: Meta, body: Body): boolean {
-  const asked = body.metadata['labels'] as Dict;
   const { labels, annotations } = meta;
-  const isNamed = [MARK.cluster, MARK.identity].every((key) => labels[key] === asked[key]);
-  if (!isNamed || isTerminating({ meta })) return false;
-  if (isControlledBy(meta, cluster.meta.uid) !== true && (kind !== CLAIMS || hasController(meta)))
-    return false;
-  return kind !== CLAIMS || (MARK.claims in annotations && !(MARK.retired in annotations));
+  const keys = [MARK.cluster, MARK.identity];
+  const isNamed = keys.every((key) => labels[key] === askedLabels(body)[key]);
+  const isOwned = isControlledBy(meta, cluster.meta.uid);
+  const isFree = kind === CLAIMS && !hasController(meta);
+  const isKept = MARK.claims in annotations && !(MARK.retired in annotations);
+  const isFit = (isOwned || isFree) && (kind !== CLAIMS || isKept);
+  return isNamed && isFit && !isTerminating({ meta });
 }
 function whose(kind: Kind, meta: Meta): string {
   const owner = meta.owners.find((o) => o.controller) ?? meta.owners[0];
   const words = owner ? `belongs to ${owner.kind} ${owner.name}` : 'belongs to nobody';
-  return `${kind} ${meta.name} is there already and ${isTerminating({ meta }) ? 'is being deleted' : words}`;
+  return `${kind} ${meta.name} is there and ${isTerminating({ meta }) ? 'being deleted' : words}`;
 }
 
-// ── Actions ─────────────────────────────────────────────────────────────────────────────────────
 /** One action; false when there is nothing left to do it to. */
 async function perform(pass: Pass, a: Action): Promise<boolean> {
   switch (a.do) {
@@ -4316,8 +3934,8 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
       // patch says that all was asked for.
       if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
       return patch(pass, a, a.change, STRATEGIC);
-    case 'Record':
-      await create(pass, REVISIONS, a.body);
+    case 'Keep':
+      await create(pass, REVISIONS, revisionBody(pass.cluster, a.revision));
       return true;
     case 'Make':
       return makeMember(pass, a);
@@ -4336,23 +3954,21 @@ async function makeMember(pass: Pass, a: Make): Promise<true> {
   const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable });
   const pod = await create(pass, PODS, body);
   if (!pod || selectorMatches(cluster.spec.selector, pod.labels)) return true;
-  const asked = body.metadata['labels'] as Dict;
+  const asked = askedLabels(body);
   const keys = unique([...Object.keys(asked), ...Object.keys(pod.labels)]);
   const changed = keys.filter((key) => asked[key] !== pod.labels[key]);
-  const words = `admission changes the labels of new pods: ${fewNames(changed)}`;
+  const words = ADMISSION + fewNames(changed);
   throw new ApiError(422, 'Invalid', `${words}; the selector would not match them`);
 }
 
-/** Under this key it is noted that an action itself was refused; for a member to make, that its
- *  name is taken. */
-const noteKey = (a: Action): string => (a.do === 'Make' ? `taken/${a.identity}` : keyOfAction(a));
-function note({ desk, world }: Pass, key: string, message: string): void {
+function noteRefusal({ desk, world }: Pass, key: string, message: string): void {
   desk.backoff.set(key, nextBackoff(desk.backoff.get(key), message, world.uptime()));
 }
-/** Does one action, or notes why not. A refusal is not repeated before its time. */
+/** Does one action, or notes why not: a refusal, which is not repeated before its time; of a member
+ *  to make, that its name is taken, for a refusal to make one speaks of all. */
 async function attempt(pass: Pass, a: Action): Promise<void> {
   const { desk, world, done, held, errors } = pass;
-  const key = noteKey(a);
+  const key = a.do === 'Make' ? `taken/${a.identity}` : keyOfAction(a);
   try {
     if (!waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
       done.add(a);
@@ -4361,7 +3977,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
     }
   } catch (error) {
     const isNoted = a.do === 'Make' ? isTaken(error) : isRefusal(error);
-    if (isNoted) note(pass, key, wordsOf(error));
+    if (isNoted) noteRefusal(pass, key, wordsOf(error));
     else errors.set(a, error);
   }
   if (!done.has(a) && stageOf(a) !== 'keep' && a.identity !== '') held.add(a.identity);
@@ -4370,9 +3986,10 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
  *  ends again and again returns ever more slowly. */
 function settle(pass: Pass, a: Action): void {
   const { went } = pass.desk;
-  if (a.do === 'Make' && a.because === 'Returned') note(pass, `return/${a.identity}`, '');
+  if (a.do === 'Make' && a.because === 'Returned') noteRefusal(pass, `return/${a.identity}`, '');
   if (!(a.because in ENDS) || !(a.do === 'Delete' || a.do === 'Patch')) return;
-  const isGoing = a.verb === 'end' && latest(pass, a).annotations[MARK.returns] === undefined;
+  // A pod that is marked with the same word is deleted so that its member comes back.
+  const isGoing = a.verb === 'end' && latest(pass, a).annotations[MARK.returns] !== a.because;
   if (!isGoing && a.verb !== 'retire') return;
   const pod = isGoing ? (a.object as Pod) : went.get(a.identity)?.pod;
   went.set(a.identity, { pod, reason: a.because as EndReason, atMs: pass.world.now() });
@@ -4382,7 +3999,7 @@ function settle(pass: Pass, a: Action): void {
  *  that is taken is none: it says nothing of the others. */
 async function makeMembers(pass: Pass, all: readonly Make[]): Promise<void> {
   const { world, cluster, desk, done, errors } = pass;
-  const untilUptime = world.uptime() + LIMITS.passMs;
+  const untilUptime = world.uptime() + BOUNDS.passMs;
   for (let start = 0, size = 1; start < all.length; start += size, size *= 2) {
     if (!pass.isCurrent()) break; // The rest of the plan is void.
     pass.isCut = start > 0 && world.uptime() >= untilUptime;
@@ -4394,7 +4011,7 @@ async function makeMembers(pass: Pass, all: readonly Make[]): Promise<void> {
   }
   if (all.some((a) => done.has(a))) desk.backoff.delete(makeKey(cluster));
   const refusal = firstError(pass, all, isRefusal);
-  if (refusal) note(pass, makeKey(cluster), wordsOf(refusal));
+  if (refusal) noteRefusal(pass, makeKey(cluster), wordsOf(refusal));
 }
 /** The first in the plan, not in time: the status tells it, and it must not change from pass to
  *  pass. */
@@ -4444,8 +4061,7 @@ export interface Observer {
   leads(): void;
   synced(queueDepth: () => number): void;
   passed(ms: number, result: 'success' | 'error'): void;
-  /** No members and no status: the cluster is gone. */
-  saw(cluster: string, members: readonly Member[], status: Status | undefined): void;
+  saw(cluster: string, sight: Sight | undefined): void; // undefined: the cluster is gone.
   replaced(because: Reason): void;
 }
 /** A write that the cache must show before its cluster is planned again. */
@@ -4458,10 +4074,12 @@ interface Expectation {
 /** What is kept for one cluster between passes. */
 interface Ledger {
   readonly uid: string;
+  readonly scope: Scope;
   readonly told: Map<string, { name: string; count: number; at: number }>; // Events.
   desk: OpenDesk;
   expected: Expectation[];
-  statusAt: number;
+  statusAt: number; // Uptime of the last status that was written …
+  sent: string; // … and the version it made, and its digest.
 }
 interface Scope {
   readonly statefulclusters: Feed<StatefulCluster>;
@@ -4478,40 +4096,26 @@ interface Children {
 interface Operator {
   readonly world: World;
   readonly signal: AbortSignal;
-  readonly ledgers: Map<string, Ledger>;
+  readonly observer: Observer | undefined;
+  readonly queue: ReturnType<typeof newQueue>;
+  readonly ledgers: Map<string, Ledger>; // By cluster key.
   readonly children: Map<string, Children>; // By cluster key, kept as the feeds change.
   readonly volumes: Map<string, Volume>; // Read once, by name.
   readonly scopes: Map<string, Scope>; // By namespace, '' for all.
   nodes: Feed<Node> | undefined;
   blindUntil: number; // Uptime at which a volume may be read again, after a 403.
-  readonly queue: ReturnType<typeof newQueue>;
-  readonly observer: Observer | undefined;
 }
 
-function newOperator(outer: World, options: Options, signal: AbortSignal): Operator {
+function newOperator(outer: World, { workers, observer }: Options, signal: AbortSignal): Operator {
   const world = onServerClock(outer);
-  const work = (key: string): Promise<void> => timed(o, () => reconcile(o, key));
   const sizeOf = (key: string): number => o.children.get(key)?.pods.size ?? 0;
-  const o: Operator = {
-    world,
-    signal,
-    ledgers: new Map(),
-    children: new Map(),
-    volumes: new Map(),
-    scopes: new Map(),
-    nodes: undefined,
-    blindUntil: 0,
-    queue: newQueue(world, options.workers, work, sizeOf),
-    observer: options.observer,
-  };
+  const queue = newQueue(world, workers, (key) => reconcile(o, key), sizeOf);
+  const maps = { ledgers: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
+  const o: Operator = { world, signal, observer, queue, ...maps, nodes: undefined, blindUntil: 0 };
   return o;
 }
 /** The whole operator on one World, until aborted: what `run` starts and the simulation runs. */
-export async function runOperator(
-  outer: World,
-  options: Options,
-  signal: AbortSignal,
-): Promise<void> {
+export async function runOperator(outer: World, options: Options, signal: AbortSignal) {
   const o = newOperator(outer, options, signal);
   const { world, queue, observer } = o;
   observer?.leads();
@@ -4520,9 +4124,7 @@ export async function runOperator(
   await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), aborted(signal)]);
   if (!signal.aborted) {
     // Nothing is planned from a view that is not whole.
-    const keys = [...o.scopes.values()].flatMap((scope) => [
-      ...scope.statefulclusters.items.keys(),
-    ]);
+    const keys = [...o.scopes.values()].flatMap((s) => [...s.statefulclusters.items.keys()]);
     world.log('info', 'caches are synced', { clusters: keys.length });
     for (const key of keys) queue.add(key);
     observer?.synced(queue.depth);
@@ -4530,7 +4132,7 @@ export async function runOperator(
   }
   await aborted(signal);
   // Whatever hangs is abandoned: the next start finds it done or undone.
-  await Promise.race([Promise.all([queue.stop(), done]), world.sleep(LIMITS.stopMaxMs)]);
+  await Promise.race([Promise.all([queue.stop(), done]), world.sleep(BOUNDS.stopMaxMs)]);
 }
 const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => {
@@ -4538,54 +4140,47 @@ const aborted = (signal: AbortSignal): Promise<void> =>
     else signal.addEventListener('abort', () => resolve());
   });
 
-const SKEW_MS = 2_000; // Answers tell whole seconds, and take their time to arrive.
-const SKEW_TOLD_MS = 30_000;
-/** The same World with the API server's clock: all that is compared with the time was written by
- *  it, or through it. */
+/** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
   let [offset, isTold] = [0, false];
-  const learn = ({ headers }: ApiResponse): void => {
+  function learn({ headers }: ApiResponse): void {
     const skew = Date.parse(headers['date'] ?? '') - world.now();
-    if (!(Math.abs(skew - offset) > SKEW_MS)) return; // Nor when no time is told.
-    offset = skew;
-    if (isTold || Math.abs(skew) <= SKEW_TOLD_MS) return;
+    if (Math.abs(skew - offset) > BOUNDS.skewMs) offset = skew; // Not when no time is told: NaN.
+    if (isTold || Math.abs(offset) <= BOUNDS.skewToldMs) return;
     isTold = true;
-    world.log('warn', "this machine's clock is not the API server's, which counts", { skew });
+    world.log('warn', "the API server's clock counts, and this machine's differs", { ms: offset });
+  }
+  const send = async (request: ApiRequest): Promise<ApiResponse> => {
+    const answer = await world.send(request);
+    learn(answer);
+    return answer;
   };
-  return {
-    ...world,
-    now: () => world.now() + offset,
-    async send(request) {
-      const answer = await world.send(request);
-      learn(answer);
-      return answer;
-    },
-  };
+  return { ...world, send, now: () => world.now() + offset };
 }
 
 // ── Feeds ───────────────────────────────────────────────────────────────────────────────────────
 function startFeeds(o: Operator, options: Options) {
   const feeds: { readonly ready: PromiseWithResolvers<void>; readonly done: Promise<void> }[] = [];
-  const watch = <T extends Thing>(path: string, project: (raw: Raw) => T, on: OnChange<T>) => {
+  function watch<T extends Thing>(path: string, project: (raw: Raw) => T, on: OnChange<T>) {
     const optional = path === '/api/v1/nodes';
     const feed = follow({ world: o.world, path, project, on, signal: o.signal, optional });
     feeds.push(feed);
     return feed;
-  };
-  // Other workloads cost nothing.
-  const children = <T extends Thing>(kind: Kind, ns: string, project: (raw: Raw) => T) =>
-    watch(
-      `${pathOf(kind, ns)}?labelSelector=${encodeURIComponent(MARK.cluster)}`,
-      project,
-      (a, b, isNews) => onChild(o, kind, a, b, isNews),
-    );
-  const chosen = options.selector && `?labelSelector=${encodeURIComponent(options.selector)}`;
+  }
+  const selected = (path: string, by: string): string =>
+    by && `${path}?labelSelector=${encodeURIComponent(by)}`;
   for (const ns of options.namespaces.length > 0 ? options.namespaces : ['']) {
+    // By our label, so that other workloads cost nothing.
+    const children = <T extends Thing>(kind: Kind, project: (raw: Raw) => T) =>
+      watch(selected(pathOf(kind, ns), MARK.cluster), project, (a, b, isNews) =>
+        onChild(o, kind, a, b, isNews),
+      );
+    const clusters = selected(clusterPath(ns), options.selector) || clusterPath(ns);
     o.scopes.set(ns, {
-      pods: children(PODS, ns, podOf),
-      persistentvolumeclaims: children(CLAIMS, ns, claimOf),
-      controllerrevisions: children(REVISIONS, ns, revisionOf),
-      statefulclusters: watch(clusterPath(ns) + chosen, clusterOf, (a, b, isNews) => {
+      pods: children(PODS, podOf),
+      persistentvolumeclaims: children(CLAIMS, claimOf),
+      controllerrevisions: children(REVISIONS, revisionOf),
+      statefulclusters: watch(clusters, clusterOf, (a, b, isNews) => {
         const meta = (b ?? a)?.meta;
         if (meta && isNews) o.queue.add(keyOf(meta));
       }),
@@ -4594,29 +4189,17 @@ function startFeeds(o: Operator, options: Options) {
   o.nodes = watch('/api/v1/nodes', nodeOf, (a, b, isNews) => isNews && onNode(o, a, b));
   return feeds;
 }
-const scopeWith = (o: Operator, key: string): Scope | undefined =>
-  o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
 
 const clusterKeyOf = ({ meta }: Thing): string =>
   `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
 function childrenOf(o: Operator, key: string): Children {
-  const none = {
-    pods: new Map(),
-    persistentvolumeclaims: new Map(),
-    controllerrevisions: new Map(),
-  };
-  const found = o.children.get(key) ?? none;
+  const [pods, persistentvolumeclaims, controllerrevisions] = [new Map(), new Map(), new Map()];
+  const found = o.children.get(key) ?? { pods, persistentvolumeclaims, controllerrevisions };
   o.children.set(key, found);
   return found;
 }
 /** Keeps the index of children by cluster, and wakes the cluster once the index is right. */
-function onChild(
-  o: Operator,
-  kind: Kind,
-  before: Thing | undefined,
-  after: Thing | undefined,
-  isNews: boolean,
-): void {
+function onChild(o: Operator, kind: Kind, before?: Thing, after?: Thing, isNews?: boolean): void {
   const [from, to] = [before && clusterKeyOf(before), after && clusterKeyOf(after)];
   if (before && from !== undefined && from !== to) {
     const all = childrenOf(o, from);
@@ -4625,7 +4208,8 @@ function onChild(
     onLeft(o, from, kind, before);
   }
   if (after && to !== undefined) {
-    (childrenOf(o, to)[kind] as Map<string, Thing>).set(after.meta.name, after);
+    const all: Map<string, Thing> = childrenOf(o, to)[kind];
+    all.set(after.meta.name, after);
     if (from !== to) onCame(o, to, kind, after);
   }
   for (const key of unique([from, to])) if (key !== undefined && isNews) o.queue.add(key);
@@ -4633,39 +4217,38 @@ function onChild(
 /** A pod that was seen to end is remembered, with its node and its last words. What left the watch
  *  without an end may have lost its label only: the next pass reads it live. */
 function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid, desk } = o.ledgers.get(key) ?? {};
-  if (!desk || kind === REVISIONS) return;
-  if (kind === CLAIMS && !isTerminating(child)) desk.vanished.add(`${kind}/${child.meta.name}`);
-  if (kind !== PODS || !isControlledBy(child.meta, uid ?? '')) return;
+  const { uid = '', desk, scope } = o.ledgers.get(key) ?? {};
+  const { meta } = child;
+  if (!desk || kind === REVISIONS || (kind === PODS && !isControlledBy(meta, uid))) return;
+  if (!isTerminating(child)) desk.vanished.add(`${kind}/${meta.name}`);
+  if (kind !== PODS) return;
   const pod = child as Pod;
-  const identity = identityOf(pod, pod.meta.labels[MARK.cluster] ?? '');
+  const identity = identityOf(pod, meta.labels[MARK.cluster] ?? '');
   const reason = desk.went.get(identity)?.reason;
   if (isTerminating(pod)) desk.went.set(identity, { pod, reason, atMs: o.world.now() });
-  else desk.vanished.add(`${kind}/${pod.meta.name}`);
-  // A quota may have room again: what was refused is tried at once.
-  const cluster = scopeWith(o, key)?.statefulclusters.items.get(key);
+  // A quota may have room again: what was refused may be tried at once.
+  const cluster = scope?.statefulclusters.items.get(key);
   const refused = cluster && desk.backoff.get(makeKey(cluster));
   if (refused) desk.backoff.set(makeKey(cluster), { ...refused, untilUptime: o.world.uptime() });
 }
 function onCame(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid, desk } = o.ledgers.get(key) ?? {};
+  const { uid = '', desk } = o.ledgers.get(key) ?? {};
   desk?.vanished.delete(`${kind}/${child.meta.name}`);
-  if (!desk || kind !== PODS || !isControlledBy(child.meta, uid ?? '')) return;
+  if (!desk || kind !== PODS || !isControlledBy(child.meta, uid)) return;
   const identity = identityOf(child as Pod, child.meta.labels[MARK.cluster] ?? '');
   if (desk.went.get(identity)?.reason === undefined) desk.went.delete(identity);
 }
-/** A node matters to the members on it, and to all that look for one or may have to leave theirs. */
+/** Wakes who is on a node, and who looks for one or may have to leave its own. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
   const name = (after ?? before)?.meta.name ?? '';
-  const nodes = o.nodes?.items;
   for (const [key, { pods, persistentvolumeclaims: claims }] of o.children) {
     const cluster = key.slice(key.indexOf('/') + 1);
-    const isPodOf = (pod: Pod): boolean =>
-      pod.node === name || !pod.ready || isTerminating(pod) || nodes?.has(pod.node) !== true;
-    const isClaimOf = ({ meta: { annotations, labels } }: Claim): boolean =>
+    const meets = (pod: Pod): boolean =>
+      pod.node === name || !pod.ready || isTerminating(pod) || !o.nodes?.items.has(pod.node);
+    const waits = ({ meta: { annotations, labels } }: Claim): boolean =>
       annotations[MARK.selectedNode] === name ||
       (!(MARK.retired in annotations) && !pods.has(podName(cluster, labels[MARK.identity] ?? '')));
-    if ([...pods.values()].some(isPodOf) || [...claims.values()].some(isClaimOf)) o.queue.add(key);
+    if ([...pods.values()].some(meets) || [...claims.values()].some(waits)) o.queue.add(key);
   }
 }
 
@@ -4677,12 +4260,12 @@ const openDesk = (desk: Desk): OpenDesk => ({
   calm: new Map(desk.calm),
   backoff: new Map(desk.backoff),
 });
-function ledgerOf(o: Operator, key: string, uid: string): Ledger {
+function ledgerOf(o: Operator, key: string, uid: string, scope: Scope): Ledger {
   const known = o.ledgers.get(key);
   if (known?.uid === uid) return known;
-  const [none, nobody] = [new Map(), new Set<string>()];
-  const desk = openDesk({ seen: none, went: none, vanished: nobody, calm: none, backoff: none });
-  const ledger = { uid, told: new Map(), desk, expected: [], statusAt: -Infinity };
+  const maps = { seen: new Map(), went: new Map(), calm: new Map(), backoff: new Map() };
+  const desk = { ...maps, vanished: new Set<string>() };
+  const ledger = { uid, scope, told: new Map(), desk, expected: [], statusAt: -Infinity, sent: '' };
   o.ledgers.set(key, ledger);
   return ledger;
 }
@@ -4705,50 +4288,47 @@ function hasCaughtUp(o: Operator, key: string, ledger: Ledger): boolean {
   // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
   const late = ledger.expected.filter(
     ({ feed, needs, at }) =>
-      feed.next === 'resume' && (needs === 'list' || uptime - at >= LIMITS.catchUpMaxMs),
+      feed.next === 'resume' && (needs === 'list' || uptime - at >= BOUNDS.catchUpMaxMs),
   );
   for (const feed of unique(late.map((e) => e.feed))) {
-    o.world.log('warn', 'the cache lags own writes: listing anew', {
-      cluster: key,
-      path: feed.path,
-    });
+    const fields = { cluster: key, path: feed.path };
+    o.world.log('warn', 'the cache lags own writes: listing anew', fields);
     relist(feed);
   }
   for (const e of late) e.at = uptime;
-  o.queue.addAfter(key, LIMITS.recheckMs);
+  o.queue.addAfter(key, BOUNDS.recheckMs);
   return false;
 }
 
 /** Copies throughout: the feeds go on while the pass waits for answers. */
-function snapshotOf(o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: Scope): Snapshot {
+function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope }: Ledger): Snapshot {
   const { pods, persistentvolumeclaims, controllerrevisions } = childrenOf(o, keyOf(cluster.meta));
-  const claims = new Map(persistentvolumeclaims);
   const volumes = new Map<string, Volume>();
-  for (const { volume } of claims.values()) lay(volumes, volume, o.volumes.get(volume));
+  for (const { volume } of persistentvolumeclaims.values())
+    lay(volumes, volume, o.volumes.get(volume));
+  const feeds = [scope.pods, scope.persistentvolumeclaims, scope.controllerrevisions];
   return {
     cluster,
     pods: new Map(pods),
-    claims,
+    claims: new Map(persistentvolumeclaims),
     revisions: new Map(controllerrevisions),
     nodes: o.nodes?.denied === '' ? new Map(o.nodes.items) : undefined,
     volumes,
     volumesReadable: o.world.uptime() >= o.blindUntil,
     bodies: new Map(),
     answers: new Map(),
-    desk: openDesk(ledger.desk),
-    denied:
-      scope.pods.denied || scope.persistentvolumeclaims.denied || scope.controllerrevisions.denied,
+    desk: openDesk(desk),
+    denied: feeds.map((feed) => feed.denied).find((words) => words !== '') ?? '',
     uptime: o.world.uptime(),
   };
 }
 
 // ── Questions and answers ───────────────────────────────────────────────────────────────────────
 const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
-/** An object, or nothing: there is none; or why that is not known, or what a trial was told. */
-interface Found {
-  readonly raw?: Raw;
-  readonly words: string;
-}
+/** An object, or undefined: there is none; or words: what a trial was told ('' = it passed), or why
+ *  nothing is known. */
+type Answer = Raw | string | undefined;
+
 /** Plans, reads live what the plan asks for, and plans again, until it answers. What cannot be read
  *  stays unknown in this pass, and so does what is asked for too late. */
 async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: Plan }> {
@@ -4758,51 +4338,61 @@ async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: P
     if (p.ask === undefined) return { s, p };
     const { answers, cluster } = s;
     const refs = p.ask.filter((ref) => !answers.has(keyOfRef(ref)));
-    assert(refs.length > 0, 'a plan asks for nothing that was answered');
-    const found = new Map<Ref, Found>(
-      refs.map((r) => [r, { words: `${NO_ANSWER}not read in this pass` }]),
-    );
-    if (round < LIMITS.askMax)
-      await forEach(refs, async (ref) => found.set(ref, await read(o, cluster.meta, ref)));
+    assert(refs.length > 0, 'a plan asks again for what was answered');
+    const found = new Map<Ref, Answer>();
+    await forEach(refs, async (ref) => {
+      const isLate = round >= BOUNDS.askMax;
+      found.set(ref, isLate ? `${NO_ANSWER}not read in this pass` : await read(o, cluster, ref));
+    });
     s = overlay(o, s, found);
   }
 }
 /** A live GET, or a trial. */
-async function read(o: Operator, { namespace }: Meta, ref: Ref): Promise<Found> {
-  const { kind, name } = ref;
-  if (kind === 'trials') return { words: await tryOut(o.world, namespace, ref.bodies ?? []) };
-  const path =
-    kind === 'nodes' || kind === 'persistentvolumes'
-      ? `/api/v1/${kind}/${name}`
-      : kind === 'statefulclusters'
-        ? clusterPath(namespace, name)
-        : pathOf(kind, namespace, name);
+async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<Answer> {
+  const { kind, name, trial } = ref;
+  const { meta } = cluster;
+  if (trial) return tryOut(o, meta.namespace, trialBodies(o, cluster, trial, ref.withClaims));
+  const namespace = kind === 'nodes' || kind === 'persistentvolumes' ? '' : meta.namespace;
   try {
-    return { raw: await call(o.world, { method: 'GET', path }), words: '' };
+    return await call(o.world, { method: 'GET', path: pathOf(kind, namespace, name) });
   } catch (error) {
-    if (isGone(error)) return { words: '' };
+    if (isGone(error)) return undefined;
     const isDenied = error instanceof ApiError && error.code === 403;
-    if (kind !== 'persistentvolumes' || !isDenied) return { words: NO_ANSWER + wordsOf(error) };
+    if (kind !== 'persistentvolumes' || !isDenied) return NO_ANSWER + wordsOf(error);
     o.blindUntil = o.world.uptime() + LIMITS.backoffMaxMs;
-    return { words: '' };
+    return undefined;
   }
 }
-/** A dry-run; of a name that exists, that is the last thing to be objected to. */
-async function tryOut(world: World, namespace: string, bodies: readonly Body[]): Promise<string> {
+/** What a new member would be made of, under a name that none has. */
+function trialBodies(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
+  const names = claimTemplateNames(c.spec).filter(
+    (t) => withClaims && r.claimTemplates.includes(t),
+  );
+  const pod = podBody(c, 'trial', r, { nodesReadable: o.nodes?.denied === '' });
+  return [...names.map((template) => claimBody(c, 'trial', template, {})), pod];
+}
+/** A dry-run; that a name exists is the last thing to be objected to. */
+async function tryOut(
+  { world }: Operator,
+  namespace: string,
+  bodies: readonly Body[],
+): Promise<Answer> {
+  let made: Raw | undefined;
   for (const body of bodies) {
     const kind = body.kind === 'Pod' ? PODS : CLAIMS;
     const path = `${pathOf(kind, namespace)}?dryRun=All&fieldValidation=Strict&${FIELDS}`;
     try {
-      await call(world, { method: 'POST', path, body });
+      made = await call(world, { method: 'POST', path, body });
     } catch (error) {
+      made = undefined;
       const words = wordsOf(error);
       if (isTaken(error)) continue;
       if (!isRefusal(error)) return NO_ANSWER + words;
       if (!words.includes('does not support dry run')) return words;
-      world.log('warn', 'a trial was not possible, and counts as passed', { words });
+      world.log('warn', 'a trial could not be made, and counts as passed', { words });
     }
   }
-  return '';
+  return made; // The pod as it would be.
 }
 
 function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
@@ -4810,44 +4400,29 @@ function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undef
   else map?.delete(name);
 }
 /** Lays what was read live over the snapshot. */
-function overlay(o: Operator, s: Snapshot, found: ReadonlyMap<Ref, Found>): Snapshot {
+function overlay(o: Operator, s: Snapshot, found: ReadonlyMap<Ref, Answer>): Snapshot {
   const [pods, claims, revisions] = [new Map(s.pods), new Map(s.claims), new Map(s.revisions)];
   const [volumes, nodes] = [new Map(s.volumes), s.nodes && new Map(s.nodes)];
   const [bodies, answers] = [new Map(s.bodies), new Map(s.answers)];
   let { cluster } = s;
-  for (const [ref, { raw, words }] of found) {
+  for (const [ref, raw] of found) {
     const { kind, name } = ref;
-    answers.set(keyOfRef(ref), words);
-    if (words !== '' || kind === 'trials') continue;
-    if (kind === 'pods') lay(bodies, name, raw);
+    answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
+    if (typeof raw === 'string') continue;
+    if (kind === 'pods' || kind === 'trials') lay(bodies, name, raw);
+    if (kind === 'trials') continue;
     if (kind === 'pods') lay(pods, name, raw && podOf(raw));
-    else if (kind === 'persistentvolumeclaims') lay(claims, name, raw && claimOf(raw));
-    else if (kind === 'controllerrevisions') lay(revisions, name, raw && revisionOf(raw));
-    else if (kind === 'nodes') lay(nodes, name, raw && nodeOf(raw));
-    else if (kind === 'statefulclusters') cluster = sameCluster(cluster, raw);
     else if (kind === 'persistentvolumes') {
       lay(volumes, name, raw && volumeOf(raw));
       lay(o.volumes, name, volumes.get(name));
-    } else kind satisfies never;
+    } else if (kind === 'persistentvolumeclaims') lay(claims, name, raw && claimOf(raw));
+    else if (kind === 'controllerrevisions') lay(revisions, name, raw && revisionOf(raw));
+    else if (kind === 'nodes') lay(nodes, name, raw && nodeOf(raw));
+    else cluster = sameCluster(cluster, raw);
   }
   pruneVolumes(o);
-  // What was read is there, or gone: it has not vanished.
-  const vanished = new Set([...s.desk.vanished].filter((key) => answers.get(key) !== ''));
-  const desk = { ...s.desk, vanished };
-  const volumesReadable = o.world.uptime() >= o.blindUntil;
-  return {
-    ...s,
-    cluster,
-    pods,
-    claims,
-    revisions,
-    volumes,
-    nodes,
-    bodies,
-    answers,
-    desk,
-    volumesReadable,
-  };
+  const maps = { pods, claims, revisions, volumes, nodes, bodies, answers };
+  return { ...s, ...maps, cluster, volumesReadable: o.world.uptime() >= o.blindUntil };
 }
 function sameCluster({ meta }: StatefulCluster, raw: Raw | undefined): StatefulCluster {
   const live = raw && clusterOf(raw);
@@ -4862,13 +4437,13 @@ function pruneVolumes({ volumes, children }: Operator): void {
 }
 
 // ── One pass ────────────────────────────────────────────────────────────────────────────────────
-function passOf(o: Operator, key: string, s: Snapshot, ledger: Ledger, scope: Scope): Pass {
-  const { cluster } = s;
+function passOf(o: Operator, { cluster, nodes }: Snapshot, ledger: Ledger): Pass {
+  const { scope, desk } = ledger;
   return {
     world: o.world,
     cluster,
-    nodesReadable: s.nodes !== undefined,
-    desk: ledger.desk,
+    nodesReadable: nodes !== undefined,
+    desk,
     newest: new Map(),
     done: new Set(),
     held: new Set(),
@@ -4883,113 +4458,99 @@ function passOf(o: Operator, key: string, s: Snapshot, ledger: Ledger, scope: Sc
       if (needs === 'list' && feed.next === 'resume') relist(feed);
     },
     isCurrent() {
-      const meta = scope.statefulclusters.items.get(key)?.meta;
+      const live = scope.statefulclusters.items.get(keyOf(cluster.meta));
       const { uid, generation } = cluster.meta;
-      const same = meta?.uid === uid && meta.generation === generation;
-      return same && meta.deletedMs === undefined && !o.signal.aborted;
+      const same = live?.meta.uid === uid && live.meta.generation === generation;
+      return same && !isTerminating(live) && !o.signal.aborted;
     },
   };
 }
 
 async function reconcile(o: Operator, key: string): Promise<void> {
-  const scope = scopeWith(o, key);
+  const scope = o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
   const cluster = scope?.statefulclusters.items.get(key);
   if (!scope || !cluster) {
     const left = o.ledgers.get(key);
     if (left && !hasCaughtUp(o, key, left)) return; // It may be chosen again before that.
-    o.observer?.saw(key, [], undefined);
+    o.observer?.saw(key, undefined);
     return void o.ledgers.delete(key);
   }
-  const ledger = ledgerOf(o, key, cluster.meta.uid);
+  const ledger = ledgerOf(o, key, cluster.meta.uid, scope);
   if (!hasCaughtUp(o, key, ledger)) return;
+  const at = o.world.uptime();
   try {
-    await passOver(o, key, cluster, ledger, scope);
+    await passOver(o, cluster, ledger);
+    o.observer?.passed(o.world.uptime() - at, 'success');
   } catch (error) {
-    if (!(error instanceof ApiError)) await confess(o, cluster, ledger, error);
+    o.observer?.passed(o.world.uptime() - at, 'error');
+    if (!(error instanceof ApiError)) await confess(o.world, cluster, ledger, error);
     throw error;
   }
 }
-async function passOver(
-  o: Operator,
-  key: string,
-  cached: StatefulCluster,
-  ledger: Ledger,
-  scope: Scope,
-): Promise<void> {
-  const { s, p } = await decide(o, snapshotOf(o, cached, ledger, scope));
-  const pass = passOf(o, key, s, ledger, scope);
+async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): Promise<void> {
+  const { s, p } = await decide(o, snapshotOf(o, cached, ledger));
+  const pass = passOf(o, s, ledger);
   await execute(pass, p.actions);
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = openDesk(ledger.desk); // The status tells what was done, and what was refused.
-  ledger.desk = openDesk(remember(s, p, ledger.desk));
+  ledger.desk = openDesk(remember(s, p, desk));
   await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
   try {
     const status = statusOf({ ...s, desk }, p, done, o.world.now());
-    o.observer?.saw(key, p.members, status);
+    o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
     await report(o, pass, ledger, status);
   } finally {
-    const refusal = firstError(pass, p.actions, isRefusal);
-    const news = storiesOf(done);
     for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
-    for (const story of refusal ? [...news, refusedStory(refusal)] : news)
-      await recordEvent(o.world, s.cluster, ledger, story);
+    const news = [...storiesOf(done)];
+    const refusal = firstError(pass, p.actions, isRefusal);
+    if (refusal) news.push({ reason: 'Refused', type: 'Warning', message: wordsOf(refusal) });
+    for (const story of news) await recordEvent(o.world, s.cluster, ledger, story);
   }
-  requeue(o, key, ledger, pass, p);
+  requeue(o, pass, ledger, p);
   const failure = firstError(pass, p.actions, (error) => !isRefusal(error));
   if (failure) throw failure;
   const unknown = [...s.answers.values()].find((words) => words.startsWith(NO_ANSWER));
   if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
 }
-const refusedStory = (refusal: unknown): Story => ({
-  reason: 'Refused',
-  type: 'Warning',
-  message: wordsOf(refusal),
-});
+/** Live members by their state. */
+function countsOf({ members }: Plan): Sight['health'] {
+  const live = Map.groupBy(members.filter(isLive), (m) => m.state);
+  return Object.fromEntries([...live].map(([state, all]) => [state, all.length]));
+}
 /** When the next pass comes, should nothing happen before. */
-function requeue(o: Operator, key: string, ledger: Ledger, pass: Pass, p: Plan): void {
+function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan): void {
+  const key = keyOf(cluster.meta);
   const uptime = o.world.uptime();
   // What was refused in this pass is tried again, and a right may be given yet.
   const until = [...ledger.desk.backoff.values()].map((b) => b.untilUptime);
   const waits = [...until, o.blindUntil].map((at) => at - uptime).filter((ms) => ms > 0);
-  if (pass.isCut) o.queue.add(key); // Last in the queue: others have their turn.
-  if (ledger.expected.length > 0) waits.push(LIMITS.recheckMs);
+  if (ledger.expected.length > 0) waits.push(BOUNDS.recheckMs);
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
-}
-async function timed({ world, observer }: Operator, pass: () => Promise<void>): Promise<void> {
-  const at = world.uptime();
-  let result: 'success' | 'error' = 'error';
-  try {
-    await pass();
-    result = 'success';
-  } finally {
-    observer?.passed(world.uptime() - at, result);
-  }
+  if (isCut) o.queue.add(key); // Last in the queue: others have their turn.
 }
 
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
-const statusPatch = ({ meta }: StatefulCluster, status: object): ApiRequest => {
+function statusPatch({ meta }: StatefulCluster, status: object): ApiRequest {
   const { namespace, name, uid, resourceVersion } = meta;
   const path = `${clusterPath(namespace, name)}/status?${FIELDS}`;
   return { ...MERGE, path, body: { metadata: { uid, resourceVersion }, status } };
-};
+}
 /** Writes the status when it differs, at most once a second, on the version that it was computed
- *  from. */
+ *  from; once only where an older CRD drops fields of it. */
 async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): Promise<void> {
   const { cluster } = pass;
   const before: Json = { ...cluster.status };
   // Fields that a newer version or a hand wrote stay, and are no difference.
-  const differs = Object.entries(status).some(
-    ([k, v]) => canonicalJson(v) !== canonicalJson(before[k]),
-  );
-  if (isTerminating(cluster) || !differs) return;
-  const dueMs = ledger.statusAt + LIMITS.statusEveryMs - o.world.uptime();
+  const isSame = ([k, v]: [string, unknown]): boolean =>
+    canonicalJson(v) === canonicalJson(before[k]);
+  if (isTerminating(cluster) || Object.entries(status).every(isSame)) return;
+  const digest = createHash('sha256').update(canonicalJson(status)).digest('hex');
+  if (ledger.sent === `${cluster.meta.resourceVersion} ${digest}`) return;
+  const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
   try {
-    shown(
-      pass,
-      'statefulclusters',
-      await send(pass, 'statefulclusters', statusPatch(cluster, status)),
-    );
+    const raw = await submit(pass, CLUSTERS, statusPatch(cluster, status));
+    ledger.sent = `${shown(pass, CLUSTERS, raw).resourceVersion} ${digest}`;
   } catch (error) {
     if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);
     throw error;
@@ -5002,20 +4563,20 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
  *  tells: nothing more is planned for it before the cache shows what is read here. */
 async function awaitCluster({ world, cluster: { meta }, expect }: Pass): Promise<void> {
   const path = clusterPath(meta.namespace, meta.name);
-  const live = await call(world, { method: 'GET', path }).then(metaOf, (error: unknown) => {
+  const found = await call(world, { method: 'GET', path }).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
+  if (!found) return expect(CLUSTERS, meta, 'absence');
   // Versions that fall come from a restored etcd: only a new list can be later than they are.
-  const isOlder = live && Number(live.resourceVersion) < Number(meta.resourceVersion);
-  expect('statefulclusters', live ?? meta, !live ? 'absence' : isOlder ? 'list' : 'version');
+  const isOlder = versionOf(found) < Number(meta.resourceVersion);
+  expect(CLUSTERS, metaOf(found), isOlder ? 'list' : 'version');
 }
 
 /** A bug stops no other cluster, and is told where people look. */
-async function confess(o: Operator, cluster: StatefulCluster, ledger: Ledger, error: unknown) {
-  const { world } = o;
+async function confess(world: World, cluster: StatefulCluster, ledger: Ledger, error: unknown) {
   const message = wordsOf(error).slice(0, LIMITS.messageMax);
-  const stack = error instanceof Error ? error.stack : undefined;
-  world.log('error', 'bug', { cluster: keyOf(cluster.meta), error: message, stack });
+  const where = error instanceof Error ? error.stack : message;
+  world.log('error', 'bug', { cluster: keyOf(cluster.meta), error: where });
   const before = cluster.status.conditions ?? [];
   const observedGeneration = cluster.meta.generation;
   const words = { status: 'True', reason: 'InternalError', message, observedGeneration } as const;
@@ -5025,24 +4586,19 @@ async function confess(o: Operator, cluster: StatefulCluster, ledger: Ledger, er
     await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
       world.log('warn', 'status not written', { error: wordsOf(failure) });
     });
-  const story = { reason: 'InternalError', type: 'Warning', message } as const;
-  await recordEvent(world, cluster, ledger, story);
+  await recordEvent(world, cluster, ledger, { reason: words.reason, type: 'Warning', message });
 }
 
 /** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
  *  failure is logged, and nothing waits for it for long. */
-async function recordEvent(
-  world: World,
-  cluster: StatefulCluster,
-  { told }: Ledger,
-  { reason, type, message }: Story,
-): Promise<void> {
+async function recordEvent(world: World, cluster: StatefulCluster, { told }: Ledger, story: Story) {
+  const { reason, type } = story;
   const { namespace, name, uid } = cluster.meta;
-  const now = world.now();
-  const fields = { cluster: `${namespace}/${name}`, message };
+  const fields = { cluster: keyOf(cluster.meta), message: story.message };
   world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
+  const now = world.now();
   // A refusal names another pod each time it is tried again, and is still the same news.
-  const key = reason === 'Refused' ? reason : `${reason} ${message}`;
+  const key = reason === 'Refused' ? reason : `${reason} ${story.message}`;
   const same = told.get(key);
   const known = same && now - same.at < LIMITS.earlyEndMs ? same : undefined;
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
@@ -5050,23 +4606,18 @@ async function recordEvent(
   const count = (known?.count ?? 0) + 1;
   told.delete(key);
   told.set(key, { name: id, count, at: now });
-  for (const [oldest] of told) if (told.size > LIMITS.toldMax) told.delete(oldest);
-  const again = { count, lastTimestamp: timeText(now), message: message.slice(0, 1000) };
+  for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
+  const message = story.message.slice(0, 1000);
+  const again = { count, lastTimestamp: timeText(now), message };
   const { apiVersion, kind } = ownerOf(cluster);
-  const body = {
-    metadata: { name: id },
-    involvedObject: { apiVersion, kind, name, namespace, uid },
-    source: { component: 'statefulcluster' },
-    reason,
-    type,
-    firstTimestamp: timeText(now),
-    ...again,
-  };
+  const involvedObject = { apiVersion, kind, name, namespace, uid };
+  const source = { component: 'statefulcluster' };
+  const first = { metadata: { name: id }, involvedObject, source, reason, type };
   const path = `/api/v1/namespaces/${namespace}/events`;
   const request: ApiRequest = known
     ? { ...MERGE, path: `${path}/${id}`, body: again }
-    : { method: 'POST', path, body };
-  await call(world, { ...request, timeoutMs: LIMITS.eventMs }).catch((error: unknown) => {
+    : { method: 'POST', path, body: { ...first, firstTimestamp: timeText(now), ...again } };
+  await call(world, { ...request, timeoutMs: BOUNDS.eventMs }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
 }
@@ -5157,16 +4708,19 @@ export async function runElected(
     stop.abort();
     over.abort();
     const released = keeping.catch(() => undefined); // Its failure was thrown above.
-    await Promise.race([released, world.sleep(LIMITS.releaseMaxMs)]);
+    await Promise.race([released, world.sleep(BOUNDS.releaseMaxMs)]);
   }
 }
-const leads = (e: Election): boolean => e.world.uptime() < e.until;
-/** The World of a leader: no write leaves once another may soon begin. */
+const leftMs = (e: Election): number => Math.floor(e.until - e.world.uptime());
+const leads = (e: Election): boolean => leftMs(e) > 0;
+/** The World of a leader: no write leaves, or is waited for, once another may soon begin. */
 const fenced = (e: Election): World => ({
   ...e.world,
   send: async (request) => {
-    if (request.method === 'GET' || leads(e)) return e.world.send(request);
-    throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
+    if (request.method === 'GET') return e.world.send(request);
+    if (!leads(e)) throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
+    const { timeoutMs = BOUNDS.requestMs } = request;
+    return e.world.send({ ...request, timeoutMs: Math.min(timeoutMs, leftMs(e)) });
   },
 });
 
@@ -5188,15 +4742,14 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
     }
     e.held = undefined;
     const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
-    const pauseMs = freeInMs > 0 ? Math.min(freeInMs, LIMITS.leaseRetryMs) : LIMITS.leaseRetryMs;
+    const pauseMs = freeInMs > 0 ? Math.min(freeInMs, BOUNDS.leaseRetryMs) : BOUNDS.leaseRetryMs;
     if (wins === 0) await world.sleep(pauseMs, signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
 async function keepLease(e: Election, over: AbortSignal): Promise<void> {
   for (;;) {
-    const left = e.until - e.world.uptime();
-    await e.world.sleep(Math.max(0, Math.min(LIMITS.leaseRetryMs, left)), over);
+    await e.world.sleep(Math.max(0, Math.min(BOUNDS.leaseRetryMs, leftMs(e))), over);
     if (over.aborted) return release(e);
     const why = leads(e) ? await tryLease(e).catch(wordsOf) : 'it was not renewed in time';
     if (!leads(e)) throw new Error(`lost the Lease ${e.name}: ${why}`);
@@ -5228,7 +4781,7 @@ async function tryLease(e: Election): Promise<string> {
   const renewTime = microTime(e.world);
   const { leaseTransitions = 0 } = spec;
   const turn = { acquireTime: renewTime, leaseTransitions: leaseTransitions + 1 };
-  const leaseDurationSeconds = LIMITS.leaseMs / 1000;
+  const leaseDurationSeconds = BOUNDS.leaseMs / 1000;
   const own = { holderIdentity: e.identity, leaseDurationSeconds, renewTime };
   const isNews = spec['holderIdentity'] !== e.identity;
   try {
@@ -5238,37 +4791,45 @@ async function tryLease(e: Election): Promise<string> {
     if (known && error instanceof ApiError && [404, 409].includes(error.code)) return tryLease(e);
     throw error;
   }
-  e.until = at + LIMITS.renewMaxMs;
+  e.until = at + BOUNDS.renewMaxMs;
   return '';
 }
-/** Reads the Leases of all operators in the namespace, and notes which of them changed. One that
- *  was deleted by hand stays noted, for its holder will make it again. */
+/** Reads the own Lease and, unless another holds it, those of all operators in the namespace, whose
+ *  scopes may overlap. */
 async function look(e: Election): Promise<Raw | undefined> {
+  const own = ask(e, { method: 'GET', path: `${e.path}/${e.name}` });
+  const found = await own.catch((error) => (isGone(error) ? undefined : Promise.reject(error)));
+  if (found) note(e, found);
+  if (isHeld(e, e.seen.get(e.name))) return found;
   const path = withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASE_LABELS }) });
   const { items = [] } = await ask(e, { method: 'GET', path });
-  for (const { metadata, spec = {} } of items as readonly Raw[]) {
-    const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
-    const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = dictOf(
-      metadata.annotations,
-    );
-    const text = JSON.stringify(spec);
-    const before = e.seen.get(metadata.name);
-    if (before?.text === text) continue;
-    const share = { namespaces: list.split(',').filter(Boolean), selector };
-    const freeAt = e.world.uptime() + 1000 * seconds;
-    const renewed = before !== undefined;
-    e.seen.set(metadata.name, { share, holder, text, freeAt, renewed });
-  }
-  return (items as readonly Raw[]).find(({ metadata }) => metadata.name === e.name);
+  for (const item of items) note(e, item);
+  return found;
 }
+/** Remembers when a Lease was last seen to change. One that was deleted by hand stays noted, since
+ *  its holder will make it again. */
+function note(e: Election, { metadata, spec = {} }: Raw): void {
+  const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
+  const { annotations = {} } = metadata;
+  const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = annotations;
+  const text = JSON.stringify(spec);
+  const before = e.seen.get(metadata.name);
+  if (before?.text === text) return;
+  const share = { namespaces: list.split(',').filter(Boolean), selector };
+  const freeAt = e.world.uptime() + 1000 * seconds;
+  e.seen.set(metadata.name, { share, holder, text, freeAt, renewed: before !== undefined });
+}
+/** May another work on it? */
+const isHeld = (e: Election, seen: Sighting | undefined): boolean =>
+  seen !== undefined && ![e.identity, ''].includes(seen.holder) && e.world.uptime() < seen.freeAt;
 /** Who else works, or may work, on this scope; '' if nobody. Throws beside an overlapping scope. */
 function rivalOf(e: Election): string {
-  for (const [name, { share, holder, freeAt, renewed }] of e.seen) {
-    if (holder === e.identity || holder === '' || e.world.uptime() >= freeAt) continue;
-    if (name === e.name) return `${holder} holds it`;
-    if (!overlaps(e.share, share)) continue;
-    const why = `${holder} works on an overlapping scope: see the Lease ${name}`;
-    if (renewed) throw new Error(why);
+  for (const [name, one] of e.seen) {
+    if (!isHeld(e, one)) continue;
+    if (name === e.name) return `${one.holder} holds it`;
+    if (!overlaps(e.share, one.share)) continue;
+    const why = `${one.holder} works on an overlapping scope: see the Lease ${name}`;
+    if (one.renewed) throw new Error(why);
     return `perhaps ${why}`;
   }
   return '';
@@ -5284,27 +4845,21 @@ function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
   const labels = { ...metadata.labels, ...LEASE_LABELS };
   const annotations = { ...metadata.annotations, ...scope };
-  const type = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
-  const body = {
-    ...found,
-    ...type,
-    metadata: { ...metadata, name: e.name, labels, annotations },
-    spec,
-  };
-  return found
-    ? ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body })
-    : ask(e, { method: 'POST', path: e.path, body });
+  const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
+  const body = { ...kind, metadata: { ...metadata, name: e.name, labels, annotations }, spec };
+  if (!found) return ask(e, { method: 'POST', path: e.path, body });
+  return ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body });
 }
 /** A holder asks no longer than it leads; half of that leaves time for a second try. */
 function ask(e: Election, request: ApiRequest): Promise<Raw> {
-  const left = leads(e) ? e.until - e.world.uptime() : Infinity;
-  return call(e.world, { ...request, timeoutMs: Math.ceil(Math.min(LIMITS.renewMaxMs / 2, left)) });
+  const timeoutMs = Math.min(BOUNDS.renewMaxMs / 2, leads(e) ? leftMs(e) : Infinity);
+  return call(e.world, { ...request, timeoutMs });
 }
 
 // ═══ 14 PROBES · effects ═════════════════════════════════════════════════════════════════════════
 // /healthz, /readyz and /metrics over plain HTTP. They tell what passed through World and what
-// CONTROLLER said; nothing is read from the API server for them, and no decision rests on them. No
-// label carries the name of a cluster or a member: their number has no limit.
+// CONTROLLER said; nothing is read from the API server for them, and no decision rests on them.
+// What alerts need carries a cluster's name, some twenty series each; none carries a member's.
 
 /** Every metric: its type and what it says. */
 export const METRICS = {
@@ -5313,7 +4868,9 @@ export const METRICS = {
   statefulcluster_reconciles_total: ['counter', 'Passes over one cluster, by result.'],
   statefulcluster_reconcile_duration_seconds: ['histogram', 'Duration of a pass.'],
   statefulcluster_queue_depth: ['gauge', 'Clusters that wait for a pass.'],
-  statefulcluster_members: ['gauge', 'Live members of all clusters, by health.'],
+  statefulcluster_members: ['gauge', 'Members of a cluster, by health as in its status.'],
+  statefulcluster_condition: ['gauge', '1 where a condition of a cluster is True, else 0.'],
+  statefulcluster_retired_claims: ['gauge', 'Claims kept of identities that are over.'],
   statefulcluster_replacements_total: ['counter', 'Members that were replaced, by Reason.'],
   statefulcluster_errors_total: ['counter', 'Errors, by the words of the log.'],
   statefulcluster_api_requests_total: ['counter', 'API requests, by verb and status code.'],
@@ -5328,36 +4885,40 @@ export const METRICS = {
 type Metric = keyof typeof METRICS;
 const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, Infinity];
 
+/** What a pass found of one cluster; all its members are counted, not only those it lists. */
+export type Sight = Pick<Status, 'conditions' | 'retiredClaims'> & {
+  readonly health: Readonly<Record<string, number>>; // Word of status.members → how many.
+};
 /** What the pages are made of. */
 export interface Vitals {
   readonly world: World;
-  readonly series: Readonly<Record<Metric, Map<string, number>>>; // By suffix and labels.
+  readonly series: ReadonlyMap<string, Map<string, number>>; // Metric → suffix and labels → value.
   readonly watches: Map<string, { newsAt: number; signAt: number }>; // By path; uptimes.
-  readonly healths: Map<string, readonly State[]>; // Of live members, by cluster.
+  readonly sights: Map<string, Sight>; // By cluster.
   phase: 'standby' | 'syncing' | 'synced';
   depth: () => number;
   lagMs: number;
 }
 /** Series whose labels are known begin at 0, so that a rate sees their first step. */
 export function newVitals(world: World): Vitals {
-  const series = Object.fromEntries(Object.keys(METRICS).map((name) => [name, new Map()]));
-  const maps = { series: series as Vitals['series'], watches: new Map(), healths: new Map() };
-  const v: Vitals = { world, ...maps, phase: 'standby', depth: () => 0, lagMs: 0 };
+  const series = new Map(Object.keys(METRICS).map((name) => [name, new Map()]));
+  const maps = { watches: new Map(), sights: new Map() };
+  const v: Vitals = { world, series, ...maps, phase: 'standby', depth: () => 0, lagMs: 0 };
   for (const reason of Object.keys(ENDS))
     count(v, 'statefulcluster_replacements_total', { reason }, 0);
-  for (const result of ['success', 'error'])
-    count(v, 'statefulcluster_reconciles_total', { result }, 0);
+  count(v, 'statefulcluster_reconciles_total', { result: 'success' }, 0);
+  count(v, 'statefulcluster_reconciles_total', { result: 'error' }, 0);
   count(v, 'statefulcluster_watch_restarts_total', {}, 0);
   return v;
 }
-/** Values are words of this program: what JSON escapes beyond the format does not occur in them. */
+/** Values are words of this program, and names: what JSON escapes beyond the format is in none. */
 function labelsText(labels: Dict): string {
   const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
   return pairs.length > 0 ? `{${pairs.join()}}` : '';
 }
-function count(v: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
+function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
   const key = suffix + labelsText(labels);
-  v.series[metric].set(key, (v.series[metric].get(key) ?? 0) + by);
+  series.get(metric)?.set(key, (series.get(metric)?.get(key) ?? 0) + by);
 }
 function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
@@ -5371,36 +4932,34 @@ function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
 /** The same World, and what passes through it is counted. */
 export function measured(v: Vitals): World {
   const { world } = v;
-  const tell = (verb: string) => (answer?: ApiResponse) => {
-    const code = String(answer?.status ?? 'none'); // none: no answer came.
+  const bare = (path: string): string => path.split('?')[0] ?? '';
+  const told = async (verb: string, answer: Promise<ApiResponse>): Promise<ApiResponse> => {
+    const code = await answer.then(({ status }) => `${status}`).catch(() => 'none');
     count(v, 'statefulcluster_api_requests_total', { verb, code });
+    return answer;
   };
   return {
     ...world,
-    async send(request) {
-      const verb = request.method;
+    send(request) {
+      const { method: verb, path } = request;
       const at = world.uptime();
-      const watch = v.watches.get(request.path.split('?')[0] ?? '');
+      const watch = v.watches.get(bare(path));
       if (watch && verb === 'GET') watch.signAt = at; // A list, before it is watched again.
-      const answer = world.send(request);
-      await answer.then(tell(verb), () => tell(verb)());
-      time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at);
-      return answer;
+      return told(verb, world.send(request)).finally(() =>
+        time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at),
+      );
     },
-    async watch(path, on, signal) {
-      const [bare = ''] = path.split('?');
-      const uptime = world.uptime();
-      const known = v.watches.get(bare);
+    watch(path, on, signal) {
+      const signAt = world.uptime();
+      const known = v.watches.get(bare(path));
       if (known) count(v, 'statefulcluster_watch_restarts_total', {});
-      const watch = { newsAt: known?.newsAt ?? uptime, signAt: uptime };
-      v.watches.set(bare, watch);
+      const watch = { newsAt: known?.newsAt ?? signAt, signAt };
+      v.watches.set(bare(path), watch);
       const hear = (event: WatchEvent): void => {
         watch.newsAt = watch.signAt = world.uptime();
         on(event);
       };
-      const answer = world.watch(path, hear, signal);
-      await answer.then(tell('WATCH'), () => tell('WATCH')());
-      return answer;
+      return told('WATCH', world.watch(path, hear, signal));
     },
     log(level, message, fields) {
       if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
@@ -5416,35 +4975,47 @@ export const observerOf = (v: Vitals): Observer => ({
     time(v, 'statefulcluster_reconcile_duration_seconds', {}, ms);
     count(v, 'statefulcluster_reconciles_total', { result });
   },
-  saw(cluster, members) {
-    v.healths.set(
-      cluster,
-      members.filter(isLive).map((m) => m.state),
-    );
-    if (members.length === 0) v.healths.delete(cluster);
-  },
+  saw: (cluster, sight) => void (sight ? v.sights.set(cluster, sight) : v.sights.delete(cluster)),
   replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
 });
 
-/** The text format 0.0.4 of Prometheus, with the process's own figures beside the counted ones. */
-export function metricsText(v: Vitals): string {
-  const set = (metric: Metric, value: number, labels: Dict = {}): void =>
-    void v.series[metric].set(labelsText(labels), value);
+/** What is read off when it is asked for. Of a cluster that is gone, or a word that fits nobody any
+ *  more, no series is left. */
+function gaugesOf(v: Vitals) {
+  const gauge = (name: Metric, value: number, labels: Dict = {}) => [name, value, labels] as const;
   const { rss, heapUsed } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
-  set('statefulcluster_build_info', 1, { version: VERSION });
-  set('statefulcluster_leader', v.phase === 'standby' ? 0 : 1);
-  set('statefulcluster_queue_depth', v.depth());
-  set('process_cpu_seconds_total', (user + system) / 1e6);
-  set('process_resident_memory_bytes', rss);
-  set('process_start_time_seconds', performance.timeOrigin / 1000);
-  set('nodejs_heap_size_used_bytes', heapUsed);
-  set('nodejs_eventloop_lag_seconds', v.lagMs / 1000);
-  const all = [...v.healths.values()].flat();
-  for (const health of STATES)
-    set('statefulcluster_members', all.filter((h) => h === health).length, { health });
+  const clusters = [...v.sights].flatMap(([key, { health, conditions, retiredClaims }]) => {
+    const [namespace = '', name = ''] = key.split('/');
+    const own = { namespace, name };
+    const counts = Object.entries(health);
+    return [
+      ...counts.map(([word, n]) => gauge('statefulcluster_members', n, { ...own, health: word })),
+      ...conditions.map(({ type, status }) =>
+        gauge('statefulcluster_condition', Number(status === 'True'), { ...own, type }),
+      ),
+      gauge('statefulcluster_retired_claims', retiredClaims, own),
+    ];
+  });
+  return [
+    gauge('statefulcluster_build_info', 1, { version: VERSION }),
+    gauge('statefulcluster_leader', Number(v.phase !== 'standby')),
+    gauge('statefulcluster_queue_depth', v.depth()),
+    gauge('process_cpu_seconds_total', (user + system) / 1e6),
+    gauge('process_resident_memory_bytes', rss),
+    gauge('process_start_time_seconds', performance.timeOrigin / 1000),
+    gauge('nodejs_heap_size_used_bytes', heapUsed),
+    gauge('nodejs_eventloop_lag_seconds', v.lagMs / 1000),
+    ...clusters,
+  ];
+}
+/** The text format 0.0.4 of Prometheus. */
+export function metricsText(v: Vitals): string {
+  const series = new Map([...v.series].map(([metric, counted]) => [metric, [...counted]]));
+  for (const [metric, value, labels] of gaugesOf(v))
+    series.get(metric)?.push([labelsText(labels), value]);
   const families = Object.entries(METRICS).map(([name, [type, help]]) => {
-    const lines = [...v.series[name as Metric]].map(([rest, n]) => `${name}${rest} ${n}\n`);
+    const lines = series.get(name)?.map(([rest, value]) => `${name}${rest} ${value}\n`) ?? [];
     return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`;
   });
   return families.join('');
@@ -5453,25 +5024,23 @@ export function metricsText(v: Vitals): string {
 /** Why this process should be started anew, or ''. A server that is away is no reason: a watch that
  *  cannot be opened is opened again, which is a sign too. */
 function illness(v: Vitals): string {
-  if (v.lagMs > LIMITS.lagMaxMs) return `the event loop was blocked for ${v.lagMs} ms`;
-  const since = v.world.uptime() - LIMITS.silenceMaxMs;
+  if (v.lagMs > BOUNDS.lagMaxMs) return `the event loop was blocked for ${v.lagMs} ms`;
+  const since = v.world.uptime() - BOUNDS.silenceMaxMs;
   const [path] = [...v.watches].find(([, { signAt }]) => signAt < since) ?? [];
-  return path ? `no sign of the watch ${path} for ${LIMITS.silenceMaxMs / 1000} s` : '';
-}
-function readiness(v: Vitals): readonly [status: number, text: string] {
-  if (v.phase === 'standby') return [200, 'standby\n'];
-  const synced = v.phase === 'synced';
-  const ages = [...v.watches].map(([path, { newsAt }]) => {
-    const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
-    return `${path}: last event or bookmark ${seconds} s ago\n`;
-  });
-  const head = synced ? 'leader\n' : 'leader, the caches are not synced\n';
-  return [synced ? 200 : 503, head + ages.join('')];
+  return path ? `no sign of the watch ${path} for ${BOUNDS.silenceMaxMs / 1000} s` : '';
 }
 /** Status and text of one page. */
 export function pageOf(v: Vitals, path: string): readonly [status: number, text: string] {
   if (path === '/metrics') return [200, metricsText(v)];
-  if (path === '/readyz') return readiness(v);
+  if (path === '/readyz' && v.phase === 'standby') return [200, 'standby\n'];
+  if (path === '/readyz') {
+    const head = v.phase === 'synced' ? 'leader\n' : 'leader, the caches are not synced\n';
+    const ages = [...v.watches].map(([watched, { newsAt }]) => {
+      const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
+      return `${watched}: last event or bookmark ${seconds} s ago\n`;
+    });
+    return [v.phase === 'synced' ? 200 : 503, head + ages.join('')];
+  }
   if (path !== '/healthz') return [404, 'there are /healthz, /readyz and /metrics\n'];
   const why = illness(v);
   return why ? [500, `${why}\n`] : [200, 'ok\n'];
@@ -5487,19 +5056,23 @@ export function probeAddress(text: string): net.ListenOptions | undefined {
   const host = six || name;
   return { port: Number(port), ...(host && { host }) };
 }
-/** Serves the pages until aborted. */
-async function serveProbes(
-  v: Vitals,
-  address: net.ListenOptions,
-  signal: AbortSignal,
-): Promise<void> {
+/** Serves the pages until aborted. Whoever holds connections open and asks nothing keeps nobody
+ *  out: beyond the limit the one that has been idle for longest goes. */
+async function serveProbes(v: Vitals, address: net.ListenOptions, signal: AbortSignal) {
   const http = process.getBuiltinModule('node:http'); // Not needed by `version`.
   const server = http.createServer((request, response) => {
     const [status, body] = pageOf(v, request.url?.split('?')[0] ?? '');
     const type = 'text/plain; version=0.0.4; charset=utf-8';
     response.writeHead(status, { 'content-type': type }).end(body);
+    seen(request.socket);
   });
-  server.maxConnections = LIMITS.probersMax;
+  server.headersTimeout = server.requestTimeout = server.keepAliveTimeout = 5000;
+  const sockets = new Set<net.Socket>(); // The one that has been idle for longest is the first.
+  const seen = (socket: net.Socket): unknown => sockets.delete(socket) && sockets.add(socket);
+  server.on('connection', (socket) => {
+    sockets.add(socket.once('close', () => sockets.delete(socket)));
+    if (sockets.size > BOUNDS.probersMax) [...sockets][0]?.destroy();
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(new Error(`--probe-addr: ${error.message}`)));
     server.listen({ ...address, signal }, resolve);
@@ -5510,112 +5083,239 @@ async function serveProbes(
 async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const at = v.world.uptime();
-    await v.world.sleep(LIMITS.lagEveryMs, signal);
-    v.lagMs = Math.max(0, Math.round(v.world.uptime() - at - LIMITS.lagEveryMs));
+    await v.world.sleep(BOUNDS.lagEveryMs, signal);
+    v.lagMs = Math.max(0, Math.round(v.world.uptime() - at - BOUNDS.lagEveryMs));
   }
 }
 
 // ═══ 15 CLI · effects ════════════════════════════════════════════════════════════════════════════
 // Words in, words out: the only room that knows the terminal. Wrong use is one line and exit code
-// 2, what cannot be done is one line and exit code 1; a stack trace is a bug.
+// 2, what cannot be done is one line and exit code 1; a stack trace is a bug. Control characters in
+// what others wrote are escaped before they reach a terminal.
 
 const VERSION = process.env['STATEFULCLUSTER_VERSION'] ?? '0.0.0-dev'; // Set by build.mjs.
 /** kubectl finds its plugins by the names of their files. */
-const PROGRAM = [process.argv0, process.argv[1]].some((file) =>
-  /(^|\/)kubectl-statefulcluster[^/]*$/.test(file ?? ''),
-)
-  ? 'kubectl statefulcluster'
-  : 'statefulcluster';
-const RUN_HELP = `  --kubeconfig FILE   default: $KUBECONFIG, ~/.kube/config, or the pod's account
-  --context NAME      of the kubeconfig; default: its current one
-  -n, --namespace NS  may be given several times; default: those that
-                      $WATCH_NAMESPACE lists (empty: all), else the context's
-  -A, --all-namespaces
-  --selector LABELS   only StatefulClusters with these labels
-  --workers N         clusters worked on at a time (default 4)
-  --leader-elect=false
-                      work without a Lease: only where no other operator runs
-  --leader-elect-namespace NS
-                      of the Lease; default: the pod's, else the first of -n
-  --probe-addr ADDR   [HOST]:PORT of probes and metrics (:8080; 0: none)
-  --log json|pretty   default: pretty on a terminal, else json`;
+const isPlugin = [process.argv0, process.argv[1] ?? ''].some((file) =>
+  /(^|\/)kubectl-statefulcluster[^/]*$/.test(file),
+);
+const PROGRAM = isPlugin ? 'kubectl statefulcluster' : 'statefulcluster';
+const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 /** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
 
-const RUN_FLAGS = {
-  kubeconfig: { type: 'string' },
-  context: { type: 'string' },
-  namespace: { type: 'string', short: 'n', multiple: true },
-  'all-namespaces': { type: 'boolean', short: 'A' },
-  selector: { type: 'string' },
-  workers: { type: 'string' },
-  'leader-elect': { type: 'boolean', default: true },
-  'leader-elect-namespace': { type: 'string' },
-  'probe-addr': { type: 'string', default: ':8080' },
-  log: { type: 'string' },
-  help: { type: 'boolean', short: 'h' },
-} as const;
+/** What the user asked for: a command, the words after it, and its flags ('true' for bare ones). */
+interface Asked {
+  readonly words: string;
+  readonly names: readonly string[];
+  readonly flags: Readonly<Record<string, string | undefined>>;
+}
+const unicode = (c: string): string => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
+/** Control characters, and those that turn the direction of writing, as JSON escapes them. */
+const escaped = (text: string): string =>
+  text.replace(/[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, unicode);
+/** The same for every text in an object that is shown, and never written back. */
+const tamed = (raw: Raw): Raw =>
+  JSON.parse(JSON.stringify(raw), (_, v) => (typeof v === 'string' ? escaped(v) : v));
 
-const FORMS: Dict = {
-  '--leader-elect=false': '--no-leader-elect',
-  '--leader-elect=true': '--leader-elect',
+/** The fields of a kubeconfig that are honoured; any other is refused by its name. */
+const HONOURED: Dict = {
+  cluster: `server certificate-authority certificate-authority-data insecure-skip-tls-verify
+    tls-server-name proxy-url disable-compression extensions`,
+  user: `client-certificate client-certificate-data client-key client-key-data token tokenFile
+    username password as as-uid as-groups as-user-extra auth-provider exec extensions`,
+  context: 'cluster user namespace extensions',
+  exec: 'apiVersion command args env installHint interactiveMode provideClusterInfo',
 };
-function flagsOf(args: readonly string[]) {
-  // As Go's flags take it, and so as other operators do.
-  const given = args.map((arg) => FORMS[arg] ?? arg);
-  const form = { options: RUN_FLAGS, allowPositionals: false, allowNegative: true };
-  return parsed({ args: given, ...form }).values;
+const PATHS = ['certificate-authority', 'client-certificate', 'client-key', 'tokenFile'];
+/** One part of a kubeconfig in `folder`, with absolute paths. Data goes before a file. */
+function partOf(kind: string, part: Raw, folder: string): Raw {
+  const known = (HONOURED[kind] ?? '').split(/\s+/);
+  const fields = Object.entries(part).filter(([name]) => part[name] && !part[`${name}-data`]);
+  const odd = fields.find(([name]) => !known.includes(name));
+  if (odd) throw new Error(`kubeconfig: ${kind}: ${odd[0]} is not supported`);
+  const whole = fields.map(([name, value]) => {
+    if (name === 'exec') return [name, partOf('exec', value, folder)];
+    const isPath = PATHS.includes(name) || (name === 'command' && value.includes(sep));
+    return [name, isPath ? resolve(folder, value) : value];
+  });
+  return Object.fromEntries(whole);
 }
-/** parseArgs, whose complaints are wrong use. */
-function parsed<T extends ParseArgsConfig>(config: T) {
-  try {
-    return parseArgs(config);
-  } catch (error) {
-    throw new UsageError(wordsOf(error).split('. ')[0]);
+/** Refuses what kubectl refuses, and what needs a terminal or a library that is not here. */
+function checkParts(cluster: Raw, user: Raw): void {
+  const { 'auth-provider': provider, as, exec } = user;
+  const alone = ['as-uid', 'as-groups', 'as-user-extra'].find((field) => !as && user[field]);
+  const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
+  const proxy = cluster['proxy-url'] ?? 'http://';
+  const isOdd = exec && !/^client\.authentication\.k8s\.io\/v1(beta1)?$/.test(exec.apiVersion);
+  const wrong = [
+    alone && `user: ${alone} without as`,
+    provider && provider.name !== 'oidc' && `user: auth-provider ${provider.name} is not supported`,
+    provider && exec && 'user: auth-provider beside exec',
+    isOdd && `exec: apiVersion ${exec.apiVersion} is not supported`,
+    exec?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
+    !/^(https?|socks5h?):\/\//.test(proxy) && `cluster: proxy-url ${proxy} is not supported`,
+    authority && cluster['insecure-skip-tls-verify'] && 'cluster: insecure beside an authority',
+  ].find(Boolean);
+  if (wrong) throw new Error(`kubeconfig: ${wrong}`);
+}
+/** Runs a plugin for credentials as client-go does, but never at the terminal. Its answer is kept
+ *  until it expires. */
+function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
+  const { apiVersion, command, args = [], env = [], provideClusterInfo } = exec;
+  let told: Raw | undefined;
+  async function ask(): Promise<Raw> {
+    const { 'certificate-authority': file, extensions = [], ...plain } = cluster;
+    const data = file && { 'certificate-authority-data': readFileSync(file, 'base64') };
+    const key = 'client.authentication.k8s.io/exec';
+    const config = extensions.find((e: Raw) => e['name'] === key)?.extension;
+    const info = provideClusterInfo ? { ...plain, ...data, config } : undefined;
+    const spec = { interactive: false, cluster: info };
+    const request = { apiVersion, kind: 'ExecCredential', spec };
+    const given = Object.fromEntries(env.map((e: Raw) => [e['name'], e['value']]));
+    const { execFile } = process.getBuiltinModule('node:child_process');
+    const running = promisify(execFile)(command, args, {
+      env: { ...process.env, ...given, KUBERNETES_EXEC_INFO: JSON.stringify(request) },
+      timeout: BOUNDS.pluginMs,
+      killSignal: 'SIGKILL',
+    });
+    running.child.stdin?.end();
+    const { apiVersion: version, status = {} } = JSON.parse((await running).stdout) as Raw;
+    if (version !== apiVersion) throw new Error(`it answered in ${version}, not in ${apiVersion}`);
+    if (status.token || (status.clientCertificateData && status.clientKeyData)) return status;
+    throw new Error('it answered neither with a token nor with a certificate and its key');
   }
+  return async () => {
+    if (told && !(Date.parse(told['expirationTimestamp']) <= Date.now())) return told;
+    told = await ask().catch((error: Error & { killed?: boolean; stderr?: string }) => {
+      const late = error.killed && `no answer within ${BOUNDS.pluginMs} ms`;
+      const words = late || error.stderr?.trim().split('\n').at(-1) || error.message;
+      throw new Error(`the plugin ${command} failed: ${words}`);
+    });
+    return told;
+  };
 }
-
-async function loadConfig(
+/** HTTPS_PROXY, HTTP_PROXY and NO_PROXY as Go reads them: an entry is `*`, a domain with all below
+ *  it (only that, with a dot before), an address or a CIDR, each perhaps with a port. */
+export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEnv) {
+  const { BlockList, isIP } = process.getBuiltinModule('node:net');
+  const valueOf = (name: string): string => env[name] || env[name.toLowerCase()] || '';
+  const [proxy, usual] =
+    protocol === 'http:' ? [valueOf('HTTP_PROXY'), '80'] : [valueOf('HTTPS_PROXY'), '443'];
+  const host = hostname.replace(/^\[(.*)\]$/, '$1');
+  const family = (ip: string) => (isIP(ip) === 6 ? 'ipv6' : 'ipv4');
+  const form = /^(?:\[?([^\]]*:[^\]]*:[^\]]*)\]?|([^:]*))(?::(\d+))?$/;
+  const isDirect = (entry: string): boolean => {
+    const [, six, other = '', at] = form.exec(entry.toLowerCase()) ?? [];
+    const [name = '', bits] = (six ?? other).replace(/^\*\./, '.').split('/');
+    if (name === '' || (at && at !== (port || usual))) return false;
+    if (isIP(name) === 0)
+      return name === '*' || name === host || host.endsWith(`.${name.replace(/^\./, '')}`);
+    const list = new BlockList();
+    list.addSubnet(name, Number(bits ?? (six ? 128 : 32)), family(name));
+    return isIP(host) !== 0 && list.check(host, family(host));
+  };
+  const entries = ['localhost', '127.0.0.0/8', '::1', ...valueOf('NO_PROXY').split(/[\s,]+/)];
+  if (proxy === '' || entries.some(isDirect)) return undefined;
+  return proxy.includes('://') ? proxy : `http://${proxy}`;
+}
+/** Lets the library's KubeConfig also give what the library does not read. */
+function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
+  const apply = config.applyToHTTPSOptions.bind(config);
+  const { exec, tokenFile, 'auth-provider': provider, as, 'as-user-extra': extra = {} } = user;
+  const ask = exec && pluginOf(exec, cluster);
+  config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
+    await apply(options);
+    const told = await ask?.();
+    const token = tokenFile ? readFileSync(tokenFile, 'utf8').trim() : told?.['token'];
+    const headers: Record<string, unknown> = { ...options.headers };
+    if (token) headers['Authorization'] = `Bearer ${token}`;
+    if (provider && !headers['Authorization'])
+      throw new Error('auth-provider oidc: the id-token has expired and cannot be refreshed');
+    if (as) headers['Impersonate-Uid'] = user['as-uid'];
+    if (as) headers['Impersonate-Group'] = user['as-groups'];
+    for (const [key, values] of Object.entries(extra))
+      headers[`Impersonate-Extra-${encodeURIComponent(key)}`] = values;
+    const { clientCertificateData: cert, clientKeyData: key } = told ?? {};
+    const proxy = cluster['proxy-url'] ?? proxyOf(new URL(cluster['server']), process.env);
+    Object.assign(options, { headers, proxy }, cert && { cert, key });
+  };
+  return config;
+}
+/** All clusters, users and contexts of the files, and what the first says that is current. */
+function entriesOf(files: readonly string[], loadYaml: (text: string) => Raw) {
+  const entries: Raw[] = [];
+  let current = '';
+  for (const path of files) {
+    const text = readFileSync(path, 'utf8');
+    const raw = /^\s*[^\s#]/m.test(text) ? loadYaml(text) : {};
+    current ||= raw['current-context'] ?? '';
+    for (const kind of ['cluster', 'user', 'context'])
+      for (const { name, [kind]: part } of raw[`${kind}s`] ?? [])
+        entries.push({ kind, name, part: part ?? {}, folder: dirname(resolve(path)) });
+  }
+  return { entries, current };
+}
+const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
+/** Reads kubeconfigs as kubectl does: of equal names the first counts; a file that is empty, or one
+ *  of $KUBECONFIG that is missing, is none. Where there is nothing, it is the pod's account. */
+export async function loadConfig(
   file: string | undefined,
   context: string | undefined,
 ): Promise<KubeConfig> {
-  const { KubeConfig } = await import('@kubernetes/client-node'); // `version` need not wait.
+  const { KubeConfig, loadYaml } = await import('@kubernetes/client-node'); // Not for `version`.
   const config = new KubeConfig();
-  const where = file ?? process.env['KUBECONFIG'] ?? 'the default kubeconfig';
+  const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
+  const usual = (KUBECONFIG || join(homedir(), '.kube/config')).split(delimiter);
+  const where = file ?? (KUBECONFIG || 'the default kubeconfig');
+  let read: ReturnType<typeof entriesOf>;
   try {
-    if (file !== undefined) config.loadFromFile(file);
-    else config.loadFromDefault();
+    read = entriesOf(file ? [file] : usual.filter((one) => one && existsSync(one)), loadYaml);
   } catch (error) {
     throw new Error(`cannot read ${where}: ${wordsOf(error)}`);
   }
-  if (context !== undefined) {
-    if (!config.getContextObject(context)) throw new Error(`${where} has no context "${context}"`);
-    config.setCurrentContext(context);
+  const isPod = KUBERNETES_SERVICE_HOST && existsSync(ACCOUNT);
+  if (read.entries.length === 0 && !file && !context && isPod) {
+    config.loadFromCluster();
+    return complete(config, { server: config.getCurrentCluster()?.server }, {});
   }
+  const find = (kind: string, name: string): Raw => {
+    const found = read.entries.find((one) => one['kind'] === kind && one['name'] === name);
+    if (name && !found) throw new Error(`${where} has no ${kind} "${name}"`);
+    return partOf(kind, found?.['part'] ?? {}, found?.['folder'] ?? '');
+  };
+  const current = context ?? read.current;
+  const chosen = find('context', current);
+  const cluster = find('cluster', chosen['cluster'] ?? '');
+  const user = find('user', chosen['user'] ?? '');
+  const server = cluster['server'] ?? '';
+  if (server === '') throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
+  if (!URL.canParse(server)) throw new Error(`${where}: "${server}" is not a URL`);
+  checkParts(cluster, user);
   // The library refuses plain http (`kubectl proxy`) unless TLS is waived, which it has none of.
-  const plain = (c: Cluster): boolean => c.server.startsWith('http:');
-  config.clusters = config.clusters.map((c) => (plain(c) ? { ...c, skipTLSVerify: true } : c));
-  const cluster = config.getCurrentCluster();
-  if (!cluster?.server) throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
-  if (!URL.canParse(cluster.server)) throw new Error(`${where}: "${cluster.server}" is not a URL`);
-  if (cluster.proxyUrl) throw new Error(`${where} asks for proxy-url, which is not supported`);
-  return config;
+  const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
+  const [name, to] = [current, { ...chosen, cluster: 'cluster', user: 'user' }];
+  const text = JSON.stringify({
+    'current-context': name,
+    contexts: [{ name, context: to }],
+    clusters: [{ name: 'cluster', cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
+    users: [{ name: 'user', user: { ...user, exec: undefined } }],
+  });
+  config.loadFromString(text);
+  return complete(config, cluster, user);
 }
 
 function logger(format: string): World['log'] {
-  const paint = { debug: kleur.gray, info: kleur.green, warn: kleur.yellow, error: kleur.red };
+  const paint = { debug: gray, info: green, warn: yellow, error: red };
   return (level, message, fields = {}) => {
+    if (level === 'debug') return;
     const time = new Date().toISOString();
-    if (format === 'json') {
-      if (level !== 'debug') console.log(JSON.stringify({ time, level, msg: message, ...fields }));
-    } else if (level !== 'debug') {
-      const { cluster = '', message: text = '', ...rest } = fields;
-      const others = Object.entries(rest).map(([k, v]) => kleur.gray(`${k}=${String(v)}`));
-      const head = `${kleur.gray(time.slice(11, 19))} ${paint[level](message.padEnd(16))}`;
-      console.log(
-        [head, kleur.bold(String(cluster)), String(text), ...others].filter(Boolean).join(' '),
-      );
-    }
+    if (format === 'json')
+      return console.log(escaped(JSON.stringify({ time, level, msg: message, ...fields })));
+    const { cluster = '', message: text = '', ...rest } = fields;
+    const others = Object.entries(rest).map(([k, v]) => gray(escaped(`${k}=${String(v)}`)));
+    const head = `${gray(time.slice(11, 19))} ${paint[level](escaped(message).padEnd(16))}`;
+    const words = [head, bold(escaped(String(cluster))), escaped(String(text)), ...others];
+    console.log(words.filter(Boolean).join(' '));
   };
 }
 
@@ -5647,9 +5347,9 @@ export function realWorld(
 
 /** The error, in words for what the person at the terminal can mend. */
 function explained(error: unknown, path: string): unknown {
-  const code = error instanceof ApiError ? error.code : -1;
+  const { code, reason } = error instanceof ApiError ? error : { code: -1, reason: '' };
   const words = wordsOf(error);
-  if (code === 0) return new Error(`the API server cannot be reached: ${words}`);
+  if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${words}`);
   const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(words);
   if (code !== 404 || !isKind) return error;
   const cure = 'kubectl apply -f deploy.yaml';
@@ -5671,43 +5371,35 @@ async function preflight(world: World, { namespaces, selector }: Options, inPod:
     return call(world, request).catch(async (error: unknown) => {
       if (!inPod || isRefusal(error)) throw explained(error, path);
       world.log('warn', 'the API server is waited for', { error: wordsOf(error) });
-      await world.sleep(LIMITS.leaseRetryMs);
+      await world.sleep(BOUNDS.leaseRetryMs);
       return lookAt(path);
     });
   }
 }
 
-/** Which clusters, and where the Lease is: with the pod, or with what is watched from outside. */
-function scopeOf(flags: ReturnType<typeof flagsOf>, config: KubeConfig) {
-  const context = config.getCurrentContext();
-  const own = config.getContextObject(context)?.namespace ?? 'default';
-  const watched = process.env['WATCH_NAMESPACE'];
-  const usual = watched === undefined ? [own] : watched.split(',').filter((ns) => ns !== '');
-  const namespaces = flags['all-namespaces'] ? [] : unique(flags.namespace ?? usual);
-  const inPod = context === 'inClusterContext'; // So the library calls it.
-  const beside = inPod ? own : (namespaces[0] ?? own);
-  return { namespaces, inPod, leaseIn: flags['leader-elect-namespace'] ?? beside };
-}
-
-async function run(args: readonly string[]): Promise<void> {
-  const flags = flagsOf(args);
-  if (flags.help) return help({ names: ['run'], flags: {} });
-  const format = flags.log ?? (process.stdout.isTTY ? 'pretty' : 'json');
+async function run({ flags }: Asked): Promise<void> {
+  const format = flags['log'] ?? (process.stdout.isTTY ? 'pretty' : 'json');
   if (format !== 'json' && format !== 'pretty')
     throw new UsageError('--log must be json or pretty');
-  const workers = Number(flags.workers ?? 4);
+  const workers = Number(flags['workers'] ?? 4);
   if (!Number.isInteger(workers) || workers < 1)
     throw new UsageError('--workers must be a number above 0');
-  if (flags['all-namespaces'] && flags.namespace)
+  if (flags['all-namespaces'] && flags['namespace'])
     throw new UsageError('-A and -n exclude each other');
-  const probes = probeAddress(flags['probe-addr']);
-  const load = (): Promise<KubeConfig> => loadConfig(flags.kubeconfig, flags.context);
+  const probes = probeAddress(flags['probe-addr'] ?? ':8080');
+  const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
   const config = await load();
-  const { namespaces, inPod, leaseIn } = scopeOf(flags, config);
+  const context = config.getCurrentContext();
+  const own = config.getContextObject(context)?.namespace ?? 'default';
+  const asked = flags['namespace'] ?? process.env['WATCH_NAMESPACE'] ?? own;
+  const namespaces = unique((flags['all-namespaces'] ? '' : asked).split(',').filter(Boolean));
+  const inPod = context === 'inClusterContext'; // So the library calls it.
+  // The Lease is with the pod, or with what is watched from outside.
+  const namespace = flags['leader-elect-namespace'] ?? (inPod ? own : (namespaces[0] ?? own));
   const log = logger(format);
   const vitals = newVitals(realWorld(config, log, load));
   const world = measured(vitals);
-  const selector = flags.selector ?? '';
+  const selector = flags['selector'] ?? '';
   const options = { namespaces, workers, selector, observer: observerOf(vitals) };
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
@@ -5715,32 +5407,58 @@ async function run(args: readonly string[]): Promise<void> {
   if (probes) await serveProbes(vitals, probes, stop.signal);
   await preflight(world, options, inPod);
   process.stdout.on('error', () => stop.abort()); // Whoever read the log is gone.
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
+  for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
   const server = config.getCurrentCluster()?.server;
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
-  const lease = { namespace: leaseIn, identity };
-  await (flags['leader-elect']
-    ? runElected(world, { ...options, lease }, stop.signal)
-    : runOperator(world, options, stop.signal));
-  log('info', 'stopped');
+  const elected = { ...options, lease: { namespace, identity } };
+  const work =
+    flags['leader-elect'] === 'false'
+      ? runOperator(world, options, stop.signal)
+      : runElected(world, elected, stop.signal);
+  await work.catch((error: unknown) => {
+    if (format === 'pretty') throw error;
+    log('error', wordsOf(error)); // Whoever reads the log reads JSON.
+    process.exitCode = 1;
+  });
+  if (process.exitCode === undefined) log('info', 'stopped');
 }
 
 // ── At the terminal ─────────────────────────────────────────────────────────────────────────────
-/** What the user asked for: the words after the command, and its flags ('true' for bare ones). */
-interface Asked {
-  readonly names: readonly string[];
-  readonly flags: Readonly<Record<string, string | undefined>>;
-}
 const readerLeft = (): void => process.exit(0);
+/** Colours pass; any other control character that came so far is escaped here. */
 function say(text: string): void {
   process.stdout.off('error', readerLeft).on('error', readerLeft);
-  process.stdout.write(`${text}\n`);
+  const odd = /\x1b(?!\[\d+m)|[\0-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]/g;
+  process.stdout.write(`${text.replace(odd, unicode)}\n`);
 }
 /** What the API server warns of, and watches that broke; the rest is the log of an operator. */
 const warn: World['log'] = (level, message, { warning, error } = {}) => {
-  if (level === 'warn') console.error(`${message}: ${String(warning ?? error)}`);
+  if (level === 'warn') console.error(escaped(`${message}: ${String(warning ?? error)}`));
 };
+async function yamlOf(raw: Raw): Promise<string> {
+  const { dumpYaml } = await import('@kubernetes/client-node');
+  return dumpYaml(raw).trimEnd();
+}
+/** The form in which --output wants an object, or undefined. */
+function outputOf({ output }: Asked['flags']): string | undefined {
+  if (output === undefined || output === 'json' || output === 'yaml') return output;
+  throw new UsageError('--output must be json or yaml');
+}
+async function show(raw: Raw, output: string): Promise<void> {
+  const own = (key: string, value: unknown) => (key === 'managedFields' ? undefined : value);
+  const json = JSON.stringify(raw, own, 2);
+  say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
+}
+/** Asks before what nobody can undo. */
+async function consent(what: string): Promise<void> {
+  if (!process.stdin.isTTY || !process.stdout.isTTY) throw new UsageError(`${what}: say --yes`);
+  const { createInterface } = process.getBuiltinModule('node:readline/promises');
+  const asker = createInterface({ input: process.stdin, output: process.stdout });
+  const answer = await asker.question(`${what}. Go on? [y/N] `);
+  asker.close();
+  if (!/^y(es)?$/i.test(answer.trim())) throw new Error('nothing was done');
+}
 
 /** The same with the place where it is answered, and its first word. */
 interface There extends Asked {
@@ -5748,16 +5466,15 @@ interface There extends Asked {
   readonly ns: string;
   readonly name: string;
 }
-const there =
-  (run: (at: There) => Promise<void>) =>
-  async ({ names, flags }: Asked): Promise<void> => {
-    const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
-    const config = await load();
-    const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
-    const world = realWorld(config, warn, load);
-    await run({ names, flags, world, ns: flags['namespace'] ?? own, name: names[0] ?? '' });
-  };
-const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
+async function placed(asked: Asked): Promise<There> {
+  const { names, flags } = asked;
+  const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
+  const config = await load();
+  const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
+  const world = realWorld(config, warn, load);
+  return { ...asked, world, ns: flags['namespace'] ?? own, name: names[0] ?? '' };
+}
+const getCluster = ({ world, ns, name }: Omit<There, keyof Asked>): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
 const BY = '?fieldManager=statefulcluster-cli';
 /** A merge patch that only lands on the very object that was looked at. */
@@ -5765,7 +5482,7 @@ function merge(world: World, path: string, { uid }: Meta, change: Raw): Promise<
   const body = { ...change, metadata: { ...change['metadata'], uid } };
   return api(world, { ...MERGE, path: path + BY, body });
 }
-async function itemsOf(world: World, path: string, wanted: LabelSelector) {
+async function itemsOf(world: World, path: string, wanted: LabelSelector = {}) {
   const labelSelector = selectorText(wanted);
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
   return (list['items'] ?? []) as readonly Raw[];
@@ -5776,7 +5493,7 @@ async function itemsOf(world: World, path: string, wanted: LabelSelector) {
 async function keepSeeing(
   world: World,
   path: string,
-  see: (raws: readonly Raw[]) => boolean,
+  see: (raws: readonly Raw[]) => boolean | Promise<boolean>,
   { everyMs = Infinity, limitMs = Infinity } = {},
 ): Promise<boolean> {
   const stop = new AbortController();
@@ -5789,28 +5506,44 @@ async function keepSeeing(
   await Promise.race([feed.ready.promise, limit]);
   for (; !signal.aborted; await Promise.race([bell.promise, limit, world.sleep(everyMs, signal)])) {
     bell = Promise.withResolvers();
-    if (see([...feed.items.values()].map(({ raw }) => raw))) return true;
+    if (await see([...feed.items.values()].map(({ raw }) => raw))) return true;
   }
   return false;
 }
 
 const columns = (): number => process.stdout.columns ?? Infinity;
 const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
+type Rows = readonly (readonly string[])[];
+const widest = (rows: Rows, i: number): number =>
+  rows.reduce((most, row) => Math.max(most, widthOf(row[i] ?? '')), 0);
 /** Columns as wide as their widest cell; the last one goes on below itself. */
-function tableOf(rows: readonly (readonly string[])[]): string {
-  const count = (rows[0]?.length ?? 1) - 1;
-  const widths = Array.from({ length: count }, (_, i) =>
-    Math.max(...rows.map((row) => widthOf(row[i] ?? ''))),
-  );
-  const indent = ' '.repeat(widths.reduce((sum, width) => sum + width + 2, 0));
+function tableOf(rows: Rows): string {
+  const last = (rows[0]?.length ?? 1) - 1;
+  const widths = Array.from({ length: last }, (_, i) => widest(rows, i) + 2);
+  const indent = ' '.repeat(widths.reduce((sum, width) => sum + width, 0));
   const lines = rows.map((row) => {
-    const cells = widths.map((width, i) => row[i] + ' '.repeat(width - widthOf(row[i] ?? '') + 2));
-    return (cells.join('') + folded(row[count] ?? '', indent).slice(indent.length)).trimEnd();
+    const cells = widths.map((width, i) => row[i] + ' '.repeat(width - widthOf(row[i] ?? '')));
+    return (cells.join('') + folded(row[last] ?? '', indent).slice(indent.length)).trimEnd();
   });
   return lines.join('\n');
 }
-const titled = (titles: string, rows: readonly (readonly string[])[]): string =>
-  rows.length > 0 ? tableOf([titles.split('  ').map((title) => gray(title)), ...rows]) : '';
+/** A table with titles. Empty columns are left out, and on a narrow terminal those that `less`
+ *  names, one after the other until the rest fits; the last one may fold down to 24. */
+function titled(titles: string, rows: Rows, less = ''): string {
+  const names = titles.split('  ');
+  const all = [names, ...rows];
+  const widths = names.map((_, i) =>
+    Math.min(widest(all, i), i < names.length - 1 ? Infinity : 24),
+  );
+  const shown = new Set([...names.keys()].filter((i) => rows.some((row) => row[i])));
+  for (const name of less.split(' ')) {
+    const sum = [...shown].reduce((width, i) => width + (widths[i] ?? 0) + 2, -2);
+    if (sum > columns()) shown.delete(names.indexOf(name));
+  }
+  const head = names.map((name) => gray(name));
+  const kept = [head, ...rows].map((row) => row.filter((_, i) => shown.has(i)));
+  return rows.length > 0 ? tableOf(kept) : '';
+}
 /** Text within the terminal, every line of it indented. */
 function folded(text: string, indent = '  '): string {
   const lines = [indent];
@@ -5834,64 +5567,74 @@ const sinceText = (at: string | undefined, now: number): string =>
   at && Date.parse(at) <= now ? ageText(now - Date.parse(at)) : '';
 /** Draws over the last picture, from the top, as far as the terminal reaches. */
 function redraw(text: string): void {
-  let left = process.stdout.rows - 1;
-  const rows = (line: string): number => Math.max(1, Math.ceil(widthOf(line) / columns()));
-  const lines = text.split('\n').filter((line) => (left -= rows(line)) >= 0);
-  const picture = lines.map((line) => `${line}\x1b[K\n`).join('');
-  process.stdout.write(`\x1b[?2026h\x1b[H${picture}\x1b[J\x1b[?2026l`);
-}
-async function yamlOf(raw: Raw): Promise<string> {
-  const { dumpYaml } = await import('@kubernetes/client-node');
-  return dumpYaml(raw).trimEnd();
+  const lines = text.split('\n').slice(0, process.stdout.rows - 1);
+  process.stdout.write(`\x1b[?2026h\x1b[H${lines.join('\x1b[K\n')}\x1b[J\x1b[?2026l`);
 }
 
 // ── status ──────────────────────────────────────────────────────────────────────────────────────
-const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
-const LOOKS: Readonly<Record<string, readonly [glyph: string, paint: (text: string) => string]>> = {
-  ...{ Available: ['●', green], Ready: ['◕', green], Updating: ['↻', cyan] },
-  ...{ Returning: ['↻', cyan], Recreating: ['↻', cyan], Suspended: ['‖', gray] },
-  ...{ Starting: ['◐', yellow], Pending: ['○', yellow] },
-  ...{ Unready: ['▲', red], Lost: ['×', red], Stalled: ['×', red], Withheld: ['▲', magenta] },
-  ...{ ReplacementWithheld: ['▲', magenta], Trouble: ['▲', yellow] },
-  ...{ Terminating: ['◌', gray], Retired: ['▫', gray] },
+/** Health of a member or state of a cluster, the gravest first: its look, and why, where nobody
+ *  says it better. */
+type Look = readonly [glyph: string, paint: (text: string) => string, why?: string];
+const LOOKS: Readonly<Record<string, Look>> = {
+  Withheld: ['▲', magenta, 'given up, but the brake holds'],
+  Stalled: ['×', red],
+  Unready: ['▲', red, 'was Ready, and is not'],
+  Pending: ['○', yellow, 'no node yet'],
+  Starting: ['◐', yellow, 'not Ready yet'],
+  Returning: ['↻', cyan, 'between two pods'],
+  Updating: ['↻', cyan, 'being updated in place'],
+  Ready: ['◕', green, 'Ready for less than minReadySeconds'],
+  Retiring: ['◌', gray, 'its identity is over'],
+  Suspended: ['‖', gray, 'spec.suspend'],
+  Available: ['●', green],
+  Retired: ['▫', gray],
 };
-function painted(health: string, also = ` ${health}`): string {
-  const [glyph, paint] = LOOKS[health] ?? ['·', gray];
-  return paint(glyph + also);
+const rankOf = (look: string): number => Object.keys(LOOKS).indexOf(look);
+const lookOf = (word: string): Look => LOOKS[word] ?? ['◐', yellow];
+const painted = (look: string, words = look): string =>
+  lookOf(look)[1](`${lookOf(look)[0]} ${words}`.trimEnd());
+const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
+  status.conditions?.find((c) => c.type === type);
+function trueIn(c: StatefulCluster, type: string): Condition | undefined {
+  const found = conditionOf(c, type);
+  return found?.status === 'True' ? found : undefined;
 }
-const trueIn = ({ status }: StatefulCluster, type: string): Condition | undefined =>
-  status.conditions?.find((c) => c.type === type && c.status === 'True');
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
-/** One word for a whole cluster: what needs a person comes first. */
-function stateWord(c: StatefulCluster): string {
-  const { spec, status } = c;
-  if (isTerminating(c)) return 'Terminating';
-  if (trueIn(c, 'ReplacementWithheld')) return 'Withheld';
-  if (trueIn(c, 'Stalled')) return 'Stalled';
-  if (spec.suspend) return 'Suspended';
-  if (!isObserved(c)) return 'Pending';
-  if ((status.updatedReplicas ?? 0) < (status.replicas ?? 0)) return 'Updating';
-  return trueIn(c, 'Ready') ? 'Available' : 'Starting';
+/** Look and word of a whole cluster: what needs a person, else the reason of Ready. */
+function stateIn(c: StatefulCluster): readonly [look: string, word: string] {
+  if (trueIn(c, 'ReplacementWithheld')) return ['Withheld', 'Withheld'];
+  if (trueIn(c, 'Stalled')) return ['Stalled', 'Stalled'];
+  if (isTerminating(c)) return ['Retiring', 'Terminating'];
+  if (!isObserved(c)) return ['Pending', 'Unseen'];
+  const { status, reason } = conditionOf(c, 'Ready') ?? { status: 'False', reason: 'Starting' };
+  return [status === 'True' ? 'Available' : reason in LOOKS ? reason : 'Starting', reason];
 }
 
 /** The table of clusters. */
 function listText(raws: readonly Raw[], ns: string, now: number): string {
   if (raws.length === 0) return `No StatefulClusters${ns && ` in namespace ${ns}`}.`;
-  const all = raws.map(clusterOf).sort((a, b) => (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
+  const all = raws.map((raw) => clusterOf(tamed(raw)));
+  const rank = (c: StatefulCluster): number => rankOf(stateIn(c)[0]);
+  all.sort((a, b) => rank(a) - rank(b) || (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
   const rows = all.map((c) => {
-    const { readyReplicas, updatedReplicas, availableReplicas, replacements } = c.status;
-    const counts = [readyReplicas, updatedReplicas, availableReplicas, replacements];
-    const live = `${c.status.replicas ?? 0}/${c.spec.replicas}`;
-    const numbers = [...counts, c.status.retiredClaims].map((n) => String(n ?? 0));
-    const place = ns ? [] : [c.meta.namespace];
-    const own = [...place, c.meta.name, painted(stateWord(c)), live, ...numbers];
-    return [...own, ageText(now - c.meta.createdMs)];
+    const { replicas = 0, readyReplicas, updatedReplicas, availableReplicas } = c.status;
+    const { replacements, retiredClaims } = c.status;
+    const counts = [readyReplicas, updatedReplicas, availableReplicas, replacements, retiredClaims];
+    const own = [ns ? '' : c.meta.namespace, c.meta.name, painted(...stateIn(c))];
+    const numbers = [`${replicas}/${c.spec.replicas}`, ...counts.map((n) => String(n ?? 0))];
+    return [...own, ...numbers, ageText(now - c.meta.createdMs)];
   });
-  const titles = 'NAME  STATE  LIVE  READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
-  return titled(ns ? titles : `NAMESPACE  ${titles}`, rows);
+  const titles = 'READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
+  const less = 'RETIRED-CLAIMS UP-TO-DATE REPLACED AGE READY AVAILABLE NAMESPACE';
+  return titled(`NAMESPACE  NAME  STATE  LIVE  ${titles}`, rows, less);
 }
 
+/** What the operator says of all that goes on, without the count that stands before it. */
+function progressOf(c: StatefulCluster): string {
+  const { message = '' } = conditionOf(c, 'Progressing') ?? {};
+  return message.replace(/^\d+ of \d+ members are available(; )?/, '');
+}
 function headText(c: StatefulCluster, now: number): string {
   const { meta, spec, status } = c;
   const { currentRevision: from, updateRevision: to } = status;
@@ -5900,29 +5643,27 @@ function headText(c: StatefulCluster, now: number): string {
     `${status.replacements ?? 0} replaced so far`,
     `${ageText(now - meta.createdMs)} old`,
   ];
-  const progress = status.conditions?.find(({ type }) => type === 'Progressing');
   const notes = [
     isTerminating(c) && 'It is being deleted.',
     meta.annotations[MARK.paused] === 'true' && `${MARK.paused}=true: only its status is kept.`,
     !isObserved(c) && 'The operator has not seen its spec yet.',
     from !== to && `Revision ${from} → ${to}`,
-    progress && progress.message.replace(/^\d+ of \d+ members are available(; )?/, ''),
+    progressOf(c),
   ].flatMap((note) => (note ? [folded(note)] : []));
-  const title = `${painted(stateWord(c), '')} ${bold(meta.name)} ${gray(`in ${meta.namespace}`)}`;
-  return [`${title}  ${facts.join(' · ')}`, ...notes].join('\n');
+  const title = `${painted(stateIn(c)[0], '')} ${bold(meta.name)} ${gray(`in ${meta.namespace}`)}`;
+  return [folded(`${title}  ${facts.join(' · ')}`, ''), ...notes].join('\n');
 }
 
 const CALM = ['Available', 'Progressing', 'Ready', 'Reconciling']; // True is no trouble.
 /** Conditions that a person must know of, the gravest first, in the words they carry. */
 function troubleText(c: StatefulCluster, now: number): string {
   const all = (c.status.conditions ?? []).map(({ type }) => type);
-  const types = unique(['ReplacementWithheld', 'Stalled', ...all]);
-  const texts = types.map((type) => {
+  const texts = unique(['ReplacementWithheld', 'Stalled', ...all]).map((type) => {
     const trouble = CALM.includes(type) ? undefined : trueIn(c, type);
     if (!trouble) return '';
     const about = gray(`${trouble.reason}, for ${sinceText(trouble.lastTransitionTime, now)}`);
-    const title = painted(type in LOOKS ? type : 'Trouble', ` ${type}`);
-    return `${title} ${about}\n${folded(trouble.message)}`;
+    const look = type === 'ReplacementWithheld' ? 'Withheld' : type;
+    return `${painted(look, type)} ${about}\n${folded(trouble.message)}`;
   });
   return paragraphs(...texts);
 }
@@ -5932,21 +5673,21 @@ const claimsText = (claims: readonly string[], name: string, identity: string): 
   claims.map((claim) => claim.replace(`-${name}-${identity}`, '')).join(',') || '-';
 function membersText({ meta, status }: StatefulCluster, now: number): string {
   const { members = [], retired = [], replicas = 0, updateRevision } = status;
-  const withheld = members.filter((m) => m.health === 'Withheld');
-  const rows = unique([...withheld, ...members]).map((m) => {
+  const sorted = members.toSorted((a, b) => rankOf(a.health) - rankOf(b.health));
+  const rows = sorted.map((m) => {
     const age = birthSecond(m.identity) < 0 ? '-' : ageText(now - birthMs(m.identity));
     const outdated = m.revision !== '' && m.revision !== updateRevision;
-    const old = retired.find((r) => r.replacedBy === m.identity);
-    const since = sinceText(m.since, now);
-    const lineage = old && `replaced ${old.identity}`;
     const revision = outdated ? yellow(`${m.revision} outdated`) : m.revision || '-';
+    const old = retired.find((r) => r.replacedBy === m.identity);
+    const why = [m.reason || lookOf(m.health)[2], old && `replaced ${old.identity}`];
+    const place = [painted(m.health), bold(m.identity), m.pod || '-', String(m.index ?? ''), age];
     const claims = claimsText(m.claims, meta.name, m.identity);
-    const reason = [m.reason, m.reason && since && `for ${since}`].filter(Boolean).join(' ');
-    const why = [reason, lineage].filter(Boolean).join('; ');
-    return [painted(m.health), bold(m.identity), age, m.node || '-', revision, claims, why];
+    const times = [sinceText(m.since, now), why.filter(Boolean).join('; ')];
+    return [...place, m.node || '-', revision, claims, ...times];
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
-  return titled('HEALTH  IDENTITY  AGE  NODE  REVISION  CLAIMS  WHY', rows) + more;
+  const titles = 'HEALTH  IDENTITY  POD  INDEX  AGE  NODE  REVISION  CLAIMS  SINCE  WHY';
+  return titled(titles, rows, 'CLAIMS AGE REVISION NODE POD SINCE INDEX') + more;
 }
 /** Identities that are over, and how to free or bring back what is left of them. */
 function retiredText({ meta, status }: StatefulCluster, now: number): string {
@@ -5954,9 +5695,10 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   const rows = retired.map((r) => {
     const claims = claimsText(r.claims, meta.name, r.identity);
     const over = [painted('Retired'), r.identity, sinceText(r.at, now), r.reason];
-    return [...over, r.replacedBy || '-', claims];
+    return [...over, r.replacedBy || '-', claims, r.message ?? ''];
   });
-  const table = titled('OVER  IDENTITY  AGO  REASON  REPLACED-BY  CLAIMS-KEPT', rows);
+  const titles = 'OVER  IDENTITY  AGO  REASON  REPLACED-BY  CLAIMS-KEPT  LAST-WORDS';
+  const table = titled(titles, rows, 'OVER CLAIMS-KEPT AGO REPLACED-BY');
   if (retiredClaims === 0) return table;
   const kept = retired.find((r) => r.claims.length > 0)?.identity ?? 'IDENTITY';
   const labels = `${MARK.cluster}=${meta.name},${MARK.retired}=true`;
@@ -5969,31 +5711,68 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   return paragraphs(table, hints.join('\n'));
 }
 function pageText(raw: Raw, now: number): string {
-  const c = clusterOf(raw);
+  const c = clusterOf(tamed(raw));
   const tables = [membersText(c, now), retiredText(c, now)];
   return paragraphs(headText(c, now), troubleText(c, now), ...tables);
 }
 
+/** Who works on the namespace ('': on any), by the newest Lease that covers it and the server's
+ *  clock. `runs` is undefined where no Lease may be read. */
+async function leaderOf(world: World, ns: string) {
+  const look = async (where: string) => {
+    const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
+    const path = `/apis/coordination.k8s.io/v1${inNamespace(where)}/leases`;
+    const request = { method: 'GET', path: withQuery(path, { labelSelector }) } as const;
+    const answer = await world.send(request).catch(() => undefined);
+    if (answer?.status !== 200) return undefined;
+    const now = Date.parse(answer.headers['date'] ?? '') || world.now();
+    const { items } = tamed(answer.body as Raw) as { items?: Raw[] };
+    return (items ?? []).flatMap(({ metadata, spec = {} }) => {
+      const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime } = spec;
+      const scope: string = metadata.annotations?.[MARK.namespaces] ?? '';
+      const covers = !scope || !ns || scope.split(',').includes(ns);
+      const ms = now - Date.parse(renewTime);
+      const leads = holder !== '' && ms <= 1000 * leaseDurationSeconds;
+      return covers ? [{ holder, ms, leads }] : [];
+    });
+  };
+  const all = await look('');
+  const found = all ? [all] : await Promise.all(unique([ns || SYSTEM, SYSTEM]).map(look));
+  const leases = found.flatMap((some) => some ?? []).sort((a, b) => a.ms - b.ms);
+  const best = leases.find(({ leads }) => leads) ?? leases[0];
+  if (!best && found.includes(undefined))
+    return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
+  if (!best) return { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
+  const { holder, ms, leads } = best;
+  if (leads) return { runs: true, words: `Operator: ${holder} leads, renewed ${ageText(ms)} ago` };
+  const last = `${holder || 'released'}, ${ageText(ms)} ago`;
+  return { runs: false, words: `Operator: nobody runs (${last})` };
+}
+
 async function status({ world, ns: own, name, flags }: There): Promise<void> {
-  const { output, watch, 'all-namespaces': all } = flags;
-  if (output !== undefined && output !== 'json' && output !== 'yaml')
-    throw new UsageError('--output must be json or yaml');
+  const { watch, 'all-namespaces': all } = flags;
+  const output = outputOf(flags);
   if (output && watch) throw new UsageError('--watch and --output exclude each other');
   if (name && all) throw new UsageError('NAME and -A exclude each other');
   const ns = all ? '' : own;
   const first = await api(world, { method: 'GET', path: clusterPath(ns, name) });
-  const json = JSON.stringify(first, (key, v) => (key === 'managedFields' ? undefined : v), 2);
-  if (output) return say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
-  const textOf = (raws: readonly Raw[]): string => {
-    if (!name) return listText(raws, ns, world.now());
-    return raws[0] ? pageText(raws[0], world.now()) : deletedText(name);
+  if (output) return show(first, output);
+  let [operator, staleAt] = ['', 0];
+  const textOf = async (raws: readonly Raw[]): Promise<string> => {
+    const [now, uptime] = [world.now(), world.uptime()];
+    if (uptime >= staleAt) {
+      const { runs, words } = await leaderOf(world, ns);
+      operator = folded((runs === false ? red : gray)(words), '');
+      staleAt = uptime + BOUNDS.leaseRetryMs;
+    }
+    if (!name) return paragraphs(operator, listText(raws, ns, now));
+    return paragraphs(operator, raws[0] ? pageText(raws[0], now) : deletedText(name));
   };
-  if (!watch) return say(textOf(name ? [first] : (first['items'] ?? [])));
+  if (!watch) return say(await textOf(name ? [first] : (first['items'] ?? [])));
   const draws = process.stdout.isTTY && kleur.enabled;
   if (draws) say('\n'.repeat(process.stdout.rows)); // What was there stays above.
-  const see = (raws: readonly Raw[]): boolean => {
-    if (draws) redraw(textOf(raws));
-    else say(`${textOf(raws)}\n`);
+  const see = async (raws: readonly Raw[]): Promise<boolean> => {
+    (draws ? redraw : say)(`${await textOf(raws)}\n`);
     return name !== '' && raws.length === 0;
   };
   // The watch brings the news; on a terminal the ages are drawn anew every second.
@@ -6028,11 +5807,11 @@ async function decideOnly(real: World, ns: string, name: string) {
   const scope = o.scopes.get(ns);
   const cluster = scope?.statefulclusters.items.get(key);
   if (!scope || !cluster) throw new Error(deletedText(name));
-  const ledger = ledgerOf(o, key, cluster.meta.uid);
-  const { p } = await decide(o, snapshotOf(o, cluster, ledger, scope));
+  const ledger = ledgerOf(o, key, cluster.meta.uid, scope);
+  const { p } = await decide(o, snapshotOf(o, cluster, ledger));
   for (const evidence of p.evidence)
     ledger.desk.seen.set(evidence, o.world.uptime() - LIMITS.trustMs);
-  return { ...(await decide(o, snapshotOf(o, cluster, ledger, scope))), untried };
+  return { ...(await decide(o, snapshotOf(o, cluster, ledger))), untried };
 }
 
 /** What `plan` says of one action, in the words of its Event. A new identity is drawn by chance, so
@@ -6096,32 +5875,56 @@ async function showPlan(at: There): Promise<void> {
 }
 
 // ── replace, restore ────────────────────────────────────────────────────────────────────────────
-async function replace({ world, ns, name }: There): Promise<void> {
-  const path = pathOf(PODS, ns, name);
-  const raw = await api(world, { method: 'GET', path });
-  const meta = metaOf(raw);
-  const { owners, labels, deletedMs } = meta;
-  const owner = owners.find((o) => o.controller && o.kind === 'StatefulCluster');
-  if (!owner) throw new Error(`pod "${name}" is not a member of a StatefulCluster`);
-  if (deletedMs !== undefined) throw new Error(`pod "${name}" is being deleted already`);
-  await merge(world, path, meta, { metadata: { annotations: { [MARK.replace]: 'true' } } });
-  say(`pod/${name} annotated: ${owner.name} gives ${labels[MARK.identity]} up for a new member`);
+/** Pods and claims of members of a cluster ('': of any) that are called so, by identity or pod. */
+async function partsOf({ world, ns }: There, called: string, of: string) {
+  const identity = called.slice(called.lastIndexOf('-') + 1);
+  const labelled = { matchLabels: { [MARK.identity]: identity } };
+  const find = async (kind: typeof PODS | typeof CLAIMS) => {
+    const metas = (await itemsOf(world, pathOf(kind, ns), labelled)).map(metaOf);
+    const parts = metas.map((meta) => ({ kind, meta, cluster: meta.labels[MARK.cluster] ?? '' }));
+    return parts.filter(({ cluster }) => {
+      return (!of || cluster === of) && [identity, podName(cluster, identity)].includes(called);
+    });
+  };
+  return { identity, pods: await find(PODS), claims: await find(CLAIMS) };
+}
+const isOver = ({ meta }: { readonly meta: Meta }): boolean => MARK.retired in meta.annotations;
+
+async function replace(at: There): Promise<void> {
+  const { world, ns, name, flags } = at;
+  const { identity, pods, claims } = await partsOf(at, name, '');
+  const living = [...pods, ...claims].filter(({ cluster }) => {
+    const own = claims.filter((claim) => claim.cluster === cluster);
+    return own.length === 0 || !own.every(isOver);
+  });
+  const clusters = unique(living.map(({ cluster }) => cluster));
+  const [owner = ''] = clusters;
+  if (clusters.length === 0) throw new Error(`no living member is called "${name}"`);
+  if (clusters.length > 1)
+    throw new Error(`${clusters.join(' and ')} have a "${name}": name its pod`);
+  const part = living.find(({ meta }) => meta.deletedMs === undefined);
+  if (!part) throw new Error(`"${name}" is being deleted already`);
+  const { spec } = clusterOf(await getCluster({ world, ns, name: owner }));
+  const { whenReplaced } = spec.persistentVolumeClaimRetentionPolicy;
+  if (whenReplaced === 'Delete' && claims.length > 0 && !flags['yes'])
+    await consent(`${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`);
+  const { kind, meta } = part;
+  const change = { metadata: { annotations: { [MARK.replace]: 'true' } } };
+  await merge(world, pathOf(kind, ns, meta.name), meta, change);
+  const what = kind === PODS ? 'pod' : 'persistentvolumeclaim';
+  say(`${what}/${meta.name} annotated: ${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
-  const identity = at.names[1] ?? '';
   const { world, ns, name } = at;
   const { spec, status } = clusterOf(await getCluster(at));
-  const labels = { [MARK.cluster]: name, [MARK.identity]: identity };
-  const claims = (await itemsOf(world, pathOf(CLAIMS, ns), { matchLabels: labels })).map(metaOf);
-  const pods = await itemsOf(world, pathOf(PODS, ns), { matchLabels: labels });
-  const retired = claims.filter((meta) => meta.labels[MARK.retired] === 'true');
-  const going = claims.find((meta) => meta.deletedMs !== undefined);
+  const { identity, pods, claims } = await partsOf(at, at.names[1] ?? '', name);
+  const going = claims.find(({ meta }) => meta.deletedMs !== undefined);
   const who = `identity "${identity}" of ${name}`;
   if (claims.length + pods.length === 0) throw new Error(`${who}: no claim is left of it`);
-  if (retired.length === 0) throw new Error(`${who} is not retired`);
+  if (!claims.some(isOver)) throw new Error(`${who} is not retired`);
   if (pods.length > 0) throw new Error(`${who} still has its pod: restore it once that is gone`);
-  if (going) throw new Error(`${who}: its claim ${going.name} is being deleted`);
-  for (const meta of retired) {
+  if (going) throw new Error(`${who}: its claim ${going.meta.name} is being deleted`);
+  for (const { meta } of claims.filter(isOver)) {
     const change = { metadata: { annotations: { [MARK.restore]: 'true' } } };
     await merge(world, pathOf(CLAIMS, ns, meta.name), meta, change);
     say(`persistentvolumeclaim/${meta.name} annotated`);
@@ -6136,10 +5939,8 @@ const FULL = 'statefulcluster.enge.me';
 
 /** ControllerRevisions of this very cluster, oldest first. */
 async function historyOf(at: There, { meta }: StatefulCluster): Promise<readonly Revision[]> {
-  const path = pathOf(REVISIONS, at.ns);
-  const all = (await itemsOf(at.world, path, { matchLabels: { [MARK.cluster]: at.name } })).map(
-    revisionOf,
-  );
+  const labelled = { matchLabels: { [MARK.cluster]: at.name } };
+  const all = (await itemsOf(at.world, pathOf(REVISIONS, at.ns), labelled)).map(revisionOf);
   const own = all.filter((r) => isControlledBy(r.meta, meta.uid));
   return own.sort((a, b) => a.number - b.number);
 }
@@ -6154,7 +5955,7 @@ async function history(at: There): Promise<void> {
   const all = await historyOf(at, clusterOf(await getCluster(at)));
   if (number === 0) {
     const cause = ({ meta }: Revision): string => meta.annotations[MARK.changeCause] ?? '<none>';
-    const rows = all.map((r) => [String(r.number), cause(r)]);
+    const rows = all.map((r) => [String(r.number), escaped(cause(r))]);
     const table = titled('REVISION  CHANGE-CAUSE', rows) || 'No rollout history found.';
     return say(`${FULL}/${at.name}\n${table}`);
   }
@@ -6182,62 +5983,57 @@ async function undo(at: There): Promise<void> {
     const why = `current template already matches revision ${to.number}`;
     return say(`${FULL}/${name} skipped rollback (${why})`);
   }
-  await rollBackTo(at, c.meta, raw['metadata'].annotations !== undefined, to);
+  await rollBackTo(at, raw, to);
   say(`${FULL}/${name} rolled back`);
 }
-/** Lands only on the spec that was looked at, so that no edit made meanwhile is lost. The cause of
- *  the change goes back with the template, where the cluster has annotations at all. */
-async function rollBackTo(at: There, meta: Meta, isNoted: boolean, to: Revision): Promise<void> {
-  const { world, ns, name } = at;
-  const path = clusterPath(ns, name);
-  const [now, then] = [meta, to.meta].map((m) => m.annotations[MARK.changeCause]);
-  const place = `/metadata/annotations/${MARK.changeCause.replace('/', '~1')}`;
-  const cause = { op: then === undefined ? 'remove' : 'add', path: place, value: then };
-  const body = [
-    { op: 'test', path: '/metadata/uid', value: meta.uid },
-    { op: 'test', path: '/metadata/generation', value: meta.generation },
-    { op: 'replace', path: '/spec/template', value: to.template },
-    ...(now !== then && isNoted ? [cause] : []),
-  ];
-  const contentType = 'application/json-patch+json';
-  await api(world, { method: 'PATCH', path: path + BY, contentType, body }).catch(async (error) => {
-    // A test that failed and a template that is refused have one code; a look tells them apart.
-    const { uid, generation } = metaOf(await getCluster(at));
-    if (uid === meta.uid && generation === meta.generation) throw error;
+/** Lands only on the very version that was looked at, so that no edit made meanwhile is lost. The
+ *  cause of the change goes back with the template. */
+async function rollBackTo({ world, ns, name }: There, raw: Raw, to: Revision): Promise<void> {
+  const { [MARK.changeCause]: _, ...others } = dictOf(raw['metadata'].annotations);
+  const { [MARK.changeCause]: cause } = to.meta.annotations;
+  const annotations = { ...others, ...(cause !== undefined && { [MARK.changeCause]: cause }) };
+  const [metadata, spec] = [{ ...raw['metadata'], annotations }, raw['spec']];
+  const body = { ...raw, metadata, spec: { ...spec, template: to.template } };
+  const path = clusterPath(ns, name) + BY;
+  await api(world, { method: 'PUT', path, body }).catch((error: unknown) => {
+    if (!(error instanceof ApiError) || error.code !== 409) throw error;
     throw new Error(`${FULL} "${name}" was changed meanwhile: nothing was rolled back, try again`);
   });
 }
 
-/** One merge patch, refused where it would change nothing. */
-const edit = (verb: 'restarted' | 'paused' | 'resumed') => async (at: There) => {
-  const { world, ns, name } = at;
-  const { meta, spec: old } = clusterOf(await getCluster(at));
+/** `restart`, `pause` and `resume`: one merge patch, refused where it would change nothing. */
+async function edit({ world, ns, name, words }: There): Promise<void> {
+  const { meta, spec: old } = clusterOf(await getCluster({ world, ns, name }));
   const { paused } = old.updateStrategy.rollingUpdate;
-  const refusal = {
-    restarted: paused && `can't restart while paused (run rollout resume first)`,
-    paused: paused && 'is already paused',
-    resumed: !paused && 'is not paused',
-  }[verb];
-  if (refusal) throw new Error(`${FULL} "${name}" ${refusal}`);
+  const refuse = (why: string): never => {
+    throw new Error(`${FULL} "${name}" ${why}`);
+  };
+  const isRestart = words === 'rollout restart';
+  const isPause = words === 'rollout pause';
+  if (isRestart && paused) refuse("can't restart while paused (run rollout resume first)");
+  if (!isRestart && paused === isPause) refuse(paused ? 'is already paused' : 'is not paused');
   const annotations = { 'kubectl.kubernetes.io/restartedAt': new Date(world.now()).toISOString() };
-  const spec =
-    verb === 'restarted'
-      ? { template: { metadata: { annotations } } }
-      : { updateStrategy: { rollingUpdate: { paused: verb === 'paused' } } };
+  const spec = isRestart
+    ? { template: { metadata: { annotations } } }
+    : { updateStrategy: { rollingUpdate: { paused: isPause } } };
   await merge(world, clusterPath(ns, name), meta, { spec });
-  say(`${FULL}/${name} ${verb}`);
-};
+  say(`${FULL}/${name} ${isRestart ? 'restarted' : isPause ? 'paused' : 'resumed'}`);
+}
 
-/** What the rollout waits for, or ''. */
+/** What the rollout waits for, and why as far as the operator says; or ''. */
 function waitsFor(c: StatefulCluster): string {
   const { meta, spec, status } = c;
   const { updatedReplicas: updated = 0, replicas: live = 0, availableReplicas: up = 0 } = status;
   const wanted = Math.max(0, spec.replicas - partitionOf(spec));
   const head = `Waiting for statefulcluster "${meta.name}" rollout to finish`;
   if (!isObserved(c)) return 'Waiting for statefulcluster spec update to be observed...';
-  if (updated < wanted) return `${head}: ${updated} out of ${wanted} members have been updated...`;
+  const reasons = [trueIn(c, 'ReplacementWithheld')?.message, progressOf(c)].filter(Boolean);
+  const why = reasons.map((reason) => `\n${folded(reason ?? '')}`).join('');
+  if (updated < wanted)
+    return `${head}: ${updated} out of ${wanted} members have been updated...${why}`;
   if (live > spec.replicas) return `${head}: ${live - spec.replicas} members are still to go...`;
-  if (up < spec.replicas) return `${head}: ${up} of ${spec.replicas} members are available...`;
+  if (up < spec.replicas)
+    return `${head}: ${up} of ${spec.replicas} members are available...${why}`;
   return '';
 }
 async function rolloutStatus(at: There): Promise<void> {
@@ -6246,19 +6042,23 @@ async function rolloutStatus(at: There): Promise<void> {
   const { spec } = clusterOf(await getCluster(at));
   if (spec.updateStrategy.type === 'OnDelete')
     throw new Error('rollout status is only available for RollingUpdate strategy type');
-  let failure = '';
-  let told = '';
-  const see = ([raw]: readonly Raw[]): boolean => {
-    const c = raw && clusterOf(raw);
+  let [failure, told, aloneAt] = ['', '', Infinity];
+  const see = async ([raw]: readonly Raw[]): Promise<boolean> => {
+    const c = raw && clusterOf(tamed(raw));
     const stalled = c && isObserved(c) && trueIn(c, 'Stalled')?.message;
     if (stalled) failure = `statefulcluster "${name}" is stalled: ${stalled}`;
     else if (!c) failure = deletedText(name);
     if (!c || failure) return true;
-    const text = waitsFor(c) || `statefulcluster "${name}" successfully rolled out`;
+    const wait = waitsFor(c);
+    const text = wait || `statefulcluster "${name}" successfully rolled out`;
     if (text !== told) say((told = text));
-    return waitsFor(c) === '';
+    const { runs, words } = await leaderOf(world, ns);
+    aloneAt = runs === false ? Math.min(aloneAt, world.uptime()) : Infinity;
+    if (wait && world.uptime() - aloneAt >= BOUNDS.leaseMs) failure = words;
+    return wait === '' || failure !== '';
   };
-  const inTime = await keepSeeing(world, oneOrAll(ns, name), see, { limitMs });
+  const limits = { limitMs, everyMs: BOUNDS.leaseRetryMs };
+  const inTime = await keepSeeing(world, oneOrAll(ns, name), see, limits);
   if (failure || !inTime) throw new Error(failure || 'timed out waiting for the condition');
 }
 /** A duration as Go writes it; 0 is no limit. */
@@ -6273,9 +6073,12 @@ function durationMs(text: string): number {
 
 // ── adopt: a StatefulSet becomes a StatefulCluster, and no pod is restarted ─────────────────────
 // What is there says how far an earlier run came, so each step is found done when it is repeated.
-const ADOPTS = 'enge.me/adopts'; // On the cluster: UID of the set, revision of its pods.
+const ADOPTS = 'enge.me/adopts'; // On the cluster: UID of the set, name of its newest revision.
+const SEAL = 'enge.me/claims'; // On claims: the names of all claims of their identity.
 const SETS = 'statefulsets.apps';
 const SET_HASH = 'controller.kubernetes.io/hash'; // Label of a StatefulSet's revisions.
+const INDEX = 'apps.kubernetes.io/pod-index';
+const POD_NAME = 'statefulset.kubernetes.io/pod-name';
 const setPath = (ns: string, name = ''): string =>
   `/apis/apps/v1${inNamespace(ns)}/statefulsets${name && `/${name}`}`;
 const find = (world: World, path: string): Promise<Raw | undefined> =>
@@ -6284,48 +6087,30 @@ const find = (world: World, path: string): Promise<Raw | undefined> =>
     throw error;
   });
 
-/** The cluster of a set: its fields have the names of ours, and the template stays as it is. */
-function clusterFrom({ metadata, spec }: Raw): Raw {
-  const { ordinals: _, template: whole, volumeClaimTemplates = [], ...kept } = spec as Raw;
-  const claims = volumeClaimTemplates.map((claim: Raw) => {
-    const { name, labels, annotations } = claim['metadata'];
-    return { metadata: { name, labels, annotations }, spec: claim['spec'] };
-  });
-  const { name, namespace, labels, uid } = metadata;
-  const template = revisionTemplate(whole as V1PodTemplateSpec);
-  const annotations = { [MARK.paused]: 'true', [ADOPTS]: `${uid} ${revisionHash(template, 0)}` };
-  const meta = { name, namespace, labels, annotations };
-  const own = { ...kept, template, volumeClaimTemplates: claims };
-  return { apiVersion: 'enge.me/v1alpha1', kind: 'StatefulCluster', metadata: meta, spec: own };
-}
-/** Why this set cannot be adopted now, or ''. */
-function obstacleTo(set: Raw, wards: readonly Ward[]): string {
-  const { spec, status = {} } = set;
-  const pods = wards.map(({ pod }) => pod);
-  const alive = pods.filter((pod) => !isTerminating(pod) && !isTerminal(pod)).length;
-  const old = pods.find((pod) => pod.meta.labels[MARK.revision] !== status.updateRevision);
-  if (alive !== spec.replicas)
-    return `${alive} of its ${spec.replicas} pods are there: wait for all`;
-  if (old) return `${old.meta.name} is not at its newest revision: let the rollout end first`;
-  return specProblem(clusterOf(clusterFrom(set)));
-}
-/** What speaks against it unless the user insists, or ''. */
-function doubtAbout({ metadata, spec }: Raw): string {
-  const { ownerReferences: owners = [], labels = {}, annotations = {} } = metadata;
-  const keys = Object.keys({ ...labels, ...annotations });
-  const isHelms = labels['app.kubernetes.io/managed-by'] === 'Helm';
-  const keepers: readonly (readonly [name: string, keeps: boolean])[] = [
-    [String(owners[0]?.kind), owners.length > 0],
-    ['Helm', isHelms || keys.some((key) => key.startsWith('meta.helm.sh/'))],
-    ['Argo CD', keys.some((key) => key.startsWith('argocd.argoproj.io/'))],
-    ['Flux', keys.some((key) => key.includes('toolkit.fluxcd.io/'))],
-  ];
-  const keeper = keepers.find(([, keeps]) => keeps)?.[0];
-  const lost = ['apps.kubernetes.io/pod-index', 'statefulset.kubernetes.io/pod-name'];
-  const read = lost.find((label) => JSON.stringify(spec.template).includes(label));
-  const doubt = read ? `its template reads the label ${read}, which members do not have` : '';
-  const why = keeper ? `${keeper} keeps it, and would make it again` : doubt;
-  return why && `${why} (--force adopts it all the same)`;
+/** The cluster of a set: most fields have the names of ours, and the template stays as it is. */
+function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
+  const { name, namespace, labels } = metadata;
+  const start: number = spec.ordinals?.start ?? 0;
+  const { rollingUpdate } = spec.updateStrategy ?? {};
+  const partition = Math.max(0, (rollingUpdate?.partition ?? 0) - start);
+  const readsIndex = JSON.stringify(spec.template).includes(`metadata.labels['${INDEX}']`);
+  const claims: readonly Raw[] = spec.volumeClaimTemplates ?? [];
+  return {
+    apiVersion: 'enge.me/v1alpha1',
+    kind: 'StatefulCluster',
+    metadata: { name, namespace, labels, annotations },
+    spec: {
+      podManagementPolicy: 'OrderedReady', // What a StatefulSet has by default.
+      ...spec,
+      template: revisionTemplate(spec.template),
+      volumeClaimTemplates: claims.map(({ metadata: { name, labels, annotations }, spec }) => {
+        return { metadata: { name, labels, annotations }, spec };
+      }),
+      updateStrategy: { ...spec.updateStrategy, rollingUpdate: { ...rollingUpdate, partition } },
+      replacementPolicy: 'WhenVolumesLost',
+      ordinals: readsIndex ? { start } : undefined,
+    },
+  };
 }
 
 /** What is handed over. Once the set is gone, or going, the label tells its pods. */
@@ -6333,25 +6118,112 @@ async function wardsOf({ world, ns, name }: There, set: Raw | undefined) {
   const marked = { matchLabels: { [MARK.cluster]: name } };
   const all = await itemsOf(world, pathOf(PODS, ns), set?.['spec'].selector ?? marked);
   const pods = all.map(podOf).filter(({ meta }) => !set || isControlledBy(meta, metaOf(set).uid));
-  const claims = (await itemsOf(world, pathOf(CLAIMS, ns), {})).map(claimOf);
-  return pods.flatMap((pod) => {
+  const claims = (await itemsOf(world, pathOf(CLAIMS, ns))).map(claimOf);
+  return pods.map((pod) => {
     const identity = identityOf(pod, name);
     const own = claims.filter(({ meta }) => pod.claims.includes(meta.name));
-    return [{ pod, identity, claims: own.filter((c) => isClaimOf(c.meta.name, name, identity)) }];
+    return {
+      pod,
+      identity,
+      claims: own.filter((c) => c.meta.name.endsWith(`-${name}-${identity}`)),
+    };
   });
 }
-type Ward = Awaited<ReturnType<typeof wardsOf>>[number];
+/** The revisions of a set, by name: they stay until the last step. */
+async function pastOf({ world, ns, name }: There, selector: LabelSelector) {
+  const all = await itemsOf(world, pathOf(REVISIONS, ns), selector);
+  const own = all.filter((raw) => {
+    const meta = metaOf(raw);
+    return meta.name.startsWith(`${name}-`) && SET_HASH in meta.labels;
+  });
+  return new Map(own.map((raw) => [metaOf(raw).name, raw]));
+}
 
-/** Marks what the set still controls, which is harmless under it. */
+const newestOf = (set: Raw): string => set['status']?.updateRevision ?? '';
+/** Why this set cannot be adopted now, or ''. */
+async function obstacleTo(at: There, set: Raw): Promise<string> {
+  const { replicas, selector, updateStrategy: how } = set['spec'];
+  const pods = (await wardsOf(at, set)).map(({ pod }) => pod);
+  const alive = pods.filter((pod) => !isTerminating(pod) && !isTerminal(pod)).length;
+  if (alive !== replicas) return `${alive} of its ${replicas} pods are there: wait for all`;
+  const past = await pastOf(at, selector);
+  const old = pods.filter(({ meta }) => meta.labels[MARK.revision] !== newestOf(set));
+  const lost = old.find(({ meta }) => !past.has(meta.labels[MARK.revision] ?? ''));
+  if (old[0] && how?.type !== 'OnDelete' && !(how?.rollingUpdate?.partition > 0))
+    return `${old[0].meta.name} is not at its newest revision: let the rollout end first`;
+  if (lost) return `the revision of ${lost.meta.name} is not there any more`;
+  return specProblem(clusterOf(clusterFrom(set)));
+}
+/** Whoever would make the set again, by the labels and annotations it is known by. */
+const KEEPERS = {
+  Helm: /meta\.helm\.sh|=Helm$/,
+  'Argo CD': /argocd\.argoproj/,
+  Flux: /toolkit\.fluxcd/,
+};
+/** How templates and scripts tell members by their number. */
+const readersOf = (name: string) => ({
+  'names members by their number': RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`),
+  'takes a number out of the host name':
+    /\$\{\w+##\*-\}|(hostname|pod_?name).*(\[0-9\]|\\d|:digit:|##|cut -d|-F ?['"]?-)/i,
+  [`reads the label ${POD_NAME}`]: RegExp(`metadata.labels\\['${POD_NAME}'\\]`),
+});
+const CONFIG_MAP = /"configMap(?:(?:Key)?Ref)?":\{(?:[^{}]|\{[^{}]*\})*?"name":"([^"]+)"/g;
+/** What speaks against it unless the user insists. */
+async function doubtsAbout({ world, ns, name }: There, { metadata, spec }: Raw) {
+  const { ownerReferences: [owner] = [], labels = {}, annotations } = metadata;
+  const keys = Object.keys({ ...labels, ...annotations }).join();
+  const known = `${keys}=${labels['app.kubernetes.io/managed-by']}`;
+  const keeper = owner?.kind ?? Object.entries(KEEPERS).find(([, form]) => form.test(known))?.[0];
+  const refs = [...JSON.stringify(spec.template).matchAll(CONFIG_MAP)];
+  const texts = new Map([['template', spec.template]]);
+  for (const map of unique(refs.map(([, map = '']) => map)))
+    texts.set(`ConfigMap ${map}`, await find(world, `/api/v1${inNamespace(ns)}/configmaps/${map}`));
+  const doubts = [...texts].flatMap(([place, value]) => {
+    const lines = JSON.stringify(value?.data ?? value ?? {}, null, 1).replaceAll('\\n', '\n');
+    const found = Object.entries(readersOf(name)).filter(([, form]) => form.test(lines));
+    return found.map(([what]) => `its ${place} ${what}`);
+  });
+  return keeper ? [`${keeper} keeps it, and would make it again`, ...doubts] : doubts;
+}
+/** What names the set, or one of its pods by number, and must be changed by hand. */
+async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
+  const { ordinals, template } = clusterFrom(set)['spec'];
+  const isOne = ({ selector = {} }: Raw): boolean => {
+    const { [INDEX]: index, [POD_NAME]: pod, ...others } = dictOf(selector.matchLabels ?? selector);
+    const isIts = pod?.startsWith(`${name}-`) ?? (index !== undefined && !ordinals);
+    return isIts && selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
+  };
+  const scales = ({ scaleTargetRef: ref }: Raw): boolean =>
+    ref?.kind === 'StatefulSet' && ref.name === name;
+  const selects = 'selects a pod by its number, which new members do not have';
+  const kinds: readonly (readonly [string, string, (spec: Raw) => boolean, string])[] = [
+    ['/api/v1', 'services', isOne, selects],
+    ['/apis/policy/v1', 'poddisruptionbudgets', isOne, selects],
+    ['/apis/autoscaling/v2', 'horizontalpodautoscalers', scales, `must scale ${FULL}/${name} now`],
+  ];
+  const found = kinds.map(async ([group, plural, isMeant, what]) => {
+    const list = await find(world, `${group}${inNamespace(ns)}/${plural}`);
+    const items = ((list?.['items'] ?? []) as Raw[]).filter(({ spec = {} }) => isMeant(spec));
+    return items.map((raw) => `${plural}/${metaOf(raw).name} ${what}`);
+  });
+  return (await Promise.all(found)).flat();
+}
+
+/** Marks and seals what the set still controls, which is harmless under it. */
 async function mark(at: There, set: Raw | undefined): Promise<boolean> {
   const { world, ns, name } = at;
   let did = false;
   for (const { pod, identity, claims } of set ? await wardsOf(at, set) : []) {
-    const labels = ourLabels(name, identity);
+    const index = set && clusterFrom(set)['spec'].ordinals && { [INDEX]: identity };
+    const labels = { ...ourLabels(name, identity), ...index };
+    const names = claims.map(({ meta }) => meta.name).sort();
     const all = [[PODS, pod] as const, ...claims.map((claim) => [CLAIMS, claim] as const)];
     for (const [kind, { meta }] of all) {
-      if (selectorMatches({ matchLabels: labels }, meta.labels)) continue;
-      await merge(world, pathOf(kind, ns, meta.name), meta, { metadata: { labels } });
+      const annotations = kind === CLAIMS ? { [SEAL]: names.join(' ') } : {};
+      const isLabelled = selectorMatches({ matchLabels: labels }, meta.labels);
+      if (isLabelled && selectorMatches({ matchLabels: annotations }, meta.annotations)) continue;
+      const change = { metadata: { labels, annotations } };
+      await merge(world, pathOf(kind, ns, meta.name), meta, change);
       did = true;
     }
   }
@@ -6366,91 +6238,110 @@ async function orphan({ world, ns, name }: There, set: Raw | undefined): Promise
     await api(world, { method: 'DELETE', path: setPath(ns, name), body });
   const path = withQuery(setPath(ns), { fieldSelector: `metadata.name=${name}` });
   const isGone = (raws: readonly Raw[]): boolean => !raws.some((raw) => metaOf(raw).uid === uid);
-  if (await keepSeeing(world, path, isGone, { limitMs: LIMITS.syncMaxMs })) return true;
+  if (await keepSeeing(world, path, isGone, { limitMs: BOUNDS.syncMaxMs })) return true;
   throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
 }
-/** Makes the cluster the controller of its pods, at the revision of the set's own template. */
+/** Makes an earlier revision of the set one of the cluster, and returns its hash. */
+async function inherit(at: There, cluster: StatefulCluster, old: Raw): Promise<string> {
+  const { $patch: _, ...template } = old['data'].spec.template;
+  const hash = revisionHash(template, 0);
+  const meta = { ...cluster.meta, name: `${cluster.meta.name}-${hash}` };
+  const claimTemplates = claimTemplateNames(cluster.spec);
+  const revision = { meta, hash, number: old['revision'], template, claimTemplates };
+  const post = { method: 'POST', body: revisionBody(cluster, revision) } as const;
+  await api(at.world, { ...post, path: pathOf(REVISIONS, at.ns) + BY }).catch((error: unknown) => {
+    if (!isTaken(error)) throw error;
+  });
+  return hash;
+}
+/** Makes the cluster the controller of its pods, each at the revision that it has, and waits until
+ *  the operator counts them all: only then may it act. */
 async function handOver(at: There): Promise<boolean> {
   const cluster = clusterOf(await getCluster(at));
-  const { meta } = cluster;
-  const revision = meta.annotations[ADOPTS]?.split(' ')[1] ?? '';
-  let did = false;
+  const { meta, spec } = cluster;
+  const past = await pastOf(at, spec.selector);
+  past.delete(meta.annotations[ADOPTS]?.split(' ')[1] ?? ''); // That is spec.template.
+  const newest = revisionHash(spec.template, 0);
+  const hashes: string[] = [];
   for (const { pod } of await wardsOf(at, undefined)) {
     const { name, resourceVersion, labels } = pod.meta;
-    if (isControlledBy(pod.meta, meta.uid) && labels[MARK.revision] === revision) continue;
+    const old = past.get(labels[MARK.revision] ?? '');
+    const isOurs = isControlledBy(pod.meta, meta.uid);
+    const hash = isOurs ? labels[MARK.revision] : old && (await inherit(at, cluster, old));
+    hashes.push(hash ?? newest);
+    if (isOurs) continue;
     const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
-    const change = { resourceVersion, ownerReferences, labels: { [MARK.revision]: revision } };
+    const change = {
+      resourceVersion,
+      ownerReferences,
+      labels: { [MARK.revision]: hash ?? newest },
+    };
     await merge(at.world, pathOf(PODS, at.ns, name), pod.meta, { metadata: change });
-    did = true;
   }
-  return did;
-}
-/** Waits until the operator counts every pod, and none as outdated: only then may it act. */
-async function counted(at: There): Promise<boolean> {
-  const count = (await wardsOf(at, undefined)).length;
+  const updated = hashes.filter((hash) => hash === newest).length;
   const see = ([raw]: readonly Raw[]): boolean => {
     const { replicas, updatedReplicas } = raw ? clusterOf(raw).status : {};
-    return replicas === count && updatedReplicas === count;
+    return replicas === hashes.length && updatedReplicas === updated;
   };
-  const limits = { limitMs: LIMITS.syncMaxMs };
+  const limits = { limitMs: BOUNDS.syncMaxMs };
   if (await keepSeeing(at.world, oneOrAll(at.ns, at.name), see, limits)) return true;
-  throw new Error(`the operator does not count all ${count} pods: is it running? Run this again`);
+  throw new Error(`the operator does not count all ${hashes.length} pods: does it run? Try again`);
 }
 /** Deletes the history of the set, which nobody owns any more. */
 async function forget(at: There): Promise<boolean> {
   const { spec } = clusterOf(await getCluster(at));
-  const all = (await itemsOf(at.world, pathOf(REVISIONS, at.ns), spec.selector)).map(metaOf);
-  const isLeft = ({ name, owners, labels }: Meta): boolean =>
-    owners.length === 0 && name.startsWith(`${at.name}-`) && SET_HASH in labels;
-  for (const { name, uid } of all.filter(isLeft)) {
+  const all = [...(await pastOf(at, spec.selector)).values()].map(metaOf);
+  const free = all.filter(({ owners }) => owners.length === 0);
+  for (const { name, uid } of free) {
     const body = { preconditions: { uid } };
     await api(at.world, { method: 'DELETE', path: pathOf(REVISIONS, at.ns, name), body });
   }
-  return all.some(isLeft);
+  return free.length > 0;
 }
-
-type Step = readonly [words: string, run: () => Promise<boolean>]; // False: found done.
 async function adopt(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
+  const output = outputOf(flags);
   const set = await find(world, setPath(ns, name));
   const old = await find(world, clusterPath(ns, name));
   const of = old?.['metadata'].annotations?.[ADOPTS]?.split(' ')[0];
-  if (!set && !old) throw new Error(`${SETS} "${name}" not found`);
+  if (!set && !of) throw new Error(`${SETS} "${name}" not found`);
   if (set && old && of !== metaOf(set).uid)
     throw new Error(`there is a StatefulCluster "${name}" already`);
   const whole = set && metaOf(set).deletedMs === undefined ? set : undefined;
-  const create = async (dryRun: string): Promise<boolean> => {
+  if (output && set) return show(clusterFrom(set), output);
+  const create = async (dryRun: string): Promise<unknown> => {
+    if (old || !set) return false;
+    const notes = { [MARK.paused]: 'true', [ADOPTS]: `${metaOf(set).uid} ${newestOf(set)}` };
     const path = clusterPath(ns) + BY + dryRun;
-    if (!old) await api(world, { method: 'POST', path, body: clusterFrom(set ?? {}) });
-    return !old;
+    return api(world, { method: 'POST', path, body: clusterFrom(set, notes) });
+  };
+  const resume = async (): Promise<unknown> => {
+    const change = { metadata: { annotations: { [MARK.paused]: null, [ADOPTS]: null } } };
+    return merge(world, clusterPath(ns, name), metaOf(await getCluster(at)), change);
   };
   if (whole) {
-    const why =
-      obstacleTo(whole, await wardsOf(at, whole)) || (flags['force'] ? '' : doubtAbout(whole));
+    const doubts = flags['force'] ? [] : await doubtsAbout(at, whole);
+    const doubt = doubts.length > 0 ? `${doubts.join('; ')} (--force adopts it all the same)` : '';
+    const why = (await obstacleTo(at, whole)) || doubt;
     if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
     await create('&dryRun=All'); // What the API server has against it, it says now.
   }
-  const annotations = { [MARK.paused]: null, [ADOPTS]: null };
-  const change = { metadata: { annotations } };
-  const resume = async (): Promise<boolean> => {
-    const { meta } = clusterOf(await getCluster(at));
-    return merge(world, clusterPath(ns, name), meta, change).then(() => true);
-  };
-  const steps: readonly Step[] = [
+  const steps: readonly (readonly [words: string, run: () => Promise<unknown>])[] = [
     ['label its pods and claims', () => mark(at, whole)],
     ['create the cluster, paused', () => create('')],
     ['delete the set, but not its pods', () => orphan(at, set)],
     ['make the cluster the controller of the pods', () => handOver(at)],
-    ['wait until the operator counts them all', () => counted(at)],
-    ['let the operator act', resume],
     ['delete the history of the set', () => forget(at)],
+    ['let the operator act', resume],
   ];
+  const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
-  for (const [words, run] of set || of ? steps : steps.slice(-1)) {
+  for (const [words, run] of steps) {
     if (flags['dry-run']) say(`  · ${words}`);
     else say(`  ✓ ${words}${(await run()) ? '' : gray(' (found done)')}`);
   }
-  say('New members have random names: mend what names pods by number, or the set itself.');
+  say(`New members have random names${others.length > 0 ? '. Yours to change:' : ''}`);
+  for (const other of others) say(`  ${other}`);
 }
 
 // ── manifest ────────────────────────────────────────────────────────────────────────────────────
@@ -6507,143 +6398,204 @@ async function manifest({ flags }: Asked): Promise<void> {
 }
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────
-/** Flag → its short form, the word of its value ('' for none), what it does. */
-const FLAGS: Readonly<Record<string, readonly [short: string, value: string, about: string]>> = {
-  watch: ['w', '', 'show every change, until Ctrl-C'],
-  'all-namespaces': ['A', '', 'clusters of all namespaces'],
-  output: ['o', 'FORMAT', 'json or yaml: the objects as they are'],
-  revision: ['', 'N', 'show the template of this revision'],
-  'to-revision': ['', 'N', 'default: the one before the newest'],
-  timeout: ['', 'TIME', 'give up after 90s, 5m, 1h30m; default: never'],
-  'dry-run': ['', '', 'say what would be done'],
-  force: ['', '', 'although Helm, Argo CD, Flux or an owner keeps it'],
-  image: ['', 'IMAGE', 'in place of the released one'],
-  namespaced: ['', '', 'with rights in the namespace of -n only'],
-  namespace: ['n', 'NS', 'default: that of the context'],
-  context: ['', 'NAME', 'of the kubeconfig; default: its current one'],
-  kubeconfig: ['', 'FILE', 'default: $KUBECONFIG or ~/.kube/config'],
-  help: ['h', '', 'print this'],
+const FLAGS = `
+-w --watch                      show every change, until Ctrl-C
+-A --all-namespaces             clusters of all namespaces
+-o --output FORMAT              json or yaml: the object as it is, or would be
+   --revision N                 show the template of this revision
+   --to-revision N              default: the one before the newest
+   --timeout TIME               give up after 90s, 5m, 1h30m; default: never
+-y --yes                        do not ask, though data is deleted
+   --dry-run                    say what would be done
+   --force                      in spite of doubts
+   --image IMAGE                in place of the released one
+   --namespaced                 with rights in the namespace of -n only
+   --selector LABELS            only StatefulClusters with these labels
+   --workers N                  clusters worked on at a time (4)
+   --leader-elect=false         without a Lease: where no other operator runs
+   --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
+   --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
+   --log FORMAT                 json or pretty; default: pretty on a terminal
+-n --namespace NS               default: that of the context
+   --context NAME               of the kubeconfig; default: its current one
+   --kubeconfig FILE            default: $KUBECONFIG or ~/.kube/config
+-h --help                       print this`;
+/** A command and its words, what it does, its flags (`+`: those of all that ask a server) if they
+ *  are not just these; below it what help says besides. */
+const COMMANDS = `
+run: replace lost members, until stopped: + all-namespaces selector workers leader-elect \
+leader-elect-namespace probe-addr log
+  -n may be given several times; without it and -A, those that $WATCH_NAMESPACE
+  lists (empty: all), else that of the context. In a pod, its account is used.
+status [NAME]: the clusters, or one and its members: watch all-namespaces output +
+  First who leads. Clusters in trouble and unhealthy members stand above others.
+plan NAME: what the operator would do now, and why
+  The operator's own decision, on what is there now. Only reads are sent.
+replace POD|IDENTITY: give a member up for a new one: yes +
+  Annotates its pod, or a claim, ${MARK.replace}=true: its claims are retired,
+  and a new identity takes its place. An available member waits for its turn.
+restore NAME IDENTITY|POD: bring a retired identity back with its claims
+  Annotates its claims ${MARK.restore}=true: it returns as the next member
+  for which there is room.
+rollout status NAME: wait until a rollout is through: timeout +
+  Exit code 1 when it stalls, nobody runs, or the time is up.
+rollout history NAME: revisions of the template: revision +
+rollout undo NAME: go back to an earlier revision: to-revision +
+  Replaces spec.template as a whole, unless the spec is edited meanwhile.
+rollout restart NAME: restart every member, within the budget
+rollout pause NAME: stop updates, not replacements
+rollout resume NAME: go on with updates
+adopt STATEFULSET: turn it into a StatefulCluster: dry-run output force +
+  No pod is restarted. Interrupted, it goes on when it is repeated. It refuses
+  what somebody would make again, and what reads a number out of a name.
+manifest: what installs the operator, for kubectl apply -f -: image namespaced namespace help
+  With --namespaced its last objects let it read nodes and volumes: take or
+  leave them. The namespace must exist.
+completion SHELL: what completes these words in bash or zsh: help
+  For bash: source <(${PROGRAM} completion bash)
+version: print the version: help
+help [COMMAND] [WORD]: explain a command and its flags: help`;
+type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
+const version = (): void => say(VERSION);
+const HERE: Acts<Asked> = { run, manifest, completion, version, help };
+const THERE: Acts<There> = {
+  status,
+  plan: showPlan,
+  replace,
+  restore,
+  adopt,
+  'rollout status': rolloutStatus,
+  'rollout history': history,
+  'rollout undo': undo,
+  'rollout restart': edit,
+  'rollout pause': edit,
+  'rollout resume': edit,
 };
-/** Command with its words, those in brackets may be left out; what it does; flags; what runs. */
-type Row = readonly [usage: string, about: string, flags: string, run: (asked: Asked) => unknown];
-const THERE = 'namespace context kubeconfig help';
-const ROWS: readonly Row[] = [
-  ['run [FLAGS]', 'replace lost members, until stopped', '', () => undefined],
-  [
-    'status [NAME]',
-    'the clusters, or one and its members',
-    `watch all-namespaces output ${THERE}`,
-    there(status),
-  ],
-  ['plan NAME', 'what the operator would do now, and why', THERE, there(showPlan)],
-  ['replace POD', 'give a member up for a new one', THERE, there(replace)],
-  ['restore NAME IDENTITY', 'bring a retired identity back with its claims', THERE, there(restore)],
-  [
-    'rollout status NAME',
-    'wait until a rollout is through',
-    `timeout ${THERE}`,
-    there(rolloutStatus),
-  ],
-  ['rollout history NAME', 'revisions of the template', `revision ${THERE}`, there(history)],
-  ['rollout undo NAME', 'go back to an earlier revision', `to-revision ${THERE}`, there(undo)],
-  [
-    'rollout restart NAME',
-    'restart every member, within the budget',
-    THERE,
-    there(edit('restarted')),
-  ],
-  ['rollout pause NAME', 'stop updates, not replacements', THERE, there(edit('paused'))],
-  ['rollout resume NAME', 'go on with updates', THERE, there(edit('resumed'))],
-  ['adopt STATEFULSET', 'turn it into a StatefulCluster', `dry-run force ${THERE}`, there(adopt)],
-  [
-    'manifest',
-    'what installs the operator, for kubectl apply -f -',
-    'image namespaced namespace help',
-    manifest,
-  ],
-  ['version', 'print the version', 'help', () => say(VERSION)],
-  ['help [COMMAND] [WORD]', 'explain a command and its flags', 'help', help],
-];
-/** What help says besides. */
-const MORE: Readonly<Record<string, string>> = {
-  run: RUN_HELP,
-  status: 'Withheld members come first, then the unhealthy ones.',
-  plan: 'The decision of the operator itself, on what is there now. Only reads are sent.',
-  replace: `Annotates the pod ${MARK.replace}=true: its claims are retired, and a new
-identity takes its place. An available member waits for its turn.`,
-  restore: `Annotates its claims ${MARK.restore}=true: it returns as the next member
-for which there is room.`,
-  'rollout status': 'Exit code 1 when it stalls or the time is up.',
-  'rollout undo': 'Replaces spec.template as a whole, unless the spec is edited meanwhile.',
-  adopt: 'No pod is restarted. Interrupted, it goes on when it is repeated.',
-  manifest: `With --namespaced its last objects let it read nodes and volumes: take or leave
-them. The namespace must exist.`,
-};
-const wordsIn = ([usage]: Row): string => usage.replace(/ [[A-Z].*/, '');
-const rowOf = (words: string): Row | undefined => ROWS.find((row) => wordsIn(row) === words);
+const flagList = FLAGS.slice(1)
+  .split('\n')
+  .map((line) => {
+    const [, short, flag = '', value] =
+      /^(?:-(\w)|  ) --([a-z-]+)\S*(?: ([A-Z]+))? /.exec(line) ?? [];
+    return { line: `  ${line}`, short, flag, value };
+  });
+type Command = ReturnType<typeof commandFrom>;
+function commandFrom(text: string) {
+  const [head = '', ...more] = text.split('\n');
+  const [usage = '', about = '', own = '+'] = head.split(': ');
+  const words = usage.replace(/ [[A-Z].*/, '');
+  const rest = usage.slice(words.length).split(' ').slice(1);
+  const takes = own.replace('+', 'namespace context kubeconfig help').split(' ');
+  return { usage, words, rest, about, takes, more: more.join('\n') };
+}
+const commands = COMMANDS.slice(1)
+  .split(/\n(?! )/)
+  .map(commandFrom);
+const commandOf = (words: readonly string[]): Command | undefined =>
+  commands.find((c) => c.words === words.join(' '));
 
-const unknown = (words: string): UsageError =>
-  new UsageError(`there is no command "${words}": see ${PROGRAM} help`);
+/** Does `a` become `b` by so many letters changed, added or left out? */
+function isNear(a: string, b: string, edits: number): boolean {
+  if (a === '' || b === '') return a.length + b.length <= edits;
+  const [x, y] = [a.slice(1), b.slice(1)];
+  if (a[0] === b[0]) return isNear(x, y, edits);
+  const then = (p: string, q: string): boolean => isNear(p, q, edits - 1);
+  return edits > 0 && (then(x, y) || then(x, b) || then(a, y));
+}
+function unknown([first = '', second = '']: readonly string[]): UsageError {
+  const words = first === 'rollout' ? `${first} ${second}`.trim() : first;
+  const near = commands.find((c) => isNear(words, c.words, 2));
+  const hint = near ? `did you mean "${near.words}"?` : `see ${PROGRAM} help`;
+  return new UsageError(`there is no command "${words}": ${hint}`);
+}
 
-function help({ names }: Asked): void {
-  const words = names.join(' ');
-  const row = rowOf(words);
-  if (row) return say(helpOf(row));
-  const rows = ROWS.filter((other) => wordsIn(other).startsWith(words));
-  if (rows.length === 0) throw unknown(words);
-  const table = tableOf(rows.map(([usage, about]) => [`  ${usage}`, about]));
+function help({ names }: Pick<Asked, 'names'>): void {
+  const one = commandOf(names);
+  if (one) {
+    const lines = flagList.flatMap(({ flag, line }) => (one.takes.includes(flag) ? [line] : []));
+    const head = `${PROGRAM} ${one.usage}\n  ${one.about}`;
+    return say(paragraphs(head, one.more, lines.join('\n')));
+  }
+  const some = commands.filter((c) => c.words.startsWith(names.join(' ')));
+  if (some.length === 0) throw unknown(names);
+  const table = tableOf(some.map(({ usage, about }) => [`  ${usage}`, about]));
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${table}\n`);
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
-function helpOf(row: Row): string {
-  const [usage, about, flags] = row;
-  const lines = flags.split(' ').map((flag) => {
-    const [short = '', value = '', says = ''] = FLAGS[flag] ?? [];
-    return [`  ${short && `-${short}, `}--${flag} ${value}`, says];
+function completion({ names: [shell = ''] }: Asked): void {
+  if (!['bash', 'zsh'].includes(shell)) throw new UsageError('completion is for bash or zsh');
+  const byLength = commands.toSorted((a, b) => b.words.length - a.words.length);
+  const flagsAfter = byLength.map(({ words, takes }) => {
+    return `  *' ${words} '*) next='--${takes.join(' --')}' ;;`;
   });
-  const more = MORE[wordsIn(row)];
-  return paragraphs(`${PROGRAM} ${usage}\n  ${about}`, more ?? '', flags && tableOf(lines));
+  const firsts = unique(commands.map(({ words }) => words.split(' ')[0]));
+  const seconds = commands.flatMap(({ words }) => words.split(' ')[1] ?? []);
+  const head = shell === 'zsh' ? 'autoload -U +X bashcompinit && bashcompinit\n' : '';
+  say(`${head}_statefulcluster() {
+  local next
+  case " \${COMP_WORDS[*]:1:COMP_CWORD-1} " in
+${flagsAfter.join('\n')}
+  *' rollout '*) next='${seconds.join(' ')}' ;;
+  *) next='${firsts.join(' ')}' ;;
+  esac
+  COMPREPLY=($(compgen -W "$next" -- "\${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -F _statefulcluster statefulcluster`);
 }
 
-const OWN_KIND = /^(stc|statefulclusters?(\.enge\.me)?)\//;
 /** Names may come as kubectl has them; with another kind they are no names. */
-const KINDS: Readonly<Record<string, RegExp>> = {
-  ...{ NAME: OWN_KIND, '[NAME]': OWN_KIND, POD: /^(po|pods?)\// },
-  STATEFULSET: /^(sts|statefulsets?(\.apps)?)\//,
-};
-/** Words and flags of one command. */
-function askedOf(row: Row, args: readonly string[]): Asked {
-  const [usage, , flags] = row;
+const KINDS: readonly (readonly [word: RegExp, kind: RegExp])[] = [
+  [/NAME/, /^(stc|statefulclusters?(\.enge\.me)?)\//],
+  [/POD/, /^(po|pods?)\//],
+  [/SET/, /^(sts|statefulsets?(\.apps)?)\//],
+];
+const kindOf = (word = ''): RegExp => KINDS.find(([form]) => form.test(word))?.[1] ?? /^$/;
+/** All words and flags, wherever they stand. */
+function readArgs(argv: readonly string[]) {
   const options = Object.fromEntries(
-    flags.split(' ').map((flag) => {
-      const [short = '', value = ''] = FLAGS[flag] ?? [];
-      return [flag, { type: value ? 'string' : 'boolean', ...(short && { short }) } as const];
+    flagList.map(({ flag, short, value }) => {
+      const type = value ? ('string' as const) : ('boolean' as const);
+      return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }];
     }),
   );
-  const { values, positionals } = parsed({ args: [...args], options, allowPositionals: true });
-  const given = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
-  const words = usage.split(' ').filter((word) => /^[[A-Z]/.test(word));
-  const names = positionals.map((name, i) => name.replace(KINDS[words[i] ?? ''] ?? /^$/, ''));
-  const least = words.filter((word) => !word.startsWith('[')).length;
-  const counts = names.length >= least && names.length <= words.length;
-  if (!counts && !values['help']) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
-  const all = [...names, ...given.flatMap(([flag, v]) => (flag === 'namespace' ? [v] : []))];
-  const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
-  if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
-  return { names, flags: Object.fromEntries(given) };
+  const args = argv.map((arg) => {
+    // As Go's flags take it, and so as other operators do.
+    const [, flag = '', truth] = /^--([a-z-]+)=(true|false)$/.exec(arg) ?? [];
+    return options[flag]?.type === 'boolean' ? `--${truth === 'false' ? 'no-' : ''}${flag}` : arg;
+  });
+  try {
+    const config = { args, options, allowPositionals: true, allowNegative: true };
+    const { values, positionals } = parseArgs(config);
+    const isSaid = ([flag, v]: [string, unknown]) => v !== false || flag === 'leader-elect';
+    const given = Object.entries(values)
+      .filter(isSaid)
+      .map(([flag, v]) => [flag, String(v)]);
+    return { words: positionals, asked: Object.fromEntries(given) as Asked['flags'] };
+  } catch (error) {
+    throw new UsageError(wordsOf(error).split('. ')[0]);
+  }
 }
-
 /** Finds the command and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
-  const [first = 'help', second = ''] = argv;
-  const word = first === '-h' ? 'help' : first.replace(/^--(help|version)$/, '$1');
-  const pair = rowOf(`${word} ${second}`);
-  const row = pair ?? rowOf(word);
-  if (!row) throw unknown(word === 'rollout' ? `${word} ${second}`.trim() : word);
-  const args = argv.slice(pair ? 2 : 1);
-  if (word === 'run') return run(args);
-  const asked = askedOf(row, args);
-  return asked.flags['help'] ? say(helpOf(row)) : row[3](asked);
+  const { words, asked } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
+  const command = commandOf(words.slice(0, 2)) ?? commandOf(words.slice(0, 1));
+  if (asked['help'] || words.length === 0)
+    return help({ names: command?.words.split(' ') ?? words });
+  if (!command) throw unknown(words);
+  const { usage, rest, takes } = command;
+  const given = words.slice(command.words.split(' ').length);
+  const names = given.map((text, i) => text.replace(kindOf(rest[i]), ''));
+  const least = rest.filter((word) => !word.startsWith('[')).length;
+  const [extra] = names.slice(rest.length);
+  if (extra !== undefined) throw new UsageError(`"${extra}" is one too many: ${PROGRAM} ${usage}`);
+  if (names.length < least) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
+  const stray = Object.keys(asked).find((flag) => !takes.includes(flag));
+  if (stray) throw new UsageError(`"${command.words}" has no --${stray}`);
+  const all = [...names, ...(asked['namespace']?.split(',') ?? [])];
+  const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
+  if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
+  const what = { words: command.words, names, flags: asked };
+  const act = THERE[command.words];
+  return act ? act(await placed(what)) : HERE[command.words]?.(what);
 }
 
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
@@ -6655,9 +6607,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     await obey(argv);
     await new Promise<void>((done) => process.stdout.write('', () => done())); // All is out.
-    return 0;
+    return Number(process.exitCode ?? 0);
   } catch (error) {
-    console.error(`statefulcluster: ${wordsOf(error).split('\n')[0]}`);
+    console.error(`statefulcluster: ${escaped(wordsOf(error).split('\n')[0] ?? '')}`);
     return error instanceof UsageError ? 2 : 1;
   }
 }
