@@ -2468,6 +2468,10 @@ interface SeenSpec {
   readonly volumes?: readonly { readonly persistentVolumeClaim?: { readonly claimName: string } }[];
   readonly template?: Rec;
   readonly resources?: { readonly requests?: Readonly<Record<string, string>> };
+  readonly unschedulable?: boolean;
+  readonly liveness?: Readonly<Record<string, number>>;
+  readonly podManagementPolicy?: string;
+  readonly persistentVolumeClaimRetentionPolicy?: Readonly<Record<string, string>>;
 }
 type SeenStatus = Partial<Status> & { readonly phase?: string };
 interface SeenChange {
@@ -2482,10 +2486,11 @@ interface Ledger {
   readonly read: WeakMap<object, number>; // Changes of each store that were looked at.
   readonly uids: Map<string, string>; // Pod or claim → its UID.
   readonly live: Map<string, Set<string>>; // Cluster → names of its live pods.
-  readonly ended: Set<string>; // Identities with a retired claim.
+  readonly ended: Set<string>; // Identities with a retired claim, unless they were restored.
   readonly restored: Set<string>; // Identities that a user asked for.
   readonly reasons: Map<string, string>; // Identity → the Reason of its end.
-  readonly marked: Map<string, number>; // … → when its claims said that its pod comes back.
+  readonly sealed: Set<string>; // UIDs of claims that bore a seal.
+  readonly had: Set<string>; // Cluster UID and member: it had a pod.
   readonly specs: Map<string, { readonly at: number; readonly spec: SeenSpec }[]>; // By cluster.
   recentMs: number; // How long the operator may be ignorant of a changed spec.
   onTheWire: number; // Members that a former leader may still bring.
@@ -2530,6 +2535,32 @@ function learnReason(ledger: Ledger, key: string, reason: string, o: Seen): void
   hold(before === reason, 'I9', o, `${key} ended by ${before}, now ${reason}`);
   ledger.reasons.set(key, reason);
 }
+/** A restored etcd lacks what was written since; who asks an old view may not know of it yet. */
+const isLost = (ledger: Ledger, ms = 70_000): boolean =>
+  ledger.sim.uptime() - ledger.restoredAt < ms;
+
+const claimsIn = (o: Seen): readonly string[] => podOf(o as unknown as Raw).claims;
+const isMade = (o: Seen): boolean => o.metadata.annotations?.[MARK.claims] !== undefined;
+const markOf = (o: Seen | undefined): string => noteOf(o, MARK.retired);
+/** Claims of an identity that are the operator's to change. */
+const ownClaims = ({ sim }: Ledger, key: string): readonly Seen[] =>
+  (objectsOf(sim.state, 'persistentvolumeclaims', key.split('/')[0]) as unknown as Seen[]).filter(
+    (o) => memberKey(o) === key && isMade(o) && !isForeign(o),
+  );
+/** Members of a cluster that hold a place: by a live pod, or by a claim that is not marked. */
+function liveMembers(ledger: Ledger, boss: Seen): ReadonlySet<string> {
+  const { state } = ledger.sim;
+  const { uid, name, namespace } = boss.metadata;
+  const isOwn = (o: Seen): boolean => !bossOf(o) || bossOf(o)?.['uid'] === uid;
+  const claims = (objectsOf(state, 'persistentvolumeclaims', namespace) as unknown as Seen[]).filter(
+    (o) => labelOf(o, MARK.cluster) === name && isMade(o) && isOwn(o) && !isGoing(o) && !markOf(o),
+  );
+  const pods = (objectsOf(state, 'pods', namespace) as unknown as Seen[]).filter(
+    (o) => bossOf(o)?.['uid'] === uid && !isGoing(o) && !hasFinished(o),
+  );
+  const all = [...claims.map(memberKey), ...pods.map(fullName)];
+  return new Set(all.filter((key) => !ledger.ended.has(key)));
+}
 
 function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
@@ -2553,22 +2584,20 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   const cluster = labelOf(object, MARK.cluster);
   if (reason && type === 'ADDED')
     learnReason(ledger, `${object.metadata.namespace}/${cluster}-${id}`, reason, object);
+  ledger.had.add(`${boss} ${key}`);
   if (type === 'ADDED' && isOperator(who)) checkBirth(ledger, object);
   // Without claims and our labels it is hidden from whoever did not know it before.
-  const isHidden =
-    !labelOf(object, MARK.cluster) && podOf(object as unknown as Raw).claims.length === 0;
+  const isHidden = !labelOf(object, MARK.cluster) && claimsIn(object).length === 0;
   const isAdopted = op.birthSecond(object.metadata.name.slice(-10)) < 0; // Nobody made room for it.
   const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
   const counts = !isOver && !isHidden && !isAdopted;
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
-  ledger.reasons.delete(key); // Restored, it lives again.
   const specs = recentSpecs(ledger, boss);
   const wanted = Math.max(...specs.map(({ replicas = 1 }) => replicas));
   const most = (wanted + Math.max(...specs.map(surgeIn))) * ledger.operators + ledger.onTheWire;
-  const isLost = ledger.sim.uptime() - ledger.restoredAt < 70_000; // It may not know of it yet.
-  hold(isLost || live.size <= most, 'I4', object, `${live.size} live members of ${wanted}`);
+  hold(isLost(ledger) || live.size <= most, 'I4', object, `${live.size} live members of ${wanted}`);
 }
 
 const clusterOfPod = ({ sim: { state } }: Ledger, { metadata }: Seen): Seen | undefined => {
@@ -2581,47 +2610,66 @@ const specOfUpdate = (spec: SeenSpec | undefined): Partial<op.RollingUpdate> =>
 const surgeIn = (spec: SeenSpec | undefined): number =>
   op.scaledValue(specOfUpdate(spec).maxSurge ?? 0, spec?.replicas ?? 1, 'up');
 
-/** I1: an identity has one pod, but where it returns: under WhenVolumesLost, or when its claims (of
- *  a member without claims: the status) said so before. I2: its claims are of that identity. */
+/** I1: a pod comes of an identity that is not over, on its own claims; without claims once only.
+ *  I2: its claims are of that identity, and nobody else who lives has its index. */
 function checkBirth(ledger: Ledger, pod: Seen): void {
   const key = fullName(pod);
   const { namespace = '' } = pod.metadata;
   const { state } = ledger.sim;
-  const all = objectsOf(state, 'persistentvolumeclaims', namespace) as unknown as Seen[];
-  const claims = all.filter((c) => memberKey(c) === key);
-  // A second process may take the mark off before the first has deleted the pod.
-  const markedAt = ledger.operators > 1 ? (ledger.marked.get(key) ?? -Infinity) : -Infinity;
-  const wasMarked = markedAt >= ledger.sim.uptime() - ledger.passMs;
-  const isMarked = wasMarked || claims.some((c) => true);
-  const specs = recentSpecs(ledger, `${bossOf(pod)?.['uid']}`);
-  const mayReturn = specs.some((spec) => spec.replacementPolicy === 'WhenVolumesLost');
-  const isEmpty = claims.every((c) => !c.spec.volumeName); // It had none, or nothing in them.
-  const returns = mayReturn || isMarked || isEmpty;
+  hold(memberKey(pod) === key, 'I1', pod, 'its name is not that of its identity');
   const former = ledger.uids.get(`pods ${key}`) ?? pod.metadata.uid;
-  const isLost = ledger.sim.uptime() - ledger.restoredAt < 70_000; // With the marks.
-  const isOne = returns || isLost || former === pod.metadata.uid;
-  hold(isOne, 'I1', pod, `its identity had pod ${former}`);
+  const isFirst = former === pod.metadata.uid;
+  hold(isFirst || claimsIn(pod).length > 0, 'I1', pod, `without claims, it had pod ${former}`);
   ledger.uids.set(`pods ${key}`, pod.metadata.uid);
-  hold(!ledger.ended.has(key), 'I1', pod, 'its claims were retired');
-  for (const { persistentVolumeClaim } of pod.spec.volumes ?? []) {
-    const name = persistentVolumeClaim?.claimName ?? '';
+  // Of two that overlap, one may be late: then its pod is deleted, or status never equals spec.
+  const isLate = ledger.operators > 1 || ledger.onTheWire > 0;
+  const isOver = ledger.ended.has(key) || ownClaims(ledger, key).some((o) => markOf(o));
+  hold(isLate || !isOver, 'I1', pod, 'its claims were retired');
+  for (const name of claimsIn(pod)) {
     const claim = objectOf(state, 'persistentvolumeclaims', namespace, name) as Seen | undefined;
-    const isOwn = !claim || (memberKey(claim) === key && !isForeign(claim));
-    hold(isOwn, 'I2', pod, `it mounts ${name}`);
+    const isOwn = !claim || (memberKey(claim) === key && !isForeign(claim) && isMade(claim));
+    hold(isOwn || isLost(ledger), 'I2', pod, `it mounts ${name}`);
   }
+  checkIndex(ledger, pod);
+}
+function checkIndex(ledger: Ledger, object: Seen): void {
+  const index = labelOf(object, MARK.index);
+  const boss = clusterOfPod(ledger, object);
+  if (!index || !boss || ledger.operators > 1 || isLost(ledger, 120_000)) return;
+  const live = liveMembers(ledger, boss);
+  const all = ['pods', 'persistentvolumeclaims'].flatMap(
+    (plural) =>
+      objectsOf(ledger.sim.state, plural, object.metadata.namespace) as unknown as Seen[],
+  );
+  const same = all.filter((o) => labelOf(o, MARK.index) === index && live.has(memberKey(o)));
+  const others = same.filter((o) => memberKey(o) !== memberKey(object)).map(fullName);
+  hold(others.length === 0, 'I2', object, `${others.join(' ')} has index ${index} too`);
 }
 
-/** I5 of a member without claims, whose choice no mark tells: a request, or an update. */
+/** I10: whose pod the operator deletes is over, by the marks on its claims, or comes back, as a
+ *  mark on the pod says before. I5 of who is taken down to come back, or ends without claims. */
 function checkEndOfPod(ledger: Ledger, pod: Seen): void {
-  const { claims } = podOf(pod as unknown as Raw);
-  const reason = ledger.reasons.get(fullName(pod)) ?? '';
+  const key = fullName(pod);
+  const returns = noteOf(pod, MARK.returns);
+  const mounted = ownClaims(ledger, key).filter((o) => claimsIn(pod).includes(o.metadata.name));
+  const left = mounted.filter((o) => !isGoing(o) && !markOf(o));
   const specs = recentSpecs(ledger, `${bossOf(pod)?.['uid']}`);
+  const isOver = mounted.length > 0 && left.length === 0;
+  if (claimsIn(pod).length > 0 && !isOver) {
+    const isMarked = returns !== '' || left.length === 0 || isLost(ledger);
+    hold(isMarked, 'I10', pod, 'it is deleted without a mark');
+    hold(returns !== 'Returned' || hasFinished(pod), 'I10', pod, 'it is deleted to come back');
+    const suspends = specs.some(({ suspend }) => suspend);
+    hold(returns !== 'Suspended' || suspends, 'I10', pod, 'nobody suspends it');
+    if (returns === 'Recreated') checkBudget(ledger, pod, 0);
+  }
+  const reason = ledger.reasons.get(key) ?? '';
   // The status may yet tell that it was scaled in.
   if (reason === '' && new Set(specs.map(({ replicas = 1 }) => replicas)).size > 1) return;
-  if (claims.length > 0 || !['', 'ReplaceRequested', 'Updated'].includes(reason)) return;
+  if (claimsIn(pod).length > 0 || !['', 'ReplaceRequested', 'Updated'].includes(reason)) return;
   const node = objectOf(ledger.sim.state, 'nodes', '', nodeOfPod(pod)) as Seen | undefined;
-  const isLost = !node || (node.spec.taints ?? []).length > 0;
-  if (!isLost) checkBudget(ledger, pod, noteOf(pod, MARK.replace) === 'true' ? 1 : 0);
+  const isAway = !node || (node.spec.taints ?? []).length > 0;
+  if (!isAway) checkBudget(ledger, pod, noteOf(pod, MARK.replace) === 'true' ? 1 : 0);
 }
 /** I5: what was Available goes by the operator's choice only while enough others are. Whoever was
  *  Ready when the pass looked counts. */
@@ -2680,46 +2728,66 @@ function isUntold(ledger: Ledger, claim: Seen): boolean {
   );
 }
 function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
-  const key = fullName(object);
-  if (noteOf(object, MARK.restore) === 'true') ledger.restored.add(memberKey(object));
-  const isRestored = ledger.restored.has(memberKey(object)) && !noteOf(object, MARK.retired);
-  if (isRestored) {
-    ledger.ended.delete(memberKey(object));
-    ledger.reasons.delete(memberKey(object));
+  const key = memberKey(object);
+  const [mark, former] = [markOf(object), markOf(previous)];
+  if (noteOf(object, MARK.restore) === 'true') ledger.restored.add(key);
+  if (noteOf(object, MARK.claims)) ledger.sealed.add(object.metadata.uid);
+  if (former && !mark && type !== 'DELETED') {
+    hold(!isOperator(who) || ledger.restored.has(key), 'I1', object, 'nobody asked to restore it');
+    ledger.ended.delete(key);
+    ledger.reasons.delete(key);
   }
-  if ('') ledger.marked.set(memberKey(object), ledger.sim.uptime());
-  if (labelOf(object, MARK.retired) === 'true') {
-    ledger.ended.add(memberKey(object));
-    for (const live of ledger.live.values()) live.delete(memberKey(object));
-    if (isOperator(who))
-      learnReason(ledger, memberKey(object), noteOf(object, MARK.retired), object);
+  if (mark && (!former || previous === object) && isMade(object)) {
+    ledger.ended.add(key);
+    for (const live of ledger.live.values()) live.delete(key);
+    if (isOperator(who)) learnReason(ledger, key, mark, object);
   }
-  if (type === 'DELETED' && isUntold(ledger, object)) ledger.reasons.set(memberKey(object), UNSURE);
+  if (type === 'DELETED' && isUntold(ledger, object)) ledger.reasons.set(key, UNSURE);
   if (!isOperator(who)) return;
-  if (previous) {
-    hold(!isForeign(previous), 'I8', object, 'it has another controller');
-    const mark = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(previous, m));
-    const now = [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(object, m));
-    const isKept = !mark[0] || isRestored || `${mark}` === `${now}`;
-    hold(isKept, 'I9', object, `the mark ${mark} became ${now}`);
-    const pod = podOfMember(ledger, object);
-    const asked = now[0] === 'ReplaceRequested';
-    const recreates = '' && !'';
-    if ((!mark[0] && (asked || now[0] === 'Updated')) || recreates)
-      checkBudget(ledger, pod, asked ? 1 : 0);
-  } else {
-    const former = ledger.uids.get(`claims ${key}`) ?? object.metadata.uid;
-    const isBorn = ledger.uids.has(`pods ${memberKey(object)}`);
-    const isSame = former === object.metadata.uid;
-    hold(!isBorn || isSame, 'I1', object, 'its identity had that claim before');
-    ledger.uids.set(`claims ${key}`, object.metadata.uid);
-  }
-  if (!previous || isGoing(previous) || !(type === 'DELETED' || isGoing(object))) return;
+  if (!previous) return checkClaimBirth(ledger, object);
+  const isDoor = former !== '' && noteOf(previous, MARK.restore) === 'true';
+  hold(!isForeign(previous), 'I8', object, 'it has another controller');
+  hold(isMade(previous) || isDoor, 'I8', object, 'others made it');
+  const policies = [previous, object].map((o) => noteOf(o, MARK.retiredPolicy));
+  const isKept = !former || !mark || `${former} ${policies[0]}` === `${mark} ${policies[1]}`;
+  hold(isKept, 'I9', object, `the mark ${former} became ${mark}`);
+  if (!former && mark) checkMark(ledger, object);
+  if (isGoing(previous) || !(type === 'DELETED' || isGoing(object))) return;
   const pod = podOfMember(ledger, object);
   hold(!pod || !isOurs(pod), 'I3', object, 'its pod is there');
-  const interrupted = !previous.spec.volumeName || !ledger.uids.has(`pods ${memberKey(object)}`);
-  const marked = noteOf(previous, MARK.retiredPolicy) === 'Delete';
-  hold(marked || interrupted, 'I3', object, 'it was not marked Delete');
+  const isOver = ownClaims(ledger, key).every((o) => markOf(o) || isGoing(o));
+  hold(former !== '' && isOver, 'I3', object, 'its identity is not over');
+  const isDelete = noteOf(previous, MARK.retiredPolicy) === 'Delete';
+  hold(isDelete || isUnbound(previous), 'I3', object, 'it was not marked Delete');
+}
+const isUnbound = (claim: Seen): boolean => op.isNeverBound(op.claimOf(claim as unknown as Raw));
+/** I1: what an identity lost does not come again under its name: who had a pod had its claims. */
+function checkClaimBirth(ledger: Ledger, claim: Seen): void {
+  const id = `claims ${fullName(claim)}`;
+  const former = ledger.uids.get(id) ?? claim.metadata.uid;
+  const wasUsed = ledger.sealed.has(former) && former !== claim.metadata.uid;
+  hold(!wasUsed || isLost(ledger), 'I1', claim, 'its identity had that claim before');
+  hold(!ledger.ended.has(memberKey(claim)), 'I1', claim, 'its identity is over');
+  ledger.uids.set(id, claim.metadata.uid);
+  checkIndex(ledger, claim);
+}
+/** The policy of a mark is that of its moment in the spec; what a former cluster kept is kept. I5 of
+ *  who ends by choice. */
+function checkMark(ledger: Ledger, claim: Seen): void {
+  const reason = markOf(claim) as op.EndReason;
+  const boss = clusterOfPod(ledger, claim);
+  const { uid = '', creationTimestamp } = boss?.metadata ?? {};
+  const isOlder = `${claim.metadata.creationTimestamp}` < `${creationTimestamp}`;
+  const isKept = isOlder && !ledger.had.has(`${uid} ${memberKey(claim)}`);
+  const moment = isKept ? 'Retain' : op.ENDS[reason].policy;
+  const asks = ({ persistentVolumeClaimRetentionPolicy: all }: SeenSpec): string =>
+    moment === 'Retain' ? moment : (all?.[moment] ?? 'Retain');
+  const allowed = recentSpecs(ledger, uid).map(asks);
+  const policy = noteOf(claim, MARK.retiredPolicy);
+  const isFit = allowed.includes(policy) || (isOlder && policy === 'Retain');
+  hold(!boss || isFit, 'I3', claim, `marked ${policy} for ${reason}, of ${allowed.join(', ')}`);
+  const asked = reason === 'ReplaceRequested';
+  if (asked || reason === 'Updated') checkBudget(ledger, podOfMember(ledger, claim), asked ? 1 : 0);
 }
 
 function obeyCluster(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
@@ -2903,9 +2971,14 @@ function startOperator(
     };
   };
   const send: World['send'] = (request) => {
-    const { preconditions } = (request.body ?? {}) as { preconditions?: { uid?: string } };
-    if (request.method === 'DELETE' && !preconditions?.uid)
-      fall(`I8 broken: ${request.path} is deleted without a precondition`);
+    const { method, path, body = {} } = request;
+    const { preconditions, metadata } = body as { preconditions?: Rec; metadata?: Rec };
+    const isOfClaim = path.includes('/persistentvolumeclaims/');
+    const isNamed = preconditions?.['uid'] && (!isOfClaim || preconditions['resourceVersion']);
+    if (method === 'DELETE' && !isNamed) fall(`I8 broken: ${path} is deleted as whatever it is`);
+    const isSure = metadata?.['uid'] && metadata['resourceVersion'];
+    if (method === 'PATCH' && (isOfClaim || path.includes('/pods/')) && !isSure)
+      fall(`I8 broken: ${path} is patched as whatever it is`);
     return world.send(request);
   };
   const options = { namespaces: [], selector: t.selector ?? '', workers: 4 };
@@ -2931,17 +3004,17 @@ function newScene(setting: Setting, seed = 1, code: Code = op): Scene {
   const sim = newSim(seed, { crds: crdOfManifest() });
   const actors = newActors(sim, setting);
   const maps = { uids: new Map(), live: new Map(), reasons: new Map(), specs: new Map() };
-  const known = { ...maps, marked: new Map() };
   const rest = {
     ended: new Set<string>(),
     restored: new Set<string>(),
+    ...{ sealed: new Set<string>(), had: new Set<string>() },
     revision: 0,
     requests: 0,
     recentMs: 120_000,
     ...{ onTheWire: 0, operators: 1 },
     ...{ passMs: 3000, restoredAt: -Infinity, upUntil: new Map(), chosen: new Map() },
   };
-  const ledger: Ledger = { sim, read: new WeakMap(), ...known, ...rest, epoch: sim.state.epoch };
+  const ledger: Ledger = { sim, read: new WeakMap(), ...maps, ...rest, epoch: sim.state.epoch };
   sim.afterStep = () => checkStep(ledger);
   const faults = { ...setting.faults };
   const more = { runners: [], operator: new AbortController(), stops: [], ended: false };
@@ -3063,7 +3136,7 @@ function pendingOf(t: Scene, name = 'coder'): string {
   if (leaving) return `${leaving.metadata.name} is leaving`;
   const names = new Set(listed(t, 'pods').map((o) => o.metadata.name));
   for (const claim of listed(t, 'persistentvolumeclaims')) {
-    if (labelOf(claim, MARK.cluster) !== name || isForeign(claim)) continue;
+    if (labelOf(claim, MARK.cluster) !== name || isForeign(claim) || !isMade(claim)) continue;
     if (names.has(`${name}-${identityIn(claim)}`)) continue;
     const policy = noteOf(claim, MARK.retiredPolicy);
     if (noteOf(claim, MARK.restore) === 'true') continue; // It waits for room.
@@ -6352,7 +6425,11 @@ function goesUp(s: Trial, who: string): void {
   s.up.add(who);
   s.t.sim.kill(who);
   s.witness.over.delete(who);
-  s.witness.outages.clear();
+  s.witness.startedAt = s.t.sim.uptime();
+  // Of members without claims, a process that ends may take the word with it.
+  const { reasons } = s.t.ledger;
+  for (const key of reasons.keys())
+    if (ownClaims(s.t.ledger, key).length === 0) reasons.set(key, UNSURE);
   if (s.witness.writer === who) s.witness.writer = '';
   const identity = `${who}-${s.turns++}`;
   const lease = s.script.operators > 1 ? { namespace: 'default', identity } : undefined;
@@ -6778,10 +6855,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
   },
   clock: {
     weight: 1,
-    play: suffering((s, { x }) => {
-      s.witness.stepped = true;
-      return { clockMs: oneOf([-3_600_000, 3_600_000, -5000, 5000], x) };
-    }),
+    play: suffering((_, { x }) => ({ clockMs: oneOf([-3_600_000, 3_600_000, -5000, 5000], x) })),
   },
   down: {
     weight: 1,
@@ -6806,18 +6880,19 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
 
 // ─── Playing ────────────────────────────────────────────────────────────────────────────────────
 
-// What is checked beyond the invariants of the scenarios: that a Reason is true, that the brake
-// held, that creations wait after early ends, that nothing runs hot, and that leaders take turns.
+// What is checked beyond the invariants of the scenarios: that a Reason is true and due (I10), that
+// the brake held, that creations wait after early ends, that nothing runs hot, and that leaders
+// take turns.
 
 /** What the checker saw of the world. */
 interface Witness {
   readonly hash: Hash;
   readonly facts: Map<string, number>; // A fact → until when it held (uptime); Infinity: it does.
   readonly since: Map<string, number>; // … and since when.
-  readonly outages: Map<string, number>; // Cluster → when it last lacked too many; of this process.
   readonly ends: Map<string, number[]>; // Cluster → when its members ended early by themselves.
-  readonly born: Map<string, number>; // Pod → when.
-  readonly names: Set<string>; // Pods that ever were.
+  readonly born: Map<string, number>; // UID → when.
+  readonly names: Set<string>; // Members that ever were.
+  readonly nodes: Map<string, string>; // Member → the node of its last pod.
   readonly over: Set<string>; // Processes after which another has written.
   readonly rate: number[]; // When operators wrote, of the last 10 s.
   writer: string;
@@ -6826,21 +6901,13 @@ interface Witness {
   slowMs: number; // So much later may an operator know what happened.
   blindAt: number; // When one of its reads last failed.
   troubleAt: number; // When a request of an operator last failed, or one of them started.
-  stepped: boolean; // A clock was set.
+  startedAt: number; // When the youngest process of an operator did.
 }
 const newWitness = (): Witness => ({
   ...{ hash: createHash('sha256'), facts: new Map(), since: new Map(), ends: new Map() },
-  ...{
-    born: new Map(),
-    outages: new Map(),
-    names: new Set(),
-    over: new Set(),
-    rate: [],
-    writer: '',
-    requests: 0,
-    most: 0,
-  },
-  ...{ slowMs: 3000, blindAt: -Infinity, troubleAt: 0, stepped: false },
+  ...{ born: new Map(), names: new Set(), nodes: new Map(), over: new Set(), rate: [] },
+  ...{ writer: '', requests: 0, most: 0, slowMs: 3000 },
+  ...{ blindAt: -Infinity, troubleAt: 0, startedAt: 0 },
 });
 function setFact(
   { t: { sim }, witness: { facts, since } }: Trial,
@@ -6854,51 +6921,86 @@ function setFact(
 /** Does it hold, or did it so lately that a pass may rest on it? */
 const held = ({ t, witness }: Trial, fact: string, withinMs = t.ledger.passMs): boolean =>
   (witness.facts.get(fact) ?? -Infinity) >= t.sim.uptime() - withinMs;
-const isThere = (pod: Seen | undefined): boolean => !!pod && !isGoing(pod) && isOurs(pod);
+/** Does it hold, for longer than an operator may be ignorant of it? */
+const isKnown = ({ t, witness }: Trial, fact: string): boolean =>
+  witness.facts.get(fact) === Infinity &&
+  (witness.since.get(fact) ?? Infinity) <= t.sim.uptime() - witness.slowMs - t.ledger.passMs;
+const disruptionOf = (pod: Seen | undefined): string =>
+  pod ? podOf(pod as unknown as Raw).disruption : '';
 
+const OF_KUBERNETES = /^node\.(cloudprovider\.)?kubernetes\.io\//;
 function seeNode(s: Trial, { type, object }: SeenChange): void {
   const { name } = object.metadata;
-  const taints = object.spec.taints ?? [];
-  const isOut = taints.some((t) => `${t['key']}`.endsWith('out-of-service'));
-  setFact(s, `absent ${name}`, type === 'DELETED');
-  if (isUp(object)) noteOutages(s);
-  setFact(s, `away ${name}`, type === 'DELETED' || !isUp(object));
-  setFact(s, `out ${name}`, type !== 'DELETED' && isOut);
+  const keys = (object.spec.taints ?? []).map((t) => `${t['key']}`);
+  const isOut = keys.some((key) => key.endsWith('out-of-service'));
+  const isGone = type === 'DELETED';
+  const isBarred = object.spec.unschedulable || keys.some((key) => !OF_KUBERNETES.test(key));
+  setFact(s, `absent ${name}`, isGone);
+  setFact(s, `silent ${name}`, !isGone && !isUp(object));
+  setFact(s, `out ${name}`, !isGone && isOut);
+  setFact(s, `closed ${name}`, !isGone && isUp(object) && isBarred === true);
+  setFact(s, `cordon ${name}`, !isGone && object.spec.unschedulable === true);
+  setFact(s, `open ${name}`, !isGone && isUp(object) && keys.length === 0);
 }
 function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
-  if (type === 'ADDED' && isOperator(who)) checkNew(s, object);
+  if (type === 'ADDED' && isOperator(who)) {
+    checkNew(s, object);
+    checkPatience(s, object);
+    const mounts = claimsIn(object).some((name) => isKnown(s, `going default/${name}`));
+    hold(!mounts || isLost(s.t.ledger), 'I1', object, 'a claim of it is being deleted');
+  }
   if (previous && isOperator(who)) checkAdoption(s, object, previous);
   if (type === 'ADDED') s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
   const { metadata } = object;
   const waiting = JSON.stringify((object.status as Raw | undefined)?.['containerStatuses'] ?? '');
-  setFact(s, `failed ${key}`, hasFinished(object));
+  const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
+  if (nodeOfPod(object)) s.witness.nodes.set(key, nodeOfPod(object));
   setFact(s, `asked ${key}`, noteOf(object, MARK.replace) === 'true');
   setFact(s, `unready ${key}`, !isUp(object));
   setFact(s, `crashing ${key}`, waiting.includes('CrashLoopBackOff'));
   setFact(s, `outside ${key}`, metadata.labels?.['app'] === 'mine' || !isOurs(object));
-  setFact(s, `unscheduled ${key}`, nodeOfPod(object) === '');
-  const counts = type !== 'DELETED' && isThere(object) && !hasFinished(object);
-  setFact(s, `live ${key}`, counts && !s.t.ledger.ended.has(key));
+  setFact(s, `idle ${key}`, isOver || object.status?.phase === 'Pending');
+  setFact(s, `taken ${key}`, isGoing(object) || hasFinished(object));
+  setFact(s, `gone ${key}`, type === 'DELETED');
+  setFact(s, `marked ${key}`, disruptionOf(object) === 'DeletionByTaintManager');
+  setFact(s, `collected ${key}`, disruptionOf(object) === 'DeletionByPodGC');
+  if (isUp(object)) setFact(s, `up ${metadata.uid}`, true);
+  setFact(s, `live ${key}`, !isOver && !s.t.ledger.ended.has(key));
+  if (type === 'ADDED') return setFact(s, `deleted ${key}`, false);
+  const ends = previous && !isGoing(previous) && (type === 'DELETED' || isGoing(object));
+  const isEvicted = disruptionOf(previous) !== '' || noteOf(previous, MARK.returns) !== '';
+  if (ends && !isOperator(who) && !isEvicted) setFact(s, `deleted ${key}`, true);
+  if (!ends || !isOperator(who) || noteOf(previous, MARK.returns) !== 'Recreated') return;
+  checkTrial(s, object);
+  const pins = pinsOf(s, key);
+  const isHeld = pins.length > 0 && pins.every((pin) => isBarredFor(s, pin));
+  hold(!isHeld, 'I10', object, `it could not come back to ${pins.join(' ')}`);
 }
 function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = memberKey(object);
-  setFact(s, `claimGoing ${key}`, type === 'DELETED' || isGoing(object));
+  setFact(s, `going ${fullName(object)}`, type === 'DELETED' || isGoing(object));
   setFact(s, `claimLost ${key}`, object.status?.phase === 'Lost');
-  if (labelOf(object, MARK.retired) === 'true') setFact(s, `live ${key}`, false);
+  setFact(s, `claimAsked ${key}`, noteOf(object, MARK.replace) === 'true');
+  setFact(s, `foreign ${fullName(object)}`, type !== 'DELETED' && !isMade(object));
+  if (markOf(object)) setFact(s, `live ${key}`, false);
   if (!isOperator(who)) return;
-  const reason = noteOf(object, MARK.retired);
-  if (type === 'ADDED')
-    (s.witness.born.set(object.metadata.uid, s.t.sim.uptime()), checkPatience(s, object));
-  if (previous) checkTrial(s, object, previous);
-  if (!previous || !reason || noteOf(previous, MARK.retired)) return;
-  const marked = claimsOf(s.t, identityIn(object)).filter((o) => noteOf(o, MARK.retired));
+  if (type === 'ADDED') {
+    s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
+    checkNew(s, object);
+    checkPatience(s, object);
+  }
+  const reason = markOf(object);
+  if (!previous || !reason || markOf(previous)) return;
+  const marked = ownClaims(s.t.ledger, key).filter((o) => markOf(o));
   if (marked.some((o) => o.metadata.name !== object.metadata.name)) return; // As its sibling.
   checkReason(s, object, reason);
   if (isJudgement(reason)) checkBrake(s, object);
-  const isOwn = reason === 'PodFailed' || isJudgement(reason);
+  if (reason === 'ScaledIn') checkChoice(s, object);
+  if (reason === 'Updated') checkTrial(s, object);
+  const speaks = ['Unready', 'StartupTimeout', 'CrashLoop'].includes(reason);
   const bornMs = op.birthMs(identityIn(object));
-  if (!isOwn || s.t.sim.now() - bornMs > 590_000) return;
+  if (!speaks || s.t.sim.now() - bornMs > 590_000) return;
   const cluster = labelOf(object, MARK.cluster);
   s.witness.ends.set(cluster, [...(s.witness.ends.get(cluster) ?? []), s.t.sim.uptime()]);
 }
@@ -6913,38 +7015,113 @@ const see = {
   statefulclusters: seeCluster,
 } as const;
 
-/** I9: the Reason that is written is true, or was when the pass looked. */
+/** The nodes that its volumes name; ANY where nobody can tell. */
+function pinsOf(s: Trial, key: string): readonly string[] {
+  const { state } = s.t.sim;
+  return ownClaims(s.t.ledger, key).flatMap((claim) => {
+    const { volumeName } = claim.spec;
+    if (!volumeName) return [noteOf(claim, MARK.selectedNode)].filter(Boolean);
+    const volume = objectOf(state, 'persistentvolumes', '', volumeName) as Raw | undefined;
+    if (!volume || s.t.sim.uptime() - s.witness.blindAt < 400_000) return [ANY];
+    const found = /"values":\["([^"]*)"\]/.exec(JSON.stringify(volume['spec'].nodeAffinity ?? ''));
+    return found?.[1] ? [found[1]] : [];
+  });
+}
+const ANY = '*';
+
+/** I10: the Reason that is written is true, or was when the pass looked, and due. */
 function checkReason(s: Trial, claim: Seen, reason: string): void {
   const key = memberKey(claim);
-  const pod = podOfMember(s.t.ledger, claim);
-  const node = pod ? nodeOfPod(pod) : '';
-  const gone = !isThere(pod);
-  const mounted = pod ? podOf(pod as unknown as Raw).claims : [];
-  const { state } = s.t.sim;
-  const { namespace = '' } = claim.metadata;
-  const lacksClaim = mounted.some(
-    (name) => !objectOf(state, 'persistentvolumeclaims', namespace, name),
-  );
-  const is = (...names: string[]): boolean =>
-    gone || names.some((name) => held(s, `${name} ${key}`));
-  const truths: Readonly<Record<string, () => boolean>> = {
-    PodDeleted: () => gone,
-    PodFailed: () => is('failed'),
-    ClaimGone: () => is('claimGoing') || lacksClaim,
-    ReplaceRequested: () => is('asked'),
+  const { ledger } = s.t;
+  const pod = podOfMember(ledger, claim);
+  const node = s.witness.nodes.get(key) ?? '';
+  const specs = recentSpecs(ledger, clusterOfPod(ledger, claim)?.metadata.uid ?? '');
+  const isIdle = !pod || held(s, `idle ${key}`) || held(s, `absent ${node}`);
+  const pins = isIdle ? pinsOf(s, key) : [];
+  const some = (...facts: string[]): boolean =>
+    pins.includes(ANY) || pins.some((pin) => facts.some((fact) => held(s, `${fact} ${pin}`)));
+  const is = (...facts: string[]): boolean => facts.some((fact) => held(s, `${fact} ${key}`));
+  const isAlways = specs.some((spec) => spec.replacementPolicy !== 'WhenVolumesLost');
+  const isScattered = new Set(pins).size > 1;
+  const claims = ownClaims(ledger, key);
+  const names = [...claimsOf(s.t), ...listed(s.t, 'pods')].filter((o) => !isMade(o) && !isOurs(o));
+  const isTaken = names.some((o) => fullName(o).endsWith(`${key.split('/')[1]}`)) || is('foreign');
+  const truths: Readonly<Record<op.EndReason, () => boolean>> = {
+    PodDeleted: () => is('deleted') && isAlways && !isBarredFor(s, node) && wasSeenGoing(s, key),
+    ClaimGone: () => isIdle && (losing(s, key, held) || lacksClaim(s, key)),
+    ReplaceRequested: () => is('asked', 'claimAsked'),
     Released: () => is('outside'),
-    NodeOutOfService: () => gone || held(s, `out ${node}`),
-    NodeGone: () => gone || held(s, `absent ${node}`),
-    NodeUnreachable: () => gone || held(s, `away ${node}`),
-    VolumeLost: () => is('claimLost', 'unscheduled'),
+    NodeOutOfService: () => pins.length > 0 && some('out'),
+    NodeGone: () => some('absent', 'out') || isScattered || is('collected'),
+    NodeUnreachable: () => (pod && held(s, `silent ${node}`)) || some('silent') || is('marked'),
+    PodEvicted: () => some('closed') && isAlways,
+    VolumeLost: () => isIdle && is('claimLost'),
     Unready: () => is('unready'),
     StartupTimeout: () => is('unready'),
-    CrashLoop: () => is('crashing'),
+    CrashLoop: () => is('crashing', 'unready'),
     ScaledIn: () => isSurplus(s, claim),
+    Updated: () => specs.some((spec) => specOfUpdate(spec).podUpdatePolicy === 'Replace'),
+    NameTaken: () => isTaken && claims.every(isUnbound),
+    IndexTaken: () => ledger.operators > 1 || isLost(ledger, 120_000),
+    PodFailed: () => false,
+    Suspended: () => false,
   };
-  const isLost = s.t.sim.uptime() - s.t.ledger.restoredAt < 120_000;
-  const isTrue = isLost || (truths[reason]?.() ?? true);
-  hold(isTrue, 'I9', claim, `${key} is let go as ${reason}, which is not so`);
+  const isTrue = isLost(ledger, 120_000) || truths[reason as op.EndReason]();
+  hold(isTrue, 'I10', claim, `${key} is let go as ${reason}, which is not so`);
+  checkDue(s, claim, reason, pins.length > 0 ? pins : [node], specs);
+}
+/** Is one of its claims being deleted, or gone? */
+const losing = (s: Trial, key: string, is: typeof held | typeof isKnown): boolean =>
+  [...s.witness.facts.keys()].some(
+    (fact) => fact.startsWith('going ') && fact.endsWith(`-${key.split('/')[1]}`) && is(s, fact),
+  );
+/** ClaimGone of a claim that a pod mounts, or a seal names, and that is not there. */
+function lacksClaim(s: Trial, key: string): boolean {
+  const { state } = s.t.sim;
+  const [space = '', name = ''] = key.split('/');
+  const pod = objectOf(state, 'pods', space, name) as Seen | undefined;
+  const sealed = ownClaims(s.t.ledger, key).flatMap((o) => noteOf(o, MARK.claims).split(' '));
+  const names = [...(pod ? claimsIn(pod) : []), ...sealed].filter(Boolean);
+  return names.some((claim) => {
+    const found = objectOf(state, 'persistentvolumeclaims', space, claim) as Seen | undefined;
+    return !found || isForeign(found);
+  });
+}
+/** Does its node not take pods, as an operator knows? */
+const isBarredFor = (s: Trial, node: string): boolean =>
+  node !== '' && ['absent', 'silent', 'closed', 'out'].some((fact) => isKnown(s, `${fact} ${node}`));
+/** A pod that went before the process started ends nothing. */
+function wasSeenGoing(s: Trial, key: string): boolean {
+  const { facts, since, startedAt } = s.witness;
+  const isGone = facts.get(`gone ${key}`) === Infinity;
+  return s.t.ledger.operators > 1 || !isGone || (since.get(`gone ${key}`) ?? 0) >= startedAt;
+}
+/** Did what it is judged for last as long as any spec asks? */
+function checkDue(
+  s: Trial,
+  claim: Seen,
+  reason: string,
+  nodes: readonly string[],
+  specs: readonly SeenSpec[],
+): void {
+  const key = memberKey(claim);
+  const { since, slowMs } = s.witness;
+  const on = (fact: string): number =>
+    Math.min(...nodes.map((node) => (node === ANY ? 0 : (since.get(`${fact} ${node}`) ?? 0))));
+  const wasTaken = held(s, `taken ${key}`) && nodes.some((n) => held(s, `cordon ${n}`));
+  const rules: Readonly<Record<string, readonly [seconds: string, since: number]>> = {
+    NodeGone: ['nodeGoneSeconds', slowMs > 3000 || new Set(nodes).size > 1 ? 0 : on('absent')],
+    NodeUnreachable: ['nodeUnreachableSeconds', on('silent')],
+    PodEvicted: ['volumeLostSeconds', wasTaken || slowMs > 3000 ? 0 : on('closed')],
+    VolumeLost: ['volumeLostSeconds', since.get(`claimLost ${key}`) ?? 0],
+    Unready: ['unreadySeconds', since.get(`unready ${key}`) ?? 0],
+    StartupTimeout: ['startupSeconds', since.get(`unready ${key}`) ?? 0],
+  };
+  const [field, from] = rules[reason] ?? [];
+  if (!field || from === undefined || isLost(s.t.ledger, 120_000)) return;
+  const least = Math.min(...specs.map(({ liveness = {} }) => liveness[field] ?? 0)) * 1000;
+  const ms = s.t.sim.uptime() - from;
+  hold(ms >= least - 1500, 'I10', claim, `${reason} is so for ${ms} ms, of ${least}`);
 }
 /** More are live, as far as could be known, than the spec asks for that was in force just now. */
 function isSurplus(s: Trial, claim: Seen): boolean {
@@ -6958,115 +7135,127 @@ function isSurplus(s: Trial, claim: Seen): boolean {
       fact.startsWith(`live default/${name}-`) && until >= sim.uptime() - ledger.recentMs,
   );
   const between = claimsOf(s.t).filter(
-    (o) => labelOf(o, MARK.cluster) === name && !noteOf(o, MARK.retired) && !isGoing(o),
+    (o) => labelOf(o, MARK.cluster) === name && !markOf(o) && !isGoing(o),
   );
   const all = new Set([...live.map(([fact]) => fact.slice(5)), ...between.map(memberKey)]);
   const isNew = (s.witness.since.get(`cluster ${uid}`) ?? 0) > sim.uptime() - ledger.passMs;
   return isNew || !clusterNow(s.t, name) || new Set([...all, memberKey(claim)]).size > wanted;
 }
+/** Scale-in takes nobody who is Available while one that is not, as is known, could go. */
+function checkChoice(s: Trial, claim: Seen): void {
+  const { ledger } = s.t;
+  const [pod, boss] = [podOfMember(ledger, claim), clusterOfPod(ledger, claim)];
+  if (!pod || !boss || !isUp(pod) || ledger.operators > 1 || isLost(ledger, 120_000)) return;
+  if (held(s, `asked ${memberKey(claim)}`)) return;
+  const live = liveMembers(ledger, boss);
+  const { uid } = boss.metadata;
+  const least = Math.min(...recentSpecs(ledger, uid).map(({ replicas = 1 }) => replicas));
+  const worse = [...live].filter((key) => isKnown(s, `unready ${key}`));
+  const surplus = new Set([...live, memberKey(claim)]).size - least;
+  hold(worse.length < surplus, 'I5', claim, `${worse.join(' ')} could be scaled in before it`);
+}
 /** I8: whoever adopts is there; the garbage collector would take what has no owner. */
 function checkAdoption(s: Trial, pod: Seen, previous: Seen): void {
   const uid = `${bossOf(pod)?.['uid'] ?? ''}`;
   if (!isOurs(pod) || uid === bossOf(previous)?.['uid']) return;
-  const isLost = s.t.sim.uptime() - s.t.ledger.restoredAt < 120_000;
-  const is = isLost || held(s, `cluster ${uid}`, s.t.ledger.passMs - 2900);
+  const is = isLost(s.t.ledger, 120_000) || held(s, `cluster ${uid}`, s.t.ledger.passMs - 2900);
   hold(is, 'I8', pod, `it is adopted by ${uid}, which is gone`);
 }
 /** What is older than this, an operator knows. */
 const newsMs = ({ t: { sim, ledger }, witness: { blindAt, slowMs } }: Trial): number =>
   Math.max(slowMs, sim.uptime() - Math.max(blindAt, ledger.restoredAt) > 60_000 ? 0 : 60_000);
 /** I1: a new identity is younger than those that were there a while, whatever the clock. I4: nobody
- *  is made whom a spec asked for that is known to be over. */
-function checkNew(s: Trial, pod: Seen): void {
+ *  is made whom no spec asked for. */
+function checkNew(s: Trial, made: Seen): void {
   const { sim, ledger } = s.t;
   const { names, born } = s.witness;
-  const isLost = sim.uptime() - ledger.restoredAt < 120_000;
-  const former = names.has(fullName(pod)); // It comes back.
-  names.add(fullName(pod));
-  const own = op.birthSecond(identityIn(pod));
+  const key = memberKey(made);
+  const own = op.birthSecond(identityIn(made));
+  if (names.has(key) || isLost(ledger, 120_000) || own < 0) return void names.add(key);
+  names.add(key);
   const ageMs = (o: Seen): number => sim.uptime() - (born.get(o.metadata.uid) ?? Infinity);
-  const waited = claimsOf(s.t, identityIn(pod)).some((o) => ageMs(o) > 20_000); // … from a crash.
-  if (former || isLost || own < 0 || waited) return; // … or was adopted.
-  const known = anyPods(s).filter(
+  const known = [...anyPods(s), ...claimsOf(s.t).filter(isMade)].filter(
     (o) =>
-      labelOf(o, MARK.cluster) === labelOf(pod, MARK.cluster) &&
+      labelOf(o, MARK.cluster) === labelOf(made, MARK.cluster) &&
       ageMs(o) > Math.min(60_000, newsMs(s)) + ledger.passMs &&
       op.birthSecond(identityIn(o)) > own,
   );
-  hold(known.length === 0, 'I1', pod, 'older ones are younger');
-  const boss = `${bossOf(pod)?.['uid']}`;
-  const specs = recentSpecs(ledger, boss, newsMs(s));
+  hold(known.length === 0, 'I1', made, 'older ones are younger');
+  const boss = clusterOfPod(ledger, made);
+  if (!boss) return;
+  const specs = recentSpecs(ledger, boss.metadata.uid, newsMs(s));
   const wanted = specs.map(
     (spec) => (spec.replicas ?? 1) + op.maxSurgeOf(op.clusterOf({ spec }).spec),
   );
   const most = Math.max(...wanted) * ledger.operators + ledger.onTheWire;
-  const { size = 0 } = ledger.live.get(boss) ?? {};
-  hold(size <= most, 'I4', pod, `${size} live members of ${most}, as was known for a while`);
+  const { size } = liveMembers(ledger, boss);
+  hold(size <= most, 'I4', made, `${size} live members of ${most}, as was known for a while`);
 }
-/** Those of a cluster that are away, as an operator knows by now, but for who was ended before. */
-function awayOf(s: Trial, boss: Seen, key = ''): number {
-  const { ledger, sim } = s.t;
-  const all = livePods(s.t, boss.metadata.name).filter(
-    (o) => bossOf(o)?.['uid'] === boss.metadata.uid,
-  );
-  const staying = all.filter((o) => fullName(o) === key || !ledger.ended.has(fullName(o)));
-  return staying.filter((o) => isAway(s, o, sim.uptime())).length;
-}
-/** Was its node away then already, as an operator knew, and is it still? */
-function isAway({ witness }: Trial, pod: Seen, at: number): boolean {
-  const fact = `away ${nodeOfPod(pod)}`;
-  const known = (witness.since.get(fact) ?? Infinity) <= at - witness.slowMs;
-  return witness.facts.get(fact) === Infinity && known;
-}
-const limitsOf = (s: Trial, { metadata: { uid } }: Seen, ms?: number): readonly number[] =>
-  recentSpecs(s.t.ledger, uid, ms).map((spec) => op.maxReplacementsOf(op.clusterOf({ spec }).spec));
-/** A node is about to return: of which clusters were more away than may be replaced? */
-function noteOutages(s: Trial): void {
-  for (const boss of listed(s.t, 'statefulclusters'))
-    if (awayOf(s, boss) > Math.max(...limitsOf(s, boss)))
-      s.witness.outages.set(boss.metadata.uid, s.t.sim.uptime());
-}
-/** The brake: while more members are away than may be replaced, none is let go; and when they
- *  return, the last are waited for. */
+const limitsOf = (s: Trial, { metadata: { uid } }: Seen): readonly number[] =>
+  recentSpecs(s.t.ledger, uid).map((spec) => op.maxReplacementsOf(op.clusterOf({ spec }).spec));
+/** The brake: a judged member is let go while at most so many are out, as an operator knows: on
+ *  nodes that are silent or gone, or held there; places of judged ends that nobody fills; and
+ *  successors of such that were never Ready. */
 function checkBrake(s: Trial, claim: Seen): void {
   const { ledger, sim } = s.t;
-  const boss = clusterNow(s.t, labelOf(claim, MARK.cluster)) as Seen | undefined;
-  if (!boss || sim.uptime() - ledger.restoredAt < 120_000) return;
-  const away = awayOf(s, boss, memberKey(claim));
+  const key = memberKey(claim);
+  const boss = clusterOfPod(ledger, claim);
+  if (!boss || isLost(ledger, 120_000) || ledger.operators > 1) return;
+  if (ownClaims(ledger, key).every(isUnbound)) return; // Nothing is lost with it.
+  const live = liveMembers(ledger, boss);
+  const away = [...live].filter((one) => one !== key && isOut(s, one));
+  const all = [...claimsOf(s.t), ...listed(s.t, 'pods')];
+  const named = all.map((o) => noteOf(o, MARK.replaces).split(' ')[0]);
+  const ends = claimsOf(s.t).filter((o) => {
+    const isRecent = sim.now() - Date.parse(noteOf(o, MARK.retiredAt)) < 590_000;
+    const isOpen = !named.includes(identityIn(o)) && !restoring(o) && memberKey(o) !== key;
+    const isOwn = labelOf(o, MARK.cluster) === boss.metadata.name && !isGoing(o);
+    return isOwn && isJudgement(markOf(o)) && isRecent && isOpen;
+  });
+  const specs = recentSpecs(ledger, boss.metadata.uid);
+  const wanted = Math.min(...specs.map(({ replicas = 1 }) => replicas));
+  const unfilled = Math.min(new Set(ends.map(memberKey)).size, wanted - live.size - 1);
+  const out = away.length + 1 + Math.max(0, unfilled);
   const most = Math.max(...limitsOf(s, boss));
-  hold(away <= most, 'I5', claim, `${away} members are away, ${most} may be replaced`);
-  const at = s.witness.outages.get(boss.metadata.uid) ?? -Infinity;
-  const ms = sim.uptime() - at;
-  const pod = podOfMember(ledger, claim);
-  if (ledger.operators > 1 || ms > -1 || !pod || !isAway(s, pod, at)) return;
-  const isSame = new Set(limitsOf(s, boss, ms + 60_000)).size === 1; // Else it may be a raised one.
-  hold(!isSame, 'I5', claim, `most were away ${ms} ms ago: this one was not waited for`);
+  hold(out <= most, 'I10', claim, `${out} members are out, ${most} may be replaced`);
 }
-/** F29: no member is taken down to come back of a revision that the API server refuses. */
-function checkTrial(s: Trial, claim: Seen, previous: Seen): void {
-  const [mark, former] = [claim, previous].map((o) => '');
-  const { namespace = '' } = claim.metadata;
-  const name = `${labelOf(claim, MARK.cluster)}-${mark?.split(' ')[1]}`;
-  const revision = objectOf(s.t.sim.state, 'controllerrevisions', namespace, name);
-  const isRefused = JSON.stringify(revision ?? '').includes('"image":""');
-  hold(
-    mark === former || !isRefused,
-    'F29',
-    claim,
-    `it is to come back of ${name}, which is refused`,
+const restoring = (o: Seen): boolean => noteOf(o, MARK.restore) === 'true';
+function isOut(s: Trial, key: string): boolean {
+  const [space = '', name = ''] = key.split('/');
+  const pod = objectOf(s.t.sim.state, 'pods', space, name) as Seen | undefined;
+  const on = (node: string): boolean =>
+    ['silent', 'absent'].some((fact) => isKnown(s, `${fact} ${node}`));
+  if (pod && on(nodeOfPod(pod))) return true;
+  const first = pod ?? ownClaims(s.t.ledger, key)[0];
+  const [, reason = ''] = noteOf(first, MARK.replaces).split(' ');
+  const isYoung = s.t.sim.now() - op.birthMs(name.slice(-10)) < 590_000;
+  const wasUp = s.witness.facts.has(`up ${pod?.metadata.uid}`);
+  if (isJudgement(reason) && (pod ? !wasUp : isYoung)) return true;
+  const pins = pinsOf(s, key);
+  return (!pod || isKnown(s, `idle ${key}`)) && pins.length > 0 && pins.every(on);
+}
+/** No member is given up for a revision that the API server refuses. */
+function checkTrial(s: Trial, o: Seen): void {
+  const specs = recentSpecs(
+    s.t.ledger,
+    clusterOfPod(s.t.ledger, o)?.metadata.uid ?? '',
+    s.t.ledger.passMs,
   );
+  const isRefused = specs.every((spec) => JSON.stringify(spec.template).includes('"image":""'));
+  hold(!isRefused || specs.length === 0, 'I10', o, 'it is updated to what is refused');
 }
-/** After two early ends nothing new is made for 10 s. */
-function checkPatience(s: Trial, claim: Seen): void {
+/** After two early ends that speak against the template nothing new is made for 10 s. */
+function checkPatience(s: Trial, made: Seen): void {
   const { sim, ledger } = s.t;
-  const { stepped, troubleAt, ends } = s.witness;
-  const at = ends.get(labelOf(claim, MARK.cluster)) ?? [];
+  const { troubleAt, ends, born } = s.witness;
+  const at = ends.get(labelOf(made, MARK.cluster)) ?? [];
   const last = at.at(-1) ?? -Infinity;
-  const isKnown = ledger.uids.has(`pods ${memberKey(claim)}`); // It comes back.
+  const isOld = ledger.sim.now() - op.birthMs(identityIn(made)) > 2000; // It comes back.
   const calm = sim.uptime() - Math.max(troubleAt, ledger.restoredAt) > 60_000;
-  if (at.length < 2 || stepped || isKnown || !calm || ledger.operators > 1) return;
+  const times = new Set(at.map((ms) => Math.round(ms / 1500))).size;
+  if (times < 2 || isOld || !calm || ledger.operators > 1 || born.size === 0) return;
   const ms = sim.uptime() - last;
-  hold(ms > 8500 || ms < 20, 'F21', claim, `it is made ${ms} ms after an early end`);
+  hold(ms > 8500 || ms < 20, 'F21', made, `it is made ${ms} ms after an early end`);
 }
 /** Requests: none too often, and no process writes again after another has begun. */
 function watchRequests(s: Trial): void {
@@ -7146,7 +7335,7 @@ async function playScript(script: Script, code: Code = op): Promise<Outcome> {
     return outcome('', '');
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    return outcome(/^(I\d|F\d+)/.exec(why)?.[0] ?? why.replace(/\d+/g, '#').slice(0, 24), why);
+    return outcome(/^[IF]\d+/.exec(why)?.[0] ?? why.replace(/\d+/g, '#').slice(0, 24), why);
   } finally {
     for (const who of ['actors', ...s.faults.keys()]) sim.kill(who);
     for (const stop of s.t.stops) stop.abort(); // Else Node holds what listens, for ever.
@@ -7205,12 +7394,29 @@ function pendingIn(s: Trial): string {
   }
   return '';
 }
+/** Others' objects that stand where a member would: a condition names them, and a human acts. */
+function removeSquatters(s: Trial): void {
+  for (const { metadata } of listed(s.t, 'statefulclusters')) {
+    const words = ['Stalled', 'Ready'].map((type) => conditionOf(s.t, type, metadata.name)?.message);
+    const others = [...listed(s.t, 'pods'), ...claimsOf(s.t)].filter((o) => !bossOf(o));
+    for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
+      const { name } = o.metadata;
+      const isNamed =
+        words[0]?.includes(`${name} stands in the way`) ||
+        (identityIn(o) && words[1]?.includes(`is waited for: ${identityIn(o)}`));
+      const plural = o.kind === 'Pod' ? 'pods' : 'persistentvolumeclaims';
+      if (isNamed)
+        tell(s, wish(s, 'DELETE', `${space}/${plural}/${name}`, {}, `${name} is taken away`));
+    }
+  }
+}
 /** I6, after all faults; what only a human can decide is decided. */
 async function calmDown(s: Trial): Promise<void> {
   const { sim } = s.t;
   mendAll(s);
   await sim.run(70_000); // A stream that hung comes back after 30 s and a backoff of 30 s.
   await sim.run(() => pendingIn(s) === '', 200_000);
+  removeSquatters(s);
   for (const { metadata } of listed(s.t, 'statefulclusters'))
     if (conditionOf(s.t, 'ReplacementWithheld', metadata.name)?.status === 'True') {
       tell(s, `all of ${metadata.name} may be replaced`);
