@@ -88,16 +88,13 @@ export const MARK = {
   prune: 'argocd.argoproj.io/sync-options',
 } as const;
 
-/** Every number that bounds something, in one place. */
+/** Every number that bounds a decision; those that bound the work stand in WORLD. */
 export const LIMITS = {
   batchMax: 500, // Members made in one pass, and in flight, reached by slow start 1, 2, 4, …
-  passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
-  askMax: 3, // Rounds of live reads in one pass.
   statusMembersMax: 100,
   statusRetiredMax: 10,
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
-  backoffToldMs: 60_000, // A backoff longer than this stands in Ready.
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
@@ -108,43 +105,6 @@ export const LIMITS = {
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
   trialMs: 60_000, // A revision that the API server refused is tried again after this long.
   messageMax: 32_768, // Characters of a condition's message that the API server takes.
-  toldMax: 50, // Events of one cluster that are remembered, to count repeats.
-  statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
-  recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
-  catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
-  requestMs: 15_000,
-  skewMs: 2_000, // Of the API server's clock: its answers tell whole seconds, and take time.
-  skewToldMs: 30_000,
-  eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
-  annotationMax: 16_384, // Characters of one of our annotations.
-  lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
-  connectMs: 5_000, // Of a connection, with its handshake.
-  keepAliveMs: 10_000, // A connection without a packet for so long is probed, ten times.
-  idleMs: 60_000, // A connection that nobody used for so long is closed.
-  quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
-  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
-  bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
-  credentialsMs: 60_000, // For so long they are not read again.
-  pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
-  sharedMax: 10_000, // Different parts of objects that are kept once.
-  pageSize: 500,
-  stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
-  releaseMaxMs: 800,
-  leaseMs: 15_000, // A Lease that nobody was seen to renew for so long is free.
-  renewMaxMs: 10_000, // A holder that could not renew for so long does not lead any more.
-  leaseRetryMs: 2_000,
-  lagEveryMs: 1_000, // The event loop is watched by a tick of this length.
-  lagMaxMs: 10_000, // A tick that came later than this: the process is not well.
-  silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
-  probersMax: 64, // Connections to the probes.
-  briefMs: 1_000, // A stream that ends sooner without news has failed.
-  syncMaxMs: 60_000,
-  refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
-  retryMinMs: 800, // A watch that broke.
-  restEachMs: 1, // Between two passes a cluster rests so long for each of its pods …
-  restMinMs: 100, // … unless that comes to less: small clusters never rest;
-  restMaxMs: 1_000, // it rests no longer than this.
-  againMinMs: 100, // A pass that failed, most often on a conflict.
   retryMaxMs: 30_000,
 } as const;
 
@@ -1962,9 +1922,11 @@ function indicesLeft(d: Draft): number {
   const awaited = range.some((i) => held.has(i) && !live.includes(i));
   return awaited ? range.filter((i) => !held.has(i)).length : Infinity;
 }
-/** The index of a member that comes back: its own, or the smallest free one if it has none. */
+/** The index of a member that comes back: its own, or the smallest free one if it has none, or if an
+ *  older member has it (I2). */
 function indexFor(d: Draft, m: Member): number | undefined {
-  if (!d.spec.ordinals || m.index !== undefined) return m.index;
+  const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;
+  if (!d.spec.ordinals || (m.index !== undefined && isOwn)) return m.index;
   const index = takeIndex(d);
   for (const claim of m.claims)
     act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel(index)));
@@ -2359,7 +2321,8 @@ function changeInPlace(d: Draft, m: Member, pod: Pod, changes: readonly Change[]
   const [labels, annotations] = [marks('labels'), marks('annotations')];
   const images = changes.filter((c) => c.path[3] === 'image');
   const sizes = changes.filter((c) => c.path[3] === 'resources');
-  const isAtRest = !inPlaceOf(pod) || isApplied(pod);
+  // A resize may have landed, and the patch that says so not.
+  const isAtRest = inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';
   if (images.length + sizes.length === 0 && isAtRest) {
     const all = { ...annotations, [MARK.inPlace]: null };
     const metadata = { labels: { ...labels, [MARK.revision]: hash }, annotations: all };
@@ -2650,9 +2613,11 @@ function retiredStatus(
     .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
     .slice(0, LIMITS.statusRetiredMax);
 }
-/** Does the action end an identity? */
+/** Does the action end an identity? A suspended member that has claims comes back. */
 const isEnd = (a: Action): boolean =>
-  (a.verb === 'retire' || a.verb === 'end' || a.verb === 'release') && a.because in ENDS;
+  ['retire', 'end', 'release'].includes(a.verb) &&
+  a.because in ENDS &&
+  !(a.because === 'Suspended' && (a as { object: Pod }).object.claims.length > 0);
 
 /** Replacements so far: identities younger than the newest that the status before knew. */
 function countReplacements(s: Snapshot, done: readonly Action[]): number {
@@ -2868,7 +2833,7 @@ export interface ApiRequest {
   readonly path: string;
   readonly body?: unknown;
   readonly contentType?: string; // Default application/json; a PATCH names its type.
-  readonly timeoutMs?: number; // Deadline, default LIMITS.requestMs.
+  readonly timeoutMs?: number; // Deadline, default BOUNDS.requestMs.
 }
 /** What came back: parsed JSON, lower-case header names. */
 export interface ApiResponse {
@@ -2899,6 +2864,50 @@ export interface World {
   log(level: Level, message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 export type Level = 'debug' | 'info' | 'warn' | 'error';
+
+/** Every number that bounds the work: requests, caches, queues, the Lease. */
+export const BOUNDS = {
+  passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
+  askMax: 3, // Rounds of live reads in one pass.
+  backoffToldMs: 60_000, // A backoff longer than this stands in Ready.
+  toldMax: 50, // Events of one cluster that are remembered, to count repeats.
+  statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
+  recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
+  catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
+  requestMs: 15_000,
+  skewMs: 2_000, // Of the API server's clock: its answers tell whole seconds, and take time.
+  skewToldMs: 30_000,
+  eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
+  annotationMax: 16_384, // Characters of one of our annotations.
+  lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
+  connectMs: 5_000, // Of a connection, with its handshake.
+  keepAliveMs: 10_000, // A connection without a packet for so long is probed, ten times.
+  idleMs: 60_000, // A connection that nobody used for so long is closed.
+  quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
+  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
+  bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
+  credentialsMs: 60_000, // For so long they are not read again.
+  pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
+  sharedMax: 10_000, // Different parts of objects that are kept once.
+  pageSize: 500,
+  stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
+  releaseMaxMs: 800,
+  leaseMs: 15_000, // A Lease that nobody was seen to renew for so long is free.
+  renewMaxMs: 10_000, // A holder that could not renew for so long does not lead any more.
+  leaseRetryMs: 2_000,
+  lagEveryMs: 1_000, // The event loop is watched by a tick of this length.
+  lagMaxMs: 10_000, // A tick that came later than this: the process is not well.
+  silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
+  probersMax: 64, // Connections to the probes.
+  briefMs: 1_000, // A stream that ends sooner without news has failed.
+  syncMaxMs: 60_000,
+  refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
+  retryMinMs: 800, // A watch that broke.
+  restEachMs: 1, // Between two passes a cluster rests so long for each of its pods …
+  restMinMs: 100, // … unless that comes to less: small clusters never rest;
+  restMaxMs: 1_000, // it rests no longer than this.
+  againMinMs: 100, // A pass that failed, most often on a conflict.
+} as const;
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
 // Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/1.1 connections that undici
@@ -2980,9 +2989,9 @@ async function credentialsOf(config: KubeConfig): Promise<Credentials> {
  *  apart: a connection that only waits, as a watch does, ends 20 s after its way is lost. */
 async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connections: number) {
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
-  const alive = { allowH2: false, keepAliveInitialDelay: LIMITS.keepAliveMs };
+  const alive = { allowH2: false, keepAliveInitialDelay: BOUNDS.keepAliveMs };
   const connect = { ...tls, ...alive };
-  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = LIMITS;
+  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = BOUNDS;
   const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
   if (!proxy) return new Pool(origin, { ...options, connect });
   if (!proxy.startsWith('socks'))
@@ -3007,10 +3016,10 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
   async function read(): Promise<Access> {
     if (known?.isRefused) config = undefined;
     const given = await credentialsOf((config ??= await reload()));
-    const state = { staleAt: performance.now() + LIMITS.credentialsMs, isRefused: false };
+    const state = { staleAt: performance.now() + BOUNDS.credentialsMs, isRefused: false };
     const isSame = isDeepStrictEqual([known?.tls, known?.proxy], [given.tls, given.proxy]);
     if (known && isSame) return { ...known, ...given, ...state };
-    const requests = await dispatcherOf(server, given, LIMITS.requestsMax);
+    const requests = await dispatcherOf(server, given, BOUNDS.requestsMax);
     const lease = await dispatcherOf(server, given, 1);
     for (const old of [known?.requests, known?.lease]) void old?.close(); // What is in flight ends.
     return { ...given, ...state, server, requests, lease };
@@ -3036,7 +3045,7 @@ function newGate() {
   let [requests, bytes] = [0, 0];
   function admit(): void {
     for (const enter of waiting) {
-      if (requests >= LIMITS.requestsMax || bytes >= LIMITS.bytesMax) return;
+      if (requests >= BOUNDS.requestsMax || bytes >= BOUNDS.bytesMax) return;
       waiting.delete(enter);
       requests++;
       enter();
@@ -3090,7 +3099,7 @@ async function exchange(
     const { statusCode: status, headers: given, body } = await way.request(options);
     for await (const text of body.setEncoding('utf8')) hear(text, status);
     if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
-    const texts = Object.entries(given).map(([name, value]) => [name, String(value)]);
+    const texts = Object.entries(given).map(([name, text]) => [name, [text].flat().join(', ')]);
     return { status, headers: Object.fromEntries(texts) };
   } catch (error) {
     access.staleAt = 0;
@@ -3126,7 +3135,7 @@ export function connect(
   }
   return {
     async send(request) {
-      const ms = request.timeoutMs ?? LIMITS.requestMs;
+      const ms = request.timeoutMs ?? BOUNDS.requestMs;
       const late = new AbortController();
       const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
       try {
@@ -3139,7 +3148,7 @@ export function connect(
     async watch(path, on, signal) {
       const access = await open(signal);
       const way = await dispatcherOf(access.server, access, 1);
-      const { requestMs: headersTimeout, quietMs: bodyTimeout } = LIMITS;
+      const { requestMs: headersTimeout, quietMs: bodyTimeout } = BOUNDS;
       const options = { method: 'GET', path, signal, headersTimeout, bodyTimeout } as const;
       let rest = '';
       try {
@@ -3172,7 +3181,7 @@ const kept = new Map<string, unknown>();
 /** Equal parts of many objects are kept once: owner references, what claims ask for. */
 function shared<T>(part: T): T {
   const text = JSON.stringify(part);
-  if (kept.size >= LIMITS.sharedMax) kept.clear(); // What is in use stays with its objects.
+  if (kept.size >= BOUNDS.sharedMax) kept.clear(); // What is in use stays with its objects.
   if (!kept.has(text)) kept.set(text, part);
   return kept.get(text) as T;
 }
@@ -3199,7 +3208,7 @@ const ownAnnotations = (annotations: unknown): Dict =>
   Object.fromEntries(
     Object.entries(dictOf(annotations))
       .filter(([key, value]) => KNOWN.has(key) && typeof value === 'string')
-      .map(([key, value]) => [key, value.slice(0, LIMITS.annotationMax)]),
+      .map(([key, value]) => [key, value.slice(0, BOUNDS.annotationMax)]),
   );
 
 const DEFAULTS = {
@@ -3291,7 +3300,7 @@ function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): stri
     return [`container ${name}: ${words.join(', ')}`];
   });
   const said = [reason, message].filter(Boolean).join(': ');
-  return (said || (ends[0] ?? '')).slice(0, LIMITS.lastWordsMax);
+  return (said || (ends[0] ?? '')).slice(0, BOUNDS.lastWordsMax);
 }
 /** Why a container does not run, or why the pod found no node; '' when it is just starting. */
 function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): string {
@@ -3429,7 +3438,7 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
       failures = feed.version > before ? 1 : failures + 1;
       await learn(feed, error);
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(restMs(world, error, failures, LIMITS.retryMinMs, capMs), signal);
+      await world.sleep(restMs(world, error, failures, BOUNDS.retryMinMs, capMs), signal);
     }
   }
 }
@@ -3447,7 +3456,7 @@ async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
   feed.refusals = code === 403 ? feed.refusals + 1 : 0;
-  if (feed.refusals >= LIMITS.refusalsMax) {
+  if (feed.refusals >= BOUNDS.refusalsMax) {
     feed.denied = message;
     if (feed.optional) feed.ready.resolve();
   }
@@ -3505,7 +3514,7 @@ async function listPages<T extends Thing>(feed: Feed<T>): Promise<void> {
   const at = feed.world.uptime();
   const fresh = new Map<string, T>();
   for (let more = ''; ;) {
-    const path = withQuery(feed.path, { limit: LIMITS.pageSize, continue: more });
+    const path = withQuery(feed.path, { limit: BOUNDS.pageSize, continue: more });
     const page = await call(feed.world, { method: 'GET', path });
     for (const raw of page['items'] ?? []) {
       const object = feed.project(raw);
@@ -3541,7 +3550,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
       fresh = undefined;
     }
   };
-  void world.sleep(LIMITS.syncMaxMs, cut.signal).then(() => {
+  void world.sleep(BOUNDS.syncMaxMs, cut.signal).then(() => {
     if (!fresh || cut.signal.aborted) return;
     feed.streams = false; // No end of the initial events: a server that does not know them.
     cut.abort();
@@ -3550,7 +3559,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
     const path = withQuery(feed.path, watchQuery(feed));
     const answer = await world.watch(path, onEvent, AbortSignal.any([feed.signal, cut.signal]));
     if (answer.status !== 200) throw apiErrorOf(answer);
-    const brief = world.uptime() - at < LIMITS.briefMs && feed.version === before;
+    const brief = world.uptime() - at < BOUNDS.briefMs && feed.version === before;
     if (brief) throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
   } catch (error) {
     if (!cut.signal.aborted) throw error;
@@ -3616,7 +3625,7 @@ export function newQueue(
   async function run(key: string): Promise<void> {
     try {
       const done = work(key);
-      rest(key, LIMITS.restEachMs * sizeOf(key)); // From when it was looked at, not from its end.
+      rest(key, BOUNDS.restEachMs * sizeOf(key)); // From when it was looked at, not from its end.
       await done;
       failures.delete(key);
     } catch (error) {
@@ -3624,13 +3633,13 @@ export function newQueue(
       failures.set(key, times);
       const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, restMs(world, error, times, LIMITS.againMinMs, LIMITS.retryMaxMs));
+      addAfter(key, restMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
     }
   }
   function rest(key: string, ms: number): void {
-    if (ms < LIMITS.restMinMs) return;
+    if (ms < BOUNDS.restMinMs) return;
     resting.add(key);
-    void world.sleep(Math.min(ms, LIMITS.restMaxMs)).then(() => (resting.delete(key), pump()));
+    void world.sleep(Math.min(ms, BOUNDS.restMaxMs)).then(() => (resting.delete(key), pump()));
   }
   function pump(): void {
     for (const key of waiting) {
@@ -3994,7 +4003,7 @@ function settle(pass: Pass, a: Action): void {
  *  that is taken is none: it says nothing of the others. */
 async function makeMembers(pass: Pass, all: readonly Make[]): Promise<void> {
   const { world, cluster, desk, done, errors } = pass;
-  const untilUptime = world.uptime() + LIMITS.passMs;
+  const untilUptime = world.uptime() + BOUNDS.passMs;
   for (let start = 0, size = 1; start < all.length; start += size, size *= 2) {
     if (!pass.isCurrent()) break; // The rest of the plan is void.
     pass.isCut = start > 0 && world.uptime() >= untilUptime;
@@ -4033,6 +4042,11 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
       for (const a of group) if (goesOn(pass, a)) await attempt(pass, a);
     });
   }
+  // Nothing is to be made any more: what was refused is no news.
+  const { desk, world, cluster } = pass;
+  const isMaking = actions.some((a) => a.do === 'Make');
+  if (!isMaking && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
+    desk.backoff.delete(makeKey(cluster));
 }
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
 // reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
@@ -4122,7 +4136,7 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
   }
   await aborted(signal);
   // Whatever hangs is abandoned: the next start finds it done or undone.
-  await Promise.race([Promise.all([queue.stop(), done]), world.sleep(LIMITS.stopMaxMs)]);
+  await Promise.race([Promise.all([queue.stop(), done]), world.sleep(BOUNDS.stopMaxMs)]);
 }
 const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => {
@@ -4135,8 +4149,8 @@ function onServerClock(world: World): World {
   let [offset, isTold] = [0, false];
   function learn({ headers }: ApiResponse): void {
     const skew = Date.parse(headers['date'] ?? '') - world.now();
-    if (Math.abs(skew - offset) > LIMITS.skewMs) offset = skew; // Not when no time is told: NaN.
-    if (isTold || Math.abs(offset) <= LIMITS.skewToldMs) return;
+    if (Math.abs(skew - offset) > BOUNDS.skewMs) offset = skew; // Not when no time is told: NaN.
+    if (isTold || Math.abs(offset) <= BOUNDS.skewToldMs) return;
     isTold = true;
     world.log('warn', "the API server's clock counts, and this machine's differs", { ms: offset });
   }
@@ -4278,7 +4292,7 @@ function hasCaughtUp(o: Operator, key: string, ledger: Ledger): boolean {
   // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
   const late = ledger.expected.filter(
     ({ feed, needs, at }) =>
-      feed.next === 'resume' && (needs === 'list' || uptime - at >= LIMITS.catchUpMaxMs),
+      feed.next === 'resume' && (needs === 'list' || uptime - at >= BOUNDS.catchUpMaxMs),
   );
   for (const feed of unique(late.map((e) => e.feed))) {
     const fields = { cluster: key, path: feed.path };
@@ -4286,7 +4300,7 @@ function hasCaughtUp(o: Operator, key: string, ledger: Ledger): boolean {
     relist(feed);
   }
   for (const e of late) e.at = uptime;
-  o.queue.addAfter(key, LIMITS.recheckMs);
+  o.queue.addAfter(key, BOUNDS.recheckMs);
   return false;
 }
 
@@ -4331,7 +4345,7 @@ async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: P
     assert(refs.length > 0, 'a plan asks again for what was answered');
     const found = new Map<Ref, Answer>();
     await forEach(refs, async (ref) => {
-      const isLate = round >= LIMITS.askMax;
+      const isLate = round >= BOUNDS.askMax;
       found.set(ref, isLate ? `${NO_ANSWER}not read in this pass` : await read(o, cluster, ref));
     });
     s = overlay(o, s, found);
@@ -4514,7 +4528,7 @@ function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan)
   // What was refused in this pass is tried again, and a right may be given yet.
   const until = [...ledger.desk.backoff.values()].map((b) => b.untilUptime);
   const waits = [...until, o.blindUntil].map((at) => at - uptime).filter((ms) => ms > 0);
-  if (ledger.expected.length > 0) waits.push(LIMITS.recheckMs);
+  if (ledger.expected.length > 0) waits.push(BOUNDS.recheckMs);
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
   if (isCut) o.queue.add(key); // Last in the queue: others have their turn.
 }
@@ -4536,7 +4550,7 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
   if (isTerminating(cluster) || Object.entries(status).every(isSame)) return;
   const digest = createHash('sha256').update(canonicalJson(status)).digest('hex');
   if (ledger.sent === `${cluster.meta.resourceVersion} ${digest}`) return;
-  const dueMs = ledger.statusAt + LIMITS.statusEveryMs - o.world.uptime();
+  const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
   try {
     const raw = await submit(pass, CLUSTERS, statusPatch(cluster, status));
@@ -4596,7 +4610,7 @@ async function recordEvent(world: World, cluster: StatefulCluster, { told }: Led
   const count = (known?.count ?? 0) + 1;
   told.delete(key);
   told.set(key, { name: id, count, at: now });
-  for (const [oldest] of told) if (told.size > LIMITS.toldMax) told.delete(oldest);
+  for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
   const message = story.message.slice(0, 1000);
   const again = { count, lastTimestamp: timeText(now), message };
   const { apiVersion, kind } = ownerOf(cluster);
@@ -4607,7 +4621,7 @@ async function recordEvent(world: World, cluster: StatefulCluster, { told }: Led
   const request: ApiRequest = known
     ? { ...MERGE, path: `${path}/${id}`, body: again }
     : { method: 'POST', path, body: { ...first, firstTimestamp: timeText(now), ...again } };
-  await call(world, { ...request, timeoutMs: LIMITS.eventMs }).catch((error: unknown) => {
+  await call(world, { ...request, timeoutMs: BOUNDS.eventMs }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
 }
@@ -4698,7 +4712,7 @@ export async function runElected(
     stop.abort();
     over.abort();
     const released = keeping.catch(() => undefined); // Its failure was thrown above.
-    await Promise.race([released, world.sleep(LIMITS.releaseMaxMs)]);
+    await Promise.race([released, world.sleep(BOUNDS.releaseMaxMs)]);
   }
 }
 const leftMs = (e: Election): number => Math.floor(e.until - e.world.uptime());
@@ -4709,7 +4723,7 @@ const fenced = (e: Election): World => ({
   send: async (request) => {
     if (request.method === 'GET') return e.world.send(request);
     if (!leads(e)) throw new Error(`not sent: the Lease ${e.name} was not renewed in time`);
-    const { timeoutMs = LIMITS.requestMs } = request;
+    const { timeoutMs = BOUNDS.requestMs } = request;
     return e.world.send({ ...request, timeoutMs: Math.min(timeoutMs, leftMs(e)) });
   },
 });
@@ -4732,14 +4746,14 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
     }
     e.held = undefined;
     const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
-    const pauseMs = freeInMs > 0 ? Math.min(freeInMs, LIMITS.leaseRetryMs) : LIMITS.leaseRetryMs;
+    const pauseMs = freeInMs > 0 ? Math.min(freeInMs, BOUNDS.leaseRetryMs) : BOUNDS.leaseRetryMs;
     if (wins === 0) await world.sleep(pauseMs, signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
 async function keepLease(e: Election, over: AbortSignal): Promise<void> {
   for (;;) {
-    await e.world.sleep(Math.max(0, Math.min(LIMITS.leaseRetryMs, leftMs(e))), over);
+    await e.world.sleep(Math.max(0, Math.min(BOUNDS.leaseRetryMs, leftMs(e))), over);
     if (over.aborted) return release(e);
     const why = leads(e) ? await tryLease(e).catch(wordsOf) : 'it was not renewed in time';
     if (!leads(e)) throw new Error(`lost the Lease ${e.name}: ${why}`);
@@ -4771,7 +4785,7 @@ async function tryLease(e: Election): Promise<string> {
   const renewTime = microTime(e.world);
   const { leaseTransitions = 0 } = spec;
   const turn = { acquireTime: renewTime, leaseTransitions: leaseTransitions + 1 };
-  const leaseDurationSeconds = LIMITS.leaseMs / 1000;
+  const leaseDurationSeconds = BOUNDS.leaseMs / 1000;
   const own = { holderIdentity: e.identity, leaseDurationSeconds, renewTime };
   const isNews = spec['holderIdentity'] !== e.identity;
   try {
@@ -4781,7 +4795,7 @@ async function tryLease(e: Election): Promise<string> {
     if (known && error instanceof ApiError && [404, 409].includes(error.code)) return tryLease(e);
     throw error;
   }
-  e.until = at + LIMITS.renewMaxMs;
+  e.until = at + BOUNDS.renewMaxMs;
   return '';
 }
 /** Reads the own Lease and, unless another holds it, those of all operators in the namespace, whose
@@ -4842,7 +4856,7 @@ function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
 }
 /** A holder asks no longer than it leads; half of that leaves time for a second try. */
 function ask(e: Election, request: ApiRequest): Promise<Raw> {
-  const timeoutMs = Math.min(LIMITS.renewMaxMs / 2, leads(e) ? leftMs(e) : Infinity);
+  const timeoutMs = Math.min(BOUNDS.renewMaxMs / 2, leads(e) ? leftMs(e) : Infinity);
   return call(e.world, { ...request, timeoutMs });
 }
 
@@ -5014,10 +5028,10 @@ export function metricsText(v: Vitals): string {
 /** Why this process should be started anew, or ''. A server that is away is no reason: a watch that
  *  cannot be opened is opened again, which is a sign too. */
 function illness(v: Vitals): string {
-  if (v.lagMs > LIMITS.lagMaxMs) return `the event loop was blocked for ${v.lagMs} ms`;
-  const since = v.world.uptime() - LIMITS.silenceMaxMs;
+  if (v.lagMs > BOUNDS.lagMaxMs) return `the event loop was blocked for ${v.lagMs} ms`;
+  const since = v.world.uptime() - BOUNDS.silenceMaxMs;
   const [path] = [...v.watches].find(([, { signAt }]) => signAt < since) ?? [];
-  return path ? `no sign of the watch ${path} for ${LIMITS.silenceMaxMs / 1000} s` : '';
+  return path ? `no sign of the watch ${path} for ${BOUNDS.silenceMaxMs / 1000} s` : '';
 }
 /** Status and text of one page. */
 export function pageOf(v: Vitals, path: string): readonly [status: number, text: string] {
@@ -5061,7 +5075,7 @@ async function serveProbes(v: Vitals, address: net.ListenOptions, signal: AbortS
   const seen = (socket: net.Socket): unknown => sockets.delete(socket) && sockets.add(socket);
   server.on('connection', (socket) => {
     sockets.add(socket.once('close', () => sockets.delete(socket)));
-    if (sockets.size > LIMITS.probersMax) [...sockets][0]?.destroy();
+    if (sockets.size > BOUNDS.probersMax) [...sockets][0]?.destroy();
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(new Error(`--probe-addr: ${error.message}`)));
@@ -5073,8 +5087,8 @@ async function serveProbes(v: Vitals, address: net.ListenOptions, signal: AbortS
 async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const at = v.world.uptime();
-    await v.world.sleep(LIMITS.lagEveryMs, signal);
-    v.lagMs = Math.max(0, Math.round(v.world.uptime() - at - LIMITS.lagEveryMs));
+    await v.world.sleep(BOUNDS.lagEveryMs, signal);
+    v.lagMs = Math.max(0, Math.round(v.world.uptime() - at - BOUNDS.lagEveryMs));
   }
 }
 
@@ -5165,7 +5179,7 @@ function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
     const { execFile } = process.getBuiltinModule('node:child_process');
     const running = promisify(execFile)(command, args, {
       env: { ...process.env, ...given, KUBERNETES_EXEC_INFO: JSON.stringify(request) },
-      timeout: LIMITS.pluginMs,
+      timeout: BOUNDS.pluginMs,
       killSignal: 'SIGKILL',
     });
     running.child.stdin?.end();
@@ -5177,7 +5191,7 @@ function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
   return async () => {
     if (told && !(Date.parse(told['expirationTimestamp']) <= Date.now())) return told;
     told = await ask().catch((error: Error & { killed?: boolean; stderr?: string }) => {
-      const late = error.killed && `no answer within ${LIMITS.pluginMs} ms`;
+      const late = error.killed && `no answer within ${BOUNDS.pluginMs} ms`;
       const words = late || error.stderr?.trim().split('\n').at(-1) || error.message;
       throw new Error(`the plugin ${command} failed: ${words}`);
     });
@@ -5361,7 +5375,7 @@ async function preflight(world: World, { namespaces, selector }: Options, inPod:
     return call(world, request).catch(async (error: unknown) => {
       if (!inPod || isRefusal(error)) throw explained(error, path);
       world.log('warn', 'the API server is waited for', { error: wordsOf(error) });
-      await world.sleep(LIMITS.leaseRetryMs);
+      await world.sleep(BOUNDS.leaseRetryMs);
       return lookAt(path);
     });
   }
@@ -5585,10 +5599,8 @@ const painted = (look: string, words = look): string =>
   lookOf(look)[1](`${lookOf(look)[0]} ${words}`.trimEnd());
 const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
   status.conditions?.find((c) => c.type === type);
-function trueIn(c: StatefulCluster, type: string): Condition | undefined {
-  const found = conditionOf(c, type);
-  return found?.status === 'True' ? found : undefined;
-}
+const trueIn = ({ status }: StatefulCluster, type: string): Condition | undefined =>
+  status.conditions?.find((c) => c.type === type && c.status === 'True');
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
 /** Look and word of a whole cluster: what needs a person, else the reason of Ready. */
@@ -5753,7 +5765,7 @@ async function status({ world, ns: own, name, flags }: There): Promise<void> {
     if (uptime >= staleAt) {
       const { runs, words } = await leaderOf(world, ns);
       operator = folded((runs === false ? red : gray)(words), '');
-      staleAt = uptime + LIMITS.leaseRetryMs;
+      staleAt = uptime + BOUNDS.leaseRetryMs;
     }
     if (!name) return paragraphs(operator, listText(raws, ns, now));
     return paragraphs(operator, raws[0] ? pageText(raws[0], now) : deletedText(name));
@@ -6044,10 +6056,10 @@ async function rolloutStatus(at: There): Promise<void> {
     if (text !== told) say((told = text));
     const { runs, words } = await leaderOf(world, ns);
     aloneAt = runs === false ? Math.min(aloneAt, world.uptime()) : Infinity;
-    if (wait && world.uptime() - aloneAt >= LIMITS.leaseMs) failure = words;
+    if (wait && world.uptime() - aloneAt >= BOUNDS.leaseMs) failure = words;
     return wait === '' || failure !== '';
   };
-  const limits = { limitMs, everyMs: LIMITS.leaseRetryMs };
+  const limits = { limitMs, everyMs: BOUNDS.leaseRetryMs };
   const inTime = await keepSeeing(world, oneOrAll(ns, name), see, limits);
   if (failure || !inTime) throw new Error(failure || 'timed out waiting for the condition');
 }
@@ -6228,7 +6240,7 @@ async function orphan({ world, ns, name }: There, set: Raw | undefined): Promise
     await api(world, { method: 'DELETE', path: setPath(ns, name), body });
   const path = withQuery(setPath(ns), { fieldSelector: `metadata.name=${name}` });
   const isGone = (raws: readonly Raw[]): boolean => !raws.some((raw) => metaOf(raw).uid === uid);
-  if (await keepSeeing(world, path, isGone, { limitMs: LIMITS.syncMaxMs })) return true;
+  if (await keepSeeing(world, path, isGone, { limitMs: BOUNDS.syncMaxMs })) return true;
   throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
 }
 /** Makes an earlier revision of the set one of the cluster, and returns its hash. */
@@ -6273,7 +6285,7 @@ async function handOver(at: There): Promise<boolean> {
     const { replicas, updatedReplicas } = raw ? clusterOf(raw).status : {};
     return replicas === hashes.length && updatedReplicas === updated;
   };
-  const limits = { limitMs: LIMITS.syncMaxMs };
+  const limits = { limitMs: BOUNDS.syncMaxMs };
   if (await keepSeeing(at.world, oneOrAll(at.ns, at.name), see, limits)) return true;
   throw new Error(`the operator does not count all ${hashes.length} pods: does it run? Try again`);
 }
