@@ -2513,9 +2513,14 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   for (const [identity, { atMs }] of went)
     if (!live.has(identity) && newest - atMs > LIMITS.earlyEndMs) went.delete(identity);
   const backoff = new Map(desk.backoff);
-  for (const [key, message] of answers)
-    if (key.startsWith('trials/') && message !== '' && !message.startsWith('no answer'))
-      backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
+  for (const [key, message] of answers) {
+    if (!key.startsWith('trials/') || message.startsWith('no answer')) continue;
+    // What passes once, with its claims or without, is refused no more.
+    const [revision = ''] = key.split(' ');
+    for (const known of backoff.keys()) if (known.startsWith(revision)) backoff.delete(known);
+    if (message === '') continue;
+    backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
+  }
   for (const [key, { untilUptime }] of backoff) {
     const isOld = uptime - untilUptime > LIMITS.earlyEndMs;
     const [kind, name = ''] = key.split('/');
