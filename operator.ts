@@ -2569,18 +2569,21 @@ function memberStatus(s: Snapshot, r: Revisions, m: Member): MemberStatus {
 }
 
 /** Who replaces whom: identity → its successor, as pods and claims record it, and what was made. */
-function successors(s: Snapshot, done: readonly Action[]): ReadonlyMap<string, string> {
-  const found = new Map<string, string>();
-  const note = (old: string, heir: string): void => {
-    const known = found.get(old);
-    // Two processes that overlapped may both have made one: the older counts, for either of them.
-    if (old && (known === undefined || byAge(heir, known) < 0)) found.set(old, heir);
-  };
-  for (const { meta } of [...s.pods.values(), ...s.claims.values()])
-    note(predecessorOf(meta)?.identity ?? '', meta.labels[MARK.identity] ?? '');
+function successors(s: Snapshot, done: readonly Action[]): readonly Heir[] {
+  const found: Heir[] = [];
+  for (const { meta } of [...s.pods.values(), ...s.claims.values()]) {
+    const heir = meta.labels[MARK.identity] ?? '';
+    found.push({ heir, replaces: meta.annotations[MARK.replaces] ?? '' });
+  }
   for (const a of done)
-    if (a.do === 'Make' && a.replaces) note(a.replaces.split(' ')[0] ?? '', a.identity);
-  return found;
+    if (a.do === 'Make') found.push({ heir: a.identity, replaces: a.replaces ?? '' });
+  // Two processes that overlapped may both have made one: the older counts, for either of them.
+  return found.filter((h) => h.replaces !== '').sort((a, b) => byAge(a.heir, b.heir));
+}
+/** `replaces` is what it carries: the identity that ended, and the Reason. */
+interface Heir {
+  readonly heir: string;
+  readonly replaces: string;
 }
 /** The last retired identities, newest first, each with its successor and the last words of its pod.
  *  The marks on the claims say so; of others, what this process did, and the status before. */
@@ -2591,7 +2594,7 @@ function retiredStatus(
   now: number,
 ): readonly RetiredStatus[] {
   const before = s.cluster.status.retired ?? [];
-  const successor = successors(s, done);
+  const heirs = successors(s, done);
   const found = new Map(before.map((r) => [r.identity, { ...r, claims: [] as string[] }]));
   const put = (identity: string, end: Retired, pod?: Pod, claims: readonly Claim[] = []): void => {
     const earlier = before.find((r) => r.identity === identity && r.reason === end.reason);
@@ -2612,8 +2615,12 @@ function retiredStatus(
   }
   return [...found.values()]
     .map((r) => {
-      const told = before.find((b) => b.identity === r.identity)?.replacedBy;
-      return { ...r, replacedBy: successor.get(r.identity) ?? told ?? '' };
+      const isSame = (b: RetiredStatus): boolean => b.identity === r.identity && b.at === r.at;
+      const told = before.find(isSame)?.replacedBy;
+      // One that was restored has the heir of its former end, too.
+      const isOfEnd = ({ heir, replaces }: Heir): boolean =>
+        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + 1000 > Date.parse(r.at);
+      return { ...r, replacedBy: heirs.find(isOfEnd)?.heir ?? told ?? '' };
     })
     .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
     .slice(0, LIMITS.statusRetiredMax);
@@ -2627,8 +2634,8 @@ const isEnd = (a: Action): boolean =>
 /** Replacements so far: identities younger than the newest that the status before knew. */
 function countReplacements(s: Snapshot, done: readonly Action[]): number {
   const { replacements = 0, newestIdentity = '' } = s.cluster.status;
-  const heirs = new Set(successors(s, done).values());
-  return replacements + [...heirs].filter((id) => byAge(id, newestIdentity) > 0).length;
+  const heirs = unique(successors(s, done).map(({ heir }) => heir));
+  return replacements + heirs.filter((id) => byAge(id, newestIdentity) > 0).length;
 }
 
 /** What claims do not follow: the API server's own words where it refuses to expand one, else the
