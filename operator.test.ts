@@ -528,6 +528,16 @@ const WHEN: Readonly<Record<string, Over>> = {
   fullPods: answer('heir', `pods${FULL}`),
   fullQuota: answer('trial', `pods${FULL}`),
   fullClaims: answer('trial', `persistentvolumeclaims${FULL}`),
+  manyFailed: {
+    desk: {
+      went: new Map(
+        [...'vwxyz'].map((l, i) => {
+          const failed = pod(l, { claims: [] }, dead);
+          return [id(l), { pod: failed, reason: 'PodFailed', atMs: ago(i + 1) }];
+        }),
+      ),
+    },
+  },
   noSelector: { selector: {} },
   noClaims: { volumeClaimTemplates: [] },
   twoTemplates: { volumeClaimTemplates: [gi('1Gi'), gi('1Gi', 'logs')] },
@@ -1328,6 +1338,9 @@ F36: deletions, as many as replicas: a !y:gone+PodDeleted@5 !z:gone+PodDeleted@5
   → new PodDeleted for z
 F36: more: a !v:gone+PodDeleted@1 !w:gone+PodDeleted@2 !x:gone+PodDeleted@3 !y:gone+PodDeleted@4
   !z:gone+PodDeleted@5 (replicas=2) → waits
+F36: pods without claims that fail: a (replicas=2 manyFailed noClaims) → waits
+… no more than replicas: a (replicas=5 manyFailed noClaims) → new PodFailed for v;
+  new PodFailed for w; new PodFailed for x; new PodFailed for y
 `;
 table('plan: index', actions)`
 the smallest free one: a:#1 (start=0 replicas=3) → new ScaledOut #0; new ScaledOut #2
@@ -1414,6 +1427,30 @@ byHand(
     assert.equal(stages, [...stages].sort(), 'marks come before ends, and these before births');
   },
 );
+/** What the patches of the plan change of metadata; null takes away. */
+const patched = (situation: string, when: string): readonly op.Raw[] =>
+  decide(situation, overOf(when)).p.actions.flatMap((a) =>
+    a.do === 'Patch' ? [a.change['metadata'] as op.Raw] : [],
+  );
+byHand('plan: the mark of an end → its policy, and wishes and, if it is kept, the owner go', () => {
+  const [kept] = patched('a b c:deleted+claim.ours', 'whenDeleted=Delete');
+  const [freed] = patched('a b c:deleted+claim.ours', 'whenDeleted=Delete whenLost=Delete');
+  assert.equal(kept?.labels, { [MARK.retired]: 'true' });
+  const { [MARK.retiredAt]: at, ...others } = kept?.annotations;
+  assert.is(at, op.timeText(NOW));
+  const gone = { [MARK.replace]: null, [MARK.restore]: null };
+  assert.equal(others, { ...gone, [MARK.retired]: 'PodDeleted', [MARK.retiredPolicy]: 'Retain' });
+  assert.equal([kept?.ownerReferences, freed?.ownerReferences], [[], undefined]);
+});
+byHand('plan: a restored claim → has no mark, its seal, and its index if that is free', () => {
+  const restored = (index: number): op.Raw | undefined =>
+    patched(`a:#${index} !c:#1+gone+ScaledIn@30+claim.restored`, 'start=0 replicas=2').at(-1);
+  const gone = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
+  const annotations = Object.fromEntries(gone.map((key) => [key, null]));
+  assert.equal(restored(0)?.annotations, { ...annotations, [MARK.claims]: `data-web-${id('c')}` });
+  const index = (i: number): unknown => restored(i)?.labels[MARK.index];
+  assert.equal([index(0), index(1), restored(0)?.labels[MARK.retired]], ['1', '0', null]);
+});
 byHand('plan: in place → the mark says the ID and the image of each container before', () => {
   const containers = { m: ['old', 'c:1'] } as const;
   const over = {
