@@ -819,7 +819,7 @@ facts('lastedMs', [
 const memberC = ({ p }: Decided): op.Member | undefined =>
   p.members.find((m) => m.identity === id('c'));
 /** What ends `c`, and in how many seconds; else its state. */
-function fate(text: string, over: Over): string {
+function endOf(text: string, over: Over): string {
   const m = memberC(decide(text, over));
   if (!m?.end)
     return m
@@ -852,7 +852,7 @@ function fates(rows: string): void {
       const words = `${isBare ? '' : column} ${when}`.trim();
       test(`endOf: ${why}: ${states} (${column} ${when}) → ${wanted}`, () => {
         const situation = `a b c:${states}${isBare ? '+claimless' : ''}`;
-        assert.is(fate(situation, words ? overOf(words) : {}), wanted);
+        assert.is(endOf(situation, words ? overOf(words) : {}), wanted);
       });
     });
   }
@@ -935,7 +935,7 @@ volumes and nodes cannot be read, pod GC: gone (noVolumes saw.collected watched=
 suspended: deleted+silent (suspend=1) → Suspended | " | " | " | over PodDeleted | Suspended
 suspended, asked: gone+claim.asked (suspend=1) → ReplaceRequested
 `);
-const fateOf: See = (situation, over) => fate(situation, over);
+const fateOf: See = (situation, over) => endOf(situation, over);
 table('endOf', fateOf)`
 its volume may not be read: a b c:gone+nodeless (pvDenied) → NodeGone*
 … its last pod was elsewhere: a b c:gone+nodeless (pvDenied saw.onX+evicted) → -
@@ -1370,9 +1370,9 @@ const questions: See = (situation, over) => {
 table('plan: F3: asks', questions)`
 absent pod, its volume: a b c:gone → persistentvolumes/pv-c
 before anything is freed: a b !c:gone+PodDeleted@30! → pods/c
-judgement: a b c:silent → nodes/n-c pods/c trials/R with claims
-… by its claim: a b c:gone+claim.lost → nodes/n-c persistentvolumeclaims/c pods/c trials/R with
-  claims
+judgement: a b c:silent → nodes/n-c pods/c statefulclusters/web trials/R with claims
+… by its claim: a b c:gone+claim.lost
+  → nodes/n-c persistentvolumeclaims/c pods/c statefulclusters/web trials/R with claims
 no node for 5 s: a b c:unscheduled → persistentvolumes/pv-c
 no node yet: a b c:unplaced →
 somebody's will, scale-in: a b c:deleted | a b !c | a b c:moved → statefulclusters/web
@@ -1756,7 +1756,12 @@ tellings('stories: a condition turns bad → one Event; it stays, it turns good 
   );
 });
 tellings('status: 999 members run on claims being deleted → the schema takes it', () => {
-  const all = <T>(of: (one: string) => T) => new Map(drawn(999, []).map((one) => [one, of(one)]));
+  const all = <T extends { readonly meta: Meta }>(of: (one: string) => T) =>
+    new Map(
+      drawn(999, [])
+        .map(of)
+        .map((one) => [one.meta.name, one]),
+    );
   const old = { labels: { [MARK.revision]: 'older' } };
   const pods = all((one) => pod(one, old));
   const claims = all((one) => claim(one, { deletedMs: NOW }));
@@ -2589,7 +2594,9 @@ function liveMembers(ledger: Ledger, boss: Seen): ReadonlySet<string> {
   const { state } = ledger.sim;
   const { uid, name, namespace } = boss.metadata;
   const isOwn = (o: Seen): boolean => !bossOf(o) || bossOf(o)?.['uid'] === uid;
-  const claims = (objectsOf(state, 'persistentvolumeclaims', namespace) as unknown as Seen[]).filter(
+  const claims = (
+    objectsOf(state, 'persistentvolumeclaims', namespace) as unknown as Seen[]
+  ).filter(
     (o) => labelOf(o, MARK.cluster) === name && isMade(o) && isOwn(o) && !isGoing(o) && !markOf(o),
   );
   const pods = (objectsOf(state, 'pods', namespace) as unknown as Seen[]).filter(
@@ -2675,8 +2682,7 @@ function checkIndex(ledger: Ledger, object: Seen): void {
   if (!index || !boss || ledger.operators > 1 || isLost(ledger, 120_000)) return;
   const live = liveMembers(ledger, boss);
   const all = ['pods', 'persistentvolumeclaims'].flatMap(
-    (plural) =>
-      objectsOf(ledger.sim.state, plural, object.metadata.namespace) as unknown as Seen[],
+    (plural) => objectsOf(ledger.sim.state, plural, object.metadata.namespace) as unknown as Seen[],
   );
   const same = all.filter((o) => labelOf(o, MARK.index) === index && live.has(memberKey(o)));
   const others = same.filter((o) => memberKey(o) !== memberKey(object)).map(fullName);
@@ -7126,7 +7132,8 @@ function lacksClaim(s: Trial, key: string): boolean {
 }
 /** Does its node not take pods, as an operator knows? */
 const isBarredFor = (s: Trial, node: string): boolean =>
-  node !== '' && ['absent', 'silent', 'closed', 'out'].some((fact) => isKnown(s, `${fact} ${node}`));
+  node !== '' &&
+  ['absent', 'silent', 'closed', 'out'].some((fact) => isKnown(s, `${fact} ${node}`));
 /** A pod that went before the process started ends nothing. */
 function wasSeenGoing(s: Trial, key: string): boolean {
   const { facts, since, startedAt } = s.witness;
@@ -7434,7 +7441,9 @@ function pendingIn(s: Trial): string {
 /** Others' objects that stand where a member would: a condition names them, and a human acts. */
 function removeSquatters(s: Trial): void {
   for (const { metadata } of listed(s.t, 'statefulclusters')) {
-    const words = ['Stalled', 'Ready'].map((type) => conditionOf(s.t, type, metadata.name)?.message);
+    const words = ['Stalled', 'Ready'].map(
+      (type) => conditionOf(s.t, type, metadata.name)?.message,
+    );
     const others = [...listed(s.t, 'pods'), ...claimsOf(s.t)].filter((o) => !bossOf(o));
     for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
       const { name } = o.metadata;
