@@ -8583,7 +8583,7 @@ processes('client: silence, a page, a torn stream → one rejection each, in tim
 processes(
   'client: F5: what lies between swallows all → a watch breaks, a new one opens',
   async () => {
-    const limits = op.LIMITS as { quietMs: number };
+    const limits = op.BOUNDS as { quietMs: number };
     const { quietMs } = limits;
     limits.quietMs = 200;
     const tunnel = await openTunnel(Number(new URL(bench.front.url).port));
@@ -8634,7 +8634,7 @@ processes(
     const { watch, send } = clientFor(await listens(server));
     const stop = new AbortController();
     const watched = Array.from({ length: 10 }, () => watch('/x', () => undefined, stop.signal));
-    const { requestsMax } = op.LIMITS;
+    const { requestsMax } = op.BOUNDS;
     const sent = Array.from({ length: 500 }, () => outcome(send({ method: 'GET', path: '/' })));
     await newBell().until('all connections are used', () => '', 1);
     const answer = await outcome(send({ method: 'GET', path: lease, timeoutMs: 5000 }));
@@ -8940,7 +8940,7 @@ configs('kubeconfig: a plugin → beside its file, told of the cluster, asked on
   assert.is(readFileSync(join(folder, 'calls'), 'utf8'), 'x\n');
 });
 configs('kubeconfig: F12: a plugin that hangs, fails, says nothing → is named', async () => {
-  const limits = op.LIMITS as { pluginMs: number };
+  const limits = op.BOUNDS as { pluginMs: number };
   const { pluginMs } = limits;
   limits.pluginMs = 300;
   const { put } = newDrawer();
@@ -8958,7 +8958,7 @@ configs('kubeconfig: F12: a plugin that hangs, fails, says nothing → is named'
   limits.pluginMs = pluginMs;
 });
 configs('kubeconfig: token file and authority rotate → read again, without a 401', async () => {
-  const limits = op.LIMITS as { credentialsMs: number };
+  const limits = op.BOUNDS as { credentialsMs: number };
   const { credentialsMs } = limits;
   const { put } = newDrawer();
   const [user, more] = [{ tokenFile: 'token' }, { 'certificate-authority': './ca.pem' }];
