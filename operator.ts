@@ -1489,7 +1489,8 @@ function isGuarded(d: Draft, m: Member): boolean {
     ...nodes.map((name) => refOf('nodes', name)),
     ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
   ];
-  return isRead(d, m.identity, podRef(d, m), ...refs) && readsCluster(d);
+  const reads = [isRead(d, m.identity, podRef(d, m), ...refs), readsCluster(d)];
+  return !reads.includes(false); // Asked all at once: there are three rounds.
 }
 /** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
  *  of pods is no objection where the old pod counts in it. */
