@@ -2386,7 +2386,8 @@ function planFreeing(d: Draft, m: Member): void {
   const free = [...m.claims, ...m.leftovers].filter((c) => isFree(c) && !isTerminating(c));
   if (free.length === 0 || isWantedBack(m) || !isRead(d, m.identity, podRef(d, m))) return;
   const pod = d.s.pods.get(podName(d.name, m.identity));
-  if (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid)) return;
+  const isMounted = free.some(({ meta }) => pod?.claims.includes(meta.name));
+  if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;
   for (const claim of free) act(d, 'free', m.retired?.reason ?? 'Released', m.identity, claim);
 }
 /** Labels of ours that a pod of ours, or a claim that it mounts, lost are put back. */
