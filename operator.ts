@@ -1334,8 +1334,10 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
   const isWhole = pod === undefined && names.length === 0;
   const claims = all.filter(({ meta }) => isWhole || names.includes(meta.name));
   const first = claims[0];
-  const isGone = pod !== undefined && isTerminating(pod) && !hasUnread(d, identity, pod);
-  const isOver = first ? claims.every(isMarked) && !hasUnread(d, identity, pod) : isGone;
+  // A pod may be seen before its claims; without these it were ended, and nothing marked.
+  const isWholly = !hasUnread(d, identity, pod);
+  const isGone = pod !== undefined && isTerminating(pod) && isWholly;
+  const isOver = first ? claims.every(isMarked) && isWholly : isGone;
   const index = (first ?? pod)?.meta.labels[MARK.index] ?? identity;
   return {
     identity,
