@@ -7402,7 +7402,7 @@ function removeSquatters(s: Trial): void {
     for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
       const { name } = o.metadata;
       const isNamed =
-        words[0]?.includes(`${name} stands in the way`) ||
+        (words[0]?.includes(`${name} `) && words[0].includes('stands in the way')) ||
         (identityIn(o) && words[1]?.includes(`is waited for: ${identityIn(o)}`));
       const plural = o.kind === 'Pod' ? 'pods' : 'persistentvolumeclaims';
       if (isNamed)
