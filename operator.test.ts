@@ -6188,6 +6188,7 @@ interface Script {
   readonly clusters: readonly Rec[];
   readonly moves: readonly Move[];
   readonly restMs: number; // From the last move to the end of all faults.
+  readonly provisionMs: number; // Until a volume is made.
 }
 /** A line of history. */
 interface Line {
@@ -6254,6 +6255,7 @@ function drawSpec(roll: () => number): Rec {
     ...some(0.2, { podManagementPolicy: 'OrderedReady' }),
     ...some(0.3, { minReadySeconds: spanOf(roll(), 1, 15) }),
     ...some(0.2, { serviceName: 'svc' }),
+    ...some(0.3, { ordinals: { start: oneOf([0, 1, 5], roll()) } }),
   };
 }
 /** Each seed knows only some of the moves, so that these meet each other more often. */
@@ -6270,7 +6272,9 @@ function drawScript(seed: number, steps: number): Script {
     at += roll() < 0.2 ? 0 : spanOf(roll(), 1, 30_000);
     return { at, what: oneOf(urn, roll()) ?? 'scale', x: roll(), y: roll(), z: roll() };
   });
-  return { seed, steps, nodes, operators, clusters, moves, restMs: spanOf(roll(), 100, 60_000) };
+  const restMs = spanOf(roll(), 100, 60_000);
+  const provisionMs = roll() < 0.2 ? spanOf(roll(), 1000, 20_000) : 200;
+  return { seed, steps, nodes, operators, clusters, moves, restMs, provisionMs };
 }
 /** All that was drawn, on two lines. */
 function scriptText({ seed, nodes, operators, clusters, moves, restMs }: Script): string {
@@ -6733,6 +6737,97 @@ function goesOut(s: Trial, { x, y }: Move): string {
     s.t.actors.revive(node);
   });
 }
+/** A node is cordoned and emptied by evictions, as `kubectl drain` does; or all of them are. With a
+ *  budget for disruptions they go one by one. */
+function drains(s: Trial, { x, y, z }: Move): string {
+  const nodes = z < 0.2 ? nodeNames(s) : [oneOf(nodeNames(s), x)];
+  const cordon = (unschedulable: true | null): void => {
+    for (const node of nodes)
+      s.t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec: { unschedulable } }, mergeType);
+  };
+  let on = true;
+  const evict = (): void => {
+    const pods = anyPods(s).filter((o) => nodes.includes(nodeOfPod(o)) && !isGoing(o));
+    for (const { metadata } of !on ? [] : z < 0.6 ? pods.slice(0, 1) : pods)
+      s.t.sim.api('POST', `${space}/pods/${metadata.name}/eviction`, {
+        metadata: { name: metadata.name },
+      });
+    if (on) s.t.sim.at(1500, evict);
+  };
+  cordon(true);
+  if (y < 0.9) evict(); // Or it is cordoned only.
+  return during(s, spanOf(y, 1000, 120_000), `${nodes.join(' ')} drained`, () => {
+    on = false;
+    cordon(null);
+  });
+}
+/** Somebody's taint, which says that the node takes no pods; or one of Kubernetes', of a trouble. */
+function taints(s: Trial, { x, y, z }: Move): string {
+  const node = oneOf(nodeNames(s), x);
+  const own = ['memory-pressure', 'network-unavailable'].map((one) => `node.kubernetes.io/${one}`);
+  const key = oneOf(['maintenance', 'maintenance', ...own], z);
+  const effect = z < 0.25 || z > 0.9 ? 'NoExecute' : 'NoSchedule';
+  const set = (all: readonly Rec[]): string =>
+    wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints: all } }, `${node} ${key} ${effect}`);
+  return during(s, spanOf(y, 1000, 120_000), set([{ key, effect }]), () => void set([]));
+}
+/** The scheduler makes room for another pod. */
+function preempts(s: Trial, pod: Seen): string {
+  const { conditions = [] } = pod.status ?? {};
+  const why = { type: 'DisruptionTarget', status: 'True', reason: 'PreemptionByScheduler' };
+  const status = { conditions: [...conditions, { ...why, lastTransitionTime: null }] };
+  wish(s, 'PATCH', `${podAt(pod)}/status`, { status }, '');
+  return wish(s, 'DELETE', podAt(pod), {}, `${fullName(pod)} is preempted`);
+}
+/** All nodes are taken away over night, and the operator with them. */
+function night(s: Trial, { y }: Move): string {
+  const ms = spanOf(y, 2000, 120_000);
+  nodeNames(s).forEach(s.t.actors.removeNode);
+  for (const who of s.faults.keys()) {
+    s.t.sim.kill(who);
+    restarts(s, who, ms + 500);
+  }
+  return during(s, ms, 'no node, no operator', () => nodeNames(s).forEach(s.t.actors.revive));
+}
+/** Who may only create claims and pods forges names, labels and marks of ours. */
+function forges(s: Trial, { x, y, z }: Move): string {
+  const name = nameOfCluster(s, x);
+  const [member] = livePods(s.t, name);
+  const identity = y < 0.4 && member ? identityIn(member) : oneOf(['zzzzzzz222', '2j8dxm4222'], y);
+  const labels = { app: name, [MARK.cluster]: name, [MARK.identity]: identity };
+  const marks = {
+    [MARK.retired]: oneOf(['ScaledIn', 'NodeGone'], y),
+    [MARK.retiredAt]: oneOf(['2026-01-01T00:00:05Z', '+275760-09-13T00:00:00Z'], z),
+    [MARK.retiredPolicy]: 'Delete',
+  };
+  const template = oneOf(['data', 'log', 'x'], z * 7 - Math.floor(z * 7));
+  const claim = `${template}-${name}-${identity}`;
+  const metadata = { name: claim, labels, annotations: z < 0.6 ? marks : {} };
+  const body = { metadata, spec: netClaim()['spec'] };
+  if (z < 0.7) return wish(s, 'POST', `${space}/persistentvolumeclaims`, body, `forge ${claim}`);
+  const pod = { name: `${name}-${identity}`, labels, annotations: note(MARK.deletionCost, '-9') };
+  const text = `forge pod ${pod.name}`;
+  return wish(s, 'POST', `${space}/pods`, { metadata: pod, spec: bare.template.spec }, text);
+}
+/** A mutating webhook names digests, adds to pods and claims, or changes a label of the selector. */
+function admission(s: Trial, { y, z }: Move): string {
+  const { state } = s.t.sim;
+  const way = oneOf(['digests', 'more', 'more', 'selector'], z);
+  state.mutate = (verb, plural, object) => {
+    const { metadata, spec, ...rest } = object as unknown as Seen;
+    const is = (one: string): boolean => way === one && plural === 'pods';
+    const image = (c: Rec): Rec => ({ ...c, image: `${c['image']}`.replace(/(@.*)?$/, '@sha') });
+    const more = { ...metadata, labels: { ...metadata.labels, injected: 'yes' } };
+    const moved = { ...metadata, labels: { ...metadata.labels, app: 'other' } };
+    const changed = is('digests')
+      ? { metadata, spec: { ...spec, containers: (spec.containers ?? []).map(image) } }
+      : way === 'more' && /^(pods|persistentvolumeclaims)$/.test(plural)
+        ? { metadata: more, spec }
+        : { metadata: is('selector') && verb === 'create' ? moved : metadata, spec };
+    return { ...rest, ...changed } as unknown as typeof object;
+  };
+  return during(s, spanOf(y, 500, 60_000), `admission: ${way}`, () => void delete state.mutate);
+}
 /** A node is out of service, comes back unheard, and gets new pods. */
 function returnsUnheard(s: Trial, { x, y, z }: Move): string {
   const { sim } = s.t;
@@ -6924,7 +7019,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
   failPod: {
     weight: 3,
     play: toPod((s, pod, { y }) => {
-      const reason = oneOf(['Error', 'Evicted', 'OutOfcpu'], y);
+      const reason = oneOf(['Error', 'Evicted', 'OutOfcpu', 'Completed'], y);
       return byKubelet(`${pod.metadata.name} fails: ${reason}`, () => failPod(s.t, pod, reason));
     }),
   },
@@ -6997,6 +7092,12 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
   removeNode: { weight: 2, play: toNode('removeNode') },
   shutdown: { weight: 2, play: toNode('drainShutdown') },
   outOfService: { weight: 1, play: goesOut },
+  drain: { weight: 4, play: drains },
+  taint: { weight: 2, play: taints },
+  preempt: { weight: 2, play: toPod(preempts) },
+  night: { weight: 2, play: night },
+  forge: { weight: 2, play: forges },
+  admission: { weight: 2, play: admission },
   unheard: { weight: 1, play: returnsUnheard },
   stumble: { weight: 10, play: stumbles },
   crash: { weight: 3, play: crashes },
@@ -7122,6 +7223,7 @@ function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): 
     checkPatience(s, object);
     const mounts = claimsIn(object).some((name) => isKnown(s, `going default/${name}`));
     hold(!mounts || isLost(s.t.ledger), 'I1', object, 'a claim of it is being deleted');
+    checkIndexIsFree(s, object);
   }
   if (previous && isOperator(who)) checkAdoption(s, object, previous);
   if (type === 'ADDED') s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
@@ -7149,6 +7251,19 @@ function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): 
   const pins = pinsOf(s, key);
   const isHeld = pins.length > 0 && pins.every((pin) => isBarredFor(s, pin));
   hold(!isHeld, 'I10', object, `it could not come back to ${pins.join(' ')}`);
+}
+/** I2: nobody gets an index as long as a pod that has it may still run. */
+function checkIndexIsFree(s: Trial, pod: Seen): void {
+  const index = labelOf(pod, MARK.index);
+  if (!index || s.t.ledger.operators > 1 || isLost(s.t.ledger, 120_000)) return;
+  const uid = bossOf(pod)?.['uid'];
+  const others = listed(s.t, 'pods').filter(
+    (o) => o.metadata.name !== pod.metadata.name && labelOf(o, MARK.index) === index,
+  );
+  const isDead = (o: Seen): boolean =>
+    ['silent', 'absent', 'out'].some((fact) => held(s, `${fact} ${nodeOfPod(o)}`));
+  const running = others.filter((o) => bossOf(o)?.['uid'] === uid && !isDead(o)).map(fullName);
+  hold(running.length === 0, 'I2', pod, `${running.join(' ')} has index ${index} too`);
 }
 function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = memberKey(object);
@@ -7460,9 +7575,9 @@ const RATE_MAX = 400;
 const REQUESTS_MAX = 60_000;
 
 /** Nodes are given up sooner than by default, so that more happens in less time. */
-function settingOf({ nodes }: Script): Setting {
+function settingOf({ nodes, provisionMs }: Script): Setting {
   const actors = { nodeGraceMs: 10_000, heartbeatMs: 4000, quarantineMs: 10_000 };
-  return { nodes, actors: { ...actors, startMs: 300, stopMs: 300 } };
+  return { nodes, actors: { ...actors, startMs: 300, stopMs: 300, provisionMs } };
 }
 function newTrial(script: Script, code: Code): Trial {
   const t = newScene(settingOf(script), script.seed, code);
@@ -7526,7 +7641,8 @@ function mendAll(s: Trial): void {
   t.sim.api('DELETE', `${space}/resourcequotas/q`);
   for (const node of nodeNames(s)) {
     t.actors.revive(node);
-    t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, mergeType);
+    const spec = { taints: [], unschedulable: null };
+    t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec }, mergeType);
   }
   for (const pod of listed(t, 'pods')) {
     const boss = clusterNow(t, labelOf(pod, MARK.cluster)) as Seen | undefined;
@@ -7578,7 +7694,7 @@ function removeSquatters(s: Trial): void {
     for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
       const { name } = o.metadata;
       const isNamed =
-        words[0]?.includes(`${name} stands in the way`) ||
+        (words[0]?.includes(`${name} `) && words[0].includes('stands in the way')) ||
         (identityIn(o) && words[1]?.includes(`is waited for: ${identityIn(o)}`));
       const plural = o.kind === 'Pod' ? 'pods' : 'persistentvolumeclaims';
       if (isNamed)
@@ -11401,6 +11517,8 @@ type Resource = ResourceRow & { readonly group: string; readonly store: Store };
 interface ApiState {
   revision: number;
   denied: readonly DenyRule[];
+  /** Stands in for mutating webhooks: called before validation. */
+  mutate?: (verb: 'create' | 'update', plural: string, object: ApiObject) => ApiObject;
   /** Stands in for validating webhooks: called after validation, before storing. */
   refuse?: (verb: string, plural: string, object: ApiObject) => ApiStatus | undefined;
   /** The text of a Warning header. */
@@ -12171,7 +12289,8 @@ function create(call: Call): ApiObject {
   const { name } = metadata;
   const keeps = !resource.subresources.includes('status') || resource.plural === 'nodes';
   const given = { ...without(body, keeps ? '' : 'status'), metadata } as unknown as ApiObject;
-  const draft = admitted(call, (admissions[resource.plural] ?? admitAny)(call, given));
+  const meant = admitted(call, (admissions[resource.plural] ?? admitAny)(call, given));
+  const draft = call.state.mutate?.('create', resource.plural, meant) ?? meant;
   validate(call, draft);
   if (resource.namespaced) checkQuota(call, name);
   if (stored({ ...call, name })) {
@@ -12329,7 +12448,9 @@ function replace(call: Call, old: ApiObject, wanted: Rec): ApiObject {
     conflict(call, `the object has been modified; ${advice}`);
   const isolated = admitted(call, isolate(call, old, wanted));
   const reshaped = resource.plural === 'pods' && isolated['spec'] !== old['spec'];
-  const draft = reshaped ? defaultPod(isolated) : isolated;
+  const meant = reshaped ? defaultPod(isolated) : isolated;
+  const isWhole = call.subresource === '';
+  const draft = (isWhole && call.state.mutate?.('update', resource.plural, meant)) || meant;
   validate(call, draft, old);
   const ours = (object: ApiObject): Rec => without(object, 'metadata', 'status');
   const raises = resource.flags.includes('g') && !same(ours(old), ours(draft));

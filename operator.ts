@@ -1334,8 +1334,10 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
   const isWhole = pod === undefined && names.length === 0;
   const claims = all.filter(({ meta }) => isWhole || names.includes(meta.name));
   const first = claims[0];
-  const isGone = pod !== undefined && isTerminating(pod) && !hasUnread(d, identity, pod);
-  const isOver = first ? claims.every(isMarked) && !hasUnread(d, identity, pod) : isGone;
+  // A pod may be seen before its claims; without these it were ended, and nothing marked.
+  const isWholly = !hasUnread(d, identity, pod);
+  const isGone = pod !== undefined && isTerminating(pod) && isWholly;
+  const isOver = first ? claims.every(isMarked) && isWholly : isGone;
   const index = (first ?? pod)?.meta.labels[MARK.index] ?? identity;
   return {
     identity,
@@ -2391,7 +2393,8 @@ function planFreeing(d: Draft, m: Member): void {
   const free = [...m.claims, ...m.leftovers].filter((c) => isFree(c) && !isTerminating(c));
   if (free.length === 0 || isWantedBack(m) || !isRead(d, m.identity, podRef(d, m))) return;
   const pod = d.s.pods.get(podName(d.name, m.identity));
-  if (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid)) return;
+  const isMounted = free.some(({ meta }) => pod?.claims.includes(meta.name));
+  if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;
   for (const claim of free) act(d, 'free', m.retired?.reason ?? 'Released', m.identity, claim);
 }
 /** Labels of ours that a pod of ours, or a claim that it mounts, lost are put back. */
