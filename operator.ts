@@ -1726,9 +1726,13 @@ function planPlaces(d: Draft): void {
   const { s, spec } = d;
   const live = stayingOf(d);
   const wanted = spec.replicas + surgeOf(d, live.length - spec.replicas);
-  if (live.length > wanted) return planScaleIn(d, live, live.length - wanted);
   const free = Math.max(0, wanted - live.length - formerOf(d));
   const places = free - planAdoption(d, live, free);
+  if (live.length > wanted) {
+    // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
+    if (d.actions.some((a) => a.verb === 'adopt')) return;
+    return planScaleIn(d, live, live.length - wanted);
+  }
   if (spec.suspend) return planSuspension(d, live, places);
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return void (d.waits = refused.message);
