@@ -1040,7 +1040,9 @@ function endOf(d: Draft, m: Bare): End | undefined {
   if (isUp(pod) && isTakenOut(d.s, pod)) return will(d, m, 'Released');
   const asked = [...(pod ? [pod] : []), ...m.claims].map((o) => o.meta.annotations[MARK.replace]);
   if (asked.includes('true')) return will(d, m, 'ReplaceRequested');
-  if (!isRunning(m) && isClaimGone(d, m)) return will(d, m, 'ClaimGone');
+  if (!isRunning(m) && isClaimGone(d, m) && isRead(d, m.identity, podRef(d, m))) {
+    return will(d, m, 'ClaimGone');
+  }
   if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
     return will(d, m, 'NameTaken');
   }
@@ -1924,9 +1926,11 @@ function indicesLeft(d: Draft): number {
   const awaited = range.some((i) => held.has(i) && !live.includes(i));
   return awaited ? range.filter((i) => !held.has(i)).length : Infinity;
 }
-/** The index of a member that comes back: its own, or the smallest free one if it has none. */
+/** The index of a member that comes back: its own, or the smallest free one if it has none, or if an
+ *  older member has it (I2). */
 function indexFor(d: Draft, m: Member): number | undefined {
-  if (!d.spec.ordinals || m.index !== undefined) return m.index;
+  const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;
+  if (!d.spec.ordinals || (m.index !== undefined && isOwn)) return m.index;
   const index = takeIndex(d);
   for (const claim of m.claims)
     act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel(index)));
@@ -3099,7 +3103,7 @@ async function exchange(
     const { statusCode: status, headers: given, body } = await way.request(options);
     for await (const text of body.setEncoding('utf8')) hear(text, status);
     if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
-    const texts = Object.entries(given).map(([name, value]) => [name, String(value)]);
+    const texts = Object.entries(given).map(([name, text]) => [name, [text].flat().join(', ')]);
     return { status, headers: Object.fromEntries(texts) };
   } catch (error) {
     access.staleAt = 0;
@@ -5599,10 +5603,8 @@ const painted = (look: string, words = look): string =>
   lookOf(look)[1](`${lookOf(look)[0]} ${words}`.trimEnd());
 const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
   status.conditions?.find((c) => c.type === type);
-function trueIn(c: StatefulCluster, type: string): Condition | undefined {
-  const found = conditionOf(c, type);
-  return found?.status === 'True' ? found : undefined;
-}
+const trueIn = ({ status }: StatefulCluster, type: string): Condition | undefined =>
+  status.conditions?.find((c) => c.type === type && c.status === 'True');
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
 /** Look and word of a whole cluster: what needs a person, else the reason of Ready. */
