@@ -4049,7 +4049,9 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
   // Nothing is to be made any more: what was refused is no news.
   const { desk, world, cluster } = pass;
   const isMaking = actions.some((a) => a.do === 'Make');
-  if (!isMaking && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
+  // But what admission does to labels: it says that no user took the pods out of the selector.
+  const isAdmissions = desk.backoff.get(makeKey(cluster))?.message.startsWith(ADMISSION);
+  if (!isMaking && !isAdmissions && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
     desk.backoff.delete(makeKey(cluster));
 }
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
