@@ -1122,12 +1122,15 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   if (words.length > 0 && words.every((word) => word === 'outOfService')) {
     return will(d, m, 'NodeOutOfService');
   }
-  const ends = (allowed ?? []).map((node) => endByVolumeNode(d, m, node));
+  // Never before another node is open, and counted only from then on: nothing would be won, and
+  // nodes that went together come back one after the other.
+  const isOpen = hasOpenNode(s);
+  const draft = isOpen ? d : { ...d, evidence: [], wakes: [] };
+  const ends = (allowed ?? []).map((node) => endByVolumeNode(draft, m, node));
   if (ends.includes(undefined)) return undefined;
   const [latest] = ends.sort((a, b) => (b?.dueInMs ?? 0) - (a?.dueInMs ?? 0));
-  const found = latest ?? judged(d, m, 'NodeGone', nodeGoneSeconds);
-  // Never before another node is open: nothing would be won.
-  return hasOpenNode(s) ? found : { ...found, dueInMs: Infinity };
+  const found = latest ?? judged(draft, m, 'NodeGone', nodeGoneSeconds);
+  return isOpen ? found : { ...found, dueInMs: Infinity };
 }
 /** What one of the nodes that hold it says; undefined: that it waits. */
 function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
