@@ -1122,12 +1122,15 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   if (words.length > 0 && words.every((word) => word === 'outOfService')) {
     return will(d, m, 'NodeOutOfService');
   }
-  const ends = (allowed ?? []).map((node) => endByVolumeNode(d, m, node));
+  // Never before another node is open, and counted only from then on: nothing would be won, and
+  // nodes that went together come back one after the other.
+  const isOpen = hasOpenNode(s);
+  const draft = isOpen ? d : { ...d, evidence: [], wakes: [] };
+  const ends = (allowed ?? []).map((node) => endByVolumeNode(draft, m, node));
   if (ends.includes(undefined)) return undefined;
   const [latest] = ends.sort((a, b) => (b?.dueInMs ?? 0) - (a?.dueInMs ?? 0));
-  const found = latest ?? judged(d, m, 'NodeGone', nodeGoneSeconds);
-  // Never before another node is open: nothing would be won.
-  return hasOpenNode(s) ? found : { ...found, dueInMs: Infinity };
+  const found = latest ?? judged(draft, m, 'NodeGone', nodeGoneSeconds);
+  return isOpen ? found : { ...found, dueInMs: Infinity };
 }
 /** What one of the nodes that hold it says; undefined: that it waits. */
 function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
@@ -1731,9 +1734,13 @@ function planPlaces(d: Draft): void {
   const { s, spec } = d;
   const live = stayingOf(d);
   const wanted = spec.replicas + surgeOf(d, live.length - spec.replicas);
-  if (live.length > wanted) return planScaleIn(d, live, live.length - wanted);
   const free = Math.max(0, wanted - live.length - formerOf(d));
   const places = free - planAdoption(d, live, free);
+  if (live.length > wanted) {
+    // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
+    if (d.actions.some((a) => a.verb === 'adopt')) return;
+    return planScaleIn(d, live, live.length - wanted);
+  }
   if (spec.suspend) return planSuspension(d, live, places);
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return void (d.waits = refused.message);
@@ -4061,7 +4068,9 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
   // Nothing is to be made any more: what was refused is no news.
   const { desk, world, cluster } = pass;
   const isMaking = actions.some((a) => a.do === 'Make');
-  if (!isMaking && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
+  // But what admission does to labels: it says that no user took the pods out of the selector.
+  const isAdmissions = desk.backoff.get(makeKey(cluster))?.message.startsWith(ADMISSION);
+  if (!isMaking && !isAdmissions && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
     desk.backoff.delete(makeKey(cluster));
 }
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
