@@ -1133,40 +1133,40 @@ waits for one that leaves: a !b !c:deleted+ScaledIn@30 (ordered) → nothing
 two lost: a b:deleted c:deleted (ordered) → retire b PodDeleted; lose c PodDeleted
 returns are parallel: a:starting b:gone c:gone (ordered) → back b; back c
 `;
-const again = (...letters: readonly string[]): string =>
+const anew = (...letters: readonly string[]): string =>
   letters.map((letter) => `recreate ${letter} Recreated`).join('; ');
 const surge = 'podUpdatePolicy=Replace maxSurge=1 maxUnavailable=0';
 table('plan: updates', actions)`
-one at a time, the youngest: a:outdated b:outdated c:outdated → ${again('c')}
-two at a time: a b:outdated c:outdated (maxUnavailable=2) → ${again('c', 'b')}
+one at a time, the youngest: a:outdated b:outdated c:outdated → ${anew('c')}
+two at a time: a b:outdated c:outdated (maxUnavailable=2) → ${anew('c', 'b')}
 budget is spent: a:outdated b c:starting | a:outdated b c:unready | a:outdated b c:evicted → nothing
-F29: not Ready, so free: a:outdated b:outdated+starting c → ${again('b')}
-free ones first: a b:outdated+unready c:outdated d e → ${again('b')}
-and budget: a b:outdated+unready c:outdated d (maxUnavailable=2) → ${again('b', 'c')}
+F29: not Ready, so free: a:outdated b:outdated+starting c → ${anew('b')}
+free ones first: a b:outdated+unready c:outdated d e → ${anew('b')}
+and budget: a b:outdated+unready c:outdated d (maxUnavailable=2) → ${anew('b', 'c')}
 its node is silent: a b c:outdated+quiet (watched=100) → nothing
 withheld for its node: a:outdated b:outdated+silent c:outdated+silent → withheld
 withheld for its pod, healed: a b:outdated+unready c:outdated+unready (unreadySeconds=9)
-  → ${again('c', 'b')}; withheld
+  → ${anew('c', 'b')}; withheld
 lost: a b c:outdated+deleted → lose c PodDeleted
 leaving: a b c:outdated+deleted+announced → nothing
 announced, then a crash: a b c:outdated+announced → end c Recreated
 partition: a:outdated b:outdated c:outdated (partition=3) → nothing
-partition: a:outdated b:outdated c:outdated (partition=2) → ${again('c')}
+partition: a:outdated b:outdated c:outdated (partition=2) → ${anew('c')}
 partition, by age: a b:outdated c (partition=1)
-  | a b:outdated !v:gone+PodDeleted@5 c (partition=1) → ${again('b')}
-… rounded up: a:outdated b:outdated c:outdated (partition=34%) → ${again('c')}
+  | a b:outdated !v:gone+PodDeleted@5 c (partition=1) → ${anew('b')}
+… rounded up: a:outdated b:outdated c:outdated (partition=34%) → ${anew('c')}
 partition, rounded up: a:outdated b:outdated c (partition=34%) → nothing
 paused: a:outdated b c (paused=1) | a:outdated b c (idle) → nothing
 not tried: a:outdated b c (badTrial) | a:outdated b c (badTrialBefore) → blocked
-a full quota of pods: a:outdated b c (fullQuota) → ${again('a')}
+a full quota of pods: a:outdated b c (fullQuota) → ${anew('a')}
 a full quota of claims: a:outdated b c (fullClaims) → blocked
 scale-in goes first: a:outdated b c !d → over a ScaledIn
 ordered waits: a:outdated b:starting c d (ordered maxUnavailable=3) → nothing
-ordered, one: a b:outdated c:outdated+starting (ordered) → ${again('c')}
+ordered, one: a b:outdated c:outdated+starting (ordered) → ${anew('c')}
 no claims: a b c:outdated+claimless (noClaims) → recreate c Updated
 could not come back: a b c:outdated+cordoned (pinned) → blocked
 could not come back: a b c:outdated+starting+cordoned → blocked
-could: a b c:outdated+cordoned → ${again('c')}
+could: a b c:outdated+cordoned → ${anew('c')}
 runs on a claim that goes: a b c:outdated+claim.going → nothing
 InPlaceOnly: a b c:outdated (podUpdatePolicy=InPlaceOnly) → blocked
 Replace: a b c:outdated (podUpdatePolicy=Replace) → over c Updated
@@ -1246,10 +1246,10 @@ F33: admission put the image back, that is done: a b c:outdated+inPlace+putBack 
   → relabel c Revised
 it costs the budget: a:outdated b c:inPlace+asBefore → nothing
 image, size, both: a b c:outdated (from=image) | a b c:outdated (from=size) → update c Updated
-arguments: a b c:outdated (from=args) → ${again('c')}
-Recreate: a b c:outdated (from=image podUpdatePolicy=Recreate) → ${again('c')}
+arguments: a b c:outdated (from=args) → ${anew('c')}
+Recreate: a b c:outdated (from=image podUpdatePolicy=Recreate) → ${anew('c')}
 an annotation restarts: a b c:outdated (from=annotation) | a b c:outdated (from=both)
-  → ${again('c')}
+  → ${anew('c')}
 … not under InPlaceOnly: a b c:outdated (from=annotation podUpdatePolicy=InPlaceOnly)
   → relabel c Updated
 … not under InPlaceOnly: a b c:outdated (from=both podUpdatePolicy=InPlaceOnly) → update c Updated
@@ -1257,7 +1257,7 @@ only labels, all at once: a:outdated b:outdated c:outdated (from=label)
   → relabel a Updated; relabel b Updated; relabel c Updated
 nothing differs but defaults: c:outdated (from=same) → relabel c Revised
 OnDelete: a:outdated b c (updates=OnDelete) | a:outdated (from=label updates=OnDelete) → nothing
-refused before: a b c:outdated (from=image updateRefused) → ${again('c')}
+refused before: a b c:outdated (from=image updateRefused) → ${anew('c')}
 no room for its size: a b c:inPlace+infeasible+anew → blocked
 `;
 /** Two states of a list of containers. */
@@ -2971,7 +2971,6 @@ const localClaim = (storage = '1Gi', storageClassName?: string): Rec => ({
   },
 });
 const netClaim = (storage = '1Gi', name = 'net-sim'): Rec => localClaim(storage, name);
-const mobile: Setting = { spec: { ...volatile, volumeClaimTemplates: [netClaim()] } };
 
 /** The example object of the original project. */
 function exampleCluster(spec: Rec = {}, name = 'coder'): Rec {
@@ -4504,10 +4503,6 @@ for (const propagationPolicy of ['Background', 'Foreground'])
       await t.sim.run(70_000);
     },
   );
-const bared: Setting = {
-  nodes: 6,
-  spec: { ...claimless.spec, liveness: { nodeUnreachableSeconds: 9 } },
-};
 const soon: Setting = { nodes: 6, spec: { minReadySeconds: 5 } };
 scenario('F14: an update while the clock is an hour back → one at a time', soon, async (t) => {
   t.faults.clockMs = -3_600_000;
@@ -6768,7 +6763,13 @@ function taints(s: Trial, { x, y, z }: Move): string {
   const key = oneOf(['maintenance', 'maintenance', ...own], z);
   const effect = z < 0.25 || z > 0.9 ? 'NoExecute' : 'NoSchedule';
   const set = (all: readonly Rec[]): string =>
-    wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints: all } }, `${node} ${key} ${effect}`);
+    wish(
+      s,
+      'PATCH',
+      `/api/v1/nodes/${node}`,
+      { spec: { taints: all } },
+      `${node} ${key} ${effect}`,
+    );
   return during(s, spanOf(y, 1000, 120_000), set([{ key, effect }]), () => void set([]));
 }
 /** The scheduler makes room for another pod. */
