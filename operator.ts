@@ -2532,7 +2532,14 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
       backoff.set(key, { ...taken, untilUptime: uptime + LIMITS.trialMs }); // It was read again.
   }
-  const isOpen = (key: string): boolean => answers.get(key) !== '' || !s.desk.vanished.has(key);
+  // What lost its labels only is looked for until the cache shows it again.
+  const { uid } = s.cluster.meta;
+  const isThere = (name = ''): boolean => {
+    const pod = s.pods.get(name);
+    return (pod && isControlledBy(pod.meta, uid)) || s.claims.has(name);
+  };
+  const isOpen = (key: string): boolean =>
+    answers.get(key) !== '' || !s.desk.vanished.has(key) || isThere(key.split('/')[1]);
   return {
     seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
     went,
