@@ -3269,6 +3269,8 @@ export function podOf(raw: Raw): Pod {
   const volumes = (spec['volumes'] ?? []) as Raw[];
   const target = condition('DisruptionTarget');
   const mounted = condition('PodReadyToStartContainers'); // Older kubelets do not say.
+  const placed = condition('PodScheduled');
+  const placedMs = placed?.['status'] === 'True' ? at('PodScheduled') : undefined;
   const meta = metaOf(raw);
   const isChanging = meta.annotations[MARK.inPlace] !== undefined; // Else it only costs memory.
   const idOf = (name: string): string =>
@@ -3282,8 +3284,8 @@ export function podOf(raw: Raw): Pod {
     phase: status['phase'] ?? 'Pending',
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
-    scheduledMs: condition('PodScheduled')?.['status'] === 'True' ? at('PodScheduled') : undefined,
-    mountedMs: mounted?.['status'] === 'False' ? undefined : at((mounted ?? SCHEDULED)['type']),
+    scheduledMs: placedMs,
+    mountedMs: mounted?.['status'] === 'False' ? undefined : mounted ? at(mounted['type']) : placedMs,
     startedMs: ms(status['startTime']),
     ready: condition('Ready')?.['status'] === 'True',
     readySinceMs: at('Ready'),
@@ -3292,14 +3294,13 @@ export function podOf(raw: Raw): Pod {
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
     isDown: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff' || hasCrashed(c)),
-    trouble: troubleOf(all, condition('PodScheduled')),
+    trouble: troubleOf(all, placed),
     lastWords: lastWordsIn(status, all),
     containers: shared(isChanging ? Object.fromEntries(images) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
     resize: resizeOf(spec['containers'] ?? [], containers, conditions),
   };
 }
-const SCHEDULED: Raw = { type: 'PodScheduled' };
 const hasCrashed = ({ state }: Raw): boolean => (state?.terminated?.exitCode ?? 0) !== 0;
 /** What the kubelet said of the pod, or how a container ended last. */
 function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): string {
