@@ -1801,7 +1801,7 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
   const holdMs = birthHoldMs(d);
   if (holdMs > 0) {
     d.wakes.push(holdMs);
-    d.waits = `new members keep ending soon after their birth: ${Math.ceil(holdMs / 1000)} s`;
+    d.waits = `new members keep ending soon after birth; until ${timeText(d.now + holdMs)}`;
     return [];
   }
   // What left the watch may be there still, as long as that is not known.
