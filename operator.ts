@@ -1491,7 +1491,8 @@ function isGuarded(d: Draft, m: Member): boolean {
     ...nodes.map((name) => refOf('nodes', name)),
     ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
   ];
-  return isRead(d, m.identity, podRef(d, m), ...refs) && readsCluster(d);
+  // All at once: the rounds of a pass are few.
+  return [isRead(d, m.identity, podRef(d, m), ...refs), readsCluster(d)].every(Boolean);
 }
 /** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
  *  of pods is no objection where the old pod counts in it. */
