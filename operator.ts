@@ -1705,14 +1705,17 @@ function birthHoldMs(d: Draft): number {
  *  and moves no clock. */
 function identitiesOf({ cluster, pods, claims, desk }: Snapshot): readonly string[] {
   const { name, uid } = cluster.meta;
+  const isTrue = (identity: string, { createdMs }: Meta): boolean =>
+    birthMs(identity) <= createdMs + LIMITS.futureMaxMs;
   const own = [...pods.values()].filter((pod) => isControlledBy(pod.meta, uid));
+  const went = [...desk.went.values()].flatMap(({ pod }) => pod ?? []); // Adopted ones, too.
+  const seen = [...own, ...went].filter((pod) => isTrue(identityOf(pod, name), pod.meta));
   const held = [...claims.values()].flatMap(({ meta }) => {
     const identity = meta.labels[MARK.identity] ?? '';
-    const isTrue = birthMs(identity) <= meta.createdMs + LIMITS.futureMaxMs;
-    return MARK.claims in meta.annotations && isTrue ? [identity] : [];
+    return MARK.claims in meta.annotations && isTrue(identity, meta) ? [identity] : [];
   });
   const told = cluster.status.newestIdentity ?? '';
-  return [...own.map((pod) => identityOf(pod, name)), ...held, ...desk.went.keys(), told];
+  return [...seen.map((pod) => identityOf(pod, name)), ...held, told];
 }
 
 /** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
