@@ -4283,8 +4283,9 @@ function ledgerOf(o: Operator, key: string, uid: string, scope: Scope): Ledger {
   const known = o.ledgers.get(key);
   if (known?.uid === uid) return known;
   const maps = { seen: new Map(), went: new Map(), calm: new Map(), backoff: new Map() };
+  const expected = known?.expected ?? []; // What was written for a former object of this name.
   const desk = { ...maps, vanished: new Set<string>() };
-  const ledger = { uid, scope, told: new Map(), desk, expected: [], statusAt: -Infinity, sent: '' };
+  const ledger = { uid, scope, told: new Map(), desk, expected, statusAt: -Infinity, sent: '' };
   o.ledgers.set(key, ledger);
   return ledger;
 }
