@@ -3919,9 +3919,11 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefi
     throw new ApiError(0, 'NoAnswer', wordsOf(error)); // Gone by now, or not known whose it is.
   });
   const meta = metaOf(raw);
-  if (!isOurs(pass, kind, meta, body)) throw new ApiError(409, 'AlreadyExists', whose(kind, meta));
-  shown(pass, kind, raw);
-  return undefined;
+  if (isOurs(pass, kind, meta, body)) return void shown(pass, kind, raw);
+  // A pod of ours that lost its labels before this process saw it: the next plan reads it.
+  const isHidden = kind === PODS && isControlledBy(meta, pass.cluster.meta.uid);
+  if (isHidden) pass.desk.vanished.add(`${kind}/${meta.name}`);
+  throw new ApiError(isHidden ? 0 : 409, 'AlreadyExists', whose(kind, meta));
 }
 const askedLabels = (body: Body): Dict => dictOf(body.metadata['labels']);
 /** Is it what an earlier POST of this body made, and still in use? */
