@@ -3289,7 +3289,8 @@ export function podOf(raw: Raw): Pod {
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
     scheduledMs: placedMs,
-    mountedMs: mounted?.['status'] === 'False' ? undefined : mounted ? at(mounted['type']) : placedMs,
+    mountedMs:
+      mounted?.['status'] === 'False' ? undefined : mounted ? at(mounted['type']) : placedMs,
     startedMs: ms(status['startTime']),
     ready: condition('Ready')?.['status'] === 'True',
     readySinceMs: at('Ready'),
@@ -3922,8 +3923,9 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefi
   if (isOurs(pass, kind, meta, body)) return void shown(pass, kind, raw);
   // A pod of ours that lost its labels before this process saw it: the next plan reads it.
   const isHidden = kind === PODS && isControlledBy(meta, pass.cluster.meta.uid);
-  if (isHidden) pass.desk.vanished.add(`${kind}/${meta.name}`);
-  throw new ApiError(isHidden ? 0 : 409, 'AlreadyExists', whose(kind, meta));
+  if (!isHidden) throw new ApiError(409, 'AlreadyExists', whose(kind, meta));
+  pass.desk.vanished.add(`${kind}/${meta.name}`);
+  throw new ApiError(0, 'NoAnswer', whose(kind, meta));
 }
 const askedLabels = (body: Body): Dict => dictOf(body.metadata['labels']);
 /** Is it what an earlier POST of this body made, and still in use? */
