@@ -1650,7 +1650,7 @@ const lineage: See = (situation, over) =>
     .join('; ');
 table('status: retired', lineage)`
 in the pass itself: a b c:deleted → c PodDeleted new
-later, from the marks: !a:gone+PodDeleted@5 y:forPodDeleted → a PodDeleted y
+later, from the marks: !a:gone+PodDeleted@400 y:forPodDeleted → a PodDeleted y
 scaled in: a !b → b ScaledIn -
 no object is left: a b (cInStatus) → c PodDeleted y
 F42: restored: a b !c:gone+ScaledIn@30+claim.restored (replicas=3 cInStatus)

@@ -496,7 +496,8 @@ export interface RetiredStatus {
   readonly replacedBy: string;
 }
 /** A hint for people and tools. Two things are read back: `newestIdentity`, which can only raise
- *  the next identity, and `currentRevision` while no pod shows one; never an identity or a claim. */
+ *  the next identity, and `currentRevision` while no pod shows one; never an identity or a
+ *  claim. */
 export interface Status {
   readonly observedGeneration: number;
   readonly replicas: number;
@@ -715,10 +716,11 @@ export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
     (o) => o.controller && o.kind === 'StatefulCluster' && o.name === name && o.uid !== uid,
   );
 
-/** Is this claim one of ours, of the identity that its label names? By its exact name, of a template
- *  of the spec or of a kept revision or as a volume of its pod; by its labels; by its owners; and
- *  by the mark that the operator, adoption or a restore put on it. The one door for claims that
- *  others made: retired, and to be restored. Anything else moves nothing, whatever it carries. */
+/** Is this claim one of ours, of the identity that its label names? By its exact name, of a
+ *  template of the spec or of a kept revision or as a volume of its pod; by its labels; by its
+ *  owners; and by the mark that the operator, adoption or a restore put on it. The one door for
+ *  claims that others made: retired, and to be restored. Anything else moves nothing, whatever it
+ *  carries. */
 export function isOurClaim(
   { meta }: Claim,
   cluster: StatefulCluster,
@@ -949,7 +951,8 @@ function closedBy(s: Snapshot, node: Node): '' | 'cordon' | 'taint' | 'pressure'
 const hasOpenNode = (s: Snapshot): boolean =>
   s.nodes === undefined || [...s.nodes.keys()].some((name) => nodeWord(s, name) === 'open');
 
-/** Where the member was last seen: its pod, as this process saw it go, or as the scheduler chose. */
+/** Where the member was last seen: its pod, as this process saw it go, or as the scheduler
+ *  chose. */
 export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'claims'>): string {
   const pod = m.pod ?? s.desk.went.get(m.identity)?.pod;
   const chosen = m.claims.map((c) => c.meta.annotations[MARK.selectedNode]).find(Boolean);
@@ -1458,8 +1461,8 @@ function planBrake(d: Draft) {
   }
   return { go, withheld, why: withheldText(d, withheld) };
 }
-/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and the
- *  places and the successors of judged ends that are not well yet. */
+/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and
+ *  the places and the successors of judged ends that are not well yet. */
 function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
@@ -1728,8 +1731,8 @@ function surgeOf(d: Draft, beside: number): number {
   const isUnknown = words === undefined || words.startsWith('no answer');
   return isUnknown ? Math.max(0, Math.min(most, beside)) : 0;
 }
-/** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in; whoever
- *  is between two pods returns; what is left is for restores and births. */
+/** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in;
+ *  whoever is between two pods returns; what is left is for restores and births. */
 function planPlaces(d: Draft): void {
   const { s, spec } = d;
   const live = stayingOf(d);
@@ -1838,9 +1841,9 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
 
 const isWantedBack = ({ claims }: Member): boolean =>
   claims.some((c) => isMarked(c) && c.meta.annotations[MARK.restore] === 'true');
-/** Retired claims that a user wants back, oldest identity first, while there are places. All of them
- *  get the wish first, then each loses its marks, the oldest last: so it is finished, never undone.
- *  Returns how many places that takes. */
+/** Retired claims that a user wants back, oldest identity first, while there are places. All of
+ *  them get the wish first, then each loses its marks, the oldest last: so it is finished, never
+ *  undone. Returns how many places that takes. */
 function planRestores(d: Draft, places: number): number {
   const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
   const isFree = (m: Member): boolean =>
@@ -1932,8 +1935,8 @@ function indicesLeft(d: Draft): number {
   const awaited = range.some((i) => held.has(i) && !live.includes(i));
   return awaited ? range.filter((i) => !held.has(i)).length : Infinity;
 }
-/** The index of a member that comes back: its own, or the smallest free one if it has none, or if an
- *  older member has it (I2). */
+/** The index of a member that comes back: its own, or the smallest free one if it has none, or if
+ *  an older member has it (I2). */
 function indexFor(d: Draft, m: Member): number | undefined {
   const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;
   if (!d.spec.ordinals || (m.index !== undefined && isOwn)) return m.index;
@@ -1943,8 +1946,8 @@ function indexFor(d: Draft, m: Member): number | undefined {
   return index;
 }
 
-/** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the wish
- *  to is read live. */
+/** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the
+ *  wish to is read live. */
 function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
   const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
   if (!readsCluster(d)) return;
@@ -2046,9 +2049,9 @@ function outdatedOf(d: Draft): readonly Member[] {
 const behindOf = (d: Draft): number => outdatedOf(d).filter((m) => !runsOnGoingClaim(m)).length;
 const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isTerminating);
 
-/** The revision of the next pod of a member, or, without one, of the next birth: the current one for
- *  the oldest `partition` members, while updates are paused, and while the API server refuses the
- *  update revision; else that. */
+/** The revision of the next pod of a member, or, without one, of the next birth: the current one
+ *  for the oldest `partition` members, while updates are paused, and while the API server refuses
+ *  the update revision; else that. */
 function nextRevision(d: Draft): (m?: Member) => Revision {
   const { current, update } = d.revisions;
   const refused = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
@@ -2070,8 +2073,9 @@ function nextRevision(d: Draft): (m?: Member) => Revision {
   };
 }
 
-/** The history of templates: the update revision is made before a pod names it, orphans are adopted,
- *  and the oldest that no pod uses go beyond the limit. True when the update revision is there. */
+/** The history of templates: the update revision is made before a pod names it, orphans are
+ *  adopted, and the oldest that no pod uses go beyond the limit. True when the update revision is
+ *  there. */
 function planHistory(d: Draft): boolean {
   const { cluster, revisions } = d.s;
   const { update, current } = d.revisions;
@@ -2171,9 +2175,9 @@ function relabel(d: Draft, m: Member, onlyIfSame: boolean): boolean {
   return true;
 }
 
-/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the Ready
- *  ones the youngest, while enough others are Available (I5). Under Replace even those that are not
- *  Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
+/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
+ *  Ready ones the youngest, while enough others are Available (I5). Under Replace even those that
+ *  are not Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
 function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
   const { spec, revisions, now } = d;
   const births = d.actions.filter((a) => a.do === 'Make').length;
@@ -2433,8 +2437,8 @@ function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
   const change = { spec: { resources: { requests: { storage } } } };
   if (storage) act(d, 'expand', 'Expanded', identity, claim, change);
 }
-/** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of all
- *  of them on each, so that one that is lost later is missed. */
+/** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of
+ *  all of them on each, so that one that is lost later is missed. */
 function planSeal(d: Draft, { identity, claims, pod }: Member): void {
   const names = claims.map((c) => c.meta.name).sort();
   const isSealed = claims.some((c) => sealOf(c).length > 0);
@@ -2596,8 +2600,8 @@ interface Heir {
   readonly heir: string;
   readonly replaces: string;
 }
-/** The last retired identities, newest first, each with its successor and the last words of its pod.
- *  The marks on the claims say so; of others, what this process did, and the status before. */
+/** The last retired identities, newest first, each with its successor and the last words of its
+ *  pod. The marks on the claims say so; of others, what this process did, and the status before. */
 function retiredStatus(
   s: Snapshot,
   p: Plan,
@@ -2758,7 +2762,8 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
 }
 
 /** The whole status, from the snapshot, the plan and what was done of it. Times in it come from
- *  objects, never from the clock of this pass, so an unchanged cluster gives an unchanged status. */
+ *  objects, never from the clock of this pass, so an unchanged cluster gives an unchanged
+ *  status. */
 export function statusOf(s: Snapshot, p: Plan, done: readonly Action[], now: number): Status {
   const { spec, meta } = s.cluster;
   const ended = new Set(done.flatMap((a) => (isEnd(a) ? [a.identity] : [])));
@@ -5812,8 +5817,8 @@ const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
  *  taken to succeed (`untried`). What speaks against a member is taken to have been watched for a
- *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts) is
- *  not known here. */
+ *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
+ *  is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
   const { signal } = new AbortController();
   let untried = false;
