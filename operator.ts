@@ -2016,16 +2016,10 @@ function revisionsOf(d: Draft): Revisions {
     .filter((x) => isControlledBy(x.meta, cluster.meta.uid) && x.hash !== update.hash)
     .sort((a, b) => countOf(b) - countOf(a) || b.number - a.number);
   const shown = older.find((x) => countOf(x) > 0) ?? older.find((x) => x.hash === told);
-  return { update, current: withLaterClaims(d.spec, shown ?? update), collisionCount };
-}
-/** With the claim templates that came after its template, which mounts them. */
-function withLaterClaims(spec: Spec, r: Revision): Revision {
-  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
-  const mounts = JSON.stringify([containers, initContainers]);
-  const later = claimTemplateNames(spec).filter(
-    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
-  );
-  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
+  // A pod of an older template may mount a claim template that came after it.
+  const { claimTemplates: names } = shown ?? update;
+  const claimTemplates = unique([...names, ...claimTemplateNames(d.spec)]);
+  return { update, current: { ...(shown ?? update), claimTemplates }, collisionCount };
 }
 /** The revision that the pod has, or is being changed to, or ''. */
 const goalOf = (pod: Pod | undefined): string =>
@@ -2128,22 +2122,17 @@ export function maxSurgeOf(spec: Spec): number {
 }
 
 /** Brings outdated members to the update revision: those of which only labels differ all at once,
- *  for it takes nobody down; the others within the budget, after a trial. Under OnDelete only those
- *  that have all of it already are relabelled. */
+ *  for it takes nobody down; the others within the budget, after a trial. */
 function planUpdates(d: Draft): void {
-  const { spec, revisions } = d;
-  const { rollingUpdate, type } = spec.updateStrategy;
+  const { spec } = d;
+  const { rollingUpdate } = spec.updateStrategy;
   const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
   if (zero && maxUnavailableOf(spec) === 1)
     d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
-  if (spec.suspend || rollingUpdate.paused) return;
-  if (d.actions.some((a) => a.because === 'ScaledIn')) return;
-  const isOnDelete = type === 'OnDelete';
-  const all = d.members.filter((m) => isOutdated(m, revisions.update));
-  const outdated = isOnDelete ? all : outdatedOf(d);
+  if (rollingUpdate.paused || d.actions.some((a) => a.because === 'ScaledIn')) return;
+  const outdated = outdatedOf(d);
   const staying = outdated.filter((m) => !d.ending.has(m.identity));
-  const relabelled = staying.filter((m) => relabel(d, m, isOnDelete));
-  if (isOnDelete) return;
+  const relabelled = staying.filter((m) => relabel(d, m));
   const bound = outdated.filter(runsOnGoingClaim).map(nameOf);
   if (bound.length > 0)
     d.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
@@ -2163,13 +2152,13 @@ function isUpdatable(m: Member): boolean {
   if (runsOnGoingClaim(m) || ['silent', 'gone', 'outOfService'].includes(m.node)) return false;
   return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
 }
-/** Relabels it, if nothing but labels differs, or nothing at all. */
-function relabel(d: Draft, m: Member, onlyIfSame: boolean): boolean {
+/** Relabels it, if nothing but labels differs. */
+function relabel(d: Draft, m: Member): boolean {
   const base = revisionBy(d.s, revisionIn(m));
   if (!m.pod || !base || inPlaceOf(m.pod)) return false;
   const changes = changesBetween(d.s, base, d.revisions.update);
   const isLabel = (c: Change): boolean =>
-    c.path[1] === 'labels' && isInPlace(c, d.revisions.update, '') && !onlyIfSame;
+    c.path[1] === 'labels' && isInPlace(c, d.revisions.update, '');
   if (!changes.every(isLabel)) return false;
   changeInPlace(d, m, m.pod, changes);
   return true;
