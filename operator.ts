@@ -496,7 +496,8 @@ export interface RetiredStatus {
   readonly replacedBy: string;
 }
 /** A hint for people and tools. Two things are read back: `newestIdentity`, which can only raise
- *  the next identity, and `currentRevision` while no pod shows one; never an identity or a claim. */
+ *  the next identity, and `currentRevision` while no pod shows one; never an identity or a
+ *  claim. */
 export interface Status {
   readonly observedGeneration: number;
   readonly replicas: number;
@@ -715,10 +716,11 @@ export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
     (o) => o.controller && o.kind === 'StatefulCluster' && o.name === name && o.uid !== uid,
   );
 
-/** Is this claim one of ours, of the identity that its label names? By its exact name, of a template
- *  of the spec or of a kept revision or as a volume of its pod; by its labels; by its owners; and
- *  by the mark that the operator, adoption or a restore put on it. The one door for claims that
- *  others made: retired, and to be restored. Anything else moves nothing, whatever it carries. */
+/** Is this claim one of ours, of the identity that its label names? By its exact name, of a
+ *  template of the spec or of a kept revision or as a volume of its pod; by its labels; by its
+ *  owners; and by the mark that the operator, adoption or a restore put on it. The one door for
+ *  claims that others made: retired, and to be restored. Anything else moves nothing, whatever it
+ *  carries. */
 export function isOurClaim(
   { meta }: Claim,
   cluster: StatefulCluster,
@@ -949,7 +951,8 @@ function closedBy(s: Snapshot, node: Node): '' | 'cordon' | 'taint' | 'pressure'
 const hasOpenNode = (s: Snapshot): boolean =>
   s.nodes === undefined || [...s.nodes.keys()].some((name) => nodeWord(s, name) === 'open');
 
-/** Where the member was last seen: its pod, as this process saw it go, or as the scheduler chose. */
+/** Where the member was last seen: its pod, as this process saw it go, or as the scheduler
+ *  chose. */
 export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'claims'>): string {
   const pod = m.pod ?? s.desk.went.get(m.identity)?.pod;
   const chosen = m.claims.map((c) => c.meta.annotations[MARK.selectedNode]).find(Boolean);
@@ -1122,12 +1125,15 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   if (words.length > 0 && words.every((word) => word === 'outOfService')) {
     return will(d, m, 'NodeOutOfService');
   }
-  const ends = (allowed ?? []).map((node) => endByVolumeNode(d, m, node));
+  // Never before another node is open, and counted only from then on: nothing would be won, and
+  // nodes that went together come back one after the other.
+  const isOpen = hasOpenNode(s);
+  const draft = isOpen ? d : { ...d, evidence: [], wakes: [] };
+  const ends = (allowed ?? []).map((node) => endByVolumeNode(draft, m, node));
   if (ends.includes(undefined)) return undefined;
   const [latest] = ends.sort((a, b) => (b?.dueInMs ?? 0) - (a?.dueInMs ?? 0));
-  const found = latest ?? judged(d, m, 'NodeGone', nodeGoneSeconds);
-  // Never before another node is open: nothing would be won.
-  return hasOpenNode(s) ? found : { ...found, dueInMs: Infinity };
+  const found = latest ?? judged(draft, m, 'NodeGone', nodeGoneSeconds);
+  return isOpen ? found : { ...found, dueInMs: Infinity };
 }
 /** What one of the nodes that hold it says; undefined: that it waits. */
 function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
@@ -1455,8 +1461,8 @@ function planBrake(d: Draft) {
   }
   return { go, withheld, why: withheldText(d, withheld) };
 }
-/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and the
- *  places and the successors of judged ends that are not well yet. */
+/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and
+ *  the places and the successors of judged ends that are not well yet. */
 function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
@@ -1491,8 +1497,8 @@ function isGuarded(d: Draft, m: Member): boolean {
     ...nodes.map((name) => refOf('nodes', name)),
     ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
   ];
-  // All at once: the rounds of a pass are few.
-  return [isRead(d, m.identity, podRef(d, m), ...refs), readsCluster(d)].every(Boolean);
+  const reads = [isRead(d, m.identity, podRef(d, m), ...refs), readsCluster(d)];
+  return !reads.includes(false); // Asked all at once: there are three rounds.
 }
 /** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
  *  of pods is no objection where the old pod counts in it. */
@@ -1728,15 +1734,19 @@ function surgeOf(d: Draft, beside: number): number {
   const isUnknown = words === undefined || words.startsWith('no answer');
   return isUnknown ? Math.max(0, Math.min(most, beside)) : 0;
 }
-/** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in; whoever
- *  is between two pods returns; what is left is for restores and births. */
+/** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in;
+ *  whoever is between two pods returns; what is left is for restores and births. */
 function planPlaces(d: Draft): void {
   const { s, spec } = d;
   const live = stayingOf(d);
   const wanted = spec.replicas + surgeOf(d, live.length - spec.replicas);
-  if (live.length > wanted) return planScaleIn(d, live, live.length - wanted);
   const free = Math.max(0, wanted - live.length - formerOf(d));
   const places = free - planAdoption(d, live, free);
+  if (live.length > wanted) {
+    // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
+    if (d.actions.some((a) => a.verb === 'adopt')) return;
+    return planScaleIn(d, live, live.length - wanted);
+  }
   if (spec.suspend) return planSuspension(d, live, places);
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return void (d.waits = refused.message);
@@ -1834,9 +1844,9 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
 
 const isWantedBack = ({ claims }: Member): boolean =>
   claims.some((c) => isMarked(c) && c.meta.annotations[MARK.restore] === 'true');
-/** Retired claims that a user wants back, oldest identity first, while there are places. All of them
- *  get the wish first, then each loses its marks, the oldest last: so it is finished, never undone.
- *  Returns how many places that takes. */
+/** Retired claims that a user wants back, oldest identity first, while there are places. All of
+ *  them get the wish first, then each loses its marks, the oldest last: so it is finished, never
+ *  undone. Returns how many places that takes. */
 function planRestores(d: Draft, places: number): number {
   const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
   const isFree = (m: Member): boolean =>
@@ -1928,8 +1938,8 @@ function indicesLeft(d: Draft): number {
   const awaited = range.some((i) => held.has(i) && !live.includes(i));
   return awaited ? range.filter((i) => !held.has(i)).length : Infinity;
 }
-/** The index of a member that comes back: its own, or the smallest free one if it has none, or if an
- *  older member has it (I2). */
+/** The index of a member that comes back: its own, or the smallest free one if it has none, or if
+ *  an older member has it (I2). */
 function indexFor(d: Draft, m: Member): number | undefined {
   const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;
   if (!d.spec.ordinals || (m.index !== undefined && isOwn)) return m.index;
@@ -1939,8 +1949,8 @@ function indexFor(d: Draft, m: Member): number | undefined {
   return index;
 }
 
-/** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the wish
- *  to is read live. */
+/** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the
+ *  wish to is read live. */
 function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
   const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
   if (!readsCluster(d)) return;
@@ -2009,16 +2019,10 @@ function revisionsOf(d: Draft): Revisions {
     .filter((x) => isControlledBy(x.meta, cluster.meta.uid) && x.hash !== update.hash)
     .sort((a, b) => countOf(b) - countOf(a) || b.number - a.number);
   const shown = older.find((x) => countOf(x) > 0) ?? older.find((x) => x.hash === told);
-  return { update, current: withLaterClaims(d.spec, shown ?? update), collisionCount };
-}
-/** With the claim templates that came after its template, which mounts them. */
-function withLaterClaims(spec: Spec, r: Revision): Revision {
-  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
-  const mounts = JSON.stringify([containers, initContainers]);
-  const later = claimTemplateNames(spec).filter(
-    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
-  );
-  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
+  // A pod of an older template may mount a claim template that came after it.
+  const { claimTemplates: names } = shown ?? update;
+  const claimTemplates = unique([...names, ...claimTemplateNames(d.spec)]);
+  return { update, current: { ...(shown ?? update), claimTemplates }, collisionCount };
 }
 /** The revision that the pod has, or is being changed to, or ''. */
 const goalOf = (pod: Pod | undefined): string =>
@@ -2042,9 +2046,9 @@ function outdatedOf(d: Draft): readonly Member[] {
 const behindOf = (d: Draft): number => outdatedOf(d).filter((m) => !runsOnGoingClaim(m)).length;
 const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isTerminating);
 
-/** The revision of the next pod of a member, or, without one, of the next birth: the current one for
- *  the oldest `partition` members, while updates are paused, and while the API server refuses the
- *  update revision; else that. */
+/** The revision of the next pod of a member, or, without one, of the next birth: the current one
+ *  for the oldest `partition` members, while updates are paused, and while the API server refuses
+ *  the update revision; else that. */
 function nextRevision(d: Draft): (m?: Member) => Revision {
   const { current, update } = d.revisions;
   const refused = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
@@ -2066,8 +2070,9 @@ function nextRevision(d: Draft): (m?: Member) => Revision {
   };
 }
 
-/** The history of templates: the update revision is made before a pod names it, orphans are adopted,
- *  and the oldest that no pod uses go beyond the limit. True when the update revision is there. */
+/** The history of templates: the update revision is made before a pod names it, orphans are
+ *  adopted, and the oldest that no pod uses go beyond the limit. True when the update revision is
+ *  there. */
 function planHistory(d: Draft): boolean {
   const { cluster, revisions } = d.s;
   const { update, current } = d.revisions;
@@ -2120,22 +2125,17 @@ export function maxSurgeOf(spec: Spec): number {
 }
 
 /** Brings outdated members to the update revision: those of which only labels differ all at once,
- *  for it takes nobody down; the others within the budget, after a trial. Under OnDelete only those
- *  that have all of it already are relabelled. */
+ *  for it takes nobody down; the others within the budget, after a trial. */
 function planUpdates(d: Draft): void {
-  const { spec, revisions } = d;
-  const { rollingUpdate, type } = spec.updateStrategy;
+  const { spec } = d;
+  const { rollingUpdate } = spec.updateStrategy;
   const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
   if (zero && maxUnavailableOf(spec) === 1)
     d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
-  if (spec.suspend || rollingUpdate.paused) return;
-  if (d.actions.some((a) => a.because === 'ScaledIn')) return;
-  const isOnDelete = type === 'OnDelete';
-  const all = d.members.filter((m) => isOutdated(m, revisions.update));
-  const outdated = isOnDelete ? all : outdatedOf(d);
+  if (rollingUpdate.paused || d.actions.some((a) => a.because === 'ScaledIn')) return;
+  const outdated = outdatedOf(d);
   const staying = outdated.filter((m) => !d.ending.has(m.identity));
-  const relabelled = staying.filter((m) => relabel(d, m, isOnDelete));
-  if (isOnDelete) return;
+  const relabelled = staying.filter((m) => relabel(d, m));
   const bound = outdated.filter(runsOnGoingClaim).map(nameOf);
   if (bound.length > 0)
     d.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
@@ -2155,21 +2155,21 @@ function isUpdatable(m: Member): boolean {
   if (runsOnGoingClaim(m) || ['silent', 'gone', 'outOfService'].includes(m.node)) return false;
   return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
 }
-/** Relabels it, if nothing but labels differs, or nothing at all. */
-function relabel(d: Draft, m: Member, onlyIfSame: boolean): boolean {
+/** Relabels it, if nothing but labels differs. */
+function relabel(d: Draft, m: Member): boolean {
   const base = revisionBy(d.s, revisionIn(m));
   if (!m.pod || !base || inPlaceOf(m.pod)) return false;
   const changes = changesBetween(d.s, base, d.revisions.update);
   const isLabel = (c: Change): boolean =>
-    c.path[1] === 'labels' && isInPlace(c, d.revisions.update, '') && !onlyIfSame;
+    c.path[1] === 'labels' && isInPlace(c, d.revisions.update, '');
   if (!changes.every(isLabel)) return false;
   changeInPlace(d, m, m.pod, changes);
   return true;
 }
 
-/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the Ready
- *  ones the youngest, while enough others are Available (I5). Under Replace even those that are not
- *  Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
+/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
+ *  Ready ones the youngest, while enough others are Available (I5). Under Replace even those that
+ *  are not Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
 function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
   const { spec, revisions, now } = d;
   const births = d.actions.filter((a) => a.do === 'Make').length;
@@ -2429,8 +2429,8 @@ function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
   const change = { spec: { resources: { requests: { storage } } } };
   if (storage) act(d, 'expand', 'Expanded', identity, claim, change);
 }
-/** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of all
- *  of them on each, so that one that is lost later is missed. */
+/** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of
+ *  all of them on each, so that one that is lost later is missed. */
 function planSeal(d: Draft, { identity, claims, pod }: Member): void {
   const names = claims.map((c) => c.meta.name).sort();
   const isSealed = claims.some((c) => sealOf(c).length > 0);
@@ -2520,9 +2520,14 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   for (const [identity, { atMs }] of went)
     if (!live.has(identity) && newest - atMs > LIMITS.earlyEndMs) went.delete(identity);
   const backoff = new Map(desk.backoff);
-  for (const [key, message] of answers)
-    if (key.startsWith('trials/') && message !== '' && !message.startsWith('no answer'))
-      backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
+  for (const [key, message] of answers) {
+    if (!key.startsWith('trials/') || message.startsWith('no answer')) continue;
+    // What passes once, with its claims or without, is refused no more.
+    const [revision = ''] = key.split(' ');
+    for (const known of backoff.keys()) if (known.startsWith(revision)) backoff.delete(known);
+    if (message === '') continue;
+    backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
+  }
   for (const [key, { untilUptime }] of backoff) {
     const isOld = uptime - untilUptime > LIMITS.earlyEndMs;
     const [kind, name = ''] = key.split('/');
@@ -2578,21 +2583,24 @@ function memberStatus(s: Snapshot, r: Revisions, m: Member): MemberStatus {
 }
 
 /** Who replaces whom: identity → its successor, as pods and claims record it, and what was made. */
-function successors(s: Snapshot, done: readonly Action[]): ReadonlyMap<string, string> {
-  const found = new Map<string, string>();
-  const note = (old: string, heir: string): void => {
-    const known = found.get(old);
-    // Two processes that overlapped may both have made one: the older counts, for either of them.
-    if (old && (known === undefined || byAge(heir, known) < 0)) found.set(old, heir);
-  };
-  for (const { meta } of [...s.pods.values(), ...s.claims.values()])
-    note(predecessorOf(meta)?.identity ?? '', meta.labels[MARK.identity] ?? '');
+function successors(s: Snapshot, done: readonly Action[]): readonly Heir[] {
+  const found: Heir[] = [];
+  for (const { meta } of [...s.pods.values(), ...s.claims.values()]) {
+    const heir = meta.labels[MARK.identity] ?? '';
+    found.push({ heir, replaces: meta.annotations[MARK.replaces] ?? '' });
+  }
   for (const a of done)
-    if (a.do === 'Make' && a.replaces) note(a.replaces.split(' ')[0] ?? '', a.identity);
-  return found;
+    if (a.do === 'Make') found.push({ heir: a.identity, replaces: a.replaces ?? '' });
+  // Two processes that overlapped may both have made one: the older counts, for either of them.
+  return found.filter((h) => h.replaces !== '').sort((a, b) => byAge(a.heir, b.heir));
 }
-/** The last retired identities, newest first, each with its successor and the last words of its pod.
- *  The marks on the claims say so; of others, what this process did, and the status before. */
+/** `replaces` is what it carries: the identity that ended, and the Reason. */
+interface Heir {
+  readonly heir: string;
+  readonly replaces: string;
+}
+/** The last retired identities, newest first, each with its successor and the last words of its
+ *  pod. The marks on the claims say so; of others, what this process did, and the status before. */
 function retiredStatus(
   s: Snapshot,
   p: Plan,
@@ -2600,7 +2608,7 @@ function retiredStatus(
   now: number,
 ): readonly RetiredStatus[] {
   const before = s.cluster.status.retired ?? [];
-  const successor = successors(s, done);
+  const heirs = successors(s, done);
   const found = new Map(before.map((r) => [r.identity, { ...r, claims: [] as string[] }]));
   const put = (identity: string, end: Retired, pod?: Pod, claims: readonly Claim[] = []): void => {
     const earlier = before.find((r) => r.identity === identity && r.reason === end.reason);
@@ -2621,8 +2629,12 @@ function retiredStatus(
   }
   return [...found.values()]
     .map((r) => {
-      const told = before.find((b) => b.identity === r.identity)?.replacedBy;
-      return { ...r, replacedBy: successor.get(r.identity) ?? told ?? '' };
+      const isSame = (b: RetiredStatus): boolean => b.identity === r.identity && b.at === r.at;
+      const told = before.find(isSame)?.replacedBy;
+      // One that was restored has the heir of its former end, too.
+      const isOfEnd = ({ heir, replaces }: Heir): boolean =>
+        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + 1000 > Date.parse(r.at);
+      return { ...r, replacedBy: heirs.find(isOfEnd)?.heir ?? told ?? '' };
     })
     .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
     .slice(0, LIMITS.statusRetiredMax);
@@ -2636,8 +2648,8 @@ const isEnd = (a: Action): boolean =>
 /** Replacements so far: identities younger than the newest that the status before knew. */
 function countReplacements(s: Snapshot, done: readonly Action[]): number {
   const { replacements = 0, newestIdentity = '' } = s.cluster.status;
-  const heirs = new Set(successors(s, done).values());
-  return replacements + [...heirs].filter((id) => byAge(id, newestIdentity) > 0).length;
+  const heirs = unique(successors(s, done).map(({ heir }) => heir));
+  return replacements + heirs.filter((id) => byAge(id, newestIdentity) > 0).length;
 }
 
 /** What claims do not follow: the API server's own words where it refuses to expand one, else the
@@ -2749,7 +2761,8 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
 }
 
 /** The whole status, from the snapshot, the plan and what was done of it. Times in it come from
- *  objects, never from the clock of this pass, so an unchanged cluster gives an unchanged status. */
+ *  objects, never from the clock of this pass, so an unchanged cluster gives an unchanged
+ *  status. */
 export function statusOf(s: Snapshot, p: Plan, done: readonly Action[], now: number): Status {
   const { spec, meta } = s.cluster;
   const ended = new Set(done.flatMap((a) => (isEnd(a) ? [a.identity] : [])));
@@ -4064,7 +4077,9 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
   // Nothing is to be made any more: what was refused is no news.
   const { desk, world, cluster } = pass;
   const isMaking = actions.some((a) => a.do === 'Make');
-  if (!isMaking && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
+  // But what admission does to labels: it says that no user took the pods out of the selector.
+  const isAdmissions = desk.backoff.get(makeKey(cluster))?.message.startsWith(ADMISSION);
+  if (!isMaking && !isAdmissions && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
     desk.backoff.delete(makeKey(cluster));
 }
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
@@ -5807,8 +5822,8 @@ const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
  *  taken to succeed (`untried`). What speaks against a member is taken to have been watched for a
- *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts) is
- *  not known here. */
+ *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
+ *  is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
   const { signal } = new AbortController();
   let untried = false;
