@@ -1520,12 +1520,15 @@ function heirProblem(d: Draft, m: Member): string {
 }
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
   old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
-const trialRef = (revision: Revision, withClaims: boolean): Ref => ({
-  kind: 'trials',
-  name: withClaims ? `${revision.hash} with claims` : revision.hash,
-  trial: revision,
-  withClaims,
-});
+function trialRef(trial: Revision, isBirth: boolean): Ref {
+  const withClaims = isBirth && trial.claimTemplates.length > 0;
+  return {
+    kind: 'trials',
+    name: withClaims ? `${trial.hash} with claims` : trial.hash,
+    trial,
+    withClaims,
+  };
+}
 /** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
  *  takes them, undefined as long as it was not asked in this pass. */
 function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | undefined {
@@ -2051,18 +2054,21 @@ const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isT
  *  the update revision; else that. */
 function nextRevision(d: Draft): (m?: Member) => Revision {
   const { current, update } = d.revisions;
-  const refused = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
-  // A full quota says nothing of the revision.
-  const isRefused = refused.some((b) => b && !b.message.includes('exceeded quota'));
-  const stays = d.spec.updateStrategy.rollingUpdate.paused || isRefused;
-  const kept = stays ? Infinity : partitionOf(d.spec);
+  // A full quota says nothing of the revision, nor do refused claims to who has them.
+  const isRefused = (isBirth: boolean): boolean => {
+    const refused = d.s.desk.backoff.get(keyOfRef(trialRef(update, isBirth)));
+    return refused?.message.includes('exceeded quota') === false;
+  };
+  const isPaused = d.spec.updateStrategy.rollingUpdate.paused || isRefused(false);
+  const keptOf = (isBirth: boolean): number =>
+    isPaused || (isBirth && isRefused(true)) ? Infinity : partitionOf(d.spec);
   const order = d.members.filter(isLive).map(nameOf);
   const names = claimTemplateNames(d.spec);
   const gone = current.claimTemplates.find((name) => !names.includes(name));
   let born = stayingOf(d).length;
   return (m) => {
     const rank = m ? order.indexOf(m.identity) : born++;
-    if (current.hash === update.hash || rank >= kept) return update;
+    if (current.hash === update.hash || rank >= keptOf(!m)) return update;
     if (m || gone === undefined) return current;
     const why = `the claim template ${gone} of revision ${current.hash} is gone`;
     d.notes.push(`new members get revision ${update.hash}: ${why}`);
