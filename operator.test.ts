@@ -8096,8 +8096,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'nobody is given up before a node is open',
-    'return hasOpenNode(s) ? found : { ...found, dueInMs: Infinity };',
-    'return found;',
+    'const isOpen = hasOpenNode(s);',
+    'const isOpen = s.uptime >= 0;',
   ],
   ['a trouble of the node waits', "if (why === 'pressure' || ", 'if ('],
   [
