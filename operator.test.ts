@@ -2582,6 +2582,8 @@ const isLost = (ledger: Ledger, ms = 70_000): boolean =>
   ledger.sim.uptime() - ledger.restoredAt < ms;
 
 const claimsIn = (o: Seen): readonly string[] => podOf(o as unknown as Raw).claims;
+/** Without claims and our labels it is hidden from whoever did not know it before. */
+const isHidden = (pod: Seen): boolean => !labelOf(pod, MARK.cluster) && claimsIn(pod).length === 0;
 const isMade = (o: Seen): boolean => o.metadata.annotations?.[MARK.claims] !== undefined;
 const markOf = (o: Seen | undefined): string => noteOf(o, MARK.retired);
 /** Claims of an identity that are the operator's to change. */
@@ -2600,7 +2602,7 @@ function liveMembers(ledger: Ledger, boss: Seen): ReadonlySet<string> {
     (o) => labelOf(o, MARK.cluster) === name && isMade(o) && isOwn(o) && !isGoing(o) && !markOf(o),
   );
   const pods = (objectsOf(state, 'pods', namespace) as unknown as Seen[]).filter(
-    (o) => bossOf(o)?.['uid'] === uid && !isGoing(o) && !hasFinished(o),
+    (o) => bossOf(o)?.['uid'] === uid && !isGoing(o) && !hasFinished(o) && !isHidden(o),
   );
   const all = [...claims.map(memberKey), ...pods.map(fullName)];
   return new Set(all.filter((key) => !ledger.ended.has(key)));
@@ -2630,11 +2632,9 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
     learnReason(ledger, `${object.metadata.namespace}/${cluster}-${id}`, reason, object);
   ledger.had.add(`${boss} ${key}`);
   if (type === 'ADDED' && isOperator(who)) checkBirth(ledger, object);
-  // Without claims and our labels it is hidden from whoever did not know it before.
-  const isHidden = !labelOf(object, MARK.cluster) && claimsIn(object).length === 0;
   const isAdopted = op.birthSecond(object.metadata.name.slice(-10)) < 0; // Nobody made room for it.
   const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
-  const counts = !isOver && !isHidden && !isAdopted;
+  const counts = !isOver && !isHidden(object) && !isAdopted;
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
