@@ -3713,6 +3713,7 @@ async function restoreFirst(t: Scene): Promise<void> {
   askFor(t, old);
   await until(t, 'it is replaced', () => pendingOf(t) === '' && !uidOfIdentity(t, old));
   restore(t, identityIn(old));
+  await t.sim.run(1000); // Seen before there is room.
   edit(t, { replicas: 3 });
   await until(t, 'it is back', () => uidOfIdentity(t, old) !== '');
 }
@@ -4747,6 +4748,7 @@ scenario('F42: a restore of an identity a second old → at once', six, async (t
   askFor(t, young);
   await until(t, 'it is replaced', () => !uidOfIdentity(t, young) && pendingOf(t) === '');
   restore(t, identityIn(young));
+  await t.sim.run(500); // Seen before there is room.
   edit(t, { replicas: 5 });
   await until(t, 'it is back', () => uidOfIdentity(t, young) !== '' && pendingOf(t) === '', 5000);
 });

@@ -1853,12 +1853,9 @@ const isWantedBack = ({ claims }: Member): boolean =>
 function planRestores(d: Draft, places: number): number {
   const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
   const isFree = (m: Member): boolean =>
-    places > 0 &&
-    !m.pod &&
-    m.isBlocked === '' &&
-    !m.claims.some(isTerminating) &&
-    isRead(d, m.identity, podRef(d, m));
-  const open = wanted.filter((m) => isFree(m) && readsCluster(d)).slice(0, places);
+    !m.pod && m.isBlocked === '' && !m.claims.some(isTerminating);
+  const free = wanted.filter(isFree).slice(0, places);
+  const open = free.filter((m) => isRead(d, m.identity, podRef(d, m)) && readsCluster(d));
   const later = wanted.filter((m) => !open.includes(m)).map(nameOf);
   if (later.length > 0)
     d.notes.push(`restored once there is room and its pod is gone: ${fewNames(later)}`);
@@ -1878,7 +1875,7 @@ function planRestores(d: Draft, places: number): number {
     for (const claim of shy.length > 0 ? [] : marked)
       act(d, 'restore', 'Restored', m.identity, claim, cleared);
   }
-  return open.length;
+  return free.length; // Of whom there was no answer keeps the place.
 }
 
 /** Orphans that match the selector: one that mounts exactly the claims of a live member without a
