@@ -15253,11 +15253,12 @@ interface ControlPlane extends Access {
   stop(): Promise<void>;
 }
 
-/** The folder with etcd and kube-apiserver, if there is one. */
+/** The folder with etcd and kube-apiserver, if one is named: it takes a quiet machine. */
 function findAssets(): string | undefined {
-  const has = (folder: string): boolean =>
-    ['etcd', 'kube-apiserver'].every((name) => existsSync(join(folder, name)));
-  return [process.env.KUBEBUILDER_ASSETS ?? '', '/usr/local/kubebuilder/bin'].find(has);
+  const folder = process.env.KUBEBUILDER_ASSETS ?? '';
+  return ['etcd', 'kube-apiserver'].every((name) => existsSync(join(folder, name)))
+    ? folder
+    : undefined;
 }
 
 /** etcd and kube-apiserver only: the actors are the rest. Nothing but loopback is listened on. */
