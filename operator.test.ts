@@ -155,7 +155,7 @@ function pod(letter: string, ...over: readonly Flat<Pod>[]): Pod {
   const base: Flat<Pod> = {
     ...{ name: `web-${id(letter)}`, owners: [OURS], node: `n-${letter}`, phase: 'Running' },
     ...{ labels: { app: 'web', ...marks(letter), [MARK.revision]: REVISION }, graceSeconds: 30 },
-    ...{ claims: [`data-web-${id(letter)}`], scheduledMs: META.createdMs, ready: true },
+    ...{ claims: [`data-web-${id(letter)}`], ready: true },
     ...{ startedMs: META.createdMs, readySinceMs: ago(9 * HOUR), disruption: '' },
     ...{ mountedMs: META.createdMs, disruptedMs: undefined, restarts: 0, isDown: false },
     ...{ trouble: '', lastWords: '', containers: {}, isObserved: true, resize: '' },

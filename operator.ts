@@ -96,6 +96,7 @@ export const LIMITS = {
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
+  endMs: 10_000, // A successor may be drawn so long before the end that it fills is told.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
@@ -189,7 +190,6 @@ export interface Pod {
   readonly phase: string;
   readonly graceSeconds: number;
   readonly claims: readonly string[]; // Names of the claims it mounts.
-  readonly scheduledMs: number | undefined;
   readonly mountedMs: number | undefined; // Sandbox and volumes are there; undefined: not yet.
   readonly startedMs: number | undefined;
   readonly ready: boolean;
@@ -2636,7 +2636,7 @@ function retiredStatus(
       const told = before.find(isSame)?.replacedBy;
       // One that was restored has the heir of its former end, too.
       const isOfEnd = ({ heir, replaces }: Heir): boolean =>
-        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + 1000 > Date.parse(r.at);
+        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + LIMITS.endMs > Date.parse(r.at);
       return { ...r, replacedBy: heirs.find(isOfEnd)?.heir ?? told ?? '' };
     })
     .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
@@ -2899,7 +2899,6 @@ export type Level = 'debug' | 'info' | 'warn' | 'error';
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
-  backoffToldMs: 60_000, // A backoff longer than this stands in Ready.
   toldMax: 50, // Events of one cluster that are remembered, to count repeats.
   statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
@@ -3304,7 +3303,6 @@ export function podOf(raw: Raw): Pod {
     phase: status['phase'] ?? 'Pending',
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
-    scheduledMs: placedMs,
     mountedMs:
       mounted?.['status'] === 'False' ? undefined : mounted ? at(mounted['type']) : placedMs,
     startedMs: ms(status['startTime']),
