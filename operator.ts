@@ -1401,7 +1401,7 @@ function blockerOf(d: Draft, identity: string): string {
   const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
   if (!blocker) return '';
   if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
-  const isOrphan = isUp(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
+  const isOrphan = pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
   return isOrphan
     ? `orphan ${blocker.meta.name}`
     : `foreign ${taken?.message ?? blocker.meta.name}`;
@@ -1885,11 +1885,12 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
   let taken = 0;
   for (const pod of d.s.pods.values()) {
     const identity = identityOf(pod, d.name);
-    if (hasController(pod.meta) || !isUp(pod) || isTakenOut(d.s, pod) || identity === '') continue;
+    if (hasController(pod.meta) || isTerminating(pod) || isTakenOut(d.s, pod) || identity === '')
+      continue;
     const m = live.find((one) => one.identity === identity);
     const names = m?.claims.map((c) => c.meta.name) ?? [];
     const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
-    const isBare = !m && pod.claims.length === 0 && taken < places;
+    const isBare = !m && isUp(pod) && pod.claims.length === 0 && taken < places;
     const isNew = isBare && pod.meta.labels[MARK.identity] === identity;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
