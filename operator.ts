@@ -4078,13 +4078,13 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
       for (const a of group) if (goesOn(pass, a)) await attempt(pass, a);
     });
   }
-  // Nothing is to be made any more: what was refused is no news.
-  const { desk, world, cluster } = pass;
-  const isMaking = actions.some((a) => a.do === 'Make');
-  // But what admission does to labels: it says that no user took the pods out of the selector.
-  const isAdmissions = desk.backoff.get(makeKey(cluster))?.message.startsWith(ADMISSION);
-  if (!isMaking && !isAdmissions && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
-    desk.backoff.delete(makeKey(cluster));
+}
+/** Nothing is to be made any more: what was refused is no news; but what admission does to labels,
+ *  as long as its pods are there: no user took them out of the selector. */
+function forgetRefusal({ desk, world, cluster }: Pass, s: Snapshot, { actions }: Plan): void {
+  const key = makeKey(cluster);
+  const isNews = actions.some((a) => a.do === 'Make') || isOfAdmission(s, key);
+  if (!isNews && !waiting(desk.backoff, key, world.uptime())) desk.backoff.delete(key);
 }
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
 // reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
@@ -4534,6 +4534,7 @@ async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): P
   const { s, p } = await decide(o, snapshotOf(o, cached, ledger));
   const pass = passOf(o, s, ledger);
   await execute(pass, p.actions);
+  forgetRefusal(pass, s, p);
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = openDesk(ledger.desk); // The status tells what was done, and what was refused.
   ledger.desk = openDesk(remember(s, p, desk));
