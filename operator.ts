@@ -2506,7 +2506,11 @@ function calmOf(d: Draft): ReadonlyMap<string, number> {
 /** Admission changed the labels of a pod that is still there: it is not its user's wish. */
 const isOfAdmission = (s: Snapshot, key: string): boolean =>
   s.desk.backoff.get(key)?.message.startsWith(ADMISSION) === true &&
-  [...s.pods.values()].some((pod) => !selectorMatches(s.cluster.spec.selector, pod.meta.labels));
+  [...s.pods.values()].some(
+    ({ meta }) =>
+      isControlledBy(meta, s.cluster.meta.uid) &&
+      !selectorMatches(s.cluster.spec.selector, meta.labels),
+  );
 const ADMISSION = 'admission changes the labels of new pods: ';
 /** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
  *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
