@@ -1894,6 +1894,7 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
     const isNew = isBare && pod.meta.labels[MARK.identity] === identity;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
+    if (isNew) d.indices.add(Number(pod.meta.labels[MARK.index]));
     act(d, 'adopt', 'Adopted', identity, pod, ownedBy([...pod.meta.owners, ownerOf(d.s.cluster)]));
   }
   return taken;
