@@ -4189,20 +4189,23 @@ const aborted = (signal: AbortSignal): Promise<void> =>
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
-  let [offset, isTold] = [0, false];
+  // Uptime goes on evenly, should this machine's clock be set between two answers.
+  let [offset, isTold] = [world.now() - world.uptime(), false];
   function learn({ headers }: ApiResponse): void {
-    const skew = Date.parse(headers['date'] ?? '') - world.now();
+    const told = Date.parse(headers['date'] ?? '');
+    const skew = told - world.uptime();
     if (Math.abs(skew - offset) > BOUNDS.skewMs) offset = skew; // Not when no time is told: NaN.
-    if (isTold || Math.abs(offset) <= BOUNDS.skewToldMs) return;
+    const ms = Math.round(told - world.now());
+    if (isTold || !(Math.abs(ms) > BOUNDS.skewToldMs)) return;
     isTold = true;
-    world.log('warn', "the API server's clock counts, and this machine's differs", { ms: offset });
+    world.log('warn', "the API server's clock counts, and this machine's differs", { ms });
   }
   const send = async (request: ApiRequest): Promise<ApiResponse> => {
     const answer = await world.send(request);
     learn(answer);
     return answer;
   };
-  return { ...world, send, now: () => world.now() + offset };
+  return { ...world, send, now: () => world.uptime() + offset };
 }
 
 // ── Feeds ───────────────────────────────────────────────────────────────────────────────────────
