@@ -7738,6 +7738,10 @@ function removeSquatters(s: Trial): void {
     const words = ['Stalled', 'Ready'].map(
       (type) => conditionOf(s.t, type, metadata.name)?.message,
     );
+    const { name: cluster } = metadata;
+    const moved = livePods(s.t, cluster).filter((o) => labelOf(o, 'app') !== cluster);
+    for (const pod of words[0]?.startsWith('admission changes') ? moved : [])
+      wish(s, 'PATCH', podAt(pod), { metadata: { labels: { app: cluster } } }, '');
     const others = [...listed(s.t, 'pods'), ...claimsOf(s.t)].filter((o) => !bossOf(o));
     for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
       const { name } = o.metadata;
@@ -8205,8 +8209,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     "another controller's pods are not adopted",
-    'if (hasController(pod.meta) || !isUp(pod) || isTakenOut',
-    'if (!isUp(pod) || isTakenOut',
+    'if (hasController(pod.meta) || isTerminating(pod) || isTakenOut',
+    'if (isTerminating(pod) || isTakenOut',
   ],
   [
     'no birth in the room of one that could not be ended',

@@ -1401,7 +1401,7 @@ function blockerOf(d: Draft, identity: string): string {
   const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
   if (!blocker) return '';
   if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
-  const isOrphan = isUp(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
+  const isOrphan = pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
   return isOrphan
     ? `orphan ${blocker.meta.name}`
     : `foreign ${taken?.message ?? blocker.meta.name}`;
@@ -1885,14 +1885,16 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
   let taken = 0;
   for (const pod of d.s.pods.values()) {
     const identity = identityOf(pod, d.name);
-    if (hasController(pod.meta) || !isUp(pod) || isTakenOut(d.s, pod) || identity === '') continue;
+    if (hasController(pod.meta) || isTerminating(pod) || isTakenOut(d.s, pod) || identity === '')
+      continue;
     const m = live.find((one) => one.identity === identity);
     const names = m?.claims.map((c) => c.meta.name) ?? [];
     const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
-    const isBare = !m && pod.claims.length === 0 && taken < places;
+    const isBare = !m && isUp(pod) && pod.claims.length === 0 && taken < places;
     const isNew = isBare && pod.meta.labels[MARK.identity] === identity;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
+    if (isNew) d.indices.add(Number(pod.meta.labels[MARK.index]));
     act(d, 'adopt', 'Adopted', identity, pod, ownedBy([...pod.meta.owners, ownerOf(d.s.cluster)]));
   }
   return taken;
@@ -2505,7 +2507,11 @@ function calmOf(d: Draft): ReadonlyMap<string, number> {
 /** Admission changed the labels of a pod that is still there: it is not its user's wish. */
 const isOfAdmission = (s: Snapshot, key: string): boolean =>
   s.desk.backoff.get(key)?.message.startsWith(ADMISSION) === true &&
-  [...s.pods.values()].some((pod) => !selectorMatches(s.cluster.spec.selector, pod.meta.labels));
+  [...s.pods.values()].some(
+    ({ meta }) =>
+      isControlledBy(meta, s.cluster.meta.uid) &&
+      !selectorMatches(s.cluster.spec.selector, meta.labels),
+  );
 const ADMISSION = 'admission changes the labels of new pods: ';
 /** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
  *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
@@ -4075,13 +4081,13 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
       for (const a of group) if (goesOn(pass, a)) await attempt(pass, a);
     });
   }
-  // Nothing is to be made any more: what was refused is no news.
-  const { desk, world, cluster } = pass;
-  const isMaking = actions.some((a) => a.do === 'Make');
-  // But what admission does to labels: it says that no user took the pods out of the selector.
-  const isAdmissions = desk.backoff.get(makeKey(cluster))?.message.startsWith(ADMISSION);
-  if (!isMaking && !isAdmissions && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
-    desk.backoff.delete(makeKey(cluster));
+}
+/** Nothing is to be made any more: what was refused is no news; but what admission does to labels,
+ *  as long as its pods are there: no user took them out of the selector. */
+function forgetRefusal({ desk, world, cluster }: Pass, s: Snapshot, { actions }: Plan): void {
+  const key = makeKey(cluster);
+  const isNews = actions.some((a) => a.do === 'Make') || isOfAdmission(s, key);
+  if (!isNews && !waiting(desk.backoff, key, world.uptime())) desk.backoff.delete(key);
 }
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
 // reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
@@ -4181,20 +4187,23 @@ const aborted = (signal: AbortSignal): Promise<void> =>
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
-  let [offset, isTold] = [0, false];
+  // Uptime goes on evenly, should this machine's clock be set between two answers.
+  let [offset, isTold] = [world.now() - world.uptime(), false];
   function learn({ headers }: ApiResponse): void {
-    const skew = Date.parse(headers['date'] ?? '') - world.now();
+    const told = Date.parse(headers['date'] ?? '');
+    const skew = told - world.uptime();
     if (Math.abs(skew - offset) > BOUNDS.skewMs) offset = skew; // Not when no time is told: NaN.
-    if (isTold || Math.abs(offset) <= BOUNDS.skewToldMs) return;
+    const ms = Math.round(told - world.now());
+    if (isTold || !(Math.abs(ms) > BOUNDS.skewToldMs)) return;
     isTold = true;
-    world.log('warn', "the API server's clock counts, and this machine's differs", { ms: offset });
+    world.log('warn', "the API server's clock counts, and this machine's differs", { ms });
   }
   const send = async (request: ApiRequest): Promise<ApiResponse> => {
     const answer = await world.send(request);
     learn(answer);
     return answer;
   };
-  return { ...world, send, now: () => world.now() + offset };
+  return { ...world, send, now: () => world.uptime() + offset };
 }
 
 // ── Feeds ───────────────────────────────────────────────────────────────────────────────────────
@@ -4531,6 +4540,7 @@ async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): P
   const { s, p } = await decide(o, snapshotOf(o, cached, ledger));
   const pass = passOf(o, s, ledger);
   await execute(pass, p.actions);
+  forgetRefusal(pass, s, p);
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = openDesk(ledger.desk); // The status tells what was done, and what was refused.
   ledger.desk = openDesk(remember(s, p, desk));
