@@ -1133,40 +1133,40 @@ waits for one that leaves: a !b !c:deleted+ScaledIn@30 (ordered) → nothing
 two lost: a b:deleted c:deleted (ordered) → retire b PodDeleted; lose c PodDeleted
 returns are parallel: a:starting b:gone c:gone (ordered) → back b; back c
 `;
-const again = (...letters: readonly string[]): string =>
+const anew = (...letters: readonly string[]): string =>
   letters.map((letter) => `recreate ${letter} Recreated`).join('; ');
 const surge = 'podUpdatePolicy=Replace maxSurge=1 maxUnavailable=0';
 table('plan: updates', actions)`
-one at a time, the youngest: a:outdated b:outdated c:outdated → ${again('c')}
-two at a time: a b:outdated c:outdated (maxUnavailable=2) → ${again('c', 'b')}
+one at a time, the youngest: a:outdated b:outdated c:outdated → ${anew('c')}
+two at a time: a b:outdated c:outdated (maxUnavailable=2) → ${anew('c', 'b')}
 budget is spent: a:outdated b c:starting | a:outdated b c:unready | a:outdated b c:evicted → nothing
-F29: not Ready, so free: a:outdated b:outdated+starting c → ${again('b')}
-free ones first: a b:outdated+unready c:outdated d e → ${again('b')}
-and budget: a b:outdated+unready c:outdated d (maxUnavailable=2) → ${again('b', 'c')}
+F29: not Ready, so free: a:outdated b:outdated+starting c → ${anew('b')}
+free ones first: a b:outdated+unready c:outdated d e → ${anew('b')}
+and budget: a b:outdated+unready c:outdated d (maxUnavailable=2) → ${anew('b', 'c')}
 its node is silent: a b c:outdated+quiet (watched=100) → nothing
 withheld for its node: a:outdated b:outdated+silent c:outdated+silent → withheld
 withheld for its pod, healed: a b:outdated+unready c:outdated+unready (unreadySeconds=9)
-  → ${again('c', 'b')}; withheld
+  → ${anew('c', 'b')}; withheld
 lost: a b c:outdated+deleted → lose c PodDeleted
 leaving: a b c:outdated+deleted+announced → nothing
 announced, then a crash: a b c:outdated+announced → end c Recreated
 partition: a:outdated b:outdated c:outdated (partition=3) → nothing
-partition: a:outdated b:outdated c:outdated (partition=2) → ${again('c')}
+partition: a:outdated b:outdated c:outdated (partition=2) → ${anew('c')}
 partition, by age: a b:outdated c (partition=1)
-  | a b:outdated !v:gone+PodDeleted@5 c (partition=1) → ${again('b')}
-… rounded up: a:outdated b:outdated c:outdated (partition=34%) → ${again('c')}
+  | a b:outdated !v:gone+PodDeleted@5 c (partition=1) → ${anew('b')}
+… rounded up: a:outdated b:outdated c:outdated (partition=34%) → ${anew('c')}
 partition, rounded up: a:outdated b:outdated c (partition=34%) → nothing
 paused: a:outdated b c (paused=1) | a:outdated b c (idle) → nothing
 not tried: a:outdated b c (badTrial) | a:outdated b c (badTrialBefore) → blocked
-a full quota of pods: a:outdated b c (fullQuota) → ${again('a')}
+a full quota of pods: a:outdated b c (fullQuota) → ${anew('a')}
 a full quota of claims: a:outdated b c (fullClaims) → blocked
 scale-in goes first: a:outdated b c !d → over a ScaledIn
 ordered waits: a:outdated b:starting c d (ordered maxUnavailable=3) → nothing
-ordered, one: a b:outdated c:outdated+starting (ordered) → ${again('c')}
+ordered, one: a b:outdated c:outdated+starting (ordered) → ${anew('c')}
 no claims: a b c:outdated+claimless (noClaims) → recreate c Updated
 could not come back: a b c:outdated+cordoned (pinned) → blocked
 could not come back: a b c:outdated+starting+cordoned → blocked
-could: a b c:outdated+cordoned → ${again('c')}
+could: a b c:outdated+cordoned → ${anew('c')}
 runs on a claim that goes: a b c:outdated+claim.going → nothing
 InPlaceOnly: a b c:outdated (podUpdatePolicy=InPlaceOnly) → blocked
 Replace: a b c:outdated (podUpdatePolicy=Replace) → over c Updated
@@ -1246,10 +1246,10 @@ F33: admission put the image back, that is done: a b c:outdated+inPlace+putBack 
   → relabel c Revised
 it costs the budget: a:outdated b c:inPlace+asBefore → nothing
 image, size, both: a b c:outdated (from=image) | a b c:outdated (from=size) → update c Updated
-arguments: a b c:outdated (from=args) → ${again('c')}
-Recreate: a b c:outdated (from=image podUpdatePolicy=Recreate) → ${again('c')}
+arguments: a b c:outdated (from=args) → ${anew('c')}
+Recreate: a b c:outdated (from=image podUpdatePolicy=Recreate) → ${anew('c')}
 an annotation restarts: a b c:outdated (from=annotation) | a b c:outdated (from=both)
-  → ${again('c')}
+  → ${anew('c')}
 … not under InPlaceOnly: a b c:outdated (from=annotation podUpdatePolicy=InPlaceOnly)
   → relabel c Updated
 … not under InPlaceOnly: a b c:outdated (from=both podUpdatePolicy=InPlaceOnly) → update c Updated
@@ -1257,7 +1257,7 @@ only labels, all at once: a:outdated b:outdated c:outdated (from=label)
   → relabel a Updated; relabel b Updated; relabel c Updated
 nothing differs but defaults: c:outdated (from=same) → relabel c Revised
 OnDelete: a:outdated b c (updates=OnDelete) | a:outdated (from=label updates=OnDelete) → nothing
-refused before: a b c:outdated (from=image updateRefused) → ${again('c')}
+refused before: a b c:outdated (from=image updateRefused) → ${anew('c')}
 no room for its size: a b c:inPlace+infeasible+anew → blocked
 `;
 /** Two states of a list of containers. */
@@ -1650,7 +1650,7 @@ const lineage: See = (situation, over) =>
     .join('; ');
 table('status: retired', lineage)`
 in the pass itself: a b c:deleted → c PodDeleted new
-later, from the marks: !a:gone+PodDeleted@5 y:forPodDeleted → a PodDeleted y
+later, from the marks: !a:gone+PodDeleted@400 y:forPodDeleted → a PodDeleted y
 scaled in: a !b → b ScaledIn -
 no object is left: a b (cInStatus) → c PodDeleted y
 F42: restored: a b !c:gone+ScaledIn@30+claim.restored (replicas=3 cInStatus)
@@ -2582,6 +2582,8 @@ const isLost = (ledger: Ledger, ms = 70_000): boolean =>
   ledger.sim.uptime() - ledger.restoredAt < ms;
 
 const claimsIn = (o: Seen): readonly string[] => podOf(o as unknown as Raw).claims;
+/** Without claims and our labels it is hidden from whoever did not know it before. */
+const isHidden = (pod: Seen): boolean => !labelOf(pod, MARK.cluster) && claimsIn(pod).length === 0;
 const isMade = (o: Seen): boolean => o.metadata.annotations?.[MARK.claims] !== undefined;
 const markOf = (o: Seen | undefined): string => noteOf(o, MARK.retired);
 /** Claims of an identity that are the operator's to change. */
@@ -2600,7 +2602,7 @@ function liveMembers(ledger: Ledger, boss: Seen): ReadonlySet<string> {
     (o) => labelOf(o, MARK.cluster) === name && isMade(o) && isOwn(o) && !isGoing(o) && !markOf(o),
   );
   const pods = (objectsOf(state, 'pods', namespace) as unknown as Seen[]).filter(
-    (o) => bossOf(o)?.['uid'] === uid && !isGoing(o) && !hasFinished(o),
+    (o) => bossOf(o)?.['uid'] === uid && !isGoing(o) && !hasFinished(o) && !isHidden(o),
   );
   const all = [...claims.map(memberKey), ...pods.map(fullName)];
   return new Set(all.filter((key) => !ledger.ended.has(key)));
@@ -2630,11 +2632,9 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
     learnReason(ledger, `${object.metadata.namespace}/${cluster}-${id}`, reason, object);
   ledger.had.add(`${boss} ${key}`);
   if (type === 'ADDED' && isOperator(who)) checkBirth(ledger, object);
-  // Without claims and our labels it is hidden from whoever did not know it before.
-  const isHidden = !labelOf(object, MARK.cluster) && claimsIn(object).length === 0;
   const isAdopted = op.birthSecond(object.metadata.name.slice(-10)) < 0; // Nobody made room for it.
   const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
-  const counts = !isOver && !isHidden && !isAdopted;
+  const counts = !isOver && !isHidden(object) && !isAdopted;
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
@@ -3695,7 +3695,7 @@ function unplug(t: Scene): Promise<boolean> {
 }
 const enlarge = (t: Scene): Seen => edit(t, { volumeClaimTemplates: [netClaim('2Gi')] });
 /** `kubectl replace --force`: deleted and made anew at once. */
-function anew(t: Scene): void {
+function madeAnew(t: Scene): void {
   const { replicas } = clusterNow(t).spec;
   must(t, 'DELETE', coder, { propagationPolicy: 'Background' });
   apply(t, exampleCluster({ replicas }));
@@ -3722,7 +3722,7 @@ sweep('a scale-in', {}, shrink, 2);
 sweep('a scale-in that deletes claims', { spec: freeing }, shrink, 0);
 
 sweep('an expansion', { replicas: 2, spec: { volumeClaimTemplates: [netClaim()] } }, enlarge, 0);
-sweep('a deletion and a new beginning', { replicas: 2 }, anew, 0);
+sweep('a deletion and a new beginning', { replicas: 2 }, madeAnew, 0);
 sweep('a restore', { replicas: 2 }, restoreFirst, 0);
 scenario('F1: SIGKILL ten times in a scale-up to 100 → exactly 100', ten, async (t) => {
   edit(t, { replicas: 100 });
@@ -5979,6 +5979,7 @@ interface Script {
   readonly clusters: readonly Rec[];
   readonly moves: readonly Move[];
   readonly restMs: number; // From the last move to the end of all faults.
+  readonly provisionMs: number; // Until a volume is made.
 }
 /** A line of history. */
 interface Line {
@@ -6045,6 +6046,7 @@ function drawSpec(roll: () => number): Rec {
     ...some(0.2, { podManagementPolicy: 'OrderedReady' }),
     ...some(0.3, { minReadySeconds: spanOf(roll(), 1, 15) }),
     ...some(0.2, { serviceName: 'svc' }),
+    ...some(0.3, { ordinals: { start: oneOf([0, 1, 5], roll()) } }),
   };
 }
 /** Each seed knows only some of the moves, so that these meet each other more often. */
@@ -6061,7 +6063,9 @@ function drawScript(seed: number, steps: number): Script {
     at += roll() < 0.2 ? 0 : spanOf(roll(), 1, 30_000);
     return { at, what: oneOf(urn, roll()) ?? 'scale', x: roll(), y: roll(), z: roll() };
   });
-  return { seed, steps, nodes, operators, clusters, moves, restMs: spanOf(roll(), 100, 60_000) };
+  const restMs = spanOf(roll(), 100, 60_000);
+  const provisionMs = roll() < 0.2 ? spanOf(roll(), 1000, 20_000) : 200;
+  return { seed, steps, nodes, operators, clusters, moves, restMs, provisionMs };
 }
 /** All that was drawn, on two lines. */
 function scriptText({ seed, nodes, operators, clusters, moves, restMs }: Script): string {
@@ -6524,6 +6528,103 @@ function goesOut(s: Trial, { x, y }: Move): string {
     s.t.actors.revive(node);
   });
 }
+/** A node is cordoned and emptied by evictions, as `kubectl drain` does; or all of them are. With a
+ *  budget for disruptions they go one by one. */
+function drains(s: Trial, { x, y, z }: Move): string {
+  const nodes = z < 0.2 ? nodeNames(s) : [oneOf(nodeNames(s), x)];
+  const cordon = (unschedulable: true | null): void => {
+    for (const node of nodes)
+      s.t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec: { unschedulable } }, mergeType);
+  };
+  let on = true;
+  const evict = (): void => {
+    const pods = anyPods(s).filter((o) => nodes.includes(nodeOfPod(o)) && !isGoing(o));
+    for (const { metadata } of !on ? [] : z < 0.6 ? pods.slice(0, 1) : pods)
+      s.t.sim.api('POST', `${space}/pods/${metadata.name}/eviction`, {
+        metadata: { name: metadata.name },
+      });
+    if (on) s.t.sim.at(1500, evict);
+  };
+  cordon(true);
+  if (y < 0.9) evict(); // Or it is cordoned only.
+  return during(s, spanOf(y, 1000, 120_000), `${nodes.join(' ')} drained`, () => {
+    on = false;
+    cordon(null);
+  });
+}
+/** Somebody's taint, which says that the node takes no pods; or one of Kubernetes', of a trouble. */
+function taints(s: Trial, { x, y, z }: Move): string {
+  const node = oneOf(nodeNames(s), x);
+  const own = ['memory-pressure', 'network-unavailable'].map((one) => `node.kubernetes.io/${one}`);
+  const key = oneOf(['maintenance', 'maintenance', ...own], z);
+  const effect = z < 0.25 || z > 0.9 ? 'NoExecute' : 'NoSchedule';
+  const set = (all: readonly Rec[]): string =>
+    wish(
+      s,
+      'PATCH',
+      `/api/v1/nodes/${node}`,
+      { spec: { taints: all } },
+      `${node} ${key} ${effect}`,
+    );
+  return during(s, spanOf(y, 1000, 120_000), set([{ key, effect }]), () => void set([]));
+}
+/** The scheduler makes room for another pod. */
+function preempts(s: Trial, pod: Seen): string {
+  const { conditions = [] } = pod.status ?? {};
+  const why = { type: 'DisruptionTarget', status: 'True', reason: 'PreemptionByScheduler' };
+  const status = { conditions: [...conditions, { ...why, lastTransitionTime: null }] };
+  wish(s, 'PATCH', `${podAt(pod)}/status`, { status }, '');
+  return wish(s, 'DELETE', podAt(pod), {}, `${fullName(pod)} is preempted`);
+}
+/** All nodes are taken away over night, and the operator with them. */
+function night(s: Trial, { y }: Move): string {
+  const ms = spanOf(y, 2000, 120_000);
+  nodeNames(s).forEach(s.t.actors.removeNode);
+  for (const who of s.faults.keys()) {
+    s.t.sim.kill(who);
+    restarts(s, who, ms + 500);
+  }
+  return during(s, ms, 'no node, no operator', () => nodeNames(s).forEach(s.t.actors.revive));
+}
+/** Who may only create claims and pods forges names, labels and marks of ours. */
+function forges(s: Trial, { x, y, z }: Move): string {
+  const name = nameOfCluster(s, x);
+  const [member] = livePods(s.t, name);
+  const identity = y < 0.4 && member ? identityIn(member) : oneOf(['zzzzzzz222', '2j8dxm4222'], y);
+  const labels = { app: name, [MARK.cluster]: name, [MARK.identity]: identity };
+  const marks = {
+    [MARK.retired]: oneOf(['ScaledIn', 'NodeGone'], y),
+    [MARK.retiredAt]: oneOf(['2026-01-01T00:00:05Z', '+275760-09-13T00:00:00Z'], z),
+    [MARK.retiredPolicy]: 'Delete',
+  };
+  const template = oneOf(['data', 'log', 'x'], z * 7 - Math.floor(z * 7));
+  const claim = `${template}-${name}-${identity}`;
+  const metadata = { name: claim, labels, annotations: z < 0.6 ? marks : {} };
+  const body = { metadata, spec: netClaim()['spec'] };
+  if (z < 0.7) return wish(s, 'POST', `${space}/persistentvolumeclaims`, body, `forge ${claim}`);
+  const pod = { name: `${name}-${identity}`, labels, annotations: note(MARK.deletionCost, '-9') };
+  const text = `forge pod ${pod.name}`;
+  return wish(s, 'POST', `${space}/pods`, { metadata: pod, spec: bare.template.spec }, text);
+}
+/** A mutating webhook names digests, adds to pods and claims, or changes a label of the selector. */
+function admission(s: Trial, { y, z }: Move): string {
+  const { state } = s.t.sim;
+  const way = oneOf(['digests', 'more', 'more', 'selector'], z);
+  state.mutate = (verb, plural, object) => {
+    const { metadata, spec, ...rest } = object as unknown as Seen;
+    const is = (one: string): boolean => way === one && plural === 'pods';
+    const image = (c: Rec): Rec => ({ ...c, image: `${c['image']}`.replace(/(@.*)?$/, '@sha') });
+    const more = { ...metadata, labels: { ...metadata.labels, injected: 'yes' } };
+    const moved = { ...metadata, labels: { ...metadata.labels, app: 'other' } };
+    const changed = is('digests')
+      ? { metadata, spec: { ...spec, containers: (spec.containers ?? []).map(image) } }
+      : way === 'more' && /^(pods|persistentvolumeclaims)$/.test(plural)
+        ? { metadata: more, spec }
+        : { metadata: is('selector') && verb === 'create' ? moved : metadata, spec };
+    return { ...rest, ...changed } as unknown as typeof object;
+  };
+  return during(s, spanOf(y, 500, 60_000), `admission: ${way}`, () => void delete state.mutate);
+}
 /** A node is out of service, comes back unheard, and gets new pods. */
 function returnsUnheard(s: Trial, { x, y, z }: Move): string {
   const { sim } = s.t;
@@ -6715,7 +6816,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
   failPod: {
     weight: 3,
     play: toPod((s, pod, { y }) => {
-      const reason = oneOf(['Error', 'Evicted', 'OutOfcpu'], y);
+      const reason = oneOf(['Error', 'Evicted', 'OutOfcpu', 'Completed'], y);
       return byKubelet(`${pod.metadata.name} fails: ${reason}`, () => failPod(s.t, pod, reason));
     }),
   },
@@ -6788,6 +6889,12 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
   removeNode: { weight: 2, play: toNode('removeNode') },
   shutdown: { weight: 2, play: toNode('drainShutdown') },
   outOfService: { weight: 1, play: goesOut },
+  drain: { weight: 4, play: drains },
+  taint: { weight: 2, play: taints },
+  preempt: { weight: 2, play: toPod(preempts) },
+  night: { weight: 2, play: night },
+  forge: { weight: 2, play: forges },
+  admission: { weight: 2, play: admission },
   unheard: { weight: 1, play: returnsUnheard },
   stumble: { weight: 10, play: stumbles },
   crash: { weight: 3, play: crashes },
@@ -6904,26 +7011,31 @@ function seeNode(s: Trial, { type, object }: SeenChange): void {
   setFact(s, `out ${name}`, !isGone && isOut);
   setFact(s, `closed ${name}`, !isGone && isUp(object) && isBarred === true);
   setFact(s, `cordon ${name}`, !isGone && object.spec.unschedulable === true);
-  setFact(s, `open ${name}`, !isGone && isUp(object) && keys.length === 0);
+  const isOpen = isUp(object) && keys.length === 0 && !object.spec.unschedulable;
+  setFact(s, `open ${name}`, !isGone && isOpen);
 }
 function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
+  if (isOperator(who) && (type === 'ADDED' || isGoing(object))) checkLeave(s, object);
   if (type === 'ADDED' && isOperator(who)) {
     checkNew(s, object);
     checkPatience(s, object);
     const mounts = claimsIn(object).some((name) => isKnown(s, `going default/${name}`));
     hold(!mounts || isLost(s.t.ledger), 'I1', object, 'a claim of it is being deleted');
+    checkIndexIsFree(s, object);
   }
   if (previous && isOperator(who)) checkAdoption(s, object, previous);
   if (type === 'ADDED') s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
   const { metadata } = object;
+  const cluster = labelOf(object, MARK.cluster);
   const waiting = JSON.stringify((object.status as Raw | undefined)?.['containerStatuses'] ?? '');
   const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
   if (nodeOfPod(object)) s.witness.nodes.set(key, nodeOfPod(object));
   setFact(s, `asked ${key}`, noteOf(object, MARK.replace) === 'true');
   setFact(s, `unready ${key}`, !isUp(object));
+  setFact(s, `placed ${key}`, nodeOfPod(object) !== '');
   setFact(s, `crashing ${key}`, waiting.includes('CrashLoopBackOff'));
-  setFact(s, `outside ${key}`, metadata.labels?.['app'] === 'mine' || !isOurs(object));
+  setFact(s, `outside ${key}`, metadata.labels?.['app'] !== cluster || !isOurs(object));
   setFact(s, `idle ${key}`, isOver || object.status?.phase === 'Pending');
   setFact(s, `taken ${key}`, isGoing(object) || hasFinished(object));
   setFact(s, `gone ${key}`, type === 'DELETED');
@@ -6941,10 +7053,34 @@ function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): 
   const isHeld = pins.length > 0 && pins.every((pin) => isBarredFor(s, pin));
   hold(!isHeld, 'I10', object, `it could not come back to ${pins.join(' ')}`);
 }
+/** Nothing is made or deleted for a cluster that is known to be paused, or on its way out. */
+function checkLeave(s: Trial, o: Seen): void {
+  const name = labelOf(o, MARK.cluster);
+  if (isLost(s.t.ledger, 120_000)) return;
+  for (const word of ['over', 'paused'])
+    hold(!isKnown(s, `${word} ${name}`), 'F17', o, `${name} is ${word}`);
+}
+/** I2: nobody gets an index as long as a pod that has it may still run. */
+function checkIndexIsFree(s: Trial, pod: Seen): void {
+  const index = labelOf(pod, MARK.index);
+  if (!index || s.t.ledger.operators > 1 || isLost(s.t.ledger, 120_000)) return;
+  const uid = bossOf(pod)?.['uid'];
+  const others = listed(s.t, 'pods').filter(
+    (o) =>
+      o.metadata.name !== pod.metadata.name &&
+      labelOf(o, MARK.index) === index &&
+      labelOf(o, MARK.cluster) !== '', // It cannot be seen else.
+  );
+  const isDead = (o: Seen): boolean =>
+    ['silent', 'absent', 'out'].some((fact) => held(s, `${fact} ${nodeOfPod(o)}`));
+  const running = others.filter((o) => bossOf(o)?.['uid'] === uid && !isDead(o)).map(fullName);
+  hold(running.length === 0, 'I2', pod, `${running.join(' ')} has index ${index} too`);
+}
 function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = memberKey(object);
   setFact(s, `going ${fullName(object)}`, type === 'DELETED' || isGoing(object));
   setFact(s, `claimLost ${key}`, object.status?.phase === 'Lost');
+  if (isOperator(who) && (type === 'ADDED' || isGoing(object))) checkLeave(s, object);
   setFact(s, `claimAsked ${key}`, noteOf(object, MARK.replace) === 'true');
   setFact(s, `foreign ${fullName(object)}`, type !== 'DELETED' && !isMade(object));
   if (markOf(object)) setFact(s, `live ${key}`, false);
@@ -6971,7 +7107,10 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
 function seeCluster(s: Trial, { type, object }: SeenChange): void {
   const { witness } = s;
   if (type === 'ADDED') witness.ends.delete(object.metadata.name); // Nothing is known of them.
-  setFact(s, `cluster ${object.metadata.uid}`, type !== 'DELETED' && !isGoing(object));
+  const { uid, name } = object.metadata;
+  setFact(s, `cluster ${uid}`, type !== 'DELETED' && !isGoing(object));
+  setFact(s, `over ${name}`, type === 'DELETED' || isGoing(object));
+  setFact(s, `paused ${name}`, noteOf(object, MARK.paused) === 'true');
   witness.most = Math.max(witness.most, object.spec.replicas ?? 1);
 }
 const see = {
@@ -6992,6 +7131,7 @@ function pinsOf(s: Trial, key: string): readonly string[] {
   });
 }
 const ANY = '*';
+const EVER = -Infinity;
 
 /** I10: the Reason that is written is true, or was when the pass looked, and due. */
 function checkReason(s: Trial, claim: Seen, reason: string): void {
@@ -7021,7 +7161,7 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
     PodEvicted: () => some('closed') && isAlways,
     VolumeLost: () => isIdle && is('claimLost'),
     Unready: () => is('unready'),
-    StartupTimeout: () => is('unready'),
+    StartupTimeout: () => is('unready') && node !== '',
     CrashLoop: () => is('crashing', 'unready'),
     ScaledIn: () => isSurplus(s, claim),
     Updated: () => specs.some((spec) => specOfUpdate(spec).podUpdatePolicy === 'Replace'),
@@ -7032,6 +7172,12 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
   };
   const isTrue = isLost(ledger, 120_000) || truths[reason as op.EndReason]();
   hold(isTrue, 'I10', claim, `${key} is let go as ${reason}, which is not so`);
+  const isJudged = isJudgement(reason) || ['PodDeleted', 'NodeOutOfService'].includes(reason);
+  const isSuspended = specs.every(({ suspend }) => suspend) && specs.length > 0;
+  hold(!isJudged || !isSuspended, 'I10', claim, `${key} is judged while suspended`);
+  const isOpen = nodeNames(s).some((name) => held(s, `open ${name}`));
+  const isOfVolume = /^(NodeGone|PodEvicted)$/.test(reason) && !is('collected');
+  hold(!isOfVolume || isOpen, 'I10', claim, `no node is open, and ${key} is let go as ${reason}`);
   checkDue(s, claim, reason, pins.length > 0 ? pins : [node], specs);
 }
 /** Is one of its claims being deleted, or gone? */
@@ -7072,15 +7218,17 @@ function checkDue(
   const key = memberKey(claim);
   const { since, slowMs } = s.witness;
   const on = (fact: string): number =>
-    Math.min(...nodes.map((node) => (node === ANY ? 0 : (since.get(`${fact} ${node}`) ?? 0))));
+    Math.min(
+      ...nodes.map((node) => (node === ANY ? EVER : (since.get(`${fact} ${node}`) ?? EVER))),
+    );
   const wasTaken = held(s, `taken ${key}`) && nodes.some((n) => held(s, `cordon ${n}`));
   const rules: Readonly<Record<string, readonly [seconds: string, since: number]>> = {
-    NodeGone: ['nodeGoneSeconds', slowMs > 3000 || new Set(nodes).size > 1 ? 0 : on('absent')],
+    NodeGone: ['nodeGoneSeconds', slowMs > 3000 || new Set(nodes).size > 1 ? EVER : on('absent')],
     NodeUnreachable: ['nodeUnreachableSeconds', on('silent')],
-    PodEvicted: ['volumeLostSeconds', wasTaken || slowMs > 3000 ? 0 : on('closed')],
-    VolumeLost: ['volumeLostSeconds', since.get(`claimLost ${key}`) ?? 0],
-    Unready: ['unreadySeconds', since.get(`unready ${key}`) ?? 0],
-    StartupTimeout: ['startupSeconds', since.get(`unready ${key}`) ?? 0],
+    PodEvicted: ['volumeLostSeconds', wasTaken || slowMs > 3000 ? EVER : on('closed')],
+    VolumeLost: ['volumeLostSeconds', since.get(`claimLost ${key}`) ?? EVER],
+    Unready: ['unreadySeconds', since.get(`unready ${key}`) ?? EVER],
+    StartupTimeout: ['startupSeconds', since.get(`placed ${key}`) ?? EVER],
   };
   const [field, from] = rules[reason] ?? [];
   if (!field || from === undefined || isLost(s.t.ledger, 120_000)) return;
@@ -7129,6 +7277,9 @@ function checkAdoption(s: Trial, pod: Seen, previous: Seen): void {
 /** What is older than this, an operator knows. */
 const newsMs = ({ t: { sim, ledger }, witness: { blindAt, slowMs } }: Trial): number =>
   Math.max(slowMs, sim.uptime() - Math.max(blindAt, ledger.restoredAt) > 60_000 ? 0 : 60_000);
+/** A name of the future, on whatever object. */
+const isForged = (o: Seen): boolean =>
+  op.birthMs(identityIn(o)) > Date.parse(`${o.metadata.creationTimestamp}`) + 3_600_000;
 /** I1: a new identity is younger than those that were there a while, whatever the clock. I4: nobody
  *  is made whom no spec asked for. */
 function checkNew(s: Trial, made: Seen): void {
@@ -7143,7 +7294,8 @@ function checkNew(s: Trial, made: Seen): void {
     (o) =>
       labelOf(o, MARK.cluster) === labelOf(made, MARK.cluster) &&
       ageMs(o) > Math.min(60_000, newsMs(s)) + ledger.passMs &&
-      op.birthSecond(identityIn(o)) > own,
+      op.birthSecond(identityIn(o)) > own &&
+      !isForged(o),
   );
   hold(known.length === 0, 'I1', made, 'older ones are younger');
   const boss = clusterOfPod(ledger, made);
@@ -7251,9 +7403,9 @@ const RATE_MAX = 400;
 const REQUESTS_MAX = 60_000;
 
 /** Nodes are given up sooner than by default, so that more happens in less time. */
-function settingOf({ nodes }: Script): Setting {
+function settingOf({ nodes, provisionMs }: Script): Setting {
   const actors = { nodeGraceMs: 10_000, heartbeatMs: 4000, quarantineMs: 10_000 };
-  return { nodes, actors: { ...actors, startMs: 300, stopMs: 300 } };
+  return { nodes, actors: { ...actors, startMs: 300, stopMs: 300, provisionMs } };
 }
 function newTrial(script: Script, code: Code): Trial {
   const t = newScene(settingOf(script), script.seed, code);
@@ -7317,7 +7469,8 @@ function mendAll(s: Trial): void {
   t.sim.api('DELETE', `${space}/resourcequotas/q`);
   for (const node of nodeNames(s)) {
     t.actors.revive(node);
-    t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, mergeType);
+    const spec = { taints: [], unschedulable: null };
+    t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec }, mergeType);
   }
   for (const pod of listed(t, 'pods')) {
     const boss = clusterNow(t, labelOf(pod, MARK.cluster)) as Seen | undefined;
@@ -7341,9 +7494,22 @@ function misowned(s: Trial, name: string): string {
   const living = new Set(livePods(s.t, name).map(identityIn));
   const own = claimsOf(s.t).filter((o) => labelOf(o, MARK.cluster) === name && !isGoing(o));
   const wrong = own
-    .filter((o) => living.has(identityIn(o)) && (!bossOf(o) || isOurs(o)))
+    .filter((o) => living.has(identityIn(o)) && !isForeign(o) && isMade(o))
     .find((o) => (bossOf(o)?.['uid'] === metadata.uid) !== (whenDeleted === 'Delete'));
   return wrong ? `the owner of ${wrong.metadata.name} is not as whenDeleted says` : '';
+}
+/** Claims of two or more are sealed, and what was never bound does not outlive its identity. */
+function unsealed(s: Trial, name: string): string {
+  const own = claimsOf(s.t).filter(
+    (o) => labelOf(o, MARK.cluster) === name && isMade(o) && !isGoing(o),
+  );
+  const left = own.find((o) => markOf(o) && isUnbound(o) && !restoring(o));
+  if (left) return `${left.metadata.name} was never bound, and is left`;
+  const open = livePods(s.t, name).filter((pod) => claimsIn(pod).length > 1);
+  const bare = own.find(
+    (o) => !noteOf(o, MARK.claims) && open.some((pod) => claimsIn(pod).includes(o.metadata.name)),
+  );
+  return bare ? `${bare.metadata.name} is not sealed` : '';
 }
 /** What is still to happen, of the first cluster that is not as its spec says. */
 function pendingIn(s: Trial): string {
@@ -7354,7 +7520,8 @@ function pendingIn(s: Trial): string {
     }
     const ready = conditionOf(s.t, 'Ready', metadata.name)?.message ?? '';
     const isBlind = ready.includes('volumes cannot be read') && 'it has yet to read volumes again';
-    const why = pendingOf(s.t, metadata.name) || misowned(s, metadata.name) || isBlind;
+    const { name } = metadata;
+    const why = pendingOf(s.t, name) || misowned(s, name) || unsealed(s, name) || isBlind;
     if (why) return `${metadata.name}: ${why}`;
   }
   return '';
@@ -7369,7 +7536,7 @@ function removeSquatters(s: Trial): void {
     for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
       const { name } = o.metadata;
       const isNamed =
-        words[0]?.includes(`${name} stands in the way`) ||
+        (words[0]?.includes(`${name} `) && words[0].includes('stands in the way')) ||
         (identityIn(o) && words[1]?.includes(`is waited for: ${identityIn(o)}`));
       const plural = o.kind === 'Pod' ? 'pods' : 'persistentvolumeclaims';
       if (isNamed)
@@ -7643,15 +7810,20 @@ type Mutant = readonly [protection: string, text: string, without: string];
 const MUTANTS: readonly Mutant[] = [
   [
     'a pod is deleted by its UID',
-    'gracePeriodSeconds, preconditions: { uid } });',
-    'gracePeriodSeconds });',
+    'a.kind === CLAIMS ? { uid, resourceVersion } : { uid };',
+    'a.kind === CLAIMS ? { uid, resourceVersion } : {};',
   ],
   [
-    'a claim is deleted by its UID',
-    'return remove(pass, CLAIMS, a.claim.meta, { preconditions: { uid, resourceVersion } });',
-    'return remove(pass, CLAIMS, a.claim.meta, uid || resourceVersion ? {} : {});',
+    'a claim is deleted in its version',
+    'const preconditions = a.kind === CLAIMS ? { uid, resourceVersion }',
+    'const preconditions = a.kind === CLAIMS ? { uid }',
   ],
-  ['read your writes', 'if (desk.expected.length === 0) return true;', 'return true;'],
+  [
+    'a patch names UID and version',
+    "...(change['metadata'] as Json), uid, resourceVersion }",
+    "...(change['metadata'] as Json), uid }",
+  ],
+  ['read your writes', 'if (ledger.expected.length === 0) return true;', 'return true;'],
   [
     'a cache that lags is listed anew',
     '    relist(feed);\n  }\n  for (const e of late)',
@@ -7682,166 +7854,270 @@ const MUTANTS: readonly Mutant[] = [
     'feed.on(before, object, isNews || differs);',
     'if (isNews || differs) feed.on(before, object, true);',
   ],
-  ['the brake', '(away + inFlight <= limit && !waits)', 'away >= 0'],
+  ['the brake', 'out > limit && !isFree ?', 'out > 1e9 && !isFree ?'],
   [
-    'the brake counts nodes that just fell silent',
-    'const away = judged.length + suspects.length;',
-    'const away = judged.length;',
+    'the brake counts who is away',
+    'judged.includes(m) || isAway(m) || isHeir(m)',
+    'judged.includes(m) || isHeir(m)',
+  ],
+  [
+    'the brake counts successors',
+    'judged.includes(m) || isAway(m) || isHeir(m)',
+    'judged.includes(m) || isAway(m)',
+  ],
+  [
+    'the brake counts places',
+    'return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);',
+    'return awaited < 0 ? 0 : out;',
+  ],
+  [
+    'a judgement takes its time',
+    'Math.max(0, seconds * 1000 - lastedMs(',
+    'Math.max(0, 0 * seconds - lastedMs(',
+  ],
+  [
+    'a changed transition is new evidence',
+    "pod?.meta.uid ?? '', sinceMs ?? '']",
+    "pod?.meta.uid ?? '', sinceMs ? 1 : '']",
   ],
   [
     'a judgement is read live',
-    '  const refs = [\n    ...(j.member.pod ?',
-    '  const refs = [].length > 0 && [\n    ...(j.member.pod ?',
+    'else if (isGuarded(d, m)) go.add(m.identity);',
+    'else go.add(m.identity);',
   ],
   [
     'a node out of service is read live',
-    "if (j.verdict.reason === 'NodeOutOfService') refs.push",
-    "if (j.verdict.reason === 'Released') refs.push",
+    'go.has(identity) : !rests || isGuarded(d, m);',
+    'go.has(identity) : !rests || d.now > 0;',
   ],
   [
-    'absence is read live',
-    'gone: !pod && s.live.has(`pods/${podName(s.cluster.meta.name, identity)}`),',
-    'gone: !pod,',
+    'nobody is given up before a node is open',
+    'const isOpen = hasOpenNode(s);',
+    'const isOpen = s.uptime >= 0;',
+  ],
+  ['a trouble of the node waits', "if (why === 'pressure' || ", 'if ('],
+  [
+    'WhenVolumesLost: a deleted pod returns',
+    "if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {",
+    'if (isDeletedByHand(d, m)) {',
   ],
   [
-    'the cluster is read live before scale-in',
-    '  if (!readLive(s, draft, clusterRef(s))) return;\n',
+    'an eviction is no deletion by hand',
+    "return pod.disruption === '' || d.s.desk",
+    "return pod.disruption !== '?' || d.s.desk",
+  ],
+  [
+    'a deletion on a closed node is none by hand',
+    "  if (nodeWord(d.s, pod.node) !== 'open') return false;\n",
     '',
   ],
   [
+    'own deletions are none by hand',
+    'pod.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations)',
+    'pod.meta.deletedMs === undefined)',
+  ],
+  [
+    'while suspended nobody is judged',
+    '  if (d.spec.suspend) return undefined; // Nobody',
+    '  // Nobody',
+  ],
+  [
+    'a name that is taken ends only who has no data',
+    "m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)",
+    "m.isBlocked.startsWith('foreign')",
+  ],
+  [
+    'the cluster is read live before ends',
+    'if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();',
+    '',
+  ],
+  [
+    'the cluster is read live before scale-in',
+    '  if (!readsCluster(d)) return;\n  if (isOrdered',
+    '  if (isOrdered',
+  ],
+  [
     'the cluster is read live before adoption',
-    'if (readLive(s, draft, clusterRef(s)))\n',
-    'if (draft)\n',
+    'if (!(isWhole || isNew) || !readsCluster(d)) continue;',
+    'if (!(isWhole || isNew)) continue;',
   ],
   [
     'marks before ends',
-    "  ['RetireClaim', 'MarkClaim', 'RestoreClaim', 'AdoptPod'],\n  ['ReleasePod', 'DeletePod'],\n",
-    "  ['ReleasePod', 'DeletePod'],\n  ['RetireClaim', 'MarkClaim', 'RestoreClaim', 'AdoptPod'],\n",
+    "['revise', 'mark', 'end', 'free', 'make', 'keep'] as const",
+    "['revise', 'end', 'mark', 'free', 'make', 'keep'] as const",
   ],
   [
     'half-made marks are finished with the same Reason',
-    'return planEnd(s, j, retired.reason, retired.policy, now);',
-    "return planEnd(s, j, j.verdict.reason ?? 'PodDeleted', retired.policy, now);",
+    'if (!isLive(m) && retired) planEnd(d, m, retired.reason);',
+    "if (!isLive(m) && retired) planEnd(d, m, 'PodDeleted');",
+  ],
+  [
+    'an identity that is ending gets no pod',
+    "isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'",
+    "isOver ? 'over' : 'live'",
+  ],
+  [
+    'claims that the cache lacks are read live',
+    'const isWholly = !hasUnread(d, identity, pod);',
+    'const isWholly = pod !== null;',
   ],
   [
     'only what is marked Delete is deleted',
-    "annotations[MARK.retiredPolicy] === 'Delete' && !isWantedBack(member);",
-    'annotations[MARK.retiredPolicy] !== undefined;',
+    "annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c)",
+    "annotations[MARK.retiredPolicy] !== '' || isNeverBound(c)",
   ],
+  ['what was never bound is deleted', "=== 'Delete' || isNeverBound(c));", "=== 'Delete');"],
   [
     'claims go after their pod',
-    "if (standing === 'condemned' && member.gone && isFree) {",
-    "if (standing === 'condemned' && isFree) {",
+    'if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;',
+    'if (isMounted && pod === undefined) return;',
   ],
   [
-    'interrupted claims are deleted',
-    "if (standing === 'undecided' && isInterrupted(member) && !isBound(claim)) {",
-    "if (standing === 'undecided' && isInterrupted(member) && isBound(claim)) {",
+    "claims of a former cluster's pod stay",
+    'if (isMounted || (pod && isControlledBy',
+    'if ((pod && isControlledBy',
   ],
   [
-    'refused claims are rolled back',
-    "if (t.status === 'fulfilled') await rollBack(pass, t.value);",
-    "if (t.status !== 'fulfilled') throw t.reason;",
+    'what a former cluster kept is kept',
+    "const isKept = moment === 'Retain' || isOlder;",
+    "const isKept = moment === 'Retain' || (isOlder && d.now < 0);",
   ],
-  [
-    'a repetition that is refused is looked for',
-    'if (!created) {\n',
-    'if (created !== undefined) {\n',
-  ],
-  ['a creation without an answer is repeated', '  pass.unfinished.add(creation);\n', ''],
   [
     'AlreadyExists is success only for what is ours',
-    '    if (!isTaken(error) || !own) throw error;\n' +
-      '    const there = pathOf(kind, namespace, body.metadata.name);\n' +
-      "    meta = metaOf(await call(pass.world, { method: 'GET', path: there }));\n" +
-      '    if (!isOurs(pass, meta, body)) throw error;\n',
-    '    if (!isTaken(error)) throw error;\n' +
-      '    const there = pathOf(kind, namespace, body.metadata.name);\n' +
-      "    meta = metaOf(await call(pass.world, { method: 'GET', path: there }));\n",
+    'if (isOurs(pass, kind, meta, body)) return',
+    "if (meta.name !== '') return",
   ],
   [
     "another controller's claims are not ours",
-    'const ours = isControlledBy(claim.meta, uid) || !hasController(claim.meta);',
-    'const ours = claim.meta.uid !== uid;',
+    'if (!isNamed || (hasController(meta) && !isControlledBy(meta, uid))) return false;',
+    "if (!isNamed || uid === '') return false;",
+  ],
+  [
+    'claims that others made are not ours',
+    'return MARK.claims in meta.annotations || (isGiven',
+    "return MARK.claims !== '' || (isGiven",
   ],
   [
     "another controller's pods are not adopted",
-    '} else if (!hasController(pod.meta) && !takenOut',
-    '} else if (!takenOut',
-  ],
-  ['no birth in the room of one that could not be ended', 'Math.max(0, failed - heldBack)', '0'],
-  [
-    'an outdated plan is dropped between batches',
-    'if (!pass.isCurrent()) return;',
-    'if (pass.cluster === undefined) return;',
+    'if (hasController(pod.meta) || !isUp(pod) || isTakenOut',
+    'if (!isUp(pod) || isTakenOut',
   ],
   [
-    'a member returns once its pod is gone',
-    'if (!gone || member.missing.length > 0 || s.cluster.spec.suspend) return [];\n    assert(pod',
-    'if (member.missing.length > 0 || s.cluster.spec.suspend) return [];\n' +
-      '    assert(pod === undefined || pod',
+    'no birth in the room of one that could not be ended',
+    "!held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));",
+    '!held.has(a.identity);',
+  ],
+  ['an outdated plan is dropped between batches', 'if (!pass.isCurrent()) break;', ''],
+  [
+    'places are counted',
+    'const free = Math.max(0, wanted - live.length - formerOf(d));',
+    'const free = Math.max(0, wanted + 1 - live.length - formerOf(d));',
   ],
   [
-    'identities grow, whatever the clock',
-    'Math.max(birthSecond(newest), Math.floor((now - EPOCH_MS) / 1000))',
-    'Math.floor((now - EPOCH_MS) / 1000)',
+    'nobody is born as long as one may be there still',
+    "const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');",
+    'const isBlind = vanished === undefined;',
+  ],
+  ['early ends hold births', '  if (holdMs > 0) {\n', '  if (holdMs < 0) {\n'],
+  [
+    'only the surplus is scaled in',
+    'slice(0, isOrdered ? 1 : surplus);',
+    'slice(0, isOrdered ? 1 : surplus + 1);',
   ],
   [
-    'early ends hold creations',
-    'const earlyMs = earlyEndHoldMs(earlyEnds(s, members, now), now);',
-    'const earlyMs = 0 * earlyEndHoldMs(earlyEnds(s, members, now), now);',
-  ],
-  ['claims in flight are left alone for a minute', 'settleMs: 60_000,', 'settleMs: 0,'],
-  [
-    'requests keep to the budget',
-    'up.slice(0, Math.max(0, spare))];\n  return new Set(served',
-    'up];\n  return new Set(served',
+    'who is not Ready is scaled in first',
+    '      pod?.ready ? 1 : 0,\n',
+    '      pod?.ready ? 0 : 1,\n',
   ],
   [
-    'updates keep to the budget',
-    'const well = open.filter(isReady).slice(0, Math.max(0, spare));',
-    'const well = open.filter(isReady).slice(0, spare + 9);',
+    'an index is not given twice',
+    "(m.life === 'over' || d.ending.has(m.identity)) && (!m.pod || isDead(m));",
+    "m.life === 'over' || d.ending.has(m.identity) || isDead(m);",
   ],
   [
-    'who is updated in place counts as gone',
-    'pod !== undefined && isApplied(pod) && isAvailable(pod, seconds, now);',
-    'pod !== undefined && isAvailable(pod, seconds, now);',
+    'who returns keeps an index that is its own',
+    'const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;',
+    'const isOwn = m.index !== undefined;',
+  ],
+  [
+    'nobody returns on a claim that is being deleted',
+    'if (pod || m.claims.some(isTerminating)) return false;',
+    'if (pod) return false;',
+  ],
+  [
+    'a claim that a seal names is missed',
+    'const isMeant = own !== undefined || sealed.includes(name);',
+    'const isMeant = own !== undefined && sealed.length >= 0;',
+  ],
+  [
+    'two claims are sealed',
+    "act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }));",
+    'void claim;',
   ],
   [
     'a pod that comes back is marked first',
-    '.filter((c) => !isMarked(c))',
-    '.filter((c) => c.meta.uid === pod.meta.uid)',
+    '  if (pod.meta.annotations[MARK.returns] !== why)\n',
+    "  if (pod.meta.annotations[MARK.returns] === '')\n",
+  ],
+  [
+    'who could not come back is not recreated',
+    'else if (canComeBack(d, m)) leaveAndReturn',
+    'else if (m.pod !== undefined) leaveAndReturn',
+  ],
+  [
+    'requests keep to the budget',
+    'const served = up.slice(0, spareOf(d, 1));',
+    'const served = up;',
+  ],
+  [
+    'updates keep to the budget',
+    'youngestFirst.filter(isReady).slice(0, spareOf(d));',
+    'youngestFirst.filter(isReady);',
+  ],
+  [
+    'those who stay are read live',
+    'const isAllowed = [isReliedOn(d, chosen), passesTrial',
+    'const isAllowed = [passesTrial',
   ],
   [
     'a new revision is tried before it costs a member',
-    'if (first && passesTrial(s, draft, r, first)) {',
-    'if (first) {',
+    'passesTrial(d, first), readsCluster(d)];',
+    'readsCluster(d)];',
+  ],
+  [
+    'who is updated in place counts as gone',
+    "  if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';\n",
+    '',
+  ],
+  [
+    'a resize without its mark is awaited',
+    "inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';",
+    "inPlaceOf(pod) ? isApplied(pod) : pod.meta.uid !== '';",
+  ],
+  [
+    'a paused cluster is left alone',
+    'isTerminating(s.cluster) || isPaused || stalled',
+    'isTerminating(s.cluster) || stalled',
+  ],
+  [
+    'a cluster on its way out is left alone',
+    'const isIdle = isTerminating(s.cluster) || isPaused',
+    'const isIdle = isPaused',
   ],
   [
     'claims are owned as whenDeleted says',
-    "const wantsOwner = spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';",
-    'const wantsOwner = spec.replicas < 0;',
+    "const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';",
+    'const wantsOwner = d.spec.replicas < 0;',
   ],
   [
     'whoever lost the Lease writes nothing',
-    '    if (!leads(e)) throw new Error(`not sent',
-    '    if (false) throw new Error(`not sent',
-  ],
-  [
-    'who ends without a mark is remembered',
-    '      return void pass.deletedUids.set(a.uid, a.because);',
-    '      return;',
+    'if (!leads(e)) throw new Error(`not sent:',
+    'if (e === undefined) throw new Error(`not sent:',
   ],
   [
     'a status that does not land holds its cluster',
-    "written('statefulclusters', isOlder",
-    "if (isOlder && !now) written('statefulclusters', isOlder",
-  ],
-  ['a pod that goes unseen is looked for', ', ...retries, ...hidden];', ', ...retries];'],
-  [
-    'after an outage the last are waited for',
-    'const waits = away <= limit && ms > 0;',
-    'const waits = away > limit && ms > 0;',
+    'if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);',
+    'if (error === awaitCluster) return;',
   ],
 ];
 function mutantText([what, text, without]: Mutant, source: string): string {
@@ -11192,6 +11468,8 @@ type Resource = ResourceRow & { readonly group: string; readonly store: Store };
 interface ApiState {
   revision: number;
   denied: readonly DenyRule[];
+  /** Stands in for mutating webhooks: called before validation. */
+  mutate?: (verb: 'create' | 'update', plural: string, object: ApiObject) => ApiObject;
   /** Stands in for validating webhooks: called after validation, before storing. */
   refuse?: (verb: string, plural: string, object: ApiObject) => ApiStatus | undefined;
   /** The text of a Warning header. */
@@ -11962,7 +12240,8 @@ function create(call: Call): ApiObject {
   const { name } = metadata;
   const keeps = !resource.subresources.includes('status') || resource.plural === 'nodes';
   const given = { ...without(body, keeps ? '' : 'status'), metadata } as unknown as ApiObject;
-  const draft = admitted(call, (admissions[resource.plural] ?? admitAny)(call, given));
+  const meant = admitted(call, (admissions[resource.plural] ?? admitAny)(call, given));
+  const draft = call.state.mutate?.('create', resource.plural, meant) ?? meant;
   validate(call, draft);
   if (resource.namespaced) checkQuota(call, name);
   if (stored({ ...call, name })) {
@@ -12120,7 +12399,9 @@ function replace(call: Call, old: ApiObject, wanted: Rec): ApiObject {
     conflict(call, `the object has been modified; ${advice}`);
   const isolated = admitted(call, isolate(call, old, wanted));
   const reshaped = resource.plural === 'pods' && isolated['spec'] !== old['spec'];
-  const draft = reshaped ? defaultPod(isolated) : isolated;
+  const meant = reshaped ? defaultPod(isolated) : isolated;
+  const isWhole = call.subresource === '';
+  const draft = (isWhole && call.state.mutate?.('update', resource.plural, meant)) || meant;
   validate(call, draft, old);
   const ours = (object: ApiObject): Rec => without(object, 'metadata', 'status');
   const raises = resource.flags.includes('g') && !same(ours(old), ours(draft));
