@@ -1521,12 +1521,15 @@ function heirProblem(d: Draft, m: Member): string {
 }
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
   old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
-const trialRef = (revision: Revision, withClaims: boolean): Ref => ({
-  kind: 'trials',
-  name: withClaims ? `${revision.hash} with claims` : revision.hash,
-  trial: revision,
-  withClaims,
-});
+function trialRef(trial: Revision, isBirth: boolean): Ref {
+  const withClaims = isBirth && trial.claimTemplates.length > 0;
+  return {
+    kind: 'trials',
+    name: withClaims ? `${trial.hash} with claims` : trial.hash,
+    trial,
+    withClaims,
+  };
+}
 /** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
  *  takes them, undefined as long as it was not asked in this pass. */
 function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | undefined {
@@ -1712,14 +1715,17 @@ function birthHoldMs(d: Draft): number {
  *  and moves no clock. */
 function identitiesOf({ cluster, pods, claims, desk }: Snapshot): readonly string[] {
   const { name, uid } = cluster.meta;
+  const isTrue = (identity: string, { createdMs }: Meta): boolean =>
+    birthMs(identity) <= createdMs + LIMITS.futureMaxMs;
   const own = [...pods.values()].filter((pod) => isControlledBy(pod.meta, uid));
+  const went = [...desk.went.values()].flatMap(({ pod }) => pod ?? []); // Adopted ones, too.
+  const seen = [...own, ...went].filter((pod) => isTrue(identityOf(pod, name), pod.meta));
   const held = [...claims.values()].flatMap(({ meta }) => {
     const identity = meta.labels[MARK.identity] ?? '';
-    const isTrue = birthMs(identity) <= meta.createdMs + LIMITS.futureMaxMs;
-    return MARK.claims in meta.annotations && isTrue ? [identity] : [];
+    return MARK.claims in meta.annotations && isTrue(identity, meta) ? [identity] : [];
   });
   const told = cluster.status.newestIdentity ?? '';
-  return [...own.map((pod) => identityOf(pod, name)), ...held, ...desk.went.keys(), told];
+  return [...seen.map((pod) => identityOf(pod, name)), ...held, told];
 }
 
 /** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
@@ -1813,7 +1819,7 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
   const holdMs = birthHoldMs(d);
   if (holdMs > 0) {
     d.wakes.push(holdMs);
-    d.waits = `new members keep ending soon after their birth: ${Math.ceil(holdMs / 1000)} s`;
+    d.waits = `new members keep ending soon after birth; until ${timeText(d.now + holdMs)}`;
     return [];
   }
   // What left the watch may be there still, as long as that is not known.
@@ -1848,12 +1854,9 @@ const isWantedBack = ({ claims }: Member): boolean =>
 function planRestores(d: Draft, places: number): number {
   const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
   const isFree = (m: Member): boolean =>
-    places > 0 &&
-    !m.pod &&
-    m.isBlocked === '' &&
-    !m.claims.some(isTerminating) &&
-    isRead(d, m.identity, podRef(d, m));
-  const open = wanted.filter((m) => isFree(m) && readsCluster(d)).slice(0, places);
+    !m.pod && m.isBlocked === '' && !m.claims.some(isTerminating);
+  const free = wanted.filter(isFree).slice(0, places);
+  const open = free.filter((m) => isRead(d, m.identity, podRef(d, m)) && readsCluster(d));
   const later = wanted.filter((m) => !open.includes(m)).map(nameOf);
   if (later.length > 0)
     d.notes.push(`restored once there is room and its pod is gone: ${fewNames(later)}`);
@@ -1873,7 +1876,7 @@ function planRestores(d: Draft, places: number): number {
     for (const claim of shy.length > 0 ? [] : marked)
       act(d, 'restore', 'Restored', m.identity, claim, cleared);
   }
-  return open.length;
+  return free.length; // Of whom there was no answer keeps the place.
 }
 
 /** Orphans that match the selector: one that mounts exactly the claims of a live member without a
@@ -2049,18 +2052,21 @@ const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isT
  *  the update revision; else that. */
 function nextRevision(d: Draft): (m?: Member) => Revision {
   const { current, update } = d.revisions;
-  const refused = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
-  // A full quota says nothing of the revision.
-  const isRefused = refused.some((b) => b && !b.message.includes('exceeded quota'));
-  const stays = d.spec.updateStrategy.rollingUpdate.paused || isRefused;
-  const kept = stays ? Infinity : partitionOf(d.spec);
+  // A full quota says nothing of the revision, nor do refused claims to who has them.
+  const isRefused = (isBirth: boolean): boolean => {
+    const refused = d.s.desk.backoff.get(keyOfRef(trialRef(update, isBirth)));
+    return refused?.message.includes('exceeded quota') === false;
+  };
+  const isPaused = d.spec.updateStrategy.rollingUpdate.paused || isRefused(false);
+  const keptOf = (isBirth: boolean): number =>
+    isPaused || (isBirth && isRefused(true)) ? Infinity : partitionOf(d.spec);
   const order = d.members.filter(isLive).map(nameOf);
   const names = claimTemplateNames(d.spec);
   const gone = current.claimTemplates.find((name) => !names.includes(name));
   let born = stayingOf(d).length;
   return (m) => {
     const rank = m ? order.indexOf(m.identity) : born++;
-    if (current.hash === update.hash || rank >= kept) return update;
+    if (current.hash === update.hash || rank >= keptOf(!m)) return update;
     if (m || gone === undefined) return current;
     const why = `the claim template ${gone} of revision ${current.hash} is gone`;
     d.notes.push(`new members get revision ${update.hash}: ${why}`);
@@ -2539,7 +2545,14 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
       backoff.set(key, { ...taken, untilUptime: uptime + LIMITS.trialMs }); // It was read again.
   }
-  const isOpen = (key: string): boolean => answers.get(key) !== '' || !s.desk.vanished.has(key);
+  // What lost its labels only is looked for until the cache shows it again.
+  const { uid } = s.cluster.meta;
+  const isThere = (name = ''): boolean => {
+    const pod = s.pods.get(name);
+    return (pod && isControlledBy(pod.meta, uid)) || s.claims.has(name);
+  };
+  const isOpen = (key: string): boolean =>
+    answers.get(key) !== '' || !s.desk.vanished.has(key) || isThere(key.split('/')[1]);
   return {
     seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
     went,
@@ -3277,6 +3290,8 @@ export function podOf(raw: Raw): Pod {
   const volumes = (spec['volumes'] ?? []) as Raw[];
   const target = condition('DisruptionTarget');
   const mounted = condition('PodReadyToStartContainers'); // Older kubelets do not say.
+  const placed = condition('PodScheduled');
+  const placedMs = placed?.['status'] === 'True' ? at('PodScheduled') : undefined;
   const meta = metaOf(raw);
   const isChanging = meta.annotations[MARK.inPlace] !== undefined; // Else it only costs memory.
   const idOf = (name: string): string =>
@@ -3290,8 +3305,9 @@ export function podOf(raw: Raw): Pod {
     phase: status['phase'] ?? 'Pending',
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
-    scheduledMs: condition('PodScheduled')?.['status'] === 'True' ? at('PodScheduled') : undefined,
-    mountedMs: mounted?.['status'] === 'False' ? undefined : at((mounted ?? SCHEDULED)['type']),
+    scheduledMs: placedMs,
+    mountedMs:
+      mounted?.['status'] === 'False' ? undefined : mounted ? at(mounted['type']) : placedMs,
     startedMs: ms(status['startTime']),
     ready: condition('Ready')?.['status'] === 'True',
     readySinceMs: at('Ready'),
@@ -3300,14 +3316,13 @@ export function podOf(raw: Raw): Pod {
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
     isDown: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff' || hasCrashed(c)),
-    trouble: troubleOf(all, condition('PodScheduled')),
+    trouble: troubleOf(all, placed),
     lastWords: lastWordsIn(status, all),
     containers: shared(isChanging ? Object.fromEntries(images) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
     resize: resizeOf(spec['containers'] ?? [], containers, conditions),
   };
 }
-const SCHEDULED: Raw = { type: 'PodScheduled' };
 const hasCrashed = ({ state }: Raw): boolean => (state?.terminated?.exitCode ?? 0) !== 0;
 /** What the kubelet said of the pod, or how a container ended last. */
 function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): string {
@@ -3922,9 +3937,12 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefi
     throw new ApiError(0, 'NoAnswer', wordsOf(error)); // Gone by now, or not known whose it is.
   });
   const meta = metaOf(raw);
-  if (!isOurs(pass, kind, meta, body)) throw new ApiError(409, 'AlreadyExists', whose(kind, meta));
-  shown(pass, kind, raw);
-  return undefined;
+  if (isOurs(pass, kind, meta, body)) return void shown(pass, kind, raw);
+  // A pod of ours that lost its labels before this process saw it: the next plan reads it.
+  const isHidden = kind === PODS && isControlledBy(meta, pass.cluster.meta.uid);
+  if (!isHidden) throw new ApiError(409, 'AlreadyExists', whose(kind, meta));
+  pass.desk.vanished.add(`${kind}/${meta.name}`);
+  throw new ApiError(0, 'NoAnswer', whose(kind, meta));
 }
 const askedLabels = (body: Body): Dict => dictOf(body.metadata['labels']);
 /** Is it what an earlier POST of this body made, and still in use? */
@@ -4288,8 +4306,9 @@ function ledgerOf(o: Operator, key: string, uid: string, scope: Scope): Ledger {
   const known = o.ledgers.get(key);
   if (known?.uid === uid) return known;
   const maps = { seen: new Map(), went: new Map(), calm: new Map(), backoff: new Map() };
+  const expected = known?.expected ?? []; // What was written for a former object of this name.
   const desk = { ...maps, vanished: new Set<string>() };
-  const ledger = { uid, scope, told: new Map(), desk, expected: [], statusAt: -Infinity, sent: '' };
+  const ledger = { uid, scope, told: new Map(), desk, expected, statusAt: -Infinity, sent: '' };
   o.ledgers.set(key, ledger);
   return ledger;
 }
