@@ -2871,14 +2871,10 @@ export interface WatchEvent {
 }
 /** What the operator needs of the outside. */
 export interface World {
-  /** Wall clock, milliseconds since 1970. */
-  now(): number;
-  /** Monotonic clock in milliseconds; never steps. */
-  uptime(): number;
-  /** Resolves after `ms`, or early when aborted; never rejects. */
-  sleep(ms: number, signal?: AbortSignal): Promise<void>;
-  /** At least 0, below 1. */
-  random(): number;
+  now(): number; // Wall clock, milliseconds since 1970.
+  uptime(): number; // Monotonic clock in milliseconds; never steps.
+  sleep(ms: number, signal?: AbortSignal): Promise<void>; // Ends early when aborted, never rejects.
+  random(): number; // At least 0, below 1.
   /** Rejects only when there is no answer: network, deadline, a body that is not JSON. */
   send(request: ApiRequest): Promise<ApiResponse>;
   /** Calls `on` for each event in order. Resolves when the stream ends (status 200), or with
@@ -2994,27 +2990,23 @@ export async function call(world: World, request: ApiRequest): Promise<Raw> {
   return body as Raw;
 }
 
-interface Credentials {
-  readonly tls: buildConnector.BuildOptions;
-  readonly headers: Readonly<Record<string, string | string[]>>;
-  readonly proxy: string | undefined;
-}
 /** What the current context gives; `proxy` is added by loadConfig. */
-async function credentialsOf(config: KubeConfig): Promise<Credentials> {
+async function credentialsOf(config: KubeConfig) {
   const options: Raw = {};
   await config.applyToHTTPSOptions(options);
   const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
   const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
-  const tls = { ca, cert, key, servername, rejectUnauthorized };
-  return { tls, headers: { ...headers, ...basic }, proxy };
+  const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
+  return { tls, headers: { ...headers, ...basic } as Dict, proxy: proxy as string | undefined };
 }
+type Credentials = Awaited<ReturnType<typeof credentialsOf>>;
 /** So many connections, direct or through a proxy. Node's keepalive sends ten probes, a second
  *  apart: a connection that only waits, as a watch does, ends 20 s after its way is lost. */
 async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connections: number) {
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
-  const alive = { allowH2: false, keepAliveInitialDelay: BOUNDS.keepAliveMs };
+  const { connectMs: connectTimeout, idleMs: keepAliveTimeout, keepAliveMs } = BOUNDS;
+  const alive = { allowH2: false, keepAliveInitialDelay: keepAliveMs };
   const connect = { ...tls, ...alive };
-  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = BOUNDS;
   const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
   if (!proxy) return new Pool(origin, { ...options, connect });
   if (!proxy.startsWith('socks'))
@@ -3107,34 +3099,29 @@ function jsonOf(text: string, status: number): unknown {
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
 }
+type Hearer = (text: string, status: number) => void;
 /** One request; its body goes to `hear` piece by piece. */
-async function exchange(
-  access: Access,
-  way: Dispatcher,
-  { path, headers, ...rest }: Dispatcher.RequestOptions & { readonly headers?: Dict },
-  hear: (text: string, status: number) => void,
-): Promise<Omit<ApiResponse, 'body'>> {
+async function exchange(access: Access, way: Dispatcher, asked: Asking, hear: Hearer) {
   const { origin, pathname } = access.server;
   const own = { accept: 'application/json', 'user-agent': `statefulcluster/${VERSION}` };
-  const all = { ...own, ...headers, ...access.headers };
-  const options = { ...rest, origin, path: pathname.replace(/\/$/, '') + path, headers: all };
+  const headers = { ...own, ...asked.headers, ...access.headers };
+  const path = pathname.replace(/\/$/, '') + asked.path;
   try {
-    const { statusCode: status, headers: given, body } = await way.request(options);
+    const answer = await way.request({ ...asked, origin, path, headers });
+    const { statusCode: status, body } = answer;
     for await (const text of body.setEncoding('utf8')) hear(text, status);
     if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
-    const texts = Object.entries(given).map(([name, text]) => [name, [text].flat().join(', ')]);
-    return { status, headers: Object.fromEntries(texts) };
+    const texts = Object.entries(answer.headers).map(([k, v]) => [k, [v].flat().join(', ')]);
+    return { status, headers: Object.fromEntries(texts) as Dict };
   } catch (error) {
     access.staleAt = 0;
     throw error;
   }
 }
+type Asking = Dispatcher.RequestOptions & { readonly headers?: Dict };
 /** `send` and `watch` of World over the kubeconfig's current context. Requests share connections;
  *  the Lease has one of its own, and so has each watch. */
-export function connect(
-  config: KubeConfig,
-  reload: () => Promise<KubeConfig>,
-): Pick<World, 'send' | 'watch'> {
+export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
   const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
   const pass = newGate();
   async function sendOnce(request: ApiRequest, signal: AbortSignal): Promise<ApiResponse> {
@@ -3148,15 +3135,13 @@ export function connect(
       add(body?.length ?? 0);
       let text = '';
       const way = isLease ? access.lease : access.requests;
-      const answer = await exchange(access, way, options, (piece) => {
-        add(piece.length);
-        text += piece;
-      });
+      const hear = (piece: string): void => (add(piece.length), void (text += piece));
+      const answer = await exchange(access, way, options, hear);
       return { ...answer, body: jsonOf(text, answer.status) };
     };
     return isLease ? work(() => undefined) : pass(signal, work);
   }
-  return {
+  const world: Pick<World, 'send' | 'watch'> = {
     async send(request) {
       const ms = request.timeoutMs ?? BOUNDS.requestMs;
       const late = new AbortController();
@@ -3187,6 +3172,7 @@ export function connect(
       }
     },
   };
+  return world;
 }
 
 // ═══ 9 CACHE · effects ═══════════════════════════════════════════════════════════════════════════
