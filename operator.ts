@@ -3263,30 +3263,32 @@ export function podOf(raw: Raw): Pod {
   const conditions = (status['conditions'] ?? []) as Raw[];
   const condition = (type: string): Raw | undefined => conditions.find((c) => c['type'] === type);
   const at = (type: string): number | undefined => ms(condition(type)?.['lastTransitionTime']);
+  const isTrue = (type: string): boolean => condition(type)?.['status'] === 'True';
+  const trueAt = (type: string): number | undefined => (isTrue(type) ? at(type) : undefined);
   const containers = (status['containerStatuses'] ?? []) as Raw[];
   const all = [...((status['initContainerStatuses'] ?? []) as Raw[]), ...containers];
   const volumes = (spec['volumes'] ?? []) as Raw[];
-  const target = condition('DisruptionTarget');
-  const mounted = condition('PodReadyToStartContainers'); // Older kubelets do not say.
   const meta = metaOf(raw);
-  const isChanging = meta.annotations[MARK.inPlace] !== undefined; // Else it only costs memory.
-  const idOf = (name: string): string =>
-    containers.find((c) => c['name'] === name)?.['containerID'] ?? '';
-  const images = ((spec['containers'] ?? []) as Raw[]).map(
-    ({ name, image }) => [name, [idOf(name), image]] as const,
-  );
+  const isChanging = MARK.inPlace in meta.annotations; // Else it only costs memory.
+  const specs: readonly Raw[] = spec['containers'] ?? [];
+  const images = specs.map(({ name, image }) => {
+    const id: string = containers.find((c) => c['name'] === name)?.['containerID'] ?? '';
+    return [name, [id, image]] as const;
+  });
+  // Older kubelets do not say when the volumes are there.
+  const mounts = condition('PodReadyToStartContainers') ?? { type: 'PodScheduled' };
   return {
     meta,
     node: spec['nodeName'] ?? '',
     phase: status['phase'] ?? 'Pending',
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
-    scheduledMs: condition('PodScheduled')?.['status'] === 'True' ? at('PodScheduled') : undefined,
-    mountedMs: mounted?.['status'] === 'False' ? undefined : at((mounted ?? SCHEDULED)['type']),
+    scheduledMs: trueAt('PodScheduled'),
+    mountedMs: trueAt(mounts['type']),
     startedMs: ms(status['startTime']),
-    ready: condition('Ready')?.['status'] === 'True',
+    ready: isTrue('Ready'),
     readySinceMs: at('Ready'),
-    disruption: target?.['status'] === 'True' ? target['reason'] : '',
+    disruption: isTrue('DisruptionTarget') ? condition('DisruptionTarget')?.['reason'] : '',
     disruptedMs: at('DisruptionTarget'),
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
@@ -3295,10 +3297,9 @@ export function podOf(raw: Raw): Pod {
     lastWords: lastWordsIn(status, all),
     containers: shared(isChanging ? Object.fromEntries(images) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
-    resize: resizeOf(spec['containers'] ?? [], containers, conditions),
+    resize: resizeOf(specs, containers, conditions),
   };
 }
-const SCHEDULED: Raw = { type: 'PodScheduled' };
 const hasCrashed = ({ state }: Raw): boolean => (state?.terminated?.exitCode ?? 0) !== 0;
 /** What the kubelet said of the pod, or how a container ended last. */
 function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): string {
@@ -3364,17 +3365,15 @@ export function revisionOf(raw: Raw): Revision {
 export function nodeOf(raw: Raw): Node {
   const conditions = (raw['status']?.conditions ?? []) as Raw[];
   const ready = conditions.find((c) => c['type'] === 'Ready');
-  const taints = (raw['spec']?.taints ?? []) as Raw[];
+  const taints = ((raw['spec']?.taints ?? []) as Taint[])
+    .filter(({ effect }) => effect === 'NoSchedule' || effect === 'NoExecute')
+    .map(({ key, value = '', effect }) => ({ key, value, effect }));
   return {
-    meta: { ...metaOf(raw), annotations: {} },
+    meta: metaOf(raw),
     ready: ready?.['status'] === 'True',
     readySinceMs: ms(ready?.['lastTransitionTime']),
     unschedulable: raw['spec']?.unschedulable === true,
-    taints: shared(
-      taints
-        .filter(({ effect }) => effect === 'NoSchedule' || effect === 'NoExecute')
-        .map(({ key, value, effect }) => ({ key, value: value ?? '', effect })),
-    ),
+    taints: shared(taints),
   };
 }
 /** Projects a PersistentVolume. */
@@ -3383,26 +3382,30 @@ export function volumeOf(raw: Raw): Volume {
   return { meta: metaOf(raw), terms: terms?.map((t) => t['matchExpressions'] ?? []) };
 }
 
-/** One kind in one scope, kept in memory. */
-export interface Feed<T extends Thing> {
+type Thing = { readonly meta: Meta };
+/** What to follow, and who hears of each change. */
+interface Source<T extends Thing> {
   readonly world: World;
   readonly path: string;
   project(raw: Raw): T;
-  on(before: T | undefined, after: T | undefined, isNews: boolean): void; // Hears of each change.
+  on(before: T | undefined, after: T | undefined, isNews: boolean): void;
   readonly signal: AbortSignal;
   readonly optional: boolean; // The operator can work without it.
-  readonly ready: PromiseWithResolvers<void>; // Listed once, or may not be and need not.
-  readonly items: Map<string, T>;
-  version: number; // All changes up to this resourceVersion are in.
-  listedAt: number; // Uptime at which the newest list from a quorum began; -1 before the first.
-  denied: string; // The API server's words when this kind may not be read.
-  refusals: number; // 403s in a row; for seconds after its start an API server knows no rights yet.
-  next: 'fresh' | 'again' | 'resume'; // List from nothing, list at `version`, or only watch.
-  streams: boolean; // Streaming lists; older API servers page instead.
-  cut: AbortController; // Ends the stream that is open.
 }
-type Thing = { readonly meta: Meta };
-type OnChange<T> = Feed<T & Thing>['on'];
+/** One kind in one scope, kept in memory. */
+const newFeed = <T extends Thing>(source: Source<T>) => ({
+  ...source,
+  ready: Promise.withResolvers<void>(), // Listed once, or may not be and need not.
+  items: new Map<string, T>(),
+  version: 0, // All changes up to this resourceVersion are in.
+  listedAt: -1, // Uptime at which the newest list from a quorum began; -1 before the first.
+  denied: '', // The API server's words when this kind may not be read.
+  refusals: 0, // 403s in a row; for seconds after its start an API server knows no rights yet.
+  next: 'fresh' as 'fresh' | 'again' | 'resume', // List from nothing or at `version`, or only watch.
+  streams: true, // Streaming lists; older API servers page instead.
+  cut: new AbortController(), // Ends the stream that is open.
+});
+type Feed<T extends Thing> = ReturnType<typeof newFeed<T>>;
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
 const versionOf = (raw: Raw): number => Number(raw['metadata']?.resourceVersion ?? 0);
@@ -3410,21 +3413,8 @@ const unversioned = (o: Thing): string =>
   JSON.stringify({ ...o, meta: { ...o.meta, resourceVersion: '' } });
 
 /** Starts to follow one kind, until aborted; `done` settles when it has ended. */
-export function follow<T extends Thing>(
-  given: Pick<Feed<T>, 'world' | 'path' | 'project' | 'on' | 'signal' | 'optional'>,
-): Feed<T> & { readonly done: Promise<void> } {
-  const feed: Feed<T> = {
-    ...given,
-    ready: Promise.withResolvers(),
-    items: new Map(),
-    version: 0,
-    listedAt: -1,
-    denied: '',
-    refusals: 0,
-    next: 'fresh',
-    streams: true,
-    cut: new AbortController(),
-  };
+export function follow<T extends Thing>(source: Source<T>) {
+  const feed = newFeed(source);
   return Object.assign(feed, { done: keepFollowing(feed) });
 }
 /** Throws the view away and lists anew from a quorum. */
@@ -3487,10 +3477,13 @@ async function isRemoved(world: World): Promise<boolean> {
   return !resources.some((resource: Raw) => resource['name'] === 'statefulclusters');
 }
 
+function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
+  if (object) map?.set(name, object);
+  else map?.delete(name);
+}
 function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = false): void {
   const before = feed.items.get(key);
-  if (object) feed.items.set(key, Object.freeze(object));
-  else feed.items.delete(key);
+  lay(feed.items, key, object && Object.freeze(object));
   // A new version alone is no news, but the next patch must name it.
   const differs = !before || !object || unversioned(before) !== unversioned(object);
   feed.on(before, object, isNews || differs);
@@ -3551,8 +3544,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
     else if (event.type !== 'BOOKMARK') {
       const object = feed.project(raw);
       // An API server may tell changes, too, before it says that the list has ended.
-      if (event.type === 'DELETED') fresh.delete(keyOf(object.meta));
-      else fresh.set(keyOf(object.meta), object);
+      lay(fresh, keyOf(object.meta), event.type === 'DELETED' ? undefined : object);
     } else if (raw['metadata']?.annotations?.['k8s.io/initial-events-end'] === 'true') {
       // At a version, not from a quorum: it may be older than what was written here.
       replaceAll(feed, fresh, versionOf(raw), next === 'fresh' ? at : feed.listedAt);
@@ -3591,7 +3583,7 @@ function withQuery(path: string, query: Readonly<Record<string, string | number>
   const [bare = '', has = ''] = path.split('?');
   const params = new URLSearchParams(has);
   for (const [k, v] of Object.entries(query)) if (v !== '') params.set(k, String(v));
-  return `${bare}?${params}`;
+  return params.size > 0 ? `${bare}?${params}` : bare;
 }
 
 // ═══ 10 QUEUE · effects ══════════════════════════════════════════════════════════════════════════
@@ -3679,28 +3671,36 @@ export function newQueue(
  *  knows what came of it, a whole list that began later. */
 type Needs = 'version' | 'absence' | 'list';
 type Written = Kind | 'statefulclusters';
-/** The desk, as the rooms below THE LINE write on it. */
-interface OpenDesk {
-  readonly seen: Map<string, number>;
-  readonly went: Map<string, Went>;
-  readonly vanished: Set<string>;
-  readonly calm: Map<string, number>;
-  readonly backoff: Map<string, Backoff>;
-}
 /** One pass over one cluster: where to write, and what came of it. */
-export interface Pass {
-  readonly world: World;
-  readonly cluster: StatefulCluster;
-  readonly nodesReadable: boolean;
-  readonly desk: OpenDesk;
-  readonly newest: Map<string, Meta>; // Kind and name → the object as this pass left it.
-  readonly done: Set<Action>;
-  readonly held: Set<string>; // Identities for which nothing more is done in this pass.
-  readonly errors: Map<Action, unknown>; // But refusals that are noted for the action itself.
-  isCut: boolean; // Time was up before all members were made.
-  expect(kind: Written, meta: Meta, needs: Needs): void;
-  isCurrent(): boolean; // The cluster is as it was planned upon, and nobody said stop.
+function newPass(o: Operator, { cluster, nodes }: Snapshot, { scope, desk, expected }: Ledger) {
+  return {
+    world: o.world,
+    cluster,
+    nodesReadable: nodes !== undefined,
+    desk,
+    newest: new Map<string, Meta>(), // Kind and name → the object as this pass left it.
+    done: new Set<Action>(),
+    held: new Set<string>(), // Identities for which nothing more is done in this pass.
+    errors: new Map<Action, unknown>(), // But refusals that are noted for the action itself.
+    isCut: false, // Time was up before all members were made.
+    expect(kind: Written, meta: Meta, wanted: Needs): void {
+      const feed: Feed<Thing> = scope[kind];
+      // A view that is later and lacks it is of before etcd was restored: only a list can tell.
+      const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
+      const needs = wanted === 'version' && isLost ? 'list' : wanted;
+      expected.add({ feed, meta, needs, at: o.world.uptime() });
+      if (needs === 'list' && feed.next === 'resume') relist(feed);
+    },
+    /** The cluster is as it was planned upon, and nobody said stop. */
+    isCurrent(): boolean {
+      const live = scope.statefulclusters.items.get(keyOf(cluster.meta));
+      const { uid, generation } = cluster.meta;
+      const isSame = live?.meta.uid === uid && live.meta.generation === generation;
+      return isSame && !isTerminating(live) && !o.signal.aborted;
+    },
+  };
 }
+type Pass = ReturnType<typeof newPass>;
 
 const CLUSTERS = 'statefulclusters';
 const inNamespace = (namespace: string): string => namespace && `/namespaces/${namespace}`;
@@ -3731,106 +3731,63 @@ export interface Body {
 /** Body of a ControllerRevision. */
 export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
   const { hash, number, template, claimTemplates } = revision;
+  const { name } = revision.meta;
   const cause = cluster.meta.annotations[MARK.changeCause];
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'ControllerRevision',
-    metadata: {
-      name: revision.meta.name,
-      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
-      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
-      ownerReferences: [ownerOf(cluster)],
-    },
-    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
-    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
-    revision: number,
-  };
+  const labels = { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash };
+  const annotations = cause === undefined ? undefined : { [MARK.changeCause]: cause };
+  const metadata = { name, labels, annotations, ownerReferences: [ownerOf(cluster)] };
+  // As Go writes it, see `written`: other data could never be patched, nor orphaned.
+  const data: Json = JSON.parse(canonicalJson({ template, claimTemplates }));
+  return { apiVersion: 'apps/v1', kind: 'ControllerRevision', metadata, data, revision: number };
 }
 
 /** What a member is made with beside its template. */
-export interface Making {
-  readonly replaces?: string | undefined;
-  readonly index?: number | undefined;
-  readonly nodesReadable?: boolean;
-}
+type Making = Partial<Pick<Make, 'replaces' | 'index'>> & { readonly nodesReadable?: boolean };
 const replacesMark = ({ replaces }: Making): Dict =>
   replaces === undefined ? {} : { [MARK.replaces]: replaces };
 
 /** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
  *  annotations only. An adopted ordinal keeps its own labels for life. */
-export function podBody(
-  cluster: StatefulCluster,
-  identity: string,
-  revision: Revision,
-  making: Making,
-): Body {
-  const { serviceName } = cluster.spec;
-  const { template, claimTemplates: names } = revision;
-  const name = podName(cluster.meta.name, identity);
-  const isOrdinal = /^\d+$/.test(identity);
-  const volumes = [
-    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
-    ...names.map((volume) => ({
-      name: volume,
-      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
-    })),
-  ];
+export function podBody(c: StatefulCluster, identity: string, r: Revision, making: Making): Body {
+  const { template, claimTemplates } = r;
+  const name = podName(c.meta.name, identity);
+  const claims = claimTemplates.map((volume) => {
+    const persistentVolumeClaim = { claimName: claimName(volume, c.meta.name, identity) };
+    return { name: volume, persistentVolumeClaim };
+  });
+  const { hostname: _h, subdomain: _s, volumes = [], ...own } = template.spec ?? { containers: [] };
+  const mounts = [...volumes.filter((v) => !claimTemplates.includes(v.name)), ...claims];
   const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
-  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
   const labels = {
-    ...podLabels(cluster, identity, revision),
-    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
+    ...podLabels(c, identity, r),
+    ...(/^\d+$/.test(identity) && { [MARK.index]: identity, [MARK.ordinalName]: name }),
     ...indexLabel(making.index),
   };
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: {
-      name,
-      labels,
-      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
-      ownerReferences: [ownerOf(cluster)],
-    },
-    spec: {
-      ...own,
-      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
-      ...(volumes.length > 0 && { volumes }),
-      ...(tolerations.length > 0 && { tolerations }),
-    },
+  const annotations = { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) };
+  const spec = {
+    ...own,
+    ...(c.spec.serviceName !== '' && { hostname: name, subdomain: c.spec.serviceName }),
+    ...(mounts.length > 0 && { volumes: mounts }),
+    ...(tolerations.length > 0 && { tolerations }),
   };
+  const metadata = { name, labels, annotations, ownerReferences: [ownerOf(c)] };
+  return { apiVersion: 'v1', kind: 'Pod', metadata, spec };
 }
 
 /** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
  *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
  *  `whenDeleted: Delete`. */
-export function claimBody(
-  cluster: StatefulCluster,
-  identity: string,
-  name: string,
-  making: Making,
-): Body {
-  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
-  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
-  return {
-    apiVersion: 'v1',
-    kind: 'PersistentVolumeClaim',
-    metadata: {
-      name: claimName(name, cluster.meta.name, identity),
-      labels: {
-        ...withoutOurs(template?.metadata?.labels),
-        ...ourLabels(cluster.meta.name, identity),
-        ...indexLabel(making.index),
-      },
-      annotations: {
-        ...withoutOurs(template?.metadata?.annotations),
-        [MARK.prune]: 'Prune=false',
-        [MARK.claims]: '',
-        ...replacesMark(making),
-      },
-      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
-    },
-    spec: template?.spec,
-  };
+export function claimBody(c: StatefulCluster, identity: string, of: string, making: Making): Body {
+  const { metadata, spec } = c.spec.volumeClaimTemplates.find((t) => t.metadata?.name === of) ?? {};
+  const { whenDeleted } = c.spec.persistentVolumeClaimRetentionPolicy;
+  const name = claimName(of, c.meta.name, identity);
+  const ours = { ...ourLabels(c.meta.name, identity), ...indexLabel(making.index) };
+  const labels = { ...withoutOurs(metadata?.labels), ...ours };
+  const marks = { [MARK.prune]: 'Prune=false', [MARK.claims]: '', ...replacesMark(making) };
+  const annotations = { ...withoutOurs(metadata?.annotations), ...marks };
+  const owned = whenDeleted === 'Delete' && { ownerReferences: [ownerOf(c)] };
+  const meta = { name, labels, annotations, ...owned };
+  return { apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: meta, spec };
 }
 
 // ── Writes ──────────────────────────────────────────────────────────────────────────────────────
@@ -4010,21 +3967,17 @@ function settle(pass: Pass, a: Action): void {
 
 /** Slow start as in ReplicaSet: 1, 2, 4, … at a time, and no further batch after a failure. A name
  *  that is taken is none: it says nothing of the others. */
-async function makeMembers(pass: Pass, all: readonly Make[]): Promise<void> {
-  const { world, cluster, desk, done, errors } = pass;
+async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
+  const { world, errors } = pass;
   const untilUptime = world.uptime() + BOUNDS.passMs;
-  for (let start = 0, size = 1; start < all.length; start += size, size *= 2) {
-    if (!pass.isCurrent()) break; // The rest of the plan is void.
+  for (let start = 0, size = 1; start < all.length && pass.isCurrent(); start += size, size *= 2) {
     pass.isCut = start > 0 && world.uptime() >= untilUptime;
-    if (pass.isCut) break;
+    if (pass.isCut) return;
     size = Math.min(size, LIMITS.batchMax);
     const batch = all.slice(start, start + size);
     await forEach(batch, (a) => attempt(pass, a));
-    if (batch.some((a) => errors.has(a))) break;
+    if (batch.some((a) => errors.has(a))) return;
   }
-  if (all.some((a) => done.has(a))) desk.backoff.delete(makeKey(cluster));
-  const refusal = firstError(pass, all, isRefusal);
-  if (refusal) noteRefusal(pass, makeKey(cluster), wordsOf(refusal));
 }
 /** The first in the plan, not in time: the status tells it, and it must not change from pass to
  *  pass. */
@@ -4041,23 +3994,25 @@ const goesOn = ({ held }: Pass, a: Action): boolean =>
 /** Runs the actions stage by stage: those of one member one after the other, members side by
  *  side. Never rejects; what failed stands in `pass.errors`. */
 async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
+  const { world, done } = pass;
   for (const stage of STAGES) {
-    const now = actions.filter((a) => stageOf(a) === stage);
-    const makes = now.flatMap((a) => (a.do === 'Make' && goesOn(pass, a) ? [a] : []));
-    await makeMembers(pass, makes);
-    const others = now.filter((a) => a.do !== 'Make');
-    const groups = Map.groupBy(others, (a): unknown => a.identity || a);
-    await forEach([...groups.values()], async (group) => {
+    const now = actions.filter((a) => stageOf(a) === stage && goesOn(pass, a));
+    const groups = Map.groupBy(now, (a): unknown => a.identity || a);
+    const inTurn = async (group: readonly Action[]): Promise<void> => {
       for (const a of group) if (goesOn(pass, a)) await attempt(pass, a);
-    });
+    };
+    await (stage === 'make' ? makeMembers(pass, now) : forEach([...groups.values()], inTurn));
   }
-  // Nothing is to be made any more: what was refused is no news.
-  const { desk, world, cluster } = pass;
-  const isMaking = actions.some((a) => a.do === 'Make');
-  // But what admission does to labels: it says that no user took the pods out of the selector.
-  const isAdmissions = desk.backoff.get(makeKey(cluster))?.message.startsWith(ADMISSION);
-  if (!isMaking && !isAdmissions && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
-    desk.backoff.delete(makeKey(cluster));
+  const { backoff } = pass.desk;
+  const key = makeKey(pass.cluster);
+  const makes = actions.filter((a) => a.do === 'Make');
+  // What was refused is no news once one is made, or none is to be; but what admission does to
+  // labels is: it says that no user took the pods out of the selector.
+  const isOver =
+    !waiting(backoff, key, world.uptime()) && !backoff.get(key)?.message.startsWith(ADMISSION);
+  if (makes.some((a) => done.has(a)) || (makes.length === 0 && isOver)) backoff.delete(key);
+  const refusal = firstError(pass, makes, isRefusal);
+  if (refusal) noteRefusal(pass, key, wordsOf(refusal));
 }
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
 // reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
@@ -4087,26 +4042,35 @@ interface Expectation {
   at: number; // Uptime of the write, or of the newest list that was asked for its sake.
 }
 /** What is kept for one cluster between passes. */
-interface Ledger {
-  readonly uid: string;
-  readonly scope: Scope;
-  readonly told: Map<string, { name: string; count: number; at: number }>; // Events.
-  desk: OpenDesk;
-  expected: Expectation[];
-  statusAt: number; // Uptime of the last status that was written …
-  sent: string; // … and the version it made, and its digest.
-}
+const newLedger = (uid: string, scope: Scope) => ({
+  uid,
+  scope,
+  told: new Map<string, { name: string; count: number; at: number }>(), // Events.
+  desk: openDesk(),
+  expected: new Set<Expectation>(),
+  volumes: new Map<string, Volume>(), // Read once.
+  statusAt: -Infinity, // Uptime of the last status that was written.
+});
+type Ledger = ReturnType<typeof newLedger>;
+/** The desk, as the rooms below THE LINE write on it. */
+const openDesk = (desk: Partial<Desk> = {}) => ({
+  seen: new Map(desk.seen),
+  went: new Map(desk.went),
+  vanished: new Set(desk.vanished),
+  calm: new Map(desk.calm),
+  backoff: new Map(desk.backoff),
+});
 interface Scope {
   readonly statefulclusters: Feed<StatefulCluster>;
   readonly pods: Feed<Pod>;
   readonly persistentvolumeclaims: Feed<Claim>;
   readonly controllerrevisions: Feed<Revision>;
 }
-interface Children {
-  readonly pods: Map<string, Pod>;
-  readonly persistentvolumeclaims: Map<string, Claim>;
-  readonly controllerrevisions: Map<string, Revision>;
-}
+const newChildren = () => ({
+  pods: new Map<string, Pod>(),
+  persistentvolumeclaims: new Map<string, Claim>(),
+  controllerrevisions: new Map<string, Revision>(),
+});
 /** All state of a running operator. */
 interface Operator {
   readonly world: World;
@@ -4114,8 +4078,7 @@ interface Operator {
   readonly observer: Observer | undefined;
   readonly queue: ReturnType<typeof newQueue>;
   readonly ledgers: Map<string, Ledger>; // By cluster key.
-  readonly children: Map<string, Children>; // By cluster key, kept as the feeds change.
-  readonly volumes: Map<string, Volume>; // Read once, by name.
+  readonly children: Map<string, ReturnType<typeof newChildren>>; // By cluster key, like the feeds.
   readonly scopes: Map<string, Scope>; // By namespace, '' for all.
   nodes: Feed<Node> | undefined;
   blindUntil: number; // Uptime at which a volume may be read again, after a 403.
@@ -4125,7 +4088,7 @@ function newOperator(outer: World, { workers, observer }: Options, signal: Abort
   const world = onServerClock(outer);
   const sizeOf = (key: string): number => o.children.get(key)?.pods.size ?? 0;
   const queue = newQueue(world, workers, (key) => reconcile(o, key), sizeOf);
-  const maps = { ledgers: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
+  const maps = { ledgers: new Map(), children: new Map(), scopes: new Map() };
   const o: Operator = { world, signal, observer, queue, ...maps, nodes: undefined, blindUntil: 0 };
   return o;
 }
@@ -4158,16 +4121,14 @@ const aborted = (signal: AbortSignal): Promise<void> =>
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
   let [offset, isTold] = [0, false];
-  function learn({ headers }: ApiResponse): void {
-    const skew = Date.parse(headers['date'] ?? '') - world.now();
-    if (Math.abs(skew - offset) > BOUNDS.skewMs) offset = skew; // Not when no time is told: NaN.
-    if (isTold || Math.abs(offset) <= BOUNDS.skewToldMs) return;
-    isTold = true;
-    world.log('warn', "the API server's clock counts, and this machine's differs", { ms: offset });
-  }
-  const send = async (request: ApiRequest): Promise<ApiResponse> => {
+  const send: World['send'] = async (request) => {
     const answer = await world.send(request);
-    learn(answer);
+    const skew = Date.parse(answer.headers['date'] ?? '') - world.now();
+    if (Math.abs(skew - offset) > BOUNDS.skewMs) offset = skew; // Not when no time is told: NaN.
+    const words = "the API server's clock counts, and this machine's differs";
+    const isNews = !isTold && Math.abs(offset) > BOUNDS.skewToldMs;
+    if (isNews) world.log('warn', words, { ms: offset });
+    isTold ||= isNews;
     return answer;
   };
   return { ...world, send, now: () => world.now() + offset };
@@ -4176,21 +4137,19 @@ function onServerClock(world: World): World {
 // ── Feeds ───────────────────────────────────────────────────────────────────────────────────────
 function startFeeds(o: Operator, options: Options) {
   const feeds: { readonly ready: PromiseWithResolvers<void>; readonly done: Promise<void> }[] = [];
-  function watch<T extends Thing>(path: string, project: (raw: Raw) => T, on: OnChange<T>) {
+  function watch<T extends Thing>(path: string, project: (raw: Raw) => T, on: Source<T>['on']) {
     const optional = path === '/api/v1/nodes';
     const feed = follow({ world: o.world, path, project, on, signal: o.signal, optional });
     feeds.push(feed);
     return feed;
   }
-  const selected = (path: string, by: string): string =>
-    by && `${path}?labelSelector=${encodeURIComponent(by)}`;
   for (const ns of options.namespaces.length > 0 ? options.namespaces : ['']) {
     // By our label, so that other workloads cost nothing.
-    const children = <T extends Thing>(kind: Kind, project: (raw: Raw) => T) =>
-      watch(selected(pathOf(kind, ns), MARK.cluster), project, (a, b, isNews) =>
-        onChild(o, kind, a, b, isNews),
-      );
-    const clusters = selected(clusterPath(ns), options.selector) || clusterPath(ns);
+    const children = <T extends Thing>(kind: Kind, project: (raw: Raw) => T) => {
+      const path = withQuery(pathOf(kind, ns), { labelSelector: MARK.cluster });
+      return watch(path, project, (a, b, isNews) => onChild(o, kind, a, b, isNews));
+    };
+    const clusters = withQuery(clusterPath(ns), { labelSelector: options.selector });
     o.scopes.set(ns, {
       pods: children(PODS, podOf),
       persistentvolumeclaims: children(CLAIMS, claimOf),
@@ -4207,9 +4166,8 @@ function startFeeds(o: Operator, options: Options) {
 
 const clusterKeyOf = ({ meta }: Thing): string =>
   `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
-function childrenOf(o: Operator, key: string): Children {
-  const [pods, persistentvolumeclaims, controllerrevisions] = [new Map(), new Map(), new Map()];
-  const found = o.children.get(key) ?? { pods, persistentvolumeclaims, controllerrevisions };
+function childrenOf(o: Operator, key: string) {
+  const found = o.children.get(key) ?? newChildren();
   o.children.set(key, found);
   return found;
 }
@@ -4222,11 +4180,9 @@ function onChild(o: Operator, kind: Kind, before?: Thing, after?: Thing, isNews?
     if (Object.values(all).every((one) => one.size === 0)) o.children.delete(from);
     onLeft(o, from, kind, before);
   }
-  if (after && to !== undefined) {
-    const all: Map<string, Thing> = childrenOf(o, to)[kind];
-    all.set(after.meta.name, after);
-    if (from !== to) onCame(o, to, kind, after);
-  }
+  const all: Map<string, Thing> | undefined =
+    to === undefined ? undefined : childrenOf(o, to)[kind];
+  if (after) all?.set(after.meta.name, after);
   for (const key of unique([from, to])) if (key !== undefined && isNews) o.queue.add(key);
 }
 /** A pod that was seen to end is remembered, with its node and its last words. What left the watch
@@ -4246,13 +4202,6 @@ function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
   const refused = cluster && desk.backoff.get(makeKey(cluster));
   if (refused) desk.backoff.set(makeKey(cluster), { ...refused, untilUptime: o.world.uptime() });
 }
-function onCame(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid = '', desk } = o.ledgers.get(key) ?? {};
-  desk?.vanished.delete(`${kind}/${child.meta.name}`);
-  if (!desk || kind !== PODS || !isControlledBy(child.meta, uid)) return;
-  const identity = identityOf(child as Pod, child.meta.labels[MARK.cluster] ?? '');
-  if (desk.went.get(identity)?.reason === undefined) desk.went.delete(identity);
-}
 /** Wakes who is on a node, and who looks for one or may have to leave its own. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
   const name = (after ?? before)?.meta.name ?? '';
@@ -4268,19 +4217,9 @@ function onNode(o: Operator, before: Node | undefined, after: Node | undefined):
 }
 
 // ── What is kept between passes ─────────────────────────────────────────────────────────────────
-const openDesk = (desk: Desk): OpenDesk => ({
-  seen: new Map(desk.seen),
-  went: new Map(desk.went),
-  vanished: new Set(desk.vanished),
-  calm: new Map(desk.calm),
-  backoff: new Map(desk.backoff),
-});
 function ledgerOf(o: Operator, key: string, uid: string, scope: Scope): Ledger {
   const known = o.ledgers.get(key);
-  if (known?.uid === uid) return known;
-  const maps = { seen: new Map(), went: new Map(), calm: new Map(), backoff: new Map() };
-  const desk = { ...maps, vanished: new Set<string>() };
-  const ledger = { uid, scope, told: new Map(), desk, expected: [], statusAt: -Infinity, sent: '' };
+  const ledger = known?.uid === uid ? known : newLedger(uid, scope);
   o.ledgers.set(key, ledger);
   return ledger;
 }
@@ -4296,32 +4235,32 @@ function isSeen({ feed, meta, needs, at }: Expectation): boolean {
 }
 /** Read-your-writes: no plan before the cache shows what was written. A cache that lags long is
  *  listed anew; it is never just believed, or a stale view would create or delete twice (I4). */
-function hasCaughtUp(o: Operator, key: string, ledger: Ledger): boolean {
-  ledger.expected = ledger.expected.filter((e) => !isSeen(e));
-  if (ledger.expected.length === 0) return true;
+function hasCaughtUp(o: Operator, key: string, { expected }: Ledger): boolean {
   const uptime = o.world.uptime();
-  // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
-  const late = ledger.expected.filter(
-    ({ feed, needs, at }) =>
-      feed.next === 'resume' && (needs === 'list' || uptime - at >= BOUNDS.catchUpMaxMs),
-  );
-  for (const feed of unique(late.map((e) => e.feed))) {
+  const late = new Set<Feed<Thing>>();
+  for (const e of expected) {
+    // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
+    const isDue = e.needs === 'list' || uptime - e.at >= BOUNDS.catchUpMaxMs;
+    if (isSeen(e)) expected.delete(e);
+    else if (isDue && e.feed.next === 'resume') {
+      late.add(e.feed);
+      e.at = uptime;
+    }
+  }
+  for (const feed of late) {
     const fields = { cluster: key, path: feed.path };
     o.world.log('warn', 'the cache lags own writes: listing anew', fields);
     relist(feed);
   }
-  for (const e of late) e.at = uptime;
-  o.queue.addAfter(key, BOUNDS.recheckMs);
-  return false;
+  if (expected.size > 0) o.queue.addAfter(key, BOUNDS.recheckMs);
+  return expected.size === 0;
 }
 
-/** Copies throughout: the feeds go on while the pass waits for answers. */
-function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope }: Ledger): Snapshot {
+/** Copies: the feeds go on while the pass waits for answers, which are laid over them. */
+function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope, volumes }: Ledger) {
   const { pods, persistentvolumeclaims, controllerrevisions } = childrenOf(o, keyOf(cluster.meta));
-  const volumes = new Map<string, Volume>();
-  for (const { volume } of persistentvolumeclaims.values())
-    lay(volumes, volume, o.volumes.get(volume));
-  const feeds = [scope.pods, scope.persistentvolumeclaims, scope.controllerrevisions];
+  const named = new Set([...persistentvolumeclaims.values()].map((claim) => claim.volume));
+  for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
   return {
     cluster,
     pods: new Map(pods),
@@ -4330,13 +4269,14 @@ function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope }: Ledg
     nodes: o.nodes?.denied === '' ? new Map(o.nodes.items) : undefined,
     volumes,
     volumesReadable: o.world.uptime() >= o.blindUntil,
-    bodies: new Map(),
-    answers: new Map(),
-    desk: openDesk(desk),
-    denied: feeds.map((feed) => feed.denied).find((words) => words !== '') ?? '',
+    bodies: new Map<string, Raw>(),
+    answers: new Map<string, string>(),
+    desk: openDesk(desk) as Desk,
+    denied: Object.values(scope).find((feed) => feed.denied !== '')?.denied ?? '',
     uptime: o.world.uptime(),
   };
 }
+type OpenSnapshot = ReturnType<typeof snapshotOf>;
 
 // ── Questions and answers ───────────────────────────────────────────────────────────────────────
 const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
@@ -4346,9 +4286,8 @@ type Answer = Raw | string | undefined;
 
 /** Plans, reads live what the plan asks for, and plans again, until it answers. What cannot be read
  *  stays unknown in this pass, and so does what is asked for too late. */
-async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: Plan }> {
-  let s = first;
-  for (let round = 0; ; round++) {
+async function decide(o: Operator, first: OpenSnapshot): Promise<{ s: Snapshot; p: Plan }> {
+  for (let [s, round] = [first, 0]; ; round++) {
     const p = plan(s, o.world.now(), o.world.random);
     if (p.ask === undefined) return { s, p };
     const { answers, cluster } = s;
@@ -4387,11 +4326,7 @@ function trialBodies(o: Operator, c: StatefulCluster, r: Revision, withClaims = 
   return [...names.map((template) => claimBody(c, 'trial', template, {})), pod];
 }
 /** A dry-run; that a name exists is the last thing to be objected to. */
-async function tryOut(
-  { world }: Operator,
-  namespace: string,
-  bodies: readonly Body[],
-): Promise<Answer> {
+async function tryOut({ world }: Operator, namespace: string, bodies: readonly Body[]) {
   let made: Raw | undefined;
   for (const body of bodies) {
     const kind = body.kind === 'Pod' ? PODS : CLAIMS;
@@ -4410,77 +4345,30 @@ async function tryOut(
   return made; // The pod as it would be.
 }
 
-function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
-  if (object) map?.set(name, object);
-  else map?.delete(name);
-}
 /** Lays what was read live over the snapshot. */
-function overlay(o: Operator, s: Snapshot, found: ReadonlyMap<Ref, Answer>): Snapshot {
-  const [pods, claims, revisions] = [new Map(s.pods), new Map(s.claims), new Map(s.revisions)];
-  const [volumes, nodes] = [new Map(s.volumes), s.nodes && new Map(s.nodes)];
-  const [bodies, answers] = [new Map(s.bodies), new Map(s.answers)];
+function overlay(o: Operator, s: OpenSnapshot, found: ReadonlyMap<Ref, Answer>): OpenSnapshot {
   let { cluster } = s;
   for (const [ref, raw] of found) {
     const { kind, name } = ref;
-    answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
+    s.answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
     if (typeof raw === 'string') continue;
-    if (kind === 'pods' || kind === 'trials') lay(bodies, name, raw);
-    if (kind === 'trials') continue;
-    if (kind === 'pods') lay(pods, name, raw && podOf(raw));
-    else if (kind === 'persistentvolumes') {
-      lay(volumes, name, raw && volumeOf(raw));
-      lay(o.volumes, name, volumes.get(name));
-    } else if (kind === 'persistentvolumeclaims') lay(claims, name, raw && claimOf(raw));
-    else if (kind === 'controllerrevisions') lay(revisions, name, raw && revisionOf(raw));
-    else if (kind === 'nodes') lay(nodes, name, raw && nodeOf(raw));
-    else cluster = sameCluster(cluster, raw);
+    if (kind === 'pods' || kind === 'trials') lay(s.bodies, name, raw);
+    if (kind === 'pods') lay(s.pods, name, raw && podOf(raw));
+    if (kind === 'persistentvolumes') lay(s.volumes, name, raw && volumeOf(raw));
+    if (kind === 'persistentvolumeclaims') lay(s.claims, name, raw && claimOf(raw));
+    if (kind === 'controllerrevisions') lay(s.revisions, name, raw && revisionOf(raw));
+    if (kind === 'nodes') lay(s.nodes, name, raw && nodeOf(raw));
+    if (kind === 'statefulclusters') cluster = sameCluster(cluster, raw);
   }
-  pruneVolumes(o);
-  const maps = { pods, claims, revisions, volumes, nodes, bodies, answers };
-  return { ...s, ...maps, cluster, volumesReadable: o.world.uptime() >= o.blindUntil };
+  return { ...s, cluster, volumesReadable: o.world.uptime() >= o.blindUntil };
 }
 function sameCluster({ meta }: StatefulCluster, raw: Raw | undefined): StatefulCluster {
   const live = raw && clusterOf(raw);
   if (live?.meta.uid === meta.uid) return live;
   throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
 }
-function pruneVolumes({ volumes, children }: Operator): void {
-  const claims = [...children.values()].flatMap((c) => [...c.persistentvolumeclaims.values()]);
-  if (volumes.size <= 2 * claims.length) return;
-  const named = new Set(claims.map((claim) => claim.volume));
-  for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
-}
 
 // ── One pass ────────────────────────────────────────────────────────────────────────────────────
-function passOf(o: Operator, { cluster, nodes }: Snapshot, ledger: Ledger): Pass {
-  const { scope, desk } = ledger;
-  return {
-    world: o.world,
-    cluster,
-    nodesReadable: nodes !== undefined,
-    desk,
-    newest: new Map(),
-    done: new Set(),
-    held: new Set(),
-    errors: new Map(),
-    isCut: false,
-    expect(kind, meta, wanted) {
-      const feed: Feed<Thing> = scope[kind];
-      // A view that is later and lacks it is of before etcd was restored: only a list can tell.
-      const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
-      const needs = wanted === 'version' && isLost ? 'list' : wanted;
-      ledger.expected.push({ feed, meta, needs, at: o.world.uptime() });
-      if (needs === 'list' && feed.next === 'resume') relist(feed);
-    },
-    isCurrent() {
-      const live = scope.statefulclusters.items.get(keyOf(cluster.meta));
-      const { uid, generation } = cluster.meta;
-      const same = live?.meta.uid === uid && live.meta.generation === generation;
-      return same && !isTerminating(live) && !o.signal.aborted;
-    },
-  };
-}
-
 async function reconcile(o: Operator, key: string): Promise<void> {
   const scope = o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
   const cluster = scope?.statefulclusters.items.get(key);
@@ -4504,10 +4392,10 @@ async function reconcile(o: Operator, key: string): Promise<void> {
 }
 async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): Promise<void> {
   const { s, p } = await decide(o, snapshotOf(o, cached, ledger));
-  const pass = passOf(o, s, ledger);
+  const pass = newPass(o, s, ledger);
   await execute(pass, p.actions);
   const done = p.actions.filter((a) => pass.done.has(a));
-  const desk = openDesk(ledger.desk); // The status tells what was done, and what was refused.
+  const { desk } = ledger; // The status tells what was done, and what was refused.
   ledger.desk = openDesk(remember(s, p, desk));
   await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
   try {
@@ -4539,7 +4427,7 @@ function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan)
   // What was refused in this pass is tried again, and a right may be given yet.
   const until = [...ledger.desk.backoff.values()].map((b) => b.untilUptime);
   const waits = [...until, o.blindUntil].map((at) => at - uptime).filter((ms) => ms > 0);
-  if (ledger.expected.length > 0) waits.push(BOUNDS.recheckMs);
+  if (ledger.expected.size > 0) waits.push(BOUNDS.recheckMs);
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
   if (isCut) o.queue.add(key); // Last in the queue: others have their turn.
 }
@@ -4551,7 +4439,7 @@ function statusPatch({ meta }: StatefulCluster, status: object): ApiRequest {
   return { ...MERGE, path, body: { metadata: { uid, resourceVersion }, status } };
 }
 /** Writes the status when it differs, at most once a second, on the version that it was computed
- *  from; once only where an older CRD drops fields of it. */
+ *  from. */
 async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): Promise<void> {
   const { cluster } = pass;
   const before: Json = { ...cluster.status };
@@ -4559,13 +4447,10 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
   const isSame = ([k, v]: [string, unknown]): boolean =>
     canonicalJson(v) === canonicalJson(before[k]);
   if (isTerminating(cluster) || Object.entries(status).every(isSame)) return;
-  const digest = createHash('sha256').update(canonicalJson(status)).digest('hex');
-  if (ledger.sent === `${cluster.meta.resourceVersion} ${digest}`) return;
   const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
   try {
-    const raw = await submit(pass, CLUSTERS, statusPatch(cluster, status));
-    ledger.sent = `${shown(pass, CLUSTERS, raw).resourceVersion} ${digest}`;
+    shown(pass, CLUSTERS, await submit(pass, CLUSTERS, statusPatch(cluster, status)));
   } catch (error) {
     if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);
     throw error;
