@@ -3053,8 +3053,7 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
 const inTime = <T>(work: Promise<T>, late: AbortSignal): Promise<T> =>
   Promise.race([work, aborted(late).then(() => Promise.reject(late.reason))]);
 
-/** Lets so many requests and bytes be in flight. Others wait in the order they came, and their
- *  bodies are written when their turn has come. */
+/** So many requests and bytes in flight; others wait in order, their bodies not written yet. */
 function newGate() {
   const waiting = new Set<() => void>();
   let [requests, bytes] = [0, 0];
@@ -3319,8 +3318,7 @@ function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): stri
   const found = reasons.find((reason) => !usual.includes(reason));
   return found ?? (scheduled?.['status'] === 'False' ? scheduled['reason'] : undefined) ?? '';
 }
-/** KEP-1287: a resize is done when the status has the resources of the spec and no condition says
- *  that it is pending or in progress. */
+/** KEP-1287: done when the status has the resources of the spec and no condition says otherwise. */
 function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
   const open = conditions.find((c) => /^PodResize(Pending|InProgress)$/.test(c['type']));
   const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
@@ -3448,9 +3446,8 @@ function restMs(world: World, why: unknown, times: number, minMs: number, capMs:
   return Math.max(asked, doubled * (0.5 + world.random() / 2));
 }
 
-/** What a failure says of the next try: expired or unknown versions are listed afresh. Others
- *  are listed again at the last version, which also reveals an etcd that was restored to an
- *  older one. */
+/** What a failure says of the next try: expired or unknown versions are listed afresh, others again
+ *  at the last version, which also reveals an etcd that was restored to an older one. */
 async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
@@ -3819,8 +3816,7 @@ function shown(pass: Pass, kind: Written, raw: Raw): Meta {
 const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete | Update): Meta =>
   newest.get(`${kind}/${meta.name}`) ?? meta;
 
-/** A patch that lands only on the very object and version that was decided upon; false when that
- *  is gone. */
+/** A patch that lands only on the very object and version decided upon; false when it is gone. */
 async function patch(pass: Pass, a: Patch | Update, change: Json, how: PatchType = MERGE) {
   const { under = '', ...type } = how;
   const { namespace, name, resourceVersion } = latest(pass, a);
@@ -3900,8 +3896,7 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
     case 'Delete':
       return remove(pass, a);
     case 'Update':
-      // The resize goes first: what cannot be resized may need another way, and only the second
-      // patch says that all was asked for.
+      // The resize goes first: it may be refused, and the second patch says that all was asked for.
       if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
       return patch(pass, a, a.change, STRATEGIC);
     case 'Keep':
@@ -3979,8 +3974,7 @@ async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
     if (batch.some((a) => errors.has(a))) return;
   }
 }
-/** The first in the plan, not in time: the status tells it, and it must not change from pass to
- *  pass. */
+/** The first in the plan, not in time: the status tells it, and must not change with each pass. */
 const firstError = (
   { errors }: Pass,
   actions: readonly Action[],
@@ -4039,7 +4033,7 @@ interface Expectation {
   readonly feed: Feed<Thing>;
   readonly meta: Meta;
   readonly needs: Needs;
-  at: number; // Uptime of the write, or of the newest list that was asked for its sake.
+  readonly at: number; // Uptime of the write.
 }
 /** What is kept for one cluster between passes. */
 const newLedger = (uid: string, scope: Scope) => ({
@@ -4180,15 +4174,13 @@ function onChild(o: Operator, kind: Kind, before?: Thing, after?: Thing, isNews?
     if (Object.values(all).every((one) => one.size === 0)) o.children.delete(from);
     onLeft(o, from, kind, before);
   }
-  const all: Map<string, Thing> | undefined =
-    to === undefined ? undefined : childrenOf(o, to)[kind];
-  if (after) all?.set(after.meta.name, after);
+  if (after && to !== undefined) lay<Thing>(childrenOf(o, to)[kind], after.meta.name, after);
   for (const key of unique([from, to])) if (key !== undefined && isNews) o.queue.add(key);
 }
 /** A pod that was seen to end is remembered, with its node and its last words. What left the watch
  *  without an end may have lost its label only: the next pass reads it live. */
 function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid = '', desk, scope } = o.ledgers.get(key) ?? {};
+  const { uid = '', desk } = o.ledgers.get(key) ?? {};
   const { meta } = child;
   if (!desk || kind === REVISIONS || (kind === PODS && !isControlledBy(meta, uid))) return;
   if (!isTerminating(child)) desk.vanished.add(`${kind}/${meta.name}`);
@@ -4198,9 +4190,9 @@ function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
   const reason = desk.went.get(identity)?.reason;
   if (isTerminating(pod)) desk.went.set(identity, { pod, reason, atMs: o.world.now() });
   // A quota may have room again: what was refused may be tried at once.
-  const cluster = scope?.statefulclusters.items.get(key);
-  const refused = cluster && desk.backoff.get(makeKey(cluster));
-  if (refused) desk.backoff.set(makeKey(cluster), { ...refused, untilUptime: o.world.uptime() });
+  const untilUptime = o.world.uptime();
+  for (const [what, refused] of desk.backoff)
+    if (what.startsWith('make/')) desk.backoff.set(what, { ...refused, untilUptime });
 }
 /** Wakes who is on a node, and who looks for one or may have to leave its own. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
@@ -4210,8 +4202,7 @@ function onNode(o: Operator, before: Node | undefined, after: Node | undefined):
     const meets = (pod: Pod): boolean =>
       pod.node === name || !pod.ready || isTerminating(pod) || !o.nodes?.items.has(pod.node);
     const waits = ({ meta: { annotations, labels } }: Claim): boolean =>
-      annotations[MARK.selectedNode] === name ||
-      (!(MARK.retired in annotations) && !pods.has(podName(cluster, labels[MARK.identity] ?? '')));
+      !(MARK.retired in annotations) && !pods.has(podName(cluster, labels[MARK.identity] ?? ''));
     if ([...pods.values()].some(meets) || [...claims.values()].some(waits)) o.queue.add(key);
   }
 }
@@ -4235,24 +4226,19 @@ function isSeen({ feed, meta, needs, at }: Expectation): boolean {
 }
 /** Read-your-writes: no plan before the cache shows what was written. A cache that lags long is
  *  listed anew; it is never just believed, or a stale view would create or delete twice (I4). */
-function hasCaughtUp(o: Operator, key: string, { expected }: Ledger): boolean {
-  const uptime = o.world.uptime();
-  const late = new Set<Feed<Thing>>();
+function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledger): boolean {
   for (const e of expected) {
-    // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
-    const isDue = e.needs === 'list' || uptime - e.at >= BOUNDS.catchUpMaxMs;
+    const { feed, needs, at } = e;
+    const isDue = needs === 'list' || world.uptime() - at >= BOUNDS.catchUpMaxMs;
     if (isSeen(e)) expected.delete(e);
-    else if (isDue && e.feed.next === 'resume') {
-      late.add(e.feed);
-      e.at = uptime;
+    // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
+    else if (isDue && feed.next === 'resume') {
+      const fields = { cluster: key, path: feed.path };
+      world.log('warn', 'the cache lags own writes: listing anew', fields);
+      relist(feed);
     }
   }
-  for (const feed of late) {
-    const fields = { cluster: key, path: feed.path };
-    o.world.log('warn', 'the cache lags own writes: listing anew', fields);
-    relist(feed);
-  }
-  if (expected.size > 0) o.queue.addAfter(key, BOUNDS.recheckMs);
+  if (expected.size > 0) queue.addAfter(key, BOUNDS.recheckMs);
   return expected.size === 0;
 }
 
@@ -4280,8 +4266,7 @@ type OpenSnapshot = ReturnType<typeof snapshotOf>;
 
 // ── Questions and answers ───────────────────────────────────────────────────────────────────────
 const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
-/** An object, or undefined: there is none; or words: what a trial was told ('' = it passed), or why
- *  nothing is known. */
+/** An object, or undefined: there is none; or words: why a trial failed, or nothing is known. */
 type Answer = Raw | string | undefined;
 
 /** Plans, reads live what the plan asks for, and plans again, until it answers. What cannot be read
@@ -4438,8 +4423,7 @@ function statusPatch({ meta }: StatefulCluster, status: object): ApiRequest {
   const path = `${clusterPath(namespace, name)}/status?${FIELDS}`;
   return { ...MERGE, path, body: { metadata: { uid, resourceVersion }, status } };
 }
-/** Writes the status when it differs, at most once a second, on the version that it was computed
- *  from. */
+/** Writes the status when it differs, at most once a second, on the version computed from. */
 async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): Promise<void> {
   const { cluster } = pass;
   const before: Json = { ...cluster.status };
@@ -4452,24 +4436,15 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
   try {
     shown(pass, CLUSTERS, await submit(pass, CLUSTERS, statusPatch(cluster, status)));
   } catch (error) {
-    if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);
+    // It is another by now, or gone: nothing more is planned for it before the cache says so.
+    const next = `${Number(cluster.meta.resourceVersion) + 1}`;
+    if (error instanceof ApiError && [404, 409].includes(error.code))
+      pass.expect(CLUSTERS, { ...cluster.meta, resourceVersion: next }, 'version');
     throw error;
   }
   ledger.statusAt = o.world.uptime();
   for (const story of turnsOf(cluster.status.conditions ?? [], status.conditions))
     await recordEvent(o.world, cluster, ledger, story);
-}
-/** A status that does not land says that the cluster is another by now, or gone, whatever the watch
- *  tells: nothing more is planned for it before the cache shows what is read here. */
-async function awaitCluster({ world, cluster: { meta }, expect }: Pass): Promise<void> {
-  const path = clusterPath(meta.namespace, meta.name);
-  const found = await call(world, { method: 'GET', path }).catch((error: unknown) => {
-    if (!isGone(error)) throw error;
-  });
-  if (!found) return expect(CLUSTERS, meta, 'absence');
-  // Versions that fall come from a restored etcd: only a new list can be later than they are.
-  const isOlder = versionOf(found) < Number(meta.resourceVersion);
-  expect(CLUSTERS, metaOf(found), isOlder ? 'list' : 'version');
 }
 
 /** A bug stops no other cluster, and is told where people look. */
@@ -4492,31 +4467,30 @@ async function confess(world: World, cluster: StatefulCluster, ledger: Ledger, e
 /** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
  *  failure is logged, and nothing waits for it for long. */
 async function recordEvent(world: World, cluster: StatefulCluster, { told }: Ledger, story: Story) {
-  const { reason, type } = story;
+  const { reason, type, message } = story;
   const { namespace, name, uid } = cluster.meta;
-  const fields = { cluster: keyOf(cluster.meta), message: story.message };
+  const fields = { cluster: keyOf(cluster.meta), message };
   world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
   const now = world.now();
   // A refusal names another pod each time it is tried again, and is still the same news.
-  const key = reason === 'Refused' ? reason : `${reason} ${story.message}`;
+  const key = reason === 'Refused' ? reason : `${reason} ${message}`;
   const same = told.get(key);
-  const known = same && now - same.at < LIMITS.earlyEndMs ? same : undefined;
+  const isKnown = same && now - same.at < LIMITS.earlyEndMs;
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
-  const id = known?.name ?? `${name}.${digits(now, 9)}${chance}`;
-  const count = (known?.count ?? 0) + 1;
+  const one = isKnown ? same : { name: `${name}.${digits(now, 9)}${chance}`, count: 0 };
+  const count = one.count + 1;
   told.delete(key);
-  told.set(key, { name: id, count, at: now });
+  told.set(key, { name: one.name, count, at: now });
   for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
-  const message = story.message.slice(0, 1000);
-  const again = { count, lastTimestamp: timeText(now), message };
+  const again = { count, lastTimestamp: timeText(now), message: message.slice(0, 1000) };
   const { apiVersion, kind } = ownerOf(cluster);
   const involvedObject = { apiVersion, kind, name, namespace, uid };
-  const source = { component: 'statefulcluster' };
-  const first = { metadata: { name: id }, involvedObject, source, reason, type };
+  const about = { involvedObject, source: { component: 'statefulcluster' }, reason, type };
+  const first = { metadata: { name: one.name }, ...about, firstTimestamp: timeText(now), ...again };
   const path = `/api/v1/namespaces/${namespace}/events`;
-  const request: ApiRequest = known
-    ? { ...MERGE, path: `${path}/${id}`, body: again }
-    : { method: 'POST', path, body: { ...first, firstTimestamp: timeText(now), ...again } };
+  const request: ApiRequest = isKnown
+    ? { ...MERGE, path: `${path}/${one.name}`, body: again }
+    : { method: 'POST', path, body: first };
   await call(world, { ...request, timeoutMs: BOUNDS.eventMs }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
@@ -4532,6 +4506,7 @@ export interface Candidate {
   readonly namespace: string;
   readonly identity: string;
 }
+type Elected = Options & { readonly lease: Candidate };
 /** The scope of one operator: which StatefulClusters it works on. */
 export type Share = Pick<Options, 'namespaces' | 'selector'>;
 /** A Lease as it was last seen to change. */
@@ -4542,16 +4517,17 @@ interface Sighting {
   readonly freeAt: number; // Uptime from which it is no one's, if it does not change again.
   readonly renewed: boolean; // It changed before the eyes of this process: somebody lives.
 }
-interface Election {
-  readonly world: World;
-  readonly share: Share;
-  readonly path: string; // Of the Leases of the namespace.
-  readonly name: string;
-  readonly identity: string;
-  readonly seen: Map<string, Sighting>; // By name of the Lease.
-  held: Raw | undefined; // As this process wrote it last, if the answer came.
-  until: number; // Uptime up to which this process leads.
-}
+const newElection = (world: World, share: Share, { namespace, identity }: Candidate) => ({
+  world,
+  share,
+  path: `/apis/coordination.k8s.io/v1${inNamespace(namespace)}/leases`,
+  name: leaseName(share),
+  identity,
+  seen: new Map<string, Sighting>(), // By name of the Lease.
+  held: undefined as Raw | undefined, // As this process wrote it last, if the answer came.
+  until: -Infinity, // Uptime up to which this process leads.
+});
+type Election = ReturnType<typeof newElection>;
 
 /** Equal scopes compete for one Lease; each part of a split has its own, named after it. */
 export function leaseName({ namespaces, selector }: Share): string {
@@ -4587,16 +4563,8 @@ function termsOf(selector: string): readonly SelectorTerm[] {
 
 /** `runOperator` while this process leads. Resolves after `signal`, when the Lease is released;
  *  rejects when leadership is lost, and then the process must end. */
-export async function runElected(
-  world: World,
-  options: Options & { readonly lease: Candidate },
-  signal: AbortSignal,
-): Promise<void> {
-  const { namespaces, selector, lease } = options;
-  const share = { namespaces, selector };
-  const path = `/apis/coordination.k8s.io/v1${inNamespace(lease.namespace)}/leases`;
-  const own = { world, share, path, name: leaseName(share), identity: lease.identity };
-  const e: Election = { ...own, seen: new Map(), held: undefined, until: -Infinity };
+export async function runElected(world: World, options: Elected, signal: AbortSignal) {
+  const e = newElection(world, options, options.lease);
   await campaign(e, signal);
   if (!leads(e)) return;
   const [stop, over] = [new AbortController(), new AbortController()];
@@ -4677,15 +4645,18 @@ async function tryLease(e: Election): Promise<string> {
     e.until = -Infinity;
     return why;
   }
-  const spec: Raw = found?.['spec'] ?? { leaseTransitions: -1 };
+  const { leaseTransitions = 0, ...spec }: Raw = found?.['spec'] ?? { leaseTransitions: -1 };
   const renewTime = microTime(e.world);
-  const { leaseTransitions = 0 } = spec;
-  const turn = { acquireTime: renewTime, leaseTransitions: leaseTransitions + 1 };
-  const leaseDurationSeconds = BOUNDS.leaseMs / 1000;
-  const own = { holderIdentity: e.identity, leaseDurationSeconds, renewTime };
   const isNews = spec['holderIdentity'] !== e.identity;
+  const turn = isNews && { acquireTime: renewTime };
+  const own = {
+    holderIdentity: e.identity,
+    leaseDurationSeconds: BOUNDS.leaseMs / 1000,
+    renewTime,
+  };
+  const turns = { leaseTransitions: leaseTransitions + Number(isNews) };
   try {
-    e.held = await write(e, found, { ...spec, ...(isNews && turn), ...own });
+    e.held = await write(e, found, { ...spec, ...turns, ...turn, ...own });
   } catch (error) {
     // Somebody changed or deleted what was known: it is read at once.
     if (known && error instanceof ApiError && [404, 409].includes(error.code)) return tryLease(e);
@@ -4694,8 +4665,7 @@ async function tryLease(e: Election): Promise<string> {
   e.until = at + BOUNDS.renewMaxMs;
   return '';
 }
-/** Reads the own Lease and, unless another holds it, those of all operators in the namespace, whose
- *  scopes may overlap. */
+/** Reads the own Lease and, unless another holds it, all that may be of overlapping scopes. */
 async function look(e: Election): Promise<Raw | undefined> {
   const own = ask(e, { method: 'GET', path: `${e.path}/${e.name}` });
   const found = await own.catch((error) => (isGone(error) ? undefined : Promise.reject(error)));
@@ -4706,8 +4676,7 @@ async function look(e: Election): Promise<Raw | undefined> {
   for (const item of items) note(e, item);
   return found;
 }
-/** Remembers when a Lease was last seen to change. One that was deleted by hand stays noted, since
- *  its holder will make it again. */
+/** Remembers when a Lease last changed, also of a deleted one: its holder will make it again. */
 function note(e: Election, { metadata, spec = {} }: Raw): void {
   const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
   const { annotations = {} } = metadata;
@@ -4745,8 +4714,8 @@ function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
   const labels = { ...metadata.labels, ...LEASE_LABELS };
   const annotations = { ...metadata.annotations, ...scope };
-  const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
-  const body = { ...kind, metadata: { ...metadata, name: e.name, labels, annotations }, spec };
+  const meta = { ...metadata, name: e.name, labels, annotations };
+  const body = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: meta, spec };
   if (!found) return ask(e, { method: 'POST', path: e.path, body });
   return ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body });
 }
