@@ -2888,7 +2888,6 @@ export type Level = 'debug' | 'info' | 'warn' | 'error';
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
-  backoffToldMs: 60_000, // A backoff longer than this stands in Ready.
   toldMax: 50, // Events of one cluster that are remembered, to count repeats.
   statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
@@ -3219,18 +3218,9 @@ const ownAnnotations = (annotations: unknown): Dict =>
       .map(([key, value]) => [key, value.slice(0, BOUNDS.annotationMax)]),
   );
 
-const DEFAULTS = {
-  replicas: 1,
-  suspend: false,
-  selector: {},
-  template: {},
-  volumeClaimTemplates: [],
-  serviceName: '',
-  podManagementPolicy: 'Parallel',
-  minReadySeconds: 0,
-  revisionHistoryLimit: 10,
-  replacementPolicy: 'Always',
-} as const;
+const SIZES = { replicas: 1, minReadySeconds: 0, revisionHistoryLimit: 10, suspend: false };
+const PARTS = { selector: {}, template: {}, volumeClaimTemplates: [], serviceName: '' } as const;
+const POLICIES = { podManagementPolicy: 'Parallel', replacementPolicy: 'Always' } as const;
 const ROLLING = { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false } as const;
 const JUDGED = { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 } as const;
 const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 } as const;
@@ -3247,7 +3237,9 @@ export function clusterOf(raw: Raw): StatefulCluster {
     meta: metaOf(raw),
     status: raw['status'] ?? {},
     spec: {
-      ...DEFAULTS,
+      ...SIZES,
+      ...PARTS,
+      ...POLICIES,
       ...(spec as StatefulCluster['spec']),
       updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
       liveness: { ...JUDGED, ...NEVER, ...spec['liveness'] },
@@ -3554,8 +3546,8 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
     cut.abort();
   });
   try {
-    const path = withQuery(feed.path, watchQuery(feed));
-    const answer = await world.watch(path, onEvent, AbortSignal.any([feed.signal, cut.signal]));
+    const either = AbortSignal.any([feed.signal, cut.signal]);
+    const answer = await world.watch(watchPath(feed), onEvent, either);
     if (answer.status !== 200) throw apiErrorOf(answer);
     const brief = world.uptime() - at < BOUNDS.briefMs && feed.version === before;
     if (brief) throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
@@ -3566,14 +3558,12 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   }
   if (failure) throw failure;
 }
-function watchQuery({ next, version, world }: Feed<Thing>): Record<string, string | number> {
-  return {
-    watch: 'true',
-    allowWatchBookmarks: 'true',
-    timeoutSeconds: Math.floor(300 + world.random() * 300),
-    resourceVersion: next === 'fresh' ? '' : version,
-    ...(next !== 'resume' && { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' }),
-  };
+function watchPath({ path, next, version, world }: Feed<Thing>): string {
+  const timeoutSeconds = Math.floor(300 + world.random() * 300);
+  const resourceVersion = next === 'fresh' ? '' : version;
+  const query = { watch: 'true', allowWatchBookmarks: 'true', timeoutSeconds, resourceVersion };
+  const listing = { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' };
+  return withQuery(path, next === 'resume' ? query : { ...query, ...listing });
 }
 
 function withQuery(path: string, query: Readonly<Record<string, string | number>>): string {
@@ -3975,11 +3965,9 @@ async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
   }
 }
 /** The first in the plan, not in time: the status tells it, and must not change with each pass. */
-const firstError = (
-  { errors }: Pass,
-  actions: readonly Action[],
-  is: (error: unknown) => boolean,
-): unknown => actions.map((a) => errors.get(a)).find((error) => error !== undefined && is(error));
+function firstError({ errors }: Pass, all: readonly Action[], is: (error: unknown) => boolean) {
+  return all.map((a) => errors.get(a)).find((error) => error !== undefined && is(error));
+}
 
 const stageOf = (a: Action): (typeof STAGES)[number] => VERBS[a.verb][0];
 /** I4: a member that could not be ended keeps its place, whoever was to come after it. */
@@ -4114,15 +4102,14 @@ const aborted = (signal: AbortSignal): Promise<void> =>
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
-  let [offset, isTold] = [0, false];
+  let offset = 0;
   const send: World['send'] = async (request) => {
     const answer = await world.send(request);
     const skew = Date.parse(answer.headers['date'] ?? '') - world.now();
-    if (Math.abs(skew - offset) > BOUNDS.skewMs) offset = skew; // Not when no time is told: NaN.
+    const change = Math.abs(skew - offset); // NaN when no time is told.
     const words = "the API server's clock counts, and this machine's differs";
-    const isNews = !isTold && Math.abs(offset) > BOUNDS.skewToldMs;
-    if (isNews) world.log('warn', words, { ms: offset });
-    isTold ||= isNews;
+    if (change > BOUNDS.skewToldMs) world.log('warn', words, { ms: skew });
+    if (change > BOUNDS.skewMs) offset = skew;
     return answer;
   };
   return { ...world, send, now: () => world.now() + offset };
@@ -4343,14 +4330,11 @@ function overlay(o: Operator, s: OpenSnapshot, found: ReadonlyMap<Ref, Answer>):
     if (kind === 'persistentvolumeclaims') lay(s.claims, name, raw && claimOf(raw));
     if (kind === 'controllerrevisions') lay(s.revisions, name, raw && revisionOf(raw));
     if (kind === 'nodes') lay(s.nodes, name, raw && nodeOf(raw));
-    if (kind === 'statefulclusters') cluster = sameCluster(cluster, raw);
+    if (kind === 'statefulclusters') cluster = clusterOf(raw ?? {});
   }
+  if (cluster.meta.uid !== s.cluster.meta.uid)
+    throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
   return { ...s, cluster, volumesReadable: o.world.uptime() >= o.blindUntil };
-}
-function sameCluster({ meta }: StatefulCluster, raw: Raw | undefined): StatefulCluster {
-  const live = raw && clusterOf(raw);
-  if (live?.meta.uid === meta.uid) return live;
-  throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
 }
 
 // ── One pass ────────────────────────────────────────────────────────────────────────────────────
@@ -4457,10 +4441,9 @@ async function confess(world: World, cluster: StatefulCluster, ledger: Ledger, e
   const words = { status: 'True', reason: 'InternalError', message, observedGeneration } as const;
   const stalled = setCondition(before, { type: 'Stalled', ...words }, world.now());
   const conditions = [...before.filter((c) => c.type !== 'Stalled'), stalled];
-  if (canonicalJson(conditions) !== canonicalJson(before))
-    await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
-      world.log('warn', 'status not written', { error: wordsOf(failure) });
-    });
+  await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
+    world.log('warn', 'status not written', { error: wordsOf(failure) });
+  });
   await recordEvent(world, cluster, ledger, { reason: words.reason, type: 'Warning', message });
 }
 
@@ -4567,13 +4550,12 @@ export async function runElected(world: World, options: Elected, signal: AbortSi
   const e = newElection(world, options, options.lease);
   await campaign(e, signal);
   if (!leads(e)) return;
-  const [stop, over] = [new AbortController(), new AbortController()];
+  const over = new AbortController();
   const keeping = keepLease(e, over.signal);
-  const until = AbortSignal.any([signal, stop.signal]);
+  const until = AbortSignal.any([signal, over.signal]);
   try {
     if (!signal.aborted) await Promise.race([runOperator(fenced(e), options, until), keeping]);
   } finally {
-    stop.abort();
     over.abort();
     const released = keeping.catch(() => undefined); // Its failure was thrown above.
     await Promise.race([released, world.sleep(BOUNDS.releaseMaxMs)]);
@@ -4641,10 +4623,8 @@ async function tryLease(e: Election): Promise<string> {
   const found = known ?? (await look(e));
   e.held = undefined; // If the answer does not come, it is read again.
   const why = rivalOf(e);
-  if (why) {
-    e.until = -Infinity;
-    return why;
-  }
+  if (why) e.until = -Infinity;
+  if (why) return why;
   const { leaseTransitions = 0, ...spec }: Raw = found?.['spec'] ?? { leaseTransitions: -1 };
   const renewTime = microTime(e.world);
   const isNews = spec['holderIdentity'] !== e.identity;
