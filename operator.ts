@@ -3427,12 +3427,12 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
       failures = feed.version > before ? 1 : failures + 1;
       await learn(feed, error);
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(restMs(world, error, failures, BOUNDS.retryMinMs, capMs), signal);
+      await world.sleep(pauseMs(world, error, failures, BOUNDS.retryMinMs, capMs), signal);
     }
   }
 }
 /** Doubling with jitter, unless the API server asked for more. */
-function restMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
+function pauseMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
   const doubled = Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs);
   const asked = why instanceof ApiError ? why.retryAfterMs : 0;
   return Math.max(asked, doubled * (0.5 + world.random() / 2));
@@ -3606,38 +3606,35 @@ export function newQueue(
   const waiting = new Set<string>();
   const running = new Map<string, Promise<void>>();
   const failures = new Map<string, number>();
-  const resting = new Set<string>();
+  const restUntil = new Map<string, number>();
   let open = false;
   const add = (key: string): void => (waiting.add(key), pump());
   const addAfter = newAlarms(world, add);
   async function run(key: string): Promise<void> {
+    await Promise.resolve(); // So that a change of many objects is whole when it is looked at.
+    const restMs = Math.min(BOUNDS.restEachMs * sizeOf(key), BOUNDS.restMaxMs);
+    lay(restUntil, key, restMs < BOUNDS.restMinMs ? undefined : world.uptime() + restMs);
     try {
-      const done = work(key);
-      rest(key, BOUNDS.restEachMs * sizeOf(key)); // From when it was looked at, not from its end.
-      await done;
+      await work(key);
       failures.delete(key);
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
       failures.set(key, times);
       const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, restMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
+      addAfter(key, pauseMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
     }
-  }
-  function rest(key: string, ms: number): void {
-    if (ms < BOUNDS.restMinMs) return;
-    resting.add(key);
-    void world.sleep(Math.min(ms, BOUNDS.restMaxMs)).then(() => (resting.delete(key), pump()));
+    running.delete(key);
+    pump();
   }
   function pump(): void {
     for (const key of waiting) {
       if (!open || running.size >= workers) return;
-      if (running.has(key) || resting.has(key)) continue;
+      if (running.has(key)) continue;
       waiting.delete(key);
-      // In a turn of its own, so that a change of many objects is whole when it is looked at.
-      const turn = Promise.resolve().then(() => run(key));
-      const done = turn.then(() => (running.delete(key), pump()));
-      running.set(key, done);
+      const restMs = (restUntil.get(key) ?? 0) - world.uptime();
+      if (restMs > 0) addAfter(key, restMs);
+      else running.set(key, run(key));
     }
   }
   const start = (): void => ((open = true), pump());
@@ -3761,9 +3758,8 @@ export function podBody(c: StatefulCluster, identity: string, r: Revision, makin
   return { apiVersion: 'v1', kind: 'Pod', metadata, spec };
 }
 
-/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
- *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
- *  `whenDeleted: Delete`. */
+/** Body of an identity's claim of one template. The selector's labels are not copied: a GitOps tool
+ *  would take an ownerless claim for its own. An owner reference is `whenDeleted: Delete`. */
 export function claimBody(c: StatefulCluster, identity: string, of: string, making: Making): Body {
   const { metadata, spec } = c.spec.volumeClaimTemplates.find((t) => t.metadata?.name === of) ?? {};
   const { whenDeleted } = c.spec.persistentVolumeClaimRetentionPolicy;
@@ -3902,10 +3898,7 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
 /** Claims first, then the pod. Nothing is rolled back: what was made is found again. */
 async function makeMember(pass: Pass, a: Make): Promise<true> {
   const { cluster, nodesReadable } = pass;
-  const claims = a.claims.map(async (template) =>
-    create(pass, CLAIMS, claimBody(cluster, a.identity, template, a)),
-  );
-  for (const t of await Promise.allSettled(claims)) if (t.status === 'rejected') throw t.reason;
+  for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a.identity, name, a));
   const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable });
   const pod = await create(pass, PODS, body);
   if (!pod || selectorMatches(cluster.spec.selector, pod.labels)) return true;
@@ -4291,9 +4284,8 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
 }
 /** What a new member would be made of, under a name that none has. */
 function trialBodies(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
-  const names = claimTemplateNames(c.spec).filter(
-    (t) => withClaims && r.claimTemplates.includes(t),
-  );
+  const known = withClaims ? claimTemplateNames(c.spec) : [];
+  const names = r.claimTemplates.filter((name) => known.includes(name));
   const pod = podBody(c, 'trial', r, { nodesReadable: o.nodes?.denied === '' });
   return [...names.map((template) => claimBody(c, 'trial', template, {})), pod];
 }
@@ -4591,9 +4583,7 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
       wins = 0;
     }
     e.held = undefined;
-    const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
-    const pauseMs = freeInMs > 0 ? Math.min(freeInMs, BOUNDS.leaseRetryMs) : BOUNDS.leaseRetryMs;
-    if (wins === 0) await world.sleep(pauseMs, signal);
+    if (wins === 0) await world.sleep(BOUNDS.leaseRetryMs, signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
