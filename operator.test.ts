@@ -11442,7 +11442,7 @@ if (TESTING) planes.run();
 // - service accounts and their volumes, priority classes, LimitRange, Pod Security, disruption
 //   budgets, node capacity on resize, quotas but of object counts, quota status, Event expiry;
 // - RBAC (see `denied`), webhooks (see `refuse`), protobuf bodies, pod logs, exec and proxy.
-// Stored, but nobody acts on them: statefulsets, deployments, RBAC objects, admission policies.
+// Stored, but nobody acts on them: statefulsets, RBAC objects, admission policies.
 
 type Rec = Readonly<Record<string, unknown>>;
 type Strings = Readonly<Record<string, string | undefined>>;
@@ -11510,8 +11510,8 @@ type Names = {
   namespaced: boolean;
   flags: string;
 };
-type Aliases = Record<'shortNames' | 'categories' | 'subresources', readonly string[]>;
-type ResourceRow = Readonly<Names & Aliases & { columns: readonly Column[]; crd?: Rec }>;
+type Aliases = Record<'shortNames' | 'subresources', readonly string[]>;
+type ResourceRow = Readonly<Names & Aliases & { crd?: Rec }>;
 type Resource = ResourceRow & { readonly group: string; readonly store: Store };
 
 /** `revision` is the global resourceVersion: unchanged means that nothing was written. */
@@ -11546,32 +11546,31 @@ const bookmarkEveryMs = 60_000;
 /** The real server draws 30–60 min; there is no chance here. */
 const watchDefaultSeconds = 2700;
 
-/** apiVersion, plural, kind, C = cluster-scoped, short names, categories, subresources, flags. */
+/** apiVersion, plural, kind, C = cluster-scoped, short names, subresources, flags. */
 const builtIns = `
-v1 namespaces Namespace C ns - status,finalize
-v1 nodes Node C no - status
-v1 pods Pod - po all status,binding,eviction,resize gr
-v1 persistentvolumeclaims PersistentVolumeClaim - pvc - status r
-v1 persistentvolumes PersistentVolume C pv - status r
+v1 namespaces Namespace C ns status,finalize
+v1 nodes Node C no status
+v1 pods Pod - po status,binding,eviction,resize gr
+v1 persistentvolumeclaims PersistentVolumeClaim - pvc status r
+v1 persistentvolumes PersistentVolume C pv status r
 v1 events Event - ev
-v1 services Service - svc all status r
+v1 services Service - svc status r
 v1 configmaps ConfigMap - cm
 policy/v1 poddisruptionbudgets PodDisruptionBudget - pdb
 autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler - hpa
-v1 serviceaccounts ServiceAccount - sa - - r
-v1 resourcequotas ResourceQuota - quota - status r
+v1 serviceaccounts ServiceAccount - sa - r
+v1 resourcequotas ResourceQuota - quota status r
 apps/v1 controllerrevisions ControllerRevision
-apps/v1 statefulsets StatefulSet - sts all status,scale g
-apps/v1 deployments Deployment - deploy all status,scale g
-coordination.k8s.io/v1 leases Lease - - - - v
-storage.k8s.io/v1 storageclasses StorageClass C sc - - r
-apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition C crd,crds - status g
+apps/v1 statefulsets StatefulSet - sts status,scale g
+coordination.k8s.io/v1 leases Lease - - - v
+storage.k8s.io/v1 storageclasses StorageClass C sc - r
+apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition C crd,crds status g
 rbac.authorization.k8s.io/v1 clusterroles ClusterRole C
 rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding C
 rbac.authorization.k8s.io/v1 roles Role
 rbac.authorization.k8s.io/v1 rolebindings RoleBinding
 authorization.k8s.io/v1 selfsubjectaccessreviews SelfSubjectAccessReview C
-admissionregistration.k8s.io/v1 validatingadmissionpolicies ValidatingAdmissionPolicy C - - status g
+admissionregistration.k8s.io/v1 validatingadmissionpolicies ValidatingAdmissionPolicy C - status g
 admissionregistration.k8s.io/v1 validatingadmissionpolicybindings ValidatingAdmissionPolicyBinding C
 `;
 
@@ -11682,10 +11681,9 @@ function newApiServer(crds: readonly unknown[], seed = 1, now = 0): ApiState {
   for (const row of builtIns.trim().split('\n')) {
     const [apiVersion = '', plural = '', kind = '', scope, ...more] = row.split(' ');
     const words = (text = '-'): readonly string[] => (text === '-' ? [] : text.split(','));
-    const [shortNames, categories, subresources] = [words(more[0]), words(more[1]), words(more[2])];
-    const columns = columnsOf(printed[plural] ?? 'Name=.metadata.name; Age=@age');
-    const names = { apiVersion, plural, kind, namespaced: scope !== 'C', flags: more[3] ?? '' };
-    serveResource(state, { ...names, shortNames, categories, subresources, columns });
+    const [shortNames, subresources] = [words(more[0]), words(more[1])];
+    const names = { apiVersion, plural, kind, namespaced: scope !== 'C', flags: more[2] ?? '' };
+    serveResource(state, { ...names, shortNames, subresources });
   }
   const post = (path: string, body: unknown): void => {
     const answer = handle(state, { method: 'POST', path, headers: {}, body }, now);
@@ -11721,19 +11719,14 @@ function serveCustomResource(call: Call, { spec }: ApiObject, type: ChangeType):
   }
   if (type === 'DELETED') return;
   const crd = recOf(recsOf(pathOf(spec, 'versions')).find((version) => version['storage']));
-  const columns = recsOf(crd['additionalPrinterColumns']).map(customColumn);
   serveResource(call.state, {
     apiVersion: `${group}/${textOf(crd['name'])}`,
     plural,
     kind: textOf(names['kind']),
     namespaced: pathOf(spec, 'scope') === 'Namespaced',
     shortNames: textsOf(names['shortNames']),
-    categories: textsOf(names['categories']),
     subresources: Object.keys(recOf(crd['subresources'])),
     flags: 'gv',
-    columns: columnsOf('Name=.metadata.name').concat(
-      columns.length ? columns : columnsOf('Age=@age'),
-    ),
     crd,
   });
 }
@@ -13177,159 +13170,42 @@ function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldErr
 
 // ─── Tables: what kubectl prints ─────────────────────────────────────────────────────────────────
 
-type Cell = (object: ApiObject, now: number) => unknown;
-type ColumnHead = {
-  name: string;
-  type: string;
-  format: string;
-  priority: number;
-  description: string;
-};
-type Column = ColumnHead & { cell: Cell };
-
-/** `Name=path` or `Name=@cell`; ~ = only with -o wide; `|text` = shown when there is nothing. */
+/** Columns beside name and age, `Name=path`; a CRD brings its own. */
 const printed: Strings = {
-  pods: `Name=.metadata.name; Ready=@ready; Status=@podStatus; Restarts=@restarts; Age=@age;
-    ~IP=.status.podIP|<none>; ~Node=.spec.nodeName|<none>;
-    ~Nominated Node=.status.nominatedNodeName|<none>; ~Readiness Gates=.none|<none>`,
-  persistentvolumeclaims: `Name=.metadata.name; Status=@phase; Volume=.spec.volumeName;
-    Capacity=.status.capacity.storage; Access Modes=@modes; StorageClass=.spec.storageClassName;
-    VolumeAttributesClass=.spec.volumeAttributesClassName|<unset>; Age=@age;
-    ~VolumeMode=.spec.volumeMode`,
-  persistentvolumes: `Name=.metadata.name; Capacity=.spec.capacity.storage; Access Modes=@modes;
-    Reclaim Policy=.spec.persistentVolumeReclaimPolicy; Status=@phase; Claim=@claim;
-    StorageClass=.spec.storageClassName;
-    VolumeAttributesClass=.spec.volumeAttributesClassName|<unset>;
-    Reason=.status.reason; Age=@age; ~VolumeMode=.spec.volumeMode`,
-  nodes: `Name=.metadata.name; Status=@nodeStatus; Roles=.none|<none>; Age=@age;
-    Version=.status.nodeInfo.kubeletVersion; ~Internal-IP=.status.addresses[0].address|<none>;
-    ~External-IP=.none|<none>; ~OS-Image=.status.nodeInfo.osImage|<unknown>;
-    ~Kernel-Version=.status.nodeInfo.kernelVersion|<unknown>;
-    ~Container-Runtime=.status.nodeInfo.containerRuntimeVersion|<unknown>`,
-  events: `Last Seen=@lastSeen; Type=.type; Reason=.reason; Object=@involved;
-    ~Subobject=.involvedObject.fieldPath; ~Source=.source.component; Message=.message;
-    ~First Seen=@age; ~Count=.count|1; ~Name=.metadata.name`,
-  namespaces: 'Name=.metadata.name; Status=.status.phase; Age=@age',
-  storageclasses: `Name=.metadata.name; Provisioner=.provisioner; ReclaimPolicy=.reclaimPolicy;
-    VolumeBindingMode=.volumeBindingMode; AllowVolumeExpansion=.allowVolumeExpansion|false;
-    Age=@age`,
-  leases: 'Name=.metadata.name; Holder=.spec.holderIdentity; Age=@age',
-  controllerrevisions: `Name=.metadata.name; Controller=.metadata.ownerReferences[0].name|<none>;
-    Revision=.revision; Age=@age`,
+  pods: 'Phase=status.phase Node=spec.nodeName IP=status.podIP',
+  nodes: 'Unschedulable=spec.unschedulable Version=status.nodeInfo.kubeletVersion',
+  persistentvolumeclaims: 'Status=status.phase Volume=spec.volumeName Size=status.capacity.storage',
+  events: 'Type=type Reason=reason Object=involvedObject.name Message=message',
 };
 
-const containersOf = (pod: ApiObject): readonly Rec[] =>
-  recsOf(pathOf(pod, 'status.containerStatuses'));
-const ageOf = (time: unknown, now: number): string =>
-  typeof time === 'string' ? humanDuration(now - Date.parse(time)) : '<unknown>';
-
-const cells: Readonly<Record<string, Cell>> = {
-  age: ({ metadata }, now) => ageOf(metadata.creationTimestamp, now),
-  lastSeen: (event, now) => {
-    const latest = pathOf(event, 'series.lastObservedTime') ?? event['lastTimestamp'];
-    return ageOf(latest ?? event['eventTime'] ?? event.metadata.creationTimestamp, now);
-  },
-  involved: (event) => {
-    const { kind = '', name } = recOf(event['involvedObject']) as Strings;
-    return `${kind.toLowerCase()}/${name}`;
-  },
-  ready: (pod) => {
-    const ready = containersOf(pod).filter((status) => status['ready'] === true).length;
-    return `${ready}/${listOf(pathOf(pod, 'spec.containers')).length}`;
-  },
-  podStatus: (pod) => {
-    if (pod.metadata.deletionTimestamp) return 'Terminating';
-    const reasons = containersOf(pod).map(({ state }) =>
-      textOf(pathOf(state, 'waiting.reason') ?? pathOf(state, 'terminated.reason')),
-    );
-    const reason = reasons.find((one) => one !== '') ?? pathOf(pod, 'status.reason');
-    return reason ?? pathOf(pod, 'status.phase');
-  },
-  restarts: (pod, now) => {
-    const counts = containersOf(pod).map((status) => Number(status['restartCount'] ?? 0));
-    const count = counts.reduce((sum, one) => sum + one, 0);
-    const ends = containersOf(pod).map((one) =>
-      textOf(pathOf(one, 'lastState.terminated.finishedAt')),
-    );
-    const last = ends.sort().at(-1);
-    return count > 0 && last ? `${count} (${ageOf(last, now)} ago)` : `${count}`;
-  },
-  modes: (object) => {
-    const of = object.kind === 'PersistentVolume' ? 'spec.accessModes' : 'status.accessModes';
-    return textsOf(pathOf(object, of)).join(',').replace(/[a-z]/g, '');
-  },
-  phase: ({ metadata, status }) =>
-    metadata.deletionTimestamp ? 'Terminating' : recOf(status)['phase'],
-  claim: (volume) => {
-    const { namespace, name } = recOf(pathOf(volume, 'spec.claimRef')) as Strings;
-    return name ? `${namespace}/${name}` : '';
-  },
-  nodeStatus: (node) => {
-    const ready = recsOf(pathOf(node, 'status.conditions')).find((one) => one['type'] === 'Ready');
-    const word = ready ? (ready['status'] === 'True' ? 'Ready' : 'NotReady') : 'Unknown';
-    return pathOf(node, 'spec.unschedulable') ? `${word},SchedulingDisabled` : word;
-  },
-};
-
-/** As apimachinery's duration.HumanDuration. */
-function humanDuration(ms: number): string {
-  const seconds = Math.max(0, Math.floor(ms / 1000));
-  const whole = (unit: number): number => Math.floor(seconds / unit);
-  const pair = (big: number, unit: string, rest: number, small: string): string =>
-    `${big}${unit}${rest ? rest + small : ''}`;
-  if (seconds < 120) return `${seconds}s`;
-  if (seconds < 600) return pair(whole(60), 'm', seconds % 60, 's');
-  if (seconds < 3 * 3600) return `${whole(60)}m`;
-  if (seconds < 8 * 3600) return pair(whole(3600), 'h', whole(60) % 60, 'm');
-  if (seconds < 48 * 3600) return `${whole(3600)}h`;
-  if (seconds < 8 * 86_400) return pair(whole(86_400), 'd', whole(3600) % 24, 'h');
-  if (seconds < 730 * 86_400) return `${whole(86_400)}d`;
-  return pair(whole(365 * 86_400), 'y', whole(86_400) % 365, 'd');
-}
-
-/** The JSONPath of printer columns: .a.b, [0], ['k'], [?(@.type=="x")]. */
-function jsonPath(path: string): (value: unknown) => unknown {
-  const step =
-    /\.?([\w-]+(?:\\\.[\w-]+)*)|\[(\d+)\]|\['(.+?)'\]|\[\?\(@\.(\w+) *== *["'](.+?)["']\)\]/g;
-  const steps = [...path.matchAll(step)];
-  return (value) =>
-    steps.reduce((at: unknown, [, key, index, quoted, field, wanted]) => {
-      if (index !== undefined) return listOf(at)[Number(index)];
-      if (field !== undefined) return recsOf(at).find((item) => item[field] === wanted);
-      return recOf(at)[(key ?? quoted ?? '').replaceAll('\\.', '.')];
-    }, value);
-}
-
-function columnsOf(text: string): Column[] {
-  return text.split(/;\s+/).map((column) => {
-    const [, wide, name = '', path = '', none = ''] = /^(~?)([^=]+)=([^|]*)\|?(.*)$/.exec(column)!;
-    const read = jsonPath(path);
-    const cell = cells[path.slice(1)] ?? ((object: ApiObject) => String(read(object) ?? none));
-    const head = { name, type: 'string', format: name === 'Name' ? 'name' : '', description: '' };
-    return { ...head, priority: wide ? 1 : 0, cell };
+function columnsOf({ plural, crd }: Resource): readonly Strings[] {
+  const pairs = (printed[plural] ?? '').split(' ').filter(Boolean);
+  const own = pairs.map((pair) => {
+    const [name, path] = pair.split('=');
+    return { name, type: 'string', jsonPath: `.${path}` };
   });
-}
-
-function customColumn(column: Rec): Column {
-  const head = { format: '', priority: 0, description: '', ...without(column, 'jsonPath') };
-  const read = jsonPath(textOf(column['jsonPath']));
-  const isDate = column['type'] === 'date';
-  const cell: Cell = (object, now) => (isDate ? ageOf(read(object), now) : (read(object) ?? null));
-  return { ...(head as ColumnHead), cell };
+  const age = { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp' };
+  const others = recsOf(crd?.['additionalPrinterColumns']) as readonly Strings[];
+  const name = { name: 'Name', type: 'string', format: 'name', jsonPath: '.metadata.name' };
+  return [name, ...(others.length > 0 ? others : [...own, age])];
 }
 
 /** A Table when the client's Accept asks for one (kubectl get does), else undefined. */
 function tableOf(call: Call, objects: readonly ApiObject[], metadata: Rec): Rec | undefined {
-  const { headers, resource, query, now } = call;
+  const { headers, resource, now } = call;
   if (!headers['accept']?.includes('as=Table')) return undefined;
-  const { includeObject = 'Metadata' } = query;
+  const columns = columnsOf(resource);
   const rows = objects.map((object) => {
-    const partial = { kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' };
-    const whole = includeObject === 'Object' ? object : { ...partial, metadata: object.metadata };
-    const cellsOf = resource.columns.map(({ cell }) => cell(object, now));
-    return { cells: cellsOf, ...(includeObject !== 'None' && { object: whole }) };
+    const cells = columns.map(({ type, jsonPath = '' }) => {
+      const value = pathOf(object, jsonPath.slice(1));
+      return type === 'date'
+        ? `${Math.round((now - Date.parse(textOf(value))) / 1000)}s`
+        : (value ?? '');
+    });
+    return { cells, object };
   });
-  const columnDefinitions = resource.columns.map((column) => without(column, 'cell'));
+  const plain = { format: '', priority: 0, description: '' };
+  const columnDefinitions = columns.map((column) => ({ ...plain, ...without(column, 'jsonPath') }));
   return { kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata, columnDefinitions, rows };
 }
 
@@ -13370,25 +13246,12 @@ function discover(state: ApiState, [root = '', ...rest]: Segments): ServerAnswer
 
 function groupOf(groupVersion: string) {
   const [name, version] = groupVersion.split('/');
-  return {
-    name,
-    versions: [{ groupVersion, version }],
-    preferredVersion: { groupVersion, version },
-  };
+  const preferredVersion = { groupVersion, version };
+  return { name, versions: [preferredVersion], preferredVersion };
 }
 
-function discovered(resource: Resource): Rec[] {
-  const { plural, kind, namespaced, shortNames, categories, subresources } = resource;
-  const onItems = [
-    'delete',
-    'deletecollection',
-    'get',
-    'list',
-    'patch',
-    'create',
-    'update',
-    'watch',
-  ];
+const onItems = 'create delete deletecollection get list patch update watch'.split(' ');
+function discovered({ plural, kind, namespaced, shortNames, subresources }: Resource): Rec[] {
   const main = { name: plural, singularName: kind.toLowerCase(), namespaced, kind };
   const verbs = creations[plural] ? ['create'] : onItems;
   const kinds: Readonly<Record<string, Rec>> = {
@@ -13400,45 +13263,32 @@ function discovered(resource: Resource): Rec[] {
     const own = { name: `${plural}/${sub}`, singularName: '', verbs: ['get', 'patch', 'update'] };
     return { ...main, ...own, ...kinds[sub] };
   });
-  return [
-    without({ ...main, verbs, shortNames: some(shortNames), categories: some(categories) }),
-    ...subs,
-  ];
+  return [without({ ...main, verbs, shortNames: some(shortNames) }), ...subs];
 }
 
-/** Enough for kubectl to leave validation to the server, and to explain custom kinds. */
-function openApi(state: ApiState, [generation, ...place]: Segments): ServerAnswer {
-  const info = { title: 'Kubernetes', version: serverVersion.gitVersion };
-  if (generation === 'v2')
-    return answerOf(200, { swagger: '2.0', info, paths: {}, definitions: {} });
-  const all = [...state.resources.values()];
+/** Enough for kubectl to leave validation to the server. */
+function openApi(state: ApiState, [, ...place]: Segments): ServerAnswer {
   const rootOf = ({ group, apiVersion }: Resource): string =>
     `${group ? 'apis' : 'api'}/${apiVersion}`;
+  const all = [...state.resources.values()];
   const wanted = place.join('/');
-  if (wanted === '') {
-    const entries = all
-      .map(rootOf)
-      .map((root) => [root, { serverRelativeURL: `/openapi/v3/${root}` }]);
-    return answerOf(200, { paths: Object.fromEntries(entries) });
-  }
-  const paths: Record<string, unknown> = {};
-  const schemas: Record<string, unknown> = {};
-  for (const resource of all.filter((one) => rootOf(one) === wanted)) {
-    const { group, kind, plural, apiVersion, namespaced } = resource;
+  const roots = all.map((one) => [
+    rootOf(one),
+    { serverRelativeURL: `/openapi/v3/${rootOf(one)}` },
+  ]);
+  if (wanted === '') return answerOf(200, { paths: Object.fromEntries(roots) });
+  const paths = all.flatMap((one): [string, Rec][] => {
+    if (rootOf(one) !== wanted) return [];
+    const { group, kind, plural, apiVersion, namespaced } = one;
     const gvk = { group, kind, version: apiVersion.split('/').at(-1) };
     const parameters = [{ name: 'fieldValidation', in: 'query', schema: { type: 'string' } }];
-    const operation = { parameters, 'x-kubernetes-group-version-kind': gvk, responses: {} };
-    const path = `/${wanted}/${namespaced ? 'namespaces/{namespace}/' : ''}${plural}`;
-    paths[path] = { get: operation, post: operation };
-    paths[`${path}/{name}`] = { get: operation, patch: operation, put: operation };
-    const name = [...group.split('.').reverse(), gvk.version, kind].join('.');
-    schemas[name] = {
-      type: 'object',
-      ...schemaOf(resource),
-      'x-kubernetes-group-version-kind': [gvk],
-    };
-  }
-  return answerOf(200, { openapi: '3.0.0', info, paths, components: { schemas } });
+    const patch = { parameters, 'x-kubernetes-group-version-kind': gvk, responses: {} };
+    return [
+      [`/${wanted}/${namespaced ? 'namespaces/{namespace}/' : ''}${plural}/{name}`, { patch }],
+    ];
+  });
+  const info = { title: 'Kubernetes', version: serverVersion.gitVersion };
+  return answerOf(200, { openapi: '3.0.0', info, paths: Object.fromEntries(paths) });
 }
 
 // ═══ HARNESS B · ACTORS · effects through World only ════════════════════════════════════════════
