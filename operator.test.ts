@@ -8300,7 +8300,6 @@ if (TESTING) simulation.run();
 
 const OPERATOR = `${import.meta.dirname}/operator.ts`;
 const MANIFEST = new URL('deploy.yaml', import.meta.url);
-const LONG = process.env['REAL_LONG'] === '1'; // Outages of 30 s, claims that are 60 s old.
 const MERGE_PATCH = 'application/merge-patch+json';
 
 interface Bell {
@@ -8500,10 +8499,6 @@ function unsettled(rig: Rig, cluster: string, replicas: number): string {
 }
 const settles = (rig: Rig, cluster: string, replicas: number): Promise<void> =>
   rig.until(`${cluster} has ${replicas}`, () => unsettled(rig, cluster, replicas));
-async function scaleTo(rig: Rig, cluster: string, replicas: number): Promise<void> {
-  await order(rig, 'PATCH', `${clusterAt(...split(cluster))}/scale`, { spec: { replicas } });
-  await settles(rig, cluster, replicas);
-}
 /** Where the one Reason is still missing or another: pod, status, Event, log and claims (I9). */
 function untold(rig: Rig, cluster: string, old: string, reason: string): string {
   const mark = `${old} ${reason}`;
@@ -8765,7 +8760,7 @@ async function newBench() {
   rotate('first');
   const over = { ...serverAt(front.url), users: [{ name: 'main', user: { tokenFile: token } }] };
   const file = kubeconfig(folder, 'bench', over);
-  const program = launch([...runArgs(file), ...(LONG ? ['--leader-elect=false'] : [])], rig.ring);
+  const program = launch(runArgs(file), rig.ring);
   rig.program = program;
   await order(rig, 'POST', clusterAt('default'), coderCluster());
   await settles(rig, 'coder', 3);
@@ -8929,41 +8924,6 @@ processes('process: F26: 401 → the token is read again from its file', async (
   const dead = front.passed.slice(from).filter((p) => p.token === 'Bearer first').length;
   assert.ok(dead < 10, `${dead} requests with the dead token`);
 });
-processes(
-  'process: a watch is cut in the middle of a line → it goes on, nothing twice',
-  async () => {
-    const { front, rig } = bench;
-    let torn = 0;
-    front.meddle = (p) =>
-      isWatch(p) && p.path.includes('/pods') && torn++ < 3 ? 'tear' : undefined;
-    front.sockets.forEach((socket) => socket.destroy());
-    await goesOn();
-    assert.ok(torn >= 3, `${torn} streams were torn`);
-    assert.is(keptBy(rig, 'coder').length, 3);
-  },
-);
-processes('process: the server is away → the same process goes on, few requests', async () => {
-  const { served, rig, front, passed } = bench;
-  const from = front.passed.length;
-  await served.stop();
-  let over = false;
-  setTimeout(() => ((over = true), rig.ring()), LONG ? 30_000 : 2500);
-  await rig.until('the outage', () => (over ? '' : 'it lasts'));
-  const tries = passed(from, 'GET', 'watch=');
-  assert.ok(tries >= 4 && tries <= 4 * (LONG ? 12 : 6), `${tries} tries`);
-  await served.start();
-  await goesOn();
-});
-processes('process: 3 → 50 → 3 → 47 pods, 47 claims, few status writes', async () => {
-  const { rig, front, passed } = bench;
-  const from = front.passed.length;
-  await scaleTo(rig, 'coder', 50);
-  const posts = ['/pods', '/persistentvolumeclaims'].map((word) => passed(from, 'POST', word));
-  assert.equal(posts, [47, 47]);
-  assert.ok(passed(from, 'PATCH', '/status') <= 30, `${passed(from, 'PATCH', '/status')}`);
-  await scaleTo(rig, 'coder', 3);
-  assert.is(passed(from, 'DELETE', '/pods/'), 47);
-});
 processes('process: its probes → ready, well, metrics that a strict reader takes', async () => {
   const { program } = bench;
   const port: number = program.said.find((line) => line['msg'] === 'probes')?.['port'];
@@ -8993,7 +8953,7 @@ processes('process: its probes → ready, well, metrics that a strict reader tak
   );
   assert.is(await page('/healthz'), `200 ${type} ok\n`, 'beside 1,000 idle connections');
   const posted = series.get('statefulcluster_api_requests_total{verb="POST",code="201"}');
-  assert.ok((posted ?? 0) >= 94, `${posted} POSTs`);
+  assert.ok((posted ?? 0) >= 6, `${posted} POSTs`);
   const second = launch(['run', '--kubeconfig', bench.file, '--probe-addr', `127.0.0.1:${port}`]);
   assert.is(await second.ended, '1');
   assert.match(second.complaint, /^statefulcluster: --probe-addr: .*EADDRINUSE.*\n$/);
@@ -10003,7 +9963,6 @@ const PATCHES: Strings = {
   PATCH: MERGE_PATCH,
   STRATEGIC: 'application/strategic-merge-patch+json',
   JSON: 'application/json-patch+json',
-  APPLY: 'application/apply-patch+yaml',
   TEXT: 'text/plain',
 };
 const REASONS: Readonly<Record<number, string>> = {
@@ -10387,7 +10346,6 @@ POST pods/<A|a_b|a.b-|-> → 422 metadata.name: Invalid value: "A…b5fc | 422 m
  value: "a…0c90 | 422 metadata.name: Invalid value: "a…d37b | 422 metadata.name: Invalid value:
  "-…988e
 POST pods → 422 metadata.name: Required value: n…e89a
-POST pods?dryRun=All .generateName=g- → 201
 POST pods/b spec.containers=<[]|[{image:i}]|[{name:c}]|[{name:c,image:i},{name:c,image:i}]> → 422
  spec.containers: Required value | 422 spec.containers[0].name: Required value | 422
  spec.containers[0].image: Required value | 422 spec.containers[1].name: Duplica…2429
@@ -10440,12 +10398,8 @@ PATCH pods/a status.phase=Failed → 200 = status.phase=Pending
 STRATEGIC pods/b spec.containers=[{name:<c|d>,image:'i:2'}] → 200 .generation=2
  spec.containers.c.image=i:2 | 422 spec.containers: Forbidden: pod…f79b
 STRATEGIC pods/b spec.containers=[{name:c,image:''}] → 422 spec.containers[0].image: Required value
-STRATEGIC pods/b spec.containers=[{name:c,$patch:delete}] → 422 [spec.containers: Required
- value…679e
 STRATEGIC pods/b .labels.app=null .labels.c=d .annotations.n=null → 200 .labels.c=d -.labels.app
  -.annotations
-STRATEGIC pods/b .<finalizers|$deleteFromPrimitiveList/finalizers>=[x/y] → 200 .finalizers.0=x/y |
- 200 -.finalizers
 STRATEGIC pods/b spec.tolerations=[{key:k,operator:Exists}] → 200 .generation=3
  spec.tolerations.0.key=k spec.tolerations.1.key=node.kubernetes.io/not-ready
  spec.tolerations.2.effect=NoExecute spec.tolerations.2.key=node.kubernetes.io/unreachable
@@ -10615,8 +10569,6 @@ PUT stc/one .resourceVersion=<$one.rv|$one.rv1|null> spec.replicas=2 → 200 .ge
  object has been modified; pl…0a48 | 422 metadata.resourceVersion: Invali…a1b3
 STRATEGIC stc/one spec.replicas=2 → 415 the body of the request was in a…2214
 JSON stc/one [{op:replace,path:/spec/replicas,value:4}] → 200 .generation=6 spec.replicas=4
-APPLY stc/one?fieldManager=m apiVersion=enge.me/v1alpha1 kind=StatefulCluster .labels.a=b → 200
- .labels.a=b
 POST stc/two .finalizers=[x/y] .labels.a=b → 201
 DELETE stc/two propagationPolicy=<Foreground|Background> → 200 dies=0
  .finalizers.1=foregroundDeletion .generation=2 | 200 -.finalizers.1
@@ -10740,8 +10692,6 @@ SEE <brief 1|future 1|later 2> → 2 × closed | ERROR 504 Timeout: Too large re
 GET stc?rv=2&match=Exact → 410 The resourceVersion for the prov…e030
 GET stc?limit=1&continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6Miwic3RhcnQiOiJhXHUwMDAwIn0 → 410 The
  provided continue parameter…1530 and a token
-DELETE pods → 200 l1 l5
-GET pods → 200
 `;
 const conformance = suite('conformance');
 conformance('conformance: the embedded API server → answers as the real one did', async () => {
@@ -10902,22 +10852,20 @@ onPlane('the schema → defaults, and each rule refuses in its own words', async
   assert.equal((await Promise.all(tries)).filter(Boolean), []);
 });
 
-async function accountToken(namespace: string, account: string, spec = {}): Promise<string> {
+async function accountToken(namespace: string, account: string): Promise<string> {
   const path = `${placeOf(namespace, 'serviceaccounts', account)}/token`;
-  const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec };
+  const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} };
   return ((await order(real, 'POST', path, asked)) as Raw)['status'].token;
 }
 const SYSTEM = 'statefulcluster-system';
 /** Without a Lease, unless it is the matter: who follows a killed process must not wait for it. */
 const ALONE = '--leader-elect=false';
 /** The operator with the rights of deploy.yaml's own service account. */
-const launchWithRights = async (...scope: string[]): Promise<Program> =>
-  launchAs({ token: await accountToken(SYSTEM, 'statefulcluster') }, ...scope);
-function launchAs(user: object, ...scope: string[]): Program {
+async function launchWithRights(...scope: string[]): Promise<Program> {
+  const user = { token: await accountToken(SYSTEM, 'statefulcluster') };
   const ca = Buffer.from(plane.ca ?? '').toString('base64');
-  const users = [{ name: 'main', user }];
-  const over = { ...serverAt(plane.url, { 'certificate-authority-data': ca }), users };
-  const file = kubeconfig(plane.folder, scope.join(), over);
+  const over = serverAt(plane.url, { 'certificate-authority-data': ca });
+  const file = kubeconfig(plane.folder, scope.join(), { ...over, users: [{ name: 'main', user }] });
   return launch([...runArgs(file), ...scope], real.ring);
 }
 /** A new cluster with all its members Ready. */
@@ -10929,10 +10877,6 @@ async function grow(cluster: string, replicas: number, zone: string, spec: objec
 }
 const uidsUp = (rig: Rig, cluster: string): string[] =>
   upPods(rig, cluster)
-    .map(({ meta }) => meta.uid)
-    .sort();
-const uidsOfClaims = (rig: Rig, cluster: string): string[] =>
-  keptBy(rig, cluster)
     .map(({ meta }) => meta.uid)
     .sort();
 /** A template for that zone, whose one container has these fields beside the usual ones. */
@@ -10962,15 +10906,14 @@ function leastUp(rig: Rig, cluster: string): () => number {
 }
 /** Awaited later: until then its failure is nobody's. */
 const later = <T>(work: Promise<T>): Promise<T> => (work.catch(() => undefined), work);
-const nodeUnder = (pod: Sight | undefined): string => pod?.['spec'].nodeName ?? '';
 const podPath = (pod: Sight | undefined): string => placeOf('default', 'pods', pod?.meta.name);
 
 onPlane('the example, unchanged → 3 Ready, labels of the selector, a claim each', async () => {
   const labels = (node: string) => ({ zone: node.charAt(0) });
   real = await newRig(realWorld(plane), { nodes: ['a0', 'a1', 'a2'], labels });
-  for (const name of ['quota', 'crash', 'elect', 'team', 'tokens', 'rights', 'hole'])
+  for (const name of ['elect', 'team'])
     await order(real, 'POST', '/api/v1/namespaces', { metadata: { name } });
-  real.program = await launchWithRights('-n', 'default', '-n', 'quota', ALONE);
+  real.program = await launchWithRights('-n', 'default', ALONE);
   await order(real, 'POST', clusterAt('default'), coderCluster());
   await settles(real, 'coder', 3);
   const own = upPods(real, 'coder').map((o) => [o.meta.labels['app'], o.meta.labels[MARK.cluster]]);
@@ -10990,18 +10933,6 @@ onPlane('selector and serviceName → immutable, the rest is not', async () => {
   assert.is(await edit({ replicas: 4, minReadySeconds: 1 }), 'resolved');
 });
 
-/** One pod of the cluster is deleted; a new identity comes, and it is from this process. */
-async function goesOnIn(cluster: string, replicas: number, { child }: Program): Promise<void> {
-  const before = idsUp(real, cluster);
-  const [pod] = upPods(real, cluster);
-  await order(real, 'DELETE', placeOf(split(cluster)[0], 'pods', pod?.meta.name));
-  const isNew = (id: string): boolean => !before.includes(id);
-  await real.until('another one', () => (idsUp(real, cluster).some(isNew) ? '' : 'not yet'));
-  await settles(real, cluster, replicas);
-  assert.is(child.exitCode ?? child.signalCode, null, 'the same process');
-}
-const pass = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
 /** Played all at once, each on nodes or in a namespace of its own. */
 const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
   'pods deleted, force-deleted, evicted → replaced, one Reason everywhere': async () => {
@@ -11012,167 +10943,6 @@ const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
     for (const pod of [a, b]) await replaces(real, 'pods', pod, 'PodDeleted');
     await replaces(real, 'pods', c, 'PodFailed');
     await settles(real, 'pods', 3);
-  },
-  'a node dies, another is removed → NodeUnreachable, NodeGone': async () => {
-    const liveness = { nodeUnreachableSeconds: 2, nodeGoneSeconds: 1 };
-    const [a, b] = await grow('nodes', 3, 'n', { liveness });
-    real.actors.kill(nodeUnder(a));
-    await replaces(real, 'nodes', a, 'NodeUnreachable');
-    real.actors.removeNode(nodeUnder(a));
-    real.actors.removeNode(nodeUnder(b));
-    await replaces(real, 'nodes', b, 'NodeGone');
-    await settles(real, 'nodes', 3);
-    assert.is(real.all('claims', 'nodes').length, 5, 'the old claims are kept');
-  },
-  'the claim of a pending pod is deleted → ClaimGone': async () => {
-    const coming = later(grow('claims', 2, 'c')); // That zone has no node yet.
-    const pods = () => real.all('pods', 'claims');
-    await real.becomes('pods that wait', () => pods().length, 2);
-    const [old] = pods();
-    const claim = placeOf('default', 'persistentvolumeclaims', `data-${old?.meta.name}`);
-    await order(real, 'DELETE', claim);
-    const heirs = () => pods().filter(({ meta }) => meta.annotations[MARK.replaces]).length;
-    await real.becomes('a successor waits', heirs, 1);
-    real.actors.addNode('c0');
-    await replaces(real, 'claims', old, 'ClaimGone');
-    await coming;
-  },
-  'four of five nodes are cut off, spare ones there; or the only one → all return': async () => {
-    const liveness = { nodeUnreachableSeconds: 2 };
-    const single = await grow('one', 1, 's', { liveness });
-    const five = await grow('five', 5, 'w', { liveness });
-    const ids = () => [...idsUp(real, 'five'), ...idsUp(real, 'one')].join();
-    const before = ids();
-    const cut = [...five.slice(0, 4), ...single].map(nodeUnder);
-    cut.forEach(real.actors.cutOff);
-    const why = (name: string): string => saysTrue(real, name, 'ReplacementWithheld');
-    const isHeld = (): boolean => /4 of 5 /.test(why('five')) && /1 of 1 /.test(why('one'));
-    await real.until('all is withheld', () => (isHeld() ? '' : `"${why('five')}" ${ids()}`));
-    cut.forEach(real.actors.revive);
-    await settles(real, 'five', 5);
-    await settles(real, 'one', 1);
-    assert.is(ids(), before);
-  },
-  '3 → 20 → 3 with Retain and Delete → claims kept and marked, or gone': async () => {
-    const play = async (whenScaled: 'Retain' | 'Delete'): Promise<void> => {
-      const name = `scale-${whenScaled.toLowerCase()}`;
-      await grow(name, 3, 'b', { persistentVolumeClaimRetentionPolicy: { whenScaled } });
-      await scaleTo(real, name, 20);
-      await scaleTo(real, name, 3);
-      const marks = () => real.all('claims', name).map(retiredAs).sort().join();
-      const kept: string[] = Array(whenScaled === 'Retain' ? 17 : 0).fill('ScaledIn');
-      await real.becomes('the marks', marks, ['', '', '', ...kept].join());
-    };
-    await Promise.all([play('Retain'), play('Delete')]);
-  },
-  'a quota of 2 pods → in the words of the API server, no claim too many, heals': async () => {
-    const quota = placeOf('quota', 'resourcequotas', 'few');
-    const allow = async (pods: string): Promise<void> => {
-      const used = { pods: `${upPods(real, 'quota/few').length}` }; // Nobody computes it here.
-      await order(real, 'PATCH', quota, { spec: { hard: { pods } } });
-      await order(real, 'PATCH', `${quota}/status`, { status: { hard: { pods }, used } });
-    };
-    const first = { metadata: { name: 'few' }, spec: { hard: { pods: '2' } } };
-    await order(real, 'POST', placeOf('quota', 'resourcequotas'), first);
-    await allow('2');
-    await order(real, 'POST', clusterAt('quota'), clusterIn('b', 'few', 3));
-    const words = 'exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2';
-    const stalled = (): string => saysTrue(real, 'quota/few', 'Stalled');
-    await real.until('it says why', () => (stalled().includes(words) ? '' : stalled()));
-    const claims = () => real.all('claims', 'quota/few').length;
-    await real.becomes('claims', claims, 2);
-    const isWord = (e: Sight): boolean => e['message'].includes(words);
-    const reasons = () =>
-      new Set(
-        real
-          .all('events', 'quota/few')
-          .filter(isWord)
-          .map((e) => e['reason']),
-      );
-    await real.becomes('the Event', () => [...reasons()].join(), 'Refused');
-    await allow('10');
-    await settles(real, 'quota/few', 3); // At its next try, 10 to 40 s after the last one.
-    assert.is(claims(), 3);
-  },
-  'SIGKILL three times while 40 come → exactly 40, no identity twice, no claim lost': async () => {
-    const coming = later(grow('crash/forty', 40, 'b'));
-    const pods = () => real.all('pods', 'crash/forty');
-    for (const many of [3, 12, 27, 40]) {
-      const program = await launchWithRights('-n', 'crash', ALONE);
-      await real.until(`${many} pods`, () => (pods().length >= many ? '' : `${pods().length}`));
-      if (many < 40) program.child.kill('SIGKILL');
-      if (many < 40) await program.ended;
-    }
-    await coming;
-    const born = [...real.uids].filter(([name]) => name.startsWith('forty-'));
-    assert.is(born.length, 40, 'no pod too many, at any time');
-    assert.ok(
-      born.every(([, uids]) => uids.size === 1),
-      'no identity twice',
-    );
-    // A claim whose pod never came is deleted, unbound, once it is a minute old.
-    const names = new Set(born.map(([name]) => name));
-    const spare = () => keptBy(real, 'crash/forty').filter((c) => !names.has(`forty-${idIn(c)}`));
-    assert.equal(
-      spare().filter((claim) => claim['spec'].volumeName),
-      [],
-      'they are empty',
-    );
-    assert.is(keptBy(real, 'crash/forty').length - spare().length, 40);
-    if (LONG) await real.becomes('claims left over', () => spare().length, 0);
-  },
-  'F26: the token is replaced, the old one revoked → read again': async () => {
-    const secrets = placeOf(SYSTEM, 'secrets');
-    const bound = async (name: string): Promise<string> => {
-      await order(real, 'POST', secrets, { metadata: { name } });
-      const boundObjectRef = { kind: 'Secret', apiVersion: 'v1', name };
-      return accountToken(SYSTEM, 'statefulcluster', { boundObjectRef });
-    };
-    const [tokenFile, old] = [join(plane.folder, 'rotated'), await bound('old')];
-    writeFileSync(tokenFile, old);
-    const program = launchAs({ tokenFile }, '-n', 'tokens', ALONE);
-    await grow('tokens/turned', 2, 'b');
-    writeFileSync(`${tokenFile}.new`, await bound('new'));
-    renameSync(`${tokenFile}.new`, tokenFile);
-    await order(real, 'DELETE', `${secrets}/old`);
-    const { send } = realWorld({ ...plane, token: old });
-    const path = clusterAt('tokens');
-    await reaches(async () => (await send({ method: 'GET', path })).status, 401); // It is cached.
-    await goesOnIn('tokens/turned', 2, program);
-  },
-  'F26: rights are reduced → a condition, no exit; given back → goes on': async () => {
-    const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/rights';
-    const isWhole = (o: Raw): boolean =>
-      o['kind'] === 'ClusterRole' && o['metadata'].name === 'statefulcluster';
-    const rules: Raw[] = manifest().find(isWhole)?.['rules'] ?? [];
-    const lesser = rules.map((rule) =>
-      rule['resources'].includes('pods')
-        ? { ...rule, verbs: rule['verbs'].filter((verb: string) => verb !== 'create') }
-        : rule,
-    );
-    const bind = (name: string): Promise<Raw> => {
-      const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name };
-      const subjects = [{ kind: 'ServiceAccount', name: 'limited', namespace: 'rights' }];
-      return order(real, 'POST', `${rbac}/rolebindings`, { metadata: { name }, roleRef, subjects });
-    };
-    await order(real, 'POST', placeOf('rights', 'serviceaccounts'), {
-      metadata: { name: 'limited' },
-    });
-    for (const [name, own] of Object.entries({ whole: rules, lesser }))
-      await order(real, 'POST', `${rbac}/roles`, { metadata: { name }, rules: own });
-    for (const name of ['whole', 'lesser']) await bind(name);
-    const token = await accountToken('rights', 'limited');
-    const program = launchAs({ token }, '-n', 'rights', ALONE);
-    await grow('rights/few', 1, 'b');
-    await order(real, 'DELETE', `${rbac}/rolebindings/whole`);
-    await order(real, 'PATCH', clusterAt('rights', 'few'), { spec: { replicas: 2 } });
-    const words = 'cannot create resource "pods"';
-    const stalled = (): string => saysTrue(real, 'rights/few', 'Stalled');
-    await real.until('it says why', () => (stalled().includes(words) ? '' : `"${stalled()}"`));
-    await real.becomes('claims', () => keptBy(real, 'rights/few').length, 1); // None of the tries.
-    await bind('whole');
-    await settles(real, 'rights/few', 2);
-    await goesOnIn('rights/few', 2, program);
   },
   'image, cpu, QoS class, env, a broken template → in place, recreated, or refused': async () => {
     const name = 'updates';
@@ -11205,50 +10975,6 @@ const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
     const words = 'spec.containers[0].env[0].name: Invalid value';
     await real.until('it says why', () => (stalled().includes(words) ? '' : `"${stalled()}"`));
     assert.equal([uidsUp(real, name), idsUp(real, name), least()], [kept, ids, 4]);
-  },
-  'suspend and resume, restore → same identities, same claims': async () => {
-    await grow('rest', 3, 'b');
-    const [ids, claims] = [idsUp(real, 'rest'), uidsOfClaims(real, 'rest')];
-    await order(real, 'PATCH', clusterAt('default', 'rest'), { spec: { suspend: true } });
-    await real.becomes('its pods', () => real.all('pods', 'rest').length, 0);
-    await change('rest', 3, { suspend: false });
-    assert.equal([idsUp(real, 'rest'), uidsOfClaims(real, 'rest')], [ids, claims]);
-    await scaleTo(real, 'rest', 2);
-    const [gone] = real.all('claims', 'rest').filter((claim) => retiredAs(claim) !== '');
-    await order(real, 'PATCH', placeOf('default', 'persistentvolumeclaims', gone?.meta.name), {
-      metadata: { annotations: { [MARK.restore]: 'true' } },
-    });
-    const asked = () => real.all('claims', 'rest').filter((c) => c.meta.annotations[MARK.restore]);
-    await real.becomes('it is asked for', () => asked().length, 1);
-    await change('rest', 2, { minReadySeconds: 1 }); // Its watches have heard of it by then, too.
-    await scaleTo(real, 'rest', 3);
-    assert.equal([idsUp(real, 'rest'), uidsOfClaims(real, 'rest')], [ids, claims]);
-  },
-  'Replace with maxSurge 1 → old claims retired, never below replicas': async () => {
-    const rollingUpdate = { podUpdatePolicy: 'Replace', maxSurge: 1, maxUnavailable: 0 };
-    await grow('surge', 3, 'b', { updateStrategy: { rollingUpdate } });
-    const [ids, least] = [idsUp(real, 'surge'), leastUp(real, 'surge')];
-    await change('surge', 3, templateIn('b', { image: 'img:2' }));
-    assert.is(least(), 3);
-    assert.is(idsUp(real, 'surge').filter((id) => ids.includes(id)).length, 0);
-    const marks = () => real.all('claims', 'surge').map(retiredAs).sort().join();
-    await real.becomes('the marks', marks, ['', '', '', ...Array(3).fill('Updated')].join());
-  },
-  'claims grow where their class allows it; else in the words of the API server': async () => {
-    const sized = (storageClassName: string, storage: string) => ({
-      volumeClaimTemplates: [netClaim(storage, storageClassName)],
-    });
-    await grow('grows', 2, 'b', sized('net-sim', '1Gi'));
-    const uids = uidsUp(real, 'grows');
-    await change('grows', 2, sized('net-sim', '2Gi'));
-    const sizes = () => real.all('claims', 'grows').map((c) => c['status'].capacity?.storage);
-    await real.becomes('sizes', () => sizes().join(), '2Gi,2Gi');
-    assert.equal(uidsUp(real, 'grows'), uids);
-    await grow('fixed', 1, 'b');
-    await order(real, 'PATCH', clusterAt('default', 'fixed'), { spec: sized('', '2Gi') });
-    const said = (): string => saysTrue(real, 'fixed', 'ClaimTemplatesDrifted');
-    const words = 'only dynamically provisioned pvc can be resized';
-    await real.until('it says why', () => (said().includes(words) ? '' : `"${said()}"`));
   },
   'F15: two operators, the leader SIGKILLed while 40 come → exactly 40': async () => {
     const compete = (): Promise<Program> =>
@@ -11328,68 +11054,25 @@ const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
       await reaches(fits, 1); // For a moment an API server does not know new roles yet.
     }
   },
-  'clusters are deleted → pods go, claims by their policy': async () => {
-    for (const whenDeleted of ['Retain', 'Delete'] as const) {
-      const name = `gone-${whenDeleted.toLowerCase()}`;
-      await grow(name, 2, 'b', { persistentVolumeClaimRetentionPolicy: { whenDeleted } });
-      await order(real, 'DELETE', clusterAt('default', name));
-      await real.becomes('its pods', () => real.all('pods', name).length, 0);
-      const kept = whenDeleted === 'Retain' ? 2 : 0;
-      await real.becomes('its claims', () => real.all('claims', name).length, kept);
-    }
-  },
 };
 let playing: Promise<Record<string, Promise<void>>> | undefined;
 async function playAll(): Promise<Record<string, Promise<void>>> {
-  for (const [zone, count] of Object.entries({ b: 3, n: 6, s: 2, w: 9 }))
-    for (let i = 0; i < count; i++) real.actors.addNode(`${zone}${i}`);
+  for (const name of ['b0', 'b1', 'b2']) real.actors.addNode(name);
   const nodes = async (): Promise<Raw[]> => (await order(real, 'GET', '/api/v1/nodes'))['items'];
-  await reaches(async () => (await nodes()).filter((node) => isTrueOf(node, 'Ready')).length, 23);
+  await reaches(async () => (await nodes()).filter((node) => isTrueOf(node, 'Ready')).length, 6);
   const all = Object.entries(PLAYS).map(([title, play]) => [title, later(play())] as const);
   return Object.fromEntries(all);
 }
 for (const title of Object.keys(PLAYS))
   onPlane(title, async () => (await (playing ??= playAll()))[title]);
 
-const onPlaneLong = (title: string, play: () => Promise<void>): void => {
-  if (LONG) onPlane(title, play);
-};
-onPlaneLong('F5: a black hole before the API server → noticed within 30 s', async () => {
-  const tunnel = await openTunnel(Number(new URL(plane.url).port));
-  const token = await accountToken(SYSTEM, 'statefulcluster');
-  const url = `https://127.0.0.1:${tunnel.port}`;
-  const ca = Buffer.from(plane.ca ?? '').toString('base64');
-  const over = serverAt(url, { 'certificate-authority-data': ca });
-  const file = kubeconfig(plane.folder, 'hole', {
-    ...over,
-    users: [{ name: 'main', user: { token } }],
-  });
-  const program = launch([...runArgs(file), '-n', 'hole', ALONE], real.ring);
-  await grow('hole/dark', 2, 'b');
-  const from = performance.now();
-  tunnel.swallow(true);
-  const deaf = (line: Raw): boolean => `${line['error']}`.includes('no answer to a ping');
-  await real.until('it notices', () => (program.said.some(deaf) ? '' : 'not yet'));
-  assert.ok(performance.now() - from < 30_000, 'within 30 s');
-  tunnel.swallow(false);
-  await goesOnIn('hole/dark', 2, program);
-});
-const stopEtcd = async (ms: number): Promise<void> => {
+onPlane('F12: etcd stands still for a second → requests hang, then it goes on', async () => {
   const [pod] = upPods(real, 'coder');
   await order(real, 'DELETE', podPath(pod));
   plane.etcd.kill('SIGSTOP');
-  await pass(ms).finally(() => plane.etcd.kill('SIGCONT'));
+  await rest(1000).finally(() => plane.etcd.kill('SIGCONT'));
   await replaces(real, 'coder', pod, 'PodDeleted');
   await settles(real, 'coder', 3);
-};
-onPlane('F12: etcd stands still for a second → requests hang, then it goes on', () =>
-  stopEtcd(1000),
-);
-onPlaneLong('F12: etcd stands still for 40 s → each request has its deadline', async () => {
-  const from = real.program?.said.length;
-  await stopEtcd(40_000);
-  const said = real.program?.said.slice(from) ?? [];
-  assert.ok(said.some((line) => `${line['error']}`.includes('no answer within 15000 ms')));
 });
 onPlane('F11: the API server ends by SIGTERM → the same process goes on', async () => {
   const from = performance.now();
@@ -11397,29 +11080,9 @@ onPlane('F11: the API server ends by SIGTERM → the same process goes on', asyn
   assert.ok(performance.now() - from < 30_000, 'the API server did not wait for the watches');
   await losesOne(real, 'coder', 3);
 });
-onPlaneLong('F25: the CRD goes and comes, newer → goes on, unknown fields survive', async () => {
-  const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-  const [path, one] = [`${crds}/statefulclusters.enge.me`, clusterAt('default', 'newer')];
-  const statusOf = async (path: string): Promise<number> =>
-    (await real.world.send({ method: 'GET', path })).status;
-  const from = real.program?.said.length;
-  await order(real, 'DELETE', path);
-  await reaches(() => statusOf(path), 404);
-  await real.becomes('clusters', () => real.all('clusters', 'coder').length, 0);
-  await order(real, 'POST', crds, newerCrd());
-  await reaches(() => statusOf(clusterAt('default')), 200);
-  await order(real, 'POST', clusterAt('default'), clusterIn('b', 'newer', 2, { future: 'a' }));
-  await order(real, 'PATCH', `${one}/status`, { status: { future: 'b' } });
-  await settles(real, 'newer', 2);
-  await losesOne(real, 'newer', 2);
-  const after = await order(real, 'GET', one);
-  assert.equal([after['spec'].future, after['status'].future], ['a', 'b']);
-  const tries = real.program?.said.slice(from).filter((line) => line['code'] === 404) ?? [];
-  assert.ok(tries.length < 20, `asked ${tries.length} times for what is not there`);
-});
 onPlane('F11: the API server is SIGKILLed → the same process goes on, and ends well', async () => {
   await plane.restart('SIGKILL');
-  await (LONG ? losesOne(real, 'newer', 2) : losesOne(real, 'coder', 3));
+  await losesOne(real, 'coder', 3);
   if (real.program) await endsWell(real.program);
 });
 if (TESTING) planes.run();
@@ -11431,7 +11094,8 @@ if (TESTING) planes.run();
 // reference: whoever gets one must not change it. It is held against the recorded answers of a
 // real 1.36 kube-apiserver (see Conformance). What differs beyond them is said here. NOT modelled:
 // - CEL, but the rule `self == oldSelf`; several versions of a CRD; the order of several errors;
-// - managedFields and field ownership (server-side apply is a merge); order after strategic merges;
+// - server-side apply, managedFields, generateName, deletion of collections, tables with -o wide;
+// - directives of strategic merges, and the order after them;
 // - of built-in kinds: unknown fields (kept; the real one drops or refuses them), fields that are
 //   printed though they are empty (eventTime: null), OpenAPI schemas, quantities that are none, and
 //   validation beyond metadata, pods, claims, Leases, Events and ControllerRevisions (of pods only
@@ -11522,8 +11186,6 @@ interface ApiState {
   mutate?: (verb: 'create' | 'update', plural: string, object: ApiObject) => ApiObject;
   /** Stands in for validating webhooks: called after validation, before storing. */
   refuse?: (verb: string, plural: string, object: ApiObject) => ApiStatus | undefined;
-  /** The text of a Warning header. */
-  warn?: (verb: string, plural: string, object: ApiObject) => string | undefined;
   readonly resources: Map<string, Resource>;
   /** What a server whose watch cache lags shows to whoever asks for any version (0), until then. */
   old?: { readonly snapshot: ApiSnapshot; readonly until: number };
@@ -11569,7 +11231,6 @@ rbac.authorization.k8s.io/v1 clusterroles ClusterRole C
 rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding C
 rbac.authorization.k8s.io/v1 roles Role
 rbac.authorization.k8s.io/v1 rolebindings RoleBinding
-authorization.k8s.io/v1 selfsubjectaccessreviews SelfSubjectAccessReview C
 admissionregistration.k8s.io/v1 validatingadmissionpolicies ValidatingAdmissionPolicy C - status g
 admissionregistration.k8s.io/v1 validatingadmissionpolicybindings ValidatingAdmissionPolicyBinding C
 `;
@@ -11815,11 +11476,6 @@ function drawUid(state: ApiState): string {
   return `${a}-${b.slice(0, 4)}-4${b.slice(5)}-a${c.slice(1, 4)}-${c.slice(4)}${d}`;
 }
 
-function drawName(state: ApiState): string {
-  const safe = 'bcdfghjklmnpqrstvwxz2456789';
-  return Array.from({ length: 5 }, () => safe[draw(state) % safe.length]).join('');
-}
-
 // ─── Requests: path → call → verb ────────────────────────────────────────────────────────────────
 
 const answerOf = (status: number, body: unknown): ServerAnswer => {
@@ -11857,7 +11513,7 @@ const verbsOf: Readonly<Record<string, readonly [string, string]>> = {
   POST: ['create', 'create'],
   PUT: ['', 'update'],
   PATCH: ['', 'patch'],
-  DELETE: ['deletecollection', 'delete'],
+  DELETE: ['', 'delete'],
 };
 
 type Segments = readonly string[];
@@ -11886,9 +11542,6 @@ function understand(
   const why = 'the server does not allow this method on the requested resource';
   if (!verb || nowhere || (verb === 'create' && (name === '') !== (subresource === '')))
     refuse(405, 'MethodNotAllowed', why, {});
-  const protobuf =
-    headers['content-type']?.includes('protobuf') && !creations[subresource || plural];
-  if (protobuf) refuse(415, 'UnsupportedMediaType', 'bodies must be JSON here, not protobuf');
   // The options of a DELETE are its body; the query only counts where there is none.
   const asked =
     verb.startsWith('delete') && isRec(body) ? listOf(body['dryRun'])[0] : query['dryRun'];
@@ -11907,8 +11560,7 @@ const verbs: Readonly<Record<string, (call: Call) => ServerAnswer>> = {
   list,
   watch,
   create: (call) => {
-    const special = creations[call.subresource || call.resource.plural] ?? create;
-    return answerOf(201, special(call));
+    return answerOf(201, (creations[call.subresource] ?? create)(call));
   },
   update,
   patch,
@@ -11917,27 +11569,10 @@ const verbs: Readonly<Record<string, (call: Call) => ServerAnswer>> = {
     const details = detailsOf(call.resource, call.name, { uid: old.metadata.uid });
     return answerOf(200, remove(call, old, deleteWish(call)) ?? { ...success, details });
   },
-  deletecollection: (call) => {
-    const { body } = list({ ...call, headers: {} });
-    for (const item of recsOf(recOf(body)['items'])) {
-      const { name, namespace = '' } = item['metadata'] as ObjectMeta;
-      const one = { ...call, name, namespace };
-      remove(one, current(one), deleteWish(call));
-    }
-    return answerOf(200, body);
-  },
 };
 
 /** POSTs that are not the creation of what the path names. */
 const creations: Readonly<Record<string, (call: Call) => unknown>> = {
-  selfsubjectaccessreviews: (call) => {
-    const asked = recOf(pathOf(call.body, 'spec.resourceAttributes')) as Strings;
-    const { verb = '', resource = '', subresource, namespace = '' } = asked;
-    const what = resource + (subresource ? `/${subresource}` : '');
-    const { apiVersion, kind } = call.resource;
-    const status = { allowed: !isDenied(call, verb, what, namespace) };
-    return { apiVersion, kind, metadata: {}, ...recOf(call.body), status };
-  },
   binding: (call) => {
     checkNamed(call, 'Binding');
     if (!pathOf(call.body, 'target.name')) refuse(500, '', 'target.name: Required value');
@@ -11984,17 +11619,12 @@ function withCondition(call: Call, object: ApiObject, type: string, more?: Rec):
 const userOf = ({ headers }: Call): string =>
   headers['authorization']?.replace(/^Bearer /, '') ?? 'system:admin';
 
-function isDenied(call: Call, verb: string, resource: string, namespace: string): boolean {
-  const asked: Strings = { verb, resource, namespace, user: userOf(call) };
-  const fits = ([key, value]: [string, string]): boolean => value === '*' || value === asked[key];
-  return call.state.denied.some((rule) => Object.entries(rule).every(fits));
-}
-
 function authorize(call: Call): void {
   const { state, resource, namespace, verb, subresource } = call;
-  if (state.denied.length === 0) return;
   const what = resource.plural + (subresource && `/${subresource}`);
-  if (!isDenied(call, verb, what, namespace)) return;
+  const asked: Strings = { verb, resource: what, namespace, user: userOf(call) };
+  const fits = ([key, value]: [string, string]): boolean => value === '*' || value === asked[key];
+  if (!state.denied.some((rule) => Object.entries(rule).every(fits))) return;
   const where = namespace ? `in the namespace "${namespace}"` : 'at the cluster scope';
   const which = `"${what}" in API group "${resource.group}" ${where}`;
   forbid(resource, call.name, `User "${userOf(call)}" cannot ${verb} resource ${which}`);
@@ -12300,13 +11930,13 @@ function newMetadata(call: Call, wanted: Rec): ObjectMeta {
   checkPlace(call, wanted, namespace);
   if (wanted['resourceVersion'])
     refuse(500, '', 'resourceVersion should not be set on objects to be created');
-  const { generateName, labels, annotations, finalizers, ownerReferences } = wanted;
-  const name = textOf(wanted['name']) || (generateName ? `${generateName}${drawName(state)}` : '');
+  const { labels, annotations, finalizers, ownerReferences } = wanted;
+  const name = textOf(wanted['name']);
   if (namespace) checkNamespace(call, name);
   const generation = resource.flags.includes('g') ? 1 : undefined;
   const system = { uid: drawUid(state), generation, creationTimestamp: timeOf(call.now) };
   const own = { labels, annotations, finalizers, ownerReferences };
-  const metadata = { name, generateName, namespace, ...system, ...own };
+  const metadata = { name, namespace, ...system, ...own };
   return without(metadata as Rec) as unknown as ObjectMeta;
 }
 
@@ -12381,13 +12011,13 @@ function update(call: Call): ServerAnswer {
 function patch(call: Call): ServerAnswer {
   const { resource, body, headers } = call;
   const type = (headers['content-type'] ?? '').split(';')[0]!;
-  const formats = resource.crd ? customPatches : patches;
-  const format = formats[type];
-  if (!format && !patches[type]) refuse(415, 'UnsupportedMediaType', '415: Unsupported Media Type');
-  if (!format) {
-    const known = `accepted media types include: ${Object.keys(formats).join(', ')}`;
-    const message = `the body of the request was in an unknown format - ${known}`;
-    return refuse(415, 'UnsupportedMediaType', message);
+  const format = patches[type];
+  if (!format) return refuse(415, 'UnsupportedMediaType', '415: Unsupported Media Type');
+  if (resource.crd && type.includes('strategic')) {
+    const known = ['json-patch+json', 'merge-patch+json', 'apply-patch+yaml'];
+    const all = known.map((one) => `application/${one}`).join(', ');
+    const message = `an unknown format - accepted media types include: ${all}`;
+    refuse(415, 'UnsupportedMediaType', `the body of the request was in ${message}`);
   }
   const [listed, wants] = [Array.isArray(body), type.includes('json-patch')];
   if (listed !== wants) {
@@ -12398,7 +12028,6 @@ function patch(call: Call): ServerAnswer {
     );
   }
   const old = stored(call);
-  if (!old && type.includes('apply')) return answerOf(201, create(call));
   if (!old) return notFound(resource, call.name);
   const patched = recOf(format(subjectOf(call, old), body));
   checkPlace(call, recOf(patched['metadata']));
@@ -12406,7 +12035,7 @@ function patch(call: Call): ServerAnswer {
 }
 
 /** What a subresource shows: the object itself, or its Scale. */
-function subjectOf({ subresource, resource }: Call, object: ApiObject): ApiObject {
+function subjectOf({ subresource }: Call, object: ApiObject): ApiObject {
   if (subresource !== 'scale') return object;
   const metadata = without(
     object.metadata as unknown as Rec,
@@ -12414,23 +12043,11 @@ function subjectOf({ subresource, resource }: Call, object: ApiObject): ApiObjec
     'annotations',
     'generation',
   );
-  const at = scalePaths(resource);
-  const spec = { replicas: pathOf(object, at.spec) ?? 0 };
-  const status = {
-    replicas: pathOf(object, at.status) ?? 0,
-    selector: pathOf(object, at.selector),
-  };
+  const spec = { replicas: pathOf(object, 'spec.replicas') ?? 0 };
+  const { replicas = 0, selector } = recOf(object['status']);
+  const status = without({ replicas, selector });
   const kind = { kind: 'Scale', apiVersion: 'autoscaling/v1' };
-  return { ...kind, metadata: metadata as unknown as ObjectMeta, spec, status: without(status) };
-}
-
-function scalePaths({ crd }: Resource): Record<'spec' | 'status' | 'selector', string> {
-  const { specReplicasPath, statusReplicasPath, labelSelectorPath } = recOf(
-    pathOf(crd, 'subresources.scale'),
-  ) as Strings;
-  const spec = specReplicasPath?.slice(1) ?? 'spec.replicas';
-  const status = statusReplicasPath?.slice(1) ?? 'status.replicas';
-  return { spec, status, selector: labelSelectorPath?.slice(1) ?? 'status.selector' };
+  return { ...kind, metadata: metadata as unknown as ObjectMeta, spec, status };
 }
 
 /** Every write to a living object ends here: isolation, checks, generation, the last finalizer. */
@@ -12474,9 +12091,8 @@ function isolate({ resource, subresource }: Call, old: ApiObject, wanted: Rec): 
   const metadata = without(merged as Rec) as unknown as ObjectMeta;
   const { status } = wanted;
   if (subresource === 'scale') {
-    const path = scalePaths(resource).spec.replaceAll('.', '/');
-    const value = pathOf(wanted, 'spec.replicas');
-    return jsonPatch(old, [{ op: 'add', path: `/${path}`, value }]) as ApiObject;
+    const replicas = pathOf(wanted, 'spec.replicas');
+    return { ...old, spec: { ...recOf(old['spec']), replicas } };
   }
   if (subresource === 'resize') return { ...old, spec: resized(old['spec'], wanted['spec']) };
   if (subresource === 'finalize')
@@ -12584,14 +12200,9 @@ function removeNamespace(call: Call, old: ApiObject): ApiObject {
 // ─── Patch formats ───────────────────────────────────────────────────────────────────────────────
 
 type Patch = (old: unknown, patch: unknown) => unknown;
-const customPatches: Readonly<Record<string, Patch>> = {
+const patches: Readonly<Record<string, Patch>> = {
   'application/json-patch+json': jsonPatch,
   'application/merge-patch+json': mergePatch,
-  'application/apply-patch+yaml': mergePatch,
-};
-const patches: Readonly<Record<string, Patch>> = {
-  ...customPatches,
-  'application/apply-patch+yaml': (old, patch) => strategicPatch(old, patch),
   'application/strategic-merge-patch+json': (old, patch) => strategicPatch(old, patch),
 };
 
@@ -12649,39 +12260,27 @@ const mergeKeys: Readonly<Record<string, readonly string[]>> = {
   finalizers: [''],
 };
 
-/** Strategic merge: maps as in mergePatch, known lists by key; $directives, but for the order. */
+/** Strategic merge without $directives: maps as in mergePatch, known lists by key. */
 function strategicPatch(old: unknown, patch: unknown, field = ''): unknown {
   if (Array.isArray(patch)) return mergeList(listOf(old), patch, field);
   if (!isRec(patch)) return patch;
-  if (patch['$patch'] === 'replace') return without(patch, '$patch');
-  const retained = patch['$retainKeys'];
-  const dropped = Object.keys(recOf(old)).filter(
-    (key) => retained && !listOf(retained).includes(key),
-  );
-  const merged: Record<string, unknown> = without(recOf(old), ...dropped);
-  for (const [key, value] of Object.entries(patch)) {
-    const target = key.replace('$deleteFromPrimitiveList/', '');
-    if (target !== key)
-      merged[target] = listOf(merged[target]).filter((one) => !listOf(value).includes(one));
-    else if (key.startsWith('$')) continue;
-    else if (value === null) delete merged[key];
-    else merged[key] = strategicPatch(merged[key], value, key);
-  }
+  const merged: Record<string, unknown> = { ...recOf(old) };
+  for (const [key, value] of Object.entries(patch))
+    if (value === null) delete merged[key];
+    else if (!key.startsWith('$')) merged[key] = strategicPatch(merged[key], value, key);
   return merged;
 }
 
 function mergeList(old: readonly unknown[], patch: readonly unknown[], field: string): unknown {
   const has = (key: string): boolean => patch.some((item) => recOf(item)[key] !== undefined);
   const key = mergeKeys[field]?.find((one) => one === '' || has(one));
-  const items = patch.filter((item) => recOf(item)['$patch'] !== 'replace');
-  if (key === undefined || items.length < patch.length) return items;
-  if (key === '') return [...new Set([...old, ...items])];
+  if (key === undefined) return patch;
+  if (key === '') return [...new Set([...old, ...patch])];
   const merged = [...old];
   const added: unknown[] = [];
-  for (const item of recsOf(items)) {
+  for (const item of recsOf(patch)) {
     const index = merged.findIndex((one) => recOf(one)[key] === item[key]);
-    if (item['$patch'] === 'delete') merged.splice(index, index < 0 ? 0 : 1);
-    else if (index < 0) added.push(strategicPatch({}, item));
+    if (index < 0) added.push(strategicPatch({}, item));
     else merged[index] = strategicPatch(merged[index], item);
   }
   return [...added, ...merged]; // New ones first, as the real server does.
@@ -12837,11 +12436,9 @@ function qosOf(spec: unknown): string {
   return resources.every(isFull) ? 'Guaranteed' : 'Burstable';
 }
 
-function askHooks({ state, verb, resource, warnings }: Call, object: ApiObject): void {
+function askHooks({ state, verb, resource }: Call, object: ApiObject): void {
   const refused = state.refuse?.(verb, resource.plural, object);
   if (refused) throw refused;
-  const warning = state.warn?.(verb, resource.plural, object);
-  if (warning) warnings.push(warning);
 }
 
 const checks: Readonly<
@@ -12886,10 +12483,9 @@ function validate(call: Call, object: ApiObject, old?: ApiObject): void {
   const blocks = /(Required|TooLong|TooMany|TypeInvalid|NotSupported)$/;
   if (crd && errors.some(({ reason }) => blocks.test(reason)))
     errors.push(fieldError('<nil>', 'Invalid', 'Invalid value: null', notChecked));
-  const { spec: replicasPath } = scalePaths(call.resource);
-  const replicas = pathOf(object, replicasPath);
+  const replicas = pathOf(object, 'spec.replicas');
   if (crd && call.resource.subresources.includes('scale') && Number(replicas) < 0)
-    errors.push(wrong(`.${replicasPath}`, replicas, 'should be a non-negative integer'));
+    errors.push(wrong('.spec.replicas', replicas, 'should be a non-negative integer'));
   invalid(group, kind, object.metadata.name, [
     ...errors,
     ...(checks[plural]?.(call, object, old) ?? []),
@@ -13250,10 +12846,9 @@ function groupOf(groupVersion: string) {
   return { name, versions: [preferredVersion], preferredVersion };
 }
 
-const onItems = 'create delete deletecollection get list patch update watch'.split(' ');
+const onItems = 'create delete get list patch update watch'.split(' ');
 function discovered({ plural, kind, namespaced, shortNames, subresources }: Resource): Rec[] {
   const main = { name: plural, singularName: kind.toLowerCase(), namespaced, kind };
-  const verbs = creations[plural] ? ['create'] : onItems;
   const kinds: Readonly<Record<string, Rec>> = {
     scale: { group: 'autoscaling', version: 'v1', kind: 'Scale' },
     binding: { kind: 'Binding', verbs: ['create'] },
@@ -13263,7 +12858,7 @@ function discovered({ plural, kind, namespaced, shortNames, subresources }: Reso
     const own = { name: `${plural}/${sub}`, singularName: '', verbs: ['get', 'patch', 'update'] };
     return { ...main, ...own, ...kinds[sub] };
   });
-  return [without({ ...main, verbs, shortNames: some(shortNames) }), ...subs];
+  return [without({ ...main, verbs: onItems, shortNames: some(shortNames) }), ...subs];
 }
 
 /** Enough for kubectl to leave validation to the server. */
@@ -14812,17 +14407,13 @@ function newSim(seed: number, options: SimOptions = {}): Sim {
 interface Served {
   readonly url: string;
   readonly kubeconfigPath: string;
-  stop(): Promise<void>; // connections are cut; the state stays
-  start(): Promise<void>; // listens again on the same port
-  wake(): void; // tells the streams after the test changed `state` itself
-  close(): Promise<void>; // stop, and remove the kubeconfig
+  close(): Promise<void>; // connections are cut, the kubeconfig is removed
 }
 type OpenWatch = { cursor: WatchCursor; out: http.ServerResponse; timer?: NodeJS.Timeout };
 
-async function serve(state: ApiState, port = 0): Promise<Served> {
+async function serve(state: ApiState): Promise<Served> {
   const watches = new Set<OpenWatch>();
   const sockets = new Set<net.Socket>();
-  const wake = (): void => watches.forEach((watch) => feed(state, watches, watch));
   const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, out) => {
     readText(request).then(
       (raw) => answerHttp(state, watches, request, raw, out),
@@ -14832,21 +14423,18 @@ async function serve(state: ApiState, port = 0): Promise<Served> {
   server.on('connection', (socket) => {
     sockets.add(socket.on('close', () => sockets.delete(socket)).on('error', () => undefined));
   });
-  const start = (on: number): Promise<void> =>
-    new Promise((ok, no) => void server.once('error', no).listen(on, '127.0.0.1', ok));
-  await start(port);
-  const bound = portOf(server);
-  const url = `http://127.0.0.1:${bound}`;
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const url = `http://127.0.0.1:${portOf(server)}`;
   const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-'));
   const kubeconfigPath = writeKubeconfig(folder, { url, token: 'admin' });
-  const stop = async (): Promise<void> => {
+  const close = async (): Promise<void> => {
     for (const { timer } of watches) clearTimeout(timer);
     watches.clear();
     for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => server.close(resolve));
+    rmSync(folder, { recursive: true });
   };
-  const close = (): Promise<void> => stop().finally(() => rmSync(folder, { recursive: true }));
-  return { url, kubeconfigPath, stop, start: () => start(bound), wake, close };
+  return { url, kubeconfigPath, close };
 }
 
 function answerHttp(
