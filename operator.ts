@@ -496,7 +496,8 @@ export interface RetiredStatus {
   readonly replacedBy: string;
 }
 /** A hint for people and tools. Two things are read back: `newestIdentity`, which can only raise
- *  the next identity, and `currentRevision` while no pod shows one; never an identity or a claim. */
+ *  the next identity, and `currentRevision` while no pod shows one; never an identity or a
+ *  claim. */
 export interface Status {
   readonly observedGeneration: number;
   readonly replicas: number;
@@ -715,10 +716,11 @@ export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
     (o) => o.controller && o.kind === 'StatefulCluster' && o.name === name && o.uid !== uid,
   );
 
-/** Is this claim one of ours, of the identity that its label names? By its exact name, of a template
- *  of the spec or of a kept revision or as a volume of its pod; by its labels; by its owners; and
- *  by the mark that the operator, adoption or a restore put on it. The one door for claims that
- *  others made: retired, and to be restored. Anything else moves nothing, whatever it carries. */
+/** Is this claim one of ours, of the identity that its label names? By its exact name, of a
+ *  template of the spec or of a kept revision or as a volume of its pod; by its labels; by its
+ *  owners; and by the mark that the operator, adoption or a restore put on it. The one door for
+ *  claims that others made: retired, and to be restored. Anything else moves nothing, whatever it
+ *  carries. */
 export function isOurClaim(
   { meta }: Claim,
   cluster: StatefulCluster,
@@ -949,7 +951,8 @@ function closedBy(s: Snapshot, node: Node): '' | 'cordon' | 'taint' | 'pressure'
 const hasOpenNode = (s: Snapshot): boolean =>
   s.nodes === undefined || [...s.nodes.keys()].some((name) => nodeWord(s, name) === 'open');
 
-/** Where the member was last seen: its pod, as this process saw it go, or as the scheduler chose. */
+/** Where the member was last seen: its pod, as this process saw it go, or as the scheduler
+ *  chose. */
 export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'claims'>): string {
   const pod = m.pod ?? s.desk.went.get(m.identity)?.pod;
   const chosen = m.claims.map((c) => c.meta.annotations[MARK.selectedNode]).find(Boolean);
@@ -1458,8 +1461,8 @@ function planBrake(d: Draft) {
   }
   return { go, withheld, why: withheldText(d, withheld) };
 }
-/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and the
- *  places and the successors of judged ends that are not well yet. */
+/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and
+ *  the places and the successors of judged ends that are not well yet. */
 function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
@@ -1517,12 +1520,15 @@ function heirProblem(d: Draft, m: Member): string {
 }
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
   old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
-const trialRef = (revision: Revision, withClaims: boolean): Ref => ({
-  kind: 'trials',
-  name: withClaims ? `${revision.hash} with claims` : revision.hash,
-  trial: revision,
-  withClaims,
-});
+function trialRef(trial: Revision, isBirth: boolean): Ref {
+  const withClaims = isBirth && trial.claimTemplates.length > 0;
+  return {
+    kind: 'trials',
+    name: withClaims ? `${trial.hash} with claims` : trial.hash,
+    trial,
+    withClaims,
+  };
+}
 /** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
  *  takes them, undefined as long as it was not asked in this pass. */
 function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | undefined {
@@ -1708,14 +1714,17 @@ function birthHoldMs(d: Draft): number {
  *  and moves no clock. */
 function identitiesOf({ cluster, pods, claims, desk }: Snapshot): readonly string[] {
   const { name, uid } = cluster.meta;
+  const isTrue = (identity: string, { createdMs }: Meta): boolean =>
+    birthMs(identity) <= createdMs + LIMITS.futureMaxMs;
   const own = [...pods.values()].filter((pod) => isControlledBy(pod.meta, uid));
+  const went = [...desk.went.values()].flatMap(({ pod }) => pod ?? []); // Adopted ones, too.
+  const seen = [...own, ...went].filter((pod) => isTrue(identityOf(pod, name), pod.meta));
   const held = [...claims.values()].flatMap(({ meta }) => {
     const identity = meta.labels[MARK.identity] ?? '';
-    const isTrue = birthMs(identity) <= meta.createdMs + LIMITS.futureMaxMs;
-    return MARK.claims in meta.annotations && isTrue ? [identity] : [];
+    return MARK.claims in meta.annotations && isTrue(identity, meta) ? [identity] : [];
   });
   const told = cluster.status.newestIdentity ?? '';
-  return [...own.map((pod) => identityOf(pod, name)), ...held, ...desk.went.keys(), told];
+  return [...seen.map((pod) => identityOf(pod, name)), ...held, told];
 }
 
 /** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
@@ -1728,8 +1737,8 @@ function surgeOf(d: Draft, beside: number): number {
   const isUnknown = words === undefined || words.startsWith('no answer');
   return isUnknown ? Math.max(0, Math.min(most, beside)) : 0;
 }
-/** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in; whoever
- *  is between two pods returns; what is left is for restores and births. */
+/** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in;
+ *  whoever is between two pods returns; what is left is for restores and births. */
 function planPlaces(d: Draft): void {
   const { s, spec } = d;
   const live = stayingOf(d);
@@ -1809,7 +1818,7 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
   const holdMs = birthHoldMs(d);
   if (holdMs > 0) {
     d.wakes.push(holdMs);
-    d.waits = `new members keep ending soon after their birth: ${Math.ceil(holdMs / 1000)} s`;
+    d.waits = `new members keep ending soon after birth; until ${timeText(d.now + holdMs)}`;
     return [];
   }
   // What left the watch may be there still, as long as that is not known.
@@ -1838,18 +1847,15 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
 
 const isWantedBack = ({ claims }: Member): boolean =>
   claims.some((c) => isMarked(c) && c.meta.annotations[MARK.restore] === 'true');
-/** Retired claims that a user wants back, oldest identity first, while there are places. All of them
- *  get the wish first, then each loses its marks, the oldest last: so it is finished, never undone.
- *  Returns how many places that takes. */
+/** Retired claims that a user wants back, oldest identity first, while there are places. All of
+ *  them get the wish first, then each loses its marks, the oldest last: so it is finished, never
+ *  undone. Returns how many places that takes. */
 function planRestores(d: Draft, places: number): number {
   const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
   const isFree = (m: Member): boolean =>
-    places > 0 &&
-    !m.pod &&
-    m.isBlocked === '' &&
-    !m.claims.some(isTerminating) &&
-    isRead(d, m.identity, podRef(d, m));
-  const open = wanted.filter((m) => isFree(m) && readsCluster(d)).slice(0, places);
+    !m.pod && m.isBlocked === '' && !m.claims.some(isTerminating);
+  const free = wanted.filter(isFree).slice(0, places);
+  const open = free.filter((m) => isRead(d, m.identity, podRef(d, m)) && readsCluster(d));
   const later = wanted.filter((m) => !open.includes(m)).map(nameOf);
   if (later.length > 0)
     d.notes.push(`restored once there is room and its pod is gone: ${fewNames(later)}`);
@@ -1869,7 +1875,7 @@ function planRestores(d: Draft, places: number): number {
     for (const claim of shy.length > 0 ? [] : marked)
       act(d, 'restore', 'Restored', m.identity, claim, cleared);
   }
-  return open.length;
+  return free.length; // Of whom there was no answer keeps the place.
 }
 
 /** Orphans that match the selector: one that mounts exactly the claims of a live member without a
@@ -1932,8 +1938,8 @@ function indicesLeft(d: Draft): number {
   const awaited = range.some((i) => held.has(i) && !live.includes(i));
   return awaited ? range.filter((i) => !held.has(i)).length : Infinity;
 }
-/** The index of a member that comes back: its own, or the smallest free one if it has none, or if an
- *  older member has it (I2). */
+/** The index of a member that comes back: its own, or the smallest free one if it has none, or if
+ *  an older member has it (I2). */
 function indexFor(d: Draft, m: Member): number | undefined {
   const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;
   if (!d.spec.ordinals || (m.index !== undefined && isOwn)) return m.index;
@@ -1943,8 +1949,8 @@ function indexFor(d: Draft, m: Member): number | undefined {
   return index;
 }
 
-/** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the wish
- *  to is read live. */
+/** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the
+ *  wish to is read live. */
 function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
   const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
   if (!readsCluster(d)) return;
@@ -2013,16 +2019,10 @@ function revisionsOf(d: Draft): Revisions {
     .filter((x) => isControlledBy(x.meta, cluster.meta.uid) && x.hash !== update.hash)
     .sort((a, b) => countOf(b) - countOf(a) || b.number - a.number);
   const shown = older.find((x) => countOf(x) > 0) ?? older.find((x) => x.hash === told);
-  return { update, current: withLaterClaims(d.spec, shown ?? update), collisionCount };
-}
-/** With the claim templates that came after its template, which mounts them. */
-function withLaterClaims(spec: Spec, r: Revision): Revision {
-  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
-  const mounts = JSON.stringify([containers, initContainers]);
-  const later = claimTemplateNames(spec).filter(
-    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
-  );
-  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
+  // A pod of an older template may mount a claim template that came after it.
+  const { claimTemplates: names } = shown ?? update;
+  const claimTemplates = unique([...names, ...claimTemplateNames(d.spec)]);
+  return { update, current: { ...(shown ?? update), claimTemplates }, collisionCount };
 }
 /** The revision that the pod has, or is being changed to, or ''. */
 const goalOf = (pod: Pod | undefined): string =>
@@ -2046,23 +2046,26 @@ function outdatedOf(d: Draft): readonly Member[] {
 const behindOf = (d: Draft): number => outdatedOf(d).filter((m) => !runsOnGoingClaim(m)).length;
 const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isTerminating);
 
-/** The revision of the next pod of a member, or, without one, of the next birth: the current one for
- *  the oldest `partition` members, while updates are paused, and while the API server refuses the
- *  update revision; else that. */
+/** The revision of the next pod of a member, or, without one, of the next birth: the current one
+ *  for the oldest `partition` members, while updates are paused, and while the API server refuses
+ *  the update revision; else that. */
 function nextRevision(d: Draft): (m?: Member) => Revision {
   const { current, update } = d.revisions;
-  const refused = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
-  // A full quota says nothing of the revision.
-  const isRefused = refused.some((b) => b && !b.message.includes('exceeded quota'));
-  const stays = d.spec.updateStrategy.rollingUpdate.paused || isRefused;
-  const kept = stays ? Infinity : partitionOf(d.spec);
+  // A full quota says nothing of the revision, nor do refused claims to who has them.
+  const isRefused = (isBirth: boolean): boolean => {
+    const refused = d.s.desk.backoff.get(keyOfRef(trialRef(update, isBirth)));
+    return refused?.message.includes('exceeded quota') === false;
+  };
+  const isPaused = d.spec.updateStrategy.rollingUpdate.paused || isRefused(false);
+  const keptOf = (isBirth: boolean): number =>
+    isPaused || (isBirth && isRefused(true)) ? Infinity : partitionOf(d.spec);
   const order = d.members.filter(isLive).map(nameOf);
   const names = claimTemplateNames(d.spec);
   const gone = current.claimTemplates.find((name) => !names.includes(name));
   let born = stayingOf(d).length;
   return (m) => {
     const rank = m ? order.indexOf(m.identity) : born++;
-    if (current.hash === update.hash || rank >= kept) return update;
+    if (current.hash === update.hash || rank >= keptOf(!m)) return update;
     if (m || gone === undefined) return current;
     const why = `the claim template ${gone} of revision ${current.hash} is gone`;
     d.notes.push(`new members get revision ${update.hash}: ${why}`);
@@ -2070,8 +2073,9 @@ function nextRevision(d: Draft): (m?: Member) => Revision {
   };
 }
 
-/** The history of templates: the update revision is made before a pod names it, orphans are adopted,
- *  and the oldest that no pod uses go beyond the limit. True when the update revision is there. */
+/** The history of templates: the update revision is made before a pod names it, orphans are
+ *  adopted, and the oldest that no pod uses go beyond the limit. True when the update revision is
+ *  there. */
 function planHistory(d: Draft): boolean {
   const { cluster, revisions } = d.s;
   const { update, current } = d.revisions;
@@ -2124,22 +2128,17 @@ export function maxSurgeOf(spec: Spec): number {
 }
 
 /** Brings outdated members to the update revision: those of which only labels differ all at once,
- *  for it takes nobody down; the others within the budget, after a trial. Under OnDelete only those
- *  that have all of it already are relabelled. */
+ *  for it takes nobody down; the others within the budget, after a trial. */
 function planUpdates(d: Draft): void {
-  const { spec, revisions } = d;
-  const { rollingUpdate, type } = spec.updateStrategy;
+  const { spec } = d;
+  const { rollingUpdate } = spec.updateStrategy;
   const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
   if (zero && maxUnavailableOf(spec) === 1)
     d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
-  if (spec.suspend || rollingUpdate.paused) return;
-  if (d.actions.some((a) => a.because === 'ScaledIn')) return;
-  const isOnDelete = type === 'OnDelete';
-  const all = d.members.filter((m) => isOutdated(m, revisions.update));
-  const outdated = isOnDelete ? all : outdatedOf(d);
+  if (rollingUpdate.paused || d.actions.some((a) => a.because === 'ScaledIn')) return;
+  const outdated = outdatedOf(d);
   const staying = outdated.filter((m) => !d.ending.has(m.identity));
-  const relabelled = staying.filter((m) => relabel(d, m, isOnDelete));
-  if (isOnDelete) return;
+  const relabelled = staying.filter((m) => relabel(d, m));
   const bound = outdated.filter(runsOnGoingClaim).map(nameOf);
   if (bound.length > 0)
     d.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
@@ -2159,21 +2158,21 @@ function isUpdatable(m: Member): boolean {
   if (runsOnGoingClaim(m) || ['silent', 'gone', 'outOfService'].includes(m.node)) return false;
   return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
 }
-/** Relabels it, if nothing but labels differs, or nothing at all. */
-function relabel(d: Draft, m: Member, onlyIfSame: boolean): boolean {
+/** Relabels it, if nothing but labels differs. */
+function relabel(d: Draft, m: Member): boolean {
   const base = revisionBy(d.s, revisionIn(m));
   if (!m.pod || !base || inPlaceOf(m.pod)) return false;
   const changes = changesBetween(d.s, base, d.revisions.update);
   const isLabel = (c: Change): boolean =>
-    c.path[1] === 'labels' && isInPlace(c, d.revisions.update, '') && !onlyIfSame;
+    c.path[1] === 'labels' && isInPlace(c, d.revisions.update, '');
   if (!changes.every(isLabel)) return false;
   changeInPlace(d, m, m.pod, changes);
   return true;
 }
 
-/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the Ready
- *  ones the youngest, while enough others are Available (I5). Under Replace even those that are not
- *  Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
+/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
+ *  Ready ones the youngest, while enough others are Available (I5). Under Replace even those that
+ *  are not Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
 function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
   const { spec, revisions, now } = d;
   const births = d.actions.filter((a) => a.do === 'Make').length;
@@ -2433,8 +2432,8 @@ function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
   const change = { spec: { resources: { requests: { storage } } } };
   if (storage) act(d, 'expand', 'Expanded', identity, claim, change);
 }
-/** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of all
- *  of them on each, so that one that is lost later is missed. */
+/** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of
+ *  all of them on each, so that one that is lost later is missed. */
 function planSeal(d: Draft, { identity, claims, pod }: Member): void {
   const names = claims.map((c) => c.meta.name).sort();
   const isSealed = claims.some((c) => sealOf(c).length > 0);
@@ -2545,7 +2544,14 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
       backoff.set(key, { ...taken, untilUptime: uptime + LIMITS.trialMs }); // It was read again.
   }
-  const isOpen = (key: string): boolean => answers.get(key) !== '' || !s.desk.vanished.has(key);
+  // What lost its labels only is looked for until the cache shows it again.
+  const { uid } = s.cluster.meta;
+  const isThere = (name = ''): boolean => {
+    const pod = s.pods.get(name);
+    return (pod && isControlledBy(pod.meta, uid)) || s.claims.has(name);
+  };
+  const isOpen = (key: string): boolean =>
+    answers.get(key) !== '' || !s.desk.vanished.has(key) || isThere(key.split('/')[1]);
   return {
     seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
     went,
@@ -2596,8 +2602,8 @@ interface Heir {
   readonly heir: string;
   readonly replaces: string;
 }
-/** The last retired identities, newest first, each with its successor and the last words of its pod.
- *  The marks on the claims say so; of others, what this process did, and the status before. */
+/** The last retired identities, newest first, each with its successor and the last words of its
+ *  pod. The marks on the claims say so; of others, what this process did, and the status before. */
 function retiredStatus(
   s: Snapshot,
   p: Plan,
@@ -2758,7 +2764,8 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
 }
 
 /** The whole status, from the snapshot, the plan and what was done of it. Times in it come from
- *  objects, never from the clock of this pass, so an unchanged cluster gives an unchanged status. */
+ *  objects, never from the clock of this pass, so an unchanged cluster gives an unchanged
+ *  status. */
 export function statusOf(s: Snapshot, p: Plan, done: readonly Action[], now: number): Status {
   const { spec, meta } = s.cluster;
   const ended = new Set(done.flatMap((a) => (isEnd(a) ? [a.identity] : [])));
@@ -3282,6 +3289,8 @@ export function podOf(raw: Raw): Pod {
   const volumes = (spec['volumes'] ?? []) as Raw[];
   const target = condition('DisruptionTarget');
   const mounted = condition('PodReadyToStartContainers'); // Older kubelets do not say.
+  const placed = condition('PodScheduled');
+  const placedMs = placed?.['status'] === 'True' ? at('PodScheduled') : undefined;
   const meta = metaOf(raw);
   const isChanging = meta.annotations[MARK.inPlace] !== undefined; // Else it only costs memory.
   const idOf = (name: string): string =>
@@ -3295,8 +3304,9 @@ export function podOf(raw: Raw): Pod {
     phase: status['phase'] ?? 'Pending',
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
-    scheduledMs: condition('PodScheduled')?.['status'] === 'True' ? at('PodScheduled') : undefined,
-    mountedMs: mounted?.['status'] === 'False' ? undefined : at((mounted ?? SCHEDULED)['type']),
+    scheduledMs: placedMs,
+    mountedMs:
+      mounted?.['status'] === 'False' ? undefined : mounted ? at(mounted['type']) : placedMs,
     startedMs: ms(status['startTime']),
     ready: condition('Ready')?.['status'] === 'True',
     readySinceMs: at('Ready'),
@@ -3305,14 +3315,13 @@ export function podOf(raw: Raw): Pod {
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
     isDown: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff' || hasCrashed(c)),
-    trouble: troubleOf(all, condition('PodScheduled')),
+    trouble: troubleOf(all, placed),
     lastWords: lastWordsIn(status, all),
     containers: shared(isChanging ? Object.fromEntries(images) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
     resize: resizeOf(spec['containers'] ?? [], containers, conditions),
   };
 }
-const SCHEDULED: Raw = { type: 'PodScheduled' };
 const hasCrashed = ({ state }: Raw): boolean => (state?.terminated?.exitCode ?? 0) !== 0;
 /** What the kubelet said of the pod, or how a container ended last. */
 function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): string {
@@ -3927,9 +3936,12 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefi
     throw new ApiError(0, 'NoAnswer', wordsOf(error)); // Gone by now, or not known whose it is.
   });
   const meta = metaOf(raw);
-  if (!isOurs(pass, kind, meta, body)) throw new ApiError(409, 'AlreadyExists', whose(kind, meta));
-  shown(pass, kind, raw);
-  return undefined;
+  if (isOurs(pass, kind, meta, body)) return void shown(pass, kind, raw);
+  // A pod of ours that lost its labels before this process saw it: the next plan reads it.
+  const isHidden = kind === PODS && isControlledBy(meta, pass.cluster.meta.uid);
+  if (!isHidden) throw new ApiError(409, 'AlreadyExists', whose(kind, meta));
+  pass.desk.vanished.add(`${kind}/${meta.name}`);
+  throw new ApiError(0, 'NoAnswer', whose(kind, meta));
 }
 const askedLabels = (body: Body): Dict => dictOf(body.metadata['labels']);
 /** Is it what an earlier POST of this body made, and still in use? */
@@ -4293,8 +4305,9 @@ function ledgerOf(o: Operator, key: string, uid: string, scope: Scope): Ledger {
   const known = o.ledgers.get(key);
   if (known?.uid === uid) return known;
   const maps = { seen: new Map(), went: new Map(), calm: new Map(), backoff: new Map() };
+  const expected = known?.expected ?? []; // What was written for a former object of this name.
   const desk = { ...maps, vanished: new Set<string>() };
-  const ledger = { uid, scope, told: new Map(), desk, expected: [], statusAt: -Infinity, sent: '' };
+  const ledger = { uid, scope, told: new Map(), desk, expected, statusAt: -Infinity, sent: '' };
   o.ledgers.set(key, ledger);
   return ledger;
 }
@@ -5812,8 +5825,8 @@ const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
  *  taken to succeed (`untried`). What speaks against a member is taken to have been watched for a
- *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts) is
- *  not known here. */
+ *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
+ *  is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
   const { signal } = new AbortController();
   let untried = false;
