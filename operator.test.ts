@@ -10059,7 +10059,7 @@ if (TESTING) cli.run();
 // `$a.rv1` its first. <x|y> is a request each, `~` does not wait, SEE tells what a WATCH brought.
 // An answer is its code, `=` when the version stayed, and what differs from what was asked for;
 // what is filled into a new object is told once for its kind. Of messages the usual frame is left
-// out (`pods "a" is forbidden: …`), and what is long becomes a hash; times and UIDs are T and U.
+// out (`pods "a" is forbidden: …`), and what is long ends in a hash; times and UIDs are T and U.
 
 const NAMED = { spec: { containers: [{ name: 'c', image: 'i' }] } };
 const RWO = { accessModes: ['ReadWriteOnce'] };
@@ -10169,7 +10169,7 @@ function statusText({ code, reason, message, metadata }: Rec, names: readonly st
   const frame = [...frames, ...ends].flatMap((one) => names.map((name) => one.replace('@', name)));
   const words = plain.slice(frame.find((one) => plain.startsWith(one))?.length);
   const hash = createHash('sha256').update(words).digest('hex').slice(0, 4);
-  const short = words.length > 42 ? `${words.slice(0, 32).trimEnd()}…${hash}` : words;
+  const short = words.length > 24 ? `${words.slice(0, 16).trimEnd()}…${hash}` : words;
   const own = (reason || undefined) === REASONS[Number(code)] ? '' : `${reason || '-'}`;
   const token = recOf(metadata)['continue'] ? 'and a token' : '';
   return [code, own, short, token].filter(Boolean).join(' ');
@@ -10423,24 +10423,20 @@ WATCH brief pods?timeoutSeconds=1&l=app=none
 WATCH future pods?rv=999999999&timeoutSeconds=2
 WATCH later pods?stream&rv=999999999
 GET <pods/absent|pods/absent/status|pods/absent/jump|leases/absent|x:pods> → 2 × 404 | 404 the
- server could not find the re…2543 | 404 | 200
-POST absent:pods/a → 404 namespaces "absent" not found
+ server could…2543 | 404 | 200
+POST absent:pods/a → 404 namespaces "abse…7fe2
 <PATCH|STRATEGIC|PUT> pods/absent .name=absent spec.containers=[{name:c,image:i}] → 3 × 404
 DELETE <pods/absent|pvc/absent|stc/absent|namespaces/absent> → 4 × 404
-POST pods/absent/<eviction|binding> .name=absent → 404 | 500 target.name: Required value
-POST pods/absent/binding .name=<absent|x> target.name=n → 404 | 400 name in URL does not match
- name…8f35
-PUT pods {} → 405 the server does not allow this m…3711
-POST pods/a apiVersion=<v2|apps/v1> → 400 Pod in version "v2" cannot be ha…9aa8 | 400 Pod in version
- "v1" cannot be ha…bbda
-POST pods/a .namespace=other → 400 the namespace of the provided ob…93b6
-POST stc/a kind=<null|Other> → 400 the object provided is unrecogni…c0e5 | 422 Other.enge.me "a" is
- invalid: ki…c063
-nobody GET <pods|pods/a|:nodes|stc|pods/a/status> → 403 User "nobody" cannot list resour…e515 | 403
- User "nobody" cannot get resourc…1901 | 403 User "nobody" cannot list resour…63f9 | 403 User
- "nobody" cannot list resour…c4e5 | 403 User "nobody" cannot get resourc…e09d
-nobody POST pods/a → 403 User "nobody" cannot create reso…a0d2
-nobody PATCH stc/a/status {} → 403 User "nobody" cannot patch resou…8630
+POST pods/absent/<eviction|binding> .name=absent → 404 | 500 target.name: Req…30a9
+POST pods/absent/binding .name=<absent|x> target.name=n → 404 | 400 name in URL does…8f35
+PUT pods {} → 405 the server does…3711
+POST pods/a apiVersion=<v2|apps/v1> → 400 Pod in version "…9aa8 | 400 Pod in version "…bbda
+POST pods/a .namespace=other → 400 the namespace of…93b6
+POST stc/a kind=<null|Other> → 400 the object provi…c0e5 | 422 Other.enge.me "a…c063
+nobody GET <pods|pods/a|:nodes|stc|pods/a/status> → 403 User "nobody" ca…e515 | 403 User "nobody"
+ ca…1901 | 403 User "nobody" ca…63f9 | 403 User "nobody" ca…c4e5 | 403 User "nobody" ca…e09d
+nobody POST pods/a → 403 User "nobody" ca…a0d2
+nobody PATCH stc/a/status {} → 403 User "nobody" ca…8630
 POST nodes/conform-n spec.taints=[{key:a,effect:NoSchedule}] → 201 spec.taints.1.effect=NoSchedule
  spec.taints.1.key=node.kubernetes.io/not-ready status.daemonEndpoints.kubeletEndpoint.Port=0
 PATCH nodes/conform-n/status status.conditions=[{type:Ready,status:'True'}]
@@ -10462,32 +10458,29 @@ POST pods/a → 201 .generation=1 spec.containers.c.imagePullPolicy=Always
  spec.tolerations.1.tolerationSeconds=300 status.phase=Pending status.qosClass=BestEffort
 POST pods/a → 409 AlreadyExists
 GET pods/a → 200 =
-POST pods/<A|a_b|a.b-|-> → 422 metadata.name: Invalid value: "A…b5fc | 422 metadata.name: Invalid
- value: "a…0c90 | 422 metadata.name: Invalid value: "a…d37b | 422 metadata.name: Invalid value:
- "-…988e
-POST pods → 422 metadata.name: Required value: n…e89a
+POST pods/<A|a_b|a.b-|-> → 422 metadata.name: I…b5fc | 422 metadata.name: I…0c90 | 422
+ metadata.name: I…d37b | 422 metadata.name: I…988e
+POST pods → 422 metadata.name: R…e89a
 POST pods/b spec.containers=<[]|[{image:i}]|[{name:c}]|[{name:c,image:i},{name:c,image:i}]> → 422
- spec.containers: Required value | 422 spec.containers[0].name: Required value | 422
- spec.containers[0].image: Required value | 422 spec.containers[1].name: Duplica…2429
+ spec.containers:…5577 | 422 spec.containers[…8c9b | 422 spec.containers[…2ece | 422
+ spec.containers[…2429
 POST pods/b spec.containers=[{name:c,image:i,volumeMounts:[{name:v,mountPath:/v}]}] → 422
- spec.containers[0].volumeMounts[…ea44
-POST pods/b spec.restartPolicy=<Sometimes|always> → 422 spec.restartPolicy: Unsupported…bc73 | 422
- spec.restartPolicy: Unsupported…dbb6
-POST pods/b spec.activeDeadlineSeconds=0 → 422 spec.activeDeadlineSeconds: Inva…868e
+ spec.containers[…ea44
+POST pods/b spec.restartPolicy=<Sometimes|always> → 422 spec.restartPoli…bc73 | 422
+ spec.restartPoli…dbb6
+POST pods/b spec.activeDeadlineSeconds=0 → 422 spec.activeDeadl…868e
 POST pods/b spec.containers=[{name:c,image:i,resources:{requests:{cpu:2},limits:{cpu:1}}}] → 422
- spec.containers[0].resources.req…0349
-POST pods/b .labels.a=<'-'|'a b'> → 422 metadata.labels: Invalid value:…a785 | 422 metadata.labels:
- Invalid value:…8b53
-POST pods/b .<labels|annotations>.'a b'=c → 422 metadata.labels: Invalid value:…7477 | 422
- metadata.annotations: Invalid va…d053
+ spec.containers[…0349
+POST pods/b .labels.a=<'-'|'a b'> → 422 metadata.labels:…a785 | 422 metadata.labels:…8b53
+POST pods/b .<labels|annotations>.'a b'=c → 422 metadata.labels:…7477 | 422 metadata.annotat…d053
 POST pods/b .ownerReferences=[{apiVersion:v1,kind:Pod,name:a,uid:<''|u>}] → 422
- metadata.ownerReferences.uid: In…6643 | 201
+ metadata.ownerRe…6643 | 201
 POST pods/b?dryRun=All .labels.a=b → 409 AlreadyExists
 DELETE pods/b?dryRun=All gracePeriodSeconds=0 → 200 dies=0 .generation=2
 GET pods/b → 404
 POST pods/a?dryRun=All spec.containers=[{name:c,image:<i|''>}] → 409 AlreadyExists | 422
- spec.containers[0].image: Required value
-POST pods/b?dryRun=Some → 422 CreateOptions.meta.k8s.io "" is…93eb
+ spec.containers[…2ece
+POST pods/b?dryRun=Some → 422 CreateOptions.me…93eb
 POST pods/b .labels.app=x .annotations.n=v spec.nodeName=conform-n spec.hostname=b spec.subdomain=s
  spec.containers=[{name:c,image:'i:1',resources:{limits:{cpu:100m,memory:64Mi}}}]
  spec.volumes=[{name:v,persistentVolumeClaim:{claimName:v}},{name:e}]
@@ -10495,29 +10488,27 @@ POST pods/b .labels.app=x .annotations.n=v spec.nodeName=conform-n spec.hostname
  spec.containers.c.imagePullPolicy=IfNotPresent spec.containers.c.resources.requests.cpu=100m
  spec.containers.c.resources.requests.memory=64Mi status.qosClass=Guaranteed
 POST pods/q .uid=u .generation=7 .resourceVersion=<'5'|null> status.phase=Running → 500
- resourceVersion should not be se…5ac4 | 201
+ resourceVersion…5ac4 | 201
 POST pods/neg spec.terminationGracePeriodSeconds=-1 → 201 spec.terminationGracePeriodSeconds=1
 # Pods are changed
 PATCH pods/a .labels.a=<b|b> → 200 | 200 =
 PATCH pods/a?dryRun=All .labels.a=c → 200 =
-PATCH pods/a .resourceVersion=<$a.rv1|'1'|$a.rv> .labels.a=d → 2 × 409 the object has been modified;
- pl…0a48 | 200
-PATCH pods/a .uid=<u|$a.uid> .labels.a=e → 422 metadata.uid: Invalid value: "u"…28ae | 200
-PATCH pods/a .<name|namespace>=b → 400 the name of the object (b) does…ef3a | 400 the namespace of
- the provided ob…93b6
+PATCH pods/a .resourceVersion=<$a.rv1|'1'|$a.rv> .labels.a=d → 2 × 409 the object has b…0a48 | 200
+PATCH pods/a .uid=<u|$a.uid> .labels.a=e → 422 metadata.uid: In…28ae | 200
+PATCH pods/a .<name|namespace>=b → 400 the name of the…ef3a | 400 the namespace of…93b6
 PATCH pods/a .labels=null
  .ownerReferences=[{apiVersion:v1,kind:Pod,name:b,uid:$b.uid,controller:true}] → 200
 PATCH pods/a .ownerReferences=<[]|null> → 200 | 200 =
 PATCH pods/a .generation=9 .creationTimestamp=null → 200 = .generation=1
-PATCH pods/a spec.<nodeName|hostname>=n → 2 × 422 spec: Forbidden: pod updates may…a215
-PATCH pods/a spec.containers=<[]|[{name:c,image:'i:2'}]|[{name:d,image:i}]> → 422 [spec.containers:
- Required value…679e | 2 × 422 spec: Forbidden: pod updates may…a215
-PATCH pods/a spec.terminationGracePeriodSeconds=1 → 422 spec: Forbidden: pod updates may…a215
+PATCH pods/a spec.<nodeName|hostname>=n → 2 × 422 spec: Forbidden:…a215
+PATCH pods/a spec.containers=<[]|[{name:c,image:'i:2'}]|[{name:d,image:i}]> → 422
+ [spec.containers…679e | 2 × 422 spec: Forbidden:…a215
+PATCH pods/a spec.terminationGracePeriodSeconds=1 → 422 spec: Forbidden:…a215
 PATCH pods/a spec.activeDeadlineSeconds=<5|3> → 200 .generation=2 | 200 .generation=3
 PATCH pods/a status.phase=Failed → 200 = status.phase=Pending
 STRATEGIC pods/b spec.containers=[{name:<c|d>,image:'i:2'}] → 200 .generation=2
- spec.containers.c.image=i:2 | 422 spec.containers: Forbidden: pod…f79b
-STRATEGIC pods/b spec.containers=[{name:c,image:''}] → 422 spec.containers[0].image: Required value
+ spec.containers.c.image=i:2 | 422 spec.containers:…f79b
+STRATEGIC pods/b spec.containers=[{name:c,image:''}] → 422 spec.containers[…2ece
 STRATEGIC pods/b .labels.app=null .labels.c=d .annotations.n=null → 200 .labels.c=d -.labels.app
  -.annotations
 STRATEGIC pods/b spec.tolerations=[{key:k,operator:Exists}] → 200 .generation=3
@@ -10527,17 +10518,16 @@ STRATEGIC pods/b spec.tolerations=[{key:k,operator:Exists}] → 200 .generation=
  -spec.tolerations.0.effect
 JSON pods/b [{op:add,path:/metadata/labels/j,value:k}] → 200 .labels.j=k
 JSON pods/b [{op:test,path:/metadata/labels/j,value:<x|k>},{op:remove,path:/metadata/labels/j}] →
- 422 the server rejected our request…05dc | 200 -.labels.j
-JSON pods/b [{op:remove,path:/metadata/labels/absent}] → 422 the server rejected our request…05dc
-JSON pods/b {op:add} → 400 error decoding patch: json: cann…4116
-PATCH pods/b [] → 400 error decoding patch: json: cann…bb70
-TEXT pods/b {} → 415 415: Unsupported Media Type
-STRATEGIC stc/absent {} → 415 the body of the request was in a…2214
-PUT pods/b .resourceVersion=<$b.rv|$b.rv1|null> .labels.app=y → 200 | 409 the object has been
- modified; pl…0a48 | 200 =
-PUT pods/b .uid=u → 409 StorageError: invalid object, Co…0a8c
-PUT pods/b .<name|namespace>=other → 400 the name of the object (other) d…bb27 | 400 the namespace
- of the provided ob…93b6
+ 422 the server rejec…05dc | 200 -.labels.j
+JSON pods/b [{op:remove,path:/metadata/labels/absent}] → 422 the server rejec…05dc
+JSON pods/b {op:add} → 400 error decoding p…4116
+PATCH pods/b [] → 400 error decoding p…bb70
+TEXT pods/b {} → 415 415: Unsupported…4f21
+STRATEGIC stc/absent {} → 415 the body of the…2214
+PUT pods/b .resourceVersion=<$b.rv|$b.rv1|null> .labels.app=y → 200 | 409 the object has b…0a48 |
+ 200 =
+PUT pods/b .uid=u → 409 StorageError: in…0a8c
+PUT pods/b .<name|namespace>=other → 400 the name of the…bb27 | 400 the namespace of…93b6
 # Status, binding, resize, eviction
 PATCH pods/a/status status.phase=Running status.conditions=[{type:Ready,status:'True'}]
  spec.nodeName=z → 200 -spec.nodeName
@@ -10548,20 +10538,20 @@ STRATEGIC pods/a/status status.conditions=[{type:Ready,status:'False'}] → 200
 PATCH pods/a/status status.phase=Running → 200 =
 POST pods/a/binding .name=a target.kind=Node target.name=conform-n → 201 Success
 GET pods/a → 200 spec.nodeName=conform-n
-POST pods/a/binding .name=a target.kind=Node target.name=<conform-n|m> → 2 × 409 Operation cannot be
- fulfilled on…b1e8
+POST pods/a/binding .name=a target.kind=Node target.name=<conform-n|m> → 2 × 409 Operation
+ cannot…b1e8
 STRATEGIC pods/b/resize spec.containers=[{name:c,resources:{requests:{cpu:50m}}}] → 422 spec:
- Invalid value: "Guaranteed…cacf
+ Invalid va…cacf
 STRATEGIC pods/b/resize<|?dryRun=All>
  spec.containers=[{name:c,resources:{requests:{cpu:50m},limits:{cpu:50m}}}] → 200 .generation=4
  spec.containers.c.resources.limits.cpu=50m spec.containers.c.resources.requests.cpu=50m | 200 =
 STRATEGIC pods/b/resize .resourceVersion=$b.rv1
- spec.containers=[{name:c,resources:{requests:{cpu:9m},limits:{cpu:9m}}}] → 409 the object has been
- modified; pl…0a48
+ spec.containers=[{name:c,resources:{requests:{cpu:9m},limits:{cpu:9m}}}] → 409 the object has
+ b…0a48
 STRATEGIC pods/b spec.containers=[{name:c,resources:{requests:{cpu:9m},limits:{cpu:9m}}}] → 422
- spec: Forbidden: pod updates may…a215
+ spec: Forbidden:…a215
 STRATEGIC pods/a/resize spec.containers=[{name:c,resources:{requests:{cpu:50m}}}] → 422 spec:
- Invalid value: "BestEffort…845e
+ Invalid va…845e
 POST pods/q/eviction .name=q deleteOptions.preconditions.uid=$q.uid → 201 Success
 GET pods/q → 404
 POST pods/b/eviction .name=b → 201 Success
@@ -10572,17 +10562,16 @@ GET pods/b → 200 dies=30 .generation=5 status.conditions.DisruptionTarget.last
  status.conditions.DisruptionTarget.type=DisruptionTarget
 POST pods/b/eviction .name=b → 201 Success
 # Pods are deleted
-DELETE pods/a preconditions.uid=u → 409 the UID in the precondition (u)…94b0
+DELETE pods/a preconditions.uid=u → 409 the UID in the p…94b0
 DELETE pods/a preconditions.uid=$a.uid preconditions.resourceVersion=$a.rv1 → 409 the
- ResourceVersion in the preco…f0e2
+ ResourceVers…f0e2
 DELETE pods/a preconditions.uid=$a.uid dryRun=[All] → 200 = dies=30 .generation=4
 DELETE pods/a gracePeriodSeconds=20 preconditions.uid=$a.uid preconditions.resourceVersion=$a.rv →
  200 dies=20
 DELETE pods/a gracePeriodSeconds=<25|20|10|1> → 2 × 200 = | 200 dies=10 | 200 dies=1
 PATCH pods/a .labels.late=x → 200
-PATCH pods/a .finalizers=[x/y] → 422 metadata.finalizers: Forbidden:…0f05
-POST pods/a/binding .name=a target.kind=Node target.name=conform-n → 409 Operation cannot be
- fulfilled on…78e5
+PATCH pods/a .finalizers=[x/y] → 422 metadata.finaliz…0f05
+POST pods/a/binding .name=a target.kind=Node target.name=conform-n → 409 Operation cannot…78e5
 PATCH pods/a/status status.phase=Succeeded → 200
 DELETE pods/a gracePeriodSeconds=0 preconditions.uid=$a.uid → 200 dies=0
 GET pods/a → 404
@@ -10590,11 +10579,11 @@ POST pods/zero spec.nodeName=conform-n spec.terminationGracePeriodSeconds=0 → 
 DELETE pods/zero → 200 dies=0 .generation=2
 DELETE pods/neg gracePeriodSeconds=-1 → 200 dies=0 .generation=2
 POST pods/held spec.nodeName=conform-n .finalizers=[x/y] → 201
-DELETE pods/held propagationPolicy=<Wrong|Background> → 422 DeleteOptions.meta.k8s.io "" is…00c4 |
- 200 dies=30 .generation=2
+DELETE pods/held propagationPolicy=<Wrong|Background> → 422 DeleteOptions.me…00c4 | 200 dies=30
+ .generation=2
 DELETE pods/held gracePeriodSeconds=0 → 200 dies=0
 DELETE pods/held → 200 =
-PATCH pods/held .finalizers=[x/y,z/y] → 422 metadata.finalizers: Forbidden:…a433
+PATCH pods/held .finalizers=[x/y,z/y] → 422 metadata.finaliz…a433
 PATCH pods/held .finalizers=null → 200 =
 GET pods/held → 404
 DELETE pods/b?gracePeriodSeconds=0 → 200 dies=0
@@ -10616,24 +10605,23 @@ POST storageclasses/conform-fixed → 201
 POST pvc/claim spec.storageClassName=conform-grows → 201 .finalizers.0=kubernetes.io/pvc-protection
  spec.volumeMode=Filesystem status.phase=Pending
 POST pvc/claim → 409 AlreadyExists
-POST pvc/bad spec.accessModes=<[]|[Other]> → 422 spec.accessModes: Required value…aef3 | 422
- spec.accessModes: Unsupported va…6961
-POST pvc/bad spec.resources=<null|{requests:{storage:0}}> → 422 spec.resources[storage]: Required
- value | 422 spec.resources[storage]: Invalid…ae63
-PATCH pvc/claim spec.resources.requests.storage=2Gi → 422 spec: Forbidden: spec is immutab…41cc
+POST pvc/bad spec.accessModes=<[]|[Other]> → 422 spec.accessModes…aef3 | 422 spec.accessModes…6961
+POST pvc/bad spec.resources=<null|{requests:{storage:0}}> → 422 spec.resources[s…60ad | 422
+ spec.resources[s…ae63
+PATCH pvc/claim spec.resources.requests.storage=2Gi → 422 spec: Forbidden:…41cc
 PATCH pvc/claim .labels.enge~me/retired='true' .annotations.enge~me/retired=PodDeleted → 200
-PATCH pvc/claim spec.storageClassName=conform-fixed → 422 spec: Forbidden: spec is immutab…41cc
-PATCH pvc/claim spec.volumeName=<conform-v|other> → 200 | 422 spec: Forbidden: spec is immutab…41cc
+PATCH pvc/claim spec.storageClassName=conform-fixed → 422 spec: Forbidden:…41cc
+PATCH pvc/claim spec.volumeName=<conform-v|other> → 200 | 422 spec: Forbidden:…41cc
 PATCH pvc/claim/status status.phase=Bound status.capacity.storage=1Gi → 200
 PATCH pvc/claim spec.resources.requests.storage=<2Gi|2Gi|3Gi|2Gi|1Gi|512Mi> → 200 | 200 = | 2 × 200
- | 2 × 422 spec.resources.requests.storage:…df24
-PATCH pvc/claim spec.accessModes=[ReadWriteMany] → 422 spec: Forbidden: spec is immutab…41cc
+ | 2 × 422 spec.resources.r…df24
+PATCH pvc/claim spec.accessModes=[ReadWriteMany] → 422 spec: Forbidden:…41cc
 PATCH pvc/claim/status status.capacity.storage=3Gi → 200
 POST pvc/fixed spec.storageClassName=conform-fixed spec.volumeName=conform-w → 201
 PATCH pvc/fixed/status status.phase=Bound status.capacity.storage=1Gi → 200
-PATCH pvc/fixed spec.resources.requests.storage=2Gi → 403 only dynamically provisioned pvc…f113
+PATCH pvc/fixed spec.resources.requests.storage=2Gi → 403 only dynamically…f113
 DELETE pvc/claim preconditions.uid=<$claim.uid|u> preconditions.resourceVersion=$claim.rv1 → 409 the
- ResourceVersion in the preco…f0e2 | 409 the UID in the precondition (u)…94b0
+ ResourceVers…f0e2 | 409 the UID in the p…94b0
 DELETE pvc/claim preconditions.uid=$claim.uid preconditions.resourceVersion=$claim.rv → 200 dies=0
 DELETE pvc/claim preconditions.uid=$claim.uid → 200 =
 PATCH pvc/claim .finalizers=null → 200 =
@@ -10662,39 +10650,37 @@ POST stc/one → 201 .generation=1 spec.liveness.maxRestarts=0 spec.liveness.nod
  spec.updateStrategy.type=RollingUpdate
 POST stc/one → 409 AlreadyExists
 PATCH stc/one spec.replicas=<3|3|null|-1> → 200 .generation=2 | 200 = | 200 .generation=3
- spec.replicas=1 | 422 [spec.replicas: Invalid value: -…f81f
+ spec.replicas=1 | 422 [spec.replicas:…f81f
 PATCH stc/one spec.jump=1 other=2 → 200 = -spec.jump -other warns "unknown field \"other\"", 299 -
  "unknown field \"spec.jump\""
-PATCH stc/one?fieldValidation=<Strict|Ignore> spec.jump=1 → 422 "" is invalid: patch: Invalid
- va…6d48 | 200 = -spec.jump
-PATCH stc/one spec.selector.matchLabels.app=y → 422 spec.selector: Invalid value: se…95a3
-PATCH stc/one spec.podManagementPolicy=s → 422 [spec.podManagementPolicy: Unsup…1d90
-PATCH stc/one spec.template=null → 422 [spec.template: Required value,…f7fa
+PATCH stc/one?fieldValidation=<Strict|Ignore> spec.jump=1 → 422 "" is invalid: p…6d48 | 200 =
+ -spec.jump
+PATCH stc/one spec.selector.matchLabels.app=y → 422 spec.selector: I…95a3
+PATCH stc/one spec.podManagementPolicy=s → 422 [spec.podManagem…1d90
+PATCH stc/one spec.template=null → 422 [spec.template:…f7fa
 PATCH stc/one .annotations.enge~me/paused='true' → 200
 PATCH stc/one status.replicas=3 → 200 = -status.replicas
 PATCH stc/one/status status.replicas=3 status.selector='app=x' spec.replicas=9 .labels.s=t → 200
  spec.replicas=1 -.labels
 PATCH stc/one/status .uid=<$one.uid|u> .resourceVersion=$one.rv status.readyReplicas=2 → 200 | 200 =
-PATCH stc/one/status .resourceVersion=$one.rv1 status.readyReplicas=1 → 409 the object has been
- modified; pl…0a48
-PATCH stc/one/status status.conditions=[{type:Ready}] → 422 [status.conditions[0].status: Re…0545
+PATCH stc/one/status .resourceVersion=$one.rv1 status.readyReplicas=1 → 409 the object has b…0a48
+PATCH stc/one/status status.conditions=[{type:Ready}] → 422 [status.conditio…0545
 PATCH stc/one/status status=null → 200
 GET stc/one/scale → 200 = spec.replicas=1 status.replicas=0
 PATCH stc/one/scale spec.replicas=<5|5|-1> → 2 × 200 spec.replicas=5 status.replicas=0 | 422
- [spec.replicas: Invalid value: -…f81f
-PATCH stc/one/scale .resourceVersion=$one.rv1 spec.replicas=6 → 409 the object has been modified;
- pl…0a48
+ [spec.replicas:…f81f
+PATCH stc/one/scale .resourceVersion=$one.rv1 spec.replicas=6 → 409 the object has b…0a48
 GET stc/one → 200 .generation=4 spec.replicas=5
 PUT stc/one .resourceVersion=<$one.rv|$one.rv1|null> spec.replicas=2 → 200 .generation=5 | 409 the
- object has been modified; pl…0a48 | 422 metadata.resourceVersion: Invali…a1b3
-STRATEGIC stc/one spec.replicas=2 → 415 the body of the request was in a…2214
+ object has b…0a48 | 422 metadata.resourc…a1b3
+STRATEGIC stc/one spec.replicas=2 → 415 the body of the…2214
 JSON stc/one [{op:replace,path:/spec/replicas,value:4}] → 200 .generation=6 spec.replicas=4
 POST stc/two .finalizers=[x/y] .labels.a=b → 201
 DELETE stc/two propagationPolicy=<Foreground|Background> → 200 dies=0
  .finalizers.1=foregroundDeletion .generation=2 | 200 -.finalizers.1
 PATCH stc/two spec.replicas=3 → 200 .generation=3
 PATCH stc/two .finalizers=null → 200 =
-DELETE stc/one preconditions.uid=u → 409 the UID in the precondition (u)…94b0
+DELETE stc/one preconditions.uid=u → 409 the UID in the p…94b0
 DELETE stc/one propagationPolicy=Orphan → 200 dies=0 .finalizers.0=orphan .generation=7
 JSON stc/one [{op:remove,path:/metadata/finalizers}] → 200 = -.finalizers
 GET stc/one → 404
@@ -10703,45 +10689,41 @@ DELETE stc/three → 200 Success
 # Revisions, Leases, Events
 POST controllerrevisions/rev .labels.a=b → 201
 POST controllerrevisions/rev → 409 AlreadyExists
-PATCH controllerrevisions/rev data.a=<2|1> → 422 data: Invalid value: {"a":2}: fi…7f8a | 200 =
-PATCH controllerrevisions/rev revision=<2|2|-1> → 200 | 200 = | 422 revision: Invalid value: -1:
- mus…cb19
-PATCH controllerrevisions/rev .resourceVersion=$rev.rv1 revision=3 → 409 the object has been
- modified; pl…0a48
-POST controllerrevisions/bad revision=-1 → 422 revision: Invalid value: -1: mus…cb19
-POST controllerrevisions/bad data=null → 422 data: Required value: data is mandatory
-DELETE controllerrevisions/rev preconditions.uid=<u|$rev.uid> → 409 the UID in the precondition
- (u)…94b0 | 200 Success
+PATCH controllerrevisions/rev data.a=<2|1> → 422 data: Invalid va…7f8a | 200 =
+PATCH controllerrevisions/rev revision=<2|2|-1> → 200 | 200 = | 422 revision: Invali…cb19
+PATCH controllerrevisions/rev .resourceVersion=$rev.rv1 revision=3 → 409 the object has b…0a48
+POST controllerrevisions/bad revision=-1 → 422 revision: Invali…cb19
+POST controllerrevisions/bad data=null → 422 data: Required v…1798
+DELETE controllerrevisions/rev preconditions.uid=<u|$rev.uid> → 409 the UID in the p…94b0 | 200
+ Success
 POST leases/lease → 201
 POST leases/lease → 409 AlreadyExists
 PUT leases/lease spec.holderIdentity=you spec.renewTime='2026-01-01T00:00:00.000000Z' → 200
-PUT leases/lease .resourceVersion=<$lease.rv1|null> → 409 the object has been modified; pl…0a48 |
- 422 metadata.resourceVersion: Invali…a1b3
-PATCH leases/lease .resourceVersion=$lease.rv1 spec.holderIdentity=z → 409 the object has been
- modified; pl…0a48
-PATCH leases/lease spec.leaseDurationSeconds=<0|-1|20> → 422 spec.leaseDurationSeconds: Inval…629d |
- 422 spec.leaseDurationSeconds: Inval…d727 | 200
-PATCH leases/lease spec.leaseTransitions=-1 → 422 spec.leaseTransitions: Invalid v…b44f
+PUT leases/lease .resourceVersion=<$lease.rv1|null> → 409 the object has b…0a48 | 422
+ metadata.resourc…a1b3
+PATCH leases/lease .resourceVersion=$lease.rv1 spec.holderIdentity=z → 409 the object has b…0a48
+PATCH leases/lease spec.leaseDurationSeconds=<0|-1|20> → 422 spec.leaseDurati…629d | 422
+ spec.leaseDurati…d727 | 200
+PATCH leases/lease spec.leaseTransitions=-1 → 422 spec.leaseTransi…b44f
 PATCH leases/lease spec.holderIdentity=null → 200
 PUT leases/fresh apiVersion=coordination.k8s.io/v1 kind=Lease .name=fresh spec.holderIdentity=me →
  201
-DELETE leases/lease preconditions.resourceVersion=<$lease.rv1|$lease.rv> → 409 the ResourceVersion
- in the preco…f0e2 | 200 Success
+DELETE leases/lease preconditions.resourceVersion=<$lease.rv1|$lease.rv> → 409 the ResourceVers…f0e2
+ | 200 Success
 POST events/event message=m count=1 → 201
 PATCH events/event count=2 → 200
-POST events/bad involvedObject.namespace=other → 422 involvedObject.namespace: Invali…cc72
+POST events/bad involvedObject.namespace=other → 422 involvedObject.n…cc72
 # Selectors and pages
 POST pods/<l1|l2|l3|l4|l5> .labels.app=l → 5 × 201
 PATCH pods/l5 .labels.app=m .labels.five='5' → 200
 GET pods?l=<app|app=l|app!=l|app%3D%3Dm|!app|app+in+(l,m)|app+notin+(l)|app=l,five|five,app=m|> →
  200 l1 l2 l3 l4 l5 | 200 l1 l2 l3 l4 | 2 × 200 l5 | 200 | 200 l1 l2 l3 l4 l5 | 200 l5 | 200 | 200
  l5 | 200 l1 l2 l3 l4 l5
-GET pods?l=<a+b|app+in|=|app+in+()> → 400 unable to parse requirement: fou…13e3 | 400 unable to
- parse requirement: fou…1a1f | 400 found '=', expected: !, identifi…3d69 | 200
+GET pods?l=<a+b|app+in|=|app+in+()> → 400 unable to parse…13e3 | 400 unable to parse…1a1f | 400
+ found '=', expec…3d69 | 200
 GET pods?f=<metadata.name%3Dl1|metadata.name!%3Dl1|spec.nodeName%3D|status.phase%3DPending> → 200 l1
  | 200 l2 l3 l4 l5 | 2 × 200 l1 l2 l3 l4 l5
-GET pods?f=<spec.jump%3D1|jump> → 400 field label not supported: spec.jump | 400 invalid selector:
- 'jump'; can't…daa7
+GET pods?f=<spec.jump%3D1|jump> → 400 field label not…b1c3 | 400 invalid selector…daa7
 GET :pods?l=app=m → 200 l5
 GET pods?limit=2 → 200 l1 l2 and 3 more
 GET pods?limit=2&continue=$list.uid → 200 l3 l4 and 1 more
@@ -10749,7 +10731,7 @@ GET pods?limit=2&continue=$list.uid → 200 l5
 GET pods?l=app&limit=3 → 200 l1 l2 l3 and more
 DELETE pods/l4 → 200 dies=0 .generation=2
 GET pods?l=app&limit=3&continue=$list.uid → 200 l4 l5
-GET pods?continue=x → 400 invalid continue token: continue…693d
+GET pods?continue=x → 400 invalid continue…693d
 # Watches
 WATCH since pods?rv=$l5.rv&l=app=l
 WATCH list pods?stream&l=app
@@ -10772,22 +10754,21 @@ SEE <since 8|list 8|plain 2|now 8|one 2> → DELETED l1@2{app:l} ADDED l1@3 DELE
  l1@4{app:l} MODIFIED l2@2 l2@3 DELETED l2{app:l} MODIFIED l3 DELETED l3@2{app:l} | ADDED l1@2
  DELETED l1@3{app:m} | DELETED l1@2{app:l} ADDED l1@3 DELETED l1@4{app:l} MODIFIED l2@2 l2@3 DELETED
  l2{app:l} MODIFIED l3 DELETED l3@2{app:l} | MODIFIED l3 DELETED l3@2{app:l}
-nobody GET pods?watch=true → 403 User "nobody" cannot watch resou…55f1
+nobody GET pods?watch=true → 403 User "nobody" ca…55f1
 WATCH old stc?rv=1
-SEE old 2 → ERROR 410 too old resource version: N (N) closed
+SEE old 2 → ERROR 410 too old resource…e5dc closed
 # Quotas
 POST namespaces/conform2 → 201 .labels.kubernetes.io/metadata.name=conform2
 POST conform2:resourcequotas/few spec.hard.pods='1' spec.hard.count/persistentvolumeclaims='0' → 201
 PATCH conform2:resourcequotas/few/status status.hard.pods='1' status.used.pods='0'
  status.hard.count/persistentvolumeclaims='0' status.used.count/persistentvolumeclaims='0' → 200
-POST conform2:pods/<q1|q2|q1> → 201 | 2 × 403 exceeded quota: few, requested:…b060
-POST conform2:pods/q1 spec.containers=[] → 422 spec.containers: Required value
-POST conform2:pods/<q1|q2>?dryRun=All → 2 × 403 exceeded quota: few, requested:…b060
-POST conform2:pvc/q3 → 403 exceeded quota: few, requested:…45a5
+POST conform2:pods/<q1|q2|q1> → 201 | 2 × 403 exceeded quota:…b060
+POST conform2:pods/q1 spec.containers=[] → 422 spec.containers:…5577
+POST conform2:pods/<q1|q2>?dryRun=All → 2 × 403 exceeded quota:…b060
+POST conform2:pvc/q3 → 403 exceeded quota:…45a5
 # Namespaces
-DELETE namespaces/<default|conform2> → 403 this namespace may not be deleted | 200
- status.phase=Terminating
-POST conform2:<pods|stc>/q9 → 2 × 403 unable to create new content in…e248
+DELETE namespaces/<default|conform2> → 403 this namespace m…fae8 | 200 status.phase=Terminating
+POST conform2:<pods|stc>/q9 → 2 × 403 unable to create…e248
 DELETE conform2:pods/q1 → 200 dies=0 .generation=2
 PUT namespaces/conform2/finalize spec.finalizers=[] → 200 =
 GET namespaces/conform2 → 404
@@ -10795,9 +10776,9 @@ DELETE nodes/conform-n → 200 Success
 # The past is gone
 GET pods?limit=1 → 200 l1 and 1 more
 COMPACT list → done
-SEE <brief 1|future 1|later 2> → 2 × closed | ERROR 504 Timeout: Too large resource vers…e304 closed
+SEE <brief 1|future 1|later 2> → 2 × closed | ERROR 504 Timeout: Too lar…e304 closed
 GET stc?limit=1&continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6Miwic3RhcnQiOiJhXHUwMDAwIn0 → 410 The
- provided continue parameter…1530 and a token
+ provided con…1530 and a token
 `;
 const conformance = suite('conformance');
 conformance('conformance: the embedded API server → answers as the real one did', async () => {
@@ -14657,12 +14638,12 @@ interface Act {
 }
 
 const GLYPHS = {
-  pending: ['○', kleur.gray, 'waits for a node'],
-  starting: ['◐', kleur.yellow, 'starts'],
-  ready: ['●', kleur.green, 'is ready'],
-  unreachable: ['◌', kleur.red, 'is out of reach'],
-  'let go': ['×', kleur.red, 'is let go'],
-  'over, claim kept': ['▫', kleur.cyan, 'is over, its claim is kept'],
+  pending: ['○', kleur.gray],
+  starting: ['◐', kleur.yellow],
+  ready: ['●', kleur.green],
+  unreachable: ['◌', kleur.red],
+  'let go': ['×', kleur.red],
+  'over, claim kept': ['▫', kleur.cyan],
 } as const;
 const NODES = ['node-1', 'node-2', 'node-3', 'node-4'];
 const SILENCE_MS = 2000; // After which the node controller says NotReady (Kubernetes: 40 s).
@@ -14719,8 +14700,6 @@ const clip = (line: string, columns: number): string =>
   widthOf(line) < columns ? line : `${stripVTControlCharacters(line).slice(0, columns - 2)}…`;
 const spread = (left: string, right: string, columns: number): string =>
   left + gray(right.padStart(Math.max(1, columns - 1 - widthOf(left))));
-/** The identities of one run differ at their ends: those are bright. */
-const bright = (identity: string): string => gray(identity.slice(0, 5)) + identity.slice(5);
 
 function drawAct(play: Play, act: Act, index: number, columns: number): readonly string[] {
   const now = performance.now();
@@ -14733,28 +14712,16 @@ function drawAct(play: Play, act: Act, index: number, columns: number): readonly
     spread(` ${cyan('▸')} ${bold(act.title)}`, clock, columns),
     `   ${act.tells(play.victim)}`,
     `   ${gray(act.statefulSet)}`,
-    play.waits.what && `   ${drawWait(play.waits, now)}`,
+    cyan(`   ${play.waits}`),
   ];
 }
 
-function drawWait({ what, fromMs, forMs }: Play['waits'], now: number): string {
-  if (forMs === 0) return cyan(`${what} …`);
-  const full = Math.min(16, Math.round((16 * (now - fromMs)) / forMs));
-  const bar = cyan('━'.repeat(full)) + gray('╌'.repeat(16 - full));
-  return `${bar} ${cyan(what)} ${gray(`${seconds(now - fromMs)} of ${seconds(forMs)}`)}`;
-}
-
-function drawNodes(play: Play, columns: number): readonly string[] {
+function drawNodes(play: Play): readonly string[] {
   const all = glimpses(play);
-  const turning = '◐◓◑◒'.charAt((performance.now() / 200) % 4);
-  const draw = ({ identity, is }: Glimpse, roomy: boolean): string => {
-    const [glyph, paint] = GLYPHS[is];
-    return paint(is === 'starting' ? turning : glyph) + (roomy ? ` ${bright(identity)}  ` : '');
-  };
   const row = (node: string, label: string): string => {
     const here = all.filter((g) => g.node === node);
-    const roomy = here.length * 15 < columns - 24;
-    return ` ${label} ${here.map((g) => draw(g, roomy)).join(' ')}`;
+    const drawn = here.map(({ identity, is }) => GLYPHS[is][1](`${GLYPHS[is][0]} ${identity}`));
+    return ` ${label} ${drawn.join('  ')}`;
   };
   const label = (node: string): string => {
     const gone = objectOf(play.state, 'nodes', '', node) ? 'NotReady' : node && 'deleted';
@@ -14781,7 +14748,7 @@ function drawAll(play: Play, columns: number): readonly string[] {
     '',
     ...ACTS.flatMap((act, index) => drawAct(play, act, index, columns)),
     '',
-    ...drawNodes(play, columns),
+    ...drawNodes(play),
     ...drawFoot(play),
     ...(play.stays && play.outcomes.length === ACTS.length ? drawInvitation(play) : []),
   ];
@@ -14806,21 +14773,6 @@ function redraw(picture: readonly string[], last: readonly string[]): readonly s
   const text = lines.map((line) => `${line}\x1b[K\n`).join('');
   if (lines.join() !== last.join()) stdout.write(`\x1b[?2026h${up}${text}\x1b[J\x1b[?2026l`);
   return lines;
-}
-
-/** The plain picture: a line for what changed, and one for every two seconds of a wait. */
-function narrate(play: Play): void {
-  const now = new Map<string, string>();
-  for (const { identity, node, is } of glimpses(play))
-    now.set(identity, `${GLYPHS[is][0]} ${identity}  ${GLYPHS[is][2]}${node && `, on ${node}`}`);
-  const { what, fromMs, forMs } = play.waits;
-  const waited = 2 * Math.floor((performance.now() - fromMs) / 2000);
-  const of = forMs > 0 ? ` of ${forMs / 1000}` : '';
-  if (what && (of || waited)) now.set('', `… ${what}: ${waited}${of} s`);
-  const news = [...now].flatMap(([key, text]) => (play.told.get(key) === text ? [] : [text]));
-  for (const text of [...news, ...play.words.splice(0).map((word) => `  operator  ${word}`)])
-    console.log(`${seconds(performance.now() - play.bornMs).padStart(8)}  ${text}`);
-  play.told = now;
 }
 
 // ── The play ────────────────────────────────────────────────────────────────────────────────────
@@ -14900,8 +14852,9 @@ const ACTS: readonly Act[] = [
 /** Waits until `ask` has an answer; Ctrl-C, the operator's end or 30 s end the wait. */
 async function awaitIt(play: Play, ...[what, forMs, ask]: Wait): Promise<string | boolean> {
   const fromMs = performance.now();
-  play.waits = { what, fromMs, forMs };
   for (;;) {
+    const now = seconds(performance.now() - fromMs);
+    play.waits = what && `${what} ${now}${forMs > 0 ? ` of ${seconds(forMs)}` : ''}`;
     play.stop.signal.throwIfAborted();
     if (play.died) throw new Error(`the operator ended: ${play.died}`);
     const answer = ask(play);
@@ -14914,7 +14867,7 @@ async function awaitIt(play: Play, ...[what, forMs, ask]: Wait): Promise<string 
 /** Every act is introduced, done, and left to be seen. */
 async function perform(play: Play): Promise<void> {
   const plain = (...lines: readonly string[]): void =>
-    redraws() ? undefined : (narrate(play), console.log(lines.join('\n  ')));
+    redraws() ? undefined : console.log(lines.join('\n  '));
   const pause = (ms: number): Promise<unknown> => {
     const end = performance.now() + (redraws() ? ms : 200); // Nobody reads along in a pipe.
     return awaitIt(play, '', 0, () => performance.now() > end);
@@ -14959,9 +14912,8 @@ async function stage(program: readonly string[], stays: boolean, stop: AbortCont
     outcomes: [] as { readonly text: string; readonly ms: number }[], // Of the acts that are over.
     actMs: 0, // When the act on stage began; 0 while it is introduced.
     victim: { identity: '', node: '', is: 'pending' } as Glimpse,
-    waits: { what: '', fromMs: 0, forMs: 0 },
+    waits: '', // What is waited for, and since when.
     words: [] as string[], // Of the operator, newest last.
-    told: new Map<string, string>(), // What the plain picture last said of each identity.
     died: '', // Why the operator ended.
   };
   let complaint = '';
@@ -14981,8 +14933,9 @@ async function stage(program: readonly string[], stays: boolean, stop: AbortCont
 async function show(play: Play): Promise<void> {
   const { stdout } = process;
   let last: readonly string[] = [];
-  const draw = (): void =>
-    redraws() ? void (last = redraw(drawAll(play, stdout.columns), last)) : narrate(play);
+  const draw = (): void => {
+    if (redraws()) last = redraw(drawAll(play, stdout.columns), last);
+  };
   if (redraws()) {
     stdout.on('resize', () => (stdout.write('\x1b[H\x1b[2J'), (last = []))).write('\x1b[?25l');
     process.once('exit', () => stdout.write('\x1b[?25h'));
