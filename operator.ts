@@ -3404,7 +3404,7 @@ const newFeed = <T extends Thing>(source: Source<T>) => ({
   listedAt: -1, // Uptime at which the newest list from a quorum began; -1 before the first.
   denied: '', // The API server's words when this kind may not be read.
   refusals: 0, // 403s in a row; for seconds after its start an API server knows no rights yet.
-  next: 'fresh' as 'fresh' | 'again' | 'resume', // List from nothing or at `version`, or only watch.
+  next: 'fresh' as 'fresh' | 'again' | 'resume', // List from nothing, at `version`, or watch.
   streams: true, // Streaming lists; older API servers page instead.
   cut: new AbortController(), // Ends the stream that is open.
 });
@@ -5281,7 +5281,7 @@ async function yamlOf(raw: Raw): Promise<string> {
 }
 async function show({ metadata, ...rest }: Raw, output: string): Promise<void> {
   const { managedFields: _, ...kept } = metadata;
-  const json = JSON.stringify({ ...rest, metadata: kept }, undefined, 2); // Drops what is undefined.
+  const json = JSON.stringify({ ...rest, metadata: kept }, undefined, 2);
   say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
 }
 
@@ -5568,8 +5568,8 @@ async function status({ world, ns: own, name, flags }: There): Promise<void> {
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
  *  taken to succeed (`untried`). What speaks against a member is taken to have been watched for a
- *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts) is
- *  not known here. */
+ *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
+ *  is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
   const { signal } = new AbortController();
   let untried = false;
