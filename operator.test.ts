@@ -5613,10 +5613,10 @@ async function afterRenewal(t: Scene, one: Runner): Promise<void> {
 }
 const lastOf = (sent: readonly Sent[]): number => sent.at(-1)?.at ?? NaN;
 const firstOf = (sent: readonly Sent[]): number => sent[0]?.at ?? NaN;
-/** A pod is deleted every second, so that there is always something to write. */
+/** One more or one less is wanted every second, so that there is always something to write. */
 function keepBusy(t: Scene, seconds: number): void {
-  const act = (): unknown => livePods(t)[0] && removePod(t, livePods(t)[0]);
-  for (let i = 1; i <= seconds; i++) t.sim.at(i * 1000, act);
+  for (let i = 1; i <= seconds; i++)
+    t.sim.at(i * 1000, () => void edit(t, { replicas: 3 + (i % 2) }));
 }
 /** Every process has one turn. */
 function checkTurns(t: Scene): void {
