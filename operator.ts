@@ -5581,12 +5581,16 @@ function listText(raws: readonly Raw[], ns: string, now: number): string {
   const rank = (c: StatefulCluster): number => rankOf(stateIn(c)[0]);
   all.sort((a, b) => rank(a) - rank(b) || (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
   const rows = all.map((c) => {
-    const { replicas = 0, readyReplicas, updatedReplicas, availableReplicas } = c.status;
-    const { replacements, retiredClaims } = c.status;
-    const counts = [readyReplicas, updatedReplicas, availableReplicas, replacements, retiredClaims];
-    const own = [ns ? '' : c.meta.namespace, c.meta.name, painted(...stateIn(c))];
-    const numbers = [`${replicas}/${c.spec.replicas}`, ...counts.map((n) => String(n ?? 0))];
-    return [...own, ...numbers, ageText(now - c.meta.createdMs)];
+    const { meta, spec, status: s } = c;
+    const counts = [s.readyReplicas, s.updatedReplicas, s.availableReplicas, s.replacements];
+    const numbers = [...counts, s.retiredClaims].map((n) => String(n ?? 0));
+    const own = [ns ? '' : meta.namespace, meta.name, painted(...stateIn(c))];
+    return [
+      ...own,
+      `${s.replicas ?? 0}/${spec.replicas}`,
+      ...numbers,
+      ageText(now - meta.createdMs),
+    ];
   });
   const titles = 'READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
   return titled(`NAMESPACE  NAME  STATE  LIVE  ${titles}`, rows);
@@ -5738,9 +5742,8 @@ async function status({ world, ns: own, name, flags }: There): Promise<void> {
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
- *  taken to succeed. What speaks against a member is taken to have been watched for a
- *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts) is
- *  not known here. */
+ *  taken to succeed. What speaks against a member is taken to have been watched for a minute, as by
+ *  an operator that runs; what only that one remembers (refusals, restarts) is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
   const { signal } = new AbortController();
   const world: World = {
@@ -5845,9 +5848,8 @@ async function replace(at: There): Promise<void> {
   const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
   if (whenReplaced === 'Delete' && claims.length > 0 && !flags['yes'])
     throw new UsageError(`${loss}: say --yes`);
-  say(
-    `${await annotate(at, part.kind, part.meta, MARK.replace)}: ${owner} gives ${identity} up for a new member`,
-  );
+  const said = await annotate(at, part.kind, part.meta, MARK.replace);
+  say(`${said}: ${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
   const { name } = at;
@@ -6167,7 +6169,7 @@ async function adopt(at: There): Promise<void> {
     if (!flags['dry-run']) await run();
     say(`  ${flags['dry-run'] ? '·' : '✓'} ${words}`);
   }
-  say("The history of the set is not taken over: its controllerrevisions are nobody's now");
+  say('The history of the set is not taken over: its controllerrevisions stay as they are');
   say(`New members have random names${others.length > 0 ? '. Yours to change:' : ''}`);
   for (const other of others) say(`  ${other}`);
 }
@@ -6215,7 +6217,7 @@ const FLAGS = `
    --namespaced                 with rights in the namespace of -n only
    --selector LABELS            only StatefulClusters with these labels
    --workers N                  clusters worked on at a time (4)
-   --leader-elect=false         without a Lease: where no other operator runs
+   --leader-elect true|false    false: without a Lease, where no other operator runs
    --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
    --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
    --log json|pretty            default: pretty on a terminal
@@ -6230,6 +6232,7 @@ const FORMS: Readonly<Record<string, readonly [form: RegExp, words: string]>> = 
   IMAGE: [/^\w[\w.:/@-]*$/, 'the name of an image'],
   'json|yaml': [/^(json|yaml)$/, 'json or yaml'],
   'json|pretty': [/^(json|pretty)$/, 'json or pretty'],
+  'true|false': [/^(true|false)$/, 'true or false'],
 };
 /** A command and its words, what it does, its flags (`+`: those of all that ask a server) if they
  *  are not just these. */
@@ -6300,23 +6303,20 @@ function help({ names }: Pick<Asked, 'names'>): void {
 }
 
 /** All words and flags, wherever they stand. */
-function readArgs(argv: readonly string[]) {
-  const options = Object.fromEntries(
-    flagList.map(({ flag, short, value }) => {
-      const type = value ? ('string' as const) : ('boolean' as const);
-      return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }];
-    }),
-  );
-  // As Go's flags take it, and so as other operators do.
-  const off = (arg: string): string => arg.replace(/^--leader-elect=false$/, '--no-leader-elect');
-  const args = argv.map((arg) => off(arg).replace(/^(--leader-elect)=true$/, '$1'));
+function readArgs(argv: readonly string[]): Pick<Asked, 'flags'> & { words: readonly string[] } {
+  const options = flagList.map(({ flag, short, value }) => {
+    const type = value ? ('string' as const) : ('boolean' as const);
+    return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }] as const;
+  });
   try {
-    const config = { args, options, allowPositionals: true, allowNegative: true };
+    const config = {
+      args: [...argv],
+      options: Object.fromEntries(options),
+      allowPositionals: true,
+    };
     const { values, positionals: words } = parseArgs(config);
-    const flags: Record<string, string> = {};
-    for (const [flag, value] of Object.entries(values))
-      if (value !== false || flag === 'leader-elect') flags[flag] = String(value);
-    return { words, flags };
+    const flags = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
+    return { words, flags: Object.fromEntries(flags) };
   } catch (error) {
     throw new UsageError(wordsOf(error).split('. ')[0]);
   }
@@ -6325,9 +6325,7 @@ function readArgs(argv: readonly string[]) {
 const KINDS = /^(stc|statefulclusters?(\.enge\.me)?|po|pods?|sts|statefulsets?(\.apps)?)\//;
 /** Finds the command and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
-  const { words, flags }: Pick<Asked, 'flags'> & { words: string[] } = readArgs(
-    argv.map((arg) => (arg === '--version' ? 'version' : arg)),
-  );
+  const { words, flags } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
   const command = commandOf(words.slice(0, 2)) ?? commandOf(words.slice(0, 1));
   if (flags['help'] || words.length === 0)
     return help({ names: command?.words.split(' ') ?? words });
