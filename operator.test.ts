@@ -11144,6 +11144,19 @@ async function accountToken(namespace: string, account: string, spec = {}): Prom
   const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec };
   return ((await order(real, 'POST', path, asked)) as Raw)['status'].token;
 }
+/** An account with these rights in its namespace: `group/resource verb,verb`. */
+async function newUser(namespace: string, name: string, rights: readonly string[]): Promise<void> {
+  const rbac = `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}`;
+  const rules = rights.map((right) => {
+    const [, group = '', resource, verbs = ''] = /^(enge\.me)?\/?(\S+) (.*)/.exec(right) ?? [];
+    return { apiGroups: [group], resources: [resource], verbs: verbs.split(',') };
+  });
+  const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name };
+  const subjects = [{ kind: 'ServiceAccount', name, namespace }];
+  await order(real, 'POST', placeOf(namespace, 'serviceaccounts'), { metadata: { name } });
+  await order(real, 'POST', `${rbac}/roles`, { metadata: { name }, rules });
+  await order(real, 'POST', `${rbac}/rolebindings`, { metadata: { name }, roleRef, subjects });
+}
 const SYSTEM = 'statefulcluster-system';
 /** Without a Lease, unless it is the matter: who follows a killed process must not wait for it. */
 const ALONE = '--leader-elect=false';
@@ -11240,6 +11253,28 @@ async function goesOnIn(cluster: string, replicas: number, { child }: Program): 
 const pass = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Played all at once, each on nodes or in a namespace of its own. */
+/** A pod or a claim with this metadata. */
+function childOf(kind: string, metadata: object): Raw {
+  const resources = { requests: { storage: '1Gi' } };
+  const containers = [{ name: 'c', image: 'c:1' }];
+  const spec = kind === 'pods' ? { containers } : { accessModes: ['ReadWriteOnce'], resources };
+  return { metadata, spec };
+}
+/** What is tried with a pod's or claim's metadata (~ = enge.me/) → what the policy says to who may
+ *  write those, but not update the cluster. */
+const MARKING = `
+  POST persistentvolumeclaims {"labels":{"~statefulcluster":"theirs"}} → refused
+  POST persistentvolumeclaims {"labels":{"~statefulcluster":null}} → refused
+  POST persistentvolumeclaims {"labels":null,"annotations":{"~retired":"PodDeleted"}} → taken
+  POST pods {"labels":{"~statefulcluster":"none","~identity":"a"}} → refused
+  POST pods {"labels":{"app":"x"},"annotations":null} → taken
+  PATCH persistentvolumeclaims/theirs {"annotations":{"~retired":"PodDeleted"}} → refused
+  PATCH persistentvolumeclaims/theirs {"annotations":{"a":"b"}} → taken
+  PATCH persistentvolumeclaims/theirs {"labels":null} → refused
+  PATCH pods/theirs {"labels":{"~statefulcluster":null}} → refused
+  PATCH pods/theirs {"labels":{"~statefulcluster":"other"}} → refused
+  PATCH pods/theirs {"labels":{"app":null},"annotations":null} → taken
+  PATCH pods/theirs/status {"annotations":{"~replace":"true"}} → refused`;
 const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
   'pods deleted, force-deleted, evicted → replaced, one Reason everywhere': async () => {
     const [a, b, c] = await grow('pods', 3, 'b');
@@ -11513,13 +11548,44 @@ const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
     const holders = items.map((one: Raw) => one['spec'].holderIdentity ?? '');
     assert.equal(holders, [''], 'the Lease is released');
   },
+  'who may not update a cluster → marks no pod or claim as its own, and changes no mark':
+    async () => {
+      const labels = { 'enge.me/statefulcluster': 'theirs', app: 'x' };
+      for (const kind of ['pods', 'persistentvolumeclaims'])
+        await order(real, 'POST', placeOf('team', kind), childOf(kind, { name: 'theirs', labels }));
+      const rights: Record<string, readonly string[]> = {
+        writer: ['pods create,patch', 'persistentvolumeclaims create,patch', 'pods/status patch'],
+      };
+      rights['editor'] = [...(rights['writer'] ?? []), 'enge.me/statefulclusters update'];
+      for (const [name, rules] of Object.entries(rights)) await newUser('team', name, rules);
+      for (const row of MARKING.trim().split('\n')) {
+        const [, method = '', what = '', metadata = '', wanted] =
+          /(\w+) (\S+) (.*) → (\w+)/.exec(row) ?? [];
+        for (const name of Object.keys(rights)) {
+          const world = realWorld({ ...plane, token: await accountToken('team', name) });
+          const [kind = '', ...names] = what.split('/');
+          const path = `${placeOf('team', kind, names.join('/'))}?dryRun=All`;
+          const meta = JSON.parse(metadata.replaceAll('~', 'enge.me/'));
+          const body =
+            method === 'POST' ? childOf(kind, { name: 'new', ...meta }) : { metadata: meta };
+          const outcome = async (): Promise<number> => {
+            const { status, body: said } = await world.send({
+              ...{ method: method as 'POST' | 'PATCH', path, body },
+              ...(method === 'PATCH' && { contentType: MERGE_PATCH }),
+            });
+            if (status < 300) return 1;
+            return `${(said as Raw)['message']}`.includes('which system:') ? 0 : -1;
+          };
+          await reaches(outcome, Number(wanted === 'taken' || name === 'editor'));
+        }
+      }
+    },
   'who may not create pods, claims, or be an account → is refused by the policy': async () => {
     const verbs = {
       pods: 'create',
       persistentvolumeclaims: 'create',
       serviceaccounts: 'impersonate',
     };
-    const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/team';
     /** Who may create clusters and do so many of the above, and what comes of it. */
     const attempt = async (many: number, account: string): Promise<string> => {
       const name = `user-${many}`;
@@ -11531,26 +11597,9 @@ const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
       return status === 201 ? 'taken' : `${(said as Raw)['message']}`;
     };
     for (const many of [0, 1, 2, 3]) {
-      const name = `user-${many}`;
-      const cluster = {
-        apiGroups: ['enge.me'],
-        resources: ['statefulclusters'],
-        verbs: ['create'],
-      };
       const more = Object.entries(verbs).slice(0, many);
-      const rules = more.map(([what, verb]) => ({
-        apiGroups: [''],
-        resources: [what],
-        verbs: [verb],
-      }));
-      await order(real, 'POST', placeOf('team', 'serviceaccounts'), { metadata: { name } });
-      await order(real, 'POST', `${rbac}/roles`, {
-        metadata: { name },
-        rules: [cluster, ...rules],
-      });
-      const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name };
-      const subjects = [{ kind: 'ServiceAccount', name, namespace: 'team' }];
-      await order(real, 'POST', `${rbac}/rolebindings`, { metadata: { name }, roleRef, subjects });
+      const rules = more.map(([what, verb]) => `${what} ${verb}`);
+      await newUser('team', `user-${many}`, ['enge.me/statefulclusters create', ...rules]);
     }
     const rows: readonly (readonly [many: number, account: string, outcome: string])[] = [
       [0, '', 'user-0 may not create pods in the namespace team'],
