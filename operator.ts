@@ -3241,9 +3241,12 @@ const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 } as const;
 const KEEP = 'Retain' as const;
 const KEPT = { whenDeleted: KEEP, whenScaled: KEEP, whenReplaced: KEEP, whenLost: KEEP };
 
+/** The door: a field that is null is absent, as wherever Go reads it. Charts render empty ones. */
+const withoutNulls = (part: unknown): Raw =>
+  JSON.parse(JSON.stringify(part ?? {}, (_, value: unknown) => value ?? undefined));
 /** The CRD fills in most defaults; an object that no API server has seen lacks them. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const spec: Raw = raw['spec'] ?? {};
+  const spec = withoutNulls(raw['spec']);
   const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = spec;
   const podUpdatePolicy = 'InPlaceIfPossible';
   const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
@@ -3264,7 +3267,8 @@ export function clusterOf(raw: Raw): StatefulCluster {
 
 /** Projects a pod. */
 export function podOf(raw: Raw): Pod {
-  const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
+  const spec: Raw = raw['spec'] ?? {};
+  const status: Raw = raw['status'] ?? {};
   const conditions = (status['conditions'] ?? []) as Raw[];
   const condition = (type: string): Raw | undefined => conditions.find((c) => c['type'] === type);
   const at = (type: string): number | undefined => ms(condition(type)?.['lastTransitionTime']);
@@ -3341,20 +3345,20 @@ function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: r
 }
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
-  const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
-  const { volumeName = '', ...asked } = spec;
+  const status: Raw = raw['status'] ?? {};
+  const { volumeName = '', ...asked }: Raw = raw['spec'] ?? {};
   return {
     meta: metaOf(raw),
     phase: status['phase'] ?? 'Pending',
     volume: volumeName,
-    request: spec['resources']?.requests?.storage ?? '',
+    request: asked['resources']?.requests?.storage ?? '',
     capacity: status['capacity']?.storage ?? '',
     spec: shared(asked),
   };
 }
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
-  const data = (raw['data'] ?? {}) as Raw;
+  const data = withoutNulls(raw['data']);
   const meta = metaOf(raw);
   return {
     meta,
