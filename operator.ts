@@ -5570,7 +5570,7 @@ async function status({ world, ns: own, name, flags }: There): Promise<void> {
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
- *  taken to succeed (`untried`). What speaks against a member is taken to have been watched for a
+ *  taken to succeed. What speaks against a member is taken to have been watched for a
  *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
  *  is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
