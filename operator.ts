@@ -97,6 +97,7 @@ export const LIMITS = {
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
+  endMs: 10_000, // A successor may be drawn so long before the end that it fills is told.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
@@ -190,7 +191,6 @@ export interface Pod {
   readonly phase: string;
   readonly graceSeconds: number;
   readonly claims: readonly string[]; // Names of the claims it mounts.
-  readonly scheduledMs: number | undefined;
   readonly mountedMs: number | undefined; // Sandbox and volumes are there; undefined: not yet.
   readonly startedMs: number | undefined;
   readonly ready: boolean;
@@ -1402,7 +1402,7 @@ function blockerOf(d: Draft, identity: string): string {
   const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
   if (!blocker) return '';
   if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
-  const isOrphan = isUp(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
+  const isOrphan = pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
   return isOrphan
     ? `orphan ${blocker.meta.name}`
     : `foreign ${taken?.message ?? blocker.meta.name}`;
@@ -1886,14 +1886,16 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
   let taken = 0;
   for (const pod of d.s.pods.values()) {
     const identity = identityOf(pod, d.name);
-    if (hasController(pod.meta) || !isUp(pod) || isTakenOut(d.s, pod) || identity === '') continue;
+    if (hasController(pod.meta) || isTerminating(pod) || isTakenOut(d.s, pod) || identity === '')
+      continue;
     const m = live.find((one) => one.identity === identity);
     const names = m?.claims.map((c) => c.meta.name) ?? [];
     const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
-    const isBare = !m && pod.claims.length === 0 && taken < places;
+    const isBare = !m && isUp(pod) && pod.claims.length === 0 && taken < places;
     const isNew = isBare && pod.meta.labels[MARK.identity] === identity;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
+    if (isNew) d.indices.add(Number(pod.meta.labels[MARK.index]));
     act(d, 'adopt', 'Adopted', identity, pod, ownedBy([...pod.meta.owners, ownerOf(d.s.cluster)]));
   }
   return taken;
@@ -2506,7 +2508,11 @@ function calmOf(d: Draft): ReadonlyMap<string, number> {
 /** Admission changed the labels of a pod that is still there: it is not its user's wish. */
 const isOfAdmission = (s: Snapshot, key: string): boolean =>
   s.desk.backoff.get(key)?.message.startsWith(ADMISSION) === true &&
-  [...s.pods.values()].some((pod) => !selectorMatches(s.cluster.spec.selector, pod.meta.labels));
+  [...s.pods.values()].some(
+    ({ meta }) =>
+      isControlledBy(meta, s.cluster.meta.uid) &&
+      !selectorMatches(s.cluster.spec.selector, meta.labels),
+  );
 const ADMISSION = 'admission changes the labels of new pods: ';
 /** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
  *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
@@ -2637,7 +2643,7 @@ function retiredStatus(
       const told = before.find(isSame)?.replacedBy;
       // One that was restored has the heir of its former end, too.
       const isOfEnd = ({ heir, replaces }: Heir): boolean =>
-        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + 1000 > Date.parse(r.at);
+        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + LIMITS.endMs > Date.parse(r.at);
       return { ...r, replacedBy: heirs.find(isOfEnd)?.heir ?? told ?? '' };
     })
     .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
@@ -2879,14 +2885,10 @@ export interface WatchEvent {
 }
 /** What the operator needs of the outside. */
 export interface World {
-  /** Wall clock, milliseconds since 1970. */
-  now(): number;
-  /** Monotonic clock in milliseconds; never steps. */
-  uptime(): number;
-  /** Resolves after `ms`, or early when aborted; never rejects. */
-  sleep(ms: number, signal?: AbortSignal): Promise<void>;
-  /** At least 0, below 1. */
-  random(): number;
+  now(): number; // Wall clock, milliseconds since 1970.
+  uptime(): number; // Monotonic clock in milliseconds; never steps.
+  sleep(ms: number, signal?: AbortSignal): Promise<void>; // Ends early when aborted, never rejects.
+  random(): number; // At least 0, below 1.
   /** Rejects only when there is no answer: network, deadline, a body that is not JSON. */
   send(request: ApiRequest): Promise<ApiResponse>;
   /** Calls `on` for each event in order. Resolves when the stream ends (status 200), or with
@@ -2900,7 +2902,6 @@ export type Level = 'debug' | 'info' | 'warn' | 'error';
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
-  backoffToldMs: 60_000, // A backoff longer than this stands in Ready.
   toldMax: 50, // Events of one cluster that are remembered, to count repeats.
   statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
@@ -3002,27 +3003,23 @@ export async function call(world: World, request: ApiRequest): Promise<Raw> {
   return body as Raw;
 }
 
-interface Credentials {
-  readonly tls: buildConnector.BuildOptions;
-  readonly headers: Readonly<Record<string, string | string[]>>;
-  readonly proxy: string | undefined;
-}
 /** What the current context gives; `proxy` is added by loadConfig. */
-async function credentialsOf(config: KubeConfig): Promise<Credentials> {
+async function credentialsOf(config: KubeConfig) {
   const options: Raw = {};
   await config.applyToHTTPSOptions(options);
   const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
   const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
-  const tls = { ca, cert, key, servername, rejectUnauthorized };
-  return { tls, headers: { ...headers, ...basic }, proxy };
+  const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
+  return { tls, headers: { ...headers, ...basic } as Dict, proxy: proxy as string | undefined };
 }
+type Credentials = Awaited<ReturnType<typeof credentialsOf>>;
 /** So many connections, direct or through a proxy. Node's keepalive sends ten probes, a second
  *  apart: a connection that only waits, as a watch does, ends 20 s after its way is lost. */
 async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connections: number) {
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
-  const alive = { allowH2: false, keepAliveInitialDelay: BOUNDS.keepAliveMs };
+  const { connectMs: connectTimeout, idleMs: keepAliveTimeout, keepAliveMs } = BOUNDS;
+  const alive = { allowH2: false, keepAliveInitialDelay: keepAliveMs };
   const connect = { ...tls, ...alive };
-  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = BOUNDS;
   const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
   if (!proxy) return new Pool(origin, { ...options, connect });
   if (!proxy.startsWith('socks'))
@@ -3069,8 +3066,7 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
 const inTime = <T>(work: Promise<T>, late: AbortSignal): Promise<T> =>
   Promise.race([work, aborted(late).then(() => Promise.reject(late.reason))]);
 
-/** Lets so many requests and bytes be in flight. Others wait in the order they came, and their
- *  bodies are written when their turn has come. */
+/** So many requests and bytes in flight; others wait in order, their bodies not written yet. */
 function newGate() {
   const waiting = new Set<() => void>();
   let [requests, bytes] = [0, 0];
@@ -3115,34 +3111,29 @@ function jsonOf(text: string, status: number): unknown {
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
 }
+type Hearer = (text: string, status: number) => void;
 /** One request; its body goes to `hear` piece by piece. */
-async function exchange(
-  access: Access,
-  way: Dispatcher,
-  { path, headers, ...rest }: Dispatcher.RequestOptions & { readonly headers?: Dict },
-  hear: (text: string, status: number) => void,
-): Promise<Omit<ApiResponse, 'body'>> {
+async function exchange(access: Access, way: Dispatcher, asked: Asking, hear: Hearer) {
   const { origin, pathname } = access.server;
   const own = { accept: 'application/json', 'user-agent': `statefulcluster/${VERSION}` };
-  const all = { ...own, ...headers, ...access.headers };
-  const options = { ...rest, origin, path: pathname.replace(/\/$/, '') + path, headers: all };
+  const headers = { ...own, ...asked.headers, ...access.headers };
+  const path = pathname.replace(/\/$/, '') + asked.path;
   try {
-    const { statusCode: status, headers: given, body } = await way.request(options);
+    const answer = await way.request({ ...asked, origin, path, headers });
+    const { statusCode: status, body } = answer;
     for await (const text of body.setEncoding('utf8')) hear(text, status);
     if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
-    const texts = Object.entries(given).map(([name, text]) => [name, [text].flat().join(', ')]);
-    return { status, headers: Object.fromEntries(texts) };
+    const texts = Object.entries(answer.headers).map(([k, v]) => [k, [v].flat().join(', ')]);
+    return { status, headers: Object.fromEntries(texts) as Dict };
   } catch (error) {
     access.staleAt = 0;
     throw error;
   }
 }
+type Asking = Dispatcher.RequestOptions & { readonly headers?: Dict };
 /** `send` and `watch` of World over the kubeconfig's current context. Requests share connections;
  *  the Lease has one of its own, and so has each watch. */
-export function connect(
-  config: KubeConfig,
-  reload: () => Promise<KubeConfig>,
-): Pick<World, 'send' | 'watch'> {
+export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
   const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
   const pass = newGate();
   async function sendOnce(request: ApiRequest, signal: AbortSignal): Promise<ApiResponse> {
@@ -3156,15 +3147,13 @@ export function connect(
       add(body?.length ?? 0);
       let text = '';
       const way = isLease ? access.lease : access.requests;
-      const answer = await exchange(access, way, options, (piece) => {
-        add(piece.length);
-        text += piece;
-      });
+      const hear = (piece: string): void => (add(piece.length), void (text += piece));
+      const answer = await exchange(access, way, options, hear);
       return { ...answer, body: jsonOf(text, answer.status) };
     };
     return isLease ? work(() => undefined) : pass(signal, work);
   }
-  return {
+  const world: Pick<World, 'send' | 'watch'> = {
     async send(request) {
       const ms = request.timeoutMs ?? BOUNDS.requestMs;
       const late = new AbortController();
@@ -3195,6 +3184,7 @@ export function connect(
       }
     },
   };
+  return world;
 }
 
 // ═══ 9 CACHE · effects ═══════════════════════════════════════════════════════════════════════════
@@ -3242,27 +3232,21 @@ const ownAnnotations = (annotations: unknown): Dict =>
       .map(([key, value]) => [key, value.slice(0, BOUNDS.annotationMax)]),
   );
 
-const DEFAULTS = {
-  replicas: 1,
-  suspend: false,
-  selector: {},
-  template: {},
-  volumeClaimTemplates: [],
-  serviceName: '',
-  podManagementPolicy: 'Parallel',
-  minReadySeconds: 0,
-  revisionHistoryLimit: 10,
-  replacementPolicy: 'Always',
-} as const;
+const SIZES = { replicas: 1, minReadySeconds: 0, revisionHistoryLimit: 10, suspend: false };
+const PARTS = { selector: {}, template: {}, volumeClaimTemplates: [], serviceName: '' } as const;
+const POLICIES = { podManagementPolicy: 'Parallel', replacementPolicy: 'Always' } as const;
 const ROLLING = { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false } as const;
 const JUDGED = { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 } as const;
 const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 } as const;
 const KEEP = 'Retain' as const;
 const KEPT = { whenDeleted: KEEP, whenScaled: KEEP, whenReplaced: KEEP, whenLost: KEEP };
 
+/** The door: a field that is null is absent, as wherever Go reads it. Charts render empty ones. */
+const withoutNulls = (part: unknown): Raw =>
+  JSON.parse(JSON.stringify(part ?? {}, (_, value: unknown) => value ?? undefined));
 /** The CRD fills in most defaults; an object that no API server has seen lacks them. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const spec: Raw = raw['spec'] ?? {};
+  const spec = withoutNulls(raw['spec']);
   const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = spec;
   const podUpdatePolicy = 'InPlaceIfPossible';
   const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
@@ -3270,7 +3254,9 @@ export function clusterOf(raw: Raw): StatefulCluster {
     meta: metaOf(raw),
     status: raw['status'] ?? {},
     spec: {
-      ...DEFAULTS,
+      ...SIZES,
+      ...PARTS,
+      ...POLICIES,
       ...(spec as StatefulCluster['spec']),
       updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
       liveness: { ...JUDGED, ...NEVER, ...spec['liveness'] },
@@ -3281,37 +3267,36 @@ export function clusterOf(raw: Raw): StatefulCluster {
 
 /** Projects a pod. */
 export function podOf(raw: Raw): Pod {
-  const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
+  const spec: Raw = raw['spec'] ?? {};
+  const status: Raw = raw['status'] ?? {};
   const conditions = (status['conditions'] ?? []) as Raw[];
   const condition = (type: string): Raw | undefined => conditions.find((c) => c['type'] === type);
   const at = (type: string): number | undefined => ms(condition(type)?.['lastTransitionTime']);
+  const isTrue = (type: string): boolean => condition(type)?.['status'] === 'True';
+  const trueAt = (type: string): number | undefined => (isTrue(type) ? at(type) : undefined);
   const containers = (status['containerStatuses'] ?? []) as Raw[];
   const all = [...((status['initContainerStatuses'] ?? []) as Raw[]), ...containers];
   const volumes = (spec['volumes'] ?? []) as Raw[];
-  const target = condition('DisruptionTarget');
-  const mounted = condition('PodReadyToStartContainers'); // Older kubelets do not say.
-  const placed = condition('PodScheduled');
-  const placedMs = placed?.['status'] === 'True' ? at('PodScheduled') : undefined;
   const meta = metaOf(raw);
-  const isChanging = meta.annotations[MARK.inPlace] !== undefined; // Else it only costs memory.
-  const idOf = (name: string): string =>
-    containers.find((c) => c['name'] === name)?.['containerID'] ?? '';
-  const images = ((spec['containers'] ?? []) as Raw[]).map(
-    ({ name, image }) => [name, [idOf(name), image]] as const,
-  );
+  const isChanging = MARK.inPlace in meta.annotations; // Else it only costs memory.
+  const specs: readonly Raw[] = spec['containers'] ?? [];
+  const images = specs.map(({ name, image }) => {
+    const id: string = containers.find((c) => c['name'] === name)?.['containerID'] ?? '';
+    return [name, [id, image]] as const;
+  });
+  // Older kubelets do not say when the volumes are there.
+  const mounts = condition('PodReadyToStartContainers') ?? { type: 'PodScheduled' };
   return {
     meta,
     node: spec['nodeName'] ?? '',
     phase: status['phase'] ?? 'Pending',
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
-    scheduledMs: placedMs,
-    mountedMs:
-      mounted?.['status'] === 'False' ? undefined : mounted ? at(mounted['type']) : placedMs,
+    mountedMs: trueAt(mounts['type']),
     startedMs: ms(status['startTime']),
-    ready: condition('Ready')?.['status'] === 'True',
+    ready: isTrue('Ready'),
     readySinceMs: at('Ready'),
-    disruption: target?.['status'] === 'True' ? target['reason'] : '',
+    disruption: isTrue('DisruptionTarget') ? condition('DisruptionTarget')?.['reason'] : '',
     disruptedMs: at('DisruptionTarget'),
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
@@ -3320,7 +3305,7 @@ export function podOf(raw: Raw): Pod {
     lastWords: lastWordsIn(status, all),
     containers: shared(isChanging ? Object.fromEntries(images) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
-    resize: resizeOf(spec['containers'] ?? [], containers, conditions),
+    resize: resizeOf(specs, containers, conditions),
   };
 }
 const hasCrashed = ({ state }: Raw): boolean => (state?.terminated?.exitCode ?? 0) !== 0;
@@ -3342,8 +3327,7 @@ function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): stri
   const found = reasons.find((reason) => !usual.includes(reason));
   return found ?? (scheduled?.['status'] === 'False' ? scheduled['reason'] : undefined) ?? '';
 }
-/** KEP-1287: a resize is done when the status has the resources of the spec and no condition says
- *  that it is pending or in progress. */
+/** KEP-1287: done when the status has the resources of the spec and no condition says otherwise. */
 function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
   const open = conditions.find((c) => /^PodResize(Pending|InProgress)$/.test(c['type']));
   const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
@@ -3361,20 +3345,20 @@ function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: r
 }
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
-  const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
-  const { volumeName = '', ...asked } = spec;
+  const status: Raw = raw['status'] ?? {};
+  const { volumeName = '', ...asked }: Raw = raw['spec'] ?? {};
   return {
     meta: metaOf(raw),
     phase: status['phase'] ?? 'Pending',
     volume: volumeName,
-    request: spec['resources']?.requests?.storage ?? '',
+    request: asked['resources']?.requests?.storage ?? '',
     capacity: status['capacity']?.storage ?? '',
     spec: shared(asked),
   };
 }
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
-  const data = (raw['data'] ?? {}) as Raw;
+  const data = withoutNulls(raw['data']);
   const meta = metaOf(raw);
   return {
     meta,
@@ -3388,17 +3372,15 @@ export function revisionOf(raw: Raw): Revision {
 export function nodeOf(raw: Raw): Node {
   const conditions = (raw['status']?.conditions ?? []) as Raw[];
   const ready = conditions.find((c) => c['type'] === 'Ready');
-  const taints = (raw['spec']?.taints ?? []) as Raw[];
+  const taints = ((raw['spec']?.taints ?? []) as Taint[])
+    .filter(({ effect }) => effect === 'NoSchedule' || effect === 'NoExecute')
+    .map(({ key, value = '', effect }) => ({ key, value, effect }));
   return {
-    meta: { ...metaOf(raw), annotations: {} },
+    meta: metaOf(raw),
     ready: ready?.['status'] === 'True',
     readySinceMs: ms(ready?.['lastTransitionTime']),
     unschedulable: raw['spec']?.unschedulable === true,
-    taints: shared(
-      taints
-        .filter(({ effect }) => effect === 'NoSchedule' || effect === 'NoExecute')
-        .map(({ key, value, effect }) => ({ key, value: value ?? '', effect })),
-    ),
+    taints: shared(taints),
   };
 }
 /** Projects a PersistentVolume. */
@@ -3407,26 +3389,30 @@ export function volumeOf(raw: Raw): Volume {
   return { meta: metaOf(raw), terms: terms?.map((t) => t['matchExpressions'] ?? []) };
 }
 
-/** One kind in one scope, kept in memory. */
-export interface Feed<T extends Thing> {
+type Thing = { readonly meta: Meta };
+/** What to follow, and who hears of each change. */
+interface Source<T extends Thing> {
   readonly world: World;
   readonly path: string;
   project(raw: Raw): T;
-  on(before: T | undefined, after: T | undefined, isNews: boolean): void; // Hears of each change.
+  on(before: T | undefined, after: T | undefined, isNews: boolean): void;
   readonly signal: AbortSignal;
   readonly optional: boolean; // The operator can work without it.
-  readonly ready: PromiseWithResolvers<void>; // Listed once, or may not be and need not.
-  readonly items: Map<string, T>;
-  version: number; // All changes up to this resourceVersion are in.
-  listedAt: number; // Uptime at which the newest list from a quorum began; -1 before the first.
-  denied: string; // The API server's words when this kind may not be read.
-  refusals: number; // 403s in a row; for seconds after its start an API server knows no rights yet.
-  next: 'fresh' | 'again' | 'resume'; // List from nothing, list at `version`, or only watch.
-  streams: boolean; // Streaming lists; older API servers page instead.
-  cut: AbortController; // Ends the stream that is open.
 }
-type Thing = { readonly meta: Meta };
-type OnChange<T> = Feed<T & Thing>['on'];
+/** One kind in one scope, kept in memory. */
+const newFeed = <T extends Thing>(source: Source<T>) => ({
+  ...source,
+  ready: Promise.withResolvers<void>(), // Listed once, or may not be and need not.
+  items: new Map<string, T>(),
+  version: 0, // All changes up to this resourceVersion are in.
+  listedAt: -1, // Uptime at which the newest list from a quorum began; -1 before the first.
+  denied: '', // The API server's words when this kind may not be read.
+  refusals: 0, // 403s in a row; for seconds after its start an API server knows no rights yet.
+  next: 'fresh' as 'fresh' | 'again' | 'resume', // List from nothing, at `version`, or watch.
+  streams: true, // Streaming lists; older API servers page instead.
+  cut: new AbortController(), // Ends the stream that is open.
+});
+type Feed<T extends Thing> = ReturnType<typeof newFeed<T>>;
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
 const versionOf = (raw: Raw): number => Number(raw['metadata']?.resourceVersion ?? 0);
@@ -3434,21 +3420,8 @@ const unversioned = (o: Thing): string =>
   JSON.stringify({ ...o, meta: { ...o.meta, resourceVersion: '' } });
 
 /** Starts to follow one kind, until aborted; `done` settles when it has ended. */
-export function follow<T extends Thing>(
-  given: Pick<Feed<T>, 'world' | 'path' | 'project' | 'on' | 'signal' | 'optional'>,
-): Feed<T> & { readonly done: Promise<void> } {
-  const feed: Feed<T> = {
-    ...given,
-    ready: Promise.withResolvers(),
-    items: new Map(),
-    version: 0,
-    listedAt: -1,
-    denied: '',
-    refusals: 0,
-    next: 'fresh',
-    streams: true,
-    cut: new AbortController(),
-  };
+export function follow<T extends Thing>(source: Source<T>) {
+  const feed = newFeed(source);
   return Object.assign(feed, { done: keepFollowing(feed) });
 }
 /** Throws the view away and lists anew from a quorum. */
@@ -3471,20 +3444,19 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
       failures = feed.version > before ? 1 : failures + 1;
       await learn(feed, error);
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(restMs(world, error, failures, BOUNDS.retryMinMs, capMs), signal);
+      await world.sleep(pauseMs(world, error, failures, BOUNDS.retryMinMs, capMs), signal);
     }
   }
 }
 /** Doubling with jitter, unless the API server asked for more. */
-function restMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
+function pauseMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
   const doubled = Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs);
   const asked = why instanceof ApiError ? why.retryAfterMs : 0;
   return Math.max(asked, doubled * (0.5 + world.random() / 2));
 }
 
-/** What a failure says of the next try: expired or unknown versions are listed afresh. Others
- *  are listed again at the last version, which also reveals an etcd that was restored to an
- *  older one. */
+/** What a failure says of the next try: expired or unknown versions are listed afresh, others again
+ *  at the last version, which also reveals an etcd that was restored to an older one. */
 async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
@@ -3511,10 +3483,13 @@ async function isRemoved(world: World): Promise<boolean> {
   return !resources.some((resource: Raw) => resource['name'] === 'statefulclusters');
 }
 
+function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
+  if (object) map?.set(name, object);
+  else map?.delete(name);
+}
 function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = false): void {
   const before = feed.items.get(key);
-  if (object) feed.items.set(key, Object.freeze(object));
-  else feed.items.delete(key);
+  lay(feed.items, key, object && Object.freeze(object));
   // A new version alone is no news, but the next patch must name it.
   const differs = !before || !object || unversioned(before) !== unversioned(object);
   feed.on(before, object, isNews || differs);
@@ -3575,8 +3550,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
     else if (event.type !== 'BOOKMARK') {
       const object = feed.project(raw);
       // An API server may tell changes, too, before it says that the list has ended.
-      if (event.type === 'DELETED') fresh.delete(keyOf(object.meta));
-      else fresh.set(keyOf(object.meta), object);
+      lay(fresh, keyOf(object.meta), event.type === 'DELETED' ? undefined : object);
     } else if (raw['metadata']?.annotations?.['k8s.io/initial-events-end'] === 'true') {
       // At a version, not from a quorum: it may be older than what was written here.
       replaceAll(feed, fresh, versionOf(raw), next === 'fresh' ? at : feed.listedAt);
@@ -3589,8 +3563,8 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
     cut.abort();
   });
   try {
-    const path = withQuery(feed.path, watchQuery(feed));
-    const answer = await world.watch(path, onEvent, AbortSignal.any([feed.signal, cut.signal]));
+    const either = AbortSignal.any([feed.signal, cut.signal]);
+    const answer = await world.watch(watchPath(feed), onEvent, either);
     if (answer.status !== 200) throw apiErrorOf(answer);
     const brief = world.uptime() - at < BOUNDS.briefMs && feed.version === before;
     if (brief) throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
@@ -3601,21 +3575,19 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   }
   if (failure) throw failure;
 }
-function watchQuery({ next, version, world }: Feed<Thing>): Record<string, string | number> {
-  return {
-    watch: 'true',
-    allowWatchBookmarks: 'true',
-    timeoutSeconds: Math.floor(300 + world.random() * 300),
-    resourceVersion: next === 'fresh' ? '' : version,
-    ...(next !== 'resume' && { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' }),
-  };
+function watchPath({ path, next, version, world }: Feed<Thing>): string {
+  const timeoutSeconds = Math.floor(300 + world.random() * 300);
+  const resourceVersion = next === 'fresh' ? '' : version;
+  const query = { watch: 'true', allowWatchBookmarks: 'true', timeoutSeconds, resourceVersion };
+  const listing = { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' };
+  return withQuery(path, next === 'resume' ? query : { ...query, ...listing });
 }
 
 function withQuery(path: string, query: Readonly<Record<string, string | number>>): string {
   const [bare = '', has = ''] = path.split('?');
   const params = new URLSearchParams(has);
   for (const [k, v] of Object.entries(query)) if (v !== '') params.set(k, String(v));
-  return `${bare}?${params}`;
+  return params.size > 0 ? `${bare}?${params}` : bare;
 }
 
 // ═══ 10 QUEUE · effects ══════════════════════════════════════════════════════════════════════════
@@ -3651,38 +3623,35 @@ export function newQueue(
   const waiting = new Set<string>();
   const running = new Map<string, Promise<void>>();
   const failures = new Map<string, number>();
-  const resting = new Set<string>();
+  const restUntil = new Map<string, number>();
   let open = false;
   const add = (key: string): void => (waiting.add(key), pump());
   const addAfter = newAlarms(world, add);
   async function run(key: string): Promise<void> {
+    await Promise.resolve(); // So that a change of many objects is whole when it is looked at.
+    const restMs = Math.min(BOUNDS.restEachMs * sizeOf(key), BOUNDS.restMaxMs);
+    lay(restUntil, key, restMs < BOUNDS.restMinMs ? undefined : world.uptime() + restMs);
     try {
-      const done = work(key);
-      rest(key, BOUNDS.restEachMs * sizeOf(key)); // From when it was looked at, not from its end.
-      await done;
+      await work(key);
       failures.delete(key);
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
       failures.set(key, times);
       const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, restMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
+      addAfter(key, pauseMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
     }
-  }
-  function rest(key: string, ms: number): void {
-    if (ms < BOUNDS.restMinMs) return;
-    resting.add(key);
-    void world.sleep(Math.min(ms, BOUNDS.restMaxMs)).then(() => (resting.delete(key), pump()));
+    running.delete(key);
+    pump();
   }
   function pump(): void {
     for (const key of waiting) {
       if (!open || running.size >= workers) return;
-      if (running.has(key) || resting.has(key)) continue;
+      if (running.has(key)) continue;
       waiting.delete(key);
-      // In a turn of its own, so that a change of many objects is whole when it is looked at.
-      const turn = Promise.resolve().then(() => run(key));
-      const done = turn.then(() => (running.delete(key), pump()));
-      running.set(key, done);
+      const restMs = (restUntil.get(key) ?? 0) - world.uptime();
+      if (restMs > 0) addAfter(key, restMs);
+      else running.set(key, run(key));
     }
   }
   const start = (): void => ((open = true), pump());
@@ -3703,28 +3672,36 @@ export function newQueue(
  *  knows what came of it, a whole list that began later. */
 type Needs = 'version' | 'absence' | 'list';
 type Written = Kind | 'statefulclusters';
-/** The desk, as the rooms below THE LINE write on it. */
-interface OpenDesk {
-  readonly seen: Map<string, number>;
-  readonly went: Map<string, Went>;
-  readonly vanished: Set<string>;
-  readonly calm: Map<string, number>;
-  readonly backoff: Map<string, Backoff>;
-}
 /** One pass over one cluster: where to write, and what came of it. */
-export interface Pass {
-  readonly world: World;
-  readonly cluster: StatefulCluster;
-  readonly nodesReadable: boolean;
-  readonly desk: OpenDesk;
-  readonly newest: Map<string, Meta>; // Kind and name → the object as this pass left it.
-  readonly done: Set<Action>;
-  readonly held: Set<string>; // Identities for which nothing more is done in this pass.
-  readonly errors: Map<Action, unknown>; // But refusals that are noted for the action itself.
-  isCut: boolean; // Time was up before all members were made.
-  expect(kind: Written, meta: Meta, needs: Needs): void;
-  isCurrent(): boolean; // The cluster is as it was planned upon, and nobody said stop.
+function newPass(o: Operator, { cluster, nodes }: Snapshot, { scope, desk, expected }: Ledger) {
+  return {
+    world: o.world,
+    cluster,
+    nodesReadable: nodes !== undefined,
+    desk,
+    newest: new Map<string, Meta>(), // Kind and name → the object as this pass left it.
+    done: new Set<Action>(),
+    held: new Set<string>(), // Identities for which nothing more is done in this pass.
+    errors: new Map<Action, unknown>(), // But refusals that are noted for the action itself.
+    isCut: false, // Time was up before all members were made.
+    expect(kind: Written, meta: Meta, wanted: Needs): void {
+      const feed: Feed<Thing> = scope[kind];
+      // A view that is later and lacks it is of before etcd was restored: only a list can tell.
+      const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
+      const needs = wanted === 'version' && isLost ? 'list' : wanted;
+      expected.add({ feed, meta, needs, at: o.world.uptime() });
+      if (needs === 'list' && feed.next === 'resume') relist(feed);
+    },
+    /** The cluster is as it was planned upon, and nobody said stop. */
+    isCurrent(): boolean {
+      const live = scope.statefulclusters.items.get(keyOf(cluster.meta));
+      const { uid, generation } = cluster.meta;
+      const isSame = live?.meta.uid === uid && live.meta.generation === generation;
+      return isSame && !isTerminating(live) && !o.signal.aborted;
+    },
+  };
 }
+type Pass = ReturnType<typeof newPass>;
 
 const CLUSTERS = 'statefulclusters';
 const inNamespace = (namespace: string): string => namespace && `/namespaces/${namespace}`;
@@ -3755,106 +3732,62 @@ export interface Body {
 /** Body of a ControllerRevision. */
 export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
   const { hash, number, template, claimTemplates } = revision;
+  const { name } = revision.meta;
   const cause = cluster.meta.annotations[MARK.changeCause];
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'ControllerRevision',
-    metadata: {
-      name: revision.meta.name,
-      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
-      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
-      ownerReferences: [ownerOf(cluster)],
-    },
-    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
-    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
-    revision: number,
-  };
+  const labels = { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash };
+  const annotations = cause === undefined ? undefined : { [MARK.changeCause]: cause };
+  const metadata = { name, labels, annotations, ownerReferences: [ownerOf(cluster)] };
+  // As Go writes it, see `written`: other data could never be patched, nor orphaned.
+  const data: Json = JSON.parse(canonicalJson({ template, claimTemplates }));
+  return { apiVersion: 'apps/v1', kind: 'ControllerRevision', metadata, data, revision: number };
 }
 
 /** What a member is made with beside its template. */
-export interface Making {
-  readonly replaces?: string | undefined;
-  readonly index?: number | undefined;
-  readonly nodesReadable?: boolean;
-}
+type Making = Partial<Pick<Make, 'replaces' | 'index'>> & { readonly nodesReadable?: boolean };
 const replacesMark = ({ replaces }: Making): Dict =>
   replaces === undefined ? {} : { [MARK.replaces]: replaces };
 
 /** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
  *  annotations only. An adopted ordinal keeps its own labels for life. */
-export function podBody(
-  cluster: StatefulCluster,
-  identity: string,
-  revision: Revision,
-  making: Making,
-): Body {
-  const { serviceName } = cluster.spec;
-  const { template, claimTemplates: names } = revision;
-  const name = podName(cluster.meta.name, identity);
-  const isOrdinal = /^\d+$/.test(identity);
-  const volumes = [
-    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
-    ...names.map((volume) => ({
-      name: volume,
-      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
-    })),
-  ];
+export function podBody(c: StatefulCluster, identity: string, r: Revision, making: Making): Body {
+  const { template, claimTemplates } = r;
+  const name = podName(c.meta.name, identity);
+  const claims = claimTemplates.map((volume) => {
+    const persistentVolumeClaim = { claimName: claimName(volume, c.meta.name, identity) };
+    return { name: volume, persistentVolumeClaim };
+  });
+  const { hostname: _h, subdomain: _s, volumes = [], ...own } = template.spec ?? { containers: [] };
+  const mounts = [...volumes.filter((v) => !claimTemplates.includes(v.name)), ...claims];
   const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
-  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
   const labels = {
-    ...podLabels(cluster, identity, revision),
-    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
+    ...podLabels(c, identity, r),
+    ...(/^\d+$/.test(identity) && { [MARK.index]: identity, [MARK.ordinalName]: name }),
     ...indexLabel(making.index),
   };
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: {
-      name,
-      labels,
-      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
-      ownerReferences: [ownerOf(cluster)],
-    },
-    spec: {
-      ...own,
-      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
-      ...(volumes.length > 0 && { volumes }),
-      ...(tolerations.length > 0 && { tolerations }),
-    },
+  const annotations = { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) };
+  const spec = {
+    ...own,
+    ...(c.spec.serviceName !== '' && { hostname: name, subdomain: c.spec.serviceName }),
+    ...(mounts.length > 0 && { volumes: mounts }),
+    ...(tolerations.length > 0 && { tolerations }),
   };
+  const metadata = { name, labels, annotations, ownerReferences: [ownerOf(c)] };
+  return { apiVersion: 'v1', kind: 'Pod', metadata, spec };
 }
 
-/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
- *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
- *  `whenDeleted: Delete`. */
-export function claimBody(
-  cluster: StatefulCluster,
-  identity: string,
-  name: string,
-  making: Making,
-): Body {
-  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
-  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
-  return {
-    apiVersion: 'v1',
-    kind: 'PersistentVolumeClaim',
-    metadata: {
-      name: claimName(name, cluster.meta.name, identity),
-      labels: {
-        ...withoutOurs(template?.metadata?.labels),
-        ...ourLabels(cluster.meta.name, identity),
-        ...indexLabel(making.index),
-      },
-      annotations: {
-        ...withoutOurs(template?.metadata?.annotations),
-        [MARK.prune]: 'Prune=false',
-        [MARK.claims]: '',
-        ...replacesMark(making),
-      },
-      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
-    },
-    spec: template?.spec,
-  };
+/** Body of an identity's claim of one template. The selector's labels are not copied: a GitOps tool
+ *  would take an ownerless claim for its own. An owner reference is `whenDeleted: Delete`. */
+export function claimBody(c: StatefulCluster, identity: string, of: string, making: Making): Body {
+  const { metadata, spec } = c.spec.volumeClaimTemplates.find((t) => t.metadata?.name === of) ?? {};
+  const { whenDeleted } = c.spec.persistentVolumeClaimRetentionPolicy;
+  const name = claimName(of, c.meta.name, identity);
+  const ours = { ...ourLabels(c.meta.name, identity), ...indexLabel(making.index) };
+  const labels = { ...withoutOurs(metadata?.labels), ...ours };
+  const marks = { [MARK.prune]: 'Prune=false', [MARK.claims]: '', ...replacesMark(making) };
+  const annotations = { ...withoutOurs(metadata?.annotations), ...marks };
+  const owned = whenDeleted === 'Delete' && { ownerReferences: [ownerOf(c)] };
+  const meta = { name, labels, annotations, ...owned };
+  return { apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: meta, spec };
 }
 
 // ── Writes ──────────────────────────────────────────────────────────────────────────────────────
@@ -3886,8 +3819,7 @@ function shown(pass: Pass, kind: Written, raw: Raw): Meta {
 const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete | Update): Meta =>
   newest.get(`${kind}/${meta.name}`) ?? meta;
 
-/** A patch that lands only on the very object and version that was decided upon; false when that
- *  is gone. */
+/** A patch that lands only on the very object and version decided upon; false when it is gone. */
 async function patch(pass: Pass, a: Patch | Update, change: Json, how: PatchType = MERGE) {
   const { under = '', ...type } = how;
   const { namespace, name, resourceVersion } = latest(pass, a);
@@ -3970,8 +3902,7 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
     case 'Delete':
       return remove(pass, a);
     case 'Update':
-      // The resize goes first: what cannot be resized may need another way, and only the second
-      // patch says that all was asked for.
+      // The resize goes first: it may be refused, and the second patch says that all was asked for.
       if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
       return patch(pass, a, a.change, STRATEGIC);
     case 'Keep':
@@ -3987,10 +3918,7 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
 /** Claims first, then the pod. Nothing is rolled back: what was made is found again. */
 async function makeMember(pass: Pass, a: Make): Promise<true> {
   const { cluster, nodesReadable } = pass;
-  const claims = a.claims.map(async (template) =>
-    create(pass, CLAIMS, claimBody(cluster, a.identity, template, a)),
-  );
-  for (const t of await Promise.allSettled(claims)) if (t.status === 'rejected') throw t.reason;
+  for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a.identity, name, a));
   const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable });
   const pod = await create(pass, PODS, body);
   if (!pod || selectorMatches(cluster.spec.selector, pod.labels)) return true;
@@ -4037,29 +3965,22 @@ function settle(pass: Pass, a: Action): void {
 
 /** Slow start as in ReplicaSet: 1, 2, 4, … at a time, and no further batch after a failure. A name
  *  that is taken is none: it says nothing of the others. */
-async function makeMembers(pass: Pass, all: readonly Make[]): Promise<void> {
-  const { world, cluster, desk, done, errors } = pass;
+async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
+  const { world, errors } = pass;
   const untilUptime = world.uptime() + BOUNDS.passMs;
-  for (let start = 0, size = 1; start < all.length; start += size, size *= 2) {
-    if (!pass.isCurrent()) break; // The rest of the plan is void.
+  for (let start = 0, size = 1; start < all.length && pass.isCurrent(); start += size, size *= 2) {
     pass.isCut = start > 0 && world.uptime() >= untilUptime;
-    if (pass.isCut) break;
+    if (pass.isCut) return;
     size = Math.min(size, LIMITS.batchMax);
     const batch = all.slice(start, start + size);
     await forEach(batch, (a) => attempt(pass, a));
-    if (batch.some((a) => errors.has(a))) break;
+    if (batch.some((a) => errors.has(a))) return;
   }
-  if (all.some((a) => done.has(a))) desk.backoff.delete(makeKey(cluster));
-  const refusal = firstError(pass, all, isRefusal);
-  if (refusal) noteRefusal(pass, makeKey(cluster), wordsOf(refusal));
 }
-/** The first in the plan, not in time: the status tells it, and it must not change from pass to
- *  pass. */
-const firstError = (
-  { errors }: Pass,
-  actions: readonly Action[],
-  is: (error: unknown) => boolean,
-): unknown => actions.map((a) => errors.get(a)).find((error) => error !== undefined && is(error));
+/** The first in the plan, not in time: the status tells it, and must not change with each pass. */
+function firstError({ errors }: Pass, all: readonly Action[], is: (error: unknown) => boolean) {
+  return all.map((a) => errors.get(a)).find((error) => error !== undefined && is(error));
+}
 
 const stageOf = (a: Action): (typeof STAGES)[number] => VERBS[a.verb][0];
 /** I4: a member that could not be ended keeps its place, whoever was to come after it. */
@@ -4068,24 +3989,30 @@ const goesOn = ({ held }: Pass, a: Action): boolean =>
 /** Runs the actions stage by stage: those of one member one after the other, members side by
  *  side. Never rejects; what failed stands in `pass.errors`. */
 async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
+  const { done } = pass;
   for (const stage of STAGES) {
-    const now = actions.filter((a) => stageOf(a) === stage);
-    const makes = now.flatMap((a) => (a.do === 'Make' && goesOn(pass, a) ? [a] : []));
-    await makeMembers(pass, makes);
-    const others = now.filter((a) => a.do !== 'Make');
-    const groups = Map.groupBy(others, (a): unknown => a.identity || a);
-    await forEach([...groups.values()], async (group) => {
+    const now = actions.filter((a) => stageOf(a) === stage && goesOn(pass, a));
+    const groups = Map.groupBy(now, (a): unknown => a.identity || a);
+    const inTurn = async (group: readonly Action[]): Promise<void> => {
       for (const a of group) if (goesOn(pass, a)) await attempt(pass, a);
-    });
+    };
+    await (stage === 'make' ? makeMembers(pass, now) : forEach([...groups.values()], inTurn));
   }
-  // Nothing is to be made any more: what was refused is no news.
-  const { desk, world, cluster } = pass;
-  const isMaking = actions.some((a) => a.do === 'Make');
-  // But what admission does to labels: it says that no user took the pods out of the selector.
-  const isAdmissions = desk.backoff.get(makeKey(cluster))?.message.startsWith(ADMISSION);
-  if (!isMaking && !isAdmissions && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
-    desk.backoff.delete(makeKey(cluster));
+  const { backoff } = pass.desk;
+  const key = makeKey(pass.cluster);
+  const makes = actions.filter((a) => a.do === 'Make');
+  if (makes.some((a) => done.has(a))) backoff.delete(key);
+  const refusal = firstError(pass, makes, isRefusal);
+  if (refusal) noteRefusal(pass, key, wordsOf(refusal));
 }
+/** Nothing is to be made any more: what was refused is no news; but what admission does to labels,
+ *  as long as its pods are there: no user took them out of the selector. */
+function forgetRefusal({ desk, world, cluster }: Pass, s: Snapshot, { actions }: Plan): void {
+  const key = makeKey(cluster);
+  const isNews = actions.some((a) => a.do === 'Make') || isOfAdmission(s, key);
+  if (!isNews && !waiting(desk.backoff, key, world.uptime())) desk.backoff.delete(key);
+}
+
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
 // reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
 // LINE decided, and has no ifs on what a member is. Between two passes a process keeps one Ledger
@@ -4111,29 +4038,38 @@ interface Expectation {
   readonly feed: Feed<Thing>;
   readonly meta: Meta;
   readonly needs: Needs;
-  at: number; // Uptime of the write, or of the newest list that was asked for its sake.
+  readonly at: number; // Uptime of the write.
 }
 /** What is kept for one cluster between passes. */
-interface Ledger {
-  readonly uid: string;
-  readonly scope: Scope;
-  readonly told: Map<string, { name: string; count: number; at: number }>; // Events.
-  desk: OpenDesk;
-  expected: Expectation[];
-  statusAt: number; // Uptime of the last status that was written …
-  sent: string; // … and the version it made, and its digest.
-}
+const newLedger = (uid: string, scope: Scope) => ({
+  uid,
+  scope,
+  told: new Map<string, { name: string; count: number; at: number }>(), // Events.
+  desk: openDesk(),
+  expected: new Set<Expectation>(),
+  volumes: new Map<string, Volume>(), // Read once.
+  statusAt: -Infinity, // Uptime of the last status that was written.
+});
+type Ledger = ReturnType<typeof newLedger>;
+/** The desk, as the rooms below THE LINE write on it. */
+const openDesk = (desk: Partial<Desk> = {}) => ({
+  seen: new Map(desk.seen),
+  went: new Map(desk.went),
+  vanished: new Set(desk.vanished),
+  calm: new Map(desk.calm),
+  backoff: new Map(desk.backoff),
+});
 interface Scope {
   readonly statefulclusters: Feed<StatefulCluster>;
   readonly pods: Feed<Pod>;
   readonly persistentvolumeclaims: Feed<Claim>;
   readonly controllerrevisions: Feed<Revision>;
 }
-interface Children {
-  readonly pods: Map<string, Pod>;
-  readonly persistentvolumeclaims: Map<string, Claim>;
-  readonly controllerrevisions: Map<string, Revision>;
-}
+const newChildren = () => ({
+  pods: new Map<string, Pod>(),
+  persistentvolumeclaims: new Map<string, Claim>(),
+  controllerrevisions: new Map<string, Revision>(),
+});
 /** All state of a running operator. */
 interface Operator {
   readonly world: World;
@@ -4141,8 +4077,7 @@ interface Operator {
   readonly observer: Observer | undefined;
   readonly queue: ReturnType<typeof newQueue>;
   readonly ledgers: Map<string, Ledger>; // By cluster key.
-  readonly children: Map<string, Children>; // By cluster key, kept as the feeds change.
-  readonly volumes: Map<string, Volume>; // Read once, by name.
+  readonly children: Map<string, ReturnType<typeof newChildren>>; // By cluster key, like the feeds.
   readonly scopes: Map<string, Scope>; // By namespace, '' for all.
   nodes: Feed<Node> | undefined;
   blindUntil: number; // Uptime at which a volume may be read again, after a 403.
@@ -4152,7 +4087,7 @@ function newOperator(outer: World, { workers, observer }: Options, signal: Abort
   const world = onServerClock(outer);
   const sizeOf = (key: string): number => o.children.get(key)?.pods.size ?? 0;
   const queue = newQueue(world, workers, (key) => reconcile(o, key), sizeOf);
-  const maps = { ledgers: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
+  const maps = { ledgers: new Map(), children: new Map(), scopes: new Map() };
   const o: Operator = { world, signal, observer, queue, ...maps, nodes: undefined, blindUntil: 0 };
   return o;
 }
@@ -4184,40 +4119,37 @@ const aborted = (signal: AbortSignal): Promise<void> =>
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
-  let [offset, isTold] = [0, false];
-  function learn({ headers }: ApiResponse): void {
-    const skew = Date.parse(headers['date'] ?? '') - world.now();
-    if (Math.abs(skew - offset) > BOUNDS.skewMs) offset = skew; // Not when no time is told: NaN.
-    if (isTold || Math.abs(offset) <= BOUNDS.skewToldMs) return;
-    isTold = true;
-    world.log('warn', "the API server's clock counts, and this machine's differs", { ms: offset });
-  }
-  const send = async (request: ApiRequest): Promise<ApiResponse> => {
+  // Uptime goes on evenly, should this machine's clock be set between two answers.
+  let offset = world.now() - world.uptime();
+  const send: World['send'] = async (request) => {
     const answer = await world.send(request);
-    learn(answer);
+    const told = Date.parse(answer.headers['date'] ?? '');
+    const change = Math.abs(told - world.uptime() - offset); // NaN when no time is told.
+    const words = "the API server's clock counts, and this machine's differs";
+    if (change > BOUNDS.skewToldMs)
+      world.log('warn', words, { ms: Math.round(told - world.now()) });
+    if (change > BOUNDS.skewMs) offset = told - world.uptime();
     return answer;
   };
-  return { ...world, send, now: () => world.now() + offset };
+  return { ...world, send, now: () => world.uptime() + offset };
 }
 
 // ── Feeds ───────────────────────────────────────────────────────────────────────────────────────
 function startFeeds(o: Operator, options: Options) {
   const feeds: { readonly ready: PromiseWithResolvers<void>; readonly done: Promise<void> }[] = [];
-  function watch<T extends Thing>(path: string, project: (raw: Raw) => T, on: OnChange<T>) {
+  function watch<T extends Thing>(path: string, project: (raw: Raw) => T, on: Source<T>['on']) {
     const optional = path === '/api/v1/nodes';
     const feed = follow({ world: o.world, path, project, on, signal: o.signal, optional });
     feeds.push(feed);
     return feed;
   }
-  const selected = (path: string, by: string): string =>
-    by && `${path}?labelSelector=${encodeURIComponent(by)}`;
   for (const ns of options.namespaces.length > 0 ? options.namespaces : ['']) {
     // By our label, so that other workloads cost nothing.
-    const children = <T extends Thing>(kind: Kind, project: (raw: Raw) => T) =>
-      watch(selected(pathOf(kind, ns), MARK.cluster), project, (a, b, isNews) =>
-        onChild(o, kind, a, b, isNews),
-      );
-    const clusters = selected(clusterPath(ns), options.selector) || clusterPath(ns);
+    const children = <T extends Thing>(kind: Kind, project: (raw: Raw) => T) => {
+      const path = withQuery(pathOf(kind, ns), { labelSelector: MARK.cluster });
+      return watch(path, project, (a, b, isNews) => onChild(o, kind, a, b, isNews));
+    };
+    const clusters = withQuery(clusterPath(ns), { labelSelector: options.selector });
     o.scopes.set(ns, {
       pods: children(PODS, podOf),
       persistentvolumeclaims: children(CLAIMS, claimOf),
@@ -4234,9 +4166,8 @@ function startFeeds(o: Operator, options: Options) {
 
 const clusterKeyOf = ({ meta }: Thing): string =>
   `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
-function childrenOf(o: Operator, key: string): Children {
-  const [pods, persistentvolumeclaims, controllerrevisions] = [new Map(), new Map(), new Map()];
-  const found = o.children.get(key) ?? { pods, persistentvolumeclaims, controllerrevisions };
+function childrenOf(o: Operator, key: string) {
+  const found = o.children.get(key) ?? newChildren();
   o.children.set(key, found);
   return found;
 }
@@ -4249,17 +4180,13 @@ function onChild(o: Operator, kind: Kind, before?: Thing, after?: Thing, isNews?
     if (Object.values(all).every((one) => one.size === 0)) o.children.delete(from);
     onLeft(o, from, kind, before);
   }
-  if (after && to !== undefined) {
-    const all: Map<string, Thing> = childrenOf(o, to)[kind];
-    all.set(after.meta.name, after);
-    if (from !== to) onCame(o, to, kind, after);
-  }
+  if (after && to !== undefined) lay<Thing>(childrenOf(o, to)[kind], after.meta.name, after);
   for (const key of unique([from, to])) if (key !== undefined && isNews) o.queue.add(key);
 }
 /** A pod that was seen to end is remembered, with its node and its last words. What left the watch
  *  without an end may have lost its label only: the next pass reads it live. */
 function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid = '', desk, scope } = o.ledgers.get(key) ?? {};
+  const { uid = '', desk } = o.ledgers.get(key) ?? {};
   const { meta } = child;
   if (!desk || kind === REVISIONS || (kind === PODS && !isControlledBy(meta, uid))) return;
   if (!isTerminating(child)) desk.vanished.add(`${kind}/${meta.name}`);
@@ -4269,16 +4196,9 @@ function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
   const reason = desk.went.get(identity)?.reason;
   if (isTerminating(pod)) desk.went.set(identity, { pod, reason, atMs: o.world.now() });
   // A quota may have room again: what was refused may be tried at once.
-  const cluster = scope?.statefulclusters.items.get(key);
-  const refused = cluster && desk.backoff.get(makeKey(cluster));
-  if (refused) desk.backoff.set(makeKey(cluster), { ...refused, untilUptime: o.world.uptime() });
-}
-function onCame(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid = '', desk } = o.ledgers.get(key) ?? {};
-  desk?.vanished.delete(`${kind}/${child.meta.name}`);
-  if (!desk || kind !== PODS || !isControlledBy(child.meta, uid)) return;
-  const identity = identityOf(child as Pod, child.meta.labels[MARK.cluster] ?? '');
-  if (desk.went.get(identity)?.reason === undefined) desk.went.delete(identity);
+  const untilUptime = o.world.uptime();
+  for (const [what, refused] of desk.backoff)
+    if (what.startsWith('make/')) desk.backoff.set(what, { ...refused, untilUptime });
 }
 /** Wakes who is on a node, and who looks for one or may have to leave its own. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
@@ -4288,27 +4208,18 @@ function onNode(o: Operator, before: Node | undefined, after: Node | undefined):
     const meets = (pod: Pod): boolean =>
       pod.node === name || !pod.ready || isTerminating(pod) || !o.nodes?.items.has(pod.node);
     const waits = ({ meta: { annotations, labels } }: Claim): boolean =>
-      annotations[MARK.selectedNode] === name ||
-      (!(MARK.retired in annotations) && !pods.has(podName(cluster, labels[MARK.identity] ?? '')));
+      !(MARK.retired in annotations) && !pods.has(podName(cluster, labels[MARK.identity] ?? ''));
     if ([...pods.values()].some(meets) || [...claims.values()].some(waits)) o.queue.add(key);
   }
 }
 
 // ── What is kept between passes ─────────────────────────────────────────────────────────────────
-const openDesk = (desk: Desk): OpenDesk => ({
-  seen: new Map(desk.seen),
-  went: new Map(desk.went),
-  vanished: new Set(desk.vanished),
-  calm: new Map(desk.calm),
-  backoff: new Map(desk.backoff),
-});
 function ledgerOf(o: Operator, key: string, uid: string, scope: Scope): Ledger {
   const known = o.ledgers.get(key);
   if (known?.uid === uid) return known;
-  const maps = { seen: new Map(), went: new Map(), calm: new Map(), backoff: new Map() };
-  const expected = known?.expected ?? []; // What was written for a former object of this name.
-  const desk = { ...maps, vanished: new Set<string>() };
-  const ledger = { uid, scope, told: new Map(), desk, expected, statusAt: -Infinity, sent: '' };
+  // What was written for a former object of this name is awaited still.
+  const fresh = newLedger(uid, scope);
+  const ledger = known ? { ...fresh, expected: known.expected } : fresh;
   o.ledgers.set(key, ledger);
   return ledger;
 }
@@ -4324,32 +4235,27 @@ function isSeen({ feed, meta, needs, at }: Expectation): boolean {
 }
 /** Read-your-writes: no plan before the cache shows what was written. A cache that lags long is
  *  listed anew; it is never just believed, or a stale view would create or delete twice (I4). */
-function hasCaughtUp(o: Operator, key: string, ledger: Ledger): boolean {
-  ledger.expected = ledger.expected.filter((e) => !isSeen(e));
-  if (ledger.expected.length === 0) return true;
-  const uptime = o.world.uptime();
-  // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
-  const late = ledger.expected.filter(
-    ({ feed, needs, at }) =>
-      feed.next === 'resume' && (needs === 'list' || uptime - at >= BOUNDS.catchUpMaxMs),
-  );
-  for (const feed of unique(late.map((e) => e.feed))) {
-    const fields = { cluster: key, path: feed.path };
-    o.world.log('warn', 'the cache lags own writes: listing anew', fields);
-    relist(feed);
+function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledger): boolean {
+  for (const e of expected) {
+    const { feed, needs, at } = e;
+    const isDue = needs === 'list' || world.uptime() - at >= BOUNDS.catchUpMaxMs;
+    if (isSeen(e)) expected.delete(e);
+    // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
+    else if (isDue && feed.next === 'resume') {
+      const fields = { cluster: key, path: feed.path };
+      world.log('warn', 'the cache lags own writes: listing anew', fields);
+      relist(feed);
+    }
   }
-  for (const e of late) e.at = uptime;
-  o.queue.addAfter(key, BOUNDS.recheckMs);
-  return false;
+  if (expected.size > 0) queue.addAfter(key, BOUNDS.recheckMs);
+  return expected.size === 0;
 }
 
-/** Copies throughout: the feeds go on while the pass waits for answers. */
-function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope }: Ledger): Snapshot {
+/** Copies: the feeds go on while the pass waits for answers, which are laid over them. */
+function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope, volumes }: Ledger) {
   const { pods, persistentvolumeclaims, controllerrevisions } = childrenOf(o, keyOf(cluster.meta));
-  const volumes = new Map<string, Volume>();
-  for (const { volume } of persistentvolumeclaims.values())
-    lay(volumes, volume, o.volumes.get(volume));
-  const feeds = [scope.pods, scope.persistentvolumeclaims, scope.controllerrevisions];
+  const named = new Set([...persistentvolumeclaims.values()].map((claim) => claim.volume));
+  for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
   return {
     cluster,
     pods: new Map(pods),
@@ -4358,25 +4264,24 @@ function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope }: Ledg
     nodes: o.nodes?.denied === '' ? new Map(o.nodes.items) : undefined,
     volumes,
     volumesReadable: o.world.uptime() >= o.blindUntil,
-    bodies: new Map(),
-    answers: new Map(),
-    desk: openDesk(desk),
-    denied: feeds.map((feed) => feed.denied).find((words) => words !== '') ?? '',
+    bodies: new Map<string, Raw>(),
+    answers: new Map<string, string>(),
+    desk: openDesk(desk) as Desk,
+    denied: Object.values(scope).find((feed) => feed.denied !== '')?.denied ?? '',
     uptime: o.world.uptime(),
   };
 }
+type OpenSnapshot = ReturnType<typeof snapshotOf>;
 
 // ── Questions and answers ───────────────────────────────────────────────────────────────────────
 const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
-/** An object, or undefined: there is none; or words: what a trial was told ('' = it passed), or why
- *  nothing is known. */
+/** An object, or undefined: there is none; or words: why a trial failed, or nothing is known. */
 type Answer = Raw | string | undefined;
 
 /** Plans, reads live what the plan asks for, and plans again, until it answers. What cannot be read
  *  stays unknown in this pass, and so does what is asked for too late. */
-async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: Plan }> {
-  let s = first;
-  for (let round = 0; ; round++) {
+async function decide(o: Operator, first: OpenSnapshot): Promise<{ s: Snapshot; p: Plan }> {
+  for (let [s, round] = [first, 0]; ; round++) {
     const p = plan(s, o.world.now(), o.world.random);
     if (p.ask === undefined) return { s, p };
     const { answers, cluster } = s;
@@ -4408,18 +4313,13 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
 }
 /** What a new member would be made of, under a name that none has. */
 function trialBodies(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
-  const names = claimTemplateNames(c.spec).filter(
-    (t) => withClaims && r.claimTemplates.includes(t),
-  );
+  const known = withClaims ? claimTemplateNames(c.spec) : [];
+  const names = r.claimTemplates.filter((name) => known.includes(name));
   const pod = podBody(c, 'trial', r, { nodesReadable: o.nodes?.denied === '' });
   return [...names.map((template) => claimBody(c, 'trial', template, {})), pod];
 }
 /** A dry-run; that a name exists is the last thing to be objected to. */
-async function tryOut(
-  { world }: Operator,
-  namespace: string,
-  bodies: readonly Body[],
-): Promise<Answer> {
+async function tryOut({ world }: Operator, namespace: string, bodies: readonly Body[]) {
   let made: Raw | undefined;
   for (const body of bodies) {
     const kind = body.kind === 'Pod' ? PODS : CLAIMS;
@@ -4438,77 +4338,27 @@ async function tryOut(
   return made; // The pod as it would be.
 }
 
-function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
-  if (object) map?.set(name, object);
-  else map?.delete(name);
-}
 /** Lays what was read live over the snapshot. */
-function overlay(o: Operator, s: Snapshot, found: ReadonlyMap<Ref, Answer>): Snapshot {
-  const [pods, claims, revisions] = [new Map(s.pods), new Map(s.claims), new Map(s.revisions)];
-  const [volumes, nodes] = [new Map(s.volumes), s.nodes && new Map(s.nodes)];
-  const [bodies, answers] = [new Map(s.bodies), new Map(s.answers)];
+function overlay(o: Operator, s: OpenSnapshot, found: ReadonlyMap<Ref, Answer>): OpenSnapshot {
   let { cluster } = s;
   for (const [ref, raw] of found) {
     const { kind, name } = ref;
-    answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
+    s.answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
     if (typeof raw === 'string') continue;
-    if (kind === 'pods' || kind === 'trials') lay(bodies, name, raw);
-    if (kind === 'trials') continue;
-    if (kind === 'pods') lay(pods, name, raw && podOf(raw));
-    else if (kind === 'persistentvolumes') {
-      lay(volumes, name, raw && volumeOf(raw));
-      lay(o.volumes, name, volumes.get(name));
-    } else if (kind === 'persistentvolumeclaims') lay(claims, name, raw && claimOf(raw));
-    else if (kind === 'controllerrevisions') lay(revisions, name, raw && revisionOf(raw));
-    else if (kind === 'nodes') lay(nodes, name, raw && nodeOf(raw));
-    else cluster = sameCluster(cluster, raw);
+    if (kind === 'pods' || kind === 'trials') lay(s.bodies, name, raw);
+    if (kind === 'pods') lay(s.pods, name, raw && podOf(raw));
+    if (kind === 'persistentvolumes') lay(s.volumes, name, raw && volumeOf(raw));
+    if (kind === 'persistentvolumeclaims') lay(s.claims, name, raw && claimOf(raw));
+    if (kind === 'controllerrevisions') lay(s.revisions, name, raw && revisionOf(raw));
+    if (kind === 'nodes') lay(s.nodes, name, raw && nodeOf(raw));
+    if (kind === 'statefulclusters') cluster = clusterOf(raw ?? {});
   }
-  pruneVolumes(o);
-  const maps = { pods, claims, revisions, volumes, nodes, bodies, answers };
-  return { ...s, ...maps, cluster, volumesReadable: o.world.uptime() >= o.blindUntil };
-}
-function sameCluster({ meta }: StatefulCluster, raw: Raw | undefined): StatefulCluster {
-  const live = raw && clusterOf(raw);
-  if (live?.meta.uid === meta.uid) return live;
-  throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
-}
-function pruneVolumes({ volumes, children }: Operator): void {
-  const claims = [...children.values()].flatMap((c) => [...c.persistentvolumeclaims.values()]);
-  if (volumes.size <= 2 * claims.length) return;
-  const named = new Set(claims.map((claim) => claim.volume));
-  for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
+  if (cluster.meta.uid !== s.cluster.meta.uid)
+    throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
+  return { ...s, cluster, volumesReadable: o.world.uptime() >= o.blindUntil };
 }
 
 // ── One pass ────────────────────────────────────────────────────────────────────────────────────
-function passOf(o: Operator, { cluster, nodes }: Snapshot, ledger: Ledger): Pass {
-  const { scope, desk } = ledger;
-  return {
-    world: o.world,
-    cluster,
-    nodesReadable: nodes !== undefined,
-    desk,
-    newest: new Map(),
-    done: new Set(),
-    held: new Set(),
-    errors: new Map(),
-    isCut: false,
-    expect(kind, meta, wanted) {
-      const feed: Feed<Thing> = scope[kind];
-      // A view that is later and lacks it is of before etcd was restored: only a list can tell.
-      const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
-      const needs = wanted === 'version' && isLost ? 'list' : wanted;
-      ledger.expected.push({ feed, meta, needs, at: o.world.uptime() });
-      if (needs === 'list' && feed.next === 'resume') relist(feed);
-    },
-    isCurrent() {
-      const live = scope.statefulclusters.items.get(keyOf(cluster.meta));
-      const { uid, generation } = cluster.meta;
-      const same = live?.meta.uid === uid && live.meta.generation === generation;
-      return same && !isTerminating(live) && !o.signal.aborted;
-    },
-  };
-}
-
 async function reconcile(o: Operator, key: string): Promise<void> {
   const scope = o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
   const cluster = scope?.statefulclusters.items.get(key);
@@ -4532,10 +4382,11 @@ async function reconcile(o: Operator, key: string): Promise<void> {
 }
 async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): Promise<void> {
   const { s, p } = await decide(o, snapshotOf(o, cached, ledger));
-  const pass = passOf(o, s, ledger);
+  const pass = newPass(o, s, ledger);
   await execute(pass, p.actions);
+  forgetRefusal(pass, s, p);
   const done = p.actions.filter((a) => pass.done.has(a));
-  const desk = openDesk(ledger.desk); // The status tells what was done, and what was refused.
+  const { desk } = ledger; // The status tells what was done, and what was refused.
   ledger.desk = openDesk(remember(s, p, desk));
   await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
   try {
@@ -4567,7 +4418,7 @@ function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan)
   // What was refused in this pass is tried again, and a right may be given yet.
   const until = [...ledger.desk.backoff.values()].map((b) => b.untilUptime);
   const waits = [...until, o.blindUntil].map((at) => at - uptime).filter((ms) => ms > 0);
-  if (ledger.expected.length > 0) waits.push(BOUNDS.recheckMs);
+  if (ledger.expected.size > 0) waits.push(BOUNDS.recheckMs);
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
   if (isCut) o.queue.add(key); // Last in the queue: others have their turn.
 }
@@ -4578,8 +4429,7 @@ function statusPatch({ meta }: StatefulCluster, status: object): ApiRequest {
   const path = `${clusterPath(namespace, name)}/status?${FIELDS}`;
   return { ...MERGE, path, body: { metadata: { uid, resourceVersion }, status } };
 }
-/** Writes the status when it differs, at most once a second, on the version that it was computed
- *  from; once only where an older CRD drops fields of it. */
+/** Writes the status when it differs, at most once a second, on the version computed from. */
 async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): Promise<void> {
   const { cluster } = pass;
   const before: Json = { ...cluster.status };
@@ -4587,32 +4437,20 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
   const isSame = ([k, v]: [string, unknown]): boolean =>
     canonicalJson(v) === canonicalJson(before[k]);
   if (isTerminating(cluster) || Object.entries(status).every(isSame)) return;
-  const digest = createHash('sha256').update(canonicalJson(status)).digest('hex');
-  if (ledger.sent === `${cluster.meta.resourceVersion} ${digest}`) return;
   const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
   try {
-    const raw = await submit(pass, CLUSTERS, statusPatch(cluster, status));
-    ledger.sent = `${shown(pass, CLUSTERS, raw).resourceVersion} ${digest}`;
+    shown(pass, CLUSTERS, await submit(pass, CLUSTERS, statusPatch(cluster, status)));
   } catch (error) {
-    if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);
+    // It is another by now, or gone: nothing more is planned for it before the cache says so.
+    const next = `${Number(cluster.meta.resourceVersion) + 1}`;
+    if (error instanceof ApiError && [404, 409].includes(error.code))
+      pass.expect(CLUSTERS, { ...cluster.meta, resourceVersion: next }, 'version');
     throw error;
   }
   ledger.statusAt = o.world.uptime();
   for (const story of turnsOf(cluster.status.conditions ?? [], status.conditions))
     await recordEvent(o.world, cluster, ledger, story);
-}
-/** A status that does not land says that the cluster is another by now, or gone, whatever the watch
- *  tells: nothing more is planned for it before the cache shows what is read here. */
-async function awaitCluster({ world, cluster: { meta }, expect }: Pass): Promise<void> {
-  const path = clusterPath(meta.namespace, meta.name);
-  const found = await call(world, { method: 'GET', path }).catch((error: unknown) => {
-    if (!isGone(error)) throw error;
-  });
-  if (!found) return expect(CLUSTERS, meta, 'absence');
-  // Versions that fall come from a restored etcd: only a new list can be later than they are.
-  const isOlder = versionOf(found) < Number(meta.resourceVersion);
-  expect(CLUSTERS, metaOf(found), isOlder ? 'list' : 'version');
 }
 
 /** A bug stops no other cluster, and is told where people look. */
@@ -4625,41 +4463,39 @@ async function confess(world: World, cluster: StatefulCluster, ledger: Ledger, e
   const words = { status: 'True', reason: 'InternalError', message, observedGeneration } as const;
   const stalled = setCondition(before, { type: 'Stalled', ...words }, world.now());
   const conditions = [...before.filter((c) => c.type !== 'Stalled'), stalled];
-  if (canonicalJson(conditions) !== canonicalJson(before))
-    await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
-      world.log('warn', 'status not written', { error: wordsOf(failure) });
-    });
+  await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
+    world.log('warn', 'status not written', { error: wordsOf(failure) });
+  });
   await recordEvent(world, cluster, ledger, { reason: words.reason, type: 'Warning', message });
 }
 
 /** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
  *  failure is logged, and nothing waits for it for long. */
 async function recordEvent(world: World, cluster: StatefulCluster, { told }: Ledger, story: Story) {
-  const { reason, type } = story;
+  const { reason, type, message } = story;
   const { namespace, name, uid } = cluster.meta;
-  const fields = { cluster: keyOf(cluster.meta), message: story.message };
+  const fields = { cluster: keyOf(cluster.meta), message };
   world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
   const now = world.now();
   // A refusal names another pod each time it is tried again, and is still the same news.
-  const key = reason === 'Refused' ? reason : `${reason} ${story.message}`;
+  const key = reason === 'Refused' ? reason : `${reason} ${message}`;
   const same = told.get(key);
-  const known = same && now - same.at < LIMITS.earlyEndMs ? same : undefined;
+  const isKnown = same && now - same.at < LIMITS.earlyEndMs;
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
-  const id = known?.name ?? `${name}.${digits(now, 9)}${chance}`;
-  const count = (known?.count ?? 0) + 1;
+  const one = isKnown ? same : { name: `${name}.${digits(now, 9)}${chance}`, count: 0 };
+  const count = one.count + 1;
   told.delete(key);
-  told.set(key, { name: id, count, at: now });
+  told.set(key, { name: one.name, count, at: now });
   for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
-  const message = story.message.slice(0, 1000);
-  const again = { count, lastTimestamp: timeText(now), message };
+  const again = { count, lastTimestamp: timeText(now), message: message.slice(0, 1000) };
   const { apiVersion, kind } = ownerOf(cluster);
   const involvedObject = { apiVersion, kind, name, namespace, uid };
-  const source = { component: 'statefulcluster' };
-  const first = { metadata: { name: id }, involvedObject, source, reason, type };
+  const about = { involvedObject, source: { component: 'statefulcluster' }, reason, type };
+  const first = { metadata: { name: one.name }, ...about, firstTimestamp: timeText(now), ...again };
   const path = `/api/v1/namespaces/${namespace}/events`;
-  const request: ApiRequest = known
-    ? { ...MERGE, path: `${path}/${id}`, body: again }
-    : { method: 'POST', path, body: { ...first, firstTimestamp: timeText(now), ...again } };
+  const request: ApiRequest = isKnown
+    ? { ...MERGE, path: `${path}/${one.name}`, body: again }
+    : { method: 'POST', path, body: first };
   await call(world, { ...request, timeoutMs: BOUNDS.eventMs }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
@@ -4675,6 +4511,7 @@ export interface Candidate {
   readonly namespace: string;
   readonly identity: string;
 }
+type Elected = Options & { readonly lease: Candidate };
 /** The scope of one operator: which StatefulClusters it works on. */
 export type Share = Pick<Options, 'namespaces' | 'selector'>;
 /** A Lease as it was last seen to change. */
@@ -4685,16 +4522,17 @@ interface Sighting {
   readonly freeAt: number; // Uptime from which it is no one's, if it does not change again.
   readonly renewed: boolean; // It changed before the eyes of this process: somebody lives.
 }
-interface Election {
-  readonly world: World;
-  readonly share: Share;
-  readonly path: string; // Of the Leases of the namespace.
-  readonly name: string;
-  readonly identity: string;
-  readonly seen: Map<string, Sighting>; // By name of the Lease.
-  held: Raw | undefined; // As this process wrote it last, if the answer came.
-  until: number; // Uptime up to which this process leads.
-}
+const newElection = (world: World, share: Share, { namespace, identity }: Candidate) => ({
+  world,
+  share,
+  path: `/apis/coordination.k8s.io/v1${inNamespace(namespace)}/leases`,
+  name: leaseName(share),
+  identity,
+  seen: new Map<string, Sighting>(), // By name of the Lease.
+  held: undefined as Raw | undefined, // As this process wrote it last, if the answer came.
+  until: -Infinity, // Uptime up to which this process leads.
+});
+type Election = ReturnType<typeof newElection>;
 
 /** Equal scopes compete for one Lease; each part of a split has its own, named after it. */
 export function leaseName({ namespaces, selector }: Share): string {
@@ -4730,25 +4568,16 @@ function termsOf(selector: string): readonly SelectorTerm[] {
 
 /** `runOperator` while this process leads. Resolves after `signal`, when the Lease is released;
  *  rejects when leadership is lost, and then the process must end. */
-export async function runElected(
-  world: World,
-  options: Options & { readonly lease: Candidate },
-  signal: AbortSignal,
-): Promise<void> {
-  const { namespaces, selector, lease } = options;
-  const share = { namespaces, selector };
-  const path = `/apis/coordination.k8s.io/v1${inNamespace(lease.namespace)}/leases`;
-  const own = { world, share, path, name: leaseName(share), identity: lease.identity };
-  const e: Election = { ...own, seen: new Map(), held: undefined, until: -Infinity };
+export async function runElected(world: World, options: Elected, signal: AbortSignal) {
+  const e = newElection(world, options, options.lease);
   await campaign(e, signal);
   if (!leads(e)) return;
-  const [stop, over] = [new AbortController(), new AbortController()];
+  const over = new AbortController();
   const keeping = keepLease(e, over.signal);
-  const until = AbortSignal.any([signal, stop.signal]);
+  const until = AbortSignal.any([signal, over.signal]);
   try {
     if (!signal.aborted) await Promise.race([runOperator(fenced(e), options, until), keeping]);
   } finally {
-    stop.abort();
     over.abort();
     const released = keeping.catch(() => undefined); // Its failure was thrown above.
     await Promise.race([released, world.sleep(BOUNDS.releaseMaxMs)]);
@@ -4785,7 +4614,7 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
     }
     e.held = undefined;
     const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
-    const pauseMs = freeInMs > 0 ? Math.min(freeInMs, BOUNDS.leaseRetryMs) : BOUNDS.leaseRetryMs;
+    const pauseMs = Math.min(freeInMs > 0 ? freeInMs : Infinity, BOUNDS.leaseRetryMs);
     if (wins === 0) await world.sleep(pauseMs, signal);
   }
 }
@@ -4816,19 +4645,20 @@ async function tryLease(e: Election): Promise<string> {
   const found = known ?? (await look(e));
   e.held = undefined; // If the answer does not come, it is read again.
   const why = rivalOf(e);
-  if (why) {
-    e.until = -Infinity;
-    return why;
-  }
-  const spec: Raw = found?.['spec'] ?? { leaseTransitions: -1 };
+  if (why) e.until = -Infinity;
+  if (why) return why;
+  const { leaseTransitions = 0, ...spec }: Raw = found?.['spec'] ?? { leaseTransitions: -1 };
   const renewTime = microTime(e.world);
-  const { leaseTransitions = 0 } = spec;
-  const turn = { acquireTime: renewTime, leaseTransitions: leaseTransitions + 1 };
-  const leaseDurationSeconds = BOUNDS.leaseMs / 1000;
-  const own = { holderIdentity: e.identity, leaseDurationSeconds, renewTime };
   const isNews = spec['holderIdentity'] !== e.identity;
+  const turn = isNews && { acquireTime: renewTime };
+  const own = {
+    holderIdentity: e.identity,
+    leaseDurationSeconds: BOUNDS.leaseMs / 1000,
+    renewTime,
+  };
+  const turns = { leaseTransitions: leaseTransitions + Number(isNews) };
   try {
-    e.held = await write(e, found, { ...spec, ...(isNews && turn), ...own });
+    e.held = await write(e, found, { ...spec, ...turns, ...turn, ...own });
   } catch (error) {
     // Somebody changed or deleted what was known: it is read at once.
     if (known && error instanceof ApiError && [404, 409].includes(error.code)) return tryLease(e);
@@ -4837,8 +4667,7 @@ async function tryLease(e: Election): Promise<string> {
   e.until = at + BOUNDS.renewMaxMs;
   return '';
 }
-/** Reads the own Lease and, unless another holds it, those of all operators in the namespace, whose
- *  scopes may overlap. */
+/** Reads the own Lease and, unless another holds it, all that may be of overlapping scopes. */
 async function look(e: Election): Promise<Raw | undefined> {
   const own = ask(e, { method: 'GET', path: `${e.path}/${e.name}` });
   const found = await own.catch((error) => (isGone(error) ? undefined : Promise.reject(error)));
@@ -4849,8 +4678,7 @@ async function look(e: Election): Promise<Raw | undefined> {
   for (const item of items) note(e, item);
   return found;
 }
-/** Remembers when a Lease was last seen to change. One that was deleted by hand stays noted, since
- *  its holder will make it again. */
+/** Remembers when a Lease last changed, also of a deleted one: its holder will make it again. */
 function note(e: Election, { metadata, spec = {} }: Raw): void {
   const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
   const { annotations = {} } = metadata;
@@ -4888,8 +4716,8 @@ function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
   const labels = { ...metadata.labels, ...LEASE_LABELS };
   const annotations = { ...metadata.annotations, ...scope };
-  const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
-  const body = { ...kind, metadata: { ...metadata, name: e.name, labels, annotations }, spec };
+  const meta = { ...metadata, name: e.name, labels, annotations };
+  const body = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: meta, spec };
   if (!found) return ask(e, { method: 'POST', path: e.path, body });
   return ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body });
 }
@@ -5742,8 +5570,9 @@ async function status({ world, ns: own, name, flags }: There): Promise<void> {
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
- *  taken to succeed. What speaks against a member is taken to have been watched for a minute, as by
- *  an operator that runs; what only that one remembers (refusals, restarts) is not known here. */
+ *  taken to succeed (`untried`). What speaks against a member is taken to have been watched for a
+ *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
+ *  is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
   const { signal } = new AbortController();
   const world: World = {
