@@ -6046,7 +6046,7 @@ const FLAGS = `
    --namespaced                 with rights in the namespace of -n only
    --selector LABELS            only StatefulClusters with these labels
    --workers N                  clusters worked on at a time (4)
-   --leader-elect true|false    false: without a Lease, where no other operator runs
+   --leader-elect true|false    false where no other operator runs
    --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
    --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
    --log json|pretty            default: pretty on a terminal
