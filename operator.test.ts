@@ -9,7 +9,7 @@
 //   node operator.test.ts record           what a real API server answers, for RECORDED
 // F1 to F45 in titles are rows of the list of failures to survive; I1 to I10 are the invariants.
 // SPDX-License-Identifier: Apache-2.0
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import type { Hash } from 'node:crypto';
@@ -54,6 +54,7 @@ import {
   nodeOf,
   podOf,
   predecessorOf,
+  revisionOf,
   wordsOf,
 } from './operator.ts';
 import type {
@@ -155,7 +156,7 @@ function pod(letter: string, ...over: readonly Flat<Pod>[]): Pod {
   const base: Flat<Pod> = {
     ...{ name: `web-${id(letter)}`, owners: [OURS], node: `n-${letter}`, phase: 'Running' },
     ...{ labels: { app: 'web', ...marks(letter), [MARK.revision]: REVISION }, graceSeconds: 30 },
-    ...{ claims: [`data-web-${id(letter)}`], scheduledMs: META.createdMs, ready: true },
+    ...{ claims: [`data-web-${id(letter)}`], ready: true },
     ...{ startedMs: META.createdMs, readySinceMs: ago(9 * HOUR), disruption: '' },
     ...{ mountedMs: META.createdMs, disruptedMs: undefined, restarts: 0, isDown: false },
     ...{ trouble: '', lastWords: '', containers: {}, isObserved: true, resize: '' },
@@ -2036,7 +2037,7 @@ probes('probes: a standby, a leader that syncs, one that works → readiness, in
   assert.is(page('/other'), '404 there are /healthz, /readyz and /metrics');
 });
 probes(
-  'F5: a watch gives no sign for 15 min, or the loop is blocked → /healthz fails',
+  'F5: no sign of a watch for 15 min, or a loop that is blocked → /healthz fails',
   async () => {
     const { state, vitals, world, page } = stillWorld();
     const { signal } = new AbortController();
@@ -2190,28 +2191,20 @@ const DESK_FIELDS: Readonly<Record<keyof op.Desk, string>> = {
   calm: 'restarts of a pod that was Ready once are taken for old ones',
   backoff: 'what was refused is tried again; a judged member needs its trial in the same pass',
 };
-tidy(
-  'tidy: operator.ts → the fields of Desk are those of the list, and a lost one ends nobody',
-  () => {
-    const [, fields = ''] =
-      /^export interface Desk \{\n([^}]*)\}/m.exec(fileText('operator.ts')) ?? [];
-    const names = [...fields.matchAll(/^ {2}readonly (\w+):/gm)].map(([, name]) => name);
-    assert.equal(names, Object.keys(DESK_FIELDS));
-  },
-);
+tidy('tidy: operator.ts → the fields of Desk are argued for, one by one', () => {
+  const [, fields = ''] =
+    /^export interface Desk \{\n([^}]*)\}/m.exec(fileText('operator.ts')) ?? [];
+  const names = [...fields.matchAll(/^ {2}readonly (\w+):/gm)].map(([, name]) => name);
+  assert.equal(names, Object.keys(DESK_FIELDS));
+});
 tidy('tidy: operator.ts → one vocabulary, and each word of it is used', () => {
   const code = withoutWords(fileText('operator.ts'));
   const former = /\b(Verdict|Standing|Judged|Memory|Comeback|Recreation|healthWord)\b/;
-  assert.equal(
-    code.split('\n').flatMap((l, i) => (former.test(l) ? [where('operator.ts', i)] : [])),
-    [],
-  );
+  assert.not.match(code, former);
   const used = (word: string): boolean => fileText('operator.ts').includes(`'${word}'`);
   const words = [...Object.keys(op.ENDS), ...op.STATES, ...Object.keys(op.VERBS)];
-  assert.equal(
-    words.filter((word) => !used(word)),
-    [],
-  );
+  const unused = words.filter((word) => !used(word));
+  assert.equal(unused, []);
 });
 tidy('tidy: operator.ts → no number stands for another thing than a number', () => {
   const versions = linesOf('operator.ts').flatMap((line, i) =>
@@ -2245,10 +2238,8 @@ tidy('tidy: operator.test.ts → every failure to survive is in a title', () => 
   const rows = numbers.map((row) => `F${row}`);
   // In titles, and in rows of tables, which become titles.
   const titles = fileText('operator.test.ts').match(/^(.*['`]([a-z]+: )*)?F\d+: .*$/gm) ?? [];
-  assert.equal(
-    rows.filter((row) => !titles.some((title) => title.includes(`${row}: `))),
-    [],
-  );
+  const absent = rows.filter((row) => !titles.some((title) => title.includes(`${row}: `)));
+  assert.equal(absent, []);
 });
 tidy('tidy: README.md → its table of rooms has the true line counts', () => {
   const rooms = roomsOf(linesOf('operator.ts')).filter((r) => r.title !== 'THE LINE');
@@ -2256,17 +2247,11 @@ tidy('tidy: README.md → its table of rooms has the true line counts', () => {
   const claimed = [...fileText('README.md').matchAll(row)].map(
     ([, n, name, lines]) => `${n} ${name} ${lines}`,
   );
-  assert.equal(
-    claimed,
-    rooms.map((r) => `${r.title} ${r.lines}`),
-  );
+  const real = rooms.map((r) => `${r.title} ${r.lines}`);
+  assert.equal(claimed, real);
 });
 tidy('tidy: README.md → names every metric', () => {
-  const named = fileText('README.md');
-  assert.equal(
-    Object.keys(op.METRICS).filter((name) => !named.includes(`\`${name}\``)),
-    [],
-  );
+  for (const name of Object.keys(op.METRICS)) assert.match(fileText('README.md'), `\`${name}\``);
 });
 for (const file of ['README.md', 'deploy.yaml']) {
   tidy(`tidy: ${file} → names the version of package.json, and no other`, () => {
@@ -2476,6 +2461,26 @@ caches(
     await promise;
     await queue.stop();
     assert.equal(waits, [20_000]);
+  },
+);
+caches(
+  'cache: F34: fields that are null, as charts render empty ones → absent from there on',
+  () => {
+    for (const [, at = ''] of RULES.matchAll(/^ *(\S+) → null \|/gm)) {
+      const { spec } = clusterOf(withField(at, null));
+      assert.not.match(JSON.stringify(spec), 'null', at);
+    }
+    const sealed = {
+      serviceName: null,
+      volumeClaimTemplates: null,
+      template: null,
+      selector: null,
+    };
+    assert.equal(clusterOf({ spec: sealed }), clusterOf({}));
+    const data = { template: { spec: { volumes: null } }, claimTemplates: null };
+    assert.equal(revisionOf({ data }), revisionOf({ data: { template: { spec: {} } } }));
+    const odd = { metadata: null, spec: null, status: null };
+    assert.equal([podOf(odd), claimOf(odd)], [podOf({}), claimOf({})]);
   },
 );
 if (TESTING) caches.run();
@@ -2814,8 +2819,8 @@ function checkClaimBirth(ledger: Ledger, claim: Seen): void {
   ledger.uids.set(id, claim.metadata.uid);
   checkIndex(ledger, claim);
 }
-/** The policy of a mark is that of its moment in the spec; what a former cluster kept is kept. I5 of
- *  who ends by choice. */
+/** The policy of a mark is that of its moment in the spec; what a former cluster kept is kept. I5
+ *  of who ends by choice. */
 function checkMark(ledger: Ledger, claim: Seen): void {
   const reason = markOf(claim) as op.EndReason;
   const boss = clusterOfPod(ledger, claim);
@@ -2951,6 +2956,7 @@ const coder = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters/coder'
 const mergeType = 'application/merge-patch+json';
 
 const six: Setting = { nodes: 6 };
+const sixPods: Setting = { nodes: 6, keeps: 'pods' };
 const open: Setting = { nodes: 6, ends: 'open' };
 const volatile = { replacementPolicy: 'WhenVolumesLost' };
 const still: Setting = { spec: volatile };
@@ -3075,7 +3081,7 @@ async function start(setting: Setting = {}): Promise<Scene> {
 }
 
 /** A new process, after a crash of the one before. */
-async function restart(t: Scene, afterMs = 0): Promise<void> {
+async function startAnew(t: Scene, afterMs = 0): Promise<void> {
   t.sim.kill('operator');
   await t.sim.run(afterMs);
   startOperator(t);
@@ -3437,7 +3443,7 @@ for (const replacementPolicy of ['Always', 'WhenVolumesLost']) {
       for (const node of nodes) t.actors.addNode(node);
       for (let i = 0; i < 3; i++) {
         await t.sim.run(10_000);
-        await restart(t);
+        await startAnew(t);
         await t.sim.run(120_000);
       }
       noneEnded(t);
@@ -3464,15 +3470,11 @@ scenario(
     assert.ok(lost >= 7, `${lost} were lost`);
   },
 );
-scenario(
-  'F19: a pod is Pending for an hour → not judged',
-  { ends: 'open', nodes: 3 },
-  async (t) => {
-    edit(t, { replicas: 4, template: { spec: { nodeSelector: { disk: 'none' } } } });
-    await t.sim.run(3_600_000);
-    assert.equal([livePods(t).length, claimsOf(t).length], [4, 4]);
-  },
-);
+scenario('F19: Pending for an hour → not judged', { ends: 'open', nodes: 3 }, async (t) => {
+  edit(t, { replicas: 4, template: { spec: { nodeSelector: { disk: 'none' } } } });
+  await t.sim.run(3_600_000);
+  assert.equal([livePods(t).length, claimsOf(t).length], [4, 4]);
+});
 /** Does it every so often, for so long. */
 function often(t: Scene, everyMs: number, forMs: number, act: () => void): Promise<boolean> {
   for (let at = 0; at < forMs; at += everyMs) t.sim.at(at, act);
@@ -3541,19 +3543,15 @@ scenario('OrderedReady → one at a time, up and down', ordered, async (t) => {
   await until(t, 'five are up', () => pendingOf(t) === '', 20_000);
   edit(t, { replicas: 1 });
 });
-scenario(
-  'a class that cannot grow → told in its words, tried ever more slowly',
-  open,
-  async (t) => {
-    const mark = t.sim.requests.length;
-    edit(t, { volumeClaimTemplates: [localClaim('2Gi')] });
-    await t.sim.run(3_600_000);
-    const { message = '' } = conditionOf(t, 'ClaimTemplatesDrifted') ?? {};
-    assert.match(message, 'only dynamically provisioned pvc can be resized');
-    const { 'PATCH persistentvolumeclaims': tries = 0 } = requestsSince(t, mark);
-    assert.ok(tries > 9 && tries < 60, `${tries} tries in an hour`);
-  },
-);
+scenario('a class that cannot grow → told, tried ever more slowly', open, async (t) => {
+  const mark = t.sim.requests.length;
+  edit(t, { volumeClaimTemplates: [localClaim('2Gi')] });
+  await t.sim.run(3_600_000);
+  const { message = '' } = conditionOf(t, 'ClaimTemplatesDrifted') ?? {};
+  assert.match(message, 'only dynamically provisioned pvc can be resized');
+  const { 'PATCH persistentvolumeclaims': tries = 0 } = requestsSince(t, mark);
+  assert.ok(tries > 9 && tries < 60, `${tries} tries in an hour`);
+});
 // ─── Crashes ────────────────────────────────────────────────────────────────────────────────────
 
 /** Plays with one mishap at each request in turn. */
@@ -3617,10 +3615,10 @@ const inTwo = {
   },
 };
 /** `kubectl replace --force`: deleted and made anew at once. */
-function again(t: Scene, spec: Rec = {}, propagationPolicy = 'Background'): void {
+function madeAnew(t: Scene): void {
   const { replicas } = clusterNow(t).spec;
-  must(t, 'DELETE', coder, { propagationPolicy });
-  apply(t, exampleCluster({ replicas, ...spec }));
+  must(t, 'DELETE', coder, { propagationPolicy: 'Background' });
+  apply(t, exampleCluster({ replicas }));
 }
 const restore = (t: Scene, identity: string): void =>
   claimsOf(t, identity).forEach((o) =>
@@ -3644,7 +3642,7 @@ sweep('a scale-in', {}, shrink, 2);
 sweep('a scale-in that deletes claims', { spec: freeing }, shrink, 0);
 
 sweep('an expansion', { replicas: 2, spec: { volumeClaimTemplates: [netClaim()] } }, enlarge, 0);
-sweep('a deletion and a new beginning', { replicas: 2 }, again, 0);
+sweep('a deletion and a new beginning', { replicas: 2 }, madeAnew, 0);
 sweep('a restore', { replicas: 2 }, restoreFirst, 0);
 sweep('a restore of two claims (F42)', { replicas: 2, spec: inTwo }, restoreFirst, 0);
 // ─── Updates ────────────────────────────────────────────────────────────────────────────────────
@@ -3665,6 +3663,7 @@ const roll = (rollingUpdate: Rec, type = 'RollingUpdate'): Rec => ({
   updateStrategy: { type, rollingUpdate },
 });
 const five: Setting = { replicas: 5, nodes: 6 };
+const sixty: Setting = { replicas: 60, nodes: 9 };
 const open5: Setting = { ...five, nodes: 8, ends: 'open' };
 const restartsOf = (pod: Seen): number =>
   (pod.status as unknown as { containerStatuses: { restartCount: number }[] }).containerStatuses[0]
@@ -3795,15 +3794,14 @@ for (const [what, podUpdatePolicy, change, words] of [
 async function restAll(t: Scene, restarts = false): Promise<void> {
   edit(t, { suspend: true });
   await until(t, 'no pods', () => listed(t, 'pods').length === 0, 120_000);
-  if (restarts) await restart(t, 5000);
+  if (restarts) await startAnew(t, 5000);
   edit(t, { suspend: false });
 }
 scenario('suspend, then resume → same identities, same claims', {}, async (t) => {
   const [uids, identities, claims] = [uidsOf(t), identitiesOf(t), claimUids(t)];
   edit(t, { suspend: true });
   await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
-  t.sim.kill('operator');
-  startOperator(t);
+  await startAnew(t);
   await t.sim.run(600_000);
   assert.is(conditionOf(t, 'Progressing')?.reason, 'Suspended');
   assert.is(clusterNow(t).status?.replicas, 3);
@@ -3903,20 +3901,16 @@ for (const [what, rule, ...seen] of [
     edit(t, roll({ partition: 0, paused: false }));
     await until(t, 'all are updated', () => onUpdate(t) && pendingOf(t) === '');
   });
-scenario(
-  'update: a member on a claim that is being deleted → left alone',
-  { ...five, ends: 'open' },
-  async (t) => {
-    const old = firstPod(t);
-    removeClaim(t, claimsOf(t, identityIn(old))[0]);
-    await t.sim.run(5000);
-    retemplate(t, env('1'));
-    await t.sim.run(60_000);
-    assert.is(uidOfIdentity(t, old), old.metadata.uid);
-    assert.is(livePods(t).filter((o) => 'env' in boxOf(o)).length, 4);
-    assert.match(conditionOf(t, 'Progressing')?.message ?? '', 'its claim is being deleted');
-  },
-);
+scenario('update: its claim is being deleted → left alone', open5, async (t) => {
+  const old = firstPod(t);
+  removeClaim(t, claimsOf(t, identityIn(old))[0]);
+  await t.sim.run(5000);
+  retemplate(t, env('1'));
+  await t.sim.run(60_000);
+  assert.is(uidOfIdentity(t, old), old.metadata.uid);
+  assert.is(livePods(t).filter((o) => 'env' in boxOf(o)).length, 4);
+  assert.match(conditionOf(t, 'Progressing')?.message ?? '', 'its claim is being deleted');
+});
 scenario('update: history is kept to its limit, and never loses one in use', five, async (t) => {
   edit(t, { revisionHistoryLimit: 2, ...roll({ partition: 5 }) });
   for (let i = 0; i < 6; i++) {
@@ -3939,108 +3933,82 @@ for (const [what, rule] of [
   ['paused', { paused: true }],
   ['under a partition', { partition: 3 }],
 ] as const)
-  scenario(
-    `update: ${what}, a claim template renamed, a member lost → one new`,
-    open5,
-    async (t) => {
-      edit(t, { ...roll(rule), ...renamed });
-      retemplate(t, template({ volumeMounts: [{ name: 'disk', mountPath: '/d' }] }));
-      await t.sim.run(60_000);
-      const mark = t.sim.requests.length;
-      removePod(t, livePods(t)[0]);
-      await t.sim.run(600_000);
-      assert.is(requestsSince(t, mark)['POST pods'], 1);
-      assert.is(livePods(t).filter(isUp).length, 5);
-    },
-  );
-scenario(
-  'update: the revision label is stripped → the member is updated all the same',
-  five,
-  async (t) => {
-    edit(t, roll({ paused: true }));
-    retemplate(t, env('1'));
-    await t.sim.run(5000);
-    const path = `${space}/pods/${firstPod(t).metadata.name}`;
-    must(t, 'PATCH', path, { metadata: { labels: { [MARK.revision]: null } } });
-    await t.sim.run(5000);
-    edit(t, roll({ paused: false }));
-    await settle(t);
-    assert.equal(
-      livePods(t).map((o) => (boxOf(o)['env'] as Rec[])[0]?.['value']),
-      each('1'),
-    );
-  },
-);
-
-scenario(
-  'update: labels of 60 members → a patch each, nothing else',
-  { replicas: 60, nodes: 6 },
-  async (t) => {
+  scenario(`update: ${what}, a claim template renamed, a loss → one new`, open5, async (t) => {
+    edit(t, { ...roll(rule), ...renamed });
+    retemplate(t, template({ volumeMounts: [{ name: 'disk', mountPath: '/d' }] }));
+    await t.sim.run(60_000);
     const mark = t.sim.requests.length;
-    retemplate(t, template({}, { labels: { tier: 'x' } }));
-    await settle(t);
-    const sent = requestsSince(t, mark);
-    assert.equal([sent['PATCH pods'], sent['GET pods'] ?? 0], [60, 0]);
-    assert.ok((sent['POST events'] ?? 0) <= 2, `${sent['POST events']} events`);
-  },
-);
-scenario(
-  'update: a change-cause annotated afterwards → on the revision in force',
-  {},
-  async (t) => {
-    const causes = (): string[] =>
-      revisionsOf(t).map((o) => noteOf(o, 'kubernetes.io/change-cause'));
-    annotate(t, coder, { 'kubernetes.io/change-cause': 'first' });
-    await settle(t);
-    retemplate(t, template({ image: 'img:2' }));
-    annotate(t, coder, { 'kubernetes.io/change-cause': 'second' });
-    await settle(t);
-    assert.equal(causes().sort(), ['first', 'second']);
-  },
-);
-scenario(
-  'F27: keys in another order, an operator started anew → nothing restarts',
-  five,
-  async (t) => {
-    const [uids, revisions] = [uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)];
-    const [c] = podSpec.containers;
-    retemplate(t, {
-      template: { spec: { containers: [Object.fromEntries(Object.entries(c ?? {}).reverse())] } },
-    });
-    t.sim.kill('operator');
-    startOperator(t);
-    await t.sim.run(10_000);
-    await settle(t);
-    assert.equal([uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)], [uids, revisions]);
-  },
-);
-for (const propagationPolicy of ['Background', 'Foreground'])
-  scenario(
-    `F17: gone (${propagationPolicy}), its watch stands still → few new`,
-    live,
-    async (t) => {
-      await t.sim.run(5000);
-      const dead = nodeOfPod(firstPod(t)); // Its pod keeps the cluster, if that goes last.
-      t.actors.kill(dead);
-      t.faults.frozen = new Set(['statefulclusters']);
-      const mark = t.sim.requests.length;
-      must(t, 'DELETE', coder, { propagationPolicy });
-      await t.sim.run(40_000);
-      delete t.faults.frozen;
-      const posts = requestsSince(t, mark)['POST pods'] ?? 0;
-      assert.ok(posts <= 12, `${posts} pods were posted for a cluster that is gone`);
-      t.actors.revive(dead);
-      await until(t, 'it is gone', () => !clusterNow(t));
-      apply(t, exampleCluster());
-      await t.sim.run(70_000);
-    },
+    removePod(t, livePods(t)[0]);
+    await t.sim.run(600_000);
+    assert.is(requestsSince(t, mark)['POST pods'], 1);
+    assert.is(livePods(t).filter(isUp).length, 5);
+  });
+scenario('update: the revision label is stripped → updated all the same', five, async (t) => {
+  edit(t, roll({ paused: true }));
+  retemplate(t, env('1'));
+  await t.sim.run(5000);
+  const path = podAt(firstPod(t));
+  must(t, 'PATCH', path, { metadata: { labels: { [MARK.revision]: null } } });
+  await t.sim.run(5000);
+  edit(t, roll({ paused: false }));
+  await settle(t);
+  assert.equal(
+    livePods(t).map((o) => (boxOf(o)['env'] as Rec[])[0]?.['value']),
+    each('1'),
   );
+});
+
+scenario('update: labels of 60 → a patch each, no more', sixty, async (t) => {
+  const mark = t.sim.requests.length;
+  retemplate(t, template({}, { labels: { tier: 'x' } }));
+  await settle(t);
+  const sent = requestsSince(t, mark);
+  assert.equal([sent['PATCH pods'], sent['GET pods'] ?? 0], [60, 0]);
+  assert.ok((sent['POST events'] ?? 0) <= 2, `${sent['POST events']} events`);
+});
+scenario('update: a change-cause annotated later → on its revision', {}, async (t) => {
+  const causes = (): string[] => revisionsOf(t).map((o) => noteOf(o, 'kubernetes.io/change-cause'));
+  annotate(t, coder, { 'kubernetes.io/change-cause': 'first' });
+  await settle(t);
+  retemplate(t, template({ image: 'img:2' }));
+  annotate(t, coder, { 'kubernetes.io/change-cause': 'second' });
+  await settle(t);
+  assert.equal(causes().sort(), ['first', 'second']);
+});
+scenario('F27: keys in another order, a new process → no restart', five, async (t) => {
+  const [uids, revisions] = [uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)];
+  const [c] = podSpec.containers;
+  retemplate(t, {
+    template: { spec: { containers: [Object.fromEntries(Object.entries(c ?? {}).reverse())] } },
+  });
+  await startAnew(t);
+  await t.sim.run(10_000);
+  await settle(t);
+  assert.equal([uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)], [uids, revisions]);
+});
+for (const propagationPolicy of ['Background', 'Foreground'])
+  scenario(`F17: gone (${propagationPolicy}), not told → few new`, live, async (t) => {
+    await t.sim.run(5000);
+    const dead = nodeOfPod(firstPod(t)); // Its pod keeps the cluster, if that goes last.
+    t.actors.kill(dead);
+    t.faults.frozen = new Set(['statefulclusters']);
+    const mark = t.sim.requests.length;
+    must(t, 'DELETE', coder, { propagationPolicy });
+    await t.sim.run(40_000);
+    delete t.faults.frozen;
+    const posts = requestsSince(t, mark)['POST pods'] ?? 0;
+    assert.ok(posts <= 12, `${posts} pods were posted for a cluster that is gone`);
+    t.actors.revive(dead);
+    await until(t, 'it is gone', () => !clusterNow(t));
+    apply(t, exampleCluster());
+    await t.sim.run(70_000);
+  });
 scenario('F7: a release is answered with 500 for 10 s → few status writes', six, async (t) => {
   const old = firstPod(t);
   t.faults.decide = ({ method, path }) =>
     method === 'PATCH' && path.includes(`pods/${old.metadata.name}?`) ? 500 : undefined;
   const mark = t.sim.requests.length;
-  must(t, 'PATCH', `${space}/pods/${old.metadata.name}`, { metadata: { labels: { app: 'mine' } } });
+  must(t, 'PATCH', podAt(old), { metadata: { labels: { app: 'mine' } } });
   await t.sim.run(10_000);
   const writes = requestsSince(t, mark)['PATCH status'] ?? 0;
   assert.ok(writes <= 11, `${writes} status writes`);
@@ -4076,18 +4044,14 @@ for (const [what, resource, spec] of [
     t.sim.state.denied = [];
     await t.sim.run(600_000);
   });
-scenario(
-  'replace of one of 60 → at most 30 others are read',
-  { replicas: 60, nodes: 9 },
-  async (t) => {
-    const mark = t.sim.requests.length;
-    const old = firstPod(t);
-    askFor(t, old);
-    await replaced(t, old, 'ReplaceRequested');
-    const { 'GET pods': reads = 0 } = requestsSince(t, mark);
-    assert.ok(reads > 0 && reads <= 31, `${reads} reads`);
-  },
-);
+scenario('replace of one of 60 → at most 30 others are read', sixty, async (t) => {
+  const mark = t.sim.requests.length;
+  const old = firstPod(t);
+  askFor(t, old);
+  await replaced(t, old, 'ReplaceRequested');
+  const { 'GET pods': reads = 0 } = requestsSince(t, mark);
+  assert.ok(reads > 0 && reads <= 31, `${reads} reads`);
+});
 if (only.test('two draws'))
   scenarios('scenario: two draws of a pass are equal → two identities all the same', () => {
     const draws = [0.1, 0.1, 0.1, 0.7, 0.7, 0.3];
@@ -4231,27 +4195,22 @@ scenario('F13: etcd is restored to an older snapshot → no identity twice', liv
   await settle(t);
   assert.is(livePods(t).length, 3);
 });
-scenario(
-  'F13: etcd is restored, the watch of pods is not back → made once',
-  claimless,
-  async (t) => {
-    const old = snapshotState(t.sim.state);
-    for (let i = 0; i < 40; i++)
-      annotate(t, `${space}/pods/${firstPod(t).metadata.name}`, { i: `${i}` });
-    await t.sim.run(1000);
-    restoreState(t.sim.state, old);
-    t.faults.decide = ({ path }) => (/\/pods\?.*watch=true/.test(path) ? 503 : undefined);
-    t.sim.wake();
-    await t.sim.run(60_000);
-    const mark = t.sim.requests.length;
-    edit(t, { replicas: 4 });
-    await t.sim.run(60_000);
-    assert.is(requestsSince(t, mark)['POST pods'], 1);
-    delete t.faults.decide;
-    t.sim.kill('actors'); // Everything is restarted, as the manual of etcd says.
-    t.actors = newActors(t.sim, claimless);
-  },
-);
+scenario('F13: etcd is restored, pods are not watched → made once', claimless, async (t) => {
+  const old = snapshotState(t.sim.state);
+  for (let i = 0; i < 40; i++) annotate(t, podAt(firstPod(t)), { i: `${i}` });
+  await t.sim.run(1000);
+  restoreState(t.sim.state, old);
+  t.faults.decide = ({ path }) => (/\/pods\?.*watch=true/.test(path) ? 503 : undefined);
+  t.sim.wake();
+  await t.sim.run(60_000);
+  const mark = t.sim.requests.length;
+  edit(t, { replicas: 4 });
+  await t.sim.run(60_000);
+  assert.is(requestsSince(t, mark)['POST pods'], 1);
+  delete t.faults.decide;
+  t.sim.kill('actors'); // Everything is restarted, as the manual of etcd says.
+  t.actors = newActors(t.sim, claimless);
+});
 scenario('F9: someone edits the cluster all the time → no lost update', six, async (t) => {
   for (let i = 0; i < 300; i++) t.sim.at(i * 37, () => void annotate(t, coder, { beat: `${i}` }));
   edit(t, { replicas: 8 });
@@ -4354,8 +4313,7 @@ const noRight = (resource: string) =>
   allVerbs.map((verb) => ({ verb, resource, user: 'operator' }));
 scenario('F26: nodes may not be read → it says so, facts still count', six, async (t) => {
   t.sim.state.denied = noRight('nodes');
-  t.sim.kill('operator');
-  startOperator(t);
+  await startAnew(t);
   await t.sim.run(5000);
   assert.match(conditionOf(t, 'Ready')?.message ?? '', 'nodes cannot be read');
   await replaced(t, lose(t), 'PodDeleted');
@@ -4369,21 +4327,17 @@ scenario('F26: pods may not be touched for 10 min → a condition, then on', liv
   assert.ok(sumOf(requestsSince(t, mark)) < 80, 'no hot loop');
   t.sim.state.denied = [];
 });
-scenario(
-  'F26: pods may not be read for 2 s, as after a restart → nothing stalls',
-  live,
-  async (t) => {
-    t.sim.state.denied = noRight('pods').filter(({ verb }) => verb === 'list' || verb === 'watch');
-    t.sim.down = true; // Every stream breaks.
-    await t.sim.run(100);
-    t.sim.down = false;
-    await t.sim.run(1000);
-    edit(t, { replicas: 4 });
-    await t.sim.run(900);
-    assert.is(conditionOf(t, 'Stalled')?.status, 'False');
-    t.sim.state.denied = [];
-  },
-);
+scenario('F26: pods may not be read for 2 s → nothing stalls', live, async (t) => {
+  t.sim.state.denied = noRight('pods').filter(({ verb }) => verb === 'list' || verb === 'watch');
+  t.sim.down = true; // Every stream breaks.
+  await t.sim.run(100);
+  t.sim.down = false;
+  await t.sim.run(1000);
+  edit(t, { replicas: 4 });
+  await t.sim.run(900);
+  assert.is(conditionOf(t, 'Stalled')?.status, 'False');
+  t.sim.state.denied = [];
+});
 /** The CRD of a version to come: it has a field more in spec and status. */
 function newerCrd(): Raw {
   const [crd] = structuredClone(crdOnly()) as any[];
@@ -4391,28 +4345,24 @@ function newerCrd(): Raw {
   for (const part of [spec, status]) part.properties.future = { type: 'string' };
   return crd;
 }
-scenario(
-  'F25: the CRD goes and comes, newer → goes on, unknown fields survive',
-  live,
-  async (t) => {
-    const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-    must(t, 'DELETE', `${crds}/statefulclusters.enge.me`);
-    const mark = t.sim.requests.length;
-    await t.sim.run(300_000);
-    const asked = t.sim.requests
-      .slice(mark)
-      .filter(({ who, path }) => isOperator(who) && path.includes('/statefulclusters')).length;
-    assert.ok(asked > 5 && asked < 30, `asked ${asked} times in 5 min`);
-    must(t, 'POST', crds, newerCrd());
-    apply(t, exampleCluster({ future: 'a' }));
-    await t.sim.run(60_000);
-    must(t, 'PATCH', `${coder}/status`, { status: { future: 'b' } });
-    edit(t, { replicas: 4 });
-    await settle(t);
-    const { spec, status } = clusterNow(t) as unknown as Raw;
-    assert.equal([spec.future, status.future], ['a', 'b']);
-  },
-);
+scenario('F25: the CRD goes and comes, newer → unknown fields survive', live, async (t) => {
+  const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+  must(t, 'DELETE', `${crds}/statefulclusters.enge.me`);
+  const mark = t.sim.requests.length;
+  await t.sim.run(300_000);
+  const asked = t.sim.requests
+    .slice(mark)
+    .filter(({ who, path }) => isOperator(who) && path.includes('/statefulclusters')).length;
+  assert.ok(asked > 5 && asked < 30, `asked ${asked} times in 5 min`);
+  must(t, 'POST', crds, newerCrd());
+  apply(t, exampleCluster({ future: 'a' }));
+  await t.sim.run(60_000);
+  must(t, 'PATCH', `${coder}/status`, { status: { future: 'b' } });
+  edit(t, { replicas: 4 });
+  await settle(t);
+  const { spec, status } = clusterNow(t) as unknown as Raw;
+  assert.equal([spec.future, status.future], ['a', 'b']);
+});
 const many: Setting = { nodes: 9, ends: 'open' };
 scenario('F23: 100 clusters, one is refused → 99 are Ready', many, async (t) => {
   t.sim.state.refuse = (verb, resource, { metadata: { name } }) =>
@@ -4444,36 +4394,33 @@ for (const [how, propagationPolicy, whenDeleted, next] of [
   const what = `deleted (${propagationPolicy}, ${whenDeleted}) and made anew ${how}`;
   const orphans = propagationPolicy === 'Orphan';
   const back = orphans || whenDeleted === 'Retain' ? next : 0;
-  scenario(
-    `F17: ${what}, 3 then ${next} → ${back} come back`,
-    { nodes: 6, spec, actors },
-    async (t) => {
-      const [before, mark] = [identitiesOf(t), t.sim.requests.length];
-      must(t, 'DELETE', coder, { propagationPolicy });
-      const isGone = (): boolean => !clusterNow(t) && (orphans || listed(t, 'pods').length === 0);
-      await until(t, 'it is gone', how ? () => !clusterNow(t) : isGone);
-      if (!how) await t.sim.run(30_000);
-      assert.is(requestsSince(t, mark)['POST pods'], undefined, 'nothing is created');
-      if (!how) assert.is(claimsOf(t).length, whenDeleted === 'Retain' || orphans ? 3 : 0);
-      apply(t, exampleCluster({ ...spec, replicas: next }));
-      await settle(t);
-      assert.is(identitiesOf(t).filter((id) => before.includes(id)).length, back);
-      const marks = claimsOf(t).flatMap((o) => noteOf(o, MARK.retired) || []);
-      assert.equal(marks, Array(back ? 3 - next : 0).fill('ScaledIn'));
-    },
-  );
+  const setting = { nodes: 6, spec, actors };
+  scenario(`F17: ${what}, 3 then ${next} → ${back} come back`, setting, async (t) => {
+    const [before, mark] = [identitiesOf(t), t.sim.requests.length];
+    must(t, 'DELETE', coder, { propagationPolicy });
+    const isGone = (): boolean => !clusterNow(t) && (orphans || listed(t, 'pods').length === 0);
+    await until(t, 'it is gone', how ? () => !clusterNow(t) : isGone);
+    if (!how) await t.sim.run(30_000);
+    assert.is(requestsSince(t, mark)['POST pods'], undefined, 'nothing is created');
+    if (!how) assert.is(claimsOf(t).length, whenDeleted === 'Retain' || orphans ? 3 : 0);
+    apply(t, exampleCluster({ ...spec, replicas: next }));
+    await settle(t);
+    assert.is(identitiesOf(t).filter((id) => before.includes(id)).length, back);
+    const marks = claimsOf(t).flatMap((o) => noteOf(o, MARK.retired) || []);
+    assert.equal(marks, Array(back ? 3 - next : 0).fill('ScaledIn'));
+  });
 }
 const strips: Readonly<Record<string, Rec>> = {
   'our labels are': { labels: { [MARK.cluster]: null, [MARK.identity]: null } },
   'the owner reference is': { ownerReferences: null },
 };
 for (const [what, metadata] of Object.entries(strips))
-  scenario(`F24: ${what} stripped from a pod → put back`, six, async (t) => {
-    const before = uidsOf(t);
-    must(t, 'PATCH', `${space}/pods/${firstPod(t).metadata.name}`, { metadata });
-    await settle(t);
-    assert.equal(uidsOf(t), before);
-  });
+  for (const away of [false, true])
+    scenario(`F24: ${what} off a pod${away ? ', unseen' : ''} → put back`, sixPods, (t) => {
+      if (away) t.sim.kill('operator');
+      must(t, 'PATCH', podAt(firstPod(t)), { metadata });
+      if (away) startOperator(t);
+    });
 scenario('I4: chosen no more, and again, within a lag → none too many', claimless, async (t) => {
   t.sim.kill('operator');
   t.selector = 'app=coder';
@@ -4491,30 +4438,26 @@ scenario('I4: chosen no more, and again, within a lag → none too many', claiml
   await t.sim.run(10_000);
   delete t.faults.lagMs;
 });
-scenario(
-  'I9: an end without claims is not told, a new process → one Reason',
-  claimless,
-  async (t) => {
-    const old = firstPod(t);
-    t.actors.kill(nodeOfPod(old)); // Its pod stays, going.
-    let rest = 1;
-    t.faults.decide = ({ method, path }) =>
-      method === 'PATCH' && path.includes('/status') && rest-- > 0 ? 'reset' : undefined;
-    removePod(t, old);
-    await t.sim.run(5000);
-    const told = (): string =>
-      clusterNow(t)
-        .status?.retired?.map((r) => r.reason)
-        .join() ?? '';
-    assert.is(told(), 'PodDeleted');
-    t.sim.kill('operator');
-    edit(t, { replicas: 2 });
-    startOperator(t);
-    await t.sim.run(5000);
-    assert.is(told(), 'ScaledIn,PodDeleted');
-    t.actors.revive(nodeOfPod(old));
-  },
-);
+scenario('I9: an end without claims is not told → one Reason', claimless, async (t) => {
+  const old = firstPod(t);
+  t.actors.kill(nodeOfPod(old)); // Its pod stays, going.
+  let rest = 1;
+  t.faults.decide = ({ method, path }) =>
+    method === 'PATCH' && path.includes('/status') && rest-- > 0 ? 'reset' : undefined;
+  removePod(t, old);
+  await t.sim.run(5000);
+  const told = (): string =>
+    clusterNow(t)
+      .status?.retired?.map((r) => r.reason)
+      .join() ?? '';
+  assert.is(told(), 'PodDeleted');
+  t.sim.kill('operator');
+  edit(t, { replicas: 2 });
+  startOperator(t);
+  await t.sim.run(5000);
+  assert.is(told(), 'ScaledIn,PodDeleted');
+  t.actors.revive(nodeOfPod(old));
+});
 scenario('I4: chosen no more, and again, within a lag → none too many', claimless, async (t) => {
   t.sim.kill('operator');
   t.selector = 'app=coder';
@@ -4544,30 +4487,26 @@ scenario('I4: a POST is lost, then it is not wanted any more → not repeated', 
   await settle(t);
   assert.is(requestsSince(t, mark)['POST pods'], 1);
 });
-scenario(
-  'I9: an end without claims is not told, a new process → one Reason',
-  claimless,
-  async (t) => {
-    const old = firstPod(t);
-    t.actors.kill(nodeOfPod(old)); // Its pod stays, going.
-    let rest = 1;
-    t.faults.decide = ({ method, path }) =>
-      method === 'PATCH' && path.includes('/status') && rest-- > 0 ? 'reset' : undefined;
-    removePod(t, old);
-    await t.sim.run(5000);
-    const told = (): string =>
-      clusterNow(t)
-        .status?.retired?.map((r) => r.reason)
-        .join() ?? '';
-    assert.is(told(), 'PodDeleted');
-    t.sim.kill('operator');
-    edit(t, { replicas: 2 });
-    startOperator(t);
-    await t.sim.run(5000);
-    assert.is(told(), 'ScaledIn,PodDeleted');
-    t.actors.revive(nodeOfPod(old));
-  },
-);
+scenario('I9: an end without claims, a new process → one Reason', claimless, async (t) => {
+  const old = firstPod(t);
+  t.actors.kill(nodeOfPod(old)); // Its pod stays, going.
+  let rest = 1;
+  t.faults.decide = ({ method, path }) =>
+    method === 'PATCH' && path.includes('/status') && rest-- > 0 ? 'reset' : undefined;
+  removePod(t, old);
+  await t.sim.run(5000);
+  const told = (): string =>
+    clusterNow(t)
+      .status?.retired?.map((r) => r.reason)
+      .join() ?? '';
+  assert.is(told(), 'PodDeleted');
+  t.sim.kill('operator');
+  edit(t, { replicas: 2 });
+  startOperator(t);
+  await t.sim.run(5000);
+  assert.is(told(), 'ScaledIn,PodDeleted');
+  t.actors.revive(nodeOfPod(old));
+});
 scenario('F24: a pod is taken out of the selector → released with its data', six, async (t) => {
   const old = firstPod(t);
   must(t, 'PATCH', podAt(old), { metadata: { labels: { app: 'mine' } } });
@@ -4597,7 +4536,7 @@ for (const [what, replicas, there] of [
   ['bare', 4, 4],
 ] as const)
   scenario(
-    `F24: a ${what} pod with our labels, ${replicas} wanted → ${replicas > 3 ? 'adopted' : 'left alone'}`,
+    `F24: a ${what} pod with our labels, ${replicas} wanted → ${there} in all`,
     six,
     async (t) => {
       intruder(t, what === 'foreign');
@@ -4670,53 +4609,50 @@ if (only.test('scale: 1,000 events'))
     assert.ok((passes.at(-1) ?? 0) >= 999, 'the last event is seen');
   });
 if (only.test('scale: 1,000 clusters'))
-  scenarios(
-    'scenario: scale: 1,000 clusters of 3 → no request at rest, nor after a restart',
-    async () => {
-      const skip = ['scheduler', 'kubelet', 'nodes', 'podgc', 'provisioner', 'gc'] as const;
-      const t = newScene({ nodes: 0, actors: { skip } });
-      t.sim.afterStep = () => undefined; // Its laws are checked elsewhere; here there are too many.
-      const seeding: Seeding = async (method, path, body) =>
-        must(t, method, path, body as Rec) as unknown as Raw;
-      await seedNodes(seeding);
-      const names = Array.from({ length: 1000 }, (_, i) => `c-${i}`);
-      for (const name of names) await seedCluster(seeding, ['default', name, 3]);
-      const passes = new Map<string, number>();
-      const saw = (key: string): unknown => passes.set(key, (passes.get(key) ?? 0) + 1);
-      const begin = (): AbortController => {
-        const world = t.sim.world('operator');
-        const stop = new AbortController();
-        const observer = { ...op.observerOf(op.newVitals(world)), saw };
-        const options = { namespaces: [], selector: '', workers: 4, observer };
-        void op.runOperator(world, options, stop.signal);
-        return stop;
-      };
-      const first = begin();
-      await t.sim.run(60_000);
-      assert.equal(requestsSince(t, 0), { 'PATCH status': 1000 });
-      let mark = t.sim.requests.length;
-      await t.sim.run(300_000);
-      assert.equal(requestsSince(t, mark), {}, 'five minutes at rest');
-      first.abort();
-      await t.sim.run(5000);
-      mark = t.sim.requests.length;
-      passes.clear();
-      const second = begin();
-      await t.sim.run(60_000);
-      assert.equal([passes.size, requestsSince(t, mark)], [1000, {}], 'after a restart');
-      passes.clear();
-      const touched = listed(t, 'pods').filter((_, i) => i % 3 > 0); // Two of each three.
-      for (const pod of touched)
-        must(t, 'PATCH', `${space}/pods/${pod.metadata.name}`, {
-          metadata: { labels: { a: 'b' } },
-        });
-      await t.sim.run(1000);
-      assert.equal([touched.length, passes.size], [2000, 1000]);
-      assert.ok(Math.max(...passes.values()) <= 2, `${Math.max(...passes.values())} passes of one`);
-      assert.equal(requestsSince(t, mark), {}, 'after 2,000 events');
-      second.abort();
-    },
-  );
+  scenarios('scenario: scale: 1,000 clusters → no request at rest, nor anew', async () => {
+    const skip = ['scheduler', 'kubelet', 'nodes', 'podgc', 'provisioner', 'gc'] as const;
+    const t = newScene({ nodes: 0, actors: { skip } });
+    t.sim.afterStep = () => undefined; // Its laws are checked elsewhere; here there are too many.
+    const seeding: Seeding = async (method, path, body) =>
+      must(t, method, path, body as Rec) as unknown as Raw;
+    await seedNodes(seeding);
+    const names = Array.from({ length: 1000 }, (_, i) => `c-${i}`);
+    for (const name of names) await seedCluster(seeding, ['default', name, 3]);
+    const passes = new Map<string, number>();
+    const saw = (key: string): unknown => passes.set(key, (passes.get(key) ?? 0) + 1);
+    const begin = (): AbortController => {
+      const world = t.sim.world('operator');
+      const stop = new AbortController();
+      const observer = { ...op.observerOf(op.newVitals(world)), saw };
+      const options = { namespaces: [], selector: '', workers: 4, observer };
+      void op.runOperator(world, options, stop.signal);
+      return stop;
+    };
+    const first = begin();
+    await t.sim.run(60_000);
+    assert.equal(requestsSince(t, 0), { 'PATCH status': 1000 });
+    let mark = t.sim.requests.length;
+    await t.sim.run(300_000);
+    assert.equal(requestsSince(t, mark), {}, 'five minutes at rest');
+    first.abort();
+    await t.sim.run(5000);
+    mark = t.sim.requests.length;
+    passes.clear();
+    const second = begin();
+    await t.sim.run(60_000);
+    assert.equal([passes.size, requestsSince(t, mark)], [1000, {}], 'after a restart');
+    passes.clear();
+    const touched = listed(t, 'pods').filter((_, i) => i % 3 > 0); // Two of each three.
+    for (const pod of touched)
+      must(t, 'PATCH', podAt(pod), {
+        metadata: { labels: { a: 'b' } },
+      });
+    await t.sim.run(1000);
+    assert.equal([touched.length, passes.size], [2000, 1000]);
+    assert.ok(Math.max(...passes.values()) <= 2, `${Math.max(...passes.values())} passes of one`);
+    assert.equal(requestsSince(t, mark), {}, 'after 2,000 events');
+    second.abort();
+  });
 if (TESTING) scenarios.run();
 
 // ═══ 13 LEADER · effects in virtual time ════════════════════════════════════════════════════════
@@ -4771,10 +4707,10 @@ async function afterRenewal(t: Scene, one: Runner): Promise<void> {
 }
 const lastOf = (sent: readonly Sent[]): number => sent.at(-1)?.at ?? NaN;
 const firstOf = (sent: readonly Sent[]): number => sent[0]?.at ?? NaN;
-/** A pod is deleted every second, so that there is always something to write. */
+/** One more or one less is wanted every second, so that there is always something to write. */
 function keepBusy(t: Scene, seconds: number): void {
-  const act = (): unknown => livePods(t)[0] && removePod(t, livePods(t)[0]);
-  for (let i = 1; i <= seconds; i++) t.sim.at(i * 1000, act);
+  for (let i = 1; i <= seconds; i++)
+    t.sim.at(i * 1000, () => void edit(t, { replicas: 3 + (i % 2) }));
 }
 /** Every process has one turn. */
 function checkTurns(t: Scene): void {
@@ -5073,21 +5009,18 @@ leaders('leader: newcomers with overlapping scopes at once → never two of them
     assert.ok(c.end !== '' || d.end !== '', `nobody gave way, ${seed}`);
   }
 });
-leaders(
-  'leader: the second look fails for 8 s → no hot loop, nothing begins before it',
-  async () => {
-    const t = newScene(six);
-    apply(t, exampleCluster());
-    const c = elect(t, 'c');
-    const isLook = (r: ApiRequest): boolean => r.method === 'GET' && r.path.includes('/leases');
-    c.faults.decide = (r, index) => (index > 0 && isLook(r) ? 503 : undefined);
-    await t.sim.run(8000);
-    assert.ok(t.sim.requests.filter((r) => r.who === c.who).every(isOfLease));
-    assert.ok(t.sim.requests.filter((r) => r.who === c.who).length <= 8);
-    delete c.faults.decide;
-    await settle(t);
-  },
-);
+leaders('leader: the second look fails for 8 s → nothing begins before it', async () => {
+  const t = newScene(six);
+  apply(t, exampleCluster());
+  const c = elect(t, 'c');
+  const isLook = (r: ApiRequest): boolean => r.method === 'GET' && r.path.includes('/leases');
+  c.faults.decide = (r, index) => (index > 0 && isLook(r) ? 503 : undefined);
+  await t.sim.run(8000);
+  assert.ok(t.sim.requests.filter((r) => r.who === c.who).every(isOfLease));
+  assert.ok(t.sim.requests.filter((r) => r.who === c.who).length <= 8);
+  delete c.faults.decide;
+  await settle(t);
+});
 leaders('leader: no right to Leases, no such namespace → one line at the start', async () => {
   const t = newScene(six);
   t.sim.state.denied = [{ resource: 'leases', verb: 'create', user: 'operator-c' }];
@@ -5694,7 +5627,8 @@ function drains(s: Trial, { x, y, z }: Move): string {
     cordon(null);
   });
 }
-/** Somebody's taint, which says that the node takes no pods; or one of Kubernetes', of a trouble. */
+/** Somebody's taint, which says that the node takes no pods; or one of Kubernetes', of a
+ *  trouble. */
 function taints(s: Trial, { x, y, z }: Move): string {
   const node = oneOf(nodeNames(s), x);
   const own = ['memory-pressure', 'network-unavailable'].map((one) => `node.kubernetes.io/${one}`);
@@ -5748,7 +5682,8 @@ function forges(s: Trial, { x, y, z }: Move): string {
   const text = `forge pod ${pod.name}`;
   return wish(s, 'POST', `${space}/pods`, { metadata: pod, spec: bare.template.spec }, text);
 }
-/** A mutating webhook names digests, adds to pods and claims, or changes a label of the selector. */
+/** A mutating webhook names digests, adds to pods and claims, or changes a label of the
+ *  selector. */
 function admission(s: Trial, { y, z }: Move): string {
   const { state } = s.t.sim;
   const way = oneOf(['digests', 'more', 'more', 'selector'], z);
@@ -6674,6 +6609,10 @@ function removeSquatters(s: Trial): void {
     const words = ['Stalled', 'Ready'].map(
       (type) => conditionOf(s.t, type, metadata.name)?.message,
     );
+    const { name: cluster } = metadata;
+    const moved = livePods(s.t, cluster).filter((o) => labelOf(o, 'app') !== cluster);
+    for (const pod of words[0]?.startsWith('admission changes') ? moved : [])
+      wish(s, 'PATCH', podAt(pod), { metadata: { labels: { app: cluster } } }, '');
     const others = [...listed(s.t, 'pods'), ...claimsOf(s.t)].filter((o) => !bossOf(o));
     for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
       const { name } = o.metadata;
@@ -7141,8 +7080,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     "another controller's pods are not adopted",
-    'if (hasController(pod.meta) || !isUp(pod) || isTakenOut',
-    'if (!isUp(pod) || isTakenOut',
+    'if (hasController(pod.meta) || isTerminating(pod) || isTakenOut',
+    'if (isTerminating(pod) || isTakenOut',
   ],
   [
     'no birth in the room of one that could not be ended',
@@ -7392,14 +7331,12 @@ if (TESTING) simulation.run();
 
 const OPERATOR = `${import.meta.dirname}/operator.ts`;
 const MANIFEST = new URL('deploy.yaml', import.meta.url);
-const LONG = process.env['REAL_LONG'] === '1'; // Outages of 30 s, claims that are 60 s old.
 const MERGE_PATCH = 'application/merge-patch+json';
 
 interface Bell {
   ring(): void;
   /** Resolves once `pending` has nothing more to say. */
   until(what: string, pending: () => string, limitMs?: number): Promise<void>;
-  becomes(what: string, see: () => string | number, wanted: string | number): Promise<void>;
 }
 function newBell(): Bell {
   const lookers = new Set<() => void>();
@@ -7415,9 +7352,7 @@ function newBell(): Bell {
     one();
     await promise.finally(() => (clearTimeout(timer), lookers.delete(one)));
   };
-  const becomes: Bell['becomes'] = (what, see, wanted) =>
-    until(what, () => (see() === wanted ? '' : `it is "${see()}"`));
-  return { ring, until, becomes };
+  return { ring, until };
 }
 
 // ── The operator's process ──────────────────────────────────────────────────────────────────────
@@ -7428,22 +7363,18 @@ type Program = {
   out: string;
   complaint: string; // Its stderr.
 };
+const none = (): undefined => undefined;
 /** What must be closed, or this process never ends. */
 const leftOver: (() => unknown)[] = [];
 const clearUp = async (): Promise<void> => {
   for (const close of leftOver.splice(0).reverse()) await close();
 };
 let compiled = '';
-function launch(
-  args: readonly string[],
-  ring = (): void => undefined,
-  ...file: readonly string[]
-): Program {
+function launch(args: readonly string[], ring: () => void = none, ...file: string[]): Program {
   const { WATCH_NAMESPACE: _, KUBECONFIG: __, ...own } = process.env;
   const env = { ...own, NODE_COMPILE_CACHE: (compiled ||= scratch()) }; // Twice as fast.
-  const child = spawn(process.execPath, [...(file.length > 0 ? file : [OPERATOR]), ...args], {
-    env,
-  });
+  const all = [...(file.length > 0 ? file : [OPERATOR]), ...args];
+  const child = spawn(process.execPath, all, { env });
   const { promise: ended, resolve } = Promise.withResolvers<string>();
   const kill = (): unknown => child.kill('SIGKILL');
   process.once('exit', kill);
@@ -7459,9 +7390,8 @@ function launch(
   return program;
 }
 /** Many run at once: their probes have no port, or any one. */
-const runArgs = (kubeconfig: string): string[] => [
-  ...['run', '--kubeconfig', kubeconfig, '--probe-addr', '127.0.0.1:0'],
-];
+const runArgs = (kubeconfig: string): string[] =>
+  `run --probe-addr 127.0.0.1:0 --kubeconfig ${kubeconfig}`.split(' ');
 
 /** Its last wish is clean: exit 0 within 5 s, and nothing on stderr. */
 async function endsWell(program: Program): Promise<void> {
@@ -7485,7 +7415,6 @@ interface Rig extends Bell {
   readonly world: World;
   readonly actors: Actors;
   readonly all: (kind: Kinds, cluster: string) => readonly Sight[]; // Its own ones.
-  readonly uids: Map<string, Set<string>>; // Of every pod that was ever seen, by its name.
   program?: Program;
 }
 const FAST = {
@@ -7501,14 +7430,8 @@ async function newRig(world: World, options: ActorOptions): Promise<Rig> {
   const bell = newBell();
   const stop = new AbortController();
   leftOver.push(() => stop.abort());
-  const uids: Rig['uids'] = new Map();
-  const on = (_: Sight | undefined, seen: Sight | undefined): void => {
-    if (seen?.['spec']?.containers)
-      uids.set(seen.meta.name, (uids.get(seen.meta.name) ?? new Set()).add(seen.meta.uid));
-    bell.ring();
-  };
   const project = (raw: Raw): Sight => ({ ...raw, meta: metaOf(raw) });
-  const common = { world, project, on, signal: stop.signal, optional: false };
+  const common = { world, project, on: bell.ring, signal: stop.signal, optional: false };
   const watch = (kind: Kinds) => follow<Sight>({ ...common, path: MIRRORED[kind] });
   const kinds = ['pods', 'claims', 'events', 'clusters'] as const;
   const feeds = new Map(kinds.map((kind) => [kind, watch(kind)]));
@@ -7524,16 +7447,13 @@ async function newRig(world: World, options: ActorOptions): Promise<Rig> {
     const items = [...(feeds.get(kind)?.items.values() ?? [])];
     return items.filter((one) => one.meta.namespace === namespace && isIts(one));
   };
-  return { ...bell, world, actors, all, uids };
+  return { ...bell, world, actors, all };
 }
-async function order(
-  rig: Pick<Rig, 'world'>,
-  method: ApiRequest['method'],
-  path: string,
-  body?: unknown,
-) {
+type Method = ApiRequest['method'];
+type Sender = { readonly world: Pick<World, 'send'> };
+async function order({ world }: Sender, method: Method, path: string, body?: unknown) {
   const patch = method === 'PATCH' && { contentType: MERGE_PATCH };
-  const answer = await rig.world.send({ method, path, body, ...patch });
+  const answer = await world.send({ method, path, body, ...patch, timeoutMs: 60_000 });
   if (answer.status < 300) return answer.body as Raw;
   throw new Error(`${method} ${path}: ${JSON.stringify(answer.body)}`);
 }
@@ -7592,10 +7512,6 @@ function unsettled(rig: Rig, cluster: string, replicas: number): string {
 }
 const settles = (rig: Rig, cluster: string, replicas: number): Promise<void> =>
   rig.until(`${cluster} has ${replicas}`, () => unsettled(rig, cluster, replicas));
-async function scaleTo(rig: Rig, cluster: string, replicas: number): Promise<void> {
-  await order(rig, 'PATCH', `${clusterAt(...split(cluster))}/scale`, { spec: { replicas } });
-  await settles(rig, cluster, replicas);
-}
 /** Where the one Reason is still missing or another: pod, status, Event, log and claims (I9). */
 function untold(rig: Rig, cluster: string, old: string, reason: string): string {
   const mark = `${old} ${reason}`;
@@ -7639,6 +7555,7 @@ interface Front {
   readonly url: string;
   readonly passed: Passage[];
   meddle: (passage: Passage) => Misdeed | undefined;
+  ring: () => void; // After each passage.
   readonly sockets: Set<net.Socket>;
 }
 async function listens(server: net.Server): Promise<string> {
@@ -7646,17 +7563,20 @@ async function listens(server: net.Server): Promise<string> {
   await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
   return `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`;
 }
-async function openFront(target: string, ring = (): void => undefined): Promise<Front> {
+async function openFront(target: string): Promise<Front> {
   const sockets: Front['sockets'] = new Set();
   const server = http.createServer((request, out) =>
-    relay(front, target, request, out).then(ring, () => out.destroy()),
+    relay(front, target, request, out).then(
+      () => front.ring(),
+      () => out.destroy(),
+    ),
   );
   server.on('connection', (socket) => {
     sockets.add(socket.on('error', () => undefined).on('close', () => sockets.delete(socket)));
   });
   const url = await listens(server);
   leftOver.push(() => sockets.forEach((socket) => socket.destroy()));
-  const front: Front = { url, passed: [], meddle: () => undefined, sockets };
+  const front: Front = { url, passed: [], meddle: () => undefined, ring: none, sockets };
   return front;
 }
 /** Bytes to and fro, until it becomes a black hole: nothing passes any more, and nobody is told. */
@@ -7680,12 +7600,9 @@ async function openTunnel(port: number) {
   const swallow = (on: boolean): void => void (isHole = on);
   return { port: url.port, swallow };
 }
-async function relay(
-  front: Front,
-  target: string,
-  request: http.IncomingMessage,
-  out: http.ServerResponse,
-): Promise<void> {
+type In = http.IncomingMessage;
+type Out = http.ServerResponse;
+async function relay(front: Front, target: string, request: In, out: Out): Promise<void> {
   const { method = '', url: path = '', headers } = request;
   const { 'content-type': type = '', authorization: token = '' } = headers;
   const body = await readText(request);
@@ -7711,20 +7628,6 @@ async function relay(
   });
 }
 
-function kubeconfig(folder: string, name: string, over: object = {}): string {
-  const file = join(folder, `${name}.kubeconfig`);
-  const config = {
-    ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'main' },
-    contexts: [{ name: 'main', context: { cluster: 'main', user: 'main', namespace: 'default' } }],
-    users: [{ name: 'main', user: { token: 'operator' } }],
-    clusters: [{ name: 'main', cluster: { server: 'http://127.0.0.1:1' } }],
-  };
-  writeFileSync(file, JSON.stringify({ ...config, ...over }));
-  return file;
-}
-const serverAt = (server: string, more = {}): object => ({
-  clusters: [{ name: 'main', cluster: { server, ...more } }],
-});
 let scratches = ''; // One folder for all, so that one listener clears up.
 const scratch = (): string => {
   if (!scratches) {
@@ -7733,6 +7636,26 @@ const scratch = (): string => {
   }
   return mkdtempSync(join(scratches, '-'));
 };
+/** A folder of its own, and what is put into it; returns its path. */
+function newDrawer() {
+  const folder = scratch();
+  const put = (name: string, content: unknown): string => {
+    const file = join(folder, name);
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content));
+    return file;
+  };
+  return { folder, put };
+}
+/** The embedded server, a proxy before it, and a kubeconfig for the way through it. */
+async function newSite(state = newApiServer(crdOnly(), 1, Date.now())) {
+  const served = await serve(state);
+  leftOver.push(served.close);
+  const front = await openFront(served.url);
+  const config = newDrawer().put('config', configOf(front.url));
+  const rig = { world: realWorld({ url: served.url, token: 'admin' }) };
+  return { state, served, front, config, rig };
+}
 /** Read as kinds that the library does not know: it renames the fields of those that it does. */
 const manifest = (): Raw[] =>
   loadAllYaml(readFileSync(MANIFEST, 'utf8').replaceAll(/^kind: /gm, 'kind: Raw')).map(
@@ -7761,7 +7684,7 @@ const BAD = `
   not YAML: @text → 1 cannot read .*text
   no current context: @current → 1 names no cluster: set --kubeconfig or --context
   another context: @good --context moon → 1 no context "moon"
-  its cluster: @bare → 1 has no cluster "main"
+  its cluster: @bare → 1 has no cluster "default"
   not a URL: @url → 1 example
   its CA: @ca → 1 no credentials: .*absent
   its plugin: @exec → 1 no credentials: the plugin /absent failed: .*ENOENT
@@ -7772,37 +7695,33 @@ const BAD = `
   no permission: @fenced → 1 pods is forbidden: User "operator" cannot list
   an error page: @page → 1 502.*Come in|Come in.*502
   a sign-in page: @login → 1 not JSON.*Come in|Come in.*not JSON`;
-async function badKubeconfigs(folder: string): Promise<void> {
-  const write = (name: string, over: object): string => kubeconfig(folder, name, over);
+async function badKubeconfigs(put: (name: string, content: unknown) => string): Promise<void> {
   const state = (crds: readonly Raw[]) => newApiServer(crds, 1, Date.now());
   const shut = Object.assign(state(crdOnly()), { denied: [{ verb: 'list', resource: 'pods' }] });
   const mute = Object.assign(state(crdOnly()), { denied: [{ resource: 'leases' }] });
   const states = { good: state([]), fine: state(crdOnly()), fenced: shut, mute };
-  for (const [name, one] of Object.entries(states)) {
-    const served = await serve(one);
-    leftOver.push(served.close);
-    write(name, serverAt(served.url));
-  }
+  for (const [name, one] of Object.entries(states))
+    put(name, configOf((await newSite(one)).served.url));
   for (const [name, status] of Object.entries({ page: 502, login: 200 })) {
     const front = await openFront('');
     front.meddle = () => ({ status, text: `<html>\n<h1>Come in</h1>\n</html>` });
-    write(name, serverAt(front.url));
+    put(name, configOf(front.url));
   }
-  write('old', serverAt(await listens(http.createServer((_, answer) => answer.end('{}')))));
-  writeFileSync(join(folder, 'text.kubeconfig'), '{ this: is: not [ yaml');
-  write('current', { 'current-context': '' });
-  write('bare', { clusters: [] });
-  write('dead', {});
-  write('url', serverAt('example'));
-  write('ca', serverAt('https://127.0.0.1:1', { 'certificate-authority': '/absent' }));
+  put('old', configOf(await listens(http.createServer((_, answer) => answer.end('{}')))));
+  put('text', '{ this: is: not [ yaml');
+  put('current', { ...configOf(), 'current-context': '' });
+  put('bare', { ...configOf(), clusters: [] });
+  put('dead', configOf());
+  put('url', configOf('example'));
+  put('ca', configOf('https://127.0.0.1:1', {}, { 'certificate-authority': '/absent' }));
   const exec = { command: '/absent', apiVersion: 'client.authentication.k8s.io/v1' };
-  write('exec', { users: [{ name: 'main', user: { exec } }] });
-  write('host', serverAt('https://nowhere.invalid'));
+  put('exec', configOf(undefined, { exec }));
+  put('host', configOf('https://nowhere.invalid'));
 }
 /** What is not as the row says, or ''. */
 async function tryBad(row: string, folder: string): Promise<string> {
   const [, args = '', code, words = ''] = /: (.*) → (\d) (.*)/.exec(row) ?? [];
-  const run = `run --log json --probe-addr 0 --kubeconfig ${folder}/$1.kubeconfig`;
+  const run = `run --log json --probe-addr 0 --kubeconfig ${folder}/$1`;
   const program = launch(args.replace(/@(\w+)/, run).split(' '));
   const timer = setTimeout(() => program.child.kill('SIGKILL'), 10_000); // It must end by itself.
   const ended = await program.ended.finally(() => clearTimeout(timer));
@@ -7815,8 +7734,8 @@ async function tryBad(row: string, folder: string): Promise<string> {
 const processes = suite('process');
 processes.after(clearUp);
 processes('process: wrong use, a wrong world → one line, exit code, no stack trace', async () => {
-  const folder = scratch();
-  await badKubeconfigs(folder);
+  const { folder, put } = newDrawer();
+  await badKubeconfigs(put);
   const rows = BAD.trim().split('\n').values();
   const wrong: string[] = [];
   const worker = async (): Promise<void> => {
@@ -7843,21 +7762,15 @@ function clientFor(server: string, load = async (config: KubeConfig) => config) 
 }
 /** The operator behind the proxy, three members Ready. */
 async function newBench() {
-  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
-  const world = realWorld({ url: served.url, token: 'admin' });
-  leftOver.push(served.close);
-  const rig = await newRig(world, { nodes: ['n0', 'n1', 'n2', 'n3'] });
-  const front = await openFront(served.url, rig.ring);
-  const folder = scratch();
+  const { served, front, rig: user } = await newSite();
+  const rig = await newRig(user.world, { nodes: ['n0', 'n1', 'n2', 'n3'] });
+  front.ring = rig.ring;
+  const { folder, put } = newDrawer();
   const token = join(folder, 'token');
-  const rotate = (text: string): void => {
-    writeFileSync(`${token}.new`, text);
-    renameSync(`${token}.new`, token); // As kubelets do: never half a token.
-  };
+  const rotate = (text: string): void => renameSync(put('new', text), token); // As kubelets do.
   rotate('first');
-  const over = { ...serverAt(front.url), users: [{ name: 'main', user: { tokenFile: token } }] };
-  const file = kubeconfig(folder, 'bench', over);
-  const program = launch([...runArgs(file), ...(LONG ? ['--leader-elect=false'] : [])], rig.ring);
+  const file = put('config', configOf(front.url, { tokenFile: token }));
+  const program = launch(runArgs(file), rig.ring);
   rig.program = program;
   await order(rig, 'POST', clusterAt('default'), coderCluster());
   await settles(rig, 'coder', 3);
@@ -7919,31 +7832,28 @@ processes('client: silence, a page, a torn stream → one rejection each, in tim
   front.meddle = () => undefined;
   assert.is((await client.send({ method: 'GET', path })).status, 200, 'the next one is answered');
 });
-processes(
-  'client: F5: what lies between swallows all → a watch breaks, a new one opens',
-  async () => {
-    const limits = op.BOUNDS as { quietMs: number };
-    const { quietMs } = limits;
-    limits.quietMs = 200;
-    const tunnel = await openTunnel(Number(new URL(bench.front.url).port));
-    const client = clientFor(`http://127.0.0.1:${tunnel.port}`);
-    const path = placeOf('default', 'pods');
-    const { promise: seen, resolve } = Promise.withResolvers<void>();
-    const signal = AbortSignal.timeout(10_000);
-    const watched = outcome(client.watch(`${path}?watch=true`, () => resolve(), signal));
-    await seen;
-    const get = { method: 'GET', path, timeoutMs: 400 } as const;
-    assert.is((await client.send(get)).status, 200);
-    tunnel.swallow(true);
-    const from = performance.now();
-    assert.match(await watched, /Body Timeout/);
-    assert.match(await outcome(client.send(get)), /no answer within 400 ms/);
-    assert.ok(performance.now() - from < 2500, 'within the quiet time and the deadline');
-    tunnel.swallow(false);
-    assert.is((await client.send({ ...get, timeoutMs: 5000 })).status, 200, 'a new connection');
-    limits.quietMs = quietMs;
-  },
-);
+processes('client: F5: all is swallowed on the way → a watch breaks, a new one opens', async () => {
+  const limits = op.BOUNDS as { quietMs: number };
+  const { quietMs } = limits;
+  limits.quietMs = 200;
+  const tunnel = await openTunnel(Number(new URL(bench.front.url).port));
+  const client = clientFor(`http://127.0.0.1:${tunnel.port}`);
+  const path = placeOf('default', 'pods');
+  const { promise: seen, resolve } = Promise.withResolvers<void>();
+  const signal = AbortSignal.timeout(10_000);
+  const watched = outcome(client.watch(`${path}?watch=true`, () => resolve(), signal));
+  await seen;
+  const get = { method: 'GET', path, timeoutMs: 400 } as const;
+  assert.is((await client.send(get)).status, 200);
+  tunnel.swallow(true);
+  const from = performance.now();
+  assert.match(await watched, /Body Timeout/);
+  assert.match(await outcome(client.send(get)), /no answer within 400 ms/);
+  assert.ok(performance.now() - from < 2500, 'within the quiet time and the deadline');
+  tunnel.swallow(false);
+  assert.is((await client.send({ ...get, timeoutMs: 5000 })).status, 200, 'a new connection');
+  limits.quietMs = quietMs;
+});
 processes('client: connections are closed → what comes next goes elsewhere', async () => {
   const { client, front } = bench;
   const before = new Set(front.sockets);
@@ -7955,39 +7865,36 @@ processes('client: connections are closed → what comes next goes elsewhere', a
   await goesOn();
   assert.ok(new Set([...before, ...front.sockets]).size > before.size, 'on a new connection');
 });
-processes(
-  'client: 500 requests beside watches and the Lease → connections are bounded',
-  async () => {
-    const lease = '/apis/coordination.k8s.io/v1/namespaces/x/leases/y';
-    const open: http.ServerResponse[] = [];
-    let [sockets, most] = [0, 0];
-    const server = http.createServer(({ url = '' }, out) => {
-      if (url === lease) return void out.end('{}');
-      out.write(url === '/x' ? '\n' : '{');
-      if (url !== '/x') open.push(out);
-    });
-    server.on('connection', (socket) => {
-      most = Math.max(most, ++sockets);
-      socket.on('close', () => sockets--);
-    });
-    const { watch, send } = clientFor(await listens(server));
-    const stop = new AbortController();
-    const watched = Array.from({ length: 10 }, () => watch('/x', () => undefined, stop.signal));
-    const { requestsMax } = op.BOUNDS;
-    const sent = Array.from({ length: 500 }, () => outcome(send({ method: 'GET', path: '/' })));
-    await newBell().until('all connections are used', () => '', 1);
-    const answer = await outcome(send({ method: 'GET', path: lease, timeoutMs: 5000 }));
-    for (let done = 0; done < 500;) {
-      done += open.length;
-      for (const out of open.splice(0)) out.end('}');
-      await rest(5);
-    }
-    assert.equal([...new Set(await Promise.all(sent)), answer], ['resolved', 'resolved']);
-    stop.abort();
-    await Promise.allSettled(watched);
-    assert.ok(most <= requestsMax + 11, `${most} connections`);
-  },
-);
+processes('client: 500 requests beside watches and the Lease → bounded connections', async () => {
+  const lease = '/apis/coordination.k8s.io/v1/namespaces/x/leases/y';
+  const open: http.ServerResponse[] = [];
+  let [sockets, most] = [0, 0];
+  const server = http.createServer(({ url = '' }, out) => {
+    if (url === lease) return void out.end('{}');
+    out.write(url === '/x' ? '\n' : '{');
+    if (url !== '/x') open.push(out);
+  });
+  server.on('connection', (socket) => {
+    most = Math.max(most, ++sockets);
+    socket.on('close', () => sockets--);
+  });
+  const { watch, send } = clientFor(await listens(server));
+  const stop = new AbortController();
+  const watched = Array.from({ length: 10 }, () => watch('/x', () => undefined, stop.signal));
+  const { requestsMax } = op.BOUNDS;
+  const sent = Array.from({ length: 500 }, () => outcome(send({ method: 'GET', path: '/' })));
+  await newBell().until('all connections are used', () => '', 1);
+  const answer = await outcome(send({ method: 'GET', path: lease, timeoutMs: 5000 }));
+  for (let done = 0; done < 500;) {
+    done += open.length;
+    for (const out of open.splice(0)) out.end('}');
+    await rest(5);
+  }
+  assert.equal([...new Set(await Promise.all(sent)), answer], ['resolved', 'resolved']);
+  stop.abort();
+  await Promise.allSettled(watched);
+  assert.ok(most <= requestsMax + 11, `${most} connections`);
+});
 processes('client: F12: a plugin for credentials hangs → no answer in time, then on', async () => {
   const killed = (_: unknown, fail: (why: Error) => void) =>
     setTimeout(fail, 400, new Error('killed'));
@@ -8021,41 +7928,6 @@ processes('process: F26: 401 → the token is read again from its file', async (
   const dead = front.passed.slice(from).filter((p) => p.token === 'Bearer first').length;
   assert.ok(dead < 10, `${dead} requests with the dead token`);
 });
-processes(
-  'process: a watch is cut in the middle of a line → it goes on, nothing twice',
-  async () => {
-    const { front, rig } = bench;
-    let torn = 0;
-    front.meddle = (p) =>
-      isWatch(p) && p.path.includes('/pods') && torn++ < 3 ? 'tear' : undefined;
-    front.sockets.forEach((socket) => socket.destroy());
-    await goesOn();
-    assert.ok(torn >= 3, `${torn} streams were torn`);
-    assert.is(keptBy(rig, 'coder').length, 3);
-  },
-);
-processes('process: the server is away → the same process goes on, few requests', async () => {
-  const { served, rig, front, passed } = bench;
-  const from = front.passed.length;
-  await served.stop();
-  let over = false;
-  setTimeout(() => ((over = true), rig.ring()), LONG ? 30_000 : 2500);
-  await rig.until('the outage', () => (over ? '' : 'it lasts'));
-  const tries = passed(from, 'GET', 'watch=');
-  assert.ok(tries >= 4 && tries <= 4 * (LONG ? 12 : 6), `${tries} tries`);
-  await served.start();
-  await goesOn();
-});
-processes('process: 3 → 50 → 3 → 47 pods, 47 claims, few status writes', async () => {
-  const { rig, front, passed } = bench;
-  const from = front.passed.length;
-  await scaleTo(rig, 'coder', 50);
-  const posts = ['/pods', '/persistentvolumeclaims'].map((word) => passed(from, 'POST', word));
-  assert.equal(posts, [47, 47]);
-  assert.ok(passed(from, 'PATCH', '/status') <= 30, `${passed(from, 'PATCH', '/status')}`);
-  await scaleTo(rig, 'coder', 3);
-  assert.is(passed(from, 'DELETE', '/pods/'), 47);
-});
 processes('process: its probes → ready, well, metrics that a strict reader takes', async () => {
   const { program } = bench;
   const port: number = program.said.find((line) => line['msg'] === 'probes')?.['port'];
@@ -8085,7 +7957,7 @@ processes('process: its probes → ready, well, metrics that a strict reader tak
   );
   assert.is(await page('/healthz'), `200 ${type} ok\n`, 'beside 1,000 idle connections');
   const posted = series.get('statefulcluster_api_requests_total{verb="POST",code="201"}');
-  assert.ok((posted ?? 0) >= 94, `${posted} POSTs`);
+  assert.ok((posted ?? 0) >= 6, `${posted} POSTs`);
   const second = launch(['run', '--kubeconfig', bench.file, '--probe-addr', `127.0.0.1:${port}`]);
   assert.is(await second.ended, '1');
   assert.match(second.complaint, /^statefulcluster: --probe-addr: .*EADDRINUSE.*\n$/);
@@ -8131,32 +8003,12 @@ const KEY = pem(
 );
 /** What reaches a server that answers every request with the headers that came. */
 async function openMirror(secure = false): Promise<string> {
-  const answer = (request: http.IncomingMessage, out: http.ServerResponse): void =>
+  const answer = (request: In, out: Out): void =>
     void out.end(JSON.stringify({ kind: 'Pod', headers: request.headers }));
   if (!secure) return listens(http.createServer(answer));
   const url = await listens(https.createServer({ cert: CERT, key: KEY }, answer));
   return url.replace('http:', 'https:');
 }
-interface Drawer {
-  readonly folder: string;
-  put(name: string, content: unknown): string; // Its path.
-}
-function newDrawer(): Drawer {
-  const folder = scratch();
-  const put = (name: string, content: unknown): string => {
-    const file = join(folder, name);
-    mkdirSync(dirname(file), { recursive: true });
-    writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content));
-    return file;
-  };
-  return { folder, put };
-}
-const configOf = (server: string, user: object = {}, more: object = {}, name = 'main'): Raw => ({
-  'current-context': name,
-  contexts: [{ name, context: { cluster: name, user: name, namespace: name } }],
-  users: [{ name, user }],
-  clusters: [{ name, cluster: { server, ...more } }],
-});
 /** The headers that arrive with this kubeconfig, or what went wrong. */
 async function arrives(file?: string, context?: string): Promise<Raw> {
   const load = () => op.loadConfig(file, context);
@@ -8174,44 +8026,34 @@ async function withEnv<T>(env: Readonly<Record<string, string>>, work: () => Pro
 }
 const configs = suite('kubeconfig');
 configs.after(clearUp);
-configs(
-  'kubeconfig: a list → of equal names the first counts, missing and empty ones do not',
-  async () => {
-    const { folder, put } = newDrawer();
-    const url = await openMirror();
-    const one = configOf(url, { token: 'one' }, {}, 'one');
-    put('a/config', { users: one['users'], contexts: one['contexts'] });
-    put('empty', '# nothing\n');
-    put('b/config', {
-      ...one,
-      'current-context': 'one',
-      users: [{ name: 'one', user: { token: 'b' } }],
-    });
-    put('c/config', configOf('http://127.0.0.1:1', { token: 'c' }, {}, 'other'));
-    const list = ['absent', 'empty', 'a/config', 'b/config', 'c/config'].map((f) =>
-      join(folder, f),
-    );
-    await withEnv({ KUBECONFIG: list.join(path.delimiter) }, async () => {
-      assert.is((await arrives())['authorization'], 'Bearer one');
-      const config = await op.loadConfig(undefined, undefined);
-      assert.is(config.getContextObject(config.getCurrentContext())?.namespace, 'one');
-      const other = await op.loadConfig(undefined, 'other');
-      assert.is(other.getCurrentCluster()?.server, 'http://127.0.0.1:1');
-      assert.match(await outcome(arrives(undefined, 'moon')), /no context "moon"/);
-    });
-    await withEnv({ KUBECONFIG: '', HOME: folder }, async () =>
-      assert.match(await outcome(arrives()), /the default kubeconfig names no cluster/),
-    );
-  },
-);
-configs('kubeconfig: as, as-uid, as-groups, as-user-extra → headers', async () => {
+configs('kubeconfig: a list → the first of equal names, without missing files', async () => {
+  const { folder, put } = newDrawer();
+  const url = await openMirror();
+  const one = configOf(url, { token: 'one' }, {}, 'one');
+  put('a/config', { users: one['users'], contexts: one['contexts'] });
+  put('empty', '# nothing\n');
+  put('b/config', {
+    ...one,
+    'current-context': 'one',
+    users: [{ name: 'one', user: { token: 'b' } }],
+  });
+  put('c/config', configOf('http://127.0.0.1:1', { token: 'c' }, {}, 'other'));
+  const list = ['absent', 'empty', 'a/config', 'b/config', 'c/config'].map((f) => join(folder, f));
+  await withEnv({ KUBECONFIG: list.join(path.delimiter) }, async () => {
+    assert.is((await arrives())['authorization'], 'Bearer one');
+    const config = await op.loadConfig(undefined, undefined);
+    assert.is(config.getContextObject(config.getCurrentContext())?.namespace, 'one');
+    const other = await op.loadConfig(undefined, 'other');
+    assert.is(other.getCurrentCluster()?.server, 'http://127.0.0.1:1');
+    assert.match(await outcome(arrives(undefined, 'moon')), /no context "moon"/);
+  });
+  await withEnv({ KUBECONFIG: '', HOME: folder }, async () =>
+    assert.match(await outcome(arrives()), /the default kubeconfig names no cluster/),
+  );
+});
+configs('kubeconfig: as, as-uid, as-groups → headers', async () => {
   const { put } = newDrawer();
-  const who = {
-    as: 'me',
-    'as-uid': '7',
-    'as-groups': ['a', 'b'],
-    'as-user-extra': { 'x/y': ['z'] },
-  };
+  const who = { as: 'me', 'as-uid': '7', 'as-groups': ['a', 'b'] };
   const file = put('config', configOf(await openMirror(), { token: 't', ...who }));
   const { headers, ...got } = { headers: await arrives(file) };
   const named = Object.entries(headers).filter(([name]) => name.startsWith('impersonate-'));
@@ -8220,7 +8062,6 @@ configs('kubeconfig: as, as-uid, as-groups, as-user-extra → headers', async ()
     'impersonate-user': 'me',
     'impersonate-uid': '7',
     'impersonate-group': 'a, b',
-    'impersonate-extra-x%2fy': 'z',
   });
 });
 const exec = (more: object): object => ({
@@ -8229,7 +8070,8 @@ const exec = (more: object): object => ({
 /** What is not honoured is refused by its name: user, cluster → words. */
 const REFUSED: readonly (readonly [user: object, cluster: object, words: RegExp])[] = [
   [{ 'as-groups': ['a'] }, {}, /as-groups without as/],
-  [{ 'auth-provider': { name: 'gcp' } }, {}, /auth-provider gcp is not supported/],
+  [{ 'auth-provider': { name: 'oidc' } }, {}, /user: auth-provider is not supported/],
+  [{ as: 'me', 'as-user-extra': { x: ['y'] } }, {}, /user: as-user-extra is not supported/],
   [{ 'token-file': 'x' }, {}, /user: token-file is not supported/],
   [exec({ interactiveMode: 'Always' }), {}, /interactiveMode Always/],
   [
@@ -8241,11 +8083,6 @@ const REFUSED: readonly (readonly [user: object, cluster: object, words: RegExp]
   [{}, { 'proxy-url': 'ftp://x' }, /proxy-url ftp:\/\/x is not supported/],
   [{}, { 'certificate-authority': 'x', 'insecure-skip-tls-verify': true }, /insecure beside/],
   [{}, { jump: 1 }, /cluster: jump is not supported/],
-  [
-    { 'auth-provider': { name: 'oidc', config: { 'id-token': 'e30.eyJleHAiOjF9.x' } } },
-    {},
-    /no credentials: auth-provider oidc: the id-token has expired/,
-  ],
 ];
 configs('kubeconfig: what is not honoured → refused by its name', async () => {
   const { put } = newDrawer();
@@ -8331,18 +8168,17 @@ configs('client: proxy-url, HTTPS_PROXY → through the proxy, to HTTP and HTTPS
     for (const one of [socket, onward]) leftOver.push(() => one.destroy());
   });
   const url = await listens(proxy);
-  const ca = { 'certificate-authority-data': Buffer.from(CERT).toString('base64') };
+  const ca = trusting(CERT);
   const [plain, secure] = [await openMirror(), await openMirror(true)];
   const socks = await openSocks(asked);
   for (const [server, more] of [
     [plain, { 'proxy-url': url }],
     [secure, { ...ca, 'proxy-url': url }],
     [secure, { ...ca, 'proxy-url': socks }],
-  ] as const)
-    assert.is(
-      (await arrives(put('config', configOf(server, {}, more))))['accept'],
-      'application/json',
-    );
+  ] as const) {
+    const headers = await arrives(put('config', configOf(server, {}, more)));
+    assert.is(headers['accept'], 'application/json');
+  }
   const [to] = secure.split('//').slice(1);
   assert.equal(asked, [`GET ${plain}/api/v1/pods/x`, `CONNECT ${to}`, `SOCKS ${to}`]);
 });
@@ -8405,12 +8241,7 @@ const bornAgo = (ms: number): string => idAt(Date.now() - ms);
 const image = (tag: string) => ({ spec: { containers: [{ name: 'main', image: `db:${tag}` }] } });
 /** A cluster `web` as it may be found: a is withheld, b fine, c replaced z; three revisions. */
 async function newStand() {
-  const state = newApiServer(crdOnly(), 1, Date.now());
-  const served = await serve(state);
-  leftOver.push(served.close);
-  const front = await openFront(served.url);
-  const config = kubeconfig(scratch(), 'cli', serverAt(front.url));
-  const rig = { world: realWorld({ url: served.url, token: 'admin' }) } as Rig;
+  const { state, rig, front, config } = await newSite();
   const ids = { a: bornAgo(41 * DAY), b: bornAgo(3 * DAY), c: bornAgo(5 * MINUTE) };
   const stand = { state, rig, front, config, ids: { ...ids, z: bornAgo(50 * DAY) } };
   await furnish(stand);
@@ -8429,8 +8260,7 @@ async function turn({ rig }: Stand, ns: string, name: string, type: string, mess
   const status = { observedGeneration: 1, conditions };
   await order(rig, 'PATCH', `${clusterAt(ns, name)}/status`, { status });
 }
-type Stand = Pick<Awaited<ReturnType<typeof newStand>>, 'rig' | 'config' | 'front'> & {
-  readonly state: ApiState;
+type Stand = Pick<Awaited<ReturnType<typeof newSite>>, 'state' | 'rig' | 'config' | 'front'> & {
   readonly ids: Readonly<Record<'a' | 'b' | 'c' | 'z', string>>;
 };
 async function furnish({ rig, ids }: Stand): Promise<void> {
@@ -8510,7 +8340,8 @@ const unlettered = ({ ids, config }: Stand, command: string): string[] => {
 function readable(stand: Stand, text: string): string {
   const tags = ['1', '2', '3'].map((tag) => [op.revisionHash(image(tag), 0), `revision-${tag}`]);
   const named = tags.reduce((all, [hash = '', name = '']) => all.replaceAll(hash, name), text);
-  return lettered(stand, named).replaceAll(/\d+s( old| ago)?$/gm, 'Ns$1');
+  const stable = named.replaceAll(/ \d+s +(?=no node yet)/g, ' Ns     ');
+  return lettered(stand, stable).replaceAll(/\d+s( old| ago)?$/gm, 'Ns$1');
 }
 /** What a command says, with its exit code when that is not 0. */
 async function heard(stand: Stand, command: string): Promise<string> {
@@ -8546,17 +8377,13 @@ async function tells(stand: Stand, text: string): Promise<void> {
   const commands = parts.map((part) => part.slice(0, part.indexOf('\n')));
   const said = await saidBy(stand, commands);
   assert.is(said.length, parts.length);
-  const shown = commands.map((command, i) => `${command}\n${said[i]?.trimEnd()}`);
-  assert.equal(
-    shown,
-    parts.map((part) => part.trimEnd()),
-  );
+  const shown = commands.map((command, i) => `$ ${command}\n${said[i]?.trimEnd()}`);
+  assert.is(shown.join('\n'), text.trim());
 }
 async function finished(program: Program): Promise<Program> {
   await program.ended;
   return program;
 }
-const none = (): undefined => undefined;
 
 const LEADS = 'Operator: pod-0 leads, renewed Ns ago\n';
 const LOOKED_AT = `
@@ -8591,8 +8418,8 @@ NodeUnreachable
 not Ready yet; replaced zzzzzzzzzz
 ● Available  bbbbbbbbbb  web-bbbbbbbbbb  3d   n2    revision-3           data,wal
 
-OVER       IDENTITY    AGO  REASON    REPLACED-BY  CLAIMS-KEPT
-▫ Retired  zzzzzzzzzz  5m   NodeGone  cccccccccc   data,wal
+OVER        AGO  REASON    REPLACED-BY  CLAIMS-KEPT
+zzzzzzzzzz  5m   NodeGone  cccccccccc   data,wal
 
 Retired claims with their data: 2. To delete them for ever:
   kubectl delete pvc -n default -l enge.me/statefulcluster=web,enge.me/retired=true
@@ -8602,17 +8429,23 @@ $ status nobody
 statefulcluster: statefulclusters.enge.me "nobody" not found
 exit 1
 $ plan web
-web in default  3 wanted, 2 live, 0 available
+× web in default  0 of 3 members are available · 4 replaced so far · Ns old
+  waiting for bbbbbbbbbb Pending, cccccccccc Pending
 
 The operator would now
-  create member  a new one  ScaledOut
+  make  a new member  ScaledOut
 
-▲ Stalled
+◐ ClaimTemplatesDrifted Drifted, for Ns
+  spec.volumeClaimTemplates now holds for new identities only; these claims differ: \
+data-web-bbbbbbbbbb (absent), wal-web-bbbbbbbbbb (absent), data-web-cccccccccc (absent) and 1 more
+
+× Stalled Refused, for 7m
   exceeded quota: pods=1
 
-HEALTH     IDENTITY    NODE  STANDING  FOR
-○ Pending  bbbbbbbbbb  -     live      Ns
-○ Pending  cccccccccc  -     live      Ns
+HEALTH     IDENTITY    POD             AGE  NODE  REVISION  CLAIMS  SINCE  WHY
+○ Pending  bbbbbbbbbb  web-bbbbbbbbbb  3d   -     -         -       Ns     no node yet
+○ Pending  cccccccccc  web-cccccccccc  5m   -     -         -       Ns     no node yet; \
+replaced zzzzzzzzzz
 
 Nothing was written.
 $ replace nobody
@@ -8699,7 +8532,7 @@ statefulcluster: usage: statefulcluster restore NAME IDENTITY|POD
 $ rollout jump
 statefulcluster: there is no command "rollout jump": see statefulcluster help
 $ rollout undo web --to-revision last
-statefulcluster: --to-revision must be a number
+statefulcluster: --to-revision must be a number above 0
 $ rollout status web --timeout 5
 statefulcluster: --timeout must be a time like 90s, 5m or 1h30m
 $ replace x --force
@@ -8707,9 +8540,7 @@ statefulcluster: "replace" has no --force
 $ replace x --farce
 statefulcluster: Unknown option '--farce'
 $ stauts web
-statefulcluster: there is no command "stauts": did you mean "status"?
-$ rollout undone web
-statefulcluster: there is no command "rollout undone": did you mean "rollout undo"?
+statefulcluster: there is no command "stauts": see statefulcluster help
 `;
 const cli = suite('cli');
 cli.after(clearUp);
@@ -8793,21 +8624,6 @@ cli('cli: rollout status, status --watch → each change, until it is through, o
   assert.equal([await watch.ended, watch.complaint], ['0', '']);
   assert.match(watch.out, /statefulcluster.enge.me "web" was deleted\n/);
 });
-cli('cli: a narrow terminal → columns go before lines wrap, CLAIMS first', async () => {
-  const at = await newStand();
-  const titlesAt = async (columns: number): Promise<string | undefined> => {
-    const lines = (await saidBy(at, ['status', 'status web'], { columns })).join('').split('\n');
-    const isHint = (line: string): boolean => /^  (kubectl|statefulcluster) /.test(line);
-    assert.equal(
-      lines.filter((line) => line.length > columns && !isHint(line)),
-      [],
-    );
-    return lines.find((line) => line.startsWith('HEALTH'))?.replaceAll(/ +/g, ' ');
-  };
-  assert.is(await titlesAt(60), 'HEALTH IDENTITY SINCE WHY');
-  assert.is(await titlesAt(80), 'HEALTH IDENTITY POD NODE SINCE WHY');
-  assert.is(await titlesAt(120), 'HEALTH IDENTITY POD AGE NODE REVISION CLAIMS SINCE WHY');
-});
 cli('cli: the Lease is old, gone, or may not be read → who runs, in words', async () => {
   const at = await newStand();
   const { rig, state } = at;
@@ -8845,19 +8661,6 @@ cli('cli: replace where a policy deletes data → without a terminal, --yes is n
   assert.is(first, `statefulcluster: ${why}: say --yes\nexit 2`);
   assert.match(second ?? '', /^pod\/web-bbbbbbbbbb annotated/);
 });
-cli('cli: completion → what bash may go on with after flags and words', async () => {
-  const { out } = await finished(launch(['completion', 'bash']));
-  const ask = (...words: string[]): string[] => {
-    const line = ['statefulcluster', ...words].map((word) => `'${word}'`).join(' ');
-    const asked = `COMP_WORDS=(${line}); COMP_CWORD=${words.length}; _statefulcluster`;
-    const script = `${out}\n${asked}; echo "\${COMPREPLY[@]}"`;
-    return spawnSync('bash', ['-c', script]).stdout.toString().trim().split(' ');
-  };
-  assert.equal(ask('st'), ['status']);
-  assert.equal(ask('rollout', 'r'), ['restart', 'resume']);
-  assert.equal(ask('-n', 'x', 'rollout', 'status', 'web', '--t'), ['--timeout']);
-  assert.ok(ask('run', '--').includes('--probe-addr'));
-});
 cli('cli: help of every command → fits a screen; a plugin of kubectl says so', async () => {
   const link = join(scratch(), 'kubectl-statefulcluster.ts');
   symlinkSync(OPERATOR, link);
@@ -8875,46 +8678,38 @@ cli('cli: help of every command → fits a screen; a plugin of kubectl says so',
     assert.ok(page.startsWith(`statefulcluster ${names[i] ?? ''}`), page);
   }
 });
-cli(
-  'cli: manifest → deploy.yaml; narrowed, no right beyond the namespace but to read',
-  async () => {
-    const plain = await finished(launch(['manifest']));
-    assert.is(plain.out, fileText('deploy.yaml'));
-    const args = ['manifest', '--namespaced', '-n', 'team', '--image', 'here/op:1'];
-    const { out } = await finished(launch(args));
-    const docs = loadAllYaml(out.replaceAll(/^kind: /gm, 'kind: Raw')) as Raw[];
-    const of = (kind: string): Raw[] => docs.filter((o) => o['kind'] === `Raw${kind}`);
-    const rights = (objects: readonly Raw[]): Record<string, string> => {
-      const rules: Raw[] = objects.flatMap((o) => o['rules']);
-      const all = rules.flatMap(({ apiGroups: [group], resources, verbs }): [string, string][] =>
-        resources.map((r: string) => [group ? `${group}/${r}` : r, verbs.join(' ')]),
-      );
-      return Object.fromEntries(all);
-    };
-    const { nodes, persistentvolumes, ...inside } = op.RIGHTS;
-    assert.equal(rights(of('Role')), inside);
-    const wide = of('ClusterRole').filter((o) => o['metadata'].name.endsWith('-team'));
-    assert.equal(rights(wide), { nodes, persistentvolumes });
-    assert.equal(
-      of('ClusterRoleBinding').map((o) => o['roleRef'].name),
-      wide.map((o) => o['metadata'].name),
+cli('cli: manifest → deploy.yaml; narrowed, few rights beyond the namespace', async () => {
+  const plain = await finished(launch(['manifest']));
+  assert.is(plain.out, fileText('deploy.yaml'));
+  const args = ['manifest', '--namespaced', '-n', 'team', '--image', 'here/op:1'];
+  const { out } = await finished(launch(args));
+  const docs = loadAllYaml(out.replaceAll(/^kind: /gm, 'kind: Raw')) as Raw[];
+  const of = (kind: string): Raw[] => docs.filter((o) => o['kind'] === `Raw${kind}`);
+  const rights = (objects: readonly Raw[]): Record<string, string> => {
+    const rules: Raw[] = objects.flatMap((o) => o['rules']);
+    const all = rules.flatMap(({ apiGroups: [group], resources, verbs }): [string, string][] =>
+      resources.map((r: string) => [group ? `${group}/${r}` : r, verbs.join(' ')]),
     );
-    assert.equal([of('Namespace').length, of('CustomResourceDefinition').length], [0, 1]);
-    assert.not.match(out, /statefulcluster-system| -A\b/);
-    for (const kind of ['Deployment', 'Role', 'RoleBinding', 'ServiceAccount'])
-      assert.equal([...new Set(of(kind).map((o) => o['metadata'].namespace))], ['team'], kind);
-    assert.match(out, /args: \[run, --namespace=team\b/);
-    assert.match(out, / image: here\/op:1\n/);
-    assert.is(
-      (await finished(launch(['manifest', '--namespaced']))).complaint.includes('needs -n'),
-      true,
-    );
-  },
-);
+    return Object.fromEntries(all);
+  };
+  const { nodes, persistentvolumes, ...inside } = op.RIGHTS;
+  assert.equal(rights(of('Role')), inside);
+  const wide = of('ClusterRole').filter((o) => o['metadata'].name.endsWith('-team'));
+  assert.equal(rights(wide), { nodes, persistentvolumes });
+  const bound = of('ClusterRoleBinding').map((o) => o['roleRef'].name);
+  assert.is(`${bound}`, `${wide.map((o) => o['metadata'].name)}`);
+  assert.equal([of('Namespace').length, of('CustomResourceDefinition').length], [0, 1]);
+  assert.not.match(out, /statefulcluster-system| -A\b/);
+  for (const kind of ['Deployment', 'Role', 'RoleBinding', 'ServiceAccount'])
+    assert.equal([...new Set(of(kind).map((o) => o['metadata'].namespace))], ['team'], kind);
+  assert.match(out, /args: \[run, --namespace=team\b/);
+  assert.match(out, / image: here\/op:1\n/);
+  assert.match((await finished(launch(['manifest', '--namespaced']))).complaint, 'needs -n');
+});
 const POD_INDEX = 'apps.kubernetes.io/pod-index';
 const POD_NAME = 'statefulset.kubernetes.io/pod-name';
-/** A StatefulSet `db` of 3 with its history; its partition holds the first pod back. Nobody acts
- *  for it but the garbage collector. */
+/** A StatefulSet `db` of 3 with its history and a partition. Nobody acts for it but the garbage
+ *  collector. */
 async function newSet(rig: Pick<Rig, 'world'>): Promise<void> {
   const labels = { app: 'db' };
   const [template, former] = ['1', '0'].map((tag) => ({ metadata: { labels }, ...image(tag) }));
@@ -8943,25 +8738,21 @@ async function newSet(rig: Pick<Rig, 'world'>): Promise<void> {
   for (const n of [0, 1, 2]) {
     const claim = { metadata: { name: `data-db-${n}`, labels }, spec: disk.spec };
     await order(rig, 'POST', placeOf('default', 'persistentvolumeclaims'), claim);
-    const hash = { ...labels, 'controller-revision-hash': n === 0 ? 'db-w' : 'db-x' };
+    const hash = { ...labels, 'controller-revision-hash': 'db-x' };
     const own = { ...hash, [POD_INDEX]: `${n}`, [POD_NAME]: `db-${n}` };
     const metadata = { name: `db-${n}`, labels: own, ownerReferences: [owner] };
     const claimName = `data-db-${n}`;
     const volumes = [{ name: 'data', persistentVolumeClaim: { claimName } }];
-    const pod = { metadata, spec: { ...image(n === 0 ? '0' : '1').spec, volumes } };
+    const pod = { metadata, spec: { ...image('1').spec, volumes } };
     await order(rig, 'POST', placeOf('default', 'pods'), pod);
   }
 }
 cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted', async () => {
-  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
-  leftOver.push(served.close);
-  const world = realWorld({ url: served.url, token: 'admin' });
-  const rig = await newRig(world, { nodes: ['n0', 'n1'] });
+  const { state, served, front, config, rig: user } = await newSite();
+  const rig = await newRig(user.world, { nodes: ['n0', 'n1'] });
   await newSet(rig);
-  const front = await openFront(served.url);
-  const config = kubeconfig(scratch(), 'adopt', serverAt(front.url));
   launch(runArgs(served.kubeconfigPath), rig.ring);
-  const there = { ...stand, rig, front, config };
+  const there = { ...stand, state, rig, front, config };
   const pods = async (): Promise<Raw[]> =>
     ((await order(rig, 'GET', placeOf('default', 'pods')))['items'] as Raw[]).toSorted();
   const uids = (await pods()).map((o) => metaOf(o).uid);
@@ -8970,7 +8761,6 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
     /^POST .*statefulclusters\?(?!.*dryRun)/,
     /^DELETE .*\/statefulsets\//,
     /^PATCH .*\/pods\/db-1\?/,
-    /^DELETE .*\/controllerrevisions\//,
     /^PATCH .*\/statefulclusters\/db\?/,
   ];
   const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
@@ -8995,19 +8785,17 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
   front.meddle = () => undefined;
   assert.match(await heard(there, 'adopt statefulset/db'), /✓ let the operator act\n/);
   await settles(rig, 'db', 3);
-  assert.equal(
-    (await pods()).map((o) => metaOf(o).uid),
-    uids,
-  );
+  const now = (await pods()).map((o) => metaOf(o).uid);
+  assert.equal(now, uids);
   const { status, metadata } = await order(rig, 'GET', clusterAt('default', 'db'));
   const { members, replacements, updatedReplicas } = status;
   assert.equal(members.map((m: Raw) => m['identity']).sort(), ['0', '1', '2']);
-  assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 2, undefined]);
-  const former = op.revisionHash({ metadata: { labels: { app: 'db' } }, ...image('0') }, 0);
+  assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 3, undefined]);
+  const hash = op.revisionHash({ metadata: { labels: { app: 'db' } }, ...image('1') }, 0);
   const { labels } = metaOf((await pods())[0] ?? {});
   assert.equal(
     ['controller-revision-hash', POD_INDEX, POD_NAME].map((key) => labels[key]),
-    [former, '0', 'db-0'],
+    [hash, '0', 'db-0'],
   );
   const claim = await order(rig, 'GET', placeOf('default', 'persistentvolumeclaims', 'data-db-0'));
   assert.is(metaOf(claim).annotations['enge.me/claims'], 'data-db-0');
@@ -9020,35 +8808,30 @@ const BESIDE_DB = `
 /api/v1 services second {selector: {app: db, ${POD_INDEX}: "1"}}
 /apis/policy/v1 poddisruptionbudgets all {selector: {matchLabels: {app: db}}}
 /apis/autoscaling/v2 horizontalpodautoscalers db {scaleTargetRef: {kind: StatefulSet, name: db}}`;
-/** As in cases/adopt-ordinal-script.yaml, but for the script, which is in a ConfigMap. */
+/** As in cases/adopt-ordinal-script.yaml. */
 const ORDINAL_SPEC = `
-volumes: [{name: init, configMap: {name: init}}]
 containers:
-  - {name: db, image: "db:1", env: [{name: PRIMARY, value: db-0.db},
+  - {name: db, image: "db:1", command: [sh, -c, "[[ \`hostname\` =~ -([0-9]+)$ ]] || exit 1"],
+     env: [{name: PRIMARY, value: db-0.db},
      {name: N, valueFrom: {fieldRef: {fieldPath: "metadata.labels['${POD_INDEX}']"}}}]}`;
 const ordinals = 'cli: adopt, what reads a number → refused by its name; what selects one → listed';
 cli(ordinals, async () => {
-  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
-  leftOver.push(served.close);
-  const rig = { world: realWorld({ url: served.url, token: 'admin' }) };
+  const { rig, config } = await newSite();
   await newSet(rig);
   for (const row of BESIDE_DB.slice(1).split('\n')) {
     const [group, plural, name, ...spec] = row.split(' ');
     const body = { metadata: { name }, spec: loadAllYaml(spec.join(' '))[0] };
     await order(rig, 'POST', `${group}/namespaces/default/${plural}`, body);
   }
-  const config = kubeconfig(scratch(), 'doubts', serverAt((await openFront(served.url)).url));
   const says = (flags: string): Promise<string> => heard({ ...stand, config }, `adopt db ${flags}`);
   const one = 'selects a pod by its number, which new members do not have\n';
   const hpa = '  horizontalpodautoscalers/db must scale statefulcluster.enge.me/db now\n';
   const listed = `. Yours to change:\n  services/one ${one}  services/second ${one}${hpa}`;
   assert.ok((await says('--dry-run')).endsWith(listed));
-  const data = { 'run.sh': 'set -e\n[[ `hostname` =~ -([0-9]+)$ ]] || exit 1' };
-  await order(rig, 'POST', placeOf('default', 'configmaps'), { metadata: { name: 'init' }, data });
   const template = { spec: loadAllYaml(ORDINAL_SPEC)[0] };
   const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
   await order(rig, 'PATCH', set, { spec: { template } });
-  const doubt = 'its template names members by their number; its ConfigMap init takes a number';
+  const doubt = 'its template names members by their number; its template takes a number';
   assert.match(await says('--dry-run'), `adopted: ${doubt} out of the host name (--force adopts`);
   const kept = `. Yours to change:\n  services/one ${one}${hpa}`; // The index stays.
   assert.ok((await says('--dry-run --force')).endsWith(kept));
@@ -9068,7 +8851,7 @@ if (TESTING) cli.run();
 // `$a.rv1` its first. <x|y> is a request each, `~` does not wait, SEE tells what a WATCH brought.
 // An answer is its code, `=` when the version stayed, and what differs from what was asked for;
 // what is filled into a new object is told once for its kind. Of messages the usual frame is left
-// out (`pods "a" is forbidden: …`), and what is long becomes a hash; times and UIDs are T and U.
+// out (`pods "a" is forbidden: …`), and what is long ends in a hash; times and UIDs are T and U.
 
 const NAMED = { spec: { containers: [{ name: 'c', image: 'i' }] } };
 const RWO = { accessModes: ['ReadWriteOnce'] };
@@ -9087,15 +8870,13 @@ const SAMPLES: Readonly<Record<string, Rec>> = {
 };
 const SHORT: Strings = { pvc: 'persistentvolumeclaims', stc: 'statefulclusters' };
 const PARAMS: Strings = {
-  ...{ rv: 'resourceVersion', match: 'resourceVersionMatch' },
-  ...{ l: 'labelSelector', f: 'fieldSelector' },
+  ...{ rv: 'resourceVersion', l: 'labelSelector', f: 'fieldSelector' },
 };
 const STREAM = 'sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true';
 const PATCHES: Strings = {
   PATCH: MERGE_PATCH,
   STRATEGIC: 'application/strategic-merge-patch+json',
   JSON: 'application/json-patch+json',
-  APPLY: 'application/apply-patch+yaml',
   TEXT: 'text/plain',
 };
 const REASONS: Readonly<Record<number, string>> = {
@@ -9180,7 +8961,7 @@ function statusText({ code, reason, message, metadata }: Rec, names: readonly st
   const frame = [...frames, ...ends].flatMap((one) => names.map((name) => one.replace('@', name)));
   const words = plain.slice(frame.find((one) => plain.startsWith(one))?.length);
   const hash = createHash('sha256').update(words).digest('hex').slice(0, 4);
-  const short = words.length > 42 ? `${words.slice(0, 32).trimEnd()}…${hash}` : words;
+  const short = words.length > 24 ? `${words.slice(0, 16).trimEnd()}…${hash}` : words;
   const own = (reason || undefined) === REASONS[Number(code)] ? '' : `${reason || '-'}`;
   const token = recOf(metadata)['continue'] ? 'and a token' : '';
   return [code, own, short, token].filter(Boolean).join(' ');
@@ -9430,30 +9211,24 @@ const RECORDED = String.raw`
 # What is there and what is not
 POST namespaces/conform → 201 .labels.kubernetes.io/metadata.name=conform
  spec.finalizers.0=kubernetes status.phase=Active
-~GET pods?rv=999999999&match=NotOlderThan → 504 Timeout: Too large resource vers…e304
-~GET pods?rv=999999999&match=Exact → 504 Timeout: Too large resource vers…e304
 WATCH brief pods?timeoutSeconds=1&l=app=none
 WATCH future pods?rv=999999999&timeoutSeconds=2
 WATCH later pods?stream&rv=999999999
 GET <pods/absent|pods/absent/status|pods/absent/jump|leases/absent|x:pods> → 2 × 404 | 404 the
- server could not find the re…2543 | 404 | 200
-POST absent:pods/a → 404 namespaces "absent" not found
+ server could…2543 | 404 | 200
+POST absent:pods/a → 404 namespaces "abse…7fe2
 <PATCH|STRATEGIC|PUT> pods/absent .name=absent spec.containers=[{name:c,image:i}] → 3 × 404
 DELETE <pods/absent|pvc/absent|stc/absent|namespaces/absent> → 4 × 404
-POST pods/absent/<eviction|binding> .name=absent → 404 | 500 target.name: Required value
-POST pods/absent/binding .name=<absent|x> target.name=n → 404 | 400 name in URL does not match
- name…8f35
-PUT pods {} → 405 the server does not allow this m…3711
-POST pods/a apiVersion=<v2|apps/v1> → 400 Pod in version "v2" cannot be ha…9aa8 | 400 Pod in version
- "v1" cannot be ha…bbda
-POST pods/a .namespace=other → 400 the namespace of the provided ob…93b6
-POST stc/a kind=<null|Other> → 400 the object provided is unrecogni…c0e5 | 422 Other.enge.me "a" is
- invalid: ki…c063
-nobody GET <pods|pods/a|:nodes|stc|pods/a/status> → 403 User "nobody" cannot list resour…e515 | 403
- User "nobody" cannot get resourc…1901 | 403 User "nobody" cannot list resour…63f9 | 403 User
- "nobody" cannot list resour…c4e5 | 403 User "nobody" cannot get resourc…e09d
-nobody POST pods/a → 403 User "nobody" cannot create reso…a0d2
-nobody PATCH stc/a/status {} → 403 User "nobody" cannot patch resou…8630
+POST pods/absent/<eviction|binding> .name=absent → 404 | 500 target.name: Req…30a9
+POST pods/absent/binding .name=<absent|x> target.name=n → 404 | 400 name in URL does…8f35
+PUT pods {} → 405 the server does…3711
+POST pods/a apiVersion=<v2|apps/v1> → 400 Pod in version "…9aa8 | 400 Pod in version "…bbda
+POST pods/a .namespace=other → 400 the namespace of…93b6
+POST stc/a kind=<null|Other> → 400 the object provi…c0e5 | 422 Other.enge.me "a…c063
+nobody GET <pods|pods/a|:nodes|stc|pods/a/status> → 403 User "nobody" ca…e515 | 403 User "nobody"
+ ca…1901 | 403 User "nobody" ca…63f9 | 403 User "nobody" ca…c4e5 | 403 User "nobody" ca…e09d
+nobody POST pods/a → 403 User "nobody" ca…a0d2
+nobody PATCH stc/a/status {} → 403 User "nobody" ca…8630
 POST nodes/conform-n spec.taints=[{key:a,effect:NoSchedule}] → 201 spec.taints.1.effect=NoSchedule
  spec.taints.1.key=node.kubernetes.io/not-ready status.daemonEndpoints.kubeletEndpoint.Port=0
 PATCH nodes/conform-n/status status.conditions=[{type:Ready,status:'True'}]
@@ -9475,33 +9250,29 @@ POST pods/a → 201 .generation=1 spec.containers.c.imagePullPolicy=Always
  spec.tolerations.1.tolerationSeconds=300 status.phase=Pending status.qosClass=BestEffort
 POST pods/a → 409 AlreadyExists
 GET pods/a → 200 =
-POST pods/<A|a_b|a.b-|-> → 422 metadata.name: Invalid value: "A…b5fc | 422 metadata.name: Invalid
- value: "a…0c90 | 422 metadata.name: Invalid value: "a…d37b | 422 metadata.name: Invalid value:
- "-…988e
-POST pods → 422 metadata.name: Required value: n…e89a
-POST pods?dryRun=All .generateName=g- → 201
+POST pods/<A|a_b|a.b-|-> → 422 metadata.name: I…b5fc | 422 metadata.name: I…0c90 | 422
+ metadata.name: I…d37b | 422 metadata.name: I…988e
+POST pods → 422 metadata.name: R…e89a
 POST pods/b spec.containers=<[]|[{image:i}]|[{name:c}]|[{name:c,image:i},{name:c,image:i}]> → 422
- spec.containers: Required value | 422 spec.containers[0].name: Required value | 422
- spec.containers[0].image: Required value | 422 spec.containers[1].name: Duplica…2429
+ spec.containers:…5577 | 422 spec.containers[…8c9b | 422 spec.containers[…2ece | 422
+ spec.containers[…2429
 POST pods/b spec.containers=[{name:c,image:i,volumeMounts:[{name:v,mountPath:/v}]}] → 422
- spec.containers[0].volumeMounts[…ea44
-POST pods/b spec.restartPolicy=<Sometimes|always> → 422 spec.restartPolicy: Unsupported…bc73 | 422
- spec.restartPolicy: Unsupported…dbb6
-POST pods/b spec.activeDeadlineSeconds=0 → 422 spec.activeDeadlineSeconds: Inva…868e
+ spec.containers[…ea44
+POST pods/b spec.restartPolicy=<Sometimes|always> → 422 spec.restartPoli…bc73 | 422
+ spec.restartPoli…dbb6
+POST pods/b spec.activeDeadlineSeconds=0 → 422 spec.activeDeadl…868e
 POST pods/b spec.containers=[{name:c,image:i,resources:{requests:{cpu:2},limits:{cpu:1}}}] → 422
- spec.containers[0].resources.req…0349
-POST pods/b .labels.a=<'-'|'a b'> → 422 metadata.labels: Invalid value:…a785 | 422 metadata.labels:
- Invalid value:…8b53
-POST pods/b .<labels|annotations>.'a b'=c → 422 metadata.labels: Invalid value:…7477 | 422
- metadata.annotations: Invalid va…d053
+ spec.containers[…0349
+POST pods/b .labels.a=<'-'|'a b'> → 422 metadata.labels:…a785 | 422 metadata.labels:…8b53
+POST pods/b .<labels|annotations>.'a b'=c → 422 metadata.labels:…7477 | 422 metadata.annotat…d053
 POST pods/b .ownerReferences=[{apiVersion:v1,kind:Pod,name:a,uid:<''|u>}] → 422
- metadata.ownerReferences.uid: In…6643 | 201
+ metadata.ownerRe…6643 | 201
 POST pods/b?dryRun=All .labels.a=b → 409 AlreadyExists
 DELETE pods/b?dryRun=All gracePeriodSeconds=0 → 200 dies=0 .generation=2
 GET pods/b → 404
 POST pods/a?dryRun=All spec.containers=[{name:c,image:<i|''>}] → 409 AlreadyExists | 422
- spec.containers[0].image: Required value
-POST pods/b?dryRun=Some → 422 CreateOptions.meta.k8s.io "" is…93eb
+ spec.containers[…2ece
+POST pods/b?dryRun=Some → 422 CreateOptions.me…93eb
 POST pods/b .labels.app=x .annotations.n=v spec.nodeName=conform-n spec.hostname=b spec.subdomain=s
  spec.containers=[{name:c,image:'i:1',resources:{limits:{cpu:100m,memory:64Mi}}}]
  spec.volumes=[{name:v,persistentVolumeClaim:{claimName:v}},{name:e}]
@@ -9509,35 +9280,29 @@ POST pods/b .labels.app=x .annotations.n=v spec.nodeName=conform-n spec.hostname
  spec.containers.c.imagePullPolicy=IfNotPresent spec.containers.c.resources.requests.cpu=100m
  spec.containers.c.resources.requests.memory=64Mi status.qosClass=Guaranteed
 POST pods/q .uid=u .generation=7 .resourceVersion=<'5'|null> status.phase=Running → 500
- resourceVersion should not be se…5ac4 | 201
+ resourceVersion…5ac4 | 201
 POST pods/neg spec.terminationGracePeriodSeconds=-1 → 201 spec.terminationGracePeriodSeconds=1
 # Pods are changed
 PATCH pods/a .labels.a=<b|b> → 200 | 200 =
 PATCH pods/a?dryRun=All .labels.a=c → 200 =
-PATCH pods/a .resourceVersion=<$a.rv1|'1'|$a.rv> .labels.a=d → 2 × 409 the object has been modified;
- pl…0a48 | 200
-PATCH pods/a .uid=<u|$a.uid> .labels.a=e → 422 metadata.uid: Invalid value: "u"…28ae | 200
-PATCH pods/a .<name|namespace>=b → 400 the name of the object (b) does…ef3a | 400 the namespace of
- the provided ob…93b6
+PATCH pods/a .resourceVersion=<$a.rv1|'1'|$a.rv> .labels.a=d → 2 × 409 the object has b…0a48 | 200
+PATCH pods/a .uid=<u|$a.uid> .labels.a=e → 422 metadata.uid: In…28ae | 200
+PATCH pods/a .<name|namespace>=b → 400 the name of the…ef3a | 400 the namespace of…93b6
 PATCH pods/a .labels=null
  .ownerReferences=[{apiVersion:v1,kind:Pod,name:b,uid:$b.uid,controller:true}] → 200
 PATCH pods/a .ownerReferences=<[]|null> → 200 | 200 =
 PATCH pods/a .generation=9 .creationTimestamp=null → 200 = .generation=1
-PATCH pods/a spec.<nodeName|hostname>=n → 2 × 422 spec: Forbidden: pod updates may…a215
-PATCH pods/a spec.containers=<[]|[{name:c,image:'i:2'}]|[{name:d,image:i}]> → 422 [spec.containers:
- Required value…679e | 2 × 422 spec: Forbidden: pod updates may…a215
-PATCH pods/a spec.terminationGracePeriodSeconds=1 → 422 spec: Forbidden: pod updates may…a215
+PATCH pods/a spec.<nodeName|hostname>=n → 2 × 422 spec: Forbidden:…a215
+PATCH pods/a spec.containers=<[]|[{name:c,image:'i:2'}]|[{name:d,image:i}]> → 422
+ [spec.containers…679e | 2 × 422 spec: Forbidden:…a215
+PATCH pods/a spec.terminationGracePeriodSeconds=1 → 422 spec: Forbidden:…a215
 PATCH pods/a spec.activeDeadlineSeconds=<5|3> → 200 .generation=2 | 200 .generation=3
 PATCH pods/a status.phase=Failed → 200 = status.phase=Pending
 STRATEGIC pods/b spec.containers=[{name:<c|d>,image:'i:2'}] → 200 .generation=2
- spec.containers.c.image=i:2 | 422 spec.containers: Forbidden: pod…f79b
-STRATEGIC pods/b spec.containers=[{name:c,image:''}] → 422 spec.containers[0].image: Required value
-STRATEGIC pods/b spec.containers=[{name:c,$patch:delete}] → 422 [spec.containers: Required
- value…679e
+ spec.containers.c.image=i:2 | 422 spec.containers:…f79b
+STRATEGIC pods/b spec.containers=[{name:c,image:''}] → 422 spec.containers[…2ece
 STRATEGIC pods/b .labels.app=null .labels.c=d .annotations.n=null → 200 .labels.c=d -.labels.app
  -.annotations
-STRATEGIC pods/b .<finalizers|$deleteFromPrimitiveList/finalizers>=[x/y] → 200 .finalizers.0=x/y |
- 200 -.finalizers
 STRATEGIC pods/b spec.tolerations=[{key:k,operator:Exists}] → 200 .generation=3
  spec.tolerations.0.key=k spec.tolerations.1.key=node.kubernetes.io/not-ready
  spec.tolerations.2.effect=NoExecute spec.tolerations.2.key=node.kubernetes.io/unreachable
@@ -9545,17 +9310,16 @@ STRATEGIC pods/b spec.tolerations=[{key:k,operator:Exists}] → 200 .generation=
  -spec.tolerations.0.effect
 JSON pods/b [{op:add,path:/metadata/labels/j,value:k}] → 200 .labels.j=k
 JSON pods/b [{op:test,path:/metadata/labels/j,value:<x|k>},{op:remove,path:/metadata/labels/j}] →
- 422 the server rejected our request…05dc | 200 -.labels.j
-JSON pods/b [{op:remove,path:/metadata/labels/absent}] → 422 the server rejected our request…05dc
-JSON pods/b {op:add} → 400 error decoding patch: json: cann…4116
-PATCH pods/b [] → 400 error decoding patch: json: cann…bb70
-TEXT pods/b {} → 415 415: Unsupported Media Type
-STRATEGIC stc/absent {} → 415 the body of the request was in a…2214
-PUT pods/b .resourceVersion=<$b.rv|$b.rv1|null> .labels.app=y → 200 | 409 the object has been
- modified; pl…0a48 | 200 =
-PUT pods/b .uid=u → 409 StorageError: invalid object, Co…0a8c
-PUT pods/b .<name|namespace>=other → 400 the name of the object (other) d…bb27 | 400 the namespace
- of the provided ob…93b6
+ 422 the server rejec…05dc | 200 -.labels.j
+JSON pods/b [{op:remove,path:/metadata/labels/absent}] → 422 the server rejec…05dc
+JSON pods/b {op:add} → 400 error decoding p…4116
+PATCH pods/b [] → 400 error decoding p…bb70
+TEXT pods/b {} → 415 415: Unsupported…4f21
+STRATEGIC stc/absent {} → 415 the body of the…2214
+PUT pods/b .resourceVersion=<$b.rv|$b.rv1|null> .labels.app=y → 200 | 409 the object has b…0a48 |
+ 200 =
+PUT pods/b .uid=u → 409 StorageError: in…0a8c
+PUT pods/b .<name|namespace>=other → 400 the name of the…bb27 | 400 the namespace of…93b6
 # Status, binding, resize, eviction
 PATCH pods/a/status status.phase=Running status.conditions=[{type:Ready,status:'True'}]
  spec.nodeName=z → 200 -spec.nodeName
@@ -9566,20 +9330,20 @@ STRATEGIC pods/a/status status.conditions=[{type:Ready,status:'False'}] → 200
 PATCH pods/a/status status.phase=Running → 200 =
 POST pods/a/binding .name=a target.kind=Node target.name=conform-n → 201 Success
 GET pods/a → 200 spec.nodeName=conform-n
-POST pods/a/binding .name=a target.kind=Node target.name=<conform-n|m> → 2 × 409 Operation cannot be
- fulfilled on…b1e8
+POST pods/a/binding .name=a target.kind=Node target.name=<conform-n|m> → 2 × 409 Operation
+ cannot…b1e8
 STRATEGIC pods/b/resize spec.containers=[{name:c,resources:{requests:{cpu:50m}}}] → 422 spec:
- Invalid value: "Guaranteed…cacf
+ Invalid va…cacf
 STRATEGIC pods/b/resize<|?dryRun=All>
  spec.containers=[{name:c,resources:{requests:{cpu:50m},limits:{cpu:50m}}}] → 200 .generation=4
  spec.containers.c.resources.limits.cpu=50m spec.containers.c.resources.requests.cpu=50m | 200 =
 STRATEGIC pods/b/resize .resourceVersion=$b.rv1
- spec.containers=[{name:c,resources:{requests:{cpu:9m},limits:{cpu:9m}}}] → 409 the object has been
- modified; pl…0a48
+ spec.containers=[{name:c,resources:{requests:{cpu:9m},limits:{cpu:9m}}}] → 409 the object has
+ b…0a48
 STRATEGIC pods/b spec.containers=[{name:c,resources:{requests:{cpu:9m},limits:{cpu:9m}}}] → 422
- spec: Forbidden: pod updates may…a215
+ spec: Forbidden:…a215
 STRATEGIC pods/a/resize spec.containers=[{name:c,resources:{requests:{cpu:50m}}}] → 422 spec:
- Invalid value: "BestEffort…845e
+ Invalid va…845e
 POST pods/q/eviction .name=q deleteOptions.preconditions.uid=$q.uid → 201 Success
 GET pods/q → 404
 POST pods/b/eviction .name=b → 201 Success
@@ -9590,17 +9354,16 @@ GET pods/b → 200 dies=30 .generation=5 status.conditions.DisruptionTarget.last
  status.conditions.DisruptionTarget.type=DisruptionTarget
 POST pods/b/eviction .name=b → 201 Success
 # Pods are deleted
-DELETE pods/a preconditions.uid=u → 409 the UID in the precondition (u)…94b0
+DELETE pods/a preconditions.uid=u → 409 the UID in the p…94b0
 DELETE pods/a preconditions.uid=$a.uid preconditions.resourceVersion=$a.rv1 → 409 the
- ResourceVersion in the preco…f0e2
+ ResourceVers…f0e2
 DELETE pods/a preconditions.uid=$a.uid dryRun=[All] → 200 = dies=30 .generation=4
 DELETE pods/a gracePeriodSeconds=20 preconditions.uid=$a.uid preconditions.resourceVersion=$a.rv →
  200 dies=20
 DELETE pods/a gracePeriodSeconds=<25|20|10|1> → 2 × 200 = | 200 dies=10 | 200 dies=1
 PATCH pods/a .labels.late=x → 200
-PATCH pods/a .finalizers=[x/y] → 422 metadata.finalizers: Forbidden:…0f05
-POST pods/a/binding .name=a target.kind=Node target.name=conform-n → 409 Operation cannot be
- fulfilled on…78e5
+PATCH pods/a .finalizers=[x/y] → 422 metadata.finaliz…0f05
+POST pods/a/binding .name=a target.kind=Node target.name=conform-n → 409 Operation cannot…78e5
 PATCH pods/a/status status.phase=Succeeded → 200
 DELETE pods/a gracePeriodSeconds=0 preconditions.uid=$a.uid → 200 dies=0
 GET pods/a → 404
@@ -9608,11 +9371,11 @@ POST pods/zero spec.nodeName=conform-n spec.terminationGracePeriodSeconds=0 → 
 DELETE pods/zero → 200 dies=0 .generation=2
 DELETE pods/neg gracePeriodSeconds=-1 → 200 dies=0 .generation=2
 POST pods/held spec.nodeName=conform-n .finalizers=[x/y] → 201
-DELETE pods/held propagationPolicy=<Wrong|Background> → 422 DeleteOptions.meta.k8s.io "" is…00c4 |
- 200 dies=30 .generation=2
+DELETE pods/held propagationPolicy=<Wrong|Background> → 422 DeleteOptions.me…00c4 | 200 dies=30
+ .generation=2
 DELETE pods/held gracePeriodSeconds=0 → 200 dies=0
 DELETE pods/held → 200 =
-PATCH pods/held .finalizers=[x/y,z/y] → 422 metadata.finalizers: Forbidden:…a433
+PATCH pods/held .finalizers=[x/y,z/y] → 422 metadata.finaliz…a433
 PATCH pods/held .finalizers=null → 200 =
 GET pods/held → 404
 DELETE pods/b?gracePeriodSeconds=0 → 200 dies=0
@@ -9634,24 +9397,23 @@ POST storageclasses/conform-fixed → 201
 POST pvc/claim spec.storageClassName=conform-grows → 201 .finalizers.0=kubernetes.io/pvc-protection
  spec.volumeMode=Filesystem status.phase=Pending
 POST pvc/claim → 409 AlreadyExists
-POST pvc/bad spec.accessModes=<[]|[Other]> → 422 spec.accessModes: Required value…aef3 | 422
- spec.accessModes: Unsupported va…6961
-POST pvc/bad spec.resources=<null|{requests:{storage:0}}> → 422 spec.resources[storage]: Required
- value | 422 spec.resources[storage]: Invalid…ae63
-PATCH pvc/claim spec.resources.requests.storage=2Gi → 422 spec: Forbidden: spec is immutab…41cc
+POST pvc/bad spec.accessModes=<[]|[Other]> → 422 spec.accessModes…aef3 | 422 spec.accessModes…6961
+POST pvc/bad spec.resources=<null|{requests:{storage:0}}> → 422 spec.resources[s…60ad | 422
+ spec.resources[s…ae63
+PATCH pvc/claim spec.resources.requests.storage=2Gi → 422 spec: Forbidden:…41cc
 PATCH pvc/claim .labels.enge~me/retired='true' .annotations.enge~me/retired=PodDeleted → 200
-PATCH pvc/claim spec.storageClassName=conform-fixed → 422 spec: Forbidden: spec is immutab…41cc
-PATCH pvc/claim spec.volumeName=<conform-v|other> → 200 | 422 spec: Forbidden: spec is immutab…41cc
+PATCH pvc/claim spec.storageClassName=conform-fixed → 422 spec: Forbidden:…41cc
+PATCH pvc/claim spec.volumeName=<conform-v|other> → 200 | 422 spec: Forbidden:…41cc
 PATCH pvc/claim/status status.phase=Bound status.capacity.storage=1Gi → 200
 PATCH pvc/claim spec.resources.requests.storage=<2Gi|2Gi|3Gi|2Gi|1Gi|512Mi> → 200 | 200 = | 2 × 200
- | 2 × 422 spec.resources.requests.storage:…df24
-PATCH pvc/claim spec.accessModes=[ReadWriteMany] → 422 spec: Forbidden: spec is immutab…41cc
+ | 2 × 422 spec.resources.r…df24
+PATCH pvc/claim spec.accessModes=[ReadWriteMany] → 422 spec: Forbidden:…41cc
 PATCH pvc/claim/status status.capacity.storage=3Gi → 200
 POST pvc/fixed spec.storageClassName=conform-fixed spec.volumeName=conform-w → 201
 PATCH pvc/fixed/status status.phase=Bound status.capacity.storage=1Gi → 200
-PATCH pvc/fixed spec.resources.requests.storage=2Gi → 403 only dynamically provisioned pvc…f113
+PATCH pvc/fixed spec.resources.requests.storage=2Gi → 403 only dynamically…f113
 DELETE pvc/claim preconditions.uid=<$claim.uid|u> preconditions.resourceVersion=$claim.rv1 → 409 the
- ResourceVersion in the preco…f0e2 | 409 the UID in the precondition (u)…94b0
+ ResourceVers…f0e2 | 409 the UID in the p…94b0
 DELETE pvc/claim preconditions.uid=$claim.uid preconditions.resourceVersion=$claim.rv → 200 dies=0
 DELETE pvc/claim preconditions.uid=$claim.uid → 200 =
 PATCH pvc/claim .finalizers=null → 200 =
@@ -9677,44 +9439,40 @@ POST stc/one → 201 .generation=1 spec.liveness.maxRestarts=0 spec.liveness.nod
  spec.updateStrategy.rollingUpdate.maxSurge=0 spec.updateStrategy.rollingUpdate.maxUnavailable=1
  spec.updateStrategy.rollingUpdate.partition=0 spec.updateStrategy.rollingUpdate.paused=false
  spec.updateStrategy.rollingUpdate.podUpdatePolicy=InPlaceIfPossible
- spec.updateStrategy.type=RollingUpdate
+ spec.updateStrategy.type=RollingUpdate status.observedGeneration=-1
 POST stc/one → 409 AlreadyExists
 PATCH stc/one spec.replicas=<3|3|null|-1> → 200 .generation=2 | 200 = | 200 .generation=3
- spec.replicas=1 | 422 [spec.replicas: Invalid value: -…f81f
+ spec.replicas=1 | 422 [spec.replicas:…f81f
 PATCH stc/one spec.jump=1 other=2 → 200 = -spec.jump -other warns "unknown field \"other\"", 299 -
  "unknown field \"spec.jump\""
-PATCH stc/one?fieldValidation=<Strict|Ignore> spec.jump=1 → 422 "" is invalid: patch: Invalid
- va…6d48 | 200 = -spec.jump
-PATCH stc/one spec.selector.matchLabels.app=y → 422 spec.selector: Invalid value: se…95a3
-PATCH stc/one spec.podManagementPolicy=s → 422 [spec.podManagementPolicy: Unsup…1d90
-PATCH stc/one spec.template=null → 422 [spec.template: Required value,…f7fa
+PATCH stc/one?fieldValidation=<Strict|Ignore> spec.jump=1 → 422 "" is invalid: p…6d48 | 200 =
+ -spec.jump
+PATCH stc/one spec.selector.matchLabels.app=y → 422 spec.selector: I…95a3
+PATCH stc/one spec.podManagementPolicy=s → 422 [spec.podManagem…1d90
+PATCH stc/one spec.template=null → 422 [spec.template:…f7fa
 PATCH stc/one .annotations.enge~me/paused='true' → 200
 PATCH stc/one status.replicas=3 → 200 = -status.replicas
 PATCH stc/one/status status.replicas=3 status.selector='app=x' spec.replicas=9 .labels.s=t → 200
  spec.replicas=1 -.labels
 PATCH stc/one/status .uid=<$one.uid|u> .resourceVersion=$one.rv status.readyReplicas=2 → 200 | 200 =
-PATCH stc/one/status .resourceVersion=$one.rv1 status.readyReplicas=1 → 409 the object has been
- modified; pl…0a48
-PATCH stc/one/status status.conditions=[{type:Ready}] → 422 [status.conditions[0].status: Re…0545
-PATCH stc/one/status status=null → 200
+PATCH stc/one/status .resourceVersion=$one.rv1 status.readyReplicas=1 → 409 the object has b…0a48
+PATCH stc/one/status status.conditions=[{type:Ready}] → 422 [status.conditio…0545
+PATCH stc/one/status status=null → 200 status.observedGeneration=-1
 GET stc/one/scale → 200 = spec.replicas=1 status.replicas=0
 PATCH stc/one/scale spec.replicas=<5|5|-1> → 2 × 200 spec.replicas=5 status.replicas=0 | 422
- [spec.replicas: Invalid value: -…f81f
-PATCH stc/one/scale .resourceVersion=$one.rv1 spec.replicas=6 → 409 the object has been modified;
- pl…0a48
+ [spec.replicas:…f81f
+PATCH stc/one/scale .resourceVersion=$one.rv1 spec.replicas=6 → 409 the object has b…0a48
 GET stc/one → 200 .generation=4 spec.replicas=5
 PUT stc/one .resourceVersion=<$one.rv|$one.rv1|null> spec.replicas=2 → 200 .generation=5 | 409 the
- object has been modified; pl…0a48 | 422 metadata.resourceVersion: Invali…a1b3
-STRATEGIC stc/one spec.replicas=2 → 415 the body of the request was in a…2214
+ object has b…0a48 | 422 metadata.resourc…a1b3
+STRATEGIC stc/one spec.replicas=2 → 415 the body of the…2214
 JSON stc/one [{op:replace,path:/spec/replicas,value:4}] → 200 .generation=6 spec.replicas=4
-APPLY stc/one?fieldManager=m apiVersion=enge.me/v1alpha1 kind=StatefulCluster .labels.a=b → 200
- .labels.a=b
 POST stc/two .finalizers=[x/y] .labels.a=b → 201
 DELETE stc/two propagationPolicy=<Foreground|Background> → 200 dies=0
  .finalizers.1=foregroundDeletion .generation=2 | 200 -.finalizers.1
 PATCH stc/two spec.replicas=3 → 200 .generation=3
 PATCH stc/two .finalizers=null → 200 =
-DELETE stc/one preconditions.uid=u → 409 the UID in the precondition (u)…94b0
+DELETE stc/one preconditions.uid=u → 409 the UID in the p…94b0
 DELETE stc/one propagationPolicy=Orphan → 200 dies=0 .finalizers.0=orphan .generation=7
 JSON stc/one [{op:remove,path:/metadata/finalizers}] → 200 = -.finalizers
 GET stc/one → 404
@@ -9723,45 +9481,41 @@ DELETE stc/three → 200 Success
 # Revisions, Leases, Events
 POST controllerrevisions/rev .labels.a=b → 201
 POST controllerrevisions/rev → 409 AlreadyExists
-PATCH controllerrevisions/rev data.a=<2|1> → 422 data: Invalid value: {"a":2}: fi…7f8a | 200 =
-PATCH controllerrevisions/rev revision=<2|2|-1> → 200 | 200 = | 422 revision: Invalid value: -1:
- mus…cb19
-PATCH controllerrevisions/rev .resourceVersion=$rev.rv1 revision=3 → 409 the object has been
- modified; pl…0a48
-POST controllerrevisions/bad revision=-1 → 422 revision: Invalid value: -1: mus…cb19
-POST controllerrevisions/bad data=null → 422 data: Required value: data is mandatory
-DELETE controllerrevisions/rev preconditions.uid=<u|$rev.uid> → 409 the UID in the precondition
- (u)…94b0 | 200 Success
+PATCH controllerrevisions/rev data.a=<2|1> → 422 data: Invalid va…7f8a | 200 =
+PATCH controllerrevisions/rev revision=<2|2|-1> → 200 | 200 = | 422 revision: Invali…cb19
+PATCH controllerrevisions/rev .resourceVersion=$rev.rv1 revision=3 → 409 the object has b…0a48
+POST controllerrevisions/bad revision=-1 → 422 revision: Invali…cb19
+POST controllerrevisions/bad data=null → 422 data: Required v…1798
+DELETE controllerrevisions/rev preconditions.uid=<u|$rev.uid> → 409 the UID in the p…94b0 | 200
+ Success
 POST leases/lease → 201
 POST leases/lease → 409 AlreadyExists
 PUT leases/lease spec.holderIdentity=you spec.renewTime='2026-01-01T00:00:00.000000Z' → 200
-PUT leases/lease .resourceVersion=<$lease.rv1|null> → 409 the object has been modified; pl…0a48 |
- 422 metadata.resourceVersion: Invali…a1b3
-PATCH leases/lease .resourceVersion=$lease.rv1 spec.holderIdentity=z → 409 the object has been
- modified; pl…0a48
-PATCH leases/lease spec.leaseDurationSeconds=<0|-1|20> → 422 spec.leaseDurationSeconds: Inval…629d |
- 422 spec.leaseDurationSeconds: Inval…d727 | 200
-PATCH leases/lease spec.leaseTransitions=-1 → 422 spec.leaseTransitions: Invalid v…b44f
+PUT leases/lease .resourceVersion=<$lease.rv1|null> → 409 the object has b…0a48 | 422
+ metadata.resourc…a1b3
+PATCH leases/lease .resourceVersion=$lease.rv1 spec.holderIdentity=z → 409 the object has b…0a48
+PATCH leases/lease spec.leaseDurationSeconds=<0|-1|20> → 422 spec.leaseDurati…629d | 422
+ spec.leaseDurati…d727 | 200
+PATCH leases/lease spec.leaseTransitions=-1 → 422 spec.leaseTransi…b44f
 PATCH leases/lease spec.holderIdentity=null → 200
 PUT leases/fresh apiVersion=coordination.k8s.io/v1 kind=Lease .name=fresh spec.holderIdentity=me →
  201
-DELETE leases/lease preconditions.resourceVersion=<$lease.rv1|$lease.rv> → 409 the ResourceVersion
- in the preco…f0e2 | 200 Success
+DELETE leases/lease preconditions.resourceVersion=<$lease.rv1|$lease.rv> → 409 the ResourceVers…f0e2
+ | 200 Success
 POST events/event message=m count=1 → 201
 PATCH events/event count=2 → 200
-POST events/bad involvedObject.namespace=other → 422 involvedObject.namespace: Invali…cc72
+POST events/bad involvedObject.namespace=other → 422 involvedObject.n…cc72
 # Selectors and pages
 POST pods/<l1|l2|l3|l4|l5> .labels.app=l → 5 × 201
 PATCH pods/l5 .labels.app=m .labels.five='5' → 200
 GET pods?l=<app|app=l|app!=l|app%3D%3Dm|!app|app+in+(l,m)|app+notin+(l)|app=l,five|five,app=m|> →
  200 l1 l2 l3 l4 l5 | 200 l1 l2 l3 l4 | 2 × 200 l5 | 200 | 200 l1 l2 l3 l4 l5 | 200 l5 | 200 | 200
  l5 | 200 l1 l2 l3 l4 l5
-GET pods?l=<a+b|app+in|=|app+in+()> → 400 unable to parse requirement: fou…13e3 | 400 unable to
- parse requirement: fou…1a1f | 400 found '=', expected: !, identifi…3d69 | 200
+GET pods?l=<a+b|app+in|=|app+in+()> → 400 unable to parse…13e3 | 400 unable to parse…1a1f | 400
+ found '=', expec…3d69 | 200
 GET pods?f=<metadata.name%3Dl1|metadata.name!%3Dl1|spec.nodeName%3D|status.phase%3DPending> → 200 l1
  | 200 l2 l3 l4 l5 | 2 × 200 l1 l2 l3 l4 l5
-GET pods?f=<spec.jump%3D1|jump> → 400 field label not supported: spec.jump | 400 invalid selector:
- 'jump'; can't…daa7
+GET pods?f=<spec.jump%3D1|jump> → 400 field label not…b1c3 | 400 invalid selector…daa7
 GET :pods?l=app=m → 200 l5
 GET pods?limit=2 → 200 l1 l2 and 3 more
 GET pods?limit=2&continue=$list.uid → 200 l3 l4 and 1 more
@@ -9769,20 +9523,11 @@ GET pods?limit=2&continue=$list.uid → 200 l5
 GET pods?l=app&limit=3 → 200 l1 l2 l3 and more
 DELETE pods/l4 → 200 dies=0 .generation=2
 GET pods?l=app&limit=3&continue=$list.uid → 200 l4 l5
-GET pods?continue=x → 400 invalid continue token: continue…693d
-GET pods?limit=2 → 200 l1 l2 and 2 more
-GET pods?rv=1&continue=$list.uid → 400 specifying resource version is n…eeb0
-GET pods?rv=<0|1|x|-1>&l=app=m → 2 × 200 l5 | 400 invalid resource version: resour…1882 | 400
- invalid resource version: resour…b688
-GET pods?rv=$l5.rv&match=<Exact|NotOlderThan|Odd> → 200 l1 l2 l3 l4 l5 | 200 l1 l2 l3 l5 | 422
- ListOptions.meta.k8s.io "" is in…15d4
-GET pods?rv=<0|>&match=Exact → 422 ListOptions.meta.k8s.io "" is in…674f | 422
- ListOptions.meta.k8s.io "" is in…c55f
-GET pods?rv=$l2.rv&match=Exact&l=app → 200 l1 l2
+GET pods?continue=x → 400 invalid continue…693d
 # Watches
 WATCH since pods?rv=$l5.rv&l=app=l
 WATCH list pods?stream&l=app
-WATCH plain pods?sendInitialEvents=true&match=NotOlderThan&l=app=m
+WATCH plain pods?sendInitialEvents=true&resourceVersionMatch=NotOlderThan&l=app=m
 WATCH now pods?l=app=l
 WATCH zero pods?rv=0&l=app=l
 WATCH none pods?stream&l=app=none&rv=$l5.rv
@@ -9801,26 +9546,21 @@ SEE <since 8|list 8|plain 2|now 8|one 2> → DELETED l1@2{app:l} ADDED l1@3 DELE
  l1@4{app:l} MODIFIED l2@2 l2@3 DELETED l2{app:l} MODIFIED l3 DELETED l3@2{app:l} | ADDED l1@2
  DELETED l1@3{app:m} | DELETED l1@2{app:l} ADDED l1@3 DELETED l1@4{app:l} MODIFIED l2@2 l2@3 DELETED
  l2{app:l} MODIFIED l3 DELETED l3@2{app:l} | MODIFIED l3 DELETED l3@2{app:l}
-GET pods?watch=true&<sendInitialEvents=true|match=NotOlderThan|rv=x|l=a+b> → 422
- ListOptions.meta.k8s.io "" is in…2488 | 422 ListOptions.meta.k8s.io "" is in…3ad9 | 500
- resourceVersion: Invalid value:…0f86 | 400 unable to parse requirement: fou…13e3
-GET pods?watch=true&sendInitialEvents=true&match=Exact → 422 ListOptions.meta.k8s.io "" is in…7a59
-nobody GET pods?watch=true → 403 User "nobody" cannot watch resou…55f1
+nobody GET pods?watch=true → 403 User "nobody" ca…55f1
 WATCH old stc?rv=1
-SEE old 2 → ERROR 410 too old resource version: N (N) closed
+SEE old 2 → ERROR 410 too old resource…e5dc closed
 # Quotas
 POST namespaces/conform2 → 201 .labels.kubernetes.io/metadata.name=conform2
 POST conform2:resourcequotas/few spec.hard.pods='1' spec.hard.count/persistentvolumeclaims='0' → 201
 PATCH conform2:resourcequotas/few/status status.hard.pods='1' status.used.pods='0'
  status.hard.count/persistentvolumeclaims='0' status.used.count/persistentvolumeclaims='0' → 200
-POST conform2:pods/<q1|q2|q1> → 201 | 2 × 403 exceeded quota: few, requested:…b060
-POST conform2:pods/q1 spec.containers=[] → 422 spec.containers: Required value
-POST conform2:pods/<q1|q2>?dryRun=All → 2 × 403 exceeded quota: few, requested:…b060
-POST conform2:pvc/q3 → 403 exceeded quota: few, requested:…45a5
+POST conform2:pods/<q1|q2|q1> → 201 | 2 × 403 exceeded quota:…b060
+POST conform2:pods/q1 spec.containers=[] → 422 spec.containers:…5577
+POST conform2:pods/<q1|q2>?dryRun=All → 2 × 403 exceeded quota:…b060
+POST conform2:pvc/q3 → 403 exceeded quota:…45a5
 # Namespaces
-DELETE namespaces/<default|conform2> → 403 this namespace may not be deleted | 200
- status.phase=Terminating
-POST conform2:<pods|stc>/q9 → 2 × 403 unable to create new content in…e248
+DELETE namespaces/<default|conform2> → 403 this namespace m…fae8 | 200 status.phase=Terminating
+POST conform2:<pods|stc>/q9 → 2 × 403 unable to create…e248
 DELETE conform2:pods/q1 → 200 dies=0 .generation=2
 PUT namespaces/conform2/finalize spec.finalizers=[] → 200 =
 GET namespaces/conform2 → 404
@@ -9828,18 +9568,29 @@ DELETE nodes/conform-n → 200 Success
 # The past is gone
 GET pods?limit=1 → 200 l1 and 1 more
 COMPACT list → done
-SEE <brief 1|future 1|later 2> → 2 × closed | ERROR 504 Timeout: Too large resource vers…e304 closed
-GET stc?rv=2&match=Exact → 410 The resourceVersion for the prov…e030
+SEE <brief 1|future 1|later 2> → 2 × closed | ERROR 504 Timeout: Too lar…e304 closed
 GET stc?limit=1&continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6Miwic3RhcnQiOiJhXHUwMDAwIn0 → 410 The
- provided continue parameter…1530 and a token
-DELETE pods → 200 l1 l5
-GET pods → 200
+ provided con…1530 and a token
 `;
 const conformance = suite('conformance');
 conformance('conformance: the embedded API server → answers as the real one did', async () => {
   const found = differences(await playEmbedded(RECORDED), RECORDED);
   if (found) throw new Error(`not as the real API server:\n${found}`);
 });
+conformance(
+  'conformance: F34: nulls and odd lists → refused or taken as by the real one',
+  async () => {
+    const sim = newSim(1, { crds: crdOnly() });
+    const structural =
+      /Required|Duplicate|of type|Unsupported|should match|\| template\.spec|null \| - \|/;
+    let found: readonly string[] | undefined;
+    void playRules(sim.world('admin', { cut: false }), (row) => structural.test(row)).then(
+      (broken) => (found = broken),
+    );
+    await sim.run(() => found !== undefined);
+    assert.equal(found, []);
+  },
+);
 if (TESTING) conformance.run();
 
 // ── A real kube-apiserver ───────────────────────────────────────────────────────────────────────
@@ -9925,6 +9676,8 @@ const DEFAULTED = `
   persistentVolumeClaimRetentionPolicy:
     { whenDeleted: Retain, whenScaled: Retain, whenReplaced: Retain, whenLost: Retain }`;
 const claimNamed = (name: string): string => JSON.stringify({ metadata: { name }, spec: {} });
+const twoPorts = (protocol: string): string =>
+  JSON.stringify([{ containerPort: 53 }, { containerPort: 53, protocol }]);
 /** A field → a value that is taken | one that is refused | in these words of the API server. */
 const RULES = `
   metadata/name → "${'a'.repeat(52)}" | "${'a'.repeat(53)}" | must be no more than 52 characters
@@ -9935,8 +9688,36 @@ const RULES = `
   template/metadata/labels/enge.me~identity → - | "x" | labels under enge.me/ are set by
   template/metadata/annotations/enge.me~replace → - | "true" | annotations under enge.me/
   template/spec/restartPolicy → "Always" | "Never" | restartPolicy must be Always
-  template/spec/activeDeadlineSeconds → - | 10 | activeDeadlineSeconds is not supported
+  template/spec/activeDeadlineSeconds → null | 10 | activeDeadlineSeconds is not supported
+  template/spec/restartPolicy → null | "OnFailure" | restartPolicy must be Always
   template/spec/future → {"a":1} | - |
+  template/metadata/labels → null | "a" | of type object
+  template/metadata/labels/team → null | 1 | of type string
+  template/metadata/annotations → null | [] | of type object
+  template/spec/serviceAccountName → null | {} | of type string
+  template/spec/serviceAccount → null | - |
+  template/spec/volumes → null | {"name":"a"} | template.spec.volumes
+  template/spec/volumes → [{"name":"a"}] | [{"name":"a"},{"name":"a"}] | Duplicate value
+  template/spec/initContainers → null | [null] | of type object
+  template/spec/tolerations → null | {"key":"a"} | template.spec.tolerations
+  template/spec/tolerations → [{}] | ["a"] | of type object
+  template/spec/containers → [{"name":"a"}] | null | Required value
+  template/spec/containers → [{"name":"a"}] | [] | at least 1 items
+  template/spec/containers → [{"name":"a"}] | [{}] | name: Required value
+  template/spec/containers/0/image → null | 7 | of type string
+  template/spec/containers/0/env → null | "A=b" | of type array
+  template/spec/containers/0/env → [{"name":"A"}] | [{"name":"A"},{"name":"A"}] | Duplicate value
+  template/spec/containers/0/ports → null | [80] | of type object
+  template/spec/containers/0/ports → ${twoPorts('UDP')} | ${twoPorts('TCP')} | Duplicate value
+  template/spec/containers/0/volumeMounts → null | [{"name":"data"}] | mountPath: Required value
+  ordinals → null | {} | start: Required value
+  liveness/maxReplacements → null | "x" | or a percentage
+  selector/matchExpressions → null | {} | of type array
+  selector/matchLabels/enge.me~retired → - | "true" | labels under enge.me/ are set by
+  volumeClaimTemplates → null | [null] | of type object
+  volumeClaimTemplates/0/metadata/labels → null | - |
+  volumeClaimTemplates/0/metadata/annotations → null | - |
+  volumeClaimTemplates/0/status → null | - |
   volumeClaimTemplates/1 → ${claimNamed('b')} | ${claimNamed('data')} | must be unique
   volumeClaimTemplates/0/metadata/name → "wal" | "a.b" | must be a DNS label
   volumeClaimTemplates/0/metadata/labels → {"a":"b"} | {"enge.me/retired":"true"} | labels under
@@ -9955,6 +9736,8 @@ const RULES = `
   replacementPolicy → "WhenVolumesLost" | "Never" | Unsupported value
   persistentVolumeClaimRetentionPolicy/whenLost → "Delete" | "Keep" | Unsupported value
   serviceName → "svc" | "Svc.x" | should match
+  serviceName → "" | {} | of type string
+  serviceName → null | - |
   replicaz → - | 1 | unknown field
   selector → {} | null | Required value`;
 /** The example with one field set. */
@@ -9967,49 +9750,70 @@ function withField(at: string, value: unknown): Raw {
   keys.reduce((inner, key) => (inner[key] ??= {}), ofMeta ? object : object['spec'])[last] = value;
   return object;
 }
+/** What comes of each row of RULES that `fits`; '' where it is as the row says. */
+async function playRules(world: World, fits: (row: string) => boolean): Promise<readonly string[]> {
+  const path = `${clusterAt('default')}?dryRun=All&fieldValidation=Strict`;
+  const one = async (text: string, at: string, value: string, words: string) => {
+    if (value === '-') return '';
+    const body = withField(at, JSON.parse(value));
+    const answer = await world.send({ method: 'POST', path, body });
+    const { message = '' } = answer.body as Raw;
+    const isRight = words ? answer.status >= 400 && message.includes(words) : answer.status === 201;
+    return isRight ? '' : `${text}: ${answer.status} ${message}`;
+  };
+  const rows = RULES.trim().split('\n').filter(fits);
+  const tries = rows.flatMap((text) => {
+    const [, at = '', good = '', bad = '', words = ''] =
+      /(\S+) → (.*) \| (.*) \| ?(.*)/.exec(text) ?? [];
+    return [one(text, at, good, ''), one(text, at, bad, words || 'invalid')];
+  });
+  return (await Promise.all(tries)).filter(Boolean);
+}
 onPlane('the schema → defaults, and each rule refuses in its own words', async () => {
   const path = `${clusterAt('default')}?dryRun=All&fieldValidation=Strict`;
   const world = realWorld(plane);
   const made = await world.send({ method: 'POST', path, body: coderCluster() });
   const spec = { ...coderCluster()['spec'], ...(loadAllYaml(DEFAULTED)[0] as Raw) };
   assert.equal((made.body as Raw)['spec'], spec);
-  const one = async (text: string, at: string, value: string, words: string) => {
-    if (value === '-') return '';
-    const answer = await world.send({
-      method: 'POST',
-      path,
-      body: withField(at, JSON.parse(value)),
-    });
-    const { message = '' } = answer.body as Raw;
-    const fits = words ? answer.status >= 400 && message.includes(words) : answer.status === 201;
-    return fits ? '' : `${text}: ${answer.status} ${message}`;
+  assert.equal((made.body as Raw)['status'], { observedGeneration: -1 }, 'kstatus: InProgress');
+  assert.equal(await playRules(world, Boolean), []);
+});
+onPlane('server-side apply of an image by another manager → only the image changes', async () => {
+  const apply = async (container: object, manager: string, more: object = {}): Promise<Raw> => {
+    const path = `${clusterAt('default', 'merged')}?fieldManager=${manager}`;
+    const contentType = 'application/apply-patch+yaml';
+    const spec = { ...more, template: { spec: { containers: [{ name: 'c', ...container }] } } };
+    const body = { ...coderCluster(), metadata: { name: 'merged' }, spec };
+    const answer = await realWorld(plane).send({ method: 'PATCH', path, contentType, body });
+    return answer.body as Raw;
   };
-  const tries = RULES.trim()
-    .split('\n')
-    .flatMap((text) => {
-      const [, at = '', good = '', bad = '', words = ''] =
-        /(\S+) → (.*) \| (.*) \| ?(.*)/.exec(text) ?? [];
-      return [one(text, at, good, ''), one(text, at, bad, words || 'invalid')];
-    });
-  assert.equal((await Promise.all(tries)).filter(Boolean), []);
+  const first = {
+    image: 'c:1',
+    env: [{ name: 'A', value: 'a' }],
+    ports: [{ containerPort: 53, protocol: 'TCP', name: 'dns' }],
+    volumeMounts: [{ name: 'data', mountPath: '/d' }],
+  };
+  await apply(first, 'first', { selector: { matchLabels: { app: 'merged' } }, replicas: 0 });
+  const refused = await apply({ image: 'c:4' }, 'images');
+  assert.match(refused['message'], '.spec.template.spec.containers[name="c"].image');
+  const env = [{ name: 'B', value: 'b' }];
+  const merged = await apply({ image: 'c:4', env }, 'images&force=true');
+  const wanted = { name: 'c', ...first, image: 'c:4', env: [...first.env, ...env] };
+  assert.equal(merged['spec'].template.spec.containers, [wanted]);
 });
 
-async function accountToken(namespace: string, account: string, spec = {}): Promise<string> {
+async function accountToken(namespace: string, account: string): Promise<string> {
   const path = `${placeOf(namespace, 'serviceaccounts', account)}/token`;
-  const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec };
+  const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} };
   return ((await order(real, 'POST', path, asked)) as Raw)['status'].token;
 }
 const SYSTEM = 'statefulcluster-system';
 /** Without a Lease, unless it is the matter: who follows a killed process must not wait for it. */
 const ALONE = '--leader-elect=false';
 /** The operator with the rights of deploy.yaml's own service account. */
-const launchWithRights = async (...scope: string[]): Promise<Program> =>
-  launchAs({ token: await accountToken(SYSTEM, 'statefulcluster') }, ...scope);
-function launchAs(user: object, ...scope: string[]): Program {
-  const ca = Buffer.from(plane.ca ?? '').toString('base64');
-  const users = [{ name: 'main', user }];
-  const over = { ...serverAt(plane.url, { 'certificate-authority-data': ca }), users };
-  const file = kubeconfig(plane.folder, scope.join(), over);
+async function launchWithRights(...scope: string[]): Promise<Program> {
+  const user = { token: await accountToken(SYSTEM, 'statefulcluster') };
+  const file = newDrawer().put('config', configOf(plane.url, user, trusting(plane.ca)));
   return launch([...runArgs(file), ...scope], real.ring);
 }
 /** A new cluster with all its members Ready. */
@@ -10021,10 +9825,6 @@ async function grow(cluster: string, replicas: number, zone: string, spec: objec
 }
 const uidsUp = (rig: Rig, cluster: string): string[] =>
   upPods(rig, cluster)
-    .map(({ meta }) => meta.uid)
-    .sort();
-const uidsOfClaims = (rig: Rig, cluster: string): string[] =>
-  keptBy(rig, cluster)
     .map(({ meta }) => meta.uid)
     .sort();
 /** A template for that zone, whose one container has these fields beside the usual ones. */
@@ -10054,24 +9854,19 @@ function leastUp(rig: Rig, cluster: string): () => number {
 }
 /** Awaited later: until then its failure is nobody's. */
 const later = <T>(work: Promise<T>): Promise<T> => (work.catch(() => undefined), work);
-const nodeUnder = (pod: Sight | undefined): string => pod?.['spec'].nodeName ?? '';
 const podPath = (pod: Sight | undefined): string => placeOf('default', 'pods', pod?.meta.name);
 
 onPlane('the example, unchanged → 3 Ready, labels of the selector, a claim each', async () => {
   const labels = (node: string) => ({ zone: node.charAt(0) });
-  real = await newRig(realWorld(plane), { nodes: ['a0', 'a1', 'a2'], labels });
-  for (const name of ['quota', 'crash', 'elect', 'team', 'tokens', 'rights', 'hole'])
-    await order(real, 'POST', '/api/v1/namespaces', { metadata: { name } });
-  real.program = await launchWithRights('-n', 'default', '-n', 'quota', ALONE);
+  real = await newRig(realWorld(plane), { nodes: ['a0', 'a1', 'a2', 'b0', 'b1', 'b2'], labels });
+  await order(real, 'POST', '/api/v1/namespaces', { metadata: { name: 'team' } });
+  real.program = await launchWithRights('-n', 'default', ALONE);
   await order(real, 'POST', clusterAt('default'), coderCluster());
   await settles(real, 'coder', 3);
   const own = upPods(real, 'coder').map((o) => [o.meta.labels['app'], o.meta.labels[MARK.cluster]]);
   assert.equal(own.flat(), Array(6).fill('coder'));
-  const claims = keptBy(real, 'coder').map((claim) => claim.meta.name);
-  assert.equal(
-    claims.sort(),
-    idsUp(real, 'coder').map((id) => `data-coder-${id}`),
-  );
+  const claims = keptBy(real, 'coder').map((claim) => claim.meta.name.replace('data-coder-', ''));
+  assert.equal(claims.sort(), idsUp(real, 'coder'));
 });
 
 onPlane('selector and serviceName → immutable, the rest is not', async () => {
@@ -10082,191 +9877,18 @@ onPlane('selector and serviceName → immutable, the rest is not', async () => {
   assert.is(await edit({ replicas: 4, minReadySeconds: 1 }), 'resolved');
 });
 
-/** One pod of the cluster is deleted; a new identity comes, and it is from this process. */
-async function goesOnIn(cluster: string, replicas: number, { child }: Program): Promise<void> {
-  const before = idsUp(real, cluster);
-  const [pod] = upPods(real, cluster);
-  await order(real, 'DELETE', placeOf(split(cluster)[0], 'pods', pod?.meta.name));
-  const isNew = (id: string): boolean => !before.includes(id);
-  await real.until('another one', () => (idsUp(real, cluster).some(isNew) ? '' : 'not yet'));
-  await settles(real, cluster, replicas);
-  assert.is(child.exitCode ?? child.signalCode, null, 'the same process');
-}
-const pass = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Played all at once, each on nodes or in a namespace of its own. */
-const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
-  'pods deleted, force-deleted, evicted → replaced, one Reason everywhere': async () => {
-    const [a, b, c] = await grow('pods', 3, 'b');
-    await order(real, 'DELETE', podPath(a));
-    await order(real, 'DELETE', podPath(b), { gracePeriodSeconds: 0 });
-    real.actors.fail('default', c?.meta.name ?? '', 'Evicted');
-    for (const pod of [a, b]) await replaces(real, 'pods', pod, 'PodDeleted');
-    await replaces(real, 'pods', c, 'PodFailed');
-    await settles(real, 'pods', 3);
-  },
-  'a node dies, another is removed → NodeUnreachable, NodeGone': async () => {
-    const liveness = { nodeUnreachableSeconds: 2, nodeGoneSeconds: 1 };
-    const [a, b] = await grow('nodes', 3, 'n', { liveness });
-    real.actors.kill(nodeUnder(a));
-    await replaces(real, 'nodes', a, 'NodeUnreachable');
-    real.actors.removeNode(nodeUnder(a));
-    real.actors.removeNode(nodeUnder(b));
-    await replaces(real, 'nodes', b, 'NodeGone');
-    await settles(real, 'nodes', 3);
-    assert.is(real.all('claims', 'nodes').length, 5, 'the old claims are kept');
-  },
-  'the claim of a pending pod is deleted → ClaimGone': async () => {
-    const coming = later(grow('claims', 2, 'c')); // That zone has no node yet.
-    const pods = () => real.all('pods', 'claims');
-    await real.becomes('pods that wait', () => pods().length, 2);
-    const [old] = pods();
-    const claim = placeOf('default', 'persistentvolumeclaims', `data-${old?.meta.name}`);
-    await order(real, 'DELETE', claim);
-    const heirs = () => pods().filter(({ meta }) => meta.annotations[MARK.replaces]).length;
-    await real.becomes('a successor waits', heirs, 1);
-    real.actors.addNode('c0');
-    await replaces(real, 'claims', old, 'ClaimGone');
-    await coming;
-  },
-  'four of five nodes are cut off, spare ones there; or the only one → all return': async () => {
-    const liveness = { nodeUnreachableSeconds: 2 };
-    const single = await grow('one', 1, 's', { liveness });
-    const five = await grow('five', 5, 'w', { liveness });
-    const ids = () => [...idsUp(real, 'five'), ...idsUp(real, 'one')].join();
-    const before = ids();
-    const cut = [...five.slice(0, 4), ...single].map(nodeUnder);
-    cut.forEach(real.actors.cutOff);
-    const why = (name: string): string => saysTrue(real, name, 'ReplacementWithheld');
-    const isHeld = (): boolean => /4 of 5 /.test(why('five')) && /1 of 1 /.test(why('one'));
-    await real.until('all is withheld', () => (isHeld() ? '' : `"${why('five')}" ${ids()}`));
-    cut.forEach(real.actors.revive);
-    await settles(real, 'five', 5);
-    await settles(real, 'one', 1);
-    assert.is(ids(), before);
-  },
-  '3 → 20 → 3 with Retain and Delete → claims kept and marked, or gone': async () => {
-    const play = async (whenScaled: 'Retain' | 'Delete'): Promise<void> => {
-      const name = `scale-${whenScaled.toLowerCase()}`;
-      await grow(name, 3, 'b', { persistentVolumeClaimRetentionPolicy: { whenScaled } });
-      await scaleTo(real, name, 20);
-      await scaleTo(real, name, 3);
-      const marks = () => real.all('claims', name).map(retiredAs).sort().join();
-      const kept: string[] = Array(whenScaled === 'Retain' ? 17 : 0).fill('ScaledIn');
-      await real.becomes('the marks', marks, ['', '', '', ...kept].join());
-    };
-    await Promise.all([play('Retain'), play('Delete')]);
-  },
-  'a quota of 2 pods → in the words of the API server, no claim too many, heals': async () => {
-    const quota = placeOf('quota', 'resourcequotas', 'few');
-    const allow = async (pods: string): Promise<void> => {
-      const used = { pods: `${upPods(real, 'quota/few').length}` }; // Nobody computes it here.
-      await order(real, 'PATCH', quota, { spec: { hard: { pods } } });
-      await order(real, 'PATCH', `${quota}/status`, { status: { hard: { pods }, used } });
-    };
-    const first = { metadata: { name: 'few' }, spec: { hard: { pods: '2' } } };
-    await order(real, 'POST', placeOf('quota', 'resourcequotas'), first);
-    await allow('2');
-    await order(real, 'POST', clusterAt('quota'), clusterIn('b', 'few', 3));
-    const words = 'exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2';
-    const stalled = (): string => saysTrue(real, 'quota/few', 'Stalled');
-    await real.until('it says why', () => (stalled().includes(words) ? '' : stalled()));
-    const claims = () => real.all('claims', 'quota/few').length;
-    await real.becomes('claims', claims, 2);
-    const isWord = (e: Sight): boolean => e['message'].includes(words);
-    const reasons = () =>
-      new Set(
-        real
-          .all('events', 'quota/few')
-          .filter(isWord)
-          .map((e) => e['reason']),
-      );
-    await real.becomes('the Event', () => [...reasons()].join(), 'Refused');
-    await allow('10');
-    await settles(real, 'quota/few', 3); // At its next try, 10 to 40 s after the last one.
-    assert.is(claims(), 3);
-  },
-  'SIGKILL three times while 40 come → exactly 40, no identity twice, no claim lost': async () => {
-    const coming = later(grow('crash/forty', 40, 'b'));
-    const pods = () => real.all('pods', 'crash/forty');
-    for (const many of [3, 12, 27, 40]) {
-      const program = await launchWithRights('-n', 'crash', ALONE);
-      await real.until(`${many} pods`, () => (pods().length >= many ? '' : `${pods().length}`));
-      if (many < 40) program.child.kill('SIGKILL');
-      if (many < 40) await program.ended;
-    }
-    await coming;
-    const born = [...real.uids].filter(([name]) => name.startsWith('forty-'));
-    assert.is(born.length, 40, 'no pod too many, at any time');
-    assert.ok(
-      born.every(([, uids]) => uids.size === 1),
-      'no identity twice',
-    );
-    // A claim whose pod never came is deleted, unbound, once it is a minute old.
-    const names = new Set(born.map(([name]) => name));
-    const spare = () => keptBy(real, 'crash/forty').filter((c) => !names.has(`forty-${idIn(c)}`));
-    assert.equal(
-      spare().filter((claim) => claim['spec'].volumeName),
-      [],
-      'they are empty',
-    );
-    assert.is(keptBy(real, 'crash/forty').length - spare().length, 40);
-    if (LONG) await real.becomes('claims left over', () => spare().length, 0);
-  },
-  'F26: the token is replaced, the old one revoked → read again': async () => {
-    const secrets = placeOf(SYSTEM, 'secrets');
-    const bound = async (name: string): Promise<string> => {
-      await order(real, 'POST', secrets, { metadata: { name } });
-      const boundObjectRef = { kind: 'Secret', apiVersion: 'v1', name };
-      return accountToken(SYSTEM, 'statefulcluster', { boundObjectRef });
-    };
-    const [tokenFile, old] = [join(plane.folder, 'rotated'), await bound('old')];
-    writeFileSync(tokenFile, old);
-    const program = launchAs({ tokenFile }, '-n', 'tokens', ALONE);
-    await grow('tokens/turned', 2, 'b');
-    writeFileSync(`${tokenFile}.new`, await bound('new'));
-    renameSync(`${tokenFile}.new`, tokenFile);
-    await order(real, 'DELETE', `${secrets}/old`);
-    const { send } = realWorld({ ...plane, token: old });
-    const path = clusterAt('tokens');
-    await reaches(async () => (await send({ method: 'GET', path })).status, 401); // It is cached.
-    await goesOnIn('tokens/turned', 2, program);
-  },
-  'F26: rights are reduced → a condition, no exit; given back → goes on': async () => {
-    const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/rights';
-    const isWhole = (o: Raw): boolean =>
-      o['kind'] === 'ClusterRole' && o['metadata'].name === 'statefulcluster';
-    const rules: Raw[] = manifest().find(isWhole)?.['rules'] ?? [];
-    const lesser = rules.map((rule) =>
-      rule['resources'].includes('pods')
-        ? { ...rule, verbs: rule['verbs'].filter((verb: string) => verb !== 'create') }
-        : rule,
-    );
-    const bind = (name: string): Promise<Raw> => {
-      const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name };
-      const subjects = [{ kind: 'ServiceAccount', name: 'limited', namespace: 'rights' }];
-      return order(real, 'POST', `${rbac}/rolebindings`, { metadata: { name }, roleRef, subjects });
-    };
-    await order(real, 'POST', placeOf('rights', 'serviceaccounts'), {
-      metadata: { name: 'limited' },
-    });
-    for (const [name, own] of Object.entries({ whole: rules, lesser }))
-      await order(real, 'POST', `${rbac}/roles`, { metadata: { name }, rules: own });
-    for (const name of ['whole', 'lesser']) await bind(name);
-    const token = await accountToken('rights', 'limited');
-    const program = launchAs({ token }, '-n', 'rights', ALONE);
-    await grow('rights/few', 1, 'b');
-    await order(real, 'DELETE', `${rbac}/rolebindings/whole`);
-    await order(real, 'PATCH', clusterAt('rights', 'few'), { spec: { replicas: 2 } });
-    const words = 'cannot create resource "pods"';
-    const stalled = (): string => saysTrue(real, 'rights/few', 'Stalled');
-    await real.until('it says why', () => (stalled().includes(words) ? '' : `"${stalled()}"`));
-    await real.becomes('claims', () => keptBy(real, 'rights/few').length, 1); // None of the tries.
-    await bind('whole');
-    await settles(real, 'rights/few', 2);
-    await goesOnIn('rights/few', 2, program);
-  },
-  'image, cpu, QoS class, env, a broken template → in place, recreated, or refused': async () => {
+onPlane('pods deleted, force-deleted, evicted → replaced, one Reason everywhere', async () => {
+  const [a, b, c] = await grow('pods', 3, 'b');
+  await order(real, 'DELETE', podPath(a));
+  await order(real, 'DELETE', podPath(b), { gracePeriodSeconds: 0 });
+  real.actors.fail('default', c?.meta.name ?? '', 'Evicted');
+  for (const pod of [a, b]) await replaces(real, 'pods', pod, 'PodDeleted');
+  await replaces(real, 'pods', c, 'PodFailed');
+  await settles(real, 'pods', 3);
+});
+onPlane(
+  'image, cpu, QoS class, env, a broken template → in place, recreated, or refused',
+  async () => {
     const name = 'updates';
     const cpu = (cpu: string, more?: object) => ({
       resources: { requests: { cpu, memory: '64Mi' }, ...more },
@@ -10298,190 +9920,111 @@ const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
     await real.until('it says why', () => (stalled().includes(words) ? '' : `"${stalled()}"`));
     assert.equal([uidsUp(real, name), idsUp(real, name), least()], [kept, ids, 4]);
   },
-  'suspend and resume, restore → same identities, same claims': async () => {
-    await grow('rest', 3, 'b');
-    const [ids, claims] = [idsUp(real, 'rest'), uidsOfClaims(real, 'rest')];
-    await order(real, 'PATCH', clusterAt('default', 'rest'), { spec: { suspend: true } });
-    await real.becomes('its pods', () => real.all('pods', 'rest').length, 0);
-    await change('rest', 3, { suspend: false });
-    assert.equal([idsUp(real, 'rest'), uidsOfClaims(real, 'rest')], [ids, claims]);
-    await scaleTo(real, 'rest', 2);
-    const [gone] = real.all('claims', 'rest').filter((claim) => retiredAs(claim) !== '');
-    await order(real, 'PATCH', placeOf('default', 'persistentvolumeclaims', gone?.meta.name), {
-      metadata: { annotations: { [MARK.restore]: 'true' } },
-    });
-    const asked = () => real.all('claims', 'rest').filter((c) => c.meta.annotations[MARK.restore]);
-    await real.becomes('it is asked for', () => asked().length, 1);
-    await change('rest', 2, { minReadySeconds: 1 }); // Its watches have heard of it by then, too.
-    await scaleTo(real, 'rest', 3);
-    assert.equal([idsUp(real, 'rest'), uidsOfClaims(real, 'rest')], [ids, claims]);
-  },
-  'Replace with maxSurge 1 → old claims retired, never below replicas': async () => {
-    const rollingUpdate = { podUpdatePolicy: 'Replace', maxSurge: 1, maxUnavailable: 0 };
-    await grow('surge', 3, 'b', { updateStrategy: { rollingUpdate } });
-    const [ids, least] = [idsUp(real, 'surge'), leastUp(real, 'surge')];
-    await change('surge', 3, templateIn('b', { image: 'img:2' }));
-    assert.is(least(), 3);
-    assert.is(idsUp(real, 'surge').filter((id) => ids.includes(id)).length, 0);
-    const marks = () => real.all('claims', 'surge').map(retiredAs).sort().join();
-    await real.becomes('the marks', marks, ['', '', '', ...Array(3).fill('Updated')].join());
-  },
-  'claims grow where their class allows it; else in the words of the API server': async () => {
-    const sized = (storageClassName: string, storage: string) => ({
-      volumeClaimTemplates: [netClaim(storage, storageClassName)],
-    });
-    await grow('grows', 2, 'b', sized('net-sim', '1Gi'));
-    const uids = uidsUp(real, 'grows');
-    await change('grows', 2, sized('net-sim', '2Gi'));
-    const sizes = () => real.all('claims', 'grows').map((c) => c['status'].capacity?.storage);
-    await real.becomes('sizes', () => sizes().join(), '2Gi,2Gi');
-    assert.equal(uidsUp(real, 'grows'), uids);
-    await grow('fixed', 1, 'b');
-    await order(real, 'PATCH', clusterAt('default', 'fixed'), { spec: sized('', '2Gi') });
-    const said = (): string => saysTrue(real, 'fixed', 'ClaimTemplatesDrifted');
-    const words = 'only dynamically provisioned pvc can be resized';
-    await real.until('it says why', () => (said().includes(words) ? '' : `"${said()}"`));
-  },
-  'F15: two operators, the leader SIGKILLed while 40 come → exactly 40': async () => {
-    const compete = (): Promise<Program> =>
-      launchWithRights('-n', 'elect', '--leader-elect-namespace', 'statefulcluster-system');
-    const says = (one: Program, word: string): Promise<void> =>
-      real.until(word, () => (one.said.some((line) => line['msg'] === word) ? '' : 'not yet'));
-    const first = await compete();
-    await says(first, 'leads');
-    const second = await compete();
-    await says(second, 'stands by');
-    const coming = later(grow('elect/pair', 40, 'b'));
-    const pods = () => real.all('pods', 'elect/pair').length;
-    await real.until('some pods', () => (pods() >= 10 ? '' : `${pods()}`));
-    first.child.kill('SIGKILL');
-    const from = performance.now();
-    await says(second, 'leads');
-    const tookMs = performance.now() - from;
-    assert.ok(tookMs > 10_000 && tookMs < 19_000, `it led after ${tookMs} ms`);
-    await coming;
-    const born = [...real.uids.keys()].filter((name) => name.startsWith('pair-'));
-    assert.equal([born.length, pods()], [40, 40], 'no pod too many, at any time');
-    await endsWell(second);
-    const path = '/apis/coordination.k8s.io/v1/namespaces/statefulcluster-system/leases';
-    const { items } = await order(real, 'GET', path);
-    const holders = items.map((one: Raw) => one['spec'].holderIdentity ?? '');
-    assert.equal(holders, [''], 'the Lease is released');
-  },
-  'who may not create pods, claims, or be an account → is refused by the policy': async () => {
-    const verbs = {
-      pods: 'create',
-      persistentvolumeclaims: 'create',
-      serviceaccounts: 'impersonate',
-    };
-    const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/team';
-    /** Who may create clusters and do so many of the above, and what comes of it. */
-    const attempt = async (many: number, account: string): Promise<string> => {
-      const name = `user-${many}`;
-      const world = realWorld({ ...plane, token: await accountToken('team', name) });
+);
+/** An account in `team` with these rights: `group/resource verb,verb`. */
+async function newUser(name: string, rights: readonly string[]): Promise<World> {
+  const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/team';
+  const rules = rights.map((right) => {
+    const [, group = '', resource, verbs = ''] = /^(enge\.me)?\/?(\S+) (.*)/.exec(right) ?? [];
+    return { apiGroups: [group], resources: [resource], verbs: verbs.split(',') };
+  });
+  const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name };
+  const subjects = [{ kind: 'ServiceAccount', name, namespace: 'team' }];
+  await order(real, 'POST', placeOf('team', 'serviceaccounts'), { metadata: { name } });
+  await order(real, 'POST', `${rbac}/roles`, { metadata: { name }, rules });
+  await order(real, 'POST', `${rbac}/rolebindings`, { metadata: { name }, roleRef, subjects });
+  return realWorld({ ...plane, token: await accountToken('team', name) });
+}
+/** Tries until the words fit: for a moment an API server does not know new roles yet. */
+async function says(world: World, wanted: RegExp, request: ApiRequest): Promise<void> {
+  await reaches(async () => {
+    const { status, body } = await world.send(request);
+    return Number(wanted.test(status < 300 ? 'taken' : `${(body as Raw)['message']}`));
+  }, 1);
+}
+/** What an account may do beside the creation of clusters, its members' account → what it is told. */
+const POLICY: readonly (readonly [many: number, account: string, outcome: RegExp])[] = [
+  [0, '', /user-0 may not create pods in the namespace team/],
+  [1, '', /user-1 may not create persistentvolumeclaims in the namespace team/],
+  [2, '', /^taken$/],
+  [2, 'default', /^taken$/],
+  [2, 'robot', /as the service account robot, which .*user-2 may not impersonate/],
+  [3, 'robot', /^taken$/],
+];
+onPlane(
+  'who may not create pods, claims, or be an account → is refused by the policy',
+  async () => {
+    const rights = ['enge.me/statefulclusters create', 'pods create'];
+    rights.push('persistentvolumeclaims create', 'serviceaccounts impersonate');
+    const users = [0, 1, 2, 3].map((n) => newUser(`user-${n}`, rights.slice(0, n + 1)));
+    for (const [many, account, wanted] of POLICY) {
       const body: Raw = clusterIn('b', 'mine', 1);
       Object.assign(body['spec'].template.spec, account && { serviceAccountName: account });
-      const path = `${clusterAt('team')}?dryRun=All`;
-      const { status, body: said } = await world.send({ method: 'POST', path, body });
-      return status === 201 ? 'taken' : `${(said as Raw)['message']}`;
-    };
-    for (const many of [0, 1, 2, 3]) {
-      const name = `user-${many}`;
-      const cluster = {
-        apiGroups: ['enge.me'],
-        resources: ['statefulclusters'],
-        verbs: ['create'],
-      };
-      const more = Object.entries(verbs).slice(0, many);
-      const rules = more.map(([what, verb]) => ({
-        apiGroups: [''],
-        resources: [what],
-        verbs: [verb],
-      }));
-      await order(real, 'POST', placeOf('team', 'serviceaccounts'), { metadata: { name } });
-      await order(real, 'POST', `${rbac}/roles`, {
-        metadata: { name },
-        rules: [cluster, ...rules],
-      });
-      const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name };
-      const subjects = [{ kind: 'ServiceAccount', name, namespace: 'team' }];
-      await order(real, 'POST', `${rbac}/rolebindings`, { metadata: { name }, roleRef, subjects });
-    }
-    const rows: readonly (readonly [many: number, account: string, outcome: string])[] = [
-      [0, '', 'user-0 may not create pods in the namespace team'],
-      [1, '', 'user-1 may not create persistentvolumeclaims in the namespace team'],
-      [2, '', 'taken'],
-      [2, 'default', 'taken'],
-      [2, 'robot', 'as the service account robot, which .*user-2 may not impersonate'],
-      [3, 'robot', 'taken'],
-    ];
-    for (const [many, account, outcome] of rows) {
-      const fits = async () => Number(RegExp(outcome).test(await attempt(many, account)));
-      await reaches(fits, 1); // For a moment an API server does not know new roles yet.
+      const request = { method: 'POST', path: `${clusterAt('team')}?dryRun=All`, body } as const;
+      await says((await users[many]) as World, wanted, request);
     }
   },
-  'clusters are deleted → pods go, claims by their policy': async () => {
-    for (const whenDeleted of ['Retain', 'Delete'] as const) {
-      const name = `gone-${whenDeleted.toLowerCase()}`;
-      await grow(name, 2, 'b', { persistentVolumeClaimRetentionPolicy: { whenDeleted } });
-      await order(real, 'DELETE', clusterAt('default', name));
-      await real.becomes('its pods', () => real.all('pods', name).length, 0);
-      const kept = whenDeleted === 'Retain' ? 2 : 0;
-      await real.becomes('its claims', () => real.all('claims', name).length, kept);
-    }
-  },
-};
-let playing: Promise<Record<string, Promise<void>>> | undefined;
-async function playAll(): Promise<Record<string, Promise<void>>> {
-  for (const [zone, count] of Object.entries({ b: 3, n: 6, s: 2, w: 9 }))
-    for (let i = 0; i < count; i++) real.actors.addNode(`${zone}${i}`);
-  const nodes = async (): Promise<Raw[]> => (await order(real, 'GET', '/api/v1/nodes'))['items'];
-  await reaches(async () => (await nodes()).filter((node) => isTrueOf(node, 'Ready')).length, 23);
-  const all = Object.entries(PLAYS).map(([title, play]) => [title, later(play())] as const);
-  return Object.fromEntries(all);
+);
+/** What is tried with the metadata of a pod or claim (~ = enge.me/), by whoever may write those but
+ *  not update the cluster → what comes of it. Who may do that, too, may do all of it. */
+const MARKING = `
+  POST persistentvolumeclaims {"labels":{"~statefulcluster":"theirs"}} → refused
+  POST persistentvolumeclaims {"labels":{"~statefulcluster":null}} → refused
+  POST persistentvolumeclaims {"labels":null,"annotations":{"~retired":"PodDeleted"}} → taken
+  POST pods {"labels":{"~statefulcluster":"none","~identity":"a"}} → refused
+  POST pods {"labels":{"app":"x"},"annotations":null} → taken
+  PATCH persistentvolumeclaims/theirs {"annotations":{"~retired":"PodDeleted"}} → refused
+  PATCH persistentvolumeclaims/theirs {"annotations":{"a":"b"}} → taken
+  PATCH persistentvolumeclaims/theirs {"labels":null} → refused
+  PATCH pods/theirs {"labels":{"~statefulcluster":null}} → refused
+  PATCH pods/theirs {"labels":{"~statefulcluster":"other"}} → refused
+  PATCH pods/theirs {"labels":{"app":null},"annotations":null} → taken
+  PATCH pods/theirs/status {"annotations":{"~replace":"true"}} → refused`;
+/** A pod or a claim with this metadata. */
+function childOf(kind: string, metadata: object): Raw {
+  const resources = { requests: { storage: '1Gi' } };
+  const containers = [{ name: 'c', image: 'c:1' }];
+  const spec = kind === 'pods' ? { containers } : { accessModes: ['ReadWriteOnce'], resources };
+  return { metadata, spec };
 }
-for (const title of Object.keys(PLAYS))
-  onPlane(title, async () => (await (playing ??= playAll()))[title]);
-
-const onPlaneLong = (title: string, play: () => Promise<void>): void => {
-  if (LONG) onPlane(title, play);
-};
-onPlaneLong('F5: a black hole before the API server → noticed within 30 s', async () => {
-  const tunnel = await openTunnel(Number(new URL(plane.url).port));
-  const token = await accountToken(SYSTEM, 'statefulcluster');
-  const url = `https://127.0.0.1:${tunnel.port}`;
-  const ca = Buffer.from(plane.ca ?? '').toString('base64');
-  const over = serverAt(url, { 'certificate-authority-data': ca });
-  const file = kubeconfig(plane.folder, 'hole', {
-    ...over,
-    users: [{ name: 'main', user: { token } }],
-  });
-  const program = launch([...runArgs(file), '-n', 'hole', ALONE], real.ring);
-  await grow('hole/dark', 2, 'b');
-  const from = performance.now();
-  tunnel.swallow(true);
-  const deaf = (line: Raw): boolean => `${line['error']}`.includes('no answer to a ping');
-  await real.until('it notices', () => (program.said.some(deaf) ? '' : 'not yet'));
-  assert.ok(performance.now() - from < 30_000, 'within 30 s');
-  tunnel.swallow(false);
-  await goesOnIn('hole/dark', 2, program);
+onPlane('F37: who may not update a cluster → marks no pod or claim as its member', async () => {
+  const labels = { 'enge.me/statefulcluster': 'theirs', app: 'x' };
+  for (const kind of ['pods', 'persistentvolumeclaims'])
+    await order(real, 'POST', placeOf('team', kind), childOf(kind, { name: 'theirs', labels }));
+  const rights = ['pods create,patch', 'persistentvolumeclaims create,patch', 'pods/status patch'];
+  const writer = await newUser('writer', rights);
+  const editor = await newUser('editor', [...rights, 'enge.me/statefulclusters update']);
+  for (const row of MARKING.trim().split('\n')) {
+    const [, method, what = '', metadata = '', outcome] =
+      /(POST|PATCH) (\S+) (.*) → (\w+)/.exec(row) ?? [];
+    const [kind = '', name = ''] = what.split(/\/(.*)/);
+    const path = `${placeOf('team', kind, name)}?dryRun=All`;
+    const given: object = JSON.parse(metadata.replaceAll('~', 'enge.me/'));
+    const patch = { method: 'PATCH', contentType: MERGE_PATCH, body: { metadata: given } } as const;
+    const post = { method: 'POST', body: childOf(kind, { name: 'new', ...given }) } as const;
+    const request = { path, ...(method === 'POST' ? post : patch) };
+    await says(editor, /^taken$/, request);
+    await says(writer, outcome === 'taken' ? /^taken$/ : /writer may not update$/, request);
+  }
 });
-const stopEtcd = async (ms: number): Promise<void> => {
+onPlane('unknown fields in the template → the pods are made, an Event names them', async () => {
+  const spec = clusterIn('b', 'typo', 1)['spec'];
+  Object.assign(spec.template.spec.containers[0], { livenesProbe: {}, resource: {} });
+  await grow('typo', 1, 'b', spec);
+  const path = '/api/v1/namespaces/default/events?fieldSelector=reason%3DWarned';
+  const said = async (): Promise<string> =>
+    (await order(real, 'GET', path))['items'].map((o: Raw) => o['message']).join();
+  await reaches(async () => Number((await said()) !== ''), 1);
+  const unknown = (name: string): string => `unknown field "spec.containers[0].${name}"`;
+  assert.is(await said(), `${unknown('livenesProbe')}; ${unknown('resource')}`);
+});
+onPlane('F12: etcd stands still for a second → requests hang, then it goes on', async () => {
   const [pod] = upPods(real, 'coder');
   await order(real, 'DELETE', podPath(pod));
   plane.etcd.kill('SIGSTOP');
-  await pass(ms).finally(() => plane.etcd.kill('SIGCONT'));
+  await rest(1000).finally(() => plane.etcd.kill('SIGCONT'));
   await replaces(real, 'coder', pod, 'PodDeleted');
   await settles(real, 'coder', 3);
-};
-onPlane('F12: etcd stands still for a second → requests hang, then it goes on', () =>
-  stopEtcd(1000),
-);
-onPlaneLong('F12: etcd stands still for 40 s → each request has its deadline', async () => {
-  const from = real.program?.said.length;
-  await stopEtcd(40_000);
-  const said = real.program?.said.slice(from) ?? [];
-  assert.ok(said.some((line) => `${line['error']}`.includes('no answer within 15000 ms')));
 });
 onPlane('F11: the API server ends by SIGTERM → the same process goes on', async () => {
   const from = performance.now();
@@ -10489,29 +10032,9 @@ onPlane('F11: the API server ends by SIGTERM → the same process goes on', asyn
   assert.ok(performance.now() - from < 30_000, 'the API server did not wait for the watches');
   await losesOne(real, 'coder', 3);
 });
-onPlaneLong('F25: the CRD goes and comes, newer → goes on, unknown fields survive', async () => {
-  const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-  const [path, one] = [`${crds}/statefulclusters.enge.me`, clusterAt('default', 'newer')];
-  const statusOf = async (path: string): Promise<number> =>
-    (await real.world.send({ method: 'GET', path })).status;
-  const from = real.program?.said.length;
-  await order(real, 'DELETE', path);
-  await reaches(() => statusOf(path), 404);
-  await real.becomes('clusters', () => real.all('clusters', 'coder').length, 0);
-  await order(real, 'POST', crds, newerCrd());
-  await reaches(() => statusOf(clusterAt('default')), 200);
-  await order(real, 'POST', clusterAt('default'), clusterIn('b', 'newer', 2, { future: 'a' }));
-  await order(real, 'PATCH', `${one}/status`, { status: { future: 'b' } });
-  await settles(real, 'newer', 2);
-  await losesOne(real, 'newer', 2);
-  const after = await order(real, 'GET', one);
-  assert.equal([after['spec'].future, after['status'].future], ['a', 'b']);
-  const tries = real.program?.said.slice(from).filter((line) => line['code'] === 404) ?? [];
-  assert.ok(tries.length < 20, `asked ${tries.length} times for what is not there`);
-});
 onPlane('F11: the API server is SIGKILLed → the same process goes on, and ends well', async () => {
   await plane.restart('SIGKILL');
-  await (LONG ? losesOne(real, 'newer', 2) : losesOne(real, 'coder', 3));
+  await losesOne(real, 'coder', 3);
   if (real.program) await endsWell(real.program);
 });
 if (TESTING) planes.run();
@@ -10523,7 +10046,9 @@ if (TESTING) planes.run();
 // reference: whoever gets one must not change it. It is held against the recorded answers of a
 // real 1.36 kube-apiserver (see Conformance). What differs beyond them is said here. NOT modelled:
 // - CEL, but the rule `self == oldSelf`; several versions of a CRD; the order of several errors;
-// - managedFields and field ownership (server-side apply is a merge); order after strategic merges;
+// - versions of lists and wrong options of watches; server-side apply, managedFields,
+//   generateName, deletion of collections, tables with -o wide;
+// - directives of strategic merges, and the order after them;
 // - of built-in kinds: unknown fields (kept; the real one drops or refuses them), fields that are
 //   printed though they are empty (eventTime: null), OpenAPI schemas, quantities that are none, and
 //   validation beyond metadata, pods, claims, Leases, Events and ControllerRevisions (of pods only
@@ -10534,7 +10059,7 @@ if (TESTING) planes.run();
 // - service accounts and their volumes, priority classes, LimitRange, Pod Security, disruption
 //   budgets, node capacity on resize, quotas but of object counts, quota status, Event expiry;
 // - RBAC (see `denied`), webhooks (see `refuse`), protobuf bodies, pod logs, exec and proxy.
-// Stored, but nobody acts on them: statefulsets, deployments, RBAC objects, admission policies.
+// Stored, but nobody acts on them: statefulsets, RBAC objects, admission policies.
 
 type Rec = Readonly<Record<string, unknown>>;
 type Strings = Readonly<Record<string, string | undefined>>;
@@ -10602,8 +10127,8 @@ type Names = {
   namespaced: boolean;
   flags: string;
 };
-type Aliases = Record<'shortNames' | 'categories' | 'subresources', readonly string[]>;
-type ResourceRow = Readonly<Names & Aliases & { columns: readonly Column[]; crd?: Rec }>;
+type Aliases = Record<'shortNames' | 'subresources', readonly string[]>;
+type ResourceRow = Readonly<Names & Aliases & { crd?: Rec }>;
 type Resource = ResourceRow & { readonly group: string; readonly store: Store };
 
 /** `revision` is the global resourceVersion: unchanged means that nothing was written. */
@@ -10614,8 +10139,6 @@ interface ApiState {
   mutate?: (verb: 'create' | 'update', plural: string, object: ApiObject) => ApiObject;
   /** Stands in for validating webhooks: called after validation, before storing. */
   refuse?: (verb: string, plural: string, object: ApiObject) => ApiStatus | undefined;
-  /** The text of a Warning header. */
-  warn?: (verb: string, plural: string, object: ApiObject) => string | undefined;
   readonly resources: Map<string, Resource>;
   /** What a server whose watch cache lags shows to whoever asks for any version (0), until then. */
   old?: { readonly snapshot: ApiSnapshot; readonly until: number };
@@ -10638,32 +10161,30 @@ const bookmarkEveryMs = 60_000;
 /** The real server draws 30–60 min; there is no chance here. */
 const watchDefaultSeconds = 2700;
 
-/** apiVersion, plural, kind, C = cluster-scoped, short names, categories, subresources, flags. */
+/** apiVersion, plural, kind, C = cluster-scoped, short names, subresources, flags. */
 const builtIns = `
-v1 namespaces Namespace C ns - status,finalize
-v1 nodes Node C no - status
-v1 pods Pod - po all status,binding,eviction,resize gr
-v1 persistentvolumeclaims PersistentVolumeClaim - pvc - status r
-v1 persistentvolumes PersistentVolume C pv - status r
+v1 namespaces Namespace C ns status,finalize
+v1 nodes Node C no status
+v1 pods Pod - po status,binding,eviction,resize gr
+v1 persistentvolumeclaims PersistentVolumeClaim - pvc status r
+v1 persistentvolumes PersistentVolume C pv status r
 v1 events Event - ev
-v1 services Service - svc all status r
+v1 services Service - svc status r
 v1 configmaps ConfigMap - cm
 policy/v1 poddisruptionbudgets PodDisruptionBudget - pdb
 autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler - hpa
-v1 serviceaccounts ServiceAccount - sa - - r
-v1 resourcequotas ResourceQuota - quota - status r
+v1 serviceaccounts ServiceAccount - sa - r
+v1 resourcequotas ResourceQuota - quota status r
 apps/v1 controllerrevisions ControllerRevision
-apps/v1 statefulsets StatefulSet - sts all status,scale g
-apps/v1 deployments Deployment - deploy all status,scale g
-coordination.k8s.io/v1 leases Lease - - - - v
-storage.k8s.io/v1 storageclasses StorageClass C sc - - r
-apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition C crd,crds - status g
+apps/v1 statefulsets StatefulSet - sts status,scale g
+coordination.k8s.io/v1 leases Lease - - - v
+storage.k8s.io/v1 storageclasses StorageClass C sc - r
+apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition C crd,crds status g
 rbac.authorization.k8s.io/v1 clusterroles ClusterRole C
 rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding C
 rbac.authorization.k8s.io/v1 roles Role
 rbac.authorization.k8s.io/v1 rolebindings RoleBinding
-authorization.k8s.io/v1 selfsubjectaccessreviews SelfSubjectAccessReview C
-admissionregistration.k8s.io/v1 validatingadmissionpolicies ValidatingAdmissionPolicy C - - status g
+admissionregistration.k8s.io/v1 validatingadmissionpolicies ValidatingAdmissionPolicy C - status g
 admissionregistration.k8s.io/v1 validatingadmissionpolicybindings ValidatingAdmissionPolicyBinding C
 `;
 
@@ -10774,10 +10295,9 @@ function newApiServer(crds: readonly unknown[], seed = 1, now = 0): ApiState {
   for (const row of builtIns.trim().split('\n')) {
     const [apiVersion = '', plural = '', kind = '', scope, ...more] = row.split(' ');
     const words = (text = '-'): readonly string[] => (text === '-' ? [] : text.split(','));
-    const [shortNames, categories, subresources] = [words(more[0]), words(more[1]), words(more[2])];
-    const columns = columnsOf(printed[plural] ?? 'Name=.metadata.name; Age=@age');
-    const names = { apiVersion, plural, kind, namespaced: scope !== 'C', flags: more[3] ?? '' };
-    serveResource(state, { ...names, shortNames, categories, subresources, columns });
+    const [shortNames, subresources] = [words(more[0]), words(more[1])];
+    const names = { apiVersion, plural, kind, namespaced: scope !== 'C', flags: more[2] ?? '' };
+    serveResource(state, { ...names, shortNames, subresources });
   }
   const post = (path: string, body: unknown): void => {
     const answer = handle(state, { method: 'POST', path, headers: {}, body }, now);
@@ -10813,19 +10333,14 @@ function serveCustomResource(call: Call, { spec }: ApiObject, type: ChangeType):
   }
   if (type === 'DELETED') return;
   const crd = recOf(recsOf(pathOf(spec, 'versions')).find((version) => version['storage']));
-  const columns = recsOf(crd['additionalPrinterColumns']).map(customColumn);
   serveResource(call.state, {
     apiVersion: `${group}/${textOf(crd['name'])}`,
     plural,
     kind: textOf(names['kind']),
     namespaced: pathOf(spec, 'scope') === 'Namespaced',
     shortNames: textsOf(names['shortNames']),
-    categories: textsOf(names['categories']),
     subresources: Object.keys(recOf(crd['subresources'])),
     flags: 'gv',
-    columns: columnsOf('Name=.metadata.name').concat(
-      columns.length ? columns : columnsOf('Age=@age'),
-    ),
     crd,
   });
 }
@@ -10914,11 +10429,6 @@ function drawUid(state: ApiState): string {
   return `${a}-${b.slice(0, 4)}-4${b.slice(5)}-a${c.slice(1, 4)}-${c.slice(4)}${d}`;
 }
 
-function drawName(state: ApiState): string {
-  const safe = 'bcdfghjklmnpqrstvwxz2456789';
-  return Array.from({ length: 5 }, () => safe[draw(state) % safe.length]).join('');
-}
-
 // ─── Requests: path → call → verb ────────────────────────────────────────────────────────────────
 
 const answerOf = (status: number, body: unknown): ServerAnswer => {
@@ -10927,11 +10437,11 @@ const answerOf = (status: number, body: unknown): ServerAnswer => {
 
 function handle(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   try {
-    const [path = '', search = ''] = request.path.split('?', 2);
+    const [path = ''] = request.path.split('?');
     const segments = path.replace(/\/$/, '').split('/').slice(1);
     const open = request.method === 'GET' && discover(state, segments);
     if (open) return open;
-    const call = understand(state, request, segments, readQuery(search), now);
+    const call = understand(state, request, segments, now);
     authorize(call);
     const answer = verbs[call.verb]!(call);
     if (call.warnings.length === 0) return answer;
@@ -10956,20 +10466,15 @@ const verbsOf: Readonly<Record<string, readonly [string, string]>> = {
   POST: ['create', 'create'],
   PUT: ['', 'update'],
   PATCH: ['', 'patch'],
-  DELETE: ['deletecollection', 'delete'],
+  DELETE: ['', 'delete'],
 };
 
 type Segments = readonly string[];
 
 /** /api/v1/… or /apis/<group>/<version>/…, then [namespaces/<ns>/]<resource>[/<name>[/<sub>]]. */
-function understand(
-  state: ApiState,
-  request: ServerRequest,
-  all: Segments,
-  query: Strings,
-  now: number,
-): Call {
+function understand(state: ApiState, request: ServerRequest, all: Segments, now: number): Call {
   const { method, headers, body } = request;
+  const query = readQuery(request.path.split('?')[1] ?? '');
   const core = all[0] === 'api';
   const group = core ? '' : (all[1] ?? '');
   const [version, place] = core ? ['v1', all.slice(2)] : [all.slice(1, 3).join('/'), all.slice(3)];
@@ -10985,9 +10490,6 @@ function understand(
   const why = 'the server does not allow this method on the requested resource';
   if (!verb || nowhere || (verb === 'create' && (name === '') !== (subresource === '')))
     refuse(405, 'MethodNotAllowed', why, {});
-  const protobuf =
-    headers['content-type']?.includes('protobuf') && !creations[subresource || plural];
-  if (protobuf) refuse(415, 'UnsupportedMediaType', 'bodies must be JSON here, not protobuf');
   // The options of a DELETE are its body; the query only counts where there is none.
   const asked =
     verb.startsWith('delete') && isRec(body) ? listOf(body['dryRun'])[0] : query['dryRun'];
@@ -11006,8 +10508,7 @@ const verbs: Readonly<Record<string, (call: Call) => ServerAnswer>> = {
   list,
   watch,
   create: (call) => {
-    const special = creations[call.subresource || call.resource.plural] ?? create;
-    return answerOf(201, special(call));
+    return answerOf(201, (creations[call.subresource] ?? create)(call));
   },
   update,
   patch,
@@ -11016,27 +10517,10 @@ const verbs: Readonly<Record<string, (call: Call) => ServerAnswer>> = {
     const details = detailsOf(call.resource, call.name, { uid: old.metadata.uid });
     return answerOf(200, remove(call, old, deleteWish(call)) ?? { ...success, details });
   },
-  deletecollection: (call) => {
-    const { body } = list({ ...call, headers: {} });
-    for (const item of recsOf(recOf(body)['items'])) {
-      const { name, namespace = '' } = item['metadata'] as ObjectMeta;
-      const one = { ...call, name, namespace };
-      remove(one, current(one), deleteWish(call));
-    }
-    return answerOf(200, body);
-  },
 };
 
 /** POSTs that are not the creation of what the path names. */
 const creations: Readonly<Record<string, (call: Call) => unknown>> = {
-  selfsubjectaccessreviews: (call) => {
-    const asked = recOf(pathOf(call.body, 'spec.resourceAttributes')) as Strings;
-    const { verb = '', resource = '', subresource, namespace = '' } = asked;
-    const what = resource + (subresource ? `/${subresource}` : '');
-    const { apiVersion, kind } = call.resource;
-    const status = { allowed: !isDenied(call, verb, what, namespace) };
-    return { apiVersion, kind, metadata: {}, ...recOf(call.body), status };
-  },
   binding: (call) => {
     checkNamed(call, 'Binding');
     if (!pathOf(call.body, 'target.name')) refuse(500, '', 'target.name: Required value');
@@ -11083,17 +10567,12 @@ function withCondition(call: Call, object: ApiObject, type: string, more?: Rec):
 const userOf = ({ headers }: Call): string =>
   headers['authorization']?.replace(/^Bearer /, '') ?? 'system:admin';
 
-function isDenied(call: Call, verb: string, resource: string, namespace: string): boolean {
-  const asked: Strings = { verb, resource, namespace, user: userOf(call) };
-  const fits = ([key, value]: [string, string]): boolean => value === '*' || value === asked[key];
-  return call.state.denied.some((rule) => Object.entries(rule).every(fits));
-}
-
 function authorize(call: Call): void {
   const { state, resource, namespace, verb, subresource } = call;
-  if (state.denied.length === 0) return;
   const what = resource.plural + (subresource && `/${subresource}`);
-  if (!isDenied(call, verb, what, namespace)) return;
+  const asked: Strings = { verb, resource: what, namespace, user: userOf(call) };
+  const fits = ([key, value]: [string, string]): boolean => value === '*' || value === asked[key];
+  if (!state.denied.some((rule) => Object.entries(rule).every(fits))) return;
   const where = namespace ? `in the namespace "${namespace}"` : 'at the cluster scope';
   const which = `"${what}" in API group "${resource.group}" ${where}`;
   forbid(resource, call.name, `User "${userOf(call)}" cannot ${verb} resource ${which}`);
@@ -11119,9 +10598,8 @@ function labelSelector(text: string): Matches {
     const wanted = !absent && operator !== '!=' && operator !== 'notin';
     return ({ metadata }: ApiObject): boolean => {
       const value = metadata.labels?.[key];
-      return (
-        (operator ? value !== undefined && values.includes(value) : value !== undefined) === wanted
-      );
+      const fits = value !== undefined && (!operator || values.includes(value));
+      return fits === wanted;
     };
   });
   return (object) => terms.every((term) => term(object));
@@ -11166,37 +10644,6 @@ function tooLarge(wanted: number, now: number): ApiStatus {
   return refusalOf(504, 'Timeout', message, { causes, retryAfterSeconds: 1 });
 }
 
-/** The resourceVersion asked for, after the real server's checks of ListOptions. */
-function versionAsked({ query, verb }: Call): number {
-  const { resourceVersion = '', resourceVersionMatch: match, sendInitialEvents: initial } = query;
-  const field = 'resourceVersionMatch';
-  const errors: FieldError[] = [];
-  const bar = (why: string): void => void errors.push(frozen(field, why));
-  if (verb === 'watch' && initial !== undefined) {
-    const only = ['NotOlderThan'];
-    if (match !== 'NotOlderThan')
-      bar('sendInitialEvents requires setting resourceVersionMatch to NotOlderThan');
-    if (match && !only.includes(match)) errors.push(unsupported(field, match, only));
-  } else if (verb === 'watch' && match)
-    bar('resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided');
-  else if (match) {
-    const known = ['Exact', 'NotOlderThan', ''];
-    if (!resourceVersion)
-      bar('resourceVersionMatch is forbidden unless resourceVersion is provided');
-    else if (!known.includes(match)) errors.push(unsupported(field, match, known));
-    else if (match === 'Exact' && resourceVersion === '0')
-      bar('resourceVersionMatch "exact" is forbidden for resourceVersion "0"');
-  }
-  invalid('meta.k8s.io', 'ListOptions', '', errors);
-  if (query['continue'] && !/^0?$/.test(resourceVersion))
-    badRequest('specifying resource version is not allowed when using continue');
-  const parsing = `strconv.ParseUint: parsing "${resourceVersion}": invalid syntax`;
-  const why = `resourceVersion: Invalid value: "${resourceVersion}": ${parsing}`;
-  if (!/^\d*$/.test(resourceVersion) && verb === 'watch') refuse(500, '', why);
-  if (!/^\d*$/.test(resourceVersion)) badRequest(`invalid resource version: ${why}`);
-  return Number(resourceVersion);
-}
-
 /** The objects as they were at a revision, as etcd's MVCC shows them: the log undone backwards. */
 function objectsAt({ resource, namespace }: Call, revision: number): ApiObject[] {
   const { objects, log } = resource.store;
@@ -11212,12 +10659,10 @@ function objectsAt({ resource, namespace }: Call, revision: number): ApiObject[]
 
 function list(call: Call): ServerAnswer {
   const { state, query, resource } = call;
-  const asked = versionAsked(call);
-  if (asked > state.revision) throw tooLarge(asked, state.revision);
   const token = readToken(query['continue']);
-  const exact = query['resourceVersionMatch'] === 'Exact' ? asked : 0;
-  const revision = Math.max(token?.rv ?? 0, exact) || state.revision;
-  if (revision < resource.store.dropped) throw expiredList(token);
+  const revision = token?.rv || state.revision;
+  if (token && revision < resource.store.dropped)
+    throw { ...expired(tokenExpired), metadata: { continue: tokenOf(-1, token.start) } };
   const keyOf = ({ metadata }: ApiObject): string => `${metadata.namespace ?? ''}/${metadata.name}`;
   const found = objectsAt(call, revision).filter(matchesOf(call));
   const rest = token ? found.filter((object) => keyOf(object) > token.start) : found;
@@ -11254,15 +10699,10 @@ const tokenExpired =
   'inconsistent list - objects that were created, modified, or deleted between the time the ' +
   'first chunk was returned and now may show up in the list.';
 
-const expiredList = (token: Token | undefined): ApiStatus =>
-  token
-    ? { ...expired(tokenExpired), metadata: { continue: tokenOf(-1, token.start) } }
-    : expired('The resourceVersion for the provided list is too old.');
-
 function watch(call: Call): ServerAnswer {
   const { state, query, now, resource } = call;
   const { store } = resource;
-  const asked = versionAsked(call);
+  const asked = Number(query['resourceVersion'] ?? 0);
   const initial = query['sendInitialEvents'] === 'true';
   const bookmarks = query['allowWatchBookmarks'] === 'true';
   const since = initial ? 0 : asked;
@@ -11399,13 +10839,13 @@ function newMetadata(call: Call, wanted: Rec): ObjectMeta {
   checkPlace(call, wanted, namespace);
   if (wanted['resourceVersion'])
     refuse(500, '', 'resourceVersion should not be set on objects to be created');
-  const { generateName, labels, annotations, finalizers, ownerReferences } = wanted;
-  const name = textOf(wanted['name']) || (generateName ? `${generateName}${drawName(state)}` : '');
+  const { labels, annotations, finalizers, ownerReferences } = wanted;
+  const name = textOf(wanted['name']);
   if (namespace) checkNamespace(call, name);
   const generation = resource.flags.includes('g') ? 1 : undefined;
   const system = { uid: drawUid(state), generation, creationTimestamp: timeOf(call.now) };
   const own = { labels, annotations, finalizers, ownerReferences };
-  const metadata = { name, generateName, namespace, ...system, ...own };
+  const metadata = { name, namespace, ...system, ...own };
   return without(metadata as Rec) as unknown as ObjectMeta;
 }
 
@@ -11480,13 +10920,13 @@ function update(call: Call): ServerAnswer {
 function patch(call: Call): ServerAnswer {
   const { resource, body, headers } = call;
   const type = (headers['content-type'] ?? '').split(';')[0]!;
-  const formats = resource.crd ? customPatches : patches;
-  const format = formats[type];
-  if (!format && !patches[type]) refuse(415, 'UnsupportedMediaType', '415: Unsupported Media Type');
-  if (!format) {
-    const known = `accepted media types include: ${Object.keys(formats).join(', ')}`;
-    const message = `the body of the request was in an unknown format - ${known}`;
-    return refuse(415, 'UnsupportedMediaType', message);
+  const format = patches[type];
+  if (!format) return refuse(415, 'UnsupportedMediaType', '415: Unsupported Media Type');
+  if (resource.crd && type.includes('strategic')) {
+    const known = ['json-patch+json', 'merge-patch+json', 'apply-patch+yaml'];
+    const all = known.map((one) => `application/${one}`).join(', ');
+    const message = `an unknown format - accepted media types include: ${all}`;
+    refuse(415, 'UnsupportedMediaType', `the body of the request was in ${message}`);
   }
   const [listed, wants] = [Array.isArray(body), type.includes('json-patch')];
   if (listed !== wants) {
@@ -11497,7 +10937,6 @@ function patch(call: Call): ServerAnswer {
     );
   }
   const old = stored(call);
-  if (!old && type.includes('apply')) return answerOf(201, create(call));
   if (!old) return notFound(resource, call.name);
   const patched = recOf(format(subjectOf(call, old), body));
   checkPlace(call, recOf(patched['metadata']));
@@ -11505,31 +10944,14 @@ function patch(call: Call): ServerAnswer {
 }
 
 /** What a subresource shows: the object itself, or its Scale. */
-function subjectOf({ subresource, resource }: Call, object: ApiObject): ApiObject {
+function subjectOf({ subresource }: Call, object: ApiObject): ApiObject {
   if (subresource !== 'scale') return object;
-  const metadata = without(
-    object.metadata as unknown as Rec,
-    'labels',
-    'annotations',
-    'generation',
-  );
-  const at = scalePaths(resource);
-  const spec = { replicas: pathOf(object, at.spec) ?? 0 };
-  const status = {
-    replicas: pathOf(object, at.status) ?? 0,
-    selector: pathOf(object, at.selector),
-  };
+  const { labels: _, annotations: __, generation: ___, ...metadata } = object.metadata;
+  const spec = { replicas: pathOf(object, 'spec.replicas') ?? 0 };
+  const { replicas = 0, selector } = recOf(object['status']);
+  const status = without({ replicas, selector });
   const kind = { kind: 'Scale', apiVersion: 'autoscaling/v1' };
-  return { ...kind, metadata: metadata as unknown as ObjectMeta, spec, status: without(status) };
-}
-
-function scalePaths({ crd }: Resource): Record<'spec' | 'status' | 'selector', string> {
-  const { specReplicasPath, statusReplicasPath, labelSelectorPath } = recOf(
-    pathOf(crd, 'subresources.scale'),
-  ) as Strings;
-  const spec = specReplicasPath?.slice(1) ?? 'spec.replicas';
-  const status = statusReplicasPath?.slice(1) ?? 'status.replicas';
-  return { spec, status, selector: labelSelectorPath?.slice(1) ?? 'status.selector' };
+  return { ...kind, metadata, spec, status };
 }
 
 /** Every write to a living object ends here: isolation, checks, generation, the last finalizer. */
@@ -11563,19 +10985,14 @@ function isolate({ resource, subresource }: Call, old: ApiObject, wanted: Rec): 
   const given = recOf(wanted['metadata']) as Partial<ObjectMeta>;
   const { labels, annotations, finalizers, ownerReferences, uid = old.metadata.uid } = given;
   const owners = subresource === 'status' ? old.metadata.ownerReferences : ownerReferences;
-  const own = {
-    uid,
-    labels: some(labels),
-    annotations: some(annotations),
-    finalizers: some(finalizers),
-  };
-  const merged = { ...old.metadata, ...own, ownerReferences: some(owners) };
+  const own = { uid, labels: some(labels), annotations: some(annotations) };
+  const links = { finalizers: some(finalizers), ownerReferences: some(owners) };
+  const merged = { ...old.metadata, ...own, ...links };
   const metadata = without(merged as Rec) as unknown as ObjectMeta;
   const { status } = wanted;
   if (subresource === 'scale') {
-    const path = scalePaths(resource).spec.replaceAll('.', '/');
-    const value = pathOf(wanted, 'spec.replicas');
-    return jsonPatch(old, [{ op: 'add', path: `/${path}`, value }]) as ApiObject;
+    const replicas = pathOf(wanted, 'spec.replicas');
+    return { ...old, spec: { ...recOf(old['spec']), replicas } };
   }
   if (subresource === 'resize') return { ...old, spec: resized(old['spec'], wanted['spec']) };
   if (subresource === 'finalize')
@@ -11683,14 +11100,9 @@ function removeNamespace(call: Call, old: ApiObject): ApiObject {
 // ─── Patch formats ───────────────────────────────────────────────────────────────────────────────
 
 type Patch = (old: unknown, patch: unknown) => unknown;
-const customPatches: Readonly<Record<string, Patch>> = {
+const patches: Readonly<Record<string, Patch>> = {
   'application/json-patch+json': jsonPatch,
   'application/merge-patch+json': mergePatch,
-  'application/apply-patch+yaml': mergePatch,
-};
-const patches: Readonly<Record<string, Patch>> = {
-  ...customPatches,
-  'application/apply-patch+yaml': (old, patch) => strategicPatch(old, patch),
   'application/strategic-merge-patch+json': (old, patch) => strategicPatch(old, patch),
 };
 
@@ -11737,50 +11149,34 @@ const mergeKeys: Readonly<Record<string, readonly string[]>> = {
   initContainers: ['name'],
   volumes: ['name'],
   env: ['name'],
-  imagePullSecrets: ['name'],
   volumeMounts: ['mountPath'],
-  volumeDevices: ['devicePath'],
   ports: ['containerPort', 'port'],
   conditions: ['type'],
-  addresses: ['type'],
   ownerReferences: ['uid'],
-  topologySpreadConstraints: ['topologyKey'],
   finalizers: [''],
 };
 
-/** Strategic merge: maps as in mergePatch, known lists by key; $directives, but for the order. */
+/** Strategic merge without $directives: maps as in mergePatch, known lists by key. */
 function strategicPatch(old: unknown, patch: unknown, field = ''): unknown {
   if (Array.isArray(patch)) return mergeList(listOf(old), patch, field);
   if (!isRec(patch)) return patch;
-  if (patch['$patch'] === 'replace') return without(patch, '$patch');
-  const retained = patch['$retainKeys'];
-  const dropped = Object.keys(recOf(old)).filter(
-    (key) => retained && !listOf(retained).includes(key),
-  );
-  const merged: Record<string, unknown> = without(recOf(old), ...dropped);
-  for (const [key, value] of Object.entries(patch)) {
-    const target = key.replace('$deleteFromPrimitiveList/', '');
-    if (target !== key)
-      merged[target] = listOf(merged[target]).filter((one) => !listOf(value).includes(one));
-    else if (key.startsWith('$')) continue;
-    else if (value === null) delete merged[key];
-    else merged[key] = strategicPatch(merged[key], value, key);
-  }
+  const merged: Record<string, unknown> = { ...recOf(old) };
+  for (const [key, value] of Object.entries(patch))
+    if (value === null) delete merged[key];
+    else if (!key.startsWith('$')) merged[key] = strategicPatch(merged[key], value, key);
   return merged;
 }
 
 function mergeList(old: readonly unknown[], patch: readonly unknown[], field: string): unknown {
   const has = (key: string): boolean => patch.some((item) => recOf(item)[key] !== undefined);
   const key = mergeKeys[field]?.find((one) => one === '' || has(one));
-  const items = patch.filter((item) => recOf(item)['$patch'] !== 'replace');
-  if (key === undefined || items.length < patch.length) return items;
-  if (key === '') return [...new Set([...old, ...items])];
+  if (key === undefined) return patch;
+  if (key === '') return [...new Set([...old, ...patch])];
   const merged = [...old];
   const added: unknown[] = [];
-  for (const item of recsOf(items)) {
+  for (const item of recsOf(patch)) {
     const index = merged.findIndex((one) => recOf(one)[key] === item[key]);
-    if (item['$patch'] === 'delete') merged.splice(index, index < 0 ? 0 : 1);
-    else if (index < 0) added.push(strategicPatch({}, item));
+    if (index < 0) added.push(strategicPatch({}, item));
     else merged[index] = strategicPatch(merged[index], item);
   }
   return [...added, ...merged]; // New ones first, as the real server does.
@@ -11790,15 +11186,11 @@ function mergeList(old: readonly unknown[], patch: readonly unknown[], field: st
 
 type Admission = (call: Call, object: ApiObject) => ApiObject;
 
-const probe = { timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3 };
 const container = {
   terminationMessagePath: '/dev/termination-log',
   terminationMessagePolicy: 'File',
   resources: {},
   'ports?': [{ protocol: 'TCP' }],
-  'livenessProbe?': probe,
-  'readinessProbe?': probe,
-  'startupProbe?': probe,
 };
 const file = { defaultMode: 420 };
 const volume = { 'configMap?': file, 'secret?': file, 'downwardAPI?': file, 'projected?': file };
@@ -11936,11 +11328,9 @@ function qosOf(spec: unknown): string {
   return resources.every(isFull) ? 'Guaranteed' : 'Burstable';
 }
 
-function askHooks({ state, verb, resource, warnings }: Call, object: ApiObject): void {
+function askHooks({ state, verb, resource }: Call, object: ApiObject): void {
   const refused = state.refuse?.(verb, resource.plural, object);
   if (refused) throw refused;
-  const warning = state.warn?.(verb, resource.plural, object);
-  if (warning) warnings.push(warning);
 }
 
 const checks: Readonly<
@@ -11985,10 +11375,9 @@ function validate(call: Call, object: ApiObject, old?: ApiObject): void {
   const blocks = /(Required|TooLong|TooMany|TypeInvalid|NotSupported)$/;
   if (crd && errors.some(({ reason }) => blocks.test(reason)))
     errors.push(fieldError('<nil>', 'Invalid', 'Invalid value: null', notChecked));
-  const { spec: replicasPath } = scalePaths(call.resource);
-  const replicas = pathOf(object, replicasPath);
+  const replicas = pathOf(object, 'spec.replicas');
   if (crd && call.resource.subresources.includes('scale') && Number(replicas) < 0)
-    errors.push(wrong(`.${replicasPath}`, replicas, 'should be a non-negative integer'));
+    errors.push(wrong('.spec.replicas', replicas, 'should be a non-negative integer'));
   invalid(group, kind, object.metadata.name, [
     ...errors,
     ...(checks[plural]?.(call, object, old) ?? []),
@@ -12201,36 +11590,39 @@ function conform(schema: Rec, value: unknown, path: string, unknown: string[]): 
   return result;
 }
 
-function checkValue(
-  schema: Rec,
-  value: unknown,
-  old: unknown,
-  path: string,
-  errors: FieldError[],
-): void {
+function checkValue(schema: Rec, value: unknown, old: unknown, at: string, errors: FieldError[]) {
   const type = typeName(value);
   const wanted = schema['x-kubernetes-int-or-string'] ? 'integer,string' : textOf(schema['type']);
   const fits = wanted.split(',').includes(type) || (wanted === 'number' && type === 'integer');
   if (wanted && !fits && !(value === null && schema['nullable'])) {
-    const why = `${path} in body must be of type ${wanted}: "${type}"`;
-    errors.push(fieldError(path, 'TypeInvalid', `Invalid value: "${type}"`, why));
+    const why = `${at} in body must be of type ${wanted}: "${type}"`;
+    errors.push(fieldError(at, 'TypeInvalid', `Invalid value: "${type}"`, why));
     return;
   }
-  checkLimits(schema, value, path, errors);
+  checkLimits(schema, value, at, errors);
   for (const { rule, message } of recsOf(schema['x-kubernetes-validations']))
     if (rule === 'self == oldSelf' && old !== undefined && !same(value, old))
       errors.push(
-        fieldError(path, 'Invalid', 'Invalid value', textOf(message) || `failed rule: ${rule}`),
+        fieldError(at, 'Invalid', 'Invalid value', textOf(message) || `failed rule: ${rule}`),
       );
-  for (const [index, item] of listOf(value).entries())
-    checkValue(recOf(schema['items']), item, undefined, `${path}[${index}]`, errors);
+  const keys = textsOf(schema['x-kubernetes-list-map-keys']);
+  const known = new Set<string>();
+  for (const [index, item] of listOf(value).entries()) {
+    const key = JSON.stringify(keys.map((field) => recOf(item)[field]));
+    if (keys.length > 0 && known.has(key))
+      errors.push(fieldError(`${at}[${index}]`, 'Duplicate', `Duplicate value: ${key}`));
+    known.add(key);
+    checkValue(recOf(schema['items']), item, undefined, `${at}[${index}]`, errors);
+  }
   if (!isRec(value)) return;
+  const isMissing = (key: string): boolean =>
+    (value[key] ?? undefined) === undefined && textsOf(schema['required']).includes(key);
   for (const key of textsOf(schema['required']))
-    if (value[key] === undefined) errors.push(missing(under(path, key)));
+    if (isMissing(key)) errors.push(missing(under(at, key)));
   for (const [key, inner] of Object.entries(value)) {
     const known = recOf(schema['properties'])[key] ?? schema['additionalProperties'];
-    if (path !== '' || key !== 'metadata')
-      checkValue(recOf(known), inner, recOf(old)[key], under(path, key), errors);
+    if ((at !== '' || key !== 'metadata') && !isMissing(key))
+      checkValue(recOf(known), inner, recOf(old)[key], under(at, key), errors);
   }
 }
 
@@ -12269,159 +11661,42 @@ function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldErr
 
 // ─── Tables: what kubectl prints ─────────────────────────────────────────────────────────────────
 
-type Cell = (object: ApiObject, now: number) => unknown;
-type ColumnHead = {
-  name: string;
-  type: string;
-  format: string;
-  priority: number;
-  description: string;
-};
-type Column = ColumnHead & { cell: Cell };
-
-/** `Name=path` or `Name=@cell`; ~ = only with -o wide; `|text` = shown when there is nothing. */
+/** Columns beside name and age, `Name=path`; a CRD brings its own. */
 const printed: Strings = {
-  pods: `Name=.metadata.name; Ready=@ready; Status=@podStatus; Restarts=@restarts; Age=@age;
-    ~IP=.status.podIP|<none>; ~Node=.spec.nodeName|<none>;
-    ~Nominated Node=.status.nominatedNodeName|<none>; ~Readiness Gates=.none|<none>`,
-  persistentvolumeclaims: `Name=.metadata.name; Status=@phase; Volume=.spec.volumeName;
-    Capacity=.status.capacity.storage; Access Modes=@modes; StorageClass=.spec.storageClassName;
-    VolumeAttributesClass=.spec.volumeAttributesClassName|<unset>; Age=@age;
-    ~VolumeMode=.spec.volumeMode`,
-  persistentvolumes: `Name=.metadata.name; Capacity=.spec.capacity.storage; Access Modes=@modes;
-    Reclaim Policy=.spec.persistentVolumeReclaimPolicy; Status=@phase; Claim=@claim;
-    StorageClass=.spec.storageClassName;
-    VolumeAttributesClass=.spec.volumeAttributesClassName|<unset>;
-    Reason=.status.reason; Age=@age; ~VolumeMode=.spec.volumeMode`,
-  nodes: `Name=.metadata.name; Status=@nodeStatus; Roles=.none|<none>; Age=@age;
-    Version=.status.nodeInfo.kubeletVersion; ~Internal-IP=.status.addresses[0].address|<none>;
-    ~External-IP=.none|<none>; ~OS-Image=.status.nodeInfo.osImage|<unknown>;
-    ~Kernel-Version=.status.nodeInfo.kernelVersion|<unknown>;
-    ~Container-Runtime=.status.nodeInfo.containerRuntimeVersion|<unknown>`,
-  events: `Last Seen=@lastSeen; Type=.type; Reason=.reason; Object=@involved;
-    ~Subobject=.involvedObject.fieldPath; ~Source=.source.component; Message=.message;
-    ~First Seen=@age; ~Count=.count|1; ~Name=.metadata.name`,
-  namespaces: 'Name=.metadata.name; Status=.status.phase; Age=@age',
-  storageclasses: `Name=.metadata.name; Provisioner=.provisioner; ReclaimPolicy=.reclaimPolicy;
-    VolumeBindingMode=.volumeBindingMode; AllowVolumeExpansion=.allowVolumeExpansion|false;
-    Age=@age`,
-  leases: 'Name=.metadata.name; Holder=.spec.holderIdentity; Age=@age',
-  controllerrevisions: `Name=.metadata.name; Controller=.metadata.ownerReferences[0].name|<none>;
-    Revision=.revision; Age=@age`,
+  pods: 'Phase=status.phase Node=spec.nodeName IP=status.podIP',
+  nodes: 'Unschedulable=spec.unschedulable Version=status.nodeInfo.kubeletVersion',
+  persistentvolumeclaims: 'Status=status.phase Volume=spec.volumeName Size=status.capacity.storage',
+  events: 'Type=type Reason=reason Object=involvedObject.name Message=message',
 };
 
-const containersOf = (pod: ApiObject): readonly Rec[] =>
-  recsOf(pathOf(pod, 'status.containerStatuses'));
-const ageOf = (time: unknown, now: number): string =>
-  typeof time === 'string' ? humanDuration(now - Date.parse(time)) : '<unknown>';
-
-const cells: Readonly<Record<string, Cell>> = {
-  age: ({ metadata }, now) => ageOf(metadata.creationTimestamp, now),
-  lastSeen: (event, now) => {
-    const latest = pathOf(event, 'series.lastObservedTime') ?? event['lastTimestamp'];
-    return ageOf(latest ?? event['eventTime'] ?? event.metadata.creationTimestamp, now);
-  },
-  involved: (event) => {
-    const { kind = '', name } = recOf(event['involvedObject']) as Strings;
-    return `${kind.toLowerCase()}/${name}`;
-  },
-  ready: (pod) => {
-    const ready = containersOf(pod).filter((status) => status['ready'] === true).length;
-    return `${ready}/${listOf(pathOf(pod, 'spec.containers')).length}`;
-  },
-  podStatus: (pod) => {
-    if (pod.metadata.deletionTimestamp) return 'Terminating';
-    const reasons = containersOf(pod).map(({ state }) =>
-      textOf(pathOf(state, 'waiting.reason') ?? pathOf(state, 'terminated.reason')),
-    );
-    const reason = reasons.find((one) => one !== '') ?? pathOf(pod, 'status.reason');
-    return reason ?? pathOf(pod, 'status.phase');
-  },
-  restarts: (pod, now) => {
-    const counts = containersOf(pod).map((status) => Number(status['restartCount'] ?? 0));
-    const count = counts.reduce((sum, one) => sum + one, 0);
-    const ends = containersOf(pod).map((one) =>
-      textOf(pathOf(one, 'lastState.terminated.finishedAt')),
-    );
-    const last = ends.sort().at(-1);
-    return count > 0 && last ? `${count} (${ageOf(last, now)} ago)` : `${count}`;
-  },
-  modes: (object) => {
-    const of = object.kind === 'PersistentVolume' ? 'spec.accessModes' : 'status.accessModes';
-    return textsOf(pathOf(object, of)).join(',').replace(/[a-z]/g, '');
-  },
-  phase: ({ metadata, status }) =>
-    metadata.deletionTimestamp ? 'Terminating' : recOf(status)['phase'],
-  claim: (volume) => {
-    const { namespace, name } = recOf(pathOf(volume, 'spec.claimRef')) as Strings;
-    return name ? `${namespace}/${name}` : '';
-  },
-  nodeStatus: (node) => {
-    const ready = recsOf(pathOf(node, 'status.conditions')).find((one) => one['type'] === 'Ready');
-    const word = ready ? (ready['status'] === 'True' ? 'Ready' : 'NotReady') : 'Unknown';
-    return pathOf(node, 'spec.unschedulable') ? `${word},SchedulingDisabled` : word;
-  },
-};
-
-/** As apimachinery's duration.HumanDuration. */
-function humanDuration(ms: number): string {
-  const seconds = Math.max(0, Math.floor(ms / 1000));
-  const whole = (unit: number): number => Math.floor(seconds / unit);
-  const pair = (big: number, unit: string, rest: number, small: string): string =>
-    `${big}${unit}${rest ? rest + small : ''}`;
-  if (seconds < 120) return `${seconds}s`;
-  if (seconds < 600) return pair(whole(60), 'm', seconds % 60, 's');
-  if (seconds < 3 * 3600) return `${whole(60)}m`;
-  if (seconds < 8 * 3600) return pair(whole(3600), 'h', whole(60) % 60, 'm');
-  if (seconds < 48 * 3600) return `${whole(3600)}h`;
-  if (seconds < 8 * 86_400) return pair(whole(86_400), 'd', whole(3600) % 24, 'h');
-  if (seconds < 730 * 86_400) return `${whole(86_400)}d`;
-  return pair(whole(365 * 86_400), 'y', whole(86_400) % 365, 'd');
-}
-
-/** The JSONPath of printer columns: .a.b, [0], ['k'], [?(@.type=="x")]. */
-function jsonPath(path: string): (value: unknown) => unknown {
-  const step =
-    /\.?([\w-]+(?:\\\.[\w-]+)*)|\[(\d+)\]|\['(.+?)'\]|\[\?\(@\.(\w+) *== *["'](.+?)["']\)\]/g;
-  const steps = [...path.matchAll(step)];
-  return (value) =>
-    steps.reduce((at: unknown, [, key, index, quoted, field, wanted]) => {
-      if (index !== undefined) return listOf(at)[Number(index)];
-      if (field !== undefined) return recsOf(at).find((item) => item[field] === wanted);
-      return recOf(at)[(key ?? quoted ?? '').replaceAll('\\.', '.')];
-    }, value);
-}
-
-function columnsOf(text: string): Column[] {
-  return text.split(/;\s+/).map((column) => {
-    const [, wide, name = '', path = '', none = ''] = /^(~?)([^=]+)=([^|]*)\|?(.*)$/.exec(column)!;
-    const read = jsonPath(path);
-    const cell = cells[path.slice(1)] ?? ((object: ApiObject) => String(read(object) ?? none));
-    const head = { name, type: 'string', format: name === 'Name' ? 'name' : '', description: '' };
-    return { ...head, priority: wide ? 1 : 0, cell };
+function columnsOf({ plural, crd }: Resource): readonly Strings[] {
+  const pairs = (printed[plural] ?? '').split(' ').filter(Boolean);
+  const own = pairs.map((pair) => {
+    const [name, path] = pair.split('=');
+    return { name, type: 'string', jsonPath: `.${path}` };
   });
-}
-
-function customColumn(column: Rec): Column {
-  const head = { format: '', priority: 0, description: '', ...without(column, 'jsonPath') };
-  const read = jsonPath(textOf(column['jsonPath']));
-  const isDate = column['type'] === 'date';
-  const cell: Cell = (object, now) => (isDate ? ageOf(read(object), now) : (read(object) ?? null));
-  return { ...(head as ColumnHead), cell };
+  const age = { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp' };
+  const others = recsOf(crd?.['additionalPrinterColumns']) as readonly Strings[];
+  const name = { name: 'Name', type: 'string', format: 'name', jsonPath: '.metadata.name' };
+  return [name, ...(others.length > 0 ? others : [...own, age])];
 }
 
 /** A Table when the client's Accept asks for one (kubectl get does), else undefined. */
 function tableOf(call: Call, objects: readonly ApiObject[], metadata: Rec): Rec | undefined {
-  const { headers, resource, query, now } = call;
+  const { headers, resource, now } = call;
   if (!headers['accept']?.includes('as=Table')) return undefined;
-  const { includeObject = 'Metadata' } = query;
+  const columns = columnsOf(resource);
   const rows = objects.map((object) => {
-    const partial = { kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' };
-    const whole = includeObject === 'Object' ? object : { ...partial, metadata: object.metadata };
-    const cellsOf = resource.columns.map(({ cell }) => cell(object, now));
-    return { cells: cellsOf, ...(includeObject !== 'None' && { object: whole }) };
+    const cells = columns.map(({ type, jsonPath = '' }) => {
+      const value = pathOf(object, jsonPath.slice(1));
+      return type === 'date'
+        ? `${Math.round((now - Date.parse(textOf(value))) / 1000)}s`
+        : (value ?? '');
+    });
+    return { cells, object };
   });
-  const columnDefinitions = resource.columns.map((column) => without(column, 'cell'));
+  const plain = { format: '', priority: 0, description: '' };
+  const columnDefinitions = columns.map((column) => ({ ...plain, ...without(column, 'jsonPath') }));
   return { kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata, columnDefinitions, rows };
 }
 
@@ -12462,27 +11737,13 @@ function discover(state: ApiState, [root = '', ...rest]: Segments): ServerAnswer
 
 function groupOf(groupVersion: string) {
   const [name, version] = groupVersion.split('/');
-  return {
-    name,
-    versions: [{ groupVersion, version }],
-    preferredVersion: { groupVersion, version },
-  };
+  const preferredVersion = { groupVersion, version };
+  return { name, versions: [preferredVersion], preferredVersion };
 }
 
-function discovered(resource: Resource): Rec[] {
-  const { plural, kind, namespaced, shortNames, categories, subresources } = resource;
-  const onItems = [
-    'delete',
-    'deletecollection',
-    'get',
-    'list',
-    'patch',
-    'create',
-    'update',
-    'watch',
-  ];
+const onItems = 'create delete get list patch update watch'.split(' ');
+function discovered({ plural, kind, namespaced, shortNames, subresources }: Resource): Rec[] {
   const main = { name: plural, singularName: kind.toLowerCase(), namespaced, kind };
-  const verbs = creations[plural] ? ['create'] : onItems;
   const kinds: Readonly<Record<string, Rec>> = {
     scale: { group: 'autoscaling', version: 'v1', kind: 'Scale' },
     binding: { kind: 'Binding', verbs: ['create'] },
@@ -12492,45 +11753,32 @@ function discovered(resource: Resource): Rec[] {
     const own = { name: `${plural}/${sub}`, singularName: '', verbs: ['get', 'patch', 'update'] };
     return { ...main, ...own, ...kinds[sub] };
   });
-  return [
-    without({ ...main, verbs, shortNames: some(shortNames), categories: some(categories) }),
-    ...subs,
-  ];
+  return [without({ ...main, verbs: onItems, shortNames: some(shortNames) }), ...subs];
 }
 
-/** Enough for kubectl to leave validation to the server, and to explain custom kinds. */
-function openApi(state: ApiState, [generation, ...place]: Segments): ServerAnswer {
-  const info = { title: 'Kubernetes', version: serverVersion.gitVersion };
-  if (generation === 'v2')
-    return answerOf(200, { swagger: '2.0', info, paths: {}, definitions: {} });
-  const all = [...state.resources.values()];
+/** Enough for kubectl to leave validation to the server. */
+function openApi(state: ApiState, [, ...place]: Segments): ServerAnswer {
   const rootOf = ({ group, apiVersion }: Resource): string =>
     `${group ? 'apis' : 'api'}/${apiVersion}`;
+  const all = [...state.resources.values()];
   const wanted = place.join('/');
-  if (wanted === '') {
-    const entries = all
-      .map(rootOf)
-      .map((root) => [root, { serverRelativeURL: `/openapi/v3/${root}` }]);
-    return answerOf(200, { paths: Object.fromEntries(entries) });
-  }
-  const paths: Record<string, unknown> = {};
-  const schemas: Record<string, unknown> = {};
-  for (const resource of all.filter((one) => rootOf(one) === wanted)) {
-    const { group, kind, plural, apiVersion, namespaced } = resource;
+  const roots = all.map((one) => [
+    rootOf(one),
+    { serverRelativeURL: `/openapi/v3/${rootOf(one)}` },
+  ]);
+  if (wanted === '') return answerOf(200, { paths: Object.fromEntries(roots) });
+  const paths = all.flatMap((one): [string, Rec][] => {
+    if (rootOf(one) !== wanted) return [];
+    const { group, kind, plural, apiVersion, namespaced } = one;
     const gvk = { group, kind, version: apiVersion.split('/').at(-1) };
     const parameters = [{ name: 'fieldValidation', in: 'query', schema: { type: 'string' } }];
-    const operation = { parameters, 'x-kubernetes-group-version-kind': gvk, responses: {} };
-    const path = `/${wanted}/${namespaced ? 'namespaces/{namespace}/' : ''}${plural}`;
-    paths[path] = { get: operation, post: operation };
-    paths[`${path}/{name}`] = { get: operation, patch: operation, put: operation };
-    const name = [...group.split('.').reverse(), gvk.version, kind].join('.');
-    schemas[name] = {
-      type: 'object',
-      ...schemaOf(resource),
-      'x-kubernetes-group-version-kind': [gvk],
-    };
-  }
-  return answerOf(200, { openapi: '3.0.0', info, paths, components: { schemas } });
+    const patch = { parameters, 'x-kubernetes-group-version-kind': gvk, responses: {} };
+    return [
+      [`/${wanted}/${namespaced ? 'namespaces/{namespace}/' : ''}${plural}/{name}`, { patch }],
+    ];
+  });
+  const info = { title: 'Kubernetes', version: serverVersion.gitVersion };
+  return answerOf(200, { openapi: '3.0.0', info, paths: Object.fromEntries(paths) });
 }
 
 // ═══ HARNESS B · ACTORS · effects through World only ════════════════════════════════════════════
@@ -12712,27 +11960,18 @@ async function ask(
 }
 
 /** A patch that hits the very object that was seen, or nothing; its answer is seen at once. */
-async function amend<T extends Item>(
-  stage: Stage,
-  kind: Kind,
-  { metadata }: T,
-  change: { metadata?: object; spec?: object; status?: object },
-): Promise<void> {
+type Edit = { metadata?: object; spec?: object; status?: object };
+async function amend(stage: Stage, kind: Kind, { metadata }: Item, change: Edit): Promise<void> {
   const path = urlOf(kind, metadata) + (change.status ? '/status' : '');
   const body = { ...change, metadata: { uid: metadata.uid, ...change.metadata } };
   const type = `application/${change.status ? 'strategic-merge' : 'merge'}-patch+json`;
   const { body: next } = await ask(stage, 'PATCH', path, body, [404, 409], type);
   const now = stage.view[kind].get(keyIn(metadata));
-  if (now?.metadata.uid === metadata.uid && isNewer(next as T, now))
-    (stage.view[kind] as Map<string, Item>).set(keyIn(metadata), next as T);
+  if (now?.metadata.uid === metadata.uid && isNewer(next as Item, now))
+    (stage.view[kind] as Map<string, Item>).set(keyIn(metadata), next as Item);
 }
 
-async function deleteSeen(
-  stage: Stage,
-  kind: Kind,
-  seen: Item,
-  options: object = {},
-): Promise<void> {
+async function deleteSeen(stage: Stage, kind: Kind, seen: Item, options = {}): Promise<void> {
   const body = { preconditions: { uid: seen.metadata.uid }, ...options };
   await ask(stage, 'DELETE', urlOf(kind, seen.metadata), body, [404, 409]);
 }
@@ -13454,11 +12693,8 @@ function found(stage: Stage, id: string): [Kind, Item | undefined] {
 }
 
 /** An owner is absent only if a live GET says so; one of a kind not watched here is solid. */
-async function stateOf(
-  stage: Stage,
-  { metadata: { namespace } }: Item,
-  owner: k8s.V1OwnerReference,
-): Promise<'solid' | 'unseen' | 'leaving' | 'absent'> {
+async function stateOf(stage: Stage, { metadata }: Item, owner: k8s.V1OwnerReference) {
+  const { namespace } = metadata;
   const kind = allKinds.find((one) => kinds[one][1] === owner.kind);
   if (!kind) return 'solid';
   const [, known] = found(stage, stage.alive.get(owner.uid) ?? '');
@@ -14054,17 +13290,13 @@ function newSim(seed: number, options: SimOptions = {}): Sim {
 interface Served {
   readonly url: string;
   readonly kubeconfigPath: string;
-  stop(): Promise<void>; // connections are cut; the state stays
-  start(): Promise<void>; // listens again on the same port
-  wake(): void; // tells the streams after the test changed `state` itself
-  close(): Promise<void>; // stop, and remove the kubeconfig
+  close(): Promise<void>; // connections are cut, the kubeconfig is removed
 }
 type OpenWatch = { cursor: WatchCursor; out: http.ServerResponse; timer?: NodeJS.Timeout };
 
-async function serve(state: ApiState, port = 0): Promise<Served> {
+async function serve(state: ApiState): Promise<Served> {
   const watches = new Set<OpenWatch>();
   const sockets = new Set<net.Socket>();
-  const wake = (): void => watches.forEach((watch) => feed(state, watches, watch));
   const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, out) => {
     readText(request).then(
       (raw) => answerHttp(state, watches, request, raw, out),
@@ -14074,21 +13306,18 @@ async function serve(state: ApiState, port = 0): Promise<Served> {
   server.on('connection', (socket) => {
     sockets.add(socket.on('close', () => sockets.delete(socket)).on('error', () => undefined));
   });
-  const start = (on: number): Promise<void> =>
-    new Promise((ok, no) => void server.once('error', no).listen(on, '127.0.0.1', ok));
-  await start(port);
-  const bound = portOf(server);
-  const url = `http://127.0.0.1:${bound}`;
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const url = `http://127.0.0.1:${portOf(server)}`;
   const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-'));
   const kubeconfigPath = writeKubeconfig(folder, { url, token: 'admin' });
-  const stop = async (): Promise<void> => {
+  const close = async (): Promise<void> => {
     for (const { timer } of watches) clearTimeout(timer);
     watches.clear();
     for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => server.close(resolve));
+    rmSync(folder, { recursive: true });
   };
-  const close = (): Promise<void> => stop().finally(() => rmSync(folder, { recursive: true }));
-  return { url, kubeconfigPath, stop, start: () => start(bound), wake, close };
+  return { url, kubeconfigPath, close };
 }
 
 function answerHttp(
@@ -14155,18 +13384,26 @@ interface Access {
   readonly ca?: string; // PEM; with https and without it the certificate is not checked
 }
 
+/** One context, which has the name of its namespace. */
+const configOf = (
+  server = 'http://127.0.0.1:1',
+  user: object = { token: 'operator' },
+  more: object = {},
+  name = 'default',
+): Raw => ({
+  'current-context': name,
+  contexts: [{ name, context: { cluster: name, user: name, namespace: name } }],
+  users: [{ name, user }],
+  clusters: [{ name, cluster: { server, ...more } }],
+});
+const trusting = (ca = ''): object => ({
+  'certificate-authority-data': Buffer.from(ca).toString('base64'),
+});
 function writeKubeconfig(folder: string, { url, token, ca }: Access): string {
   const path = join(folder, 'kubeconfig');
-  const trust = ca
-    ? { 'certificate-authority-data': Buffer.from(ca).toString('base64') }
-    : { 'insecure-skip-tls-verify': true }; // client-node asks for it even beside plain http
-  const config = {
-    ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'harness' },
-    clusters: [{ name: 'harness', cluster: { server: url, ...trust } }],
-    users: [{ name: 'admin', user: { token } }],
-    contexts: [{ name: 'harness', context: { cluster: 'harness', user: 'admin' } }],
-  };
-  writeFileSync(path, JSON.stringify(config, undefined, 2), { mode: 0o600 });
+  // client-node asks for it even beside plain http.
+  const trust = ca ? trusting(ca) : { 'insecure-skip-tls-verify': true };
+  writeFileSync(path, JSON.stringify(configOf(url, { token }, trust)), { mode: 0o600 });
   return path;
 }
 
@@ -14189,11 +13426,12 @@ interface ControlPlane extends Access {
   stop(): Promise<void>;
 }
 
-/** The folder with etcd and kube-apiserver, if there is one. */
+/** The folder with etcd and kube-apiserver, if one is named: it takes a quiet machine. */
 function findAssets(): string | undefined {
-  const has = (folder: string): boolean =>
-    ['etcd', 'kube-apiserver'].every((name) => existsSync(join(folder, name)));
-  return [process.env.KUBEBUILDER_ASSETS ?? '', '/usr/local/kubebuilder/bin'].find(has);
+  const folder = process.env.KUBEBUILDER_ASSETS ?? '';
+  return ['etcd', 'kube-apiserver'].every((name) => existsSync(join(folder, name)))
+    ? folder
+    : undefined;
 }
 
 /** etcd and kube-apiserver only: the actors are the rest. Nothing but loopback is listened on. */
@@ -14286,22 +13524,21 @@ interface Act {
   readonly title: string;
   readonly tells: (victim: Glimpse) => string;
   readonly statefulSet: string; // What a StatefulSet would do there.
-  readonly run: (play: Play) => Promise<void>;
+  readonly run: (play: Play) => Promise<unknown>;
   readonly waits: readonly Wait[]; // The answer to the last one is the outcome.
 }
 
 const GLYPHS = {
-  pending: ['○', kleur.gray, 'waits for a node'],
-  starting: ['◐', kleur.yellow, 'starts'],
-  ready: ['●', kleur.green, 'is ready'],
-  unreachable: ['◌', kleur.red, 'is out of reach'],
-  'let go': ['×', kleur.red, 'is let go'],
-  'over, claim kept': ['▫', kleur.cyan, 'is over, its claim is kept'],
+  pending: ['○', kleur.gray],
+  starting: ['◐', kleur.yellow],
+  ready: ['●', kleur.green],
+  unreachable: ['◌', kleur.red],
+  'let go': ['×', kleur.red],
+  'over, claim kept': ['▫', kleur.cyan],
 } as const;
 const NODES = ['node-1', 'node-2', 'node-3', 'node-4'];
 const SILENCE_MS = 2000; // After which the node controller says NotReady (Kubernetes: 40 s).
-const PODS = '/api/v1/namespaces/default/pods';
-const CODERS = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters';
+const [PODS, CODERS] = [placeOf('default', 'pods'), clusterAt('default')];
 /** 300 s by default; a demo has no five minutes. */
 const EXAMPLE = CODER.replace('spec:\n', 'spec:\n  liveness: { nodeUnreachableSeconds: 3 }\n');
 
@@ -14354,8 +13591,6 @@ const clip = (line: string, columns: number): string =>
   widthOf(line) < columns ? line : `${stripVTControlCharacters(line).slice(0, columns - 2)}…`;
 const spread = (left: string, right: string, columns: number): string =>
   left + gray(right.padStart(Math.max(1, columns - 1 - widthOf(left))));
-/** The identities of one run differ at their ends: those are bright. */
-const bright = (identity: string): string => gray(identity.slice(0, 5)) + identity.slice(5);
 
 function drawAct(play: Play, act: Act, index: number, columns: number): readonly string[] {
   const now = performance.now();
@@ -14368,28 +13603,16 @@ function drawAct(play: Play, act: Act, index: number, columns: number): readonly
     spread(` ${cyan('▸')} ${bold(act.title)}`, clock, columns),
     `   ${act.tells(play.victim)}`,
     `   ${gray(act.statefulSet)}`,
-    play.waits.what && `   ${drawWait(play.waits, now)}`,
+    cyan(`   ${play.waits}`),
   ];
 }
 
-function drawWait({ what, fromMs, forMs }: Play['waits'], now: number): string {
-  if (forMs === 0) return cyan(`${what} …`);
-  const full = Math.min(16, Math.round((16 * (now - fromMs)) / forMs));
-  const bar = cyan('━'.repeat(full)) + gray('╌'.repeat(16 - full));
-  return `${bar} ${cyan(what)} ${gray(`${seconds(now - fromMs)} of ${seconds(forMs)}`)}`;
-}
-
-function drawNodes(play: Play, columns: number): readonly string[] {
+function drawNodes(play: Play): readonly string[] {
   const all = glimpses(play);
-  const turning = '◐◓◑◒'.charAt((performance.now() / 200) % 4);
-  const draw = ({ identity, is }: Glimpse, roomy: boolean): string => {
-    const [glyph, paint] = GLYPHS[is];
-    return paint(is === 'starting' ? turning : glyph) + (roomy ? ` ${bright(identity)}  ` : '');
-  };
   const row = (node: string, label: string): string => {
     const here = all.filter((g) => g.node === node);
-    const roomy = here.length * 15 < columns - 24;
-    return ` ${label} ${here.map((g) => draw(g, roomy)).join(' ')}`;
+    const drawn = here.map(({ identity, is }) => GLYPHS[is][1](`${GLYPHS[is][0]} ${identity}`));
+    return ` ${label} ${drawn.join('  ')}`;
   };
   const label = (node: string): string => {
     const gone = objectOf(play.state, 'nodes', '', node) ? 'NotReady' : node && 'deleted';
@@ -14409,21 +13632,6 @@ function drawFoot(play: Play): readonly string[] {
   return ['', said.join(), ` ${legend.join('  ')}`];
 }
 
-function drawSummary(play: Play): readonly string[] {
-  const replaced = (statusOfCoder(play).retired ?? []).toReversed().map((r) => {
-    const { ms = 0 } = play.outcomes.find(({ text }) => text.startsWith(r.identity)) ?? {};
-    const pair = `${bright(r.identity)} → ${bright(r.replacedBy)}`;
-    return `   ${pair}  ${r.reason.padEnd(16)}ready in ${seconds(ms)}`;
-  });
-  const kept = those(play, 'over, claim kept');
-  return [
-    ` ${bold('Replaced, and nobody had to be asked')}`,
-    ...replaced,
-    ` ${bold('Claims kept until you delete them')}${gray(', for no other pod to mount')}`,
-    ...kept.map((g) => `   ${cyan('▫')} data-coder-${g.identity}  ${gray(`on ${g.node}`)}`),
-  ];
-}
-
 function drawAll(play: Play, columns: number): readonly string[] {
   const title = ` ${bold(TITLE[0])} ${gray(TITLE[1])}`;
   return [
@@ -14431,9 +13639,9 @@ function drawAll(play: Play, columns: number): readonly string[] {
     '',
     ...ACTS.flatMap((act, index) => drawAct(play, act, index, columns)),
     '',
-    ...drawNodes(play, columns),
-    ...(play.outcomes.length === ACTS.length ? ['', ...drawSummary(play)] : []),
+    ...drawNodes(play),
     ...drawFoot(play),
+    ...(play.stays && play.outcomes.length === ACTS.length ? drawInvitation(play) : []),
   ];
 }
 
@@ -14448,12 +13656,6 @@ const drawInvitation = (play: Play): readonly string[] => [
   '   kubectl describe stc coder',
   '',
 ];
-const drawStay = (play: Play, columns: number): readonly string[] => [
-  ...drawInvitation(play),
-  ...drawNodes(play, columns),
-  ...drawFoot(play),
-];
-
 /** Writes the picture over the last one, in one piece. */
 function redraw(picture: readonly string[], last: readonly string[]): readonly string[] {
   const { stdout } = process;
@@ -14462,21 +13664,6 @@ function redraw(picture: readonly string[], last: readonly string[]): readonly s
   const text = lines.map((line) => `${line}\x1b[K\n`).join('');
   if (lines.join() !== last.join()) stdout.write(`\x1b[?2026h${up}${text}\x1b[J\x1b[?2026l`);
   return lines;
-}
-
-/** The plain picture: a line for what changed, and one for every two seconds of a wait. */
-function narrate(play: Play): void {
-  const now = new Map<string, string>();
-  for (const { identity, node, is } of glimpses(play))
-    now.set(identity, `${GLYPHS[is][0]} ${identity}  ${GLYPHS[is][2]}${node && `, on ${node}`}`);
-  const { what, fromMs, forMs } = play.waits;
-  const waited = 2 * Math.floor((performance.now() - fromMs) / 2000);
-  const of = forMs > 0 ? ` of ${forMs / 1000}` : '';
-  if (what && (of || waited)) now.set('', `… ${what}: ${waited}${of} s`);
-  const news = [...now].flatMap(([key, text]) => (play.told.get(key) === text ? [] : [text]));
-  for (const text of [...news, ...play.words.splice(0).map((word) => `  operator  ${word}`)])
-    console.log(`${seconds(performance.now() - play.bornMs).padStart(8)}  ${text}`);
-  play.told = now;
 }
 
 // ── The play ────────────────────────────────────────────────────────────────────────────────────
@@ -14501,7 +13688,7 @@ const ACTS: readonly Act[] = [
     title: 'apply the example',
     tells: () => 'kubectl apply -f coder.yaml: 3 replicas, each with a claim of its own.',
     statefulSet: 'A StatefulSet would number them, and start coder-1 only after coder-0.',
-    run: (play) => send(play, 'POST', CODERS, loadAllYaml(EXAMPLE)[0]),
+    run: (play) => order(play, 'POST', CODERS, loadAllYaml(EXAMPLE)[0]),
     waits: [['three members start', 0, ready(3, '3 members, each with an identity of its own')]],
   },
   {
@@ -14523,21 +13710,21 @@ const ACTS: readonly Act[] = [
     title: 'a pod is deleted',
     tells: ({ identity }) => `kubectl delete pod coder-${identity}`,
     statefulSet: 'A StatefulSet would give its name and claim to the next pod. Here: never.',
-    run: (play) => send(play, 'DELETE', `${PODS}/coder-${play.victim.identity}`),
+    run: (play) => order(play, 'DELETE', `${PODS}/coder-${play.victim.identity}`),
     waits: [['a new member starts', 0, replacementOf]],
   },
   {
     title: 'scale from 3 to 5',
     tells: () => 'kubectl scale stc coder --replicas 5',
     statefulSet: 'A StatefulSet would mount kept claims again where the numbers match.',
-    run: (play) => send(play, 'PATCH', `${CODERS}/coder/scale`, { spec: { replicas: 5 } }),
+    run: (play) => order(play, 'PATCH', `${CODERS}/coder/scale`, { spec: { replicas: 5 } }),
     waits: [['two members start', 0, ready(5, '2 more members at once, with new claims')]],
   },
   {
     title: 'the template gets a new image',
     tells: () => 'kubectl edit stc coder: image: codercom/code-server:2',
     statefulSet: 'A StatefulSet would make every pod anew.',
-    run: (play) => send(play, 'PATCH', `${CODERS}/coder`, newImage()),
+    run: (play) => order(play, 'PATCH', `${CODERS}/coder`, newImage()),
     waits: [['containers restart, one at a time', 0, updatedCoder]],
   },
   {
@@ -14556,27 +13743,22 @@ const ACTS: readonly Act[] = [
 /** Waits until `ask` has an answer; Ctrl-C, the operator's end or 30 s end the wait. */
 async function awaitIt(play: Play, ...[what, forMs, ask]: Wait): Promise<string | boolean> {
   const fromMs = performance.now();
-  play.waits = { what, fromMs, forMs };
   for (;;) {
+    const now = seconds(performance.now() - fromMs);
+    play.waits = what && `${what} ${now}${forMs > 0 ? ` of ${seconds(forMs)}` : ''}`;
     play.stop.signal.throwIfAborted();
     if (play.died) throw new Error(`the operator ended: ${play.died}`);
     const answer = ask(play);
     if (answer) return answer;
     if (performance.now() - fromMs > Math.max(30_000, forMs))
       throw new Error(`gave up after 30 s: ${what}`);
-    await play.client.sleep(30, play.stop.signal);
+    await play.world.sleep(30, play.stop.signal);
   }
 }
-async function send(play: Play, method: ApiRequest['method'], path: string, body?: unknown) {
-  const patch = method === 'PATCH' && { contentType: 'application/merge-patch+json' };
-  const answer = await play.client.send({ method, path, body, ...patch });
-  if (answer.status >= 300) throw new Error(`${method} ${path}: ${JSON.stringify(answer.body)}`);
-}
-
 /** Every act is introduced, done, and left to be seen. */
 async function perform(play: Play): Promise<void> {
   const plain = (...lines: readonly string[]): void =>
-    redraws() ? undefined : (narrate(play), console.log(lines.join('\n  ')));
+    redraws() ? undefined : console.log(lines.join('\n  '));
   const pause = (ms: number): Promise<unknown> => {
     const end = performance.now() + (redraws() ? ms : 200); // Nobody reads along in a pipe.
     return awaitIt(play, '', 0, () => performance.now() > end);
@@ -14597,23 +13779,14 @@ async function perform(play: Play): Promise<void> {
   }
 }
 
-const beside = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
-/** Read as a kind that client-node does not know: it renames the fields of those that it does. */
-function crds(): readonly unknown[] {
-  const kind = 'CustomResourceDefinition';
-  const text = readFileSync(beside('deploy.yaml'), 'utf8').replaceAll(`kind: ${kind}`, 'kind: Raw');
-  const all: readonly { kind: string }[] = loadAllYaml(text);
-  return all.filter((o) => o?.kind === 'Raw').map((o) => ({ ...o, kind }));
-}
-
 /** Control plane, actors and operator; all of it ends with this process, however that ends. */
-async function stage(program: readonly string[], stop: AbortController) {
-  const state = newApiServer(crds(), 1, Date.now());
+async function stage(program: readonly string[], stays: boolean, stop: AbortController) {
+  const state = newApiServer(crdOnly(), 1, Date.now());
   const served = await serve(state);
-  const client = realWorld({ url: served.url, token: 'admin' }); // The user with kubectl.
+  const world = realWorld({ url: served.url, token: 'admin' }); // The user with kubectl.
   const times = { startMs: 1200, provisionMs: 500, stopMs: 700, heartbeatMs: 400 };
   const options = { nodes: NODES, nodeGraceMs: SILENCE_MS, ...times };
-  const actors = startActors(client, options, stop.signal);
+  const actors = startActors(world, options, stop.signal);
   actors.done.catch((error: unknown) => stop.abort(error));
   await actors.synced;
   const [file = '', ...args] = [...program, 'run', '--log', 'json', '--probe-addr', '0'];
@@ -14624,15 +13797,14 @@ async function stage(program: readonly string[], stop: AbortController) {
     rmSync(dirname(served.kubeconfigPath), { recursive: true, force: true });
   });
   const play = {
-    ...{ state, served, client, actors, operator, stop },
+    ...{ state, served, world, actors, operator, stays, stop },
     bornMs: performance.now(),
     off: new Set<string>(), // Nodes without power; the API server learns of it later.
     outcomes: [] as { readonly text: string; readonly ms: number }[], // Of the acts that are over.
     actMs: 0, // When the act on stage began; 0 while it is introduced.
     victim: { identity: '', node: '', is: 'pending' } as Glimpse,
-    waits: { what: '', fromMs: 0, forMs: 0 },
+    waits: '', // What is waited for, and since when.
     words: [] as string[], // Of the operator, newest last.
-    told: new Map<string, string>(), // What the plain picture last said of each identity.
     died: '', // Why the operator ended.
   };
   let complaint = '';
@@ -14649,12 +13821,12 @@ async function stage(program: readonly string[], stop: AbortController) {
   return play;
 }
 
-async function show(play: Play, stays: boolean): Promise<void> {
+async function show(play: Play): Promise<void> {
   const { stdout } = process;
   let last: readonly string[] = [];
-  let picture = drawAll;
-  const draw = (): void =>
-    redraws() ? void (last = redraw(picture(play, stdout.columns), last)) : narrate(play);
+  const draw = (): void => {
+    if (redraws()) last = redraw(drawAll(play, stdout.columns), last);
+  };
   if (redraws()) {
     stdout.on('resize', () => (stdout.write('\x1b[H\x1b[2J'), (last = []))).write('\x1b[?25l');
     process.once('exit', () => stdout.write('\x1b[?25h'));
@@ -14663,11 +13835,8 @@ async function show(play: Play, stays: boolean): Promise<void> {
   try {
     await perform(play);
     draw();
-    if (!redraws()) console.log(['', ...drawSummary(play)].join('\n'));
-    if (!stays) return;
+    if (!play.stays) return;
     if (!redraws()) console.log(drawInvitation(play).join('\n'));
-    picture = drawStay;
-    last = []; // Below what was drawn so far.
     await awaitIt(play, '', Infinity, () => false);
   } finally {
     clearInterval(timer);
@@ -14690,8 +13859,8 @@ async function demo([command = '', ...args]: readonly string[]): Promise<number>
   let play: Play | undefined;
   try {
     if (command === 'smoke' && !binary) throw new Error('it wants the path of a binary');
-    play = await stage(binary ? [binary] : [process.execPath, beside('operator.ts')], stop);
-    await (binary ? smoke(play, binary) : show(play, stays));
+    play = await stage(binary ? [binary] : [process.execPath, OPERATOR], stays, stop);
+    await (binary ? smoke(play, binary) : show(play));
     return 0;
   } catch (error) {
     if (stays && play?.outcomes.length === ACTS.length && stop.signal.aborted) return 0;
@@ -14701,13 +13870,13 @@ async function demo([command = '', ...args]: readonly string[]): Promise<number>
     stop.abort();
     const ended = play && !play.died && once(play.operator, 'close');
     play?.operator.kill();
-    await Promise.race([ended, play?.client.sleep(3000)]);
+    await Promise.race([ended, play?.world.sleep(3000)]);
     await play?.served.close();
   }
 }
 
 // ═══ BENCH · effects ════════════════════════════════════════════════════════════════════════════
-// `bench [--json FILE] [--on embedded|real] [--only WORD] [--repeats N] [--rest SECONDS]`: each
+// `bench [--on embedded|real] [--only WORD] [--repeats N] [--rest SECONDS]`: each
 // figure stands beside its limit, measured in the same run; medians of N (5). The control plane,
 // the operator with a gauge in it, and this one are three processes. This one is the user, the
 // observer, and the bare client, which has the operator's own client and the same bodies.
@@ -14716,7 +13885,7 @@ interface Ground {
   readonly access: Access;
   readonly kubeconfig: string;
   readonly folder: string; // Where the gauged operator is.
-  readonly client: Pick<World, 'send' | 'watch'>;
+  readonly world: Pick<World, 'send' | 'watch'>;
   readonly stop: () => Promise<void>;
 }
 /** One row of the table. */
@@ -14726,8 +13895,6 @@ interface Finding {
   readonly limit: string; // What it is held against, measured in the same run.
   readonly target: string;
   readonly met: boolean;
-  readonly values: readonly number[];
-  readonly limits: readonly number[];
 }
 interface Bench {
   readonly repeats: number;
@@ -14741,7 +13908,7 @@ const medianOf = (values: readonly number[]): number => quantileOf(values, 0.5);
 const inUnit = (value: number, unit: string): string => `${+value.toPrecision(3)} ${unit}`.trim();
 /** The median, held against a fixed number. */
 const within = (what: string, values: readonly number[], most: number, unit: string): Finding => ({
-  ...{ what, values, limits: [], limit: '', target: `≤ ${most} ${unit}`.trim() },
+  ...{ what, limit: '', target: `≤ ${most} ${unit}`.trim() },
   ...{ figure: inUnit(medianOf(values), unit), met: medianOf(values) <= most },
 });
 /** The median, held against the median of its limit. */
@@ -14754,7 +13921,7 @@ function against(
 ): Finding {
   const ratio = medianOf(values) / medianOf(limits);
   return {
-    ...{ what, values, limits, target: `≤ ${most}×`, met: ratio <= most },
+    ...{ what, target: `≤ ${most}×`, met: ratio <= most },
     figure: `${inUnit(medianOf(values), unit)}, ${ratio.toFixed(2)}×`,
     limit: `${limit} ${inUnit(medianOf(limits), unit)}`,
   };
@@ -14890,7 +14057,7 @@ async function serveAlone(): Promise<number> {
   await served.close();
   return 0;
 }
-async function clientOf(kubeconfig: string): Promise<Ground['client']> {
+async function clientOf(kubeconfig: string): Promise<Ground['world']> {
   const config = new KubeConfig();
   config.loadFromFile(kubeconfig);
   return connect(config, async () => config);
@@ -14906,34 +14073,23 @@ async function newEmbeddedGround(folder: string): Promise<Ground> {
     await ended;
   };
   const access = { url, token: 'admin' };
-  const client = await clientOf(kubeconfigPath);
-  return { access, kubeconfig: kubeconfigPath, folder, client, stop };
+  const world = await clientOf(kubeconfigPath);
+  return { access, kubeconfig: kubeconfigPath, folder, world, stop };
 }
 async function newRealGround(folder: string): Promise<Ground> {
   const plane = await startRealControlPlane(findAssets() ?? '');
   for (const one of ['etcd', 'apiserver'] as const)
     process.once('exit', () => plane[one].kill('SIGKILL'));
   const { kubeconfigPath: kubeconfig, stop } = plane;
-  const ground = { access: plane, kubeconfig, folder, client: await clientOf(kubeconfig), stop };
+  const ground = { access: plane, kubeconfig, folder, world: await clientOf(kubeconfig), stop };
   const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-  for (const body of crdOnly()) await put(ground, 'POST', crds, body);
+  for (const body of crdOnly()) await order(ground, 'POST', crds, body);
   const list = { method: 'GET', path: '/apis/enge.me/v1alpha1/statefulclusters' } as const;
-  while ((await ground.client.send(list)).status !== 200) await rest(100);
+  while ((await ground.world.send(list)).status !== 200) await rest(100);
   return ground;
 }
-async function put(
-  { client }: Ground,
-  method: ApiRequest['method'],
-  path: string,
-  body: unknown,
-): Promise<Raw> {
-  const patch = method === 'PATCH' && { contentType: MERGE_PATCH };
-  const answer = await client.send({ method, path, body, ...patch, timeoutMs: 60_000 });
-  if (answer.status < 300) return answer.body as Raw;
-  throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
-}
 const newNamespace = (ground: Ground, name: string): Promise<Raw> =>
-  put(ground, 'POST', '/api/v1/namespaces', { metadata: { name } });
+  order(ground, 'POST', '/api/v1/namespaces', { metadata: { name } });
 /** `work` for each item, at most `most` at a time. */
 async function inFlight<T>(
   items: readonly T[],
@@ -14947,10 +14103,10 @@ async function inFlight<T>(
   await Promise.all(Array.from({ length: most }, worker));
 }
 
-function benchCluster(name: string, replicas: number, labels: object = {}): Raw {
+function benchCluster(name: string, replicas: number): Raw {
   const { spec, ...others } = coderCluster();
   const own = { selector: { matchLabels: { app: name } }, replicas };
-  return { ...others, metadata: { name, labels }, spec: { ...spec, ...own } };
+  return { ...others, metadata: { name }, spec: { ...spec, ...own } };
 }
 const bareCluster = (): op.StatefulCluster => {
   const { metadata, ...others } = benchCluster('bare', 1);
@@ -14971,7 +14127,7 @@ type Seeding = (method: 'POST' | 'PATCH', path: string, body: unknown) => Promis
 const seedingOf =
   (ground: Ground): Seeding =>
   (...request) =>
-    put(ground, ...request);
+    order(ground, ...request);
 async function seedNodes(seed: Seeding): Promise<void> {
   for (const name of benchNodes) {
     await seed('POST', '/api/v1/nodes', { metadata: { name } });
@@ -14984,9 +14140,8 @@ async function seedNodes(seed: Seeding): Promise<void> {
 async function seedCluster(
   seed: Seeding,
   [namespace, name, count]: readonly [string, string, number],
-  labels: object = {},
 ): Promise<void> {
-  const body = benchCluster(name, count, labels);
+  const body = benchCluster(name, count);
   const cluster = clusterOf(await seed('POST', clusterAt(namespace), body));
   const { revision, members } = bodiesOf(cluster, count);
   const history = `/apis/apps/v1/namespaces/${namespace}/controllerrevisions`;
@@ -15018,12 +14173,12 @@ function runningStatus(): object {
 // ── Creation ────────────────────────────────────────────────────────────────────────────────────
 /** A watch that goes on when the server ends it, as it does with one that lags. */
 function followPods(
-  { access, client }: Ground,
+  ground: Ground,
   namespace: string,
   on: (before: Sight | undefined, after: Sight | undefined) => void,
   signal: AbortSignal,
 ) {
-  const world = { ...realWorld(access), ...client };
+  const world = { ...realWorld(ground.access), ...ground.world };
   const project = (raw: Raw): Sight => ({ ...raw, meta: metaOf(raw) });
   return follow({ world, path: placeOf(namespace, 'pods'), project, on, signal, optional: false });
 }
@@ -15054,8 +14209,8 @@ async function postBare(ground: Ground, namespace: string, count: number): Promi
   const { members } = bodiesOf(bareCluster(), count);
   await inFlight(members, 32, async ({ claims, pod }) => {
     for (const claim of claims)
-      await put(ground, 'POST', placeOf(namespace, 'persistentvolumeclaims'), claim);
-    await put(ground, 'POST', placeOf(namespace, 'pods'), pod);
+      await order(ground, 'POST', placeOf(namespace, 'persistentvolumeclaims'), claim);
+    await order(ground, 'POST', placeOf(namespace, 'pods'), pod);
   });
 }
 const bornSent = /^POST (pods|persistentvolumeclaims)$/;
@@ -15066,7 +14221,7 @@ async function benchCreation(ground: Ground, bench: Bench): Promise<readonly Fin
   const [statuses, events, others]: number[][] = [[], [], []];
   const grow = (name: string, count: number): Promise<number> =>
     timePods(ground, name, count, () =>
-      put(ground, 'POST', clusterAt(name), benchCluster('web', count)),
+      order(ground, 'POST', clusterAt(name), benchCluster('web', count)),
     );
   for (let round = 0; round < bench.repeats; round++) {
     bench.say(`creation, ${round + 1} of ${bench.repeats}`);
@@ -15117,7 +14272,7 @@ async function benchReplacement(ground: Ground, bench: Bench): Promise<readonly 
   };
   const path = placeOf('default', 'pods');
   const pods = followPods(ground, 'default', on, stop.signal).items;
-  await put(ground, 'POST', clusterAt('default'), benchCluster('web', 10));
+  await order(ground, 'POST', clusterAt('default'), benchCluster('web', 10));
   const ups = (): string[] =>
     [...pods.values()].flatMap((raw) => (podOf(raw).ready ? raw.meta.name : []));
   const whole = (): Promise<void> =>
@@ -15133,7 +14288,7 @@ async function benchReplacement(ground: Ground, bench: Bench): Promise<readonly 
       await whole(); // A node may have been late meanwhile.
       const known = new Set(born.keys());
       const victim = `${path}/${ups()[i % 10]}`;
-      await put(ground, 'DELETE', victim, { gracePeriodSeconds: 0 });
+      await order(ground, 'DELETE', victim, { gracePeriodSeconds: 0 });
       const from = performance.now();
       const heir = (): string | undefined => [...born.keys()].find((name) => !known.has(name));
       await bell.until('a new pod', () => (heir() ? '' : 'none'));
@@ -15159,25 +14314,24 @@ async function timeTwoPosts(ground: Ground): Promise<number> {
   const [{ claims: [claim], pod } = { claims: [], pod: undefined }] = members;
   const spec = { ...(pod?.['spec'] as object), nodeSelector: { nowhere: 'true' } };
   const from = performance.now();
-  await put(ground, 'POST', placeOf('default', 'persistentvolumeclaims'), claim);
-  await put(ground, 'POST', placeOf('default', 'pods'), { ...pod, spec });
+  await order(ground, 'POST', placeOf('default', 'persistentvolumeclaims'), claim);
+  await order(ground, 'POST', placeOf('default', 'pods'), { ...pod, spec });
   return performance.now() - from;
 }
 
 // ── A thousand clusters at rest ─────────────────────────────────────────────────────────────────
 const SPACES = { one: 1, hundred: 99, thousand: 900 } as const;
 /** 1,000 clusters with three members each, and in `big` one with 1,000. */
-async function seedScale(ground: Ground, bench: Bench): Promise<readonly string[]> {
+async function seedScale(ground: Ground, bench: Bench): Promise<void> {
   await seedNodes(seedingOf(ground));
   const clusters = Object.entries(SPACES).flatMap(([namespace, count]) =>
     Array.from({ length: count }, (_, i) => [namespace, `c-${i}`] as const),
   );
   for (const namespace of Object.keys(SPACES)) await newNamespace(ground, namespace);
   bench.say('seeding 1,000 clusters with three members each');
-  await inFlight(clusters, 16, ([namespace, name], i) =>
-    seedCluster(seedingOf(ground), [namespace, name, 3], { shard: `${i % 2}` }),
+  await inFlight(clusters, 16, ([namespace, name]) =>
+    seedCluster(seedingOf(ground), [namespace, name, 3]),
   );
-  return clusters.map((c) => c.join('/'));
 }
 const listPaths = [
   '/apis/enge.me/v1alpha1/statefulclusters',
@@ -15188,17 +14342,16 @@ async function listBare(kubeconfig: string): Promise<number> {
   const client = await clientOf(kubeconfig);
   const from = performance.now();
   const lists = listPaths.map((path) => client.send({ method: 'GET', path, timeoutMs: 60_000 }));
-  const answers = await Promise.all(lists);
-  const count = answers.reduce((sum, { body }) => sum + (body as Raw)['items'].length, 0);
-  console.log(JSON.stringify({ ms: performance.now() - from, count }));
+  await Promise.all(lists);
+  console.log(performance.now() - from);
   return 0;
 }
-/** The first line that a process of its own prints, as JSON. */
-async function askAlone<T>(command: string, ground: Ground): Promise<T> {
-  const args = ['--expose-gc', fileURLToPath(import.meta.url), command, ground.kubeconfig];
+/** How long that took. */
+async function askAlone({ kubeconfig }: Ground): Promise<number> {
+  const args = [fileURLToPath(import.meta.url), 'list', kubeconfig];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
-  return JSON.parse(line) as T;
+  return Number(line);
 }
 const writesIn = ({ sent }: Gauge): number =>
   sumOf(
@@ -15209,7 +14362,7 @@ async function benchRestart(ground: Ground, bench: Bench): Promise<readonly Find
   const [synced, listed, writes]: number[][] = [[], [], []];
   for (let round = 0; round < bench.repeats; round++) {
     bench.say(`restart, ${round + 1} of ${bench.repeats}`);
-    listed?.push((await askAlone<{ ms: number }>('list', ground)).ms);
+    listed?.push(await askAlone(ground));
     const operator = await startGauged(ground, '-A');
     const at = (msg: string): number => operator.heard.get(msg) ?? NaN;
     synced?.push(at('caches are synced') - at('leads'));
@@ -15238,7 +14391,7 @@ async function benchNoOp(ground: Ground, bench: Bench): Promise<readonly Finding
   const touch = async (namespace: string, times: number, gapMs: number): Promise<void> => {
     for (let i = 0; i < times; i++) {
       const metadata = { labels: { touched: `${performance.now()}` } };
-      await put(ground, 'PATCH', clusterAt(namespace, 'c-0'), { metadata });
+      await order(ground, 'PATCH', clusterAt(namespace, 'c-0'), { metadata });
       await rest(gapMs);
     }
   };
@@ -15275,7 +14428,7 @@ async function labelPods(ground: Ground, pods: readonly Meta[]): Promise<number>
     pods.map(async ({ namespace, name }, i) => {
       await rest((1000 * i) / pods.length);
       const metadata = { labels: { touched: `${performance.now()}` } };
-      await put(ground, 'PATCH', placeOf(namespace, 'pods', name), { metadata });
+      await order(ground, 'PATCH', placeOf(namespace, 'pods', name), { metadata });
     }),
   );
   return performance.now() - from;
@@ -15283,7 +14436,7 @@ async function labelPods(ground: Ground, pods: readonly Meta[]): Promise<number>
 async function benchBurst(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   const operator = await startGauged(ground, '-A');
   await untilQuiet(operator);
-  const listed = await put(ground, 'GET', '/api/v1/pods', undefined);
+  const listed = await order(ground, 'GET', '/api/v1/pods', undefined);
   const all: Meta[] = listed['items'].map(metaOf);
   const ofOne = all.filter(({ namespace }) => namespace === 'big');
   const spread = all.filter(({ namespace }, i) => namespace !== 'big' && i % 3 > 0).slice(0, 2000);
@@ -15333,34 +14486,8 @@ async function benchRest(ground: Ground, bench: Bench): Promise<readonly Finding
   ];
 }
 
-/** Two operators, each with a selector, share the clusters; every one loses a pod. */
-async function benchSplit(ground: Ground, keys: readonly string[]): Promise<readonly Finding[]> {
-  const shards = ['0', '1'].map((shard) =>
-    startGauged(ground, '-A', '--selector', `shard=${shard}`),
-  );
-  const operators = await Promise.all(shards);
-  for (const operator of operators) await untilQuiet(operator);
-  for (const operator of operators) await operator.ask('reset');
-  const { items } = await put(ground, 'GET', '/api/v1/pods', undefined);
-  const pods: Meta[] = items.map(metaOf);
-  const firsts = new Map(pods.map((m) => [`${m.namespace}/${m.labels[MARK.cluster]}`, m]));
-  const victims = keys.flatMap((key) => firsts.get(key) ?? []);
-  await inFlight(victims, 16, ({ namespace, name }) =>
-    put(ground, 'DELETE', placeOf(namespace, 'pods', name), { gracePeriodSeconds: 0 }),
-  );
-  const after = await Promise.all(operators.map(untilQuiet));
-  for (const operator of operators) await operator.stop();
-  const made = after.map(({ sent }) => sent['POST pods'] ?? 0);
-  const left = (await put(ground, 'GET', '/api/v1/pods', undefined))['items'].length;
-  const wrong =
-    Math.abs(left - pods.length) +
-    Math.abs(sumOf(Object.fromEntries(made.entries())) - victims.length);
-  const limit = `${made.join(' + ')} pods made for ${victims.length} deleted`;
-  return [{ ...within('two operators: pods too many or too few', [wrong], 0, ''), limit }];
-}
-
 async function benchScale(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
-  const keys = await seedScale(ground, bench);
+  await seedScale(ground, bench);
   bench.say('the first status of each');
   const first = await startGauged(ground, '-A');
   await untilQuiet(first);
@@ -15370,35 +14497,10 @@ async function benchScale(ground: Ground, bench: Bench): Promise<readonly Findin
     ...(await benchRest(ground, bench)),
     ...(await benchNoOp(ground, bench)),
     ...(await benchBurst(ground, bench)),
-    ...(await benchSplit(ground, keys)),
   ];
 }
 
 // ── Memory ──────────────────────────────────────────────────────────────────────────────────────
-/** In a process of its own: bytes of heap for one pod, and for one claim, as the cache has them. */
-async function weigh(kubeconfig: string): Promise<number> {
-  const client = await clientOf(kubeconfig);
-  const gc = globalThis.gc ?? ((): void => undefined);
-  const heap = (): number => (gc(), gc(), process.memoryUsage().heapUsed);
-  const textsOf = async (path: string): Promise<readonly string[]> => {
-    const { body } = await client.send({ method: 'GET', path, timeoutMs: 60_000 });
-    return (body as Raw)['items'].map((raw: Raw) => JSON.stringify(raw));
-  };
-  const bytesOf = async (path: string, project: (raw: Raw) => { meta: Meta }) => {
-    const texts = await textsOf(path);
-    const cached = new Map<string, unknown>();
-    const before = heap();
-    for (const text of texts) {
-      const one = project(JSON.parse(text));
-      cached.set(`${one.meta.namespace}/${one.meta.name}`, one);
-    }
-    return (heap() - before) / Math.min(cached.size, texts.length); // Both are still held.
-  };
-  const pod = await bytesOf('/api/v1/pods', podOf);
-  const claim = await bytesOf('/api/v1/persistentvolumeclaims', claimOf);
-  console.log(JSON.stringify({ pod, claim }));
-  return 0;
-}
 async function benchMemory(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   await seedNodes(seedingOf(ground));
   const bare = await startGauged(ground, '-A');
@@ -15411,12 +14513,9 @@ async function benchMemory(ground: Ground, bench: Bench): Promise<readonly Findi
   const first = await startGauged(ground, '-A');
   await untilQuiet(first);
   await first.stop();
-  const [synced, resident, heap, ofPod, ofClaim]: number[][] = [[], [], [], [], []];
+  const [synced, resident, heap]: number[][] = [[], [], []];
   for (let round = 0; round < bench.repeats; round++) {
     bench.say(`memory, ${round + 1} of ${bench.repeats}`);
-    const { pod, claim } = await askAlone<{ pod: number; claim: number }>('weigh', ground);
-    ofPod?.push(pod / 1024);
-    ofClaim?.push(claim / 1024);
     const operator = await startGauged(ground, '-A');
     synced?.push((await untilQuiet(operator)).rssMb);
     await rest(60_000); // V8 gives back what the list took.
@@ -15429,8 +14528,6 @@ async function benchMemory(ground: Ground, bench: Bench): Promise<readonly Findi
   const title = '10,000 pods, 10,000 claims, 1,000 clusters: resident after 60 s';
   return [
     { ...within(title, resident ?? [], 120, 'MB'), limit },
-    within('… heap per pod', ofPod ?? [], 2, 'KB'),
-    within('… heap per claim', ofClaim ?? [], 2, 'KB'),
     within('… heap of all, per pod', heap ?? [], 4, 'KB'),
   ];
 }
@@ -15456,7 +14553,7 @@ const rowOf = ({ what, figure, limit, target, met }: Finding): readonly string[]
 /** Returns the exit code: a target that is missed is a finding, not a failure. */
 async function benchAll(args: readonly string[]): Promise<number> {
   const text = { type: 'string' } as const;
-  const options = { json: text, on: text, only: text, repeats: text, rest: text };
+  const options = { on: text, only: text, repeats: text, rest: text };
   const { values } = parseArgs({ args: [...args], options });
   const say = (what: string): void => console.error(kleur.gray(what));
   const bench = {
@@ -15467,11 +14564,10 @@ async function benchAll(args: readonly string[]): Promise<number> {
   const grounds = { embedded: newEmbeddedGround, ...(assets && { real: newRealGround }) };
   const folder = scratch();
   await writeGauged(folder);
-  const found: Record<string, Finding[]> = {};
   let failed = 0;
   for (const [name, open] of Object.entries(grounds)) {
     if (values.on !== undefined && values.on !== name) continue;
-    const findings: Finding[] = (found[name] = []);
+    const findings: Finding[] = [];
     for (const [title, play] of Object.entries(BENCHES)) {
       if (!title.includes(values.only ?? '')) continue;
       say(`${name}: ${title}`);
@@ -15486,7 +14582,6 @@ async function benchAll(args: readonly string[]): Promise<number> {
     }
     const head = [`${name} control plane`, 'figure', 'limit of this run', 'target', 'met'];
     console.log(`${drawTable([head, ...findings.map(rowOf)])}\n`);
-    if (values.json) writeFileSync(values.json, JSON.stringify(found, undefined, 2));
   }
   return failed;
 }
@@ -15549,14 +14644,11 @@ function rootsOf(files: Archive): ReadonlyMap<string, Archive> {
     const { Labels: labels, ...how } = runs;
     const wanted = { User: '65532:65532', Entrypoint: ['/statefulcluster'], Cmd: ['run'] };
     assert.equal(how, wanted, 'how it runs');
-    const { version } = parsed(readFileSync(beside('package.json')));
+    const { version } = parsed(readFileSync(join(ROOT, 'package.json')));
     assert.is(labels['org.opencontainers.image.version'], version, 'its version');
     return [architecture, untar(layer)];
   });
-  assert.equal(
-    [...files.keys()].filter((name) => !used.has(name)),
-    [],
-  );
+  for (const name of files.keys()) assert.ok(used.has(name), `${name} is for nothing`);
   const [old] = parsed(files.get('manifest.json')?.body) as unknown as readonly Raw[];
   for (const name of [old?.['Config'], ...old?.['Layers']]) assert.ok(used.has(name), name);
   return new Map(roots);
@@ -15589,6 +14681,5 @@ if (import.meta.main && !TESTING) {
   if (command === 'bench') process.exit(await benchAll(args));
   if (command === 'serve') process.exit(await serveAlone());
   if (command === 'list') process.exit(await listBare(first));
-  if (command === 'weigh') process.exit(await weigh(first));
   process.exit(await (command === 'sim' ? simulate(args) : demo(process.argv.slice(2))));
 }

@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import type net from 'node:net';
 import { homedir, hostname } from 'node:os';
 import { delimiter, dirname, join, resolve, sep } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } from 'node:util';
 import kleur from 'kleur';
 import type {
@@ -96,6 +97,7 @@ export const LIMITS = {
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
+  endMs: 10_000, // A successor may be drawn so long before the end that it fills is told.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
@@ -189,7 +191,6 @@ export interface Pod {
   readonly phase: string;
   readonly graceSeconds: number;
   readonly claims: readonly string[]; // Names of the claims it mounts.
-  readonly scheduledMs: number | undefined;
   readonly mountedMs: number | undefined; // Sandbox and volumes are there; undefined: not yet.
   readonly startedMs: number | undefined;
   readonly ready: boolean;
@@ -1401,7 +1402,7 @@ function blockerOf(d: Draft, identity: string): string {
   const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
   if (!blocker) return '';
   if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
-  const isOrphan = isUp(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
+  const isOrphan = pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
   return isOrphan
     ? `orphan ${blocker.meta.name}`
     : `foreign ${taken?.message ?? blocker.meta.name}`;
@@ -1885,14 +1886,16 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
   let taken = 0;
   for (const pod of d.s.pods.values()) {
     const identity = identityOf(pod, d.name);
-    if (hasController(pod.meta) || !isUp(pod) || isTakenOut(d.s, pod) || identity === '') continue;
+    if (hasController(pod.meta) || isTerminating(pod) || isTakenOut(d.s, pod) || identity === '')
+      continue;
     const m = live.find((one) => one.identity === identity);
     const names = m?.claims.map((c) => c.meta.name) ?? [];
     const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
-    const isBare = !m && pod.claims.length === 0 && taken < places;
+    const isBare = !m && isUp(pod) && pod.claims.length === 0 && taken < places;
     const isNew = isBare && pod.meta.labels[MARK.identity] === identity;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
+    if (isNew) d.indices.add(Number(pod.meta.labels[MARK.index]));
     act(d, 'adopt', 'Adopted', identity, pod, ownedBy([...pod.meta.owners, ownerOf(d.s.cluster)]));
   }
   return taken;
@@ -2505,7 +2508,11 @@ function calmOf(d: Draft): ReadonlyMap<string, number> {
 /** Admission changed the labels of a pod that is still there: it is not its user's wish. */
 const isOfAdmission = (s: Snapshot, key: string): boolean =>
   s.desk.backoff.get(key)?.message.startsWith(ADMISSION) === true &&
-  [...s.pods.values()].some((pod) => !selectorMatches(s.cluster.spec.selector, pod.meta.labels));
+  [...s.pods.values()].some(
+    ({ meta }) =>
+      isControlledBy(meta, s.cluster.meta.uid) &&
+      !selectorMatches(s.cluster.spec.selector, meta.labels),
+  );
 const ADMISSION = 'admission changes the labels of new pods: ';
 /** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
  *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
@@ -2636,7 +2643,7 @@ function retiredStatus(
       const told = before.find(isSame)?.replacedBy;
       // One that was restored has the heir of its former end, too.
       const isOfEnd = ({ heir, replaces }: Heir): boolean =>
-        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + 1000 > Date.parse(r.at);
+        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + LIMITS.endMs > Date.parse(r.at);
       return { ...r, replacedBy: heirs.find(isOfEnd)?.heir ?? told ?? '' };
     })
     .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
@@ -2878,14 +2885,10 @@ export interface WatchEvent {
 }
 /** What the operator needs of the outside. */
 export interface World {
-  /** Wall clock, milliseconds since 1970. */
-  now(): number;
-  /** Monotonic clock in milliseconds; never steps. */
-  uptime(): number;
-  /** Resolves after `ms`, or early when aborted; never rejects. */
-  sleep(ms: number, signal?: AbortSignal): Promise<void>;
-  /** At least 0, below 1. */
-  random(): number;
+  now(): number; // Wall clock, milliseconds since 1970.
+  uptime(): number; // Monotonic clock in milliseconds; never steps.
+  sleep(ms: number, signal?: AbortSignal): Promise<void>; // Ends early when aborted, never rejects.
+  random(): number; // At least 0, below 1.
   /** Rejects only when there is no answer: network, deadline, a body that is not JSON. */
   send(request: ApiRequest): Promise<ApiResponse>;
   /** Calls `on` for each event in order. Resolves when the stream ends (status 200), or with
@@ -2899,7 +2902,6 @@ export type Level = 'debug' | 'info' | 'warn' | 'error';
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
-  backoffToldMs: 60_000, // A backoff longer than this stands in Ready.
   toldMax: 50, // Events of one cluster that are remembered, to count repeats.
   statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
@@ -3001,27 +3003,23 @@ export async function call(world: World, request: ApiRequest): Promise<Raw> {
   return body as Raw;
 }
 
-interface Credentials {
-  readonly tls: buildConnector.BuildOptions;
-  readonly headers: Readonly<Record<string, string | string[]>>;
-  readonly proxy: string | undefined;
-}
 /** What the current context gives; `proxy` is added by loadConfig. */
-async function credentialsOf(config: KubeConfig): Promise<Credentials> {
+async function credentialsOf(config: KubeConfig) {
   const options: Raw = {};
   await config.applyToHTTPSOptions(options);
   const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
   const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
-  const tls = { ca, cert, key, servername, rejectUnauthorized };
-  return { tls, headers: { ...headers, ...basic }, proxy };
+  const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
+  return { tls, headers: { ...headers, ...basic } as Dict, proxy: proxy as string | undefined };
 }
+type Credentials = Awaited<ReturnType<typeof credentialsOf>>;
 /** So many connections, direct or through a proxy. Node's keepalive sends ten probes, a second
  *  apart: a connection that only waits, as a watch does, ends 20 s after its way is lost. */
 async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connections: number) {
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
-  const alive = { allowH2: false, keepAliveInitialDelay: BOUNDS.keepAliveMs };
+  const { connectMs: connectTimeout, idleMs: keepAliveTimeout, keepAliveMs } = BOUNDS;
+  const alive = { allowH2: false, keepAliveInitialDelay: keepAliveMs };
   const connect = { ...tls, ...alive };
-  const { connectMs: connectTimeout, idleMs: keepAliveTimeout } = BOUNDS;
   const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
   if (!proxy) return new Pool(origin, { ...options, connect });
   if (!proxy.startsWith('socks'))
@@ -3068,8 +3066,7 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
 const inTime = <T>(work: Promise<T>, late: AbortSignal): Promise<T> =>
   Promise.race([work, aborted(late).then(() => Promise.reject(late.reason))]);
 
-/** Lets so many requests and bytes be in flight. Others wait in the order they came, and their
- *  bodies are written when their turn has come. */
+/** So many requests and bytes in flight; others wait in order, their bodies not written yet. */
 function newGate() {
   const waiting = new Set<() => void>();
   let [requests, bytes] = [0, 0];
@@ -3114,34 +3111,29 @@ function jsonOf(text: string, status: number): unknown {
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
 }
+type Hearer = (text: string, status: number) => void;
 /** One request; its body goes to `hear` piece by piece. */
-async function exchange(
-  access: Access,
-  way: Dispatcher,
-  { path, headers, ...rest }: Dispatcher.RequestOptions & { readonly headers?: Dict },
-  hear: (text: string, status: number) => void,
-): Promise<Omit<ApiResponse, 'body'>> {
+async function exchange(access: Access, way: Dispatcher, asked: Asking, hear: Hearer) {
   const { origin, pathname } = access.server;
   const own = { accept: 'application/json', 'user-agent': `statefulcluster/${VERSION}` };
-  const all = { ...own, ...headers, ...access.headers };
-  const options = { ...rest, origin, path: pathname.replace(/\/$/, '') + path, headers: all };
+  const headers = { ...own, ...asked.headers, ...access.headers };
+  const path = pathname.replace(/\/$/, '') + asked.path;
   try {
-    const { statusCode: status, headers: given, body } = await way.request(options);
+    const answer = await way.request({ ...asked, origin, path, headers });
+    const { statusCode: status, body } = answer;
     for await (const text of body.setEncoding('utf8')) hear(text, status);
     if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
-    const texts = Object.entries(given).map(([name, text]) => [name, [text].flat().join(', ')]);
-    return { status, headers: Object.fromEntries(texts) };
+    const texts = Object.entries(answer.headers).map(([k, v]) => [k, [v].flat().join(', ')]);
+    return { status, headers: Object.fromEntries(texts) as Dict };
   } catch (error) {
     access.staleAt = 0;
     throw error;
   }
 }
+type Asking = Dispatcher.RequestOptions & { readonly headers?: Dict };
 /** `send` and `watch` of World over the kubeconfig's current context. Requests share connections;
  *  the Lease has one of its own, and so has each watch. */
-export function connect(
-  config: KubeConfig,
-  reload: () => Promise<KubeConfig>,
-): Pick<World, 'send' | 'watch'> {
+export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
   const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
   const pass = newGate();
   async function sendOnce(request: ApiRequest, signal: AbortSignal): Promise<ApiResponse> {
@@ -3155,15 +3147,13 @@ export function connect(
       add(body?.length ?? 0);
       let text = '';
       const way = isLease ? access.lease : access.requests;
-      const answer = await exchange(access, way, options, (piece) => {
-        add(piece.length);
-        text += piece;
-      });
+      const hear = (piece: string): void => (add(piece.length), void (text += piece));
+      const answer = await exchange(access, way, options, hear);
       return { ...answer, body: jsonOf(text, answer.status) };
     };
     return isLease ? work(() => undefined) : pass(signal, work);
   }
-  return {
+  const world: Pick<World, 'send' | 'watch'> = {
     async send(request) {
       const ms = request.timeoutMs ?? BOUNDS.requestMs;
       const late = new AbortController();
@@ -3194,6 +3184,7 @@ export function connect(
       }
     },
   };
+  return world;
 }
 
 // ═══ 9 CACHE · effects ═══════════════════════════════════════════════════════════════════════════
@@ -3241,27 +3232,21 @@ const ownAnnotations = (annotations: unknown): Dict =>
       .map(([key, value]) => [key, value.slice(0, BOUNDS.annotationMax)]),
   );
 
-const DEFAULTS = {
-  replicas: 1,
-  suspend: false,
-  selector: {},
-  template: {},
-  volumeClaimTemplates: [],
-  serviceName: '',
-  podManagementPolicy: 'Parallel',
-  minReadySeconds: 0,
-  revisionHistoryLimit: 10,
-  replacementPolicy: 'Always',
-} as const;
+const SIZES = { replicas: 1, minReadySeconds: 0, revisionHistoryLimit: 10, suspend: false };
+const PARTS = { selector: {}, template: {}, volumeClaimTemplates: [], serviceName: '' } as const;
+const POLICIES = { podManagementPolicy: 'Parallel', replacementPolicy: 'Always' } as const;
 const ROLLING = { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false } as const;
 const JUDGED = { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 } as const;
 const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 } as const;
 const KEEP = 'Retain' as const;
 const KEPT = { whenDeleted: KEEP, whenScaled: KEEP, whenReplaced: KEEP, whenLost: KEEP };
 
+/** The door: a field that is null is absent, as wherever Go reads it. Charts render empty ones. */
+const withoutNulls = (part: unknown): Raw =>
+  JSON.parse(JSON.stringify(part ?? {}, (_, value: unknown) => value ?? undefined));
 /** The CRD fills in most defaults; an object that no API server has seen lacks them. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const spec: Raw = raw['spec'] ?? {};
+  const spec = withoutNulls(raw['spec']);
   const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = spec;
   const podUpdatePolicy = 'InPlaceIfPossible';
   const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
@@ -3269,7 +3254,9 @@ export function clusterOf(raw: Raw): StatefulCluster {
     meta: metaOf(raw),
     status: raw['status'] ?? {},
     spec: {
-      ...DEFAULTS,
+      ...SIZES,
+      ...PARTS,
+      ...POLICIES,
       ...(spec as StatefulCluster['spec']),
       updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
       liveness: { ...JUDGED, ...NEVER, ...spec['liveness'] },
@@ -3280,37 +3267,36 @@ export function clusterOf(raw: Raw): StatefulCluster {
 
 /** Projects a pod. */
 export function podOf(raw: Raw): Pod {
-  const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
+  const spec: Raw = raw['spec'] ?? {};
+  const status: Raw = raw['status'] ?? {};
   const conditions = (status['conditions'] ?? []) as Raw[];
   const condition = (type: string): Raw | undefined => conditions.find((c) => c['type'] === type);
   const at = (type: string): number | undefined => ms(condition(type)?.['lastTransitionTime']);
+  const isTrue = (type: string): boolean => condition(type)?.['status'] === 'True';
+  const trueAt = (type: string): number | undefined => (isTrue(type) ? at(type) : undefined);
   const containers = (status['containerStatuses'] ?? []) as Raw[];
   const all = [...((status['initContainerStatuses'] ?? []) as Raw[]), ...containers];
   const volumes = (spec['volumes'] ?? []) as Raw[];
-  const target = condition('DisruptionTarget');
-  const mounted = condition('PodReadyToStartContainers'); // Older kubelets do not say.
-  const placed = condition('PodScheduled');
-  const placedMs = placed?.['status'] === 'True' ? at('PodScheduled') : undefined;
   const meta = metaOf(raw);
-  const isChanging = meta.annotations[MARK.inPlace] !== undefined; // Else it only costs memory.
-  const idOf = (name: string): string =>
-    containers.find((c) => c['name'] === name)?.['containerID'] ?? '';
-  const images = ((spec['containers'] ?? []) as Raw[]).map(
-    ({ name, image }) => [name, [idOf(name), image]] as const,
-  );
+  const isChanging = MARK.inPlace in meta.annotations; // Else it only costs memory.
+  const specs: readonly Raw[] = spec['containers'] ?? [];
+  const images = specs.map(({ name, image }) => {
+    const id: string = containers.find((c) => c['name'] === name)?.['containerID'] ?? '';
+    return [name, [id, image]] as const;
+  });
+  // Older kubelets do not say when the volumes are there.
+  const mounts = condition('PodReadyToStartContainers') ?? { type: 'PodScheduled' };
   return {
     meta,
     node: spec['nodeName'] ?? '',
     phase: status['phase'] ?? 'Pending',
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
-    scheduledMs: placedMs,
-    mountedMs:
-      mounted?.['status'] === 'False' ? undefined : mounted ? at(mounted['type']) : placedMs,
+    mountedMs: trueAt(mounts['type']),
     startedMs: ms(status['startTime']),
-    ready: condition('Ready')?.['status'] === 'True',
+    ready: isTrue('Ready'),
     readySinceMs: at('Ready'),
-    disruption: target?.['status'] === 'True' ? target['reason'] : '',
+    disruption: isTrue('DisruptionTarget') ? condition('DisruptionTarget')?.['reason'] : '',
     disruptedMs: at('DisruptionTarget'),
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
@@ -3319,7 +3305,7 @@ export function podOf(raw: Raw): Pod {
     lastWords: lastWordsIn(status, all),
     containers: shared(isChanging ? Object.fromEntries(images) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
-    resize: resizeOf(spec['containers'] ?? [], containers, conditions),
+    resize: resizeOf(specs, containers, conditions),
   };
 }
 const hasCrashed = ({ state }: Raw): boolean => (state?.terminated?.exitCode ?? 0) !== 0;
@@ -3341,8 +3327,7 @@ function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): stri
   const found = reasons.find((reason) => !usual.includes(reason));
   return found ?? (scheduled?.['status'] === 'False' ? scheduled['reason'] : undefined) ?? '';
 }
-/** KEP-1287: a resize is done when the status has the resources of the spec and no condition says
- *  that it is pending or in progress. */
+/** KEP-1287: done when the status has the resources of the spec and no condition says otherwise. */
 function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
   const open = conditions.find((c) => /^PodResize(Pending|InProgress)$/.test(c['type']));
   const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
@@ -3360,20 +3345,20 @@ function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: r
 }
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
-  const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
-  const { volumeName = '', ...asked } = spec;
+  const status: Raw = raw['status'] ?? {};
+  const { volumeName = '', ...asked }: Raw = raw['spec'] ?? {};
   return {
     meta: metaOf(raw),
     phase: status['phase'] ?? 'Pending',
     volume: volumeName,
-    request: spec['resources']?.requests?.storage ?? '',
+    request: asked['resources']?.requests?.storage ?? '',
     capacity: status['capacity']?.storage ?? '',
     spec: shared(asked),
   };
 }
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
-  const data = (raw['data'] ?? {}) as Raw;
+  const data = withoutNulls(raw['data']);
   const meta = metaOf(raw);
   return {
     meta,
@@ -3387,17 +3372,15 @@ export function revisionOf(raw: Raw): Revision {
 export function nodeOf(raw: Raw): Node {
   const conditions = (raw['status']?.conditions ?? []) as Raw[];
   const ready = conditions.find((c) => c['type'] === 'Ready');
-  const taints = (raw['spec']?.taints ?? []) as Raw[];
+  const taints = ((raw['spec']?.taints ?? []) as Taint[])
+    .filter(({ effect }) => effect === 'NoSchedule' || effect === 'NoExecute')
+    .map(({ key, value = '', effect }) => ({ key, value, effect }));
   return {
-    meta: { ...metaOf(raw), annotations: {} },
+    meta: metaOf(raw),
     ready: ready?.['status'] === 'True',
     readySinceMs: ms(ready?.['lastTransitionTime']),
     unschedulable: raw['spec']?.unschedulable === true,
-    taints: shared(
-      taints
-        .filter(({ effect }) => effect === 'NoSchedule' || effect === 'NoExecute')
-        .map(({ key, value, effect }) => ({ key, value: value ?? '', effect })),
-    ),
+    taints: shared(taints),
   };
 }
 /** Projects a PersistentVolume. */
@@ -3406,26 +3389,30 @@ export function volumeOf(raw: Raw): Volume {
   return { meta: metaOf(raw), terms: terms?.map((t) => t['matchExpressions'] ?? []) };
 }
 
-/** One kind in one scope, kept in memory. */
-export interface Feed<T extends Thing> {
+type Thing = { readonly meta: Meta };
+/** What to follow, and who hears of each change. */
+interface Source<T extends Thing> {
   readonly world: World;
   readonly path: string;
   project(raw: Raw): T;
-  on(before: T | undefined, after: T | undefined, isNews: boolean): void; // Hears of each change.
+  on(before: T | undefined, after: T | undefined, isNews: boolean): void;
   readonly signal: AbortSignal;
   readonly optional: boolean; // The operator can work without it.
-  readonly ready: PromiseWithResolvers<void>; // Listed once, or may not be and need not.
-  readonly items: Map<string, T>;
-  version: number; // All changes up to this resourceVersion are in.
-  listedAt: number; // Uptime at which the newest list from a quorum began; -1 before the first.
-  denied: string; // The API server's words when this kind may not be read.
-  refusals: number; // 403s in a row; for seconds after its start an API server knows no rights yet.
-  next: 'fresh' | 'again' | 'resume'; // List from nothing, list at `version`, or only watch.
-  streams: boolean; // Streaming lists; older API servers page instead.
-  cut: AbortController; // Ends the stream that is open.
 }
-type Thing = { readonly meta: Meta };
-type OnChange<T> = Feed<T & Thing>['on'];
+/** One kind in one scope, kept in memory. */
+const newFeed = <T extends Thing>(source: Source<T>) => ({
+  ...source,
+  ready: Promise.withResolvers<void>(), // Listed once, or may not be and need not.
+  items: new Map<string, T>(),
+  version: 0, // All changes up to this resourceVersion are in.
+  listedAt: -1, // Uptime at which the newest list from a quorum began; -1 before the first.
+  denied: '', // The API server's words when this kind may not be read.
+  refusals: 0, // 403s in a row; for seconds after its start an API server knows no rights yet.
+  next: 'fresh' as 'fresh' | 'again' | 'resume', // List from nothing, at `version`, or watch.
+  streams: true, // Streaming lists; older API servers page instead.
+  cut: new AbortController(), // Ends the stream that is open.
+});
+type Feed<T extends Thing> = ReturnType<typeof newFeed<T>>;
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
 const versionOf = (raw: Raw): number => Number(raw['metadata']?.resourceVersion ?? 0);
@@ -3433,21 +3420,8 @@ const unversioned = (o: Thing): string =>
   JSON.stringify({ ...o, meta: { ...o.meta, resourceVersion: '' } });
 
 /** Starts to follow one kind, until aborted; `done` settles when it has ended. */
-export function follow<T extends Thing>(
-  given: Pick<Feed<T>, 'world' | 'path' | 'project' | 'on' | 'signal' | 'optional'>,
-): Feed<T> & { readonly done: Promise<void> } {
-  const feed: Feed<T> = {
-    ...given,
-    ready: Promise.withResolvers(),
-    items: new Map(),
-    version: 0,
-    listedAt: -1,
-    denied: '',
-    refusals: 0,
-    next: 'fresh',
-    streams: true,
-    cut: new AbortController(),
-  };
+export function follow<T extends Thing>(source: Source<T>) {
+  const feed = newFeed(source);
   return Object.assign(feed, { done: keepFollowing(feed) });
 }
 /** Throws the view away and lists anew from a quorum. */
@@ -3470,20 +3444,19 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
       failures = feed.version > before ? 1 : failures + 1;
       await learn(feed, error);
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(restMs(world, error, failures, BOUNDS.retryMinMs, capMs), signal);
+      await world.sleep(pauseMs(world, error, failures, BOUNDS.retryMinMs, capMs), signal);
     }
   }
 }
 /** Doubling with jitter, unless the API server asked for more. */
-function restMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
+function pauseMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
   const doubled = Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs);
   const asked = why instanceof ApiError ? why.retryAfterMs : 0;
   return Math.max(asked, doubled * (0.5 + world.random() / 2));
 }
 
-/** What a failure says of the next try: expired or unknown versions are listed afresh. Others
- *  are listed again at the last version, which also reveals an etcd that was restored to an
- *  older one. */
+/** What a failure says of the next try: expired or unknown versions are listed afresh, others again
+ *  at the last version, which also reveals an etcd that was restored to an older one. */
 async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
@@ -3510,10 +3483,13 @@ async function isRemoved(world: World): Promise<boolean> {
   return !resources.some((resource: Raw) => resource['name'] === 'statefulclusters');
 }
 
+function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
+  if (object) map?.set(name, object);
+  else map?.delete(name);
+}
 function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = false): void {
   const before = feed.items.get(key);
-  if (object) feed.items.set(key, Object.freeze(object));
-  else feed.items.delete(key);
+  lay(feed.items, key, object && Object.freeze(object));
   // A new version alone is no news, but the next patch must name it.
   const differs = !before || !object || unversioned(before) !== unversioned(object);
   feed.on(before, object, isNews || differs);
@@ -3574,8 +3550,7 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
     else if (event.type !== 'BOOKMARK') {
       const object = feed.project(raw);
       // An API server may tell changes, too, before it says that the list has ended.
-      if (event.type === 'DELETED') fresh.delete(keyOf(object.meta));
-      else fresh.set(keyOf(object.meta), object);
+      lay(fresh, keyOf(object.meta), event.type === 'DELETED' ? undefined : object);
     } else if (raw['metadata']?.annotations?.['k8s.io/initial-events-end'] === 'true') {
       // At a version, not from a quorum: it may be older than what was written here.
       replaceAll(feed, fresh, versionOf(raw), next === 'fresh' ? at : feed.listedAt);
@@ -3588,8 +3563,8 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
     cut.abort();
   });
   try {
-    const path = withQuery(feed.path, watchQuery(feed));
-    const answer = await world.watch(path, onEvent, AbortSignal.any([feed.signal, cut.signal]));
+    const either = AbortSignal.any([feed.signal, cut.signal]);
+    const answer = await world.watch(watchPath(feed), onEvent, either);
     if (answer.status !== 200) throw apiErrorOf(answer);
     const brief = world.uptime() - at < BOUNDS.briefMs && feed.version === before;
     if (brief) throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
@@ -3600,21 +3575,19 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   }
   if (failure) throw failure;
 }
-function watchQuery({ next, version, world }: Feed<Thing>): Record<string, string | number> {
-  return {
-    watch: 'true',
-    allowWatchBookmarks: 'true',
-    timeoutSeconds: Math.floor(300 + world.random() * 300),
-    resourceVersion: next === 'fresh' ? '' : version,
-    ...(next !== 'resume' && { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' }),
-  };
+function watchPath({ path, next, version, world }: Feed<Thing>): string {
+  const timeoutSeconds = Math.floor(300 + world.random() * 300);
+  const resourceVersion = next === 'fresh' ? '' : version;
+  const query = { watch: 'true', allowWatchBookmarks: 'true', timeoutSeconds, resourceVersion };
+  const listing = { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' };
+  return withQuery(path, next === 'resume' ? query : { ...query, ...listing });
 }
 
 function withQuery(path: string, query: Readonly<Record<string, string | number>>): string {
   const [bare = '', has = ''] = path.split('?');
   const params = new URLSearchParams(has);
   for (const [k, v] of Object.entries(query)) if (v !== '') params.set(k, String(v));
-  return `${bare}?${params}`;
+  return params.size > 0 ? `${bare}?${params}` : bare;
 }
 
 // ═══ 10 QUEUE · effects ══════════════════════════════════════════════════════════════════════════
@@ -3650,38 +3623,35 @@ export function newQueue(
   const waiting = new Set<string>();
   const running = new Map<string, Promise<void>>();
   const failures = new Map<string, number>();
-  const resting = new Set<string>();
+  const restUntil = new Map<string, number>();
   let open = false;
   const add = (key: string): void => (waiting.add(key), pump());
   const addAfter = newAlarms(world, add);
   async function run(key: string): Promise<void> {
+    await Promise.resolve(); // So that a change of many objects is whole when it is looked at.
+    const restMs = Math.min(BOUNDS.restEachMs * sizeOf(key), BOUNDS.restMaxMs);
+    lay(restUntil, key, restMs < BOUNDS.restMinMs ? undefined : world.uptime() + restMs);
     try {
-      const done = work(key);
-      rest(key, BOUNDS.restEachMs * sizeOf(key)); // From when it was looked at, not from its end.
-      await done;
+      await work(key);
       failures.delete(key);
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
       failures.set(key, times);
       const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, restMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
+      addAfter(key, pauseMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
     }
-  }
-  function rest(key: string, ms: number): void {
-    if (ms < BOUNDS.restMinMs) return;
-    resting.add(key);
-    void world.sleep(Math.min(ms, BOUNDS.restMaxMs)).then(() => (resting.delete(key), pump()));
+    running.delete(key);
+    pump();
   }
   function pump(): void {
     for (const key of waiting) {
       if (!open || running.size >= workers) return;
-      if (running.has(key) || resting.has(key)) continue;
+      if (running.has(key)) continue;
       waiting.delete(key);
-      // In a turn of its own, so that a change of many objects is whole when it is looked at.
-      const turn = Promise.resolve().then(() => run(key));
-      const done = turn.then(() => (running.delete(key), pump()));
-      running.set(key, done);
+      const restMs = (restUntil.get(key) ?? 0) - world.uptime();
+      if (restMs > 0) addAfter(key, restMs);
+      else running.set(key, run(key));
     }
   }
   const start = (): void => ((open = true), pump());
@@ -3702,28 +3672,36 @@ export function newQueue(
  *  knows what came of it, a whole list that began later. */
 type Needs = 'version' | 'absence' | 'list';
 type Written = Kind | 'statefulclusters';
-/** The desk, as the rooms below THE LINE write on it. */
-interface OpenDesk {
-  readonly seen: Map<string, number>;
-  readonly went: Map<string, Went>;
-  readonly vanished: Set<string>;
-  readonly calm: Map<string, number>;
-  readonly backoff: Map<string, Backoff>;
-}
 /** One pass over one cluster: where to write, and what came of it. */
-export interface Pass {
-  readonly world: World;
-  readonly cluster: StatefulCluster;
-  readonly nodesReadable: boolean;
-  readonly desk: OpenDesk;
-  readonly newest: Map<string, Meta>; // Kind and name → the object as this pass left it.
-  readonly done: Set<Action>;
-  readonly held: Set<string>; // Identities for which nothing more is done in this pass.
-  readonly errors: Map<Action, unknown>; // But refusals that are noted for the action itself.
-  isCut: boolean; // Time was up before all members were made.
-  expect(kind: Written, meta: Meta, needs: Needs): void;
-  isCurrent(): boolean; // The cluster is as it was planned upon, and nobody said stop.
+function newPass(o: Operator, { cluster, nodes }: Snapshot, { scope, desk, expected }: Ledger) {
+  return {
+    world: o.world,
+    cluster,
+    nodesReadable: nodes !== undefined,
+    desk,
+    newest: new Map<string, Meta>(), // Kind and name → the object as this pass left it.
+    done: new Set<Action>(),
+    held: new Set<string>(), // Identities for which nothing more is done in this pass.
+    errors: new Map<Action, unknown>(), // But refusals that are noted for the action itself.
+    isCut: false, // Time was up before all members were made.
+    expect(kind: Written, meta: Meta, wanted: Needs): void {
+      const feed: Feed<Thing> = scope[kind];
+      // A view that is later and lacks it is of before etcd was restored: only a list can tell.
+      const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
+      const needs = wanted === 'version' && isLost ? 'list' : wanted;
+      expected.add({ feed, meta, needs, at: o.world.uptime() });
+      if (needs === 'list' && feed.next === 'resume') relist(feed);
+    },
+    /** The cluster is as it was planned upon, and nobody said stop. */
+    isCurrent(): boolean {
+      const live = scope.statefulclusters.items.get(keyOf(cluster.meta));
+      const { uid, generation } = cluster.meta;
+      const isSame = live?.meta.uid === uid && live.meta.generation === generation;
+      return isSame && !isTerminating(live) && !o.signal.aborted;
+    },
+  };
 }
+type Pass = ReturnType<typeof newPass>;
 
 const CLUSTERS = 'statefulclusters';
 const inNamespace = (namespace: string): string => namespace && `/namespaces/${namespace}`;
@@ -3754,106 +3732,62 @@ export interface Body {
 /** Body of a ControllerRevision. */
 export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
   const { hash, number, template, claimTemplates } = revision;
+  const { name } = revision.meta;
   const cause = cluster.meta.annotations[MARK.changeCause];
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'ControllerRevision',
-    metadata: {
-      name: revision.meta.name,
-      labels: { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash },
-      ...(cause !== undefined && { annotations: { [MARK.changeCause]: cause } }),
-      ownerReferences: [ownerOf(cluster)],
-    },
-    // As Go writes it, see `written`: other data could never be patched, nor orphaned.
-    data: JSON.parse(canonicalJson({ template, claimTemplates })) as Json,
-    revision: number,
-  };
+  const labels = { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash };
+  const annotations = cause === undefined ? undefined : { [MARK.changeCause]: cause };
+  const metadata = { name, labels, annotations, ownerReferences: [ownerOf(cluster)] };
+  // As Go writes it, see `written`: other data could never be patched, nor orphaned.
+  const data: Json = JSON.parse(canonicalJson({ template, claimTemplates }));
+  return { apiVersion: 'apps/v1', kind: 'ControllerRevision', metadata, data, revision: number };
 }
 
 /** What a member is made with beside its template. */
-export interface Making {
-  readonly replaces?: string | undefined;
-  readonly index?: number | undefined;
-  readonly nodesReadable?: boolean;
-}
+type Making = Partial<Pick<Make, 'replaces' | 'index'>> & { readonly nodesReadable?: boolean };
 const replacesMark = ({ replaces }: Making): Dict =>
   replaces === undefined ? {} : { [MARK.replaces]: replaces };
 
 /** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
  *  annotations only. An adopted ordinal keeps its own labels for life. */
-export function podBody(
-  cluster: StatefulCluster,
-  identity: string,
-  revision: Revision,
-  making: Making,
-): Body {
-  const { serviceName } = cluster.spec;
-  const { template, claimTemplates: names } = revision;
-  const name = podName(cluster.meta.name, identity);
-  const isOrdinal = /^\d+$/.test(identity);
-  const volumes = [
-    ...(template.spec?.volumes ?? []).filter((v) => !names.includes(v.name)),
-    ...names.map((volume) => ({
-      name: volume,
-      persistentVolumeClaim: { claimName: claimName(volume, cluster.meta.name, identity) },
-    })),
-  ];
+export function podBody(c: StatefulCluster, identity: string, r: Revision, making: Making): Body {
+  const { template, claimTemplates } = r;
+  const name = podName(c.meta.name, identity);
+  const claims = claimTemplates.map((volume) => {
+    const persistentVolumeClaim = { claimName: claimName(volume, c.meta.name, identity) };
+    return { name: volume, persistentVolumeClaim };
+  });
+  const { hostname: _h, subdomain: _s, volumes = [], ...own } = template.spec ?? { containers: [] };
+  const mounts = [...volumes.filter((v) => !claimTemplates.includes(v.name)), ...claims];
   const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
-  const { hostname: _h, subdomain: _s, ...own } = template.spec ?? { containers: [] };
   const labels = {
-    ...podLabels(cluster, identity, revision),
-    ...(isOrdinal && { [MARK.index]: identity, [MARK.ordinalName]: name }),
+    ...podLabels(c, identity, r),
+    ...(/^\d+$/.test(identity) && { [MARK.index]: identity, [MARK.ordinalName]: name }),
     ...indexLabel(making.index),
   };
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: {
-      name,
-      labels,
-      annotations: { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) },
-      ownerReferences: [ownerOf(cluster)],
-    },
-    spec: {
-      ...own,
-      ...(serviceName !== '' && { hostname: name, subdomain: serviceName }),
-      ...(volumes.length > 0 && { volumes }),
-      ...(tolerations.length > 0 && { tolerations }),
-    },
+  const annotations = { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) };
+  const spec = {
+    ...own,
+    ...(c.spec.serviceName !== '' && { hostname: name, subdomain: c.spec.serviceName }),
+    ...(mounts.length > 0 && { volumes: mounts }),
+    ...(tolerations.length > 0 && { tolerations }),
   };
+  const metadata = { name, labels, annotations, ownerReferences: [ownerOf(c)] };
+  return { apiVersion: 'v1', kind: 'Pod', metadata, spec };
 }
 
-/** Body of the claim that an identity gets of one template. The selector's labels are not copied: a
- *  GitOps tool would take an ownerless claim for its own. An owner reference to the cluster is
- *  `whenDeleted: Delete`. */
-export function claimBody(
-  cluster: StatefulCluster,
-  identity: string,
-  name: string,
-  making: Making,
-): Body {
-  const template = cluster.spec.volumeClaimTemplates.find((t) => t.metadata?.name === name);
-  const { whenDeleted } = cluster.spec.persistentVolumeClaimRetentionPolicy;
-  return {
-    apiVersion: 'v1',
-    kind: 'PersistentVolumeClaim',
-    metadata: {
-      name: claimName(name, cluster.meta.name, identity),
-      labels: {
-        ...withoutOurs(template?.metadata?.labels),
-        ...ourLabels(cluster.meta.name, identity),
-        ...indexLabel(making.index),
-      },
-      annotations: {
-        ...withoutOurs(template?.metadata?.annotations),
-        [MARK.prune]: 'Prune=false',
-        [MARK.claims]: '',
-        ...replacesMark(making),
-      },
-      ...(whenDeleted === 'Delete' && { ownerReferences: [ownerOf(cluster)] }),
-    },
-    spec: template?.spec,
-  };
+/** Body of an identity's claim of one template. The selector's labels are not copied: a GitOps tool
+ *  would take an ownerless claim for its own. An owner reference is `whenDeleted: Delete`. */
+export function claimBody(c: StatefulCluster, identity: string, of: string, making: Making): Body {
+  const { metadata, spec } = c.spec.volumeClaimTemplates.find((t) => t.metadata?.name === of) ?? {};
+  const { whenDeleted } = c.spec.persistentVolumeClaimRetentionPolicy;
+  const name = claimName(of, c.meta.name, identity);
+  const ours = { ...ourLabels(c.meta.name, identity), ...indexLabel(making.index) };
+  const labels = { ...withoutOurs(metadata?.labels), ...ours };
+  const marks = { [MARK.prune]: 'Prune=false', [MARK.claims]: '', ...replacesMark(making) };
+  const annotations = { ...withoutOurs(metadata?.annotations), ...marks };
+  const owned = whenDeleted === 'Delete' && { ownerReferences: [ownerOf(c)] };
+  const meta = { name, labels, annotations, ...owned };
+  return { apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: meta, spec };
 }
 
 // ── Writes ──────────────────────────────────────────────────────────────────────────────────────
@@ -3885,8 +3819,7 @@ function shown(pass: Pass, kind: Written, raw: Raw): Meta {
 const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete | Update): Meta =>
   newest.get(`${kind}/${meta.name}`) ?? meta;
 
-/** A patch that lands only on the very object and version that was decided upon; false when that
- *  is gone. */
+/** A patch that lands only on the very object and version decided upon; false when it is gone. */
 async function patch(pass: Pass, a: Patch | Update, change: Json, how: PatchType = MERGE) {
   const { under = '', ...type } = how;
   const { namespace, name, resourceVersion } = latest(pass, a);
@@ -3969,8 +3902,7 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
     case 'Delete':
       return remove(pass, a);
     case 'Update':
-      // The resize goes first: what cannot be resized may need another way, and only the second
-      // patch says that all was asked for.
+      // The resize goes first: it may be refused, and the second patch says that all was asked for.
       if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
       return patch(pass, a, a.change, STRATEGIC);
     case 'Keep':
@@ -3986,10 +3918,7 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
 /** Claims first, then the pod. Nothing is rolled back: what was made is found again. */
 async function makeMember(pass: Pass, a: Make): Promise<true> {
   const { cluster, nodesReadable } = pass;
-  const claims = a.claims.map(async (template) =>
-    create(pass, CLAIMS, claimBody(cluster, a.identity, template, a)),
-  );
-  for (const t of await Promise.allSettled(claims)) if (t.status === 'rejected') throw t.reason;
+  for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a.identity, name, a));
   const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable });
   const pod = await create(pass, PODS, body);
   if (!pod || selectorMatches(cluster.spec.selector, pod.labels)) return true;
@@ -4036,29 +3965,22 @@ function settle(pass: Pass, a: Action): void {
 
 /** Slow start as in ReplicaSet: 1, 2, 4, … at a time, and no further batch after a failure. A name
  *  that is taken is none: it says nothing of the others. */
-async function makeMembers(pass: Pass, all: readonly Make[]): Promise<void> {
-  const { world, cluster, desk, done, errors } = pass;
+async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
+  const { world, errors } = pass;
   const untilUptime = world.uptime() + BOUNDS.passMs;
-  for (let start = 0, size = 1; start < all.length; start += size, size *= 2) {
-    if (!pass.isCurrent()) break; // The rest of the plan is void.
+  for (let start = 0, size = 1; start < all.length && pass.isCurrent(); start += size, size *= 2) {
     pass.isCut = start > 0 && world.uptime() >= untilUptime;
-    if (pass.isCut) break;
+    if (pass.isCut) return;
     size = Math.min(size, LIMITS.batchMax);
     const batch = all.slice(start, start + size);
     await forEach(batch, (a) => attempt(pass, a));
-    if (batch.some((a) => errors.has(a))) break;
+    if (batch.some((a) => errors.has(a))) return;
   }
-  if (all.some((a) => done.has(a))) desk.backoff.delete(makeKey(cluster));
-  const refusal = firstError(pass, all, isRefusal);
-  if (refusal) noteRefusal(pass, makeKey(cluster), wordsOf(refusal));
 }
-/** The first in the plan, not in time: the status tells it, and it must not change from pass to
- *  pass. */
-const firstError = (
-  { errors }: Pass,
-  actions: readonly Action[],
-  is: (error: unknown) => boolean,
-): unknown => actions.map((a) => errors.get(a)).find((error) => error !== undefined && is(error));
+/** The first in the plan, not in time: the status tells it, and must not change with each pass. */
+function firstError({ errors }: Pass, all: readonly Action[], is: (error: unknown) => boolean) {
+  return all.map((a) => errors.get(a)).find((error) => error !== undefined && is(error));
+}
 
 const stageOf = (a: Action): (typeof STAGES)[number] => VERBS[a.verb][0];
 /** I4: a member that could not be ended keeps its place, whoever was to come after it. */
@@ -4067,24 +3989,30 @@ const goesOn = ({ held }: Pass, a: Action): boolean =>
 /** Runs the actions stage by stage: those of one member one after the other, members side by
  *  side. Never rejects; what failed stands in `pass.errors`. */
 async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
+  const { done } = pass;
   for (const stage of STAGES) {
-    const now = actions.filter((a) => stageOf(a) === stage);
-    const makes = now.flatMap((a) => (a.do === 'Make' && goesOn(pass, a) ? [a] : []));
-    await makeMembers(pass, makes);
-    const others = now.filter((a) => a.do !== 'Make');
-    const groups = Map.groupBy(others, (a): unknown => a.identity || a);
-    await forEach([...groups.values()], async (group) => {
+    const now = actions.filter((a) => stageOf(a) === stage && goesOn(pass, a));
+    const groups = Map.groupBy(now, (a): unknown => a.identity || a);
+    const inTurn = async (group: readonly Action[]): Promise<void> => {
       for (const a of group) if (goesOn(pass, a)) await attempt(pass, a);
-    });
+    };
+    await (stage === 'make' ? makeMembers(pass, now) : forEach([...groups.values()], inTurn));
   }
-  // Nothing is to be made any more: what was refused is no news.
-  const { desk, world, cluster } = pass;
-  const isMaking = actions.some((a) => a.do === 'Make');
-  // But what admission does to labels: it says that no user took the pods out of the selector.
-  const isAdmissions = desk.backoff.get(makeKey(cluster))?.message.startsWith(ADMISSION);
-  if (!isMaking && !isAdmissions && !waiting(desk.backoff, makeKey(cluster), world.uptime()))
-    desk.backoff.delete(makeKey(cluster));
+  const { backoff } = pass.desk;
+  const key = makeKey(pass.cluster);
+  const makes = actions.filter((a) => a.do === 'Make');
+  if (makes.some((a) => done.has(a))) backoff.delete(key);
+  const refusal = firstError(pass, makes, isRefusal);
+  if (refusal) noteRefusal(pass, key, wordsOf(refusal));
 }
+/** Nothing is to be made any more: what was refused is no news; but what admission does to labels,
+ *  as long as its pods are there: no user took them out of the selector. */
+function forgetRefusal({ desk, world, cluster }: Pass, s: Snapshot, { actions }: Plan): void {
+  const key = makeKey(cluster);
+  const isNews = actions.some((a) => a.do === 'Make') || isOfAdmission(s, key);
+  if (!isNews && !waiting(desk.backoff, key, world.uptime())) desk.backoff.delete(key);
+}
+
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
 // reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
 // LINE decided, and has no ifs on what a member is. Between two passes a process keeps one Ledger
@@ -4110,29 +4038,38 @@ interface Expectation {
   readonly feed: Feed<Thing>;
   readonly meta: Meta;
   readonly needs: Needs;
-  at: number; // Uptime of the write, or of the newest list that was asked for its sake.
+  readonly at: number; // Uptime of the write.
 }
 /** What is kept for one cluster between passes. */
-interface Ledger {
-  readonly uid: string;
-  readonly scope: Scope;
-  readonly told: Map<string, { name: string; count: number; at: number }>; // Events.
-  desk: OpenDesk;
-  expected: Expectation[];
-  statusAt: number; // Uptime of the last status that was written …
-  sent: string; // … and the version it made, and its digest.
-}
+const newLedger = (uid: string, scope: Scope) => ({
+  uid,
+  scope,
+  told: new Map<string, { name: string; count: number; at: number }>(), // Events.
+  desk: openDesk(),
+  expected: new Set<Expectation>(),
+  volumes: new Map<string, Volume>(), // Read once.
+  statusAt: -Infinity, // Uptime of the last status that was written.
+});
+type Ledger = ReturnType<typeof newLedger>;
+/** The desk, as the rooms below THE LINE write on it. */
+const openDesk = (desk: Partial<Desk> = {}) => ({
+  seen: new Map(desk.seen),
+  went: new Map(desk.went),
+  vanished: new Set(desk.vanished),
+  calm: new Map(desk.calm),
+  backoff: new Map(desk.backoff),
+});
 interface Scope {
   readonly statefulclusters: Feed<StatefulCluster>;
   readonly pods: Feed<Pod>;
   readonly persistentvolumeclaims: Feed<Claim>;
   readonly controllerrevisions: Feed<Revision>;
 }
-interface Children {
-  readonly pods: Map<string, Pod>;
-  readonly persistentvolumeclaims: Map<string, Claim>;
-  readonly controllerrevisions: Map<string, Revision>;
-}
+const newChildren = () => ({
+  pods: new Map<string, Pod>(),
+  persistentvolumeclaims: new Map<string, Claim>(),
+  controllerrevisions: new Map<string, Revision>(),
+});
 /** All state of a running operator. */
 interface Operator {
   readonly world: World;
@@ -4140,8 +4077,7 @@ interface Operator {
   readonly observer: Observer | undefined;
   readonly queue: ReturnType<typeof newQueue>;
   readonly ledgers: Map<string, Ledger>; // By cluster key.
-  readonly children: Map<string, Children>; // By cluster key, kept as the feeds change.
-  readonly volumes: Map<string, Volume>; // Read once, by name.
+  readonly children: Map<string, ReturnType<typeof newChildren>>; // By cluster key, like the feeds.
   readonly scopes: Map<string, Scope>; // By namespace, '' for all.
   nodes: Feed<Node> | undefined;
   blindUntil: number; // Uptime at which a volume may be read again, after a 403.
@@ -4151,7 +4087,7 @@ function newOperator(outer: World, { workers, observer }: Options, signal: Abort
   const world = onServerClock(outer);
   const sizeOf = (key: string): number => o.children.get(key)?.pods.size ?? 0;
   const queue = newQueue(world, workers, (key) => reconcile(o, key), sizeOf);
-  const maps = { ledgers: new Map(), children: new Map(), volumes: new Map(), scopes: new Map() };
+  const maps = { ledgers: new Map(), children: new Map(), scopes: new Map() };
   const o: Operator = { world, signal, observer, queue, ...maps, nodes: undefined, blindUntil: 0 };
   return o;
 }
@@ -4183,40 +4119,37 @@ const aborted = (signal: AbortSignal): Promise<void> =>
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
-  let [offset, isTold] = [0, false];
-  function learn({ headers }: ApiResponse): void {
-    const skew = Date.parse(headers['date'] ?? '') - world.now();
-    if (Math.abs(skew - offset) > BOUNDS.skewMs) offset = skew; // Not when no time is told: NaN.
-    if (isTold || Math.abs(offset) <= BOUNDS.skewToldMs) return;
-    isTold = true;
-    world.log('warn', "the API server's clock counts, and this machine's differs", { ms: offset });
-  }
-  const send = async (request: ApiRequest): Promise<ApiResponse> => {
+  // Uptime goes on evenly, should this machine's clock be set between two answers.
+  let offset = world.now() - world.uptime();
+  const send: World['send'] = async (request) => {
     const answer = await world.send(request);
-    learn(answer);
+    const told = Date.parse(answer.headers['date'] ?? '');
+    const change = Math.abs(told - world.uptime() - offset); // NaN when no time is told.
+    const words = "the API server's clock counts, and this machine's differs";
+    if (change > BOUNDS.skewToldMs)
+      world.log('warn', words, { ms: Math.round(told - world.now()) });
+    if (change > BOUNDS.skewMs) offset = told - world.uptime();
     return answer;
   };
-  return { ...world, send, now: () => world.now() + offset };
+  return { ...world, send, now: () => world.uptime() + offset };
 }
 
 // ── Feeds ───────────────────────────────────────────────────────────────────────────────────────
 function startFeeds(o: Operator, options: Options) {
   const feeds: { readonly ready: PromiseWithResolvers<void>; readonly done: Promise<void> }[] = [];
-  function watch<T extends Thing>(path: string, project: (raw: Raw) => T, on: OnChange<T>) {
+  function watch<T extends Thing>(path: string, project: (raw: Raw) => T, on: Source<T>['on']) {
     const optional = path === '/api/v1/nodes';
     const feed = follow({ world: o.world, path, project, on, signal: o.signal, optional });
     feeds.push(feed);
     return feed;
   }
-  const selected = (path: string, by: string): string =>
-    by && `${path}?labelSelector=${encodeURIComponent(by)}`;
   for (const ns of options.namespaces.length > 0 ? options.namespaces : ['']) {
     // By our label, so that other workloads cost nothing.
-    const children = <T extends Thing>(kind: Kind, project: (raw: Raw) => T) =>
-      watch(selected(pathOf(kind, ns), MARK.cluster), project, (a, b, isNews) =>
-        onChild(o, kind, a, b, isNews),
-      );
-    const clusters = selected(clusterPath(ns), options.selector) || clusterPath(ns);
+    const children = <T extends Thing>(kind: Kind, project: (raw: Raw) => T) => {
+      const path = withQuery(pathOf(kind, ns), { labelSelector: MARK.cluster });
+      return watch(path, project, (a, b, isNews) => onChild(o, kind, a, b, isNews));
+    };
+    const clusters = withQuery(clusterPath(ns), { labelSelector: options.selector });
     o.scopes.set(ns, {
       pods: children(PODS, podOf),
       persistentvolumeclaims: children(CLAIMS, claimOf),
@@ -4233,9 +4166,8 @@ function startFeeds(o: Operator, options: Options) {
 
 const clusterKeyOf = ({ meta }: Thing): string =>
   `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
-function childrenOf(o: Operator, key: string): Children {
-  const [pods, persistentvolumeclaims, controllerrevisions] = [new Map(), new Map(), new Map()];
-  const found = o.children.get(key) ?? { pods, persistentvolumeclaims, controllerrevisions };
+function childrenOf(o: Operator, key: string) {
+  const found = o.children.get(key) ?? newChildren();
   o.children.set(key, found);
   return found;
 }
@@ -4248,17 +4180,13 @@ function onChild(o: Operator, kind: Kind, before?: Thing, after?: Thing, isNews?
     if (Object.values(all).every((one) => one.size === 0)) o.children.delete(from);
     onLeft(o, from, kind, before);
   }
-  if (after && to !== undefined) {
-    const all: Map<string, Thing> = childrenOf(o, to)[kind];
-    all.set(after.meta.name, after);
-    if (from !== to) onCame(o, to, kind, after);
-  }
+  if (after && to !== undefined) lay<Thing>(childrenOf(o, to)[kind], after.meta.name, after);
   for (const key of unique([from, to])) if (key !== undefined && isNews) o.queue.add(key);
 }
 /** A pod that was seen to end is remembered, with its node and its last words. What left the watch
  *  without an end may have lost its label only: the next pass reads it live. */
 function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid = '', desk, scope } = o.ledgers.get(key) ?? {};
+  const { uid = '', desk } = o.ledgers.get(key) ?? {};
   const { meta } = child;
   if (!desk || kind === REVISIONS || (kind === PODS && !isControlledBy(meta, uid))) return;
   if (!isTerminating(child)) desk.vanished.add(`${kind}/${meta.name}`);
@@ -4268,16 +4196,9 @@ function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
   const reason = desk.went.get(identity)?.reason;
   if (isTerminating(pod)) desk.went.set(identity, { pod, reason, atMs: o.world.now() });
   // A quota may have room again: what was refused may be tried at once.
-  const cluster = scope?.statefulclusters.items.get(key);
-  const refused = cluster && desk.backoff.get(makeKey(cluster));
-  if (refused) desk.backoff.set(makeKey(cluster), { ...refused, untilUptime: o.world.uptime() });
-}
-function onCame(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid = '', desk } = o.ledgers.get(key) ?? {};
-  desk?.vanished.delete(`${kind}/${child.meta.name}`);
-  if (!desk || kind !== PODS || !isControlledBy(child.meta, uid)) return;
-  const identity = identityOf(child as Pod, child.meta.labels[MARK.cluster] ?? '');
-  if (desk.went.get(identity)?.reason === undefined) desk.went.delete(identity);
+  const untilUptime = o.world.uptime();
+  for (const [what, refused] of desk.backoff)
+    if (what.startsWith('make/')) desk.backoff.set(what, { ...refused, untilUptime });
 }
 /** Wakes who is on a node, and who looks for one or may have to leave its own. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
@@ -4287,27 +4208,18 @@ function onNode(o: Operator, before: Node | undefined, after: Node | undefined):
     const meets = (pod: Pod): boolean =>
       pod.node === name || !pod.ready || isTerminating(pod) || !o.nodes?.items.has(pod.node);
     const waits = ({ meta: { annotations, labels } }: Claim): boolean =>
-      annotations[MARK.selectedNode] === name ||
-      (!(MARK.retired in annotations) && !pods.has(podName(cluster, labels[MARK.identity] ?? '')));
+      !(MARK.retired in annotations) && !pods.has(podName(cluster, labels[MARK.identity] ?? ''));
     if ([...pods.values()].some(meets) || [...claims.values()].some(waits)) o.queue.add(key);
   }
 }
 
 // ── What is kept between passes ─────────────────────────────────────────────────────────────────
-const openDesk = (desk: Desk): OpenDesk => ({
-  seen: new Map(desk.seen),
-  went: new Map(desk.went),
-  vanished: new Set(desk.vanished),
-  calm: new Map(desk.calm),
-  backoff: new Map(desk.backoff),
-});
 function ledgerOf(o: Operator, key: string, uid: string, scope: Scope): Ledger {
   const known = o.ledgers.get(key);
   if (known?.uid === uid) return known;
-  const maps = { seen: new Map(), went: new Map(), calm: new Map(), backoff: new Map() };
-  const expected = known?.expected ?? []; // What was written for a former object of this name.
-  const desk = { ...maps, vanished: new Set<string>() };
-  const ledger = { uid, scope, told: new Map(), desk, expected, statusAt: -Infinity, sent: '' };
+  // What was written for a former object of this name is awaited still.
+  const fresh = newLedger(uid, scope);
+  const ledger = known ? { ...fresh, expected: known.expected } : fresh;
   o.ledgers.set(key, ledger);
   return ledger;
 }
@@ -4323,32 +4235,27 @@ function isSeen({ feed, meta, needs, at }: Expectation): boolean {
 }
 /** Read-your-writes: no plan before the cache shows what was written. A cache that lags long is
  *  listed anew; it is never just believed, or a stale view would create or delete twice (I4). */
-function hasCaughtUp(o: Operator, key: string, ledger: Ledger): boolean {
-  ledger.expected = ledger.expected.filter((e) => !isSeen(e));
-  if (ledger.expected.length === 0) return true;
-  const uptime = o.world.uptime();
-  // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
-  const late = ledger.expected.filter(
-    ({ feed, needs, at }) =>
-      feed.next === 'resume' && (needs === 'list' || uptime - at >= BOUNDS.catchUpMaxMs),
-  );
-  for (const feed of unique(late.map((e) => e.feed))) {
-    const fields = { cluster: key, path: feed.path };
-    o.world.log('warn', 'the cache lags own writes: listing anew', fields);
-    relist(feed);
+function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledger): boolean {
+  for (const e of expected) {
+    const { feed, needs, at } = e;
+    const isDue = needs === 'list' || world.uptime() - at >= BOUNDS.catchUpMaxMs;
+    if (isSeen(e)) expected.delete(e);
+    // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
+    else if (isDue && feed.next === 'resume') {
+      const fields = { cluster: key, path: feed.path };
+      world.log('warn', 'the cache lags own writes: listing anew', fields);
+      relist(feed);
+    }
   }
-  for (const e of late) e.at = uptime;
-  o.queue.addAfter(key, BOUNDS.recheckMs);
-  return false;
+  if (expected.size > 0) queue.addAfter(key, BOUNDS.recheckMs);
+  return expected.size === 0;
 }
 
-/** Copies throughout: the feeds go on while the pass waits for answers. */
-function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope }: Ledger): Snapshot {
+/** Copies: the feeds go on while the pass waits for answers, which are laid over them. */
+function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope, volumes }: Ledger) {
   const { pods, persistentvolumeclaims, controllerrevisions } = childrenOf(o, keyOf(cluster.meta));
-  const volumes = new Map<string, Volume>();
-  for (const { volume } of persistentvolumeclaims.values())
-    lay(volumes, volume, o.volumes.get(volume));
-  const feeds = [scope.pods, scope.persistentvolumeclaims, scope.controllerrevisions];
+  const named = new Set([...persistentvolumeclaims.values()].map((claim) => claim.volume));
+  for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
   return {
     cluster,
     pods: new Map(pods),
@@ -4357,25 +4264,24 @@ function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope }: Ledg
     nodes: o.nodes?.denied === '' ? new Map(o.nodes.items) : undefined,
     volumes,
     volumesReadable: o.world.uptime() >= o.blindUntil,
-    bodies: new Map(),
-    answers: new Map(),
-    desk: openDesk(desk),
-    denied: feeds.map((feed) => feed.denied).find((words) => words !== '') ?? '',
+    bodies: new Map<string, Raw>(),
+    answers: new Map<string, string>(),
+    desk: openDesk(desk) as Desk,
+    denied: Object.values(scope).find((feed) => feed.denied !== '')?.denied ?? '',
     uptime: o.world.uptime(),
   };
 }
+type OpenSnapshot = ReturnType<typeof snapshotOf>;
 
 // ── Questions and answers ───────────────────────────────────────────────────────────────────────
 const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
-/** An object, or undefined: there is none; or words: what a trial was told ('' = it passed), or why
- *  nothing is known. */
+/** An object, or undefined: there is none; or words: why a trial failed, or nothing is known. */
 type Answer = Raw | string | undefined;
 
 /** Plans, reads live what the plan asks for, and plans again, until it answers. What cannot be read
  *  stays unknown in this pass, and so does what is asked for too late. */
-async function decide(o: Operator, first: Snapshot): Promise<{ s: Snapshot; p: Plan }> {
-  let s = first;
-  for (let round = 0; ; round++) {
+async function decide(o: Operator, first: OpenSnapshot): Promise<{ s: Snapshot; p: Plan }> {
+  for (let [s, round] = [first, 0]; ; round++) {
     const p = plan(s, o.world.now(), o.world.random);
     if (p.ask === undefined) return { s, p };
     const { answers, cluster } = s;
@@ -4407,18 +4313,13 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
 }
 /** What a new member would be made of, under a name that none has. */
 function trialBodies(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
-  const names = claimTemplateNames(c.spec).filter(
-    (t) => withClaims && r.claimTemplates.includes(t),
-  );
+  const known = withClaims ? claimTemplateNames(c.spec) : [];
+  const names = r.claimTemplates.filter((name) => known.includes(name));
   const pod = podBody(c, 'trial', r, { nodesReadable: o.nodes?.denied === '' });
   return [...names.map((template) => claimBody(c, 'trial', template, {})), pod];
 }
 /** A dry-run; that a name exists is the last thing to be objected to. */
-async function tryOut(
-  { world }: Operator,
-  namespace: string,
-  bodies: readonly Body[],
-): Promise<Answer> {
+async function tryOut({ world }: Operator, namespace: string, bodies: readonly Body[]) {
   let made: Raw | undefined;
   for (const body of bodies) {
     const kind = body.kind === 'Pod' ? PODS : CLAIMS;
@@ -4437,77 +4338,27 @@ async function tryOut(
   return made; // The pod as it would be.
 }
 
-function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
-  if (object) map?.set(name, object);
-  else map?.delete(name);
-}
 /** Lays what was read live over the snapshot. */
-function overlay(o: Operator, s: Snapshot, found: ReadonlyMap<Ref, Answer>): Snapshot {
-  const [pods, claims, revisions] = [new Map(s.pods), new Map(s.claims), new Map(s.revisions)];
-  const [volumes, nodes] = [new Map(s.volumes), s.nodes && new Map(s.nodes)];
-  const [bodies, answers] = [new Map(s.bodies), new Map(s.answers)];
+function overlay(o: Operator, s: OpenSnapshot, found: ReadonlyMap<Ref, Answer>): OpenSnapshot {
   let { cluster } = s;
   for (const [ref, raw] of found) {
     const { kind, name } = ref;
-    answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
+    s.answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
     if (typeof raw === 'string') continue;
-    if (kind === 'pods' || kind === 'trials') lay(bodies, name, raw);
-    if (kind === 'trials') continue;
-    if (kind === 'pods') lay(pods, name, raw && podOf(raw));
-    else if (kind === 'persistentvolumes') {
-      lay(volumes, name, raw && volumeOf(raw));
-      lay(o.volumes, name, volumes.get(name));
-    } else if (kind === 'persistentvolumeclaims') lay(claims, name, raw && claimOf(raw));
-    else if (kind === 'controllerrevisions') lay(revisions, name, raw && revisionOf(raw));
-    else if (kind === 'nodes') lay(nodes, name, raw && nodeOf(raw));
-    else cluster = sameCluster(cluster, raw);
+    if (kind === 'pods' || kind === 'trials') lay(s.bodies, name, raw);
+    if (kind === 'pods') lay(s.pods, name, raw && podOf(raw));
+    if (kind === 'persistentvolumes') lay(s.volumes, name, raw && volumeOf(raw));
+    if (kind === 'persistentvolumeclaims') lay(s.claims, name, raw && claimOf(raw));
+    if (kind === 'controllerrevisions') lay(s.revisions, name, raw && revisionOf(raw));
+    if (kind === 'nodes') lay(s.nodes, name, raw && nodeOf(raw));
+    if (kind === 'statefulclusters') cluster = clusterOf(raw ?? {});
   }
-  pruneVolumes(o);
-  const maps = { pods, claims, revisions, volumes, nodes, bodies, answers };
-  return { ...s, ...maps, cluster, volumesReadable: o.world.uptime() >= o.blindUntil };
-}
-function sameCluster({ meta }: StatefulCluster, raw: Raw | undefined): StatefulCluster {
-  const live = raw && clusterOf(raw);
-  if (live?.meta.uid === meta.uid) return live;
-  throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
-}
-function pruneVolumes({ volumes, children }: Operator): void {
-  const claims = [...children.values()].flatMap((c) => [...c.persistentvolumeclaims.values()]);
-  if (volumes.size <= 2 * claims.length) return;
-  const named = new Set(claims.map((claim) => claim.volume));
-  for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
+  if (cluster.meta.uid !== s.cluster.meta.uid)
+    throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
+  return { ...s, cluster, volumesReadable: o.world.uptime() >= o.blindUntil };
 }
 
 // ── One pass ────────────────────────────────────────────────────────────────────────────────────
-function passOf(o: Operator, { cluster, nodes }: Snapshot, ledger: Ledger): Pass {
-  const { scope, desk } = ledger;
-  return {
-    world: o.world,
-    cluster,
-    nodesReadable: nodes !== undefined,
-    desk,
-    newest: new Map(),
-    done: new Set(),
-    held: new Set(),
-    errors: new Map(),
-    isCut: false,
-    expect(kind, meta, wanted) {
-      const feed: Feed<Thing> = scope[kind];
-      // A view that is later and lacks it is of before etcd was restored: only a list can tell.
-      const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
-      const needs = wanted === 'version' && isLost ? 'list' : wanted;
-      ledger.expected.push({ feed, meta, needs, at: o.world.uptime() });
-      if (needs === 'list' && feed.next === 'resume') relist(feed);
-    },
-    isCurrent() {
-      const live = scope.statefulclusters.items.get(keyOf(cluster.meta));
-      const { uid, generation } = cluster.meta;
-      const same = live?.meta.uid === uid && live.meta.generation === generation;
-      return same && !isTerminating(live) && !o.signal.aborted;
-    },
-  };
-}
-
 async function reconcile(o: Operator, key: string): Promise<void> {
   const scope = o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
   const cluster = scope?.statefulclusters.items.get(key);
@@ -4531,10 +4382,11 @@ async function reconcile(o: Operator, key: string): Promise<void> {
 }
 async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): Promise<void> {
   const { s, p } = await decide(o, snapshotOf(o, cached, ledger));
-  const pass = passOf(o, s, ledger);
+  const pass = newPass(o, s, ledger);
   await execute(pass, p.actions);
+  forgetRefusal(pass, s, p);
   const done = p.actions.filter((a) => pass.done.has(a));
-  const desk = openDesk(ledger.desk); // The status tells what was done, and what was refused.
+  const { desk } = ledger; // The status tells what was done, and what was refused.
   ledger.desk = openDesk(remember(s, p, desk));
   await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
   try {
@@ -4566,7 +4418,7 @@ function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan)
   // What was refused in this pass is tried again, and a right may be given yet.
   const until = [...ledger.desk.backoff.values()].map((b) => b.untilUptime);
   const waits = [...until, o.blindUntil].map((at) => at - uptime).filter((ms) => ms > 0);
-  if (ledger.expected.length > 0) waits.push(BOUNDS.recheckMs);
+  if (ledger.expected.size > 0) waits.push(BOUNDS.recheckMs);
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
   if (isCut) o.queue.add(key); // Last in the queue: others have their turn.
 }
@@ -4577,8 +4429,7 @@ function statusPatch({ meta }: StatefulCluster, status: object): ApiRequest {
   const path = `${clusterPath(namespace, name)}/status?${FIELDS}`;
   return { ...MERGE, path, body: { metadata: { uid, resourceVersion }, status } };
 }
-/** Writes the status when it differs, at most once a second, on the version that it was computed
- *  from; once only where an older CRD drops fields of it. */
+/** Writes the status when it differs, at most once a second, on the version computed from. */
 async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): Promise<void> {
   const { cluster } = pass;
   const before: Json = { ...cluster.status };
@@ -4586,32 +4437,20 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
   const isSame = ([k, v]: [string, unknown]): boolean =>
     canonicalJson(v) === canonicalJson(before[k]);
   if (isTerminating(cluster) || Object.entries(status).every(isSame)) return;
-  const digest = createHash('sha256').update(canonicalJson(status)).digest('hex');
-  if (ledger.sent === `${cluster.meta.resourceVersion} ${digest}`) return;
   const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
   try {
-    const raw = await submit(pass, CLUSTERS, statusPatch(cluster, status));
-    ledger.sent = `${shown(pass, CLUSTERS, raw).resourceVersion} ${digest}`;
+    shown(pass, CLUSTERS, await submit(pass, CLUSTERS, statusPatch(cluster, status)));
   } catch (error) {
-    if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);
+    // It is another by now, or gone: nothing more is planned for it before the cache says so.
+    const next = `${Number(cluster.meta.resourceVersion) + 1}`;
+    if (error instanceof ApiError && [404, 409].includes(error.code))
+      pass.expect(CLUSTERS, { ...cluster.meta, resourceVersion: next }, 'version');
     throw error;
   }
   ledger.statusAt = o.world.uptime();
   for (const story of turnsOf(cluster.status.conditions ?? [], status.conditions))
     await recordEvent(o.world, cluster, ledger, story);
-}
-/** A status that does not land says that the cluster is another by now, or gone, whatever the watch
- *  tells: nothing more is planned for it before the cache shows what is read here. */
-async function awaitCluster({ world, cluster: { meta }, expect }: Pass): Promise<void> {
-  const path = clusterPath(meta.namespace, meta.name);
-  const found = await call(world, { method: 'GET', path }).catch((error: unknown) => {
-    if (!isGone(error)) throw error;
-  });
-  if (!found) return expect(CLUSTERS, meta, 'absence');
-  // Versions that fall come from a restored etcd: only a new list can be later than they are.
-  const isOlder = versionOf(found) < Number(meta.resourceVersion);
-  expect(CLUSTERS, metaOf(found), isOlder ? 'list' : 'version');
 }
 
 /** A bug stops no other cluster, and is told where people look. */
@@ -4624,41 +4463,39 @@ async function confess(world: World, cluster: StatefulCluster, ledger: Ledger, e
   const words = { status: 'True', reason: 'InternalError', message, observedGeneration } as const;
   const stalled = setCondition(before, { type: 'Stalled', ...words }, world.now());
   const conditions = [...before.filter((c) => c.type !== 'Stalled'), stalled];
-  if (canonicalJson(conditions) !== canonicalJson(before))
-    await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
-      world.log('warn', 'status not written', { error: wordsOf(failure) });
-    });
+  await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
+    world.log('warn', 'status not written', { error: wordsOf(failure) });
+  });
   await recordEvent(world, cluster, ledger, { reason: words.reason, type: 'Warning', message });
 }
 
 /** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
  *  failure is logged, and nothing waits for it for long. */
 async function recordEvent(world: World, cluster: StatefulCluster, { told }: Ledger, story: Story) {
-  const { reason, type } = story;
+  const { reason, type, message } = story;
   const { namespace, name, uid } = cluster.meta;
-  const fields = { cluster: keyOf(cluster.meta), message: story.message };
+  const fields = { cluster: keyOf(cluster.meta), message };
   world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
   const now = world.now();
   // A refusal names another pod each time it is tried again, and is still the same news.
-  const key = reason === 'Refused' ? reason : `${reason} ${story.message}`;
+  const key = reason === 'Refused' ? reason : `${reason} ${message}`;
   const same = told.get(key);
-  const known = same && now - same.at < LIMITS.earlyEndMs ? same : undefined;
+  const isKnown = same && now - same.at < LIMITS.earlyEndMs;
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
-  const id = known?.name ?? `${name}.${digits(now, 9)}${chance}`;
-  const count = (known?.count ?? 0) + 1;
+  const one = isKnown ? same : { name: `${name}.${digits(now, 9)}${chance}`, count: 0 };
+  const count = one.count + 1;
   told.delete(key);
-  told.set(key, { name: id, count, at: now });
+  told.set(key, { name: one.name, count, at: now });
   for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
-  const message = story.message.slice(0, 1000);
-  const again = { count, lastTimestamp: timeText(now), message };
+  const again = { count, lastTimestamp: timeText(now), message: message.slice(0, 1000) };
   const { apiVersion, kind } = ownerOf(cluster);
   const involvedObject = { apiVersion, kind, name, namespace, uid };
-  const source = { component: 'statefulcluster' };
-  const first = { metadata: { name: id }, involvedObject, source, reason, type };
+  const about = { involvedObject, source: { component: 'statefulcluster' }, reason, type };
+  const first = { metadata: { name: one.name }, ...about, firstTimestamp: timeText(now), ...again };
   const path = `/api/v1/namespaces/${namespace}/events`;
-  const request: ApiRequest = known
-    ? { ...MERGE, path: `${path}/${id}`, body: again }
-    : { method: 'POST', path, body: { ...first, firstTimestamp: timeText(now), ...again } };
+  const request: ApiRequest = isKnown
+    ? { ...MERGE, path: `${path}/${one.name}`, body: again }
+    : { method: 'POST', path, body: first };
   await call(world, { ...request, timeoutMs: BOUNDS.eventMs }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
@@ -4674,6 +4511,7 @@ export interface Candidate {
   readonly namespace: string;
   readonly identity: string;
 }
+type Elected = Options & { readonly lease: Candidate };
 /** The scope of one operator: which StatefulClusters it works on. */
 export type Share = Pick<Options, 'namespaces' | 'selector'>;
 /** A Lease as it was last seen to change. */
@@ -4684,16 +4522,17 @@ interface Sighting {
   readonly freeAt: number; // Uptime from which it is no one's, if it does not change again.
   readonly renewed: boolean; // It changed before the eyes of this process: somebody lives.
 }
-interface Election {
-  readonly world: World;
-  readonly share: Share;
-  readonly path: string; // Of the Leases of the namespace.
-  readonly name: string;
-  readonly identity: string;
-  readonly seen: Map<string, Sighting>; // By name of the Lease.
-  held: Raw | undefined; // As this process wrote it last, if the answer came.
-  until: number; // Uptime up to which this process leads.
-}
+const newElection = (world: World, share: Share, { namespace, identity }: Candidate) => ({
+  world,
+  share,
+  path: `/apis/coordination.k8s.io/v1${inNamespace(namespace)}/leases`,
+  name: leaseName(share),
+  identity,
+  seen: new Map<string, Sighting>(), // By name of the Lease.
+  held: undefined as Raw | undefined, // As this process wrote it last, if the answer came.
+  until: -Infinity, // Uptime up to which this process leads.
+});
+type Election = ReturnType<typeof newElection>;
 
 /** Equal scopes compete for one Lease; each part of a split has its own, named after it. */
 export function leaseName({ namespaces, selector }: Share): string {
@@ -4729,25 +4568,16 @@ function termsOf(selector: string): readonly SelectorTerm[] {
 
 /** `runOperator` while this process leads. Resolves after `signal`, when the Lease is released;
  *  rejects when leadership is lost, and then the process must end. */
-export async function runElected(
-  world: World,
-  options: Options & { readonly lease: Candidate },
-  signal: AbortSignal,
-): Promise<void> {
-  const { namespaces, selector, lease } = options;
-  const share = { namespaces, selector };
-  const path = `/apis/coordination.k8s.io/v1${inNamespace(lease.namespace)}/leases`;
-  const own = { world, share, path, name: leaseName(share), identity: lease.identity };
-  const e: Election = { ...own, seen: new Map(), held: undefined, until: -Infinity };
+export async function runElected(world: World, options: Elected, signal: AbortSignal) {
+  const e = newElection(world, options, options.lease);
   await campaign(e, signal);
   if (!leads(e)) return;
-  const [stop, over] = [new AbortController(), new AbortController()];
+  const over = new AbortController();
   const keeping = keepLease(e, over.signal);
-  const until = AbortSignal.any([signal, stop.signal]);
+  const until = AbortSignal.any([signal, over.signal]);
   try {
     if (!signal.aborted) await Promise.race([runOperator(fenced(e), options, until), keeping]);
   } finally {
-    stop.abort();
     over.abort();
     const released = keeping.catch(() => undefined); // Its failure was thrown above.
     await Promise.race([released, world.sleep(BOUNDS.releaseMaxMs)]);
@@ -4784,7 +4614,7 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
     }
     e.held = undefined;
     const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
-    const pauseMs = freeInMs > 0 ? Math.min(freeInMs, BOUNDS.leaseRetryMs) : BOUNDS.leaseRetryMs;
+    const pauseMs = Math.min(freeInMs > 0 ? freeInMs : Infinity, BOUNDS.leaseRetryMs);
     if (wins === 0) await world.sleep(pauseMs, signal);
   }
 }
@@ -4815,19 +4645,20 @@ async function tryLease(e: Election): Promise<string> {
   const found = known ?? (await look(e));
   e.held = undefined; // If the answer does not come, it is read again.
   const why = rivalOf(e);
-  if (why) {
-    e.until = -Infinity;
-    return why;
-  }
-  const spec: Raw = found?.['spec'] ?? { leaseTransitions: -1 };
+  if (why) e.until = -Infinity;
+  if (why) return why;
+  const { leaseTransitions = 0, ...spec }: Raw = found?.['spec'] ?? { leaseTransitions: -1 };
   const renewTime = microTime(e.world);
-  const { leaseTransitions = 0 } = spec;
-  const turn = { acquireTime: renewTime, leaseTransitions: leaseTransitions + 1 };
-  const leaseDurationSeconds = BOUNDS.leaseMs / 1000;
-  const own = { holderIdentity: e.identity, leaseDurationSeconds, renewTime };
   const isNews = spec['holderIdentity'] !== e.identity;
+  const turn = isNews && { acquireTime: renewTime };
+  const own = {
+    holderIdentity: e.identity,
+    leaseDurationSeconds: BOUNDS.leaseMs / 1000,
+    renewTime,
+  };
+  const turns = { leaseTransitions: leaseTransitions + Number(isNews) };
   try {
-    e.held = await write(e, found, { ...spec, ...(isNews && turn), ...own });
+    e.held = await write(e, found, { ...spec, ...turns, ...turn, ...own });
   } catch (error) {
     // Somebody changed or deleted what was known: it is read at once.
     if (known && error instanceof ApiError && [404, 409].includes(error.code)) return tryLease(e);
@@ -4836,8 +4667,7 @@ async function tryLease(e: Election): Promise<string> {
   e.until = at + BOUNDS.renewMaxMs;
   return '';
 }
-/** Reads the own Lease and, unless another holds it, those of all operators in the namespace, whose
- *  scopes may overlap. */
+/** Reads the own Lease and, unless another holds it, all that may be of overlapping scopes. */
 async function look(e: Election): Promise<Raw | undefined> {
   const own = ask(e, { method: 'GET', path: `${e.path}/${e.name}` });
   const found = await own.catch((error) => (isGone(error) ? undefined : Promise.reject(error)));
@@ -4848,8 +4678,7 @@ async function look(e: Election): Promise<Raw | undefined> {
   for (const item of items) note(e, item);
   return found;
 }
-/** Remembers when a Lease was last seen to change. One that was deleted by hand stays noted, since
- *  its holder will make it again. */
+/** Remembers when a Lease last changed, also of a deleted one: its holder will make it again. */
 function note(e: Election, { metadata, spec = {} }: Raw): void {
   const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
   const { annotations = {} } = metadata;
@@ -4887,8 +4716,8 @@ function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
   const labels = { ...metadata.labels, ...LEASE_LABELS };
   const annotations = { ...metadata.annotations, ...scope };
-  const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
-  const body = { ...kind, metadata: { ...metadata, name: e.name, labels, annotations }, spec };
+  const meta = { ...metadata, name: e.name, labels, annotations };
+  const body = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: meta, spec };
   if (!found) return ask(e, { method: 'POST', path: e.path, body });
   return ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body });
 }
@@ -5137,9 +4966,7 @@ async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
 
 const VERSION = process.env['STATEFULCLUSTER_VERSION'] ?? '0.0.0-dev'; // Set by build.mjs.
 /** kubectl finds its plugins by the names of their files. */
-const isPlugin = [process.argv0, process.argv[1] ?? ''].some((file) =>
-  /(^|\/)kubectl-statefulcluster[^/]*$/.test(file),
-);
+const isPlugin = /\bkubectl-statefulcluster\b/.test(`${process.argv0} ${process.argv[1]}`);
 const PROGRAM = isPlugin ? 'kubectl statefulcluster' : 'statefulcluster';
 const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 /** Wrong use of the command line: one line, exit code 2. */
@@ -5164,7 +4991,7 @@ const HONOURED: Dict = {
   cluster: `server certificate-authority certificate-authority-data insecure-skip-tls-verify
     tls-server-name proxy-url disable-compression extensions`,
   user: `client-certificate client-certificate-data client-key client-key-data token tokenFile
-    username password as as-uid as-groups as-user-extra auth-provider exec extensions`,
+    username password as as-uid as-groups exec extensions`,
   context: 'cluster user namespace extensions',
   exec: 'apiVersion command args env installHint interactiveMode provideClusterInfo',
 };
@@ -5184,15 +5011,13 @@ function partOf(kind: string, part: Raw, folder: string): Raw {
 }
 /** Refuses what kubectl refuses, and what needs a terminal or a library that is not here. */
 function checkParts(cluster: Raw, user: Raw): void {
-  const { 'auth-provider': provider, as, exec } = user;
-  const alone = ['as-uid', 'as-groups', 'as-user-extra'].find((field) => !as && user[field]);
+  const { as, exec } = user;
+  const alone = ['as-uid', 'as-groups'].find((field) => !as && user[field]);
   const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
   const proxy = cluster['proxy-url'] ?? 'http://';
   const isOdd = exec && !/^client\.authentication\.k8s\.io\/v1(beta1)?$/.test(exec.apiVersion);
   const wrong = [
     alone && `user: ${alone} without as`,
-    provider && provider.name !== 'oidc' && `user: auth-provider ${provider.name} is not supported`,
-    provider && exec && 'user: auth-provider beside exec',
     isOdd && `exec: apiVersion ${exec.apiVersion} is not supported`,
     exec?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
     !/^(https?|socks5h?):\/\//.test(proxy) && `cluster: proxy-url ${proxy} is not supported`,
@@ -5204,15 +5029,17 @@ function checkParts(cluster: Raw, user: Raw): void {
  *  until it expires. */
 function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
   const { apiVersion, command, args = [], env = [], provideClusterInfo } = exec;
-  let told: Raw | undefined;
   async function ask(): Promise<Raw> {
     const { 'certificate-authority': file, extensions = [], ...plain } = cluster;
     const data = file && { 'certificate-authority-data': readFileSync(file, 'base64') };
     const key = 'client.authentication.k8s.io/exec';
     const config = extensions.find((e: Raw) => e['name'] === key)?.extension;
     const info = provideClusterInfo ? { ...plain, ...data, config } : undefined;
-    const spec = { interactive: false, cluster: info };
-    const request = { apiVersion, kind: 'ExecCredential', spec };
+    const request = {
+      apiVersion,
+      kind: 'ExecCredential',
+      spec: { interactive: false, cluster: info },
+    };
     const given = Object.fromEntries(env.map((e: Raw) => [e['name'], e['value']]));
     const { execFile } = process.getBuiltinModule('node:child_process');
     const running = promisify(execFile)(command, args, {
@@ -5223,9 +5050,9 @@ function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
     running.child.stdin?.end();
     const { apiVersion: version, status = {} } = JSON.parse((await running).stdout) as Raw;
     if (version !== apiVersion) throw new Error(`it answered in ${version}, not in ${apiVersion}`);
-    if (status.token || (status.clientCertificateData && status.clientKeyData)) return status;
-    throw new Error('it answered neither with a token nor with a certificate and its key');
+    return status;
   }
+  let told: Raw | undefined;
   return async () => {
     if (told && !(Date.parse(told['expirationTimestamp']) <= Date.now())) return told;
     told = await ask().catch((error: Error & { killed?: boolean; stderr?: string }) => {
@@ -5241,8 +5068,8 @@ function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
 export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEnv) {
   const { BlockList, isIP } = process.getBuiltinModule('node:net');
   const valueOf = (name: string): string => env[name] || env[name.toLowerCase()] || '';
-  const [proxy, usual] =
-    protocol === 'http:' ? [valueOf('HTTP_PROXY'), '80'] : [valueOf('HTTPS_PROXY'), '443'];
+  const proxy = valueOf(protocol === 'http:' ? 'HTTP_PROXY' : 'HTTPS_PROXY');
+  const usual = protocol === 'http:' ? '80' : '443';
   const host = hostname.replace(/^\[(.*)\]$/, '$1');
   const family = (ip: string) => (isIP(ip) === 6 ? 'ipv6' : 'ipv4');
   const form = /^(?:\[?([^\]]*:[^\]]*:[^\]]*)\]?|([^:]*))(?::(\d+))?$/;
@@ -5263,82 +5090,64 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
 /** Lets the library's KubeConfig also give what the library does not read. */
 function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   const apply = config.applyToHTTPSOptions.bind(config);
-  const { exec, tokenFile, 'auth-provider': provider, as, 'as-user-extra': extra = {} } = user;
-  const ask = exec && pluginOf(exec, cluster);
+  const { exec, tokenFile: file, 'as-uid': uid, 'as-groups': groups } = user;
+  const ask = exec ? pluginOf(exec, cluster) : async () => ({}) as Raw;
   config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
     await apply(options);
-    const told = await ask?.();
-    const token = tokenFile ? readFileSync(tokenFile, 'utf8').trim() : told?.['token'];
-    const headers: Record<string, unknown> = { ...options.headers };
-    if (token) headers['Authorization'] = `Bearer ${token}`;
-    if (provider && !headers['Authorization'])
-      throw new Error('auth-provider oidc: the id-token has expired and cannot be refreshed');
-    if (as) headers['Impersonate-Uid'] = user['as-uid'];
-    if (as) headers['Impersonate-Group'] = user['as-groups'];
-    for (const [key, values] of Object.entries(extra))
-      headers[`Impersonate-Extra-${encodeURIComponent(key)}`] = values;
-    const { clientCertificateData: cert, clientKeyData: key } = told ?? {};
+    const { token: given, clientCertificateData: cert, clientKeyData: key } = await ask();
+    const token = file ? readFileSync(file, 'utf8').trim() : given;
+    const bearer = token && { Authorization: `Bearer ${token}` };
+    const as = { 'Impersonate-Uid': uid, 'Impersonate-Group': groups };
+    const headers = { ...options.headers, ...bearer, ...as };
     const proxy = cluster['proxy-url'] ?? proxyOf(new URL(cluster['server']), process.env);
     Object.assign(options, { headers, proxy }, cert && { cert, key });
   };
   return config;
 }
-/** All clusters, users and contexts of the files, and what the first says that is current. */
-function entriesOf(files: readonly string[], loadYaml: (text: string) => Raw) {
-  const entries: Raw[] = [];
-  let current = '';
-  for (const path of files) {
-    const text = readFileSync(path, 'utf8');
-    const raw = /^\s*[^\s#]/m.test(text) ? loadYaml(text) : {};
-    current ||= raw['current-context'] ?? '';
-    for (const kind of ['cluster', 'user', 'context'])
-      for (const { name, [kind]: part } of raw[`${kind}s`] ?? [])
-        entries.push({ kind, name, part: part ?? {}, folder: dirname(resolve(path)) });
-  }
-  return { entries, current };
-}
 const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 /** Reads kubeconfigs as kubectl does: of equal names the first counts; a file that is empty, or one
  *  of $KUBECONFIG that is missing, is none. Where there is nothing, it is the pod's account. */
-export async function loadConfig(
-  file: string | undefined,
-  context: string | undefined,
-): Promise<KubeConfig> {
+export async function loadConfig(file?: string, context?: string): Promise<KubeConfig> {
   const { KubeConfig, loadYaml } = await import('@kubernetes/client-node'); // Not for `version`.
   const config = new KubeConfig();
   const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
   const usual = (KUBECONFIG || join(homedir(), '.kube/config')).split(delimiter);
   const where = file ?? (KUBECONFIG || 'the default kubeconfig');
-  let read: ReturnType<typeof entriesOf>;
+  const read = (path: string): Raw => {
+    const text = readFileSync(path, 'utf8');
+    const raw = /^\s*[^\s#]/m.test(text) ? loadYaml<Raw>(text) : {};
+    return { ...raw, folder: dirname(resolve(path)) };
+  };
+  let files: readonly Raw[];
   try {
-    read = entriesOf(file ? [file] : usual.filter((one) => one && existsSync(one)), loadYaml);
+    files = (file ? [file] : usual.filter((one) => one && existsSync(one))).map(read);
   } catch (error) {
     throw new Error(`cannot read ${where}: ${wordsOf(error)}`);
   }
   const isPod = KUBERNETES_SERVICE_HOST && existsSync(ACCOUNT);
-  if (read.entries.length === 0 && !file && !context && isPod) {
+  if (files.every((raw) => !raw['clusters']) && !file && !context && isPod) {
     config.loadFromCluster();
     return complete(config, { server: config.getCurrentCluster()?.server }, {});
   }
-  const find = (kind: string, name: string): Raw => {
-    const found = read.entries.find((one) => one['kind'] === kind && one['name'] === name);
-    if (name && !found) throw new Error(`${where} has no ${kind} "${name}"`);
-    return partOf(kind, found?.['part'] ?? {}, found?.['folder'] ?? '');
+  const find = (kind: string, name = ''): Raw => {
+    for (const raw of files)
+      for (const one of raw[`${kind}s`] ?? [])
+        if (one.name === name) return partOf(kind, one[kind] ?? {}, raw['folder']);
+    if (name) throw new Error(`${where} has no ${kind} "${name}"`);
+    return {};
   };
-  const current = context ?? read.current;
-  const chosen = find('context', current);
-  const cluster = find('cluster', chosen['cluster'] ?? '');
-  const user = find('user', chosen['user'] ?? '');
-  const server = cluster['server'] ?? '';
+  const name = context ?? files.find((raw) => raw['current-context'])?.['current-context'];
+  const chosen = find('context', name);
+  const [cluster, user] = [find('cluster', chosen['cluster']), find('user', chosen['user'])];
+  const { server = '' } = cluster as { server?: string };
   if (server === '') throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
   if (!URL.canParse(server)) throw new Error(`${where}: "${server}" is not a URL`);
   checkParts(cluster, user);
   // The library refuses plain http (`kubectl proxy`) unless TLS is waived, which it has none of.
   const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
-  const [name, to] = [current, { ...chosen, cluster: 'cluster', user: 'user' }];
   const text = JSON.stringify({
     'current-context': name,
-    contexts: [{ name, context: to }],
+    contexts: [{ name, context: { ...chosen, cluster: 'cluster', user: 'user' } }],
     clusters: [{ name: 'cluster', cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
     users: [{ name: 'user', user: { ...user, exec: undefined } }],
   });
@@ -5354,10 +5163,10 @@ function logger(format: string): World['log'] {
     if (format === 'json')
       return console.log(escaped(JSON.stringify({ time, level, msg: message, ...fields })));
     const { cluster = '', message: text = '', ...rest } = fields;
-    const others = Object.entries(rest).map(([k, v]) => gray(escaped(`${k}=${String(v)}`)));
-    const head = `${gray(time.slice(11, 19))} ${paint[level](escaped(message).padEnd(16))}`;
-    const words = [head, bold(escaped(String(cluster))), escaped(String(text)), ...others];
-    console.log(words.filter(Boolean).join(' '));
+    const others = Object.entries(rest).map(([k, v]) => `${k}=${String(v)}`);
+    const words = [cluster, text, ...others].filter(Boolean).join(' ');
+    const head = paint[level](escaped(message).padEnd(16));
+    console.log(`${gray(time.slice(11, 19))} ${head} ${escaped(words)}`);
   };
 }
 
@@ -5372,16 +5181,7 @@ export function realWorld(
     uptime: () => performance.now(),
     random: () => Math.random(),
     sleep: (ms, signal) =>
-      new Promise((resolve) => {
-        if (signal?.aborted) return resolve();
-        const end = (): void => (
-          clearTimeout(timer),
-          signal?.removeEventListener('abort', end),
-          resolve()
-        );
-        const timer = setTimeout(end, Math.min(ms, 2 ** 31 - 1));
-        signal?.addEventListener('abort', end);
-      }),
+      delay(Math.min(ms, 2 ** 31 - 1), undefined, { signal }).catch(() => undefined), // Aborted.
     ...connect(config, reload),
     log,
   };
@@ -5394,8 +5194,7 @@ function explained(error: unknown, path: string): unknown {
   if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${words}`);
   const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(words);
   if (code !== 404 || !isKind) return error;
-  const cure = 'kubectl apply -f deploy.yaml';
-  return new Error(`the API server does not know StatefulCluster: ${cure}`);
+  return new Error('the API server does not know StatefulCluster: kubectl apply -f deploy.yaml');
 }
 const api = (world: World, request: ApiRequest): Promise<Raw> =>
   call(world, request).catch((error: unknown) => Promise.reject(explained(error, request.path)));
@@ -5403,46 +5202,39 @@ const api = (world: World, request: ApiRequest): Promise<Raw> =>
  *  is one clear line at the start instead of a retry for ever. In a pod the server is the right
  *  one: if it is away, it is waited for. */
 async function preflight(world: World, { namespaces, selector }: Options, inPod: boolean) {
-  for (const ns of namespaces.length > 0 ? namespaces : ['']) {
-    const clusters = withQuery(clusterPath(ns), { labelSelector: selector });
-    const kinds = ([PODS, CLAIMS, REVISIONS] as const).map((kind) => pathOf(kind, ns));
-    for (const path of [clusters, ...kinds]) await lookAt(path);
-  }
-  async function lookAt(path: string): Promise<unknown> {
-    const request = { method: 'GET', path: withQuery(path, { limit: 1 }) } as const;
-    return call(world, request).catch(async (error: unknown) => {
+  const lookAt = (path: string): Promise<unknown> =>
+    call(world, { method: 'GET', path }).catch(async (error: unknown) => {
       if (!inPod || isRefusal(error)) throw explained(error, path);
       world.log('warn', 'the API server is waited for', { error: wordsOf(error) });
       await world.sleep(BOUNDS.leaseRetryMs);
       return lookAt(path);
     });
-  }
+  for (const ns of namespaces.length > 0 ? namespaces : [''])
+    for (const kind of [CLUSTERS, PODS, CLAIMS, REVISIONS] as const) {
+      const labelSelector = kind === CLUSTERS ? selector : '';
+      await lookAt(withQuery(pathOf(kind, ns), { labelSelector, limit: 1 }));
+    }
 }
 
+const load = ({ kubeconfig, context }: Asked['flags']) => loadConfig(kubeconfig, context);
+const spaceOf = (config: KubeConfig): string =>
+  config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
+
 async function run({ flags }: Asked): Promise<void> {
+  const { namespace, selector = '', 'all-namespaces': isAll } = flags;
+  if (isAll && namespace) throw new UsageError('-A and -n exclude each other');
   const format = flags['log'] ?? (process.stdout.isTTY ? 'pretty' : 'json');
-  if (format !== 'json' && format !== 'pretty')
-    throw new UsageError('--log must be json or pretty');
-  const workers = Number(flags['workers'] ?? 4);
-  if (!Number.isInteger(workers) || workers < 1)
-    throw new UsageError('--workers must be a number above 0');
-  if (flags['all-namespaces'] && flags['namespace'])
-    throw new UsageError('-A and -n exclude each other');
   const probes = probeAddress(flags['probe-addr'] ?? ':8080');
-  const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
-  const config = await load();
-  const context = config.getCurrentContext();
-  const own = config.getContextObject(context)?.namespace ?? 'default';
-  const asked = flags['namespace'] ?? process.env['WATCH_NAMESPACE'] ?? own;
-  const namespaces = unique((flags['all-namespaces'] ? '' : asked).split(',').filter(Boolean));
-  const inPod = context === 'inClusterContext'; // So the library calls it.
-  // The Lease is with the pod, or with what is watched from outside.
-  const namespace = flags['leader-elect-namespace'] ?? (inPod ? own : (namespaces[0] ?? own));
+  const config = await load(flags);
+  const own = spaceOf(config);
+  const asked = namespace ?? process.env['WATCH_NAMESPACE'] ?? own;
+  const namespaces = unique((isAll ? '' : asked).split(',').filter(Boolean));
+  const inPod = config.getCurrentContext() === 'inClusterContext'; // So the library calls it.
   const log = logger(format);
-  const vitals = newVitals(realWorld(config, log, load));
+  const vitals = newVitals(realWorld(config, log, () => load(flags)));
   const world = measured(vitals);
-  const selector = flags['selector'] ?? '';
-  const options = { namespaces, workers, selector, observer: observerOf(vitals) };
+  const observer = observerOf(vitals);
+  const options = { namespaces, workers: Number(flags['workers'] ?? 4), selector, observer };
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
@@ -5452,12 +5244,13 @@ async function run({ flags }: Asked): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
   const server = config.getCurrentCluster()?.server;
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
+  // The Lease is with the pod, or with what is watched from outside.
+  const beside = flags['leader-elect-namespace'] ?? (inPod ? own : (namespaces[0] ?? own));
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
-  const elected = { ...options, lease: { namespace, identity } };
   const work =
     flags['leader-elect'] === 'false'
       ? runOperator(world, options, stop.signal)
-      : runElected(world, elected, stop.signal);
+      : runElected(world, { ...options, lease: { namespace: beside, identity } }, stop.signal);
   await work.catch((error: unknown) => {
     if (format === 'pretty') throw error;
     log('error', wordsOf(error)); // Whoever reads the log reads JSON.
@@ -5482,24 +5275,10 @@ async function yamlOf(raw: Raw): Promise<string> {
   const { dumpYaml } = await import('@kubernetes/client-node');
   return dumpYaml(raw).trimEnd();
 }
-/** The form in which --output wants an object, or undefined. */
-function outputOf({ output }: Asked['flags']): string | undefined {
-  if (output === undefined || output === 'json' || output === 'yaml') return output;
-  throw new UsageError('--output must be json or yaml');
-}
-async function show(raw: Raw, output: string): Promise<void> {
-  const own = (key: string, value: unknown) => (key === 'managedFields' ? undefined : value);
-  const json = JSON.stringify(raw, own, 2);
+async function show({ metadata, ...rest }: Raw, output: string): Promise<void> {
+  const { managedFields: _, ...kept } = metadata;
+  const json = JSON.stringify({ ...rest, metadata: kept }, undefined, 2);
   say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
-}
-/** Asks before what nobody can undo. */
-async function consent(what: string): Promise<void> {
-  if (!process.stdin.isTTY || !process.stdout.isTTY) throw new UsageError(`${what}: say --yes`);
-  const { createInterface } = process.getBuiltinModule('node:readline/promises');
-  const asker = createInterface({ input: process.stdin, output: process.stdout });
-  const answer = await asker.question(`${what}. Go on? [y/N] `);
-  asker.close();
-  if (!/^y(es)?$/i.test(answer.trim())) throw new Error('nothing was done');
 }
 
 /** The same with the place where it is answered, and its first word. */
@@ -5510,27 +5289,33 @@ interface There extends Asked {
 }
 async function placed(asked: Asked): Promise<There> {
   const { names, flags } = asked;
-  const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
-  const config = await load();
-  const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
-  const world = realWorld(config, warn, load);
-  return { ...asked, world, ns: flags['namespace'] ?? own, name: names[0] ?? '' };
+  const config = await load(flags);
+  const world = realWorld(config, warn, () => load(flags));
+  return { ...asked, world, ns: flags['namespace'] ?? spaceOf(config), name: names[0] ?? '' };
 }
-const getCluster = ({ world, ns, name }: Omit<There, keyof Asked>): Promise<Raw> =>
+const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
 const BY = '?fieldManager=statefulcluster-cli';
 /** A merge patch that only lands on the very object that was looked at. */
-function merge(world: World, path: string, { uid }: Meta, change: Raw): Promise<Raw> {
-  const body = { ...change, metadata: { ...change['metadata'], uid } };
-  return api(world, { ...MERGE, path: path + BY, body });
+function merge(
+  { world, ns }: There,
+  kind: Ref['kind'],
+  { name, uid }: Meta,
+  meta: Raw,
+  spec?: Raw,
+) {
+  const body = { metadata: { ...meta, uid }, spec };
+  return api(world, { ...MERGE, path: pathOf(kind, ns, name) + BY, body });
 }
 async function itemsOf(world: World, path: string, wanted: LabelSelector = {}) {
   const labelSelector = selectorText(wanted);
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
   return (list['items'] ?? []) as readonly Raw[];
 }
+const oneOrAll = (path: string, name: string): string =>
+  withQuery(path, { fieldSelector: name && `metadata.name=${name}` });
 
-/** Hands the clusters of a path to `see` at once, after each change and every `everyMs`, until it
+/** Hands the objects of a path to `see` at once, after each change and every `everyMs`, until it
  *  has seen enough. False: `limitMs` was over before. */
 async function keepSeeing(
   world: World,
@@ -5553,49 +5338,21 @@ async function keepSeeing(
   return false;
 }
 
-const columns = (): number => process.stdout.columns ?? Infinity;
-const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
 type Rows = readonly (readonly string[])[];
-const widest = (rows: Rows, i: number): number =>
-  rows.reduce((most, row) => Math.max(most, widthOf(row[i] ?? '')), 0);
-/** Columns as wide as their widest cell; the last one goes on below itself. */
+const widthOf = (text = ''): number => [...stripVTControlCharacters(text)].length;
+/** Columns as wide as their widest cell. */
 function tableOf(rows: Rows): string {
-  const last = (rows[0]?.length ?? 1) - 1;
-  const widths = Array.from({ length: last }, (_, i) => widest(rows, i) + 2);
-  const indent = ' '.repeat(widths.reduce((sum, width) => sum + width, 0));
-  const lines = rows.map((row) => {
-    const cells = widths.map((width, i) => row[i] + ' '.repeat(width - widthOf(row[i] ?? '')));
-    return (cells.join('') + folded(row[last] ?? '', indent).slice(indent.length)).trimEnd();
-  });
-  return lines.join('\n');
+  const widest = (i: number): number =>
+    rows.reduce((most, row) => Math.max(most, widthOf(row[i])), 0);
+  const widths = rows[0]?.map((_, i) => widest(i)) ?? [];
+  const padded = (cell: string, i: number) => cell + ' '.repeat((widths[i] ?? 0) - widthOf(cell));
+  return rows.map((row) => row.map(padded).join('  ').trimEnd()).join('\n');
 }
-/** A table with titles. Empty columns are left out, and on a narrow terminal those that `less`
- *  names, one after the other until the rest fits; the last one may fold down to 24. */
-function titled(titles: string, rows: Rows, less = ''): string {
-  const names = titles.split('  ');
-  const all = [names, ...rows];
-  const widths = names.map((_, i) =>
-    Math.min(widest(all, i), i < names.length - 1 ? Infinity : 24),
-  );
-  const shown = new Set([...names.keys()].filter((i) => rows.some((row) => row[i])));
-  for (const name of less.split(' ')) {
-    const sum = [...shown].reduce((width, i) => width + (widths[i] ?? 0) + 2, -2);
-    if (sum > columns()) shown.delete(names.indexOf(name));
-  }
-  const head = names.map((name) => gray(name));
-  const kept = [head, ...rows].map((row) => row.filter((_, i) => shown.has(i)));
-  return rows.length > 0 ? tableOf(kept) : '';
-}
-/** Text within the terminal, every line of it indented. */
-function folded(text: string, indent = '  '): string {
-  const lines = [indent];
-  for (const word of text.split(' ')) {
-    const line = lines.at(-1) ?? '';
-    const fits = line === indent || widthOf(line) + widthOf(word) < columns();
-    if (fits) lines.splice(-1, 1, line === indent ? line + word : `${line} ${word}`);
-    else lines.push(indent + word);
-  }
-  return lines.join('\n');
+/** A table with titles, without its empty columns; '' without rows. */
+function titled(titles: string, rows: Rows): string {
+  const head = titles.split('  ').map((title) => gray(title));
+  const isUsed = (_: string, i: number): boolean => rows.some((row) => row[i]);
+  return rows.length > 0 ? tableOf([head, ...rows].map((row) => row.filter(isUsed))) : '';
 }
 /** Parts with a blank line between them, without the empty ones. */
 const paragraphs = (...parts: readonly string[]): string => parts.filter(Boolean).join('\n\n');
@@ -5607,11 +5364,6 @@ function ageText(ms: number): string {
 }
 const sinceText = (at: string | undefined, now: number): string =>
   at && Date.parse(at) <= now ? ageText(now - Date.parse(at)) : '';
-/** Draws over the last picture, from the top, as far as the terminal reaches. */
-function redraw(text: string): void {
-  const lines = text.split('\n').slice(0, process.stdout.rows - 1);
-  process.stdout.write(`\x1b[?2026h\x1b[H${lines.join('\x1b[K\n')}\x1b[J\x1b[?2026l`);
-}
 
 // ── status ──────────────────────────────────────────────────────────────────────────────────────
 /** Health of a member or state of a cluster, the gravest first: its look, and why, where nobody
@@ -5629,7 +5381,6 @@ const LOOKS: Readonly<Record<string, Look>> = {
   Retiring: ['◌', gray, 'its identity is over'],
   Suspended: ['‖', gray, 'spec.suspend'],
   Available: ['●', green],
-  Retired: ['▫', gray],
 };
 const rankOf = (look: string): number => Object.keys(LOOKS).indexOf(look);
 const lookOf = (word: string): Look => LOOKS[word] ?? ['◐', yellow];
@@ -5637,8 +5388,8 @@ const painted = (look: string, words = look): string =>
   lookOf(look)[1](`${lookOf(look)[0]} ${words}`.trimEnd());
 const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
   status.conditions?.find((c) => c.type === type);
-const trueIn = ({ status }: StatefulCluster, type: string): Condition | undefined =>
-  status.conditions?.find((c) => c.type === type && c.status === 'True');
+const trueIn = (c: StatefulCluster, type: string): Condition | undefined =>
+  conditionOf(c, type)?.status === 'True' ? conditionOf(c, type) : undefined;
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
 /** Look and word of a whole cluster: what needs a person, else the reason of Ready. */
@@ -5658,16 +5409,19 @@ function listText(raws: readonly Raw[], ns: string, now: number): string {
   const rank = (c: StatefulCluster): number => rankOf(stateIn(c)[0]);
   all.sort((a, b) => rank(a) - rank(b) || (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
   const rows = all.map((c) => {
-    const { replicas = 0, readyReplicas, updatedReplicas, availableReplicas } = c.status;
-    const { replacements, retiredClaims } = c.status;
-    const counts = [readyReplicas, updatedReplicas, availableReplicas, replacements, retiredClaims];
-    const own = [ns ? '' : c.meta.namespace, c.meta.name, painted(...stateIn(c))];
-    const numbers = [`${replicas}/${c.spec.replicas}`, ...counts.map((n) => String(n ?? 0))];
-    return [...own, ...numbers, ageText(now - c.meta.createdMs)];
+    const { meta, spec, status: s } = c;
+    const counts = [s.readyReplicas, s.updatedReplicas, s.availableReplicas, s.replacements];
+    const numbers = [...counts, s.retiredClaims].map((n) => String(n ?? 0));
+    const own = [ns ? '' : meta.namespace, meta.name, painted(...stateIn(c))];
+    return [
+      ...own,
+      `${s.replicas ?? 0}/${spec.replicas}`,
+      ...numbers,
+      ageText(now - meta.createdMs),
+    ];
   });
   const titles = 'READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
-  const less = 'RETIRED-CLAIMS UP-TO-DATE REPLACED AGE READY AVAILABLE NAMESPACE';
-  return titled(`NAMESPACE  NAME  STATE  LIVE  ${titles}`, rows, less);
+  return titled(`NAMESPACE  NAME  STATE  LIVE  ${titles}`, rows);
 }
 
 /** What the operator says of all that goes on, without the count that stands before it. */
@@ -5689,21 +5443,22 @@ function headText(c: StatefulCluster, now: number): string {
     !isObserved(c) && 'The operator has not seen its spec yet.',
     from !== to && `Revision ${from} → ${to}`,
     progressOf(c),
-  ].flatMap((note) => (note ? [folded(note)] : []));
+  ].flatMap((note) => (note ? [`  ${note}`] : []));
   const title = `${painted(stateIn(c)[0], '')} ${bold(meta.name)} ${gray(`in ${meta.namespace}`)}`;
-  return [folded(`${title}  ${facts.join(' · ')}`, ''), ...notes].join('\n');
+  return [`${title}  ${facts.join(' · ')}`, ...notes].join('\n');
 }
 
 const CALM = ['Available', 'Progressing', 'Ready', 'Reconciling']; // True is no trouble.
 /** Conditions that a person must know of, the gravest first, in the words they carry. */
 function troubleText(c: StatefulCluster, now: number): string {
-  const all = (c.status.conditions ?? []).map(({ type }) => type);
-  const texts = unique(['ReplacementWithheld', 'Stalled', ...all]).map((type) => {
-    const trouble = CALM.includes(type) ? undefined : trueIn(c, type);
-    if (!trouble) return '';
-    const about = gray(`${trouble.reason}, for ${sinceText(trouble.lastTransitionTime, now)}`);
-    const look = type === 'ReplacementWithheld' ? 'Withheld' : type;
-    return `${painted(look, type)} ${about}\n${folded(trouble.message)}`;
+  const found = (c.status.conditions ?? []).filter(
+    ({ type, status }) => status === 'True' && !CALM.includes(type),
+  );
+  const look = (type: string): string => (type === 'ReplacementWithheld' ? 'Withheld' : type);
+  found.sort((a, b) => rankOf(look(a.type)) - rankOf(look(b.type)));
+  const texts = found.map(({ type, reason, message, lastTransitionTime: at }) => {
+    const about = gray(`${reason}, for ${sinceText(at, now)}`);
+    return `${painted(look(type), type)} ${about}\n  ${message}`;
   });
   return paragraphs(...texts);
 }
@@ -5727,18 +5482,17 @@ function membersText({ meta, status }: StatefulCluster, now: number): string {
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
   const titles = 'HEALTH  IDENTITY  POD  INDEX  AGE  NODE  REVISION  CLAIMS  SINCE  WHY';
-  return titled(titles, rows, 'CLAIMS AGE REVISION NODE POD SINCE INDEX') + more;
+  return titled(titles, rows) + more;
 }
 /** Identities that are over, and how to free or bring back what is left of them. */
 function retiredText({ meta, status }: StatefulCluster, now: number): string {
   const { retired = [], retiredClaims = 0 } = status;
   const rows = retired.map((r) => {
     const claims = claimsText(r.claims, meta.name, r.identity);
-    const over = [painted('Retired'), r.identity, sinceText(r.at, now), r.reason];
-    return [...over, r.replacedBy || '-', claims, r.message ?? ''];
+    const by = r.replacedBy || '-';
+    return [r.identity, sinceText(r.at, now), r.reason, by, claims, r.message ?? ''];
   });
-  const titles = 'OVER  IDENTITY  AGO  REASON  REPLACED-BY  CLAIMS-KEPT  LAST-WORDS';
-  const table = titled(titles, rows, 'OVER CLAIMS-KEPT AGO REPLACED-BY');
+  const table = titled('OVER  AGO  REASON  REPLACED-BY  CLAIMS-KEPT  LAST-WORDS', rows);
   if (retiredClaims === 0) return table;
   const kept = retired.find((r) => r.claims.length > 0)?.identity ?? 'IDENTITY';
   const labels = `${MARK.cluster}=${meta.name},${MARK.retired}=true`;
@@ -5750,30 +5504,24 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   ];
   return paragraphs(table, hints.join('\n'));
 }
-function pageText(raw: Raw, now: number): string {
-  const c = clusterOf(tamed(raw));
-  const tables = [membersText(c, now), retiredText(c, now)];
-  return paragraphs(headText(c, now), troubleText(c, now), ...tables);
-}
 
 /** Who works on the namespace ('': on any), by the newest Lease that covers it and the server's
  *  clock. `runs` is undefined where no Lease may be read. */
 async function leaderOf(world: World, ns: string) {
   const look = async (where: string) => {
-    const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
     const path = `/apis/coordination.k8s.io/v1${inNamespace(where)}/leases`;
+    const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
     const request = { method: 'GET', path: withQuery(path, { labelSelector }) } as const;
     const answer = await world.send(request).catch(() => undefined);
     if (answer?.status !== 200) return undefined;
     const now = Date.parse(answer.headers['date'] ?? '') || world.now();
     const { items } = tamed(answer.body as Raw) as { items?: Raw[] };
     return (items ?? []).flatMap(({ metadata, spec = {} }) => {
-      const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime } = spec;
       const scope: string = metadata.annotations?.[MARK.namespaces] ?? '';
-      const covers = !scope || !ns || scope.split(',').includes(ns);
+      if (scope && ns && !scope.split(',').includes(ns)) return [];
+      const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime } = spec;
       const ms = now - Date.parse(renewTime);
-      const leads = holder !== '' && ms <= 1000 * leaseDurationSeconds;
-      return covers ? [{ holder, ms, leads }] : [];
+      return [{ holder, ms, leads: holder !== '' && ms <= 1000 * leaseDurationSeconds }];
     });
   };
   const all = await look('');
@@ -5784,43 +5532,41 @@ async function leaderOf(world: World, ns: string) {
     return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
   if (!best) return { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
   const { holder, ms, leads } = best;
-  if (leads) return { runs: true, words: `Operator: ${holder} leads, renewed ${ageText(ms)} ago` };
-  const last = `${holder || 'released'}, ${ageText(ms)} ago`;
-  return { runs: false, words: `Operator: nobody runs (${last})` };
+  const ago = `${ageText(ms)} ago`;
+  if (leads) return { runs: true, words: `Operator: ${holder} leads, renewed ${ago}` };
+  return { runs: false, words: `Operator: nobody runs (${holder || 'released'}, ${ago})` };
 }
 
+const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
 async function status({ world, ns: own, name, flags }: There): Promise<void> {
-  const { watch, 'all-namespaces': all } = flags;
-  const output = outputOf(flags);
+  const { watch, output, 'all-namespaces': all } = flags;
   if (output && watch) throw new UsageError('--watch and --output exclude each other');
   if (name && all) throw new UsageError('NAME and -A exclude each other');
   const ns = all ? '' : own;
   const first = await api(world, { method: 'GET', path: clusterPath(ns, name) });
   if (output) return show(first, output);
-  let [operator, staleAt] = ['', 0];
   const textOf = async (raws: readonly Raw[]): Promise<string> => {
-    const [now, uptime] = [world.now(), world.uptime()];
-    if (uptime >= staleAt) {
-      const { runs, words } = await leaderOf(world, ns);
-      operator = folded((runs === false ? red : gray)(words), '');
-      staleAt = uptime + BOUNDS.leaseRetryMs;
-    }
+    const now = world.now();
+    const { runs, words } = await leaderOf(world, ns);
+    const operator = (runs === false ? red : gray)(words);
     if (!name) return paragraphs(operator, listText(raws, ns, now));
-    return paragraphs(operator, raws[0] ? pageText(raws[0], now) : deletedText(name));
+    if (!raws[0]) return paragraphs(operator, deletedText(name));
+    const c = clusterOf(tamed(raws[0]));
+    const texts = [headText, troubleText, membersText, retiredText].map((text) => text(c, now));
+    return paragraphs(operator, ...texts);
   };
   if (!watch) return say(await textOf(name ? [first] : (first['items'] ?? [])));
   const draws = process.stdout.isTTY && kleur.enabled;
-  if (draws) say('\n'.repeat(process.stdout.rows)); // What was there stays above.
   const see = async (raws: readonly Raw[]): Promise<boolean> => {
-    (draws ? redraw : say)(`${await textOf(raws)}\n`);
+    const text = await textOf(raws);
+    if (draws) process.stdout.write('\x1b[H\x1b[2J'); // In the place of the last picture.
+    say(`${text}\n`);
     return name !== '' && raws.length === 0;
   };
-  // The watch brings the news; on a terminal the ages are drawn anew every second.
-  await keepSeeing(world, oneOrAll(ns, name), see, draws ? { everyMs: 1000 } : {});
+  // The watch brings the news; on a terminal the ages are drawn anew.
+  const limits = draws ? { everyMs: BOUNDS.leaseRetryMs } : {};
+  await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits);
 }
-const oneOrAll = (ns: string, name: string): string =>
-  withQuery(clusterPath(ns), { fieldSelector: name && `metadata.name=${name}` });
-const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
@@ -5829,13 +5575,11 @@ const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
  *  is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
   const { signal } = new AbortController();
-  let untried = false;
   const world: World = {
     ...real,
     async send(request) {
       if (request.method === 'GET') return real.send(request);
       assert(/[?&]dryRun=All(&|$)/.test(request.path), 'plan sends reads only');
-      untried = true;
       return { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
     },
   };
@@ -5851,7 +5595,7 @@ async function decideOnly(real: World, ns: string, name: string) {
   const { p } = await decide(o, snapshotOf(o, cluster, ledger));
   for (const evidence of p.evidence)
     ledger.desk.seen.set(evidence, o.world.uptime() - LIMITS.trustMs);
-  return { ...(await decide(o, snapshotOf(o, cluster, ledger))), untried };
+  return decide(o, snapshotOf(o, cluster, ledger));
 }
 
 /** What `plan` says of one action, in the words of its Event. A new identity is drawn by chance, so
@@ -5878,40 +5622,19 @@ function actionsText({ actions, members }: Plan): string {
   });
   return `The operator would now\n${tableOf(counted)}`;
 }
-function planText(s: Snapshot, p: Plan, untried: boolean, now: number): string {
-  const { meta, spec } = s.cluster;
-  const live = p.members.filter(isLive);
-  const others = p.members.filter((m) => m.state !== 'Available' && (m.pod || isLive(m)));
-  const reasons: readonly (readonly [title: string, why: string | false | undefined])[] = [
-    ['ReplacementWithheld', p.withheld],
-    ['Stalled', p.stalled || trueIn(s.cluster, 'Stalled')?.message],
-    ['Creations wait', p.waits],
-    ['The update cannot go on', p.blocked],
-    ['Not tried', untried && 'whether the API server takes what would be made'],
-    ['Paused', meta.annotations[MARK.paused] === 'true' && `by the annotation ${MARK.paused}`],
-    ['Update', [...updateMessage(s.cluster, p), ...p.notes].join('; ')],
-    ['Blind', !s.nodes && 'nodes cannot be read: every node counts as open'],
-  ];
-  const rows = others.map((m) => {
-    const { health, node, since, reason } = memberStatus(s, p.revisions, m);
-    return [painted(health), m.identity, node || '-', sinceText(since, now) || '-', reason];
-  });
-  const available = live.length - others.filter(isLive).length;
-  const counts = `${spec.replicas} wanted, ${live.length} live, ${available} available`;
-  return paragraphs(
-    `${bold(meta.name)} ${gray(`in ${meta.namespace}`)}  ${counts}`,
-    actionsText(p),
-    ...reasons.map(([title, why]) => (why ? `${yellow(`▲ ${title}`)}\n${folded(why)}` : '')),
-    titled('HEALTH  IDENTITY  NODE  FOR  REASON', rows),
-    gray('Nothing was written.'),
-  );
-}
+/** The actions, and the status that the operator would write: what it waits for is there. */
 async function showPlan(at: There): Promise<void> {
   const { world, ns, name } = at;
   await getCluster(at);
   await preflight(world, { namespaces: [ns], selector: '', workers: 1 }, false);
-  const { s, p, untried } = await decideOnly(world, ns, name);
-  say(planText(s, p, untried, world.now()));
+  const { s, p } = await decideOnly(world, ns, name);
+  const now = world.now();
+  const stalled = trueIn(s.cluster, 'Stalled'); // By refusals that only the operator remembers.
+  const planned = statusOf(s, p, [], now);
+  const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
+  const c = { ...s.cluster, status: { ...planned, conditions } };
+  const texts = [headText(c, now), actionsText(p), troubleText(c, now), membersText(c, now)];
+  say(paragraphs(...texts, gray('Nothing was written.')));
 }
 
 // ── replace, restore ────────────────────────────────────────────────────────────────────────────
@@ -5929,9 +5652,14 @@ async function partsOf({ world, ns }: There, called: string, of: string) {
   return { identity, pods: await find(PODS), claims: await find(CLAIMS) };
 }
 const isOver = ({ meta }: { readonly meta: Meta }): boolean => MARK.retired in meta.annotations;
+/** Asks the operator for something, by an annotation that it looks for. */
+async function annotate(at: There, kind: typeof PODS | typeof CLAIMS, meta: Meta, key: string) {
+  await merge(at, kind, meta, { annotations: { [key]: 'true' } });
+  return `${kind.replace(/s$/, '')}/${meta.name} annotated`;
+}
 
 async function replace(at: There): Promise<void> {
-  const { world, ns, name, flags } = at;
+  const { name, flags } = at;
   const { identity, pods, claims } = await partsOf(at, name, '');
   const living = [...pods, ...claims].filter(({ cluster }) => {
     const own = claims.filter((claim) => claim.cluster === cluster);
@@ -5942,33 +5670,24 @@ async function replace(at: There): Promise<void> {
   if (clusters.length === 0) throw new Error(`no living member is called "${name}"`);
   if (clusters.length > 1)
     throw new Error(`${clusters.join(' and ')} have a "${name}": name its pod`);
-  const part = living.find(({ meta }) => meta.deletedMs === undefined);
+  const part = living.find((one) => !isTerminating(one));
   if (!part) throw new Error(`"${name}" is being deleted already`);
-  const { spec } = clusterOf(await getCluster({ world, ns, name: owner }));
+  const { spec } = clusterOf(await getCluster({ ...at, name: owner }));
   const { whenReplaced } = spec.persistentVolumeClaimRetentionPolicy;
+  const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
   if (whenReplaced === 'Delete' && claims.length > 0 && !flags['yes'])
-    await consent(`${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`);
-  const { kind, meta } = part;
-  const change = { metadata: { annotations: { [MARK.replace]: 'true' } } };
-  await merge(world, pathOf(kind, ns, meta.name), meta, change);
-  const what = kind === PODS ? 'pod' : 'persistentvolumeclaim';
-  say(`${what}/${meta.name} annotated: ${owner} gives ${identity} up for a new member`);
+    throw new UsageError(`${loss}: say --yes`);
+  const said = await annotate(at, part.kind, part.meta, MARK.replace);
+  say(`${said}: ${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
-  const { world, ns, name } = at;
+  const { name } = at;
   const { spec, status } = clusterOf(await getCluster(at));
   const { identity, pods, claims } = await partsOf(at, at.names[1] ?? '', name);
-  const going = claims.find(({ meta }) => meta.deletedMs !== undefined);
   const who = `identity "${identity}" of ${name}`;
   if (claims.length + pods.length === 0) throw new Error(`${who}: no claim is left of it`);
   if (!claims.some(isOver)) throw new Error(`${who} is not retired`);
-  if (pods.length > 0) throw new Error(`${who} still has its pod: restore it once that is gone`);
-  if (going) throw new Error(`${who}: its claim ${going.meta.name} is being deleted`);
-  for (const { meta } of claims.filter(isOver)) {
-    const change = { metadata: { annotations: { [MARK.restore]: 'true' } } };
-    await merge(world, pathOf(CLAIMS, ns, meta.name), meta, change);
-    say(`persistentvolumeclaim/${meta.name} annotated`);
-  }
+  for (const { meta } of claims.filter(isOver)) say(await annotate(at, CLAIMS, meta, MARK.restore));
   const { replicas: live = 0 } = status;
   const wait = live < spec.replicas ? '' : ', once there is room';
   say(`${identity} returns as the next member of ${name}${wait}: ${live} of ${spec.replicas} live`);
@@ -5977,86 +5696,70 @@ async function restore(at: There): Promise<void> {
 // ── rollout, in kubectl's words, whose own `rollout` knows no custom kinds ──────────────────────
 const FULL = 'statefulcluster.enge.me';
 
-/** ControllerRevisions of this very cluster, oldest first. */
-async function historyOf(at: There, { meta }: StatefulCluster): Promise<readonly Revision[]> {
+/** The cluster, and its revisions, oldest first. */
+async function historyOf(at: There) {
+  const raw = await getCluster(at);
+  const c = clusterOf(raw);
   const labelled = { matchLabels: { [MARK.cluster]: at.name } };
   const all = (await itemsOf(at.world, pathOf(REVISIONS, at.ns), labelled)).map(revisionOf);
-  const own = all.filter((r) => isControlledBy(r.meta, meta.uid));
-  return own.sort((a, b) => a.number - b.number);
+  const own = all.filter((r) => isControlledBy(r.meta, c.meta.uid));
+  return { raw, c, all: own.sort((a, b) => a.number - b.number) };
 }
-function numberIn({ flags }: Asked, flag: string): number {
-  const text = flags[flag] ?? '0';
-  if (!/^\d+$/.test(text)) throw new UsageError(`--${flag} must be a number`);
-  return Number(text);
-}
-
 async function history(at: There): Promise<void> {
-  const number = numberIn(at, 'revision');
-  const all = await historyOf(at, clusterOf(await getCluster(at)));
-  if (number === 0) {
+  const { revision } = at.flags;
+  const { all } = await historyOf(at);
+  if (revision === undefined) {
     const cause = ({ meta }: Revision): string => meta.annotations[MARK.changeCause] ?? '<none>';
     const rows = all.map((r) => [String(r.number), escaped(cause(r))]);
     const table = titled('REVISION  CHANGE-CAUSE', rows) || 'No rollout history found.';
     return say(`${FULL}/${at.name}\n${table}`);
   }
-  const found = all.find((r) => r.number === number);
+  const found = all.find((r) => r.number === Number(revision));
   if (!found) throw new Error('unable to find the specified revision');
   const template = (await yamlOf(found.template)).replaceAll(/^/gm, '  ');
-  say(`${FULL}/${at.name} with revision #${number}\nPod Template:\n${template}`);
+  say(`${FULL}/${at.name} with revision #${revision}\nPod Template:\n${template}`);
 }
-
-/** Replaces the template as a whole: a merge would keep what the newer one added. */
+/** Replaces the template as a whole: a merge would keep what the newer one added. The cause of the
+ *  change goes back with it. Lands only on the version that was looked at: no edit is lost. */
 async function undo(at: There): Promise<void> {
-  const { name } = at;
-  const number = numberIn(at, 'to-revision');
-  const raw = await getCluster(at);
-  const c = clusterOf(raw);
-  if (c.spec.updateStrategy.rollingUpdate.paused) {
-    const cure = `resume it first with '${PROGRAM} rollout resume ${name}'`;
-    throw new Error(`you cannot rollback a paused statefulcluster; ${cure}`);
-  }
-  const all = await historyOf(at, c);
-  if (number === 0 && all.length < 2) throw new Error('no last revision to roll back to');
-  const to = number === 0 ? all.at(-2) : all.find((r) => r.number === number);
-  if (!to) throw new Error(`unable to find specified revision ${number} in history`);
+  const { world, ns, name, flags } = at;
+  const { raw, c, all } = await historyOf(at);
+  const asked = flags['to-revision'];
+  const to = asked === undefined ? all.at(-2) : all.find((r) => r.number === Number(asked));
+  if (!to) throw new Error(`unable to find specified revision ${asked ?? 'before it'} in history`);
   if (sameTemplate(to.template, c.spec.template)) {
     const why = `current template already matches revision ${to.number}`;
     return say(`${FULL}/${name} skipped rollback (${why})`);
   }
-  await rollBackTo(at, raw, to);
-  say(`${FULL}/${name} rolled back`);
-}
-/** Lands only on the very version that was looked at, so that no edit made meanwhile is lost. The
- *  cause of the change goes back with the template. */
-async function rollBackTo({ world, ns, name }: There, raw: Raw, to: Revision): Promise<void> {
-  const { [MARK.changeCause]: _, ...others } = dictOf(raw['metadata'].annotations);
-  const { [MARK.changeCause]: cause } = to.meta.annotations;
-  const annotations = { ...others, ...(cause !== undefined && { [MARK.changeCause]: cause }) };
-  const [metadata, spec] = [{ ...raw['metadata'], annotations }, raw['spec']];
-  const body = { ...raw, metadata, spec: { ...spec, template: to.template } };
+  const cause = { [MARK.changeCause]: to.meta.annotations[MARK.changeCause] }; // Or none.
+  const metadata = {
+    ...raw['metadata'],
+    annotations: { ...raw['metadata'].annotations, ...cause },
+  };
+  const body = { ...raw, metadata, spec: { ...raw['spec'], template: to.template } };
   const path = clusterPath(ns, name) + BY;
   await api(world, { method: 'PUT', path, body }).catch((error: unknown) => {
     if (!(error instanceof ApiError) || error.code !== 409) throw error;
     throw new Error(`${FULL} "${name}" was changed meanwhile: nothing was rolled back, try again`);
   });
+  say(`${FULL}/${name} rolled back`);
 }
 
 /** `restart`, `pause` and `resume`: one merge patch, refused where it would change nothing. */
-async function edit({ world, ns, name, words }: There): Promise<void> {
-  const { meta, spec: old } = clusterOf(await getCluster({ world, ns, name }));
+async function edit(at: There): Promise<void> {
+  const { world, name, words } = at;
+  const { meta, spec: old } = clusterOf(await getCluster(at));
   const { paused } = old.updateStrategy.rollingUpdate;
-  const refuse = (why: string): never => {
-    throw new Error(`${FULL} "${name}" ${why}`);
-  };
-  const isRestart = words === 'rollout restart';
-  const isPause = words === 'rollout pause';
-  if (isRestart && paused) refuse("can't restart while paused (run rollout resume first)");
-  if (!isRestart && paused === isPause) refuse(paused ? 'is already paused' : 'is not paused');
+  const [isRestart, isPause] = [words === 'rollout restart', words === 'rollout pause'];
+  const refusal = isRestart
+    ? paused && "can't restart while paused (run rollout resume first)"
+    : paused === isPause && (paused ? 'is already paused' : 'is not paused');
+  if (refusal) throw new Error(`${FULL} "${name}" ${refusal}`);
   const annotations = { 'kubectl.kubernetes.io/restartedAt': new Date(world.now()).toISOString() };
   const spec = isRestart
     ? { template: { metadata: { annotations } } }
     : { updateStrategy: { rollingUpdate: { paused: isPause } } };
-  await merge(world, clusterPath(ns, name), meta, { spec });
+  await merge(at, CLUSTERS, meta, {}, spec);
   say(`${FULL}/${name} ${isRestart ? 'restarted' : isPause ? 'paused' : 'resumed'}`);
 }
 
@@ -6065,20 +5768,18 @@ function waitsFor(c: StatefulCluster): string {
   const { meta, spec, status } = c;
   const { updatedReplicas: updated = 0, replicas: live = 0, availableReplicas: up = 0 } = status;
   const wanted = Math.max(0, spec.replicas - partitionOf(spec));
-  const head = `Waiting for statefulcluster "${meta.name}" rollout to finish`;
   if (!isObserved(c)) return 'Waiting for statefulcluster spec update to be observed...';
+  const what = [
+    updated < wanted && `${updated} out of ${wanted} members have been updated...`,
+    live > spec.replicas && `${live - spec.replicas} members are still to go...`,
+    up < spec.replicas && `${up} of ${spec.replicas} members are available...`,
+  ].find(Boolean);
   const reasons = [trueIn(c, 'ReplacementWithheld')?.message, progressOf(c)].filter(Boolean);
-  const why = reasons.map((reason) => `\n${folded(reason ?? '')}`).join('');
-  if (updated < wanted)
-    return `${head}: ${updated} out of ${wanted} members have been updated...${why}`;
-  if (live > spec.replicas) return `${head}: ${live - spec.replicas} members are still to go...`;
-  if (up < spec.replicas)
-    return `${head}: ${up} of ${spec.replicas} members are available...${why}`;
-  return '';
+  const lines = [`Waiting for statefulcluster "${meta.name}" rollout to finish: ${what}`];
+  return what ? [...lines, ...reasons].join('\n  ') : '';
 }
 async function rolloutStatus(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  const limitMs = durationMs(flags['timeout'] ?? '0');
   const { spec } = clusterOf(await getCluster(at));
   if (spec.updateStrategy.type === 'OnDelete')
     throw new Error('rollout status is only available for RollingUpdate strategy type');
@@ -6097,33 +5798,28 @@ async function rolloutStatus(at: There): Promise<void> {
     if (wait && world.uptime() - aloneAt >= BOUNDS.leaseMs) failure = words;
     return wait === '' || failure !== '';
   };
-  const limits = { limitMs, everyMs: BOUNDS.leaseRetryMs };
-  const inTime = await keepSeeing(world, oneOrAll(ns, name), see, limits);
+  const limits = { limitMs: durationMs(flags['timeout'] ?? ''), everyMs: BOUNDS.leaseRetryMs };
+  const inTime = await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits);
   if (failure || !inTime) throw new Error(failure || 'timed out waiting for the condition');
 }
-/** A duration as Go writes it; 0 is no limit. */
+/** A duration as Go writes it; none or 0 is no limit. */
 function durationMs(text: string): number {
   const sizes: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-  if (!/^(0|(\d+(\.\d+)?(ms|s|m|h))+)$/.test(text))
-    throw new UsageError('--timeout must be a time like 90s, 5m or 1h30m');
   const parts = [...text.matchAll(/([\d.]+)(ms|s|m|h)/g)];
   const sum = parts.reduce((ms, [, n, unit = '']) => ms + Number(n) * (sizes[unit] ?? 0), 0);
   return sum || Infinity;
 }
 
 // ── adopt: a StatefulSet becomes a StatefulCluster, and no pod is restarted ─────────────────────
-// What is there says how far an earlier run came, so each step is found done when it is repeated.
-const ADOPTS = 'enge.me/adopts'; // On the cluster: UID of the set, name of its newest revision.
-const SEAL = 'enge.me/claims'; // On claims: the names of all claims of their identity.
+// What is there says how far an earlier run came, and each step may be repeated. The history of
+// the set is not taken over.
+const ADOPTS = 'enge.me/adopts'; // On the cluster: the UID of the set.
 const SETS = 'statefulsets.apps';
-const SET_HASH = 'controller.kubernetes.io/hash'; // Label of a StatefulSet's revisions.
-const INDEX = 'apps.kubernetes.io/pod-index';
-const POD_NAME = 'statefulset.kubernetes.io/pod-name';
 const setPath = (ns: string, name = ''): string =>
   `/apis/apps/v1${inNamespace(ns)}/statefulsets${name && `/${name}`}`;
 const find = (world: World, path: string): Promise<Raw | undefined> =>
   api(world, { method: 'GET', path }).catch((error: unknown) => {
-    if (error instanceof ApiError && error.code === 404) return undefined;
+    if (isGone(error)) return undefined;
     throw error;
   });
 
@@ -6133,7 +5829,7 @@ function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
   const start: number = spec.ordinals?.start ?? 0;
   const { rollingUpdate } = spec.updateStrategy ?? {};
   const partition = Math.max(0, (rollingUpdate?.partition ?? 0) - start);
-  const readsIndex = JSON.stringify(spec.template).includes(`metadata.labels['${INDEX}']`);
+  const readsIndex = JSON.stringify(spec.template).includes(`metadata.labels['${MARK.index}']`);
   const claims: readonly Raw[] = spec.volumeClaimTemplates ?? [];
   return {
     apiVersion: 'enge.me/v1alpha1',
@@ -6152,46 +5848,29 @@ function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
     },
   };
 }
-
 /** What is handed over. Once the set is gone, or going, the label tells its pods. */
-async function wardsOf({ world, ns, name }: There, set: Raw | undefined) {
+async function wardsOf({ world, ns, name }: There, set?: Raw) {
   const marked = { matchLabels: { [MARK.cluster]: name } };
   const all = await itemsOf(world, pathOf(PODS, ns), set?.['spec'].selector ?? marked);
   const pods = all.map(podOf).filter(({ meta }) => !set || isControlledBy(meta, metaOf(set).uid));
   const claims = (await itemsOf(world, pathOf(CLAIMS, ns))).map(claimOf);
   return pods.map((pod) => {
     const identity = identityOf(pod, name);
-    const own = claims.filter(({ meta }) => pod.claims.includes(meta.name));
-    return {
-      pod,
-      identity,
-      claims: own.filter((c) => c.meta.name.endsWith(`-${name}-${identity}`)),
-    };
+    const isOwn = ({ meta }: Claim): boolean =>
+      pod.claims.includes(meta.name) && meta.name.endsWith(`-${name}-${identity}`);
+    return { pod, identity, claims: claims.filter(isOwn) };
   });
-}
-/** The revisions of a set, by name: they stay until the last step. */
-async function pastOf({ world, ns, name }: There, selector: LabelSelector) {
-  const all = await itemsOf(world, pathOf(REVISIONS, ns), selector);
-  const own = all.filter((raw) => {
-    const meta = metaOf(raw);
-    return meta.name.startsWith(`${name}-`) && SET_HASH in meta.labels;
-  });
-  return new Map(own.map((raw) => [metaOf(raw).name, raw]));
 }
 
-const newestOf = (set: Raw): string => set['status']?.updateRevision ?? '';
 /** Why this set cannot be adopted now, or ''. */
 async function obstacleTo(at: There, set: Raw): Promise<string> {
-  const { replicas, selector, updateStrategy: how } = set['spec'];
+  const { replicas } = set['spec'];
   const pods = (await wardsOf(at, set)).map(({ pod }) => pod);
   const alive = pods.filter((pod) => !isTerminating(pod) && !isTerminal(pod)).length;
+  const newest = set['status']?.updateRevision;
+  const old = pods.find(({ meta }) => meta.labels[MARK.revision] !== newest);
   if (alive !== replicas) return `${alive} of its ${replicas} pods are there: wait for all`;
-  const past = await pastOf(at, selector);
-  const old = pods.filter(({ meta }) => meta.labels[MARK.revision] !== newestOf(set));
-  const lost = old.find(({ meta }) => !past.has(meta.labels[MARK.revision] ?? ''));
-  if (old[0] && how?.type !== 'OnDelete' && !(how?.rollingUpdate?.partition > 0))
-    return `${old[0].meta.name} is not at its newest revision: let the rollout end first`;
-  if (lost) return `the revision of ${lost.meta.name} is not there any more`;
+  if (old) return `${old.meta.name} is not at its newest revision: let the rollout end first`;
   return specProblem(clusterOf(clusterFrom(set)));
 }
 /** Whoever would make the set again, by the labels and annotations it is known by. */
@@ -6200,48 +5879,41 @@ const KEEPERS = {
   'Argo CD': /argocd\.argoproj/,
   Flux: /toolkit\.fluxcd/,
 };
-/** How templates and scripts tell members by their number. */
+/** How templates tell members by their number. */
 const readersOf = (name: string) => ({
   'names members by their number': RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`),
   'takes a number out of the host name':
     /\$\{\w+##\*-\}|(hostname|pod_?name).*(\[0-9\]|\\d|:digit:|##|cut -d|-F ?['"]?-)/i,
-  [`reads the label ${POD_NAME}`]: RegExp(`metadata.labels\\['${POD_NAME}'\\]`),
+  [`reads the label ${MARK.ordinalName}`]: RegExp(`metadata.labels\\['${MARK.ordinalName}'\\]`),
 });
-const CONFIG_MAP = /"configMap(?:(?:Key)?Ref)?":\{(?:[^{}]|\{[^{}]*\})*?"name":"([^"]+)"/g;
-/** What speaks against it unless the user insists. */
-async function doubtsAbout({ world, ns, name }: There, { metadata, spec }: Raw) {
-  const { ownerReferences: [owner] = [], labels = {}, annotations } = metadata;
+/** What speaks against it unless the user insists. What ConfigMaps and images say is not seen. */
+function doubtsAbout({ metadata, spec }: Raw): readonly string[] {
+  const { name, ownerReferences: [owner] = [], labels = {}, annotations } = metadata;
   const keys = Object.keys({ ...labels, ...annotations }).join();
   const known = `${keys}=${labels['app.kubernetes.io/managed-by']}`;
   const keeper = owner?.kind ?? Object.entries(KEEPERS).find(([, form]) => form.test(known))?.[0];
-  const refs = [...JSON.stringify(spec.template).matchAll(CONFIG_MAP)];
-  const texts = new Map([['template', spec.template]]);
-  for (const map of unique(refs.map(([, map = '']) => map)))
-    texts.set(`ConfigMap ${map}`, await find(world, `/api/v1${inNamespace(ns)}/configmaps/${map}`));
-  const doubts = [...texts].flatMap(([place, value]) => {
-    const lines = JSON.stringify(value?.data ?? value ?? {}, null, 1).replaceAll('\\n', '\n');
-    const found = Object.entries(readersOf(name)).filter(([, form]) => form.test(lines));
-    return found.map(([what]) => `its ${place} ${what}`);
-  });
+  const lines = JSON.stringify(spec.template, null, 1).replaceAll('\\n', '\n');
+  const found = Object.entries(readersOf(name)).filter(([, form]) => form.test(lines));
+  const doubts = found.map(([what]) => `its template ${what}`);
   return keeper ? [`${keeper} keeps it, and would make it again`, ...doubts] : doubts;
 }
 /** What names the set, or one of its pods by number, and must be changed by hand. */
 async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
   const { ordinals, template } = clusterFrom(set)['spec'];
-  const isOne = ({ selector = {} }: Raw): boolean => {
-    const { [INDEX]: index, [POD_NAME]: pod, ...others } = dictOf(selector.matchLabels ?? selector);
+  const isMeant = ({ selector = {}, scaleTargetRef: ref }: Raw): boolean => {
+    if (ref) return ref.kind === 'StatefulSet' && ref.name === name;
+    const labels = dictOf(selector.matchLabels ?? selector);
+    const { [MARK.index]: index, [MARK.ordinalName]: pod, ...others } = labels;
     const isIts = pod?.startsWith(`${name}-`) ?? (index !== undefined && !ordinals);
     return isIts && selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
   };
-  const scales = ({ scaleTargetRef: ref }: Raw): boolean =>
-    ref?.kind === 'StatefulSet' && ref.name === name;
   const selects = 'selects a pod by its number, which new members do not have';
-  const kinds: readonly (readonly [string, string, (spec: Raw) => boolean, string])[] = [
-    ['/api/v1', 'services', isOne, selects],
-    ['/apis/policy/v1', 'poddisruptionbudgets', isOne, selects],
-    ['/apis/autoscaling/v2', 'horizontalpodautoscalers', scales, `must scale ${FULL}/${name} now`],
+  const kinds = [
+    ['/api/v1', 'services', selects],
+    ['/apis/policy/v1', 'poddisruptionbudgets', selects],
+    ['/apis/autoscaling/v2', 'horizontalpodautoscalers', `must scale ${FULL}/${name} now`],
   ];
-  const found = kinds.map(async ([group, plural, isMeant, what]) => {
+  const found = kinds.map(async ([group, plural, what]) => {
     const list = await find(world, `${group}${inNamespace(ns)}/${plural}`);
     const items = ((list?.['items'] ?? []) as Raw[]).filter(({ spec = {} }) => isMeant(spec));
     return items.map((raw) => `${plural}/${metaOf(raw).name} ${what}`);
@@ -6249,255 +5921,170 @@ async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly st
   return (await Promise.all(found)).flat();
 }
 
-/** Marks and seals what the set still controls, which is harmless under it. */
-async function mark(at: There, set: Raw | undefined): Promise<boolean> {
-  const { world, ns, name } = at;
-  let did = false;
-  for (const { pod, identity, claims } of set ? await wardsOf(at, set) : []) {
-    const index = set && clusterFrom(set)['spec'].ordinals && { [INDEX]: identity };
-    const labels = { ...ourLabels(name, identity), ...index };
-    const names = claims.map(({ meta }) => meta.name).sort();
-    const all = [[PODS, pod] as const, ...claims.map((claim) => [CLAIMS, claim] as const)];
-    for (const [kind, { meta }] of all) {
-      const annotations = kind === CLAIMS ? { [SEAL]: names.join(' ') } : {};
-      const isLabelled = selectorMatches({ matchLabels: labels }, meta.labels);
-      if (isLabelled && selectorMatches({ matchLabels: annotations }, meta.annotations)) continue;
-      const change = { metadata: { labels, annotations } };
-      await merge(world, pathOf(kind, ns, meta.name), meta, change);
-      did = true;
-    }
+/** Labels and seals what the set still controls, which is harmless under it. */
+async function labelAll(at: There, set: Raw): Promise<void> {
+  for (const { pod, identity, claims } of await wardsOf(at, set)) {
+    const index = clusterFrom(set)['spec'].ordinals && { [MARK.index]: identity };
+    const labels = { ...ourLabels(at.name, identity), ...index };
+    const seal = claims.map(({ meta }) => meta.name).sort();
+    const annotations = { [MARK.claims]: seal.join(' ') };
+    await merge(at, PODS, pod.meta, { labels });
+    for (const { meta } of claims) await merge(at, CLAIMS, meta, { labels, annotations });
   }
-  return did;
 }
 /** Deletes the set and leaves its pods and claims: the garbage collector frees them of it first. */
-async function orphan({ world, ns, name }: There, set: Raw | undefined): Promise<boolean> {
-  if (!set) return false;
-  const { uid, deletedMs } = metaOf(set);
+async function orphan({ world, ns, name }: There, { uid }: Meta): Promise<void> {
   const body = { propagationPolicy: 'Orphan', preconditions: { uid } };
-  if (deletedMs === undefined)
-    await api(world, { method: 'DELETE', path: setPath(ns, name), body });
-  const path = withQuery(setPath(ns), { fieldSelector: `metadata.name=${name}` });
-  const isGone = (raws: readonly Raw[]): boolean => !raws.some((raw) => metaOf(raw).uid === uid);
-  if (await keepSeeing(world, path, isGone, { limitMs: BOUNDS.syncMaxMs })) return true;
+  await api(world, { method: 'DELETE', path: setPath(ns, name), body });
+  const isOut = (raws: readonly Raw[]): boolean => !raws.some((raw) => metaOf(raw).uid === uid);
+  const limits = { limitMs: BOUNDS.syncMaxMs };
+  if (await keepSeeing(world, oneOrAll(setPath(ns), name), isOut, limits)) return;
   throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
 }
-/** Makes an earlier revision of the set one of the cluster, and returns its hash. */
-async function inherit(at: There, cluster: StatefulCluster, old: Raw): Promise<string> {
-  const { $patch: _, ...template } = old['data'].spec.template;
-  const hash = revisionHash(template, 0);
-  const meta = { ...cluster.meta, name: `${cluster.meta.name}-${hash}` };
-  const claimTemplates = claimTemplateNames(cluster.spec);
-  const revision = { meta, hash, number: old['revision'], template, claimTemplates };
-  const post = { method: 'POST', body: revisionBody(cluster, revision) } as const;
-  await api(at.world, { ...post, path: pathOf(REVISIONS, at.ns) + BY }).catch((error: unknown) => {
-    if (!isTaken(error)) throw error;
-  });
-  return hash;
-}
-/** Makes the cluster the controller of its pods, each at the revision that it has, and waits until
+/** Makes the cluster the controller of its pods, at the revision of its template, and waits until
  *  the operator counts them all: only then may it act. */
-async function handOver(at: There): Promise<boolean> {
+async function handOver(at: There): Promise<void> {
+  const { world, ns, name } = at;
   const cluster = clusterOf(await getCluster(at));
   const { meta, spec } = cluster;
-  const past = await pastOf(at, spec.selector);
-  past.delete(meta.annotations[ADOPTS]?.split(' ')[1] ?? ''); // That is spec.template.
-  const newest = revisionHash(spec.template, 0);
-  const hashes: string[] = [];
-  for (const { pod } of await wardsOf(at, undefined)) {
-    const { name, resourceVersion, labels } = pod.meta;
-    const old = past.get(labels[MARK.revision] ?? '');
-    const isOurs = isControlledBy(pod.meta, meta.uid);
-    const hash = isOurs ? labels[MARK.revision] : old && (await inherit(at, cluster, old));
-    hashes.push(hash ?? newest);
-    if (isOurs) continue;
+  const wards = await wardsOf(at);
+  for (const { pod } of wards.filter(({ pod }) => !isControlledBy(pod.meta, meta.uid))) {
+    const { resourceVersion } = pod.meta;
     const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
-    const change = {
-      resourceVersion,
-      ownerReferences,
-      labels: { [MARK.revision]: hash ?? newest },
-    };
-    await merge(at.world, pathOf(PODS, at.ns, name), pod.meta, { metadata: change });
+    const labels = { [MARK.revision]: revisionHash(spec.template, 0) };
+    await merge(at, PODS, pod.meta, { resourceVersion, ownerReferences, labels });
   }
-  const updated = hashes.filter((hash) => hash === newest).length;
-  const see = ([raw]: readonly Raw[]): boolean => {
-    const { replicas, updatedReplicas } = raw ? clusterOf(raw).status : {};
-    return replicas === hashes.length && updatedReplicas === updated;
-  };
+  const see = ([raw]: readonly Raw[]): boolean =>
+    raw !== undefined && clusterOf(raw).status.updatedReplicas === wards.length;
   const limits = { limitMs: BOUNDS.syncMaxMs };
-  if (await keepSeeing(at.world, oneOrAll(at.ns, at.name), see, limits)) return true;
-  throw new Error(`the operator does not count all ${hashes.length} pods: does it run? Try again`);
-}
-/** Deletes the history of the set, which nobody owns any more. */
-async function forget(at: There): Promise<boolean> {
-  const { spec } = clusterOf(await getCluster(at));
-  const all = [...(await pastOf(at, spec.selector)).values()].map(metaOf);
-  const free = all.filter(({ owners }) => owners.length === 0);
-  for (const { name, uid } of free) {
-    const body = { preconditions: { uid } };
-    await api(at.world, { method: 'DELETE', path: pathOf(REVISIONS, at.ns, name), body });
-  }
-  return free.length > 0;
+  if (await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits)) return;
+  throw new Error(`the operator does not count all ${wards.length} pods: does it run? Try again`);
 }
 async function adopt(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  const output = outputOf(flags);
   const set = await find(world, setPath(ns, name));
   const old = await find(world, clusterPath(ns, name));
-  const of = old?.['metadata'].annotations?.[ADOPTS]?.split(' ')[0];
+  const of = old?.['metadata'].annotations?.[ADOPTS];
   if (!set && !of) throw new Error(`${SETS} "${name}" not found`);
   if (set && old && of !== metaOf(set).uid)
     throw new Error(`there is a StatefulCluster "${name}" already`);
+  if (set && flags['output']) return show(clusterFrom(set), flags['output']);
   const whole = set && metaOf(set).deletedMs === undefined ? set : undefined;
-  if (output && set) return show(clusterFrom(set), output);
-  const create = async (dryRun: string): Promise<unknown> => {
-    if (old || !set) return false;
-    const notes = { [MARK.paused]: 'true', [ADOPTS]: `${metaOf(set).uid} ${newestOf(set)}` };
-    const path = clusterPath(ns) + BY + dryRun;
-    return api(world, { method: 'POST', path, body: clusterFrom(set, notes) });
+  const create = async (dryRun = ''): Promise<unknown> => {
+    const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: metaOf(set).uid });
+    return old ? 0 : api(world, { method: 'POST', path: clusterPath(ns) + BY + dryRun, body });
   };
   const resume = async (): Promise<unknown> => {
-    const change = { metadata: { annotations: { [MARK.paused]: null, [ADOPTS]: null } } };
-    return merge(world, clusterPath(ns, name), metaOf(await getCluster(at)), change);
+    const annotations = { [MARK.paused]: null, [ADOPTS]: null };
+    return merge(at, CLUSTERS, metaOf(await getCluster(at)), { annotations });
   };
   if (whole) {
-    const doubts = flags['force'] ? [] : await doubtsAbout(at, whole);
+    const doubts = flags['force'] ? [] : doubtsAbout(whole);
     const doubt = doubts.length > 0 ? `${doubts.join('; ')} (--force adopts it all the same)` : '';
     const why = (await obstacleTo(at, whole)) || doubt;
     if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
     await create('&dryRun=All'); // What the API server has against it, it says now.
   }
-  const steps: readonly (readonly [words: string, run: () => Promise<unknown>])[] = [
-    ['label its pods and claims', () => mark(at, whole)],
-    ['create the cluster, paused', () => create('')],
-    ['delete the set, but not its pods', () => orphan(at, set)],
+  const steps: readonly (readonly [words: string, run: () => unknown])[] = [
+    ['label its pods and claims', () => whole && labelAll(at, whole)],
+    ['create the cluster, paused', () => create()],
+    ['delete the set, but not its pods', () => set && orphan(at, metaOf(set))],
     ['make the cluster the controller of the pods', () => handOver(at)],
-    ['delete the history of the set', () => forget(at)],
     ['let the operator act', resume],
   ];
   const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
   for (const [words, run] of steps) {
-    if (flags['dry-run']) say(`  · ${words}`);
-    else say(`  ✓ ${words}${(await run()) ? '' : gray(' (found done)')}`);
+    if (!flags['dry-run']) await run();
+    say(`  ${flags['dry-run'] ? '·' : '✓'} ${words}`);
   }
+  say('The history of the set is not taken over: its controllerrevisions stay as they are');
   say(`New members have random names${others.length > 0 ? '. Yours to change:' : ''}`);
   for (const other of others) say(`  ${other}`);
 }
 
 // ── manifest ────────────────────────────────────────────────────────────────────────────────────
 const SYSTEM = 'statefulcluster-system'; // The namespace that deploy.yaml names.
-const isWide = (rule: Raw): boolean =>
-  rule['resources'].every((r: string) => ['nodes', 'persistentvolumes'].includes(r));
-
-/** Rights in one namespace: a ClusterRole that is bound becomes a Role, and what has no namespace
- *  stays in one of its own, to take or leave. All other objects stay as they are, but for the
- *  Namespace: it must exist, with labels of its owner's choice. */
-async function narrowed(texts: readonly string[], ns: string): Promise<readonly string[]> {
-  const { loadYaml, dumpYaml } = await import('@kubernetes/client-node');
-  const docs = texts.map((text) => ({ text, o: loadYaml<Raw>(text) }));
-  const named = (kind: string, name: string): Raw | undefined =>
-    docs.find(({ o }) => o['kind'] === kind && (o['roleRef'] ?? o['metadata']).name === name)?.o;
-  const optional: string[] = [];
-  const split = (text: string, { apiVersion, kind, metadata, roleRef, subjects }: Raw): string => {
-    const name: string = roleRef?.name ?? metadata.name;
-    const role = named('ClusterRole', name);
-    if (!role || !named('ClusterRoleBinding', name)) return text;
-    const dump = (isOut: boolean): string => {
-      const rules = role['rules'].filter((rule: Raw) => isWide(rule) === isOut);
-      const { labels } = metadata;
-      const own = isOut ? { labels, name: `${name}-${ns}` } : { labels, name, namespace: ns };
-      const to = isOut ? { ...roleRef, name: own.name } : { ...roleRef, kind: 'Role' };
-      const kept = isOut ? kind : kind.replace('Cluster', '');
-      const head = { apiVersion, kind: kept, metadata: own };
-      const body = roleRef ? { ...head, roleRef: to, subjects } : { ...head, rules };
-      return rules.length > 0 ? dumpYaml(body, { flowLevel: 3 }) : '';
-    };
-    optional.push(dump(true));
-    return dump(false);
-  };
-  const all = docs.map(({ text, o }) => {
-    if (o['kind'] === 'Namespace') return '';
-    if (/^ClusterRole/.test(o['kind'])) return split(text, o);
-    if (o['kind'] !== 'Deployment') return text;
-    return text.replace(/(?<=[\s,[])(-A|--all-namespaces)(?=[\s,\]])/, `--namespace=${ns}`);
-  });
+/** Rights in one namespace: the operator's ClusterRole becomes a Role, and what it reads of nodes
+ *  and volumes stands by itself. The Namespace must exist, with labels of its owner's choice. */
+function narrowed(texts: readonly string[], ns: string): readonly string[] {
+  const nodes = 'statefulcluster-nodes';
   const note = '# To take or leave: without it, what rests on nodes and volumes is not judged.\n';
-  return [...all, ...optional.map((text) => text && note + text)].filter(Boolean);
+  const head = '\nmetadata:\n  name: statefulcluster\n';
+  const inside = texts.filter((text) => !/^kind: Namespace$/m.test(text));
+  return inside.map((text) => {
+    if (text.includes(nodes)) return note + text.replaceAll(nodes, `${nodes}-${ns}`);
+    if (!/^kind: ClusterRole/m.test(text) || !text.includes(head))
+      return text.replace(/(?<=[\s,[])-A(?=[\s,\]])/, `--namespace=${ns}`);
+    const own = text.replace(head, `${head}  namespace: ${ns}\n`);
+    return own.replaceAll('kind: Cluster', 'kind: ');
+  });
 }
-async function manifest({ flags }: Asked): Promise<void> {
+function manifest({ flags }: Asked): void {
   const { image, namespace: ns, namespaced } = flags;
   if (namespaced && !ns) throw new UsageError('--namespaced needs -n: the one it works in and for');
-  if (image !== undefined && !/^\w[\w.:/@-]*$/.test(image))
-    throw new UsageError('--image must be the name of an image');
   const built = process.env['STATEFULCLUSTER_MANIFEST']; // Set by build.mjs.
   let text = built ?? readFileSync(`${import.meta.dirname}/deploy.yaml`, 'utf8');
   if (ns) text = text.replaceAll(SYSTEM, ns);
   if (image) text = text.replaceAll(/^( +(?:- )?image:) .*$/gm, `$1 ${image}`);
   const texts = text.split(/^---\n/m);
-  say((namespaced && ns ? await narrowed(texts, ns) : texts).join('---\n').trimEnd());
+  say((namespaced && ns ? narrowed(texts, ns) : texts).join('---\n').trimEnd());
 }
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────
 const FLAGS = `
 -w --watch                      show every change, until Ctrl-C
 -A --all-namespaces             clusters of all namespaces
--o --output FORMAT              json or yaml: the object as it is, or would be
+-o --output json|yaml           the object as it is, or would be
    --revision N                 show the template of this revision
    --to-revision N              default: the one before the newest
    --timeout TIME               give up after 90s, 5m, 1h30m; default: never
--y --yes                        do not ask, though data is deleted
+-y --yes                        in spite of data that is deleted
    --dry-run                    say what would be done
    --force                      in spite of doubts
    --image IMAGE                in place of the released one
    --namespaced                 with rights in the namespace of -n only
    --selector LABELS            only StatefulClusters with these labels
    --workers N                  clusters worked on at a time (4)
-   --leader-elect=false         without a Lease: where no other operator runs
+   --leader-elect true|false    false: without a Lease, where no other operator runs
    --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
    --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
-   --log FORMAT                 json or pretty; default: pretty on a terminal
--n --namespace NS               default: that of the context
+   --log json|pretty            default: pretty on a terminal
+-n --namespace NS               default: the context's; run takes several
    --context NAME               of the kubeconfig; default: its current one
    --kubeconfig FILE            default: $KUBECONFIG or ~/.kube/config
 -h --help                       print this`;
+/** What the value of a flag must look like, by its word above. */
+const FORMS: Readonly<Record<string, readonly [form: RegExp, words: string]>> = {
+  N: [/^[1-9]\d*$/, 'a number above 0'],
+  TIME: [/^(0|(\d+(\.\d+)?(ms|s|m|h))+)$/, 'a time like 90s, 5m or 1h30m'],
+  IMAGE: [/^\w[\w.:/@-]*$/, 'the name of an image'],
+  'json|yaml': [/^(json|yaml)$/, 'json or yaml'],
+  'json|pretty': [/^(json|pretty)$/, 'json or pretty'],
+  'true|false': [/^(true|false)$/, 'true or false'],
+};
 /** A command and its words, what it does, its flags (`+`: those of all that ask a server) if they
- *  are not just these; below it what help says besides. */
+ *  are not just these. */
 const COMMANDS = `
 run: replace lost members, until stopped: + all-namespaces selector workers leader-elect \
 leader-elect-namespace probe-addr log
-  -n may be given several times; without it and -A, those that $WATCH_NAMESPACE
-  lists (empty: all), else that of the context. In a pod, its account is used.
-status [NAME]: the clusters, or one and its members: watch all-namespaces output +
-  First who leads. Clusters in trouble and unhealthy members stand above others.
-plan NAME: what the operator would do now, and why
-  The operator's own decision, on what is there now. Only reads are sent.
+status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces output +
+plan NAME: what the operator would do now, and why; reads only
 replace POD|IDENTITY: give a member up for a new one: yes +
-  Annotates its pod, or a claim, ${MARK.replace}=true: its claims are retired,
-  and a new identity takes its place. An available member waits for its turn.
 restore NAME IDENTITY|POD: bring a retired identity back with its claims
-  Annotates its claims ${MARK.restore}=true: it returns as the next member
-  for which there is room.
-rollout status NAME: wait until a rollout is through: timeout +
-  Exit code 1 when it stalls, nobody runs, or the time is up.
+rollout status NAME: wait until a rollout is through, or stalls: timeout +
 rollout history NAME: revisions of the template: revision +
 rollout undo NAME: go back to an earlier revision: to-revision +
-  Replaces spec.template as a whole, unless the spec is edited meanwhile.
 rollout restart NAME: restart every member, within the budget
 rollout pause NAME: stop updates, not replacements
 rollout resume NAME: go on with updates
-adopt STATEFULSET: turn it into a StatefulCluster: dry-run output force +
-  No pod is restarted. Interrupted, it goes on when it is repeated. It refuses
-  what somebody would make again, and what reads a number out of a name.
+adopt STATEFULSET: turn it into a StatefulCluster, no pod is restarted: dry-run output force +
 manifest: what installs the operator, for kubectl apply -f -: image namespaced namespace help
-  With --namespaced its last objects let it read nodes and volumes: take or
-  leave them. The namespace must exist.
-completion SHELL: what completes these words in bash or zsh: help
-  For bash: source <(${PROGRAM} completion bash)
 version: print the version: help
 help [COMMAND] [WORD]: explain a command and its flags: help`;
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
 const version = (): void => say(VERSION);
-const HERE: Acts<Asked> = { run, manifest, completion, version, help };
+const HERE: Acts<Asked> = { run, manifest, version, help };
 const THERE: Acts<There> = {
   status,
   plan: showPlan,
@@ -6515,45 +6102,27 @@ const flagList = FLAGS.slice(1)
   .split('\n')
   .map((line) => {
     const [, short, flag = '', value] =
-      /^(?:-(\w)|  ) --([a-z-]+)\S*(?: ([A-Z]+))? /.exec(line) ?? [];
+      /^(?:-(\w)|  ) --([a-z-]+)\S*(?: (\S+))?  /.exec(line) ?? [];
     return { line: `  ${line}`, short, flag, value };
   });
-type Command = ReturnType<typeof commandFrom>;
-function commandFrom(text: string) {
-  const [head = '', ...more] = text.split('\n');
-  const [usage = '', about = '', own = '+'] = head.split(': ');
-  const words = usage.replace(/ [[A-Z].*/, '');
-  const rest = usage.slice(words.length).split(' ').slice(1);
-  const takes = own.replace('+', 'namespace context kubeconfig help').split(' ');
-  return { usage, words, rest, about, takes, more: more.join('\n') };
-}
 const commands = COMMANDS.slice(1)
-  .split(/\n(?! )/)
-  .map(commandFrom);
-const commandOf = (words: readonly string[]): Command | undefined =>
-  commands.find((c) => c.words === words.join(' '));
-
-/** Does `a` become `b` by so many letters changed, added or left out? */
-function isNear(a: string, b: string, edits: number): boolean {
-  if (a === '' || b === '') return a.length + b.length <= edits;
-  const [x, y] = [a.slice(1), b.slice(1)];
-  if (a[0] === b[0]) return isNear(x, y, edits);
-  const then = (p: string, q: string): boolean => isNear(p, q, edits - 1);
-  return edits > 0 && (then(x, y) || then(x, b) || then(a, y));
-}
-function unknown([first = '', second = '']: readonly string[]): UsageError {
-  const words = first === 'rollout' ? `${first} ${second}`.trim() : first;
-  const near = commands.find((c) => isNear(words, c.words, 2));
-  const hint = near ? `did you mean "${near.words}"?` : `see ${PROGRAM} help`;
-  return new UsageError(`there is no command "${words}": ${hint}`);
-}
+  .split('\n')
+  .map((line) => {
+    const [usage = '', about = '', own = '+'] = line.split(': ');
+    const words = usage.replace(/ [[A-Z].*/, '');
+    const rest = usage.slice(words.length).split(' ').slice(1);
+    const takes = own.replace('+', 'namespace context kubeconfig help').split(' ');
+    return { usage, words, rest, about, takes };
+  });
+const commandOf = (words: readonly string[]) => commands.find((c) => c.words === words.join(' '));
+const unknown = (words: readonly string[]): UsageError =>
+  new UsageError(`there is no command "${words.join(' ')}": see ${PROGRAM} help`);
 
 function help({ names }: Pick<Asked, 'names'>): void {
   const one = commandOf(names);
   if (one) {
     const lines = flagList.flatMap(({ flag, line }) => (one.takes.includes(flag) ? [line] : []));
-    const head = `${PROGRAM} ${one.usage}\n  ${one.about}`;
-    return say(paragraphs(head, one.more, lines.join('\n')));
+    return say(`${PROGRAM} ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
   }
   const some = commands.filter((c) => c.words.startsWith(names.join(' ')));
   if (some.length === 0) throw unknown(names);
@@ -6561,81 +6130,55 @@ function help({ names }: Pick<Asked, 'names'>): void {
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${table}\n`);
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
-function completion({ names: [shell = ''] }: Asked): void {
-  if (!['bash', 'zsh'].includes(shell)) throw new UsageError('completion is for bash or zsh');
-  const byLength = commands.toSorted((a, b) => b.words.length - a.words.length);
-  const flagsAfter = byLength.map(({ words, takes }) => {
-    return `  *' ${words} '*) next='--${takes.join(' --')}' ;;`;
-  });
-  const firsts = unique(commands.map(({ words }) => words.split(' ')[0]));
-  const seconds = commands.flatMap(({ words }) => words.split(' ')[1] ?? []);
-  const head = shell === 'zsh' ? 'autoload -U +X bashcompinit && bashcompinit\n' : '';
-  say(`${head}_statefulcluster() {
-  local next
-  case " \${COMP_WORDS[*]:1:COMP_CWORD-1} " in
-${flagsAfter.join('\n')}
-  *' rollout '*) next='${seconds.join(' ')}' ;;
-  *) next='${firsts.join(' ')}' ;;
-  esac
-  COMPREPLY=($(compgen -W "$next" -- "\${COMP_WORDS[COMP_CWORD]}"))
-}
-complete -F _statefulcluster statefulcluster`);
-}
 
-/** Names may come as kubectl has them; with another kind they are no names. */
-const KINDS: readonly (readonly [word: RegExp, kind: RegExp])[] = [
-  [/NAME/, /^(stc|statefulclusters?(\.enge\.me)?)\//],
-  [/POD/, /^(po|pods?)\//],
-  [/SET/, /^(sts|statefulsets?(\.apps)?)\//],
-];
-const kindOf = (word = ''): RegExp => KINDS.find(([form]) => form.test(word))?.[1] ?? /^$/;
 /** All words and flags, wherever they stand. */
-function readArgs(argv: readonly string[]) {
-  const options = Object.fromEntries(
-    flagList.map(({ flag, short, value }) => {
-      const type = value ? ('string' as const) : ('boolean' as const);
-      return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }];
-    }),
-  );
-  const args = argv.map((arg) => {
-    // As Go's flags take it, and so as other operators do.
-    const [, flag = '', truth] = /^--([a-z-]+)=(true|false)$/.exec(arg) ?? [];
-    return options[flag]?.type === 'boolean' ? `--${truth === 'false' ? 'no-' : ''}${flag}` : arg;
+function readArgs(argv: readonly string[]): Pick<Asked, 'flags'> & { words: readonly string[] } {
+  const options = flagList.map(({ flag, short, value }) => {
+    const type = value ? ('string' as const) : ('boolean' as const);
+    return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }] as const;
   });
   try {
-    const config = { args, options, allowPositionals: true, allowNegative: true };
-    const { values, positionals } = parseArgs(config);
-    const isSaid = ([flag, v]: [string, unknown]) => v !== false || flag === 'leader-elect';
-    const given = Object.entries(values)
-      .filter(isSaid)
-      .map(([flag, v]) => [flag, String(v)]);
-    return { words: positionals, asked: Object.fromEntries(given) as Asked['flags'] };
+    const config = {
+      args: [...argv],
+      options: Object.fromEntries(options),
+      allowPositionals: true,
+    };
+    const { values, positionals: words } = parseArgs(config);
+    const flags = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
+    return { words, flags: Object.fromEntries(flags) };
   } catch (error) {
     throw new UsageError(wordsOf(error).split('. ')[0]);
   }
 }
+/** Names may come as kubectl has them. */
+const KINDS = /^(stc|statefulclusters?(\.enge\.me)?|po|pods?|sts|statefulsets?(\.apps)?)\//;
 /** Finds the command and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
-  const { words, asked } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
+  const { words, flags } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
   const command = commandOf(words.slice(0, 2)) ?? commandOf(words.slice(0, 1));
-  if (asked['help'] || words.length === 0)
+  if (flags['help'] || words.length === 0)
     return help({ names: command?.words.split(' ') ?? words });
-  if (!command) throw unknown(words);
+  if (!command) throw unknown(words.slice(0, words[0] === 'rollout' ? 2 : 1));
   const { usage, rest, takes } = command;
   const given = words.slice(command.words.split(' ').length);
-  const names = given.map((text, i) => text.replace(kindOf(rest[i]), ''));
+  const names = given.map((text) => text.replace(KINDS, ''));
   const least = rest.filter((word) => !word.startsWith('[')).length;
   const [extra] = names.slice(rest.length);
   if (extra !== undefined) throw new UsageError(`"${extra}" is one too many: ${PROGRAM} ${usage}`);
   if (names.length < least) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
-  const stray = Object.keys(asked).find((flag) => !takes.includes(flag));
-  if (stray) throw new UsageError(`"${command.words}" has no --${stray}`);
-  const all = [...names, ...(asked['namespace']?.split(',') ?? [])];
+  for (const { flag, value = '' } of flagList) {
+    const text = flags[flag];
+    if (text !== undefined && !takes.includes(flag))
+      throw new UsageError(`"${command.words}" has no --${flag}`);
+    const [form, what] = FORMS[value] ?? [/^/, ''];
+    if (text !== undefined && !form.test(text)) throw new UsageError(`--${flag} must be ${what}`);
+  }
+  const all = [...names, ...(flags['namespace']?.split(',') ?? [])];
   const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
   if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
-  const what = { words: command.words, names, flags: asked };
+  const asked = { words: command.words, names, flags };
   const act = THERE[command.words];
-  return act ? act(await placed(what)) : HERE[command.words]?.(what);
+  return act ? act(await placed(asked)) : HERE[command.words]?.(asked);
 }
 
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
