@@ -5570,7 +5570,7 @@ async function status({ world, ns: own, name, flags }: There): Promise<void> {
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
- *  taken to succeed (`untried`). What speaks against a member is taken to have been watched for a
+ *  taken to succeed. What speaks against a member is taken to have been watched for a
  *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
  *  is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
@@ -6046,7 +6046,7 @@ const FLAGS = `
    --namespaced                 with rights in the namespace of -n only
    --selector LABELS            only StatefulClusters with these labels
    --workers N                  clusters worked on at a time (4)
-   --leader-elect true|false    false: without a Lease, where no other operator runs
+   --leader-elect true|false    false where no other operator runs
    --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
    --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
    --log json|pretty            default: pretty on a terminal
