@@ -10940,7 +10940,7 @@ onPlane('F37: who may not update a cluster → marks no pod or claim as its memb
 onPlane('unknown fields in the template → the pods are made, an Event names them', async () => {
   const spec = clusterIn('b', 'typo', 1)['spec'];
   Object.assign(spec.template.spec.containers[0], { livenesProbe: {}, resource: {} });
-  await grow('typo', 1, 'b', spec);
+  await grow('typo', 1, 'b', { template: spec.template });
   const path = '/api/v1/namespaces/default/events?fieldSelector=reason%3DWarned';
   const said = async (): Promise<string> =>
     (await order(real, 'GET', path))['items'].map((o: Raw) => o['message']).join();
