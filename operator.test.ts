@@ -10924,6 +10924,7 @@ onPlane('F37: who may not update a cluster → marks no pod or claim as its memb
   const rights = ['pods create,patch', 'persistentvolumeclaims create,patch', 'pods/status patch'];
   const writer = await newUser('writer', rights);
   const editor = await newUser('editor', [...rights, 'enge.me/statefulclusters update']);
+  const operator = await newUser('operator', [...rights, 'enge.me/statefulclusters/status patch']);
   for (const row of MARKING.trim().split('\n')) {
     const [, method, what = '', metadata = '', outcome] =
       /(POST|PATCH) (\S+) (.*) → (\w+)/.exec(row) ?? [];
@@ -10933,7 +10934,7 @@ onPlane('F37: who may not update a cluster → marks no pod or claim as its memb
     const patch = { method: 'PATCH', contentType: MERGE_PATCH, body: { metadata: given } } as const;
     const post = { method: 'POST', body: childOf(kind, { name: 'new', ...given }) } as const;
     const request = { path, ...(method === 'POST' ? post : patch) };
-    await says(editor, /^taken$/, request);
+    for (const one of [editor, operator]) await says(one, /^taken$/, request);
     await says(writer, outcome === 'taken' ? /^taken$/ : /writer may not update$/, request);
   }
 });
