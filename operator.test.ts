@@ -9995,6 +9995,7 @@ onPlane('F37: who may not update a cluster → marks no pod or claim as its memb
   const rights = ['pods create,patch', 'persistentvolumeclaims create,patch', 'pods/status patch'];
   const writer = await newUser('writer', rights);
   const editor = await newUser('editor', [...rights, 'enge.me/statefulclusters update']);
+  const operator = await newUser('operator', [...rights, 'enge.me/statefulclusters/status patch']);
   for (const row of MARKING.trim().split('\n')) {
     const [, method, what = '', metadata = '', outcome] =
       /(POST|PATCH) (\S+) (.*) → (\w+)/.exec(row) ?? [];
@@ -10004,14 +10005,14 @@ onPlane('F37: who may not update a cluster → marks no pod or claim as its memb
     const patch = { method: 'PATCH', contentType: MERGE_PATCH, body: { metadata: given } } as const;
     const post = { method: 'POST', body: childOf(kind, { name: 'new', ...given }) } as const;
     const request = { path, ...(method === 'POST' ? post : patch) };
-    await says(editor, /^taken$/, request);
+    for (const one of [editor, operator]) await says(one, /^taken$/, request);
     await says(writer, outcome === 'taken' ? /^taken$/ : /writer may not update$/, request);
   }
 });
 onPlane('unknown fields in the template → the pods are made, an Event names them', async () => {
   const spec = clusterIn('b', 'typo', 1)['spec'];
   Object.assign(spec.template.spec.containers[0], { livenesProbe: {}, resource: {} });
-  await grow('typo', 1, 'b', spec);
+  await grow('typo', 1, 'b', { template: spec.template });
   const path = '/api/v1/namespaces/default/events?fieldSelector=reason%3DWarned';
   const said = async (): Promise<string> =>
     (await order(real, 'GET', path))['items'].map((o: Raw) => o['message']).join();

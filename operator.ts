@@ -2990,7 +2990,11 @@ function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
   return kind === plural.replace(/s$/, method === 'GET' && !name ? 'list' : '');
 }
 /** send(), but every answer that is not a success is thrown as ApiError. */
-export async function call(world: World, request: ApiRequest): Promise<Raw> {
+export async function call(
+  world: World,
+  request: ApiRequest,
+  warnings = new Set<string>(), // Takes in what the API server warns of.
+): Promise<Raw> {
   const answer = await world.send(request).catch((error: unknown) => {
     throw error instanceof ApiError ? error : new ApiError(0, 'NoAnswer', wordsOf(error));
   });
@@ -3000,6 +3004,8 @@ export async function call(world: World, request: ApiRequest): Promise<Raw> {
     throw new ApiError(0, 'NoAnswer', `an answer ${status} that no API server gives`);
   const warning = headers['warning'];
   if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
+  for (const [, text = ''] of (warning ?? '').matchAll(/299 \S+ "((?:[^"\\]|\\.)*)"/g))
+    warnings.add(text.replaceAll(/\\(.)/g, '$1'));
   return body as Raw;
 }
 
@@ -3683,6 +3689,7 @@ function newPass(o: Operator, { cluster, nodes }: Snapshot, { scope, desk, expec
     done: new Set<Action>(),
     held: new Set<string>(), // Identities for which nothing more is done in this pass.
     errors: new Map<Action, unknown>(), // But refusals that are noted for the action itself.
+    warnings: new Set<string>(), // What the API server says of children: unknown fields.
     isCut: false, // Time was up before all members were made.
     expect(kind: Written, meta: Meta, wanted: Needs): void {
       const feed: Feed<Thing> = scope[kind];
@@ -3802,7 +3809,7 @@ const isOther = (error: unknown): error is ApiError =>
 /** Every write to the cluster and its children: without an answer, only a new list can tell. */
 async function submit(pass: Pass, kind: Written, request: ApiRequest) {
   try {
-    return await call(pass.world, request);
+    return await call(pass.world, request, kind === CLUSTERS ? undefined : pass.warnings);
   } catch (error) {
     if (isOpen(error, request.method)) pass.expect(kind, pass.cluster.meta, 'list');
     throw isOther(error) ? new ApiError(409, 'Conflict', error.message) : error;
@@ -4398,6 +4405,8 @@ async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): P
     const news = [...storiesOf(done)];
     const refusal = firstError(pass, p.actions, isRefusal);
     if (refusal) news.push({ reason: 'Refused', type: 'Warning', message: wordsOf(refusal) });
+    const message = [...pass.warnings].join('; ');
+    if (message) news.push({ reason: 'Warned', type: 'Warning', message });
     for (const story of news) await recordEvent(o.world, s.cluster, ledger, story);
   }
   requeue(o, pass, ledger, p);
