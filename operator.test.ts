@@ -4536,16 +4536,12 @@ for (const [what, replicas, there, end] of [
   ['bare', 3, 4, 'left alone'],
   ['bare', 4, 4, 'adopted'],
 ] as const)
-  scenario(
-    `F24: a ${what} pod with our labels, ${replicas} wanted → ${end}`,
-    six,
-    async (t) => {
-      intruder(t, what === 'foreign');
-      edit(t, { replicas });
-      await settle(t);
-      assert.is(listed(t, 'pods').length, there);
-    },
-  );
+  scenario(`F24: a ${what} pod with our labels, ${replicas} wanted → ${end}`, six, async (t) => {
+    intruder(t, what === 'foreign');
+    edit(t, { replicas });
+    await settle(t);
+    assert.is(listed(t, 'pods').length, there);
+  });
 for (const kind of ['Pod', 'PersistentVolumeClaim']) {
   scenario(`F10: a foreign ${kind} has the drawn name → another identity`, six, async (t) => {
     const path = `${space}/${kind.toLowerCase()}s`;
