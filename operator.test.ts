@@ -9,7 +9,7 @@
 //   node operator.test.ts record           what a real API server answers, for RECORDED
 // F1 to F45 in titles are rows of the list of failures to survive; I1 to I10 are the invariants.
 // SPDX-License-Identifier: Apache-2.0
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import type { Hash } from 'node:crypto';
@@ -155,7 +155,7 @@ function pod(letter: string, ...over: readonly Flat<Pod>[]): Pod {
   const base: Flat<Pod> = {
     ...{ name: `web-${id(letter)}`, owners: [OURS], node: `n-${letter}`, phase: 'Running' },
     ...{ labels: { app: 'web', ...marks(letter), [MARK.revision]: REVISION }, graceSeconds: 30 },
-    ...{ claims: [`data-web-${id(letter)}`], scheduledMs: META.createdMs, ready: true },
+    ...{ claims: [`data-web-${id(letter)}`], ready: true },
     ...{ startedMs: META.createdMs, readySinceMs: ago(9 * HOUR), disruption: '' },
     ...{ mountedMs: META.createdMs, disruptedMs: undefined, restarts: 0, isDown: false },
     ...{ trouble: '', lastWords: '', containers: {}, isObserved: true, resize: '' },
@@ -1650,7 +1650,7 @@ const lineage: See = (situation, over) =>
     .join('; ');
 table('status: retired', lineage)`
 in the pass itself: a b c:deleted → c PodDeleted new
-later, from the marks: !a:gone+PodDeleted@5 y:forPodDeleted → a PodDeleted y
+later, from the marks: !a:gone+PodDeleted@400 y:forPodDeleted → a PodDeleted y
 scaled in: a !b → b ScaledIn -
 no object is left: a b (cInStatus) → c PodDeleted y
 F42: restored: a b !c:gone+ScaledIn@30+claim.restored (replicas=3 cInStatus)
@@ -2036,7 +2036,7 @@ probes('probes: a standby, a leader that syncs, one that works → readiness, in
   assert.is(page('/other'), '404 there are /healthz, /readyz and /metrics');
 });
 probes(
-  'F5: a watch gives no sign for 15 min, or the loop is blocked → /healthz fails',
+  'F5: no sign of a watch for 15 min, or a loop that is blocked → /healthz fails',
   async () => {
     const { state, vitals, world, page } = stillWorld();
     const { signal } = new AbortController();
@@ -2190,28 +2190,20 @@ const DESK_FIELDS: Readonly<Record<keyof op.Desk, string>> = {
   calm: 'restarts of a pod that was Ready once are taken for old ones',
   backoff: 'what was refused is tried again; a judged member needs its trial in the same pass',
 };
-tidy(
-  'tidy: operator.ts → the fields of Desk are those of the list, and a lost one ends nobody',
-  () => {
-    const [, fields = ''] =
-      /^export interface Desk \{\n([^}]*)\}/m.exec(fileText('operator.ts')) ?? [];
-    const names = [...fields.matchAll(/^ {2}readonly (\w+):/gm)].map(([, name]) => name);
-    assert.equal(names, Object.keys(DESK_FIELDS));
-  },
-);
+tidy('tidy: operator.ts → the fields of Desk are argued for, one by one', () => {
+  const [, fields = ''] =
+    /^export interface Desk \{\n([^}]*)\}/m.exec(fileText('operator.ts')) ?? [];
+  const names = [...fields.matchAll(/^ {2}readonly (\w+):/gm)].map(([, name]) => name);
+  assert.equal(names, Object.keys(DESK_FIELDS));
+});
 tidy('tidy: operator.ts → one vocabulary, and each word of it is used', () => {
   const code = withoutWords(fileText('operator.ts'));
   const former = /\b(Verdict|Standing|Judged|Memory|Comeback|Recreation|healthWord)\b/;
-  assert.equal(
-    code.split('\n').flatMap((l, i) => (former.test(l) ? [where('operator.ts', i)] : [])),
-    [],
-  );
+  assert.not.match(code, former);
   const used = (word: string): boolean => fileText('operator.ts').includes(`'${word}'`);
   const words = [...Object.keys(op.ENDS), ...op.STATES, ...Object.keys(op.VERBS)];
-  assert.equal(
-    words.filter((word) => !used(word)),
-    [],
-  );
+  const unused = words.filter((word) => !used(word));
+  assert.equal(unused, []);
 });
 tidy('tidy: operator.ts → no number stands for another thing than a number', () => {
   const versions = linesOf('operator.ts').flatMap((line, i) =>
@@ -2245,10 +2237,8 @@ tidy('tidy: operator.test.ts → every failure to survive is in a title', () => 
   const rows = numbers.map((row) => `F${row}`);
   // In titles, and in rows of tables, which become titles.
   const titles = fileText('operator.test.ts').match(/^(.*['`]([a-z]+: )*)?F\d+: .*$/gm) ?? [];
-  assert.equal(
-    rows.filter((row) => !titles.some((title) => title.includes(`${row}: `))),
-    [],
-  );
+  const absent = rows.filter((row) => !titles.some((title) => title.includes(`${row}: `)));
+  assert.equal(absent, []);
 });
 tidy('tidy: README.md → its table of rooms has the true line counts', () => {
   const rooms = roomsOf(linesOf('operator.ts')).filter((r) => r.title !== 'THE LINE');
@@ -2256,17 +2246,11 @@ tidy('tidy: README.md → its table of rooms has the true line counts', () => {
   const claimed = [...fileText('README.md').matchAll(row)].map(
     ([, n, name, lines]) => `${n} ${name} ${lines}`,
   );
-  assert.equal(
-    claimed,
-    rooms.map((r) => `${r.title} ${r.lines}`),
-  );
+  const real = rooms.map((r) => `${r.title} ${r.lines}`);
+  assert.equal(claimed, real);
 });
 tidy('tidy: README.md → names every metric', () => {
-  const named = fileText('README.md');
-  assert.equal(
-    Object.keys(op.METRICS).filter((name) => !named.includes(`\`${name}\``)),
-    [],
-  );
+  for (const name of Object.keys(op.METRICS)) assert.match(fileText('README.md'), `\`${name}\``);
 });
 for (const file of ['README.md', 'deploy.yaml']) {
   tidy(`tidy: ${file} → names the version of package.json, and no other`, () => {
@@ -2582,6 +2566,8 @@ const isLost = (ledger: Ledger, ms = 70_000): boolean =>
   ledger.sim.uptime() - ledger.restoredAt < ms;
 
 const claimsIn = (o: Seen): readonly string[] => podOf(o as unknown as Raw).claims;
+/** Without claims and our labels it is hidden from whoever did not know it before. */
+const isHidden = (pod: Seen): boolean => !labelOf(pod, MARK.cluster) && claimsIn(pod).length === 0;
 const isMade = (o: Seen): boolean => o.metadata.annotations?.[MARK.claims] !== undefined;
 const markOf = (o: Seen | undefined): string => noteOf(o, MARK.retired);
 /** Claims of an identity that are the operator's to change. */
@@ -2600,7 +2586,7 @@ function liveMembers(ledger: Ledger, boss: Seen): ReadonlySet<string> {
     (o) => labelOf(o, MARK.cluster) === name && isMade(o) && isOwn(o) && !isGoing(o) && !markOf(o),
   );
   const pods = (objectsOf(state, 'pods', namespace) as unknown as Seen[]).filter(
-    (o) => bossOf(o)?.['uid'] === uid && !isGoing(o) && !hasFinished(o),
+    (o) => bossOf(o)?.['uid'] === uid && !isGoing(o) && !hasFinished(o) && !isHidden(o),
   );
   const all = [...claims.map(memberKey), ...pods.map(fullName)];
   return new Set(all.filter((key) => !ledger.ended.has(key)));
@@ -2630,11 +2616,9 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
     learnReason(ledger, `${object.metadata.namespace}/${cluster}-${id}`, reason, object);
   ledger.had.add(`${boss} ${key}`);
   if (type === 'ADDED' && isOperator(who)) checkBirth(ledger, object);
-  // Without claims and our labels it is hidden from whoever did not know it before.
-  const isHidden = !labelOf(object, MARK.cluster) && claimsIn(object).length === 0;
   const isAdopted = op.birthSecond(object.metadata.name.slice(-10)) < 0; // Nobody made room for it.
   const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
-  const counts = !isOver && !isHidden && !isAdopted;
+  const counts = !isOver && !isHidden(object) && !isAdopted;
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
@@ -2951,6 +2935,10 @@ const coder = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters/coder'
 const mergeType = 'application/merge-patch+json';
 
 const six: Setting = { nodes: 6 };
+const sixSame: Setting = { nodes: 6, keeps: 'identities' };
+const sixPods: Setting = { nodes: 6, keeps: 'pods' };
+const fiveSame: Setting = { replicas: 5, nodes: 6, keeps: 'identities' };
+const zero: Setting = { replicas: 0 };
 const open: Setting = { nodes: 6, ends: 'open' };
 const still3: Setting = { nodes: 3, keeps: 'pods' };
 const volatile = { replacementPolicy: 'WhenVolumesLost' };
@@ -3074,7 +3062,7 @@ async function start(setting: Setting = {}): Promise<Scene> {
 }
 
 /** A new process, after a crash of the one before. */
-async function restart(t: Scene, afterMs = 0): Promise<void> {
+async function startAnew(t: Scene, afterMs = 0): Promise<void> {
   t.sim.kill('operator');
   await t.sim.run(afterMs);
   startOperator(t);
@@ -3485,7 +3473,7 @@ for (const replacementPolicy of ['Always', 'WhenVolumesLost']) {
       for (const node of nodes) t.actors.addNode(node);
       for (let i = 0; i < 3; i++) {
         await t.sim.run(10_000);
-        await restart(t);
+        await startAnew(t);
         await t.sim.run(120_000);
       }
       noneEnded(t);
@@ -3530,15 +3518,11 @@ for (const [what, key, effect] of [
     await t.sim.run(key ? 30_000 : 900_000);
     amendNode(t, 'n1', { unschedulable: false, taints: [] });
   });
-scenario(
-  'F19: a pod is Pending for an hour → not judged',
-  { ends: 'open', nodes: 3 },
-  async (t) => {
-    edit(t, { replicas: 4, template: { spec: { nodeSelector: { disk: 'none' } } } });
-    await t.sim.run(3_600_000);
-    assert.equal([livePods(t).length, claimsOf(t).length], [4, 4]);
-  },
-);
+scenario('F19: Pending for an hour → not judged', { ends: 'open', nodes: 3 }, async (t) => {
+  edit(t, { replicas: 4, template: { spec: { nodeSelector: { disk: 'none' } } } });
+  await t.sim.run(3_600_000);
+  assert.equal([livePods(t).length, claimsOf(t).length], [4, 4]);
+});
 /** Does it every so often, for so long. */
 function often(t: Scene, everyMs: number, forMs: number, act: () => void): Promise<boolean> {
   for (let at = 0; at < forMs; at += everyMs) t.sim.at(at, act);
@@ -3639,19 +3623,15 @@ scenario('a larger claim template → claims grow, no pod restarts', growing, as
   assert.equal(uidsOf(t), before);
   assert.ok(claimsOf(t).every((o) => o.spec.resources?.requests?.['storage'] === '2Gi'));
 });
-scenario(
-  'a class that cannot grow → told in its words, tried ever more slowly',
-  open,
-  async (t) => {
-    const mark = t.sim.requests.length;
-    edit(t, { volumeClaimTemplates: [localClaim('2Gi')] });
-    await t.sim.run(3_600_000);
-    const { message = '' } = conditionOf(t, 'ClaimTemplatesDrifted') ?? {};
-    assert.match(message, 'only dynamically provisioned pvc can be resized');
-    const { 'PATCH persistentvolumeclaims': tries = 0 } = requestsSince(t, mark);
-    assert.ok(tries > 9 && tries < 60, `${tries} tries in an hour`);
-  },
-);
+scenario('a class that cannot grow → told, tried ever more slowly', open, async (t) => {
+  const mark = t.sim.requests.length;
+  edit(t, { volumeClaimTemplates: [localClaim('2Gi')] });
+  await t.sim.run(3_600_000);
+  const { message = '' } = conditionOf(t, 'ClaimTemplatesDrifted') ?? {};
+  assert.match(message, 'only dynamically provisioned pvc can be resized');
+  const { 'PATCH persistentvolumeclaims': tries = 0 } = requestsSince(t, mark);
+  assert.ok(tries > 9 && tries < 60, `${tries} tries in an hour`);
+});
 // ─── Crashes ────────────────────────────────────────────────────────────────────────────────────
 
 /** Plays with one mishap at each request in turn. */
@@ -3699,10 +3679,10 @@ function unplug(t: Scene): Promise<boolean> {
 }
 const enlarge = (t: Scene): Seen => edit(t, { volumeClaimTemplates: [netClaim('2Gi')] });
 /** `kubectl replace --force`: deleted and made anew at once. */
-function again(t: Scene, spec: Rec = {}, propagationPolicy = 'Background'): void {
+function madeAnew(t: Scene): void {
   const { replicas } = clusterNow(t).spec;
-  must(t, 'DELETE', coder, { propagationPolicy });
-  apply(t, exampleCluster({ replicas, ...spec }));
+  must(t, 'DELETE', coder, { propagationPolicy: 'Background' });
+  apply(t, exampleCluster({ replicas }));
 }
 const restore = (t: Scene, identity: string): void =>
   claimsOf(t, identity).forEach((o) =>
@@ -3713,6 +3693,7 @@ async function restoreFirst(t: Scene): Promise<void> {
   askFor(t, old);
   await until(t, 'it is replaced', () => pendingOf(t) === '' && !uidOfIdentity(t, old));
   restore(t, identityIn(old));
+  await t.sim.run(1000); // Seen before there is room.
   edit(t, { replicas: 3 });
   await until(t, 'it is back', () => uidOfIdentity(t, old) !== '');
 }
@@ -3725,13 +3706,13 @@ sweep('a scale-in', {}, shrink, 2);
 sweep('a scale-in that deletes claims', { spec: freeing }, shrink, 0);
 
 sweep('an expansion', { replicas: 2, spec: { volumeClaimTemplates: [netClaim()] } }, enlarge, 0);
-sweep('a deletion and a new beginning', { replicas: 2 }, again, 0);
+sweep('a deletion and a new beginning', { replicas: 2 }, madeAnew, 0);
 sweep('a restore', { replicas: 2 }, restoreFirst, 0);
 scenario('F1: SIGKILL ten times in a scale-up to 100 → exactly 100', ten, async (t) => {
   edit(t, { replicas: 100 });
   for (let i = 0; i < 10; i++) {
     await t.sim.run(10 + Math.floor(t.sim.random() * 30));
-    await restart(t, 500);
+    await startAnew(t, 500);
   }
   await settle(t);
   assert.equal([new Set(identitiesOf(t)).size, claimsOf(t).length], [100, 100]);
@@ -3846,21 +3827,17 @@ scenario('update: labels → patched, nothing restarts', five, async (t) => {
   await settle(t);
   assert.equal([uidsOf(t), livePods(t).map((o) => labelOf(o, 'tier'))], [uids, Array(5).fill('')]);
 });
-scenario(
-  'update: a default that is written out, or taken back → nothing restarts',
-  five,
-  async (t) => {
-    const uids = uidsOf(t);
-    const spec = { ...podSpec, restartPolicy: 'Always', terminationGracePeriodSeconds: 30 };
-    edit(t, { template: { spec } });
-    await settle(t);
-    assert.ok(onUpdate(t));
-    retemplate(t, template());
-    await settle(t);
-    assert.ok(onUpdate(t));
-    assert.equal([uidsOf(t), livePods(t).map(restartsOf)], [uids, Array(5).fill(0)]);
-  },
-);
+scenario('update: a default written out, or taken back → no restart', five, async (t) => {
+  const uids = uidsOf(t);
+  const spec = { ...podSpec, restartPolicy: 'Always', terminationGracePeriodSeconds: 30 };
+  edit(t, { template: { spec } });
+  await settle(t);
+  assert.ok(onUpdate(t));
+  retemplate(t, template());
+  await settle(t);
+  assert.ok(onUpdate(t));
+  assert.equal([uidsOf(t), livePods(t).map(restartsOf)], [uids, Array(5).fill(0)]);
+});
 const sizes = (cpu: string, limits?: Rec): Rec => ({
   resources: { requests: { cpu, memory: '1Gi' }, ...(limits && { limits }) },
 });
@@ -3891,46 +3868,37 @@ for (const [what, change, words] of [
     'podUpdatePolicy is InPlaceOnly, and spec.containers.c.env',
   ],
 ] as const)
-  scenario(
-    `update: ${what} under InPlaceOnly → Stalled says so`,
-    { ...small, ...idle },
-    async (t) => {
-      edit(t, inPlaceOnly);
-      const uids = uidsOf(t);
-      retemplate(t, change);
-      const stalled = (): boolean => conditionOf(t, 'Stalled')?.status === 'True';
-      await until(t, 'Stalled', stalled, 60_000);
-      assert.match(conditionOf(t, 'Stalled')?.message ?? '', words);
-      await t.sim.run(600_000);
-      assert.equal(uidsOf(t), uids);
-      retemplate(t, sized('1'));
-      await settle(t);
-      assert.equal(uidsOf(t), uids);
-    },
-  );
-
-scenario(
-  'update: all nodes fall silent, then a new template → no member is given up',
-  live,
-  async (t) => {
-    const [uids, identities] = [uidsOf(t), identitiesOf(t)];
-    for (const name of new Set(livePods(t).map(nodeOfPod))) t.actors.kill(name);
-    await t.sim.run(60_000);
-    retemplate(t, env('1'));
-    await t.sim.run(1_800_000);
+  scenario(`update: ${what} under InPlaceOnly → Stalled`, { ...small, ...idle }, async (t) => {
+    edit(t, inPlaceOnly);
+    const uids = uidsOf(t);
+    retemplate(t, change);
+    const stalled = (): boolean => conditionOf(t, 'Stalled')?.status === 'True';
+    await until(t, 'Stalled', stalled, 60_000);
+    assert.match(conditionOf(t, 'Stalled')?.message ?? '', words);
+    await t.sim.run(600_000);
     assert.equal(uidsOf(t), uids);
-    for (let i = 0; i < 6; i++) t.actors.revive(`n${i}`);
+    retemplate(t, sized('1'));
     await settle(t);
-    assert.ok(onUpdate(t));
-    assert.equal(identitiesOf(t), identities);
-  },
-);
+    assert.equal(uidsOf(t), uids);
+  });
+
+scenario('update: all nodes silent, then a new template → nobody ends', live, async (t) => {
+  const [uids, identities] = [uidsOf(t), identitiesOf(t)];
+  for (const name of new Set(livePods(t).map(nodeOfPod))) t.actors.kill(name);
+  await t.sim.run(60_000);
+  retemplate(t, env('1'));
+  await t.sim.run(1_800_000);
+  assert.equal(uidsOf(t), uids);
+  for (let i = 0; i < 6; i++) t.actors.revive(`n${i}`);
+  await settle(t);
+  assert.ok(onUpdate(t));
+  assert.equal(identitiesOf(t), identities);
+});
 scenario('suspend, then resume → same identities, same claims', {}, async (t) => {
   const [uids, identities, claims] = [uidsOf(t), identitiesOf(t), claimUids(t)];
   edit(t, { suspend: true });
   await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
-  t.sim.kill('operator');
-  startOperator(t);
+  await startAnew(t);
   await t.sim.run(600_000);
   assert.is(conditionOf(t, 'Progressing')?.reason, 'Suspended');
   assert.is(clusterNow(t).status?.replicas, 3);
@@ -3942,23 +3910,19 @@ scenario('suspend, then resume → same identities, same claims', {}, async (t) 
   assert.is(uidsOf(t).filter((uid) => uids.includes(uid)).length, 0);
   assert.ok(onUpdate(t));
 });
-scenario(
-  'suspended: nodes go, replicas change → nobody is given up, and the surplus ends',
-  six,
-  async (t) => {
-    edit(t, { suspend: true });
-    await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
-    const claims = claimsOf(t).map(identityIn);
-    for (let i = 0; i < 6; i++) t.actors.removeNode(`n${i}`);
-    await t.sim.run(900_000);
-    edit(t, { replicas: 2 });
-    await t.sim.run(60_000);
-    assert.is(claimsOf(t).filter((o) => noteOf(o, MARK.retired) === 'ScaledIn').length, 1);
-    assert.equal(claimsOf(t).map(identityIn), claims);
-    for (let i = 0; i < 6; i++) t.actors.addNode(`n${i}`);
-    edit(t, { suspend: false });
-  },
-);
+scenario('suspended: nodes go, fewer replicas → only the surplus ends', six, async (t) => {
+  edit(t, { suspend: true });
+  await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
+  const claims = claimsOf(t).map(identityIn);
+  for (let i = 0; i < 6; i++) t.actors.removeNode(`n${i}`);
+  await t.sim.run(900_000);
+  edit(t, { replicas: 2 });
+  await t.sim.run(60_000);
+  assert.is(claimsOf(t).filter((o) => noteOf(o, MARK.retired) === 'ScaledIn').length, 1);
+  assert.equal(claimsOf(t).map(identityIn), claims);
+  for (let i = 0; i < 6; i++) t.actors.addNode(`n${i}`);
+  edit(t, { suspend: false });
+});
 const bareFive: Setting = { ...five, spec: { ...bare, volumeClaimTemplates: [] } };
 scenario('update, suspend: members without claims → new identities', bareFive, async (t) => {
   const [first] = [identitiesOf(t)];
@@ -3971,7 +3935,7 @@ scenario('update, suspend: members without claims → new identities', bareFive,
   edit(t, { suspend: true });
   await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
   await t.sim.run(5000);
-  await restart(t);
+  await startAnew(t);
   assert.equal(listed(t, 'pods'), []);
   edit(t, { suspend: false });
   await settle(t);
@@ -3985,20 +3949,16 @@ const surging = (whenReplaced: string): Setting => ({
   },
 });
 for (const policy of ['Retain', 'Delete'])
-  scenario(
-    `update: Replace with maxSurge 1, ${policy} → never below replicas`,
-    surging(policy),
-    async (t) => {
-      const [identities, least] = [identitiesOf(t), leastReady(t)];
-      retemplate(t, template({ image: 'img:2' }));
-      await settle(t);
-      assert.ok(onUpdate(t));
-      assert.is(least(), 5);
-      assert.is(identitiesOf(t).filter((one) => identities.includes(one)).length, 0);
-      const marks = claimsOf(t).flatMap((o) => noteOf(o, MARK.retired) || []);
-      assert.equal(marks, policy === 'Retain' ? Array(5).fill('Updated') : []);
-    },
-  );
+  scenario(`update: maxSurge 1, ${policy} → never below 5`, surging(policy), async (t) => {
+    const [identities, least] = [identitiesOf(t), leastReady(t)];
+    retemplate(t, template({ image: 'img:2' }));
+    await settle(t);
+    assert.ok(onUpdate(t));
+    assert.is(least(), 5);
+    assert.is(identitiesOf(t).filter((one) => identities.includes(one)).length, 0);
+    const marks = claimsOf(t).flatMap((o) => noteOf(o, MARK.retired) || []);
+    assert.equal(marks, policy === 'Retain' ? Array(5).fill('Updated') : []);
+  });
 const replacing: Setting = { ...five, spec: roll({ podUpdatePolicy: 'Replace' }) };
 scenario('update: Replace without surge → one after the other', replacing, async (t) => {
   const [identities, least] = [identitiesOf(t), leastReady(t)];
@@ -4013,29 +3973,25 @@ for (const [how, bad] of [
   ['by Recreate', template({ image: 'bad:2', env: [{ name: 'A', value: '1' }] })],
 ] as const)
   for (const cure of ['undo', 'a third one'])
-    scenario(
-      `F29: an image never Ready ${how}, then ${cure} → heals by itself`,
-      five,
-      async (t) => {
-        const [uids, identities, least] = [uidsOf(t), identitiesOf(t), leastReady(t)];
-        retemplate(t, bad);
-        await t.sim.run(600_000);
-        assert.is(least(), 4);
-        const sick = livePods(t).find((o) => !isUp(o));
-        const { message = '' } = conditionOf(t, 'Progressing') ?? {};
-        assert.match(message, `waiting for ${sick && identityIn(sick)}`);
-        if (how.endsWith('pulled')) assert.match(message, 'ImagePullBackOff');
-        const kept = uidsOf(t).filter((uid) => uids.includes(uid) && uid !== sick?.metadata.uid);
-        retemplate(t, cure === 'undo' ? template() : template({ image: 'img:3' }));
-        await settle(t);
-        assert.ok(onUpdate(t));
-        assert.equal([identitiesOf(t), least()], [identities, 4]);
-        assert.equal(
-          kept.filter((uid) => !uidsOf(t).includes(uid)),
-          [],
-        );
-      },
-    );
+    scenario(`F29: a bad image ${how}, then ${cure} → heals`, five, async (t) => {
+      const [uids, identities, least] = [uidsOf(t), identitiesOf(t), leastReady(t)];
+      retemplate(t, bad);
+      await t.sim.run(600_000);
+      assert.is(least(), 4);
+      const sick = livePods(t).find((o) => !isUp(o));
+      const { message = '' } = conditionOf(t, 'Progressing') ?? {};
+      assert.match(message, `waiting for ${sick && identityIn(sick)}`);
+      if (how.endsWith('pulled')) assert.match(message, 'ImagePullBackOff');
+      const kept = uidsOf(t).filter((uid) => uids.includes(uid) && uid !== sick?.metadata.uid);
+      retemplate(t, cure === 'undo' ? template() : template({ image: 'img:3' }));
+      await settle(t);
+      assert.ok(onUpdate(t));
+      assert.equal([identitiesOf(t), least()], [identities, 4]);
+      assert.equal(
+        kept.filter((uid) => !uidsOf(t).includes(uid)),
+        [],
+      );
+    });
 scenario('update: Replace with a broken template → heals', replacing, async (t) => {
   const least = leastReady(t);
   retemplate(t, template({ image: 'bad:2' }));
@@ -4051,32 +4007,28 @@ const times = (one: number, two: number): string[] => [
   ...Array<string>(one).fill('img:1'),
   ...Array<string>(two).fill('img:2'),
 ];
-scenario(
-  'update: partition 3 of 5, then 40 %, then 0; a lost member → the right revision',
-  five,
-  async (t) => {
-    edit(t, roll({ partition: 3 }));
-    const young = livePods(t).slice(3).map(identityIn);
-    retemplate(t, template({ image: 'img:2' }));
-    await settle(t);
-    assert.equal(imagesOf(t), times(3, 2));
-    const moved = livePods(t).filter((o) => imageOf(o) === 'img:2');
-    assert.equal(moved.map(identityIn), young);
-    evictByApi(t, livePods(t)[0] as Seen); // It comes back as it was.
-    await settle(t);
-    assert.equal(imagesOf(t), times(3, 2));
-    removePod(t, livePods(t)[0]); // The youngest takes its place: the oldest three are held.
-    await t.sim.run(2000);
-    await settle(t);
-    assert.equal(imagesOf(t), times(2, 3));
-    edit(t, roll({ partition: '40%' }));
-    await settle(t);
-    assert.equal(imagesOf(t), times(2, 3));
-    edit(t, roll({ partition: 0 }));
-    await settle(t);
-    assert.equal(imagesOf(t), times(0, 5));
-  },
-);
+scenario('update: partition 3 of 5, 40 %, 0; a loss → the right revision', five, async (t) => {
+  edit(t, roll({ partition: 3 }));
+  const young = livePods(t).slice(3).map(identityIn);
+  retemplate(t, template({ image: 'img:2' }));
+  await settle(t);
+  assert.equal(imagesOf(t), times(3, 2));
+  const moved = livePods(t).filter((o) => imageOf(o) === 'img:2');
+  assert.equal(moved.map(identityIn), young);
+  evictByApi(t, livePods(t)[0] as Seen); // It comes back as it was.
+  await settle(t);
+  assert.equal(imagesOf(t), times(3, 2));
+  removePod(t, livePods(t)[0]); // The youngest takes its place: the oldest three are held.
+  await t.sim.run(2000);
+  await settle(t);
+  assert.equal(imagesOf(t), times(2, 3));
+  edit(t, roll({ partition: '40%' }));
+  await settle(t);
+  assert.equal(imagesOf(t), times(2, 3));
+  edit(t, roll({ partition: 0 }));
+  await settle(t);
+  assert.equal(imagesOf(t), times(0, 5));
+});
 scenario('update: OnDelete → only those that are lost', five, async (t) => {
   edit(t, roll({}, 'OnDelete'));
   retemplate(t, template({ image: 'img:2' }));
@@ -4098,25 +4050,20 @@ scenario('update: paused → repairs go on, at the old revision', five, async (t
   await settle(t);
   assert.equal(imagesOf(t), times(0, 5));
 });
-scenario(
-  'update: a template that the API server refuses → Stalled, costs no member',
-  five,
-  async (t) => {
-    const uids = uidsOf(t);
-    retemplate(t, template({ image: '' }));
-    await t.sim.run(600_000);
-    assert.equal(uidsOf(t), uids);
-    const stalled = conditionOf(t, 'Stalled');
-    assert.is(`${stalled?.status} ${stalled?.reason}`, 'True UpdateBlocked');
-    assert.match(stalled?.message ?? '', 'spec.containers[0].image');
-    assert.ok(newsOf(t, 'Stalled').length > 0);
-    retemplate(t, template({ image: 'img:2' }));
-    await settle(t);
-    assert.ok(onUpdate(t));
-  },
-);
-scenario('update: a quota without room for one more → no obstacle', five, async (t) => {
-  const identities = identitiesOf(t);
+scenario('update: a template that is refused → Stalled, costs no member', five, async (t) => {
+  const uids = uidsOf(t);
+  retemplate(t, template({ image: '' }));
+  await t.sim.run(600_000);
+  assert.equal(uidsOf(t), uids);
+  const stalled = conditionOf(t, 'Stalled');
+  assert.is(`${stalled?.status} ${stalled?.reason}`, 'True UpdateBlocked');
+  assert.match(stalled?.message ?? '', 'spec.containers[0].image');
+  assert.ok(newsOf(t, 'Stalled').length > 0);
+  retemplate(t, template({ image: 'img:2' }));
+  await settle(t);
+  assert.ok(onUpdate(t));
+});
+scenario('update: a quota without room for one more → no obstacle', fiveSame, async (t) => {
   apply(t, {
     ...quota,
     metadata: { name: 'q', namespace: 'default' },
@@ -4125,7 +4072,6 @@ scenario('update: a quota without room for one more → no obstacle', five, asyn
   retemplate(t, env('1'));
   await settle(t);
   assert.ok(onUpdate(t));
-  assert.equal(identitiesOf(t), identities);
 });
 scenario('update: many changes in a row → the last one, nothing stacks up', five, async (t) => {
   const [identities, least] = [identitiesOf(t), leastReady(t)];
@@ -4154,18 +4100,14 @@ scenario('update: history is kept to its limit, and never loses one in use', fiv
   assert.equal(new Set(livePods(t).map(revisionIn)), inUse);
   assert.is(livePods(t).map(restartsOf).join(), '0,0,0,0,0');
 });
-scenario(
-  'update: paused, the only member is lost → the next is at the old revision',
-  idle1,
-  async (t) => {
-    edit(t, roll({ paused: true }));
-    retemplate(t, template({ image: 'img:2' }));
-    await t.sim.run(5000);
-    removePod(t, firstPod(t));
-    await t.sim.run(60_000);
-    assert.equal(imagesOf(t), ['img:1']);
-  },
-);
+scenario('update: paused, the only one is lost → the next is old, too', idle1, async (t) => {
+  edit(t, roll({ paused: true }));
+  retemplate(t, template({ image: 'img:2' }));
+  await t.sim.run(5000);
+  removePod(t, firstPod(t));
+  await t.sim.run(60_000);
+  assert.equal(imagesOf(t), ['img:1']);
+});
 const open5: Setting = { ...five, nodes: 8, ends: 'open' };
 const boxOf = (pod: Seen): Rec => pod.spec.containers?.[0] ?? {};
 const cpuOf = (pod: Seen): unknown =>
@@ -4232,20 +4174,16 @@ for (const [what, rule] of [
   ['paused', { paused: true }],
   ['under a partition', { partition: 3 }],
 ] as const)
-  scenario(
-    `update: ${what}, a claim template renamed, a member lost → one new`,
-    open5,
-    async (t) => {
-      edit(t, { ...roll(rule), ...renamed });
-      retemplate(t, template({ volumeMounts: [{ name: 'disk', mountPath: '/d' }] }));
-      await t.sim.run(60_000);
-      const mark = t.sim.requests.length;
-      removePod(t, livePods(t)[0]);
-      await t.sim.run(600_000);
-      assert.is(requestsSince(t, mark)['POST pods'], 1);
-      assert.is(livePods(t).filter(isUp).length, 5);
-    },
-  );
+  scenario(`update: ${what}, a claim template renamed, a loss → one new`, open5, async (t) => {
+    edit(t, { ...roll(rule), ...renamed });
+    retemplate(t, template({ volumeMounts: [{ name: 'disk', mountPath: '/d' }] }));
+    await t.sim.run(60_000);
+    const mark = t.sim.requests.length;
+    removePod(t, livePods(t)[0]);
+    await t.sim.run(600_000);
+    assert.is(requestsSince(t, mark)['POST pods'], 1);
+    assert.is(livePods(t).filter(isUp).length, 5);
+  });
 for (const [what, rule, seen] of [
   ['a partition', { partition: 3 }, [3, 2]],
   ['a pause', { paused: true }, [5, 0]],
@@ -4257,8 +4195,7 @@ for (const [what, rule, seen] of [
     edit(t, { suspend: true });
     await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
     await t.sim.run(5000);
-    t.sim.kill('operator');
-    startOperator(t);
+    await startAnew(t);
     edit(t, { suspend: false });
     await t.sim.run(60_000);
     assert.equal(imagesOf(t), times(seen[0], seen[1]));
@@ -4276,38 +4213,30 @@ for (const [what, rule] of [
     await t.sim.run(600_000);
     assert.is(livePods(t).length, 3);
   });
-scenario(
-  'update: the revision label is stripped → the member is updated all the same',
-  five,
-  async (t) => {
-    edit(t, roll({ paused: true }));
-    retemplate(t, env('1'));
-    await t.sim.run(5000);
-    const path = `${space}/pods/${firstPod(t).metadata.name}`;
-    must(t, 'PATCH', path, { metadata: { labels: { [MARK.revision]: null } } });
-    await t.sim.run(5000);
-    edit(t, roll({ paused: false }));
-    await settle(t);
-    assert.equal(
-      livePods(t).map((o) => (boxOf(o)['env'] as Rec[])[0]?.['value']),
-      each('1'),
-    );
-  },
-);
+scenario('update: the revision label is stripped → updated all the same', five, async (t) => {
+  edit(t, roll({ paused: true }));
+  retemplate(t, env('1'));
+  await t.sim.run(5000);
+  const path = `${space}/pods/${firstPod(t).metadata.name}`;
+  must(t, 'PATCH', path, { metadata: { labels: { [MARK.revision]: null } } });
+  await t.sim.run(5000);
+  edit(t, roll({ paused: false }));
+  await settle(t);
+  assert.equal(
+    livePods(t).map((o) => (boxOf(o)['env'] as Rec[])[0]?.['value']),
+    each('1'),
+  );
+});
 const strict = { liveness: { startupSeconds: 60, unreadySeconds: 60, maxRestarts: 2 } };
 for (const replicas of [1, 3])
   for (const bad of ['bad:1', 'crash:1']) {
     const spec = { ...template({ image: bad }), ...strict };
     const setting = { replicas, nodes: 6, wait: false, spec };
-    scenario(
-      `F29: ${replicas} × ${bad}, withheld; then a good image → heals`,
-      setting,
-      async (t) => {
-        await t.sim.run(900_000);
-        retemplate(t, template({ image: 'img:2' }));
-        await until(t, 'it heals', () => pendingOf(t) === '', 600_000);
-      },
-    );
+    scenario(`F29: ${replicas} × ${bad}, then a good image → heals`, setting, async (t) => {
+      await t.sim.run(900_000);
+      retemplate(t, template({ image: 'img:2' }));
+      await until(t, 'it heals', () => pendingOf(t) === '', 600_000);
+    });
   }
 for (const [how, bad] of [
   ['in place', template({ image: 'bad:2' })],
@@ -4326,19 +4255,15 @@ for (const [how, bad] of [
     },
   );
 const unhasty: Setting = { ...five, actors: { startMs: 150_000 }, spec: strict, wait: false };
-scenario(
-  'update: strict liveness, a slow restart in place → nobody is given up',
-  unhasty,
-  async (t) => {
-    edit(t, { liveness: { startupSeconds: 0 } });
-    await until(t, 'all are up', () => pendingOf(t) === '', 3_600_000);
-    const identities = identitiesOf(t);
-    retemplate(t, template({ image: 'img:2' }));
-    await t.sim.run(2000);
-    await settle(t, 3_600_000);
-    assert.equal(identitiesOf(t), identities);
-  },
-);
+scenario('update: strict liveness, slow in place → nobody is given up', unhasty, async (t) => {
+  edit(t, { liveness: { startupSeconds: 0 } });
+  await until(t, 'all are up', () => pendingOf(t) === '', 3_600_000);
+  const identities = identitiesOf(t);
+  retemplate(t, template({ image: 'img:2' }));
+  await t.sim.run(2000);
+  await settle(t, 3_600_000);
+  assert.equal(identitiesOf(t), identities);
+});
 scenario('update: there and back at once → never below 4', { ...five, ends: 'open' }, async (t) => {
   for (let ms = 100; ms < 3000; ms += 260) {
     await until(t, 'all are up', () => pendingOf(t) === '');
@@ -4350,18 +4275,14 @@ scenario('update: there and back at once → never below 4', { ...five, ends: 'o
     assert.is(least(), 4 + Number(livePods(t).every((o) => restartsOf(o) === 0)), `${ms}`);
   }
 });
-scenario(
-  'update: labels of 60 members → a patch each, nothing else',
-  { replicas: 60, nodes: 6 },
-  async (t) => {
-    const mark = t.sim.requests.length;
-    retemplate(t, template({}, { labels: { tier: 'x' } }));
-    await settle(t);
-    const sent = requestsSince(t, mark);
-    assert.equal([sent['PATCH pods'], sent['GET pods'] ?? 0], [60, 0]);
-    assert.ok((sent['POST events'] ?? 0) <= 2, `${sent['POST events']} events`);
-  },
-);
+scenario('update: labels of 60 → a patch each, no more', { replicas: 60, nodes: 6 }, async (t) => {
+  const mark = t.sim.requests.length;
+  retemplate(t, template({}, { labels: { tier: 'x' } }));
+  await settle(t);
+  const sent = requestsSince(t, mark);
+  assert.equal([sent['PATCH pods'], sent['GET pods'] ?? 0], [60, 0]);
+  assert.ok((sent['POST events'] ?? 0) <= 2, `${sent['POST events']} events`);
+});
 const inTwo = template({
   volumeMounts: ['data', 'logs'].map((name) => ({ name, mountPath: `/${name}` })),
 });
@@ -4388,7 +4309,7 @@ scenario('restore asked on one of two claims → neither is freed', twoFreed, as
   assert.ok(uidOfIdentity(t, old));
 });
 scenario(
-  'update: a member on a claim that is being deleted → left alone',
+  'update: its claim is being deleted → left alone',
   { ...five, ends: 'open' },
   async (t) => {
     const old = firstPod(t);
@@ -4416,93 +4337,71 @@ scenario('suspend and fewer replicas in one edit → no conflict', five, async (
   );
   edit(t, { suspend: false });
 });
-scenario(
-  'update: Replace without surge → the successor names the old one',
-  replacing,
-  async (t) => {
-    retemplate(t, env('1'));
-    await settle(t);
-    const retired = clusterNow(t).status?.retired ?? [];
-    assert.equal(
-      retired.map((r) => r.reason),
-      each('Updated'),
-    );
-    assert.ok(retired.every((r) => identitiesOf(t).includes(r.replacedBy)));
-  },
-);
-scenario(
-  'update: a change-cause annotated afterwards → on the revision in force',
-  {},
-  async (t) => {
-    const causes = (): string[] =>
-      revisionsOf(t).map((o) => noteOf(o, 'kubernetes.io/change-cause'));
-    annotate(t, coder, { 'kubernetes.io/change-cause': 'first' });
-    await settle(t);
-    retemplate(t, template({ image: 'img:2' }));
-    annotate(t, coder, { 'kubernetes.io/change-cause': 'second' });
-    await settle(t);
-    assert.equal(causes().sort(), ['first', 'second']);
-  },
-);
-scenario(
-  'F27: keys in another order, an operator started anew → nothing restarts',
-  five,
-  async (t) => {
-    const [uids, revisions] = [uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)];
-    const [c] = podSpec.containers;
-    retemplate(t, {
-      template: { spec: { containers: [Object.fromEntries(Object.entries(c ?? {}).reverse())] } },
-    });
-    t.sim.kill('operator');
-    startOperator(t);
-    await t.sim.run(10_000);
-    await settle(t);
-    assert.equal([uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)], [uids, revisions]);
-  },
-);
-scenario(
-  'a size that the API server refuses in place, told before → recreated',
-  claimless,
-  async (t) => {
-    annotate(t, coder, { [MARK.paused]: 'true' });
-    edit(t, {
-      template: {
-        spec: {
-          containers: [
-            { ...bare.template.spec.containers[0], resources: { requests: { cpu: '1' } } },
-          ],
-        },
-      },
-    });
-    await t.sim.run(5000);
-    let rest = 1;
-    t.faults.decide = ({ method, path }) =>
-      method === 'GET' && path.includes('/pods/coder-') && rest-- > 0 ? 'reset' : undefined;
-    annotate(t, coder, { [MARK.paused]: null });
-    await t.sim.run(1000);
-  },
-);
-for (const propagationPolicy of ['Background', 'Foreground'])
-  scenario(
-    `F17: gone (${propagationPolicy}), its watch stands still → few new`,
-    live,
-    async (t) => {
-      await t.sim.run(5000);
-      const dead = nodeOfPod(firstPod(t)); // Its pod keeps the cluster, if that goes last.
-      t.actors.kill(dead);
-      t.faults.frozen = new Set(['statefulclusters']);
-      const mark = t.sim.requests.length;
-      must(t, 'DELETE', coder, { propagationPolicy });
-      await t.sim.run(40_000);
-      delete t.faults.frozen;
-      const posts = requestsSince(t, mark)['POST pods'] ?? 0;
-      assert.ok(posts <= 12, `${posts} pods were posted for a cluster that is gone`);
-      t.actors.revive(dead);
-      await until(t, 'it is gone', () => !clusterNow(t));
-      apply(t, exampleCluster());
-      await t.sim.run(70_000);
-    },
+scenario('update: Replace without surge → successors name the old', replacing, async (t) => {
+  retemplate(t, env('1'));
+  await settle(t);
+  const retired = clusterNow(t).status?.retired ?? [];
+  assert.equal(
+    retired.map((r) => r.reason),
+    each('Updated'),
   );
+  assert.ok(retired.every((r) => identitiesOf(t).includes(r.replacedBy)));
+});
+scenario('update: a change-cause annotated later → on its revision', {}, async (t) => {
+  const causes = (): string[] => revisionsOf(t).map((o) => noteOf(o, 'kubernetes.io/change-cause'));
+  annotate(t, coder, { 'kubernetes.io/change-cause': 'first' });
+  await settle(t);
+  retemplate(t, template({ image: 'img:2' }));
+  annotate(t, coder, { 'kubernetes.io/change-cause': 'second' });
+  await settle(t);
+  assert.equal(causes().sort(), ['first', 'second']);
+});
+scenario('F27: keys in another order, a new process → no restart', five, async (t) => {
+  const [uids, revisions] = [uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)];
+  const [c] = podSpec.containers;
+  retemplate(t, {
+    template: { spec: { containers: [Object.fromEntries(Object.entries(c ?? {}).reverse())] } },
+  });
+  await startAnew(t);
+  await t.sim.run(10_000);
+  await settle(t);
+  assert.equal([uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)], [uids, revisions]);
+});
+scenario('a size that is refused in place, told before → recreated', claimless, async (t) => {
+  annotate(t, coder, { [MARK.paused]: 'true' });
+  edit(t, {
+    template: {
+      spec: {
+        containers: [
+          { ...bare.template.spec.containers[0], resources: { requests: { cpu: '1' } } },
+        ],
+      },
+    },
+  });
+  await t.sim.run(5000);
+  let rest = 1;
+  t.faults.decide = ({ method, path }) =>
+    method === 'GET' && path.includes('/pods/coder-') && rest-- > 0 ? 'reset' : undefined;
+  annotate(t, coder, { [MARK.paused]: null });
+  await t.sim.run(1000);
+});
+for (const propagationPolicy of ['Background', 'Foreground'])
+  scenario(`F17: gone (${propagationPolicy}), not told → few new`, live, async (t) => {
+    await t.sim.run(5000);
+    const dead = nodeOfPod(firstPod(t)); // Its pod keeps the cluster, if that goes last.
+    t.actors.kill(dead);
+    t.faults.frozen = new Set(['statefulclusters']);
+    const mark = t.sim.requests.length;
+    must(t, 'DELETE', coder, { propagationPolicy });
+    await t.sim.run(40_000);
+    delete t.faults.frozen;
+    const posts = requestsSince(t, mark)['POST pods'] ?? 0;
+    assert.ok(posts <= 12, `${posts} pods were posted for a cluster that is gone`);
+    t.actors.revive(dead);
+    await until(t, 'it is gone', () => !clusterNow(t));
+    apply(t, exampleCluster());
+    await t.sim.run(70_000);
+  });
 const soon: Setting = { nodes: 6, spec: { minReadySeconds: 5 } };
 scenario('F14: an update while the clock is an hour back → one at a time', soon, async (t) => {
   t.faults.clockMs = -3_600_000;
@@ -4532,20 +4431,16 @@ scenario('F7: a release is answered with 500 for 10 s → few status writes', si
   assert.ok(writes <= 11, `${writes} status writes`);
   delete t.faults.decide;
 });
-scenario(
-  'F26: claims may not be read for 30 s, there are none → it heals',
-  claimless,
-  async (t) => {
-    t.sim.state.denied = noRight('persistentvolumeclaims');
-    t.sim.down = true; // Every stream breaks.
-    await t.sim.run(100);
-    t.sim.down = false;
-    await t.sim.run(20_000);
-    edit(t, { minReadySeconds: 1 }); // Looked at while it is so.
-    await t.sim.run(10_000);
-    t.sim.state.denied = [];
-  },
-);
+scenario('F26: claims may not be read, there are none → it heals', claimless, async (t) => {
+  t.sim.state.denied = noRight('persistentvolumeclaims');
+  t.sim.down = true; // Every stream breaks.
+  await t.sim.run(100);
+  t.sim.down = false;
+  await t.sim.run(20_000);
+  edit(t, { minReadySeconds: 1 }); // Looked at while it is so.
+  await t.sim.run(10_000);
+  t.sim.state.denied = [];
+});
 const slowly: Setting = { replicas: 5, nodes: 6, actors: { startMs: 4000 } };
 scenario('all are asked while one is updated in place → it counts as gone', slowly, async (t) => {
   await t.sim.run(10_000);
@@ -4554,43 +4449,35 @@ scenario('all are asked while one is updated in place → it counts as gone', sl
   for (const pod of livePods(t))
     annotate(t, `${space}/pods/${pod.metadata.name}`, note(MARK.replace, 'true').annotations);
 });
-scenario(
-  'I9: half marked as ScaledIn, then taken out → one Reason, and it stays',
-  six,
-  async (t) => {
-    apply(
-      t,
-      exampleCluster(
-        { volumeClaimTemplates: [localClaim(), { ...localClaim(), metadata: { name: 'log' } }] },
-        'two',
-      ),
-    );
-    await until(t, 'it is Ready', () => pendingOf(t, 'two') === '');
-    const young = livePods(t, 'two').at(-1);
-    t.faults.decide = ({ method, path }) =>
-      method === 'PATCH' && path.includes(`claims/data-${young?.metadata.name}?`) ? 500 : undefined;
-    must(t, 'PATCH', coder.replace('coder', 'two'), { spec: { replicas: 2 } });
-    await t.sim.run(500);
-    must(t, 'PATCH', `${space}/pods/${young?.metadata.name}`, {
-      metadata: { labels: { app: 'mine' } },
-    });
-    await t.sim.run(500);
-    delete t.faults.decide;
-    await until(t, 'it is settled', () => pendingOf(t, 'two') === '', 60_000);
-    assert.ok(listed(t, 'pods').some((o) => o.metadata.uid === young?.metadata.uid && !isGoing(o)));
-  },
-);
+scenario('I9: half marked as ScaledIn, then taken out → one Reason', six, async (t) => {
+  apply(
+    t,
+    exampleCluster(
+      { volumeClaimTemplates: [localClaim(), { ...localClaim(), metadata: { name: 'log' } }] },
+      'two',
+    ),
+  );
+  await until(t, 'it is Ready', () => pendingOf(t, 'two') === '');
+  const young = livePods(t, 'two').at(-1);
+  t.faults.decide = ({ method, path }) =>
+    method === 'PATCH' && path.includes(`claims/data-${young?.metadata.name}?`) ? 500 : undefined;
+  must(t, 'PATCH', coder.replace('coder', 'two'), { spec: { replicas: 2 } });
+  await t.sim.run(500);
+  must(t, 'PATCH', `${space}/pods/${young?.metadata.name}`, {
+    metadata: { labels: { app: 'mine' } },
+  });
+  await t.sim.run(500);
+  delete t.faults.decide;
+  await until(t, 'it is settled', () => pendingOf(t, 'two') === '', 60_000);
+  assert.ok(listed(t, 'pods').some((o) => o.metadata.uid === young?.metadata.uid && !isGoing(o)));
+});
 const early: Setting = { wait: false, nodes: 6, faults: { lagMs: { pods: 8000 } } };
-scenario(
-  'F2: all are asked before they are Ready, pods lag by 8 s → one by one',
-  early,
-  async (t) => {
-    await until(t, 'three pods are there', () => livePods(t).length === 3);
-    for (const pod of livePods(t)) annotate(t, podAt(pod), { [MARK.replace]: 'true' });
-    await t.sim.run(30_000);
-    delete t.faults.lagMs;
-  },
-);
+scenario('F2: all are asked before Ready, pods lag by 8 s → one by one', early, async (t) => {
+  await until(t, 'three pods are there', () => livePods(t).length === 3);
+  for (const pod of livePods(t)) annotate(t, podAt(pod), { [MARK.replace]: 'true' });
+  await t.sim.run(30_000);
+  delete t.faults.lagMs;
+});
 scenario('F26: marks are refused for 20 s → no hot loop', six, async (t) => {
   await t.sim.run(3000);
   t.sim.state.denied = [{ verb: 'patch', resource: 'persistentvolumeclaims', user: 'operator' }];
@@ -4601,43 +4488,36 @@ scenario('F26: marks are refused for 20 s → no hot loop', six, async (t) => {
   assert.ok(sent < 100, `${sent} requests`);
   t.sim.state.denied = [];
 });
-scenario(
-  'F3: a node is back in service, and the watch does not tell → no more losses',
-  six,
-  async (t) => {
-    const old = firstPod(t);
-    const node = nodeOfPod(old);
-    outOfService(t, node);
-    await until(t, 'it is replaced', () => !uidOfIdentity(t, old) && pendingOf(t) === '');
-    t.faults.frozen = new Set(['nodes']);
-    must(t, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } });
-    t.actors.revive(node);
-    await t.sim.run(10_000);
-    edit(t, { replicas: 8 }); // Some land there.
-    await until(t, 'all are Ready', () => livePods(t).filter(isUp).length === 8, 60_000);
-    await t.sim.run(30_000);
-    assert.is(claimsOf(t).length, 9, 'nobody else was let go');
-    delete t.faults.frozen;
-  },
-);
+scenario('F3: a node is back, its watch does not tell → no more losses', six, async (t) => {
+  const old = firstPod(t);
+  const node = nodeOfPod(old);
+  outOfService(t, node);
+  await until(t, 'it is replaced', () => !uidOfIdentity(t, old) && pendingOf(t) === '');
+  t.faults.frozen = new Set(['nodes']);
+  must(t, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } });
+  t.actors.revive(node);
+  await t.sim.run(10_000);
+  edit(t, { replicas: 8 }); // Some land there.
+  await until(t, 'all are Ready', () => livePods(t).filter(isUp).length === 8, 60_000);
+  await t.sim.run(30_000);
+  assert.is(claimsOf(t).length, 9, 'nobody else was let go');
+  delete t.faults.frozen;
+});
 const owned: Setting = {
   nodes: 6,
   spec: { persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete' } },
 };
-scenario(
-  'F17: orphaned, made anew under a stale view of claims, a crash → the same',
-  { ...owned, keeps: 'identities' },
-  async (t) => {
-    t.faults.frozen = new Set(['persistentvolumeclaims']);
-    must(t, 'DELETE', coder, { propagationPolicy: 'Orphan' });
-    await until(t, 'it is gone', () => !clusterNow(t));
-    const template = { metadata: { annotations: { restartedAt: '1' } }, spec: podSpec };
-    apply(t, exampleCluster({ ...owned.spec, template }));
-    await t.sim.run(20_000);
-    await restart(t);
-    delete t.faults.frozen;
-  },
-);
+const ownedSame: Setting = { ...owned, keeps: 'identities' };
+scenario('F17: orphaned, anew under stale claims → the same', ownedSame, async (t) => {
+  t.faults.frozen = new Set(['persistentvolumeclaims']);
+  must(t, 'DELETE', coder, { propagationPolicy: 'Orphan' });
+  await until(t, 'it is gone', () => !clusterNow(t));
+  const template = { metadata: { annotations: { restartedAt: '1' } }, spec: podSpec };
+  apply(t, exampleCluster({ ...owned.spec, template }));
+  await t.sim.run(20_000);
+  await startAnew(t);
+  delete t.faults.frozen;
+});
 scenario('F16: the status is wiped in the middle of an update → the same end', five, async (t) => {
   const [identities, claims] = [identitiesOf(t), claimUids(t)];
   retemplate(t, env('1'));
@@ -4656,90 +4536,73 @@ const twoClaims = (t: Scene): void => {
   });
   retemplate(t, template({ volumeMounts }));
 };
-scenario(
-  'update: a claim template more → members get the claim they never had',
-  five,
-  async (t) => {
-    const identities = identitiesOf(t);
-    twoClaims(t);
-    await settle(t);
-    assert.equal([identitiesOf(t), claimsOf(t).length], [identities, 10]);
-  },
-);
-scenario(
-  'suspended: a claim template more, a claim less → new is made, lost is not',
-  six,
-  async (t) => {
-    const identities = identitiesOf(t);
-    edit(t, { suspend: true });
-    await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
-    twoClaims(t);
-    removeClaim(t, claimsOf(t, identities[0])[0]);
-    await t.sim.run(20_000);
-    edit(t, { suspend: false });
-    await settle(t);
-    const kept = identitiesOf(t).filter((one) => identities.includes(one));
-    assert.equal(kept, identities.slice(1));
-    assert.is(claimsOf(t).length, 6);
-  },
-);
-scenario(
-  'restore → the identity lives again as the next member there is room for',
-  six,
-  async (t) => {
-    const old = firstPod(t);
-    const claim = claimsOf(t, identityIn(old))[0]?.metadata.uid;
-    removePod(t, old);
-    await replaced(t, old, 'PodDeleted');
-    restore(t, identityIn(old));
-    await settle(t);
-    assert.not(uidOfIdentity(t, old), 'there is no room yet');
-    edit(t, { replicas: 4 });
-    await settle(t);
-    assert.ok(uidOfIdentity(t, old));
-    assert.is(claimsOf(t, identityIn(old))[0]?.metadata.uid, claim);
-    assert.not(clusterNow(t).status?.retired?.some((r) => r.identity === identityIn(old)));
-    removePod(t, livePods(t).at(-1));
-    await t.sim.run(2000);
-  },
-);
+scenario('update: a claim template more → members get the claim', five, async (t) => {
+  const identities = identitiesOf(t);
+  twoClaims(t);
+  await settle(t);
+  assert.equal([identitiesOf(t), claimsOf(t).length], [identities, 10]);
+});
+scenario('suspended: a template more, a claim less → made, and lost', six, async (t) => {
+  const identities = identitiesOf(t);
+  edit(t, { suspend: true });
+  await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
+  twoClaims(t);
+  removeClaim(t, claimsOf(t, identities[0])[0]);
+  await t.sim.run(20_000);
+  edit(t, { suspend: false });
+  await settle(t);
+  const kept = identitiesOf(t).filter((one) => identities.includes(one));
+  assert.equal(kept, identities.slice(1));
+  assert.is(claimsOf(t).length, 6);
+});
+scenario('restore → it lives again once there is room for a member', six, async (t) => {
+  const old = firstPod(t);
+  const claim = claimsOf(t, identityIn(old))[0]?.metadata.uid;
+  removePod(t, old);
+  await replaced(t, old, 'PodDeleted');
+  restore(t, identityIn(old));
+  await settle(t);
+  assert.not(uidOfIdentity(t, old), 'there is no room yet');
+  edit(t, { replicas: 4 });
+  await settle(t);
+  assert.ok(uidOfIdentity(t, old));
+  assert.is(claimsOf(t, identityIn(old))[0]?.metadata.uid, claim);
+  assert.not(clusterNow(t).status?.retired?.some((r) => r.identity === identityIn(old)));
+  removePod(t, livePods(t).at(-1));
+  await t.sim.run(2000);
+});
 const restoreOne = (t: Scene, name: string): Seen =>
   annotate(t, `${space}/persistentvolumeclaims/${name}`, { [MARK.restore]: 'true' });
-scenario(
-  'F42: one write of a restore of two claims fails → finished, never undone',
-  twoFreed,
-  async (t) => {
-    const old = firstPod(t);
-    const claims = claimsOf(t, identityIn(old)).map((o) => o.metadata.uid);
-    t.actors.kill(nodeOfPod(old)); // Its pod object stays, and so do its claims.
-    removePod(t, old);
-    await until(
-      t,
-      'both are marked',
-      () => claimsOf(t).filter((o) => noteOf(o, MARK.retired)).length === 2,
-    );
-    restoreOne(t, `logs-${old.metadata.name}`);
-    let [seen, rest] = [0, 6];
-    t.faults.decide = ({ method, path, body }) => {
-      const isRestore = JSON.stringify(body ?? {}).includes(`"${MARK.retired}":null`);
-      if (method !== 'PATCH' || !path.includes('claims/') || !isRestore) return undefined;
-      return ++seen > 1 && rest-- > 0 ? 500 : undefined; // The first lands.
-    };
-    t.actors.revive(nodeOfPod(old));
-    const isGone = (): boolean =>
-      !listed(t, 'pods').some((o) => o.metadata.uid === old.metadata.uid);
-    await until(t, 'its pod is gone', isGone);
-    edit(t, { replicas: 4 });
-    await until(t, 'it is back', () => uidOfIdentity(t, old) !== '', 120_000);
-    assert.ok(rest < 6, 'one write failed');
-    assert.equal(
-      claimsOf(t, identityIn(old)).map((o) => o.metadata.uid),
-      claims,
-    );
-    await settle(t);
-    noneEnded(t);
-  },
-);
+scenario('F42: one of two writes of a restore fails → finished', twoFreed, async (t) => {
+  const old = firstPod(t);
+  const claims = claimsOf(t, identityIn(old)).map((o) => o.metadata.uid);
+  t.actors.kill(nodeOfPod(old)); // Its pod object stays, and so do its claims.
+  removePod(t, old);
+  await until(
+    t,
+    'both are marked',
+    () => claimsOf(t).filter((o) => noteOf(o, MARK.retired)).length === 2,
+  );
+  restoreOne(t, `logs-${old.metadata.name}`);
+  let [seen, rest] = [0, 6];
+  t.faults.decide = ({ method, path, body }) => {
+    const isRestore = JSON.stringify(body ?? {}).includes(`"${MARK.retired}":null`);
+    if (method !== 'PATCH' || !path.includes('claims/') || !isRestore) return undefined;
+    return ++seen > 1 && rest-- > 0 ? 500 : undefined; // The first lands.
+  };
+  t.actors.revive(nodeOfPod(old));
+  const isGone = (): boolean => !listed(t, 'pods').some((o) => o.metadata.uid === old.metadata.uid);
+  await until(t, 'its pod is gone', isGone);
+  edit(t, { replicas: 4 });
+  await until(t, 'it is back', () => uidOfIdentity(t, old) !== '', 120_000);
+  assert.ok(rest < 6, 'one write failed');
+  assert.equal(
+    claimsOf(t, identityIn(old)).map((o) => o.metadata.uid),
+    claims,
+  );
+  await settle(t);
+  noneEnded(t);
+});
 scenario('F42: a restore of an identity a second old → at once', six, async (t) => {
   edit(t, { replicas: 4 });
   await until(t, 'four are up', () => pendingOf(t) === '');
@@ -4747,6 +4610,7 @@ scenario('F42: a restore of an identity a second old → at once', six, async (t
   askFor(t, young);
   await until(t, 'it is replaced', () => !uidOfIdentity(t, young) && pendingOf(t) === '');
   restore(t, identityIn(young));
+  await t.sim.run(500); // Seen before there is room.
   edit(t, { replicas: 5 });
   await until(t, 'it is back', () => uidOfIdentity(t, young) !== '' && pendingOf(t) === '', 5000);
 });
@@ -4788,7 +4652,7 @@ scenario('F1: … of a judged end → the brake counts the one half born', six, 
   t.faults.decide = ({ method, path }) =>
     method === 'POST' && path.includes('/pods?f') ? 503 : undefined;
   t.actors.removeNode(nodeOfPod(b as Seen));
-  await restart(t);
+  await startAnew(t);
   await t.sim.run(120_000);
   assert.is(conditionOf(t, 'ReplacementWithheld')?.status, 'True');
   assert.is(claimsOf(t).length, 4, 'it keeps its place');
@@ -4840,51 +4704,39 @@ for (const [what, stop, go] of [
     assert.not(Object.keys(requestsSince(t, mark)).some((key) => /^POST (pods|persis)/.test(key)));
     must(t, 'PATCH', coder, go as Rec);
   });
-scenario(
-  'replace of one of 60 → at most 30 others are read',
-  { replicas: 60, nodes: 9 },
-  async (t) => {
-    const mark = t.sim.requests.length;
-    const old = firstPod(t);
-    askFor(t, old);
-    await replaced(t, old, 'ReplaceRequested');
-    const { 'GET pods': reads = 0 } = requestsSince(t, mark);
-    assert.ok(reads > 0 && reads <= 31, `${reads} reads`);
-  },
-);
+scenario('replace one of 60 → at most 30 are read', { replicas: 60, nodes: 9 }, async (t) => {
+  const mark = t.sim.requests.length;
+  const old = firstPod(t);
+  askFor(t, old);
+  await replaced(t, old, 'ReplaceRequested');
+  const { 'GET pods': reads = 0 } = requestsSince(t, mark);
+  assert.ok(reads > 0 && reads <= 31, `${reads} reads`);
+});
 if (only.test('two draws'))
   scenarios('scenario: two draws of a pass are equal → two identities all the same', () => {
     const draws = [0.1, 0.1, 0.1, 0.7, 0.7, 0.3];
     const drawn = op.allocate(3, [], Date.UTC(2026, 0), () => draws.shift() ?? 0);
     assert.is(new Set(drawn).size, 3);
   });
+scenario('update: deleted as it comes back from Recreate → replaced', six, async (t) => {
+  retemplate(t, env('1'));
+  await until(t, 'one goes', () => listed(t, 'pods').some(isGoing));
+  await until(t, 'it is back', () => livePods(t).some((o) => !isUp(o) && nodeOfPod(o)));
+  const back = livePods(t).find((o) => !isUp(o));
+  removePod(t, back, { gracePeriodSeconds: 0 });
+  await settle(t);
+  assert.is(clusterNow(t).status?.retired?.length, 1);
+});
+scenario('update: its node dies while it is recreated → NodeUnreachable', live, async (t) => {
+  retemplate(t, env('1'));
+  await until(t, 'one goes', () => listed(t, 'pods').some(isGoing));
+  const going = listed(t, 'pods').find(isGoing) as Seen;
+  t.actors.kill(nodeOfPod(going));
+  await replaced(t, going, 'NodeUnreachable');
+  assert.ok(onUpdate(t));
+});
 scenario(
-  'update: a member is deleted while it is updated, or comes back → replaced once',
-  six,
-  async (t) => {
-    retemplate(t, env('1'));
-    await until(t, 'one goes', () => listed(t, 'pods').some(isGoing));
-    await until(t, 'it is back', () => livePods(t).some((o) => !isUp(o) && nodeOfPod(o)));
-    const back = livePods(t).find((o) => !isUp(o));
-    removePod(t, back, { gracePeriodSeconds: 0 });
-    await settle(t);
-    assert.is(clusterNow(t).status?.retired?.length, 1);
-  },
-);
-scenario(
-  'update: the node of a member dies while it is recreated → let go as NodeUnreachable',
-  live,
-  async (t) => {
-    retemplate(t, env('1'));
-    await until(t, 'one goes', () => listed(t, 'pods').some(isGoing));
-    const going = listed(t, 'pods').find(isGoing) as Seen;
-    t.actors.kill(nodeOfPod(going));
-    await replaced(t, going, 'NodeUnreachable');
-    assert.ok(onUpdate(t));
-  },
-);
-scenario(
-  'OrderedReady: update, suspend, resume → one at a time',
+  'OrderedReady: update, suspend → one at a time',
   { ...ordered, replicas: 4 },
   async (t) => {
     await until(t, 'all are up', () => pendingOf(t) === '', 60_000);
@@ -4962,19 +4814,15 @@ for (const kind of watchedKinds)
     await t.sim.run(280_000);
     delete t.faults.frozen;
   });
-scenario(
-  'F2: listed at the last version, by a server that is behind → not twice',
-  bareFive,
-  async (t) => {
-    const snapshot = snapshotState(t.sim.state);
-    edit(t, { replicas: 6 });
-    await until(t, 'it is posted', () => listed(t, 'pods').length === 6);
-    t.sim.state.old = { snapshot, until: t.sim.now() + 30_000 };
-    t.sim.down = true; // All streams break,
-    t.sim.down = false; // and are opened again.
-    await t.sim.run(40_000);
-  },
-);
+scenario('F2: listed by a server that is behind → not twice', bareFive, async (t) => {
+  const snapshot = snapshotState(t.sim.state);
+  edit(t, { replicas: 6 });
+  await until(t, 'it is posted', () => listed(t, 'pods').length === 6);
+  t.sim.state.old = { snapshot, until: t.sim.now() + 30_000 };
+  t.sim.down = true; // All streams break,
+  t.sim.down = false; // and are opened again.
+  await t.sim.run(40_000);
+});
 scenario('F2: pods lag by 12 s, also in lists → it goes on', six, async (t) => {
   t.faults.lagMs = { pods: 12_000 };
   edit(t, { replicas: 5 });
@@ -5094,44 +4942,36 @@ scenario('F13: etcd is restored to an older snapshot → no identity twice', liv
   await settle(t);
   assert.is(livePods(t).length, 3);
 });
-scenario(
-  'F13: etcd is restored, the watch of pods is not back → made once',
-  claimless,
-  async (t) => {
-    const old = snapshotState(t.sim.state);
-    for (let i = 0; i < 40; i++)
-      annotate(t, `${space}/pods/${firstPod(t).metadata.name}`, { i: `${i}` });
-    await t.sim.run(1000);
-    restoreState(t.sim.state, old);
-    t.faults.decide = ({ path }) => (/\/pods\?.*watch=true/.test(path) ? 503 : undefined);
-    t.sim.wake();
-    await t.sim.run(60_000);
-    const mark = t.sim.requests.length;
-    edit(t, { replicas: 4 });
-    await t.sim.run(60_000);
-    assert.is(requestsSince(t, mark)['POST pods'], 1);
-    delete t.faults.decide;
-    t.sim.kill('actors'); // Everything is restarted, as the manual of etcd says.
-    t.actors = newActors(t.sim, claimless);
-  },
-);
+scenario('F13: etcd is restored, pods are not watched → made once', claimless, async (t) => {
+  const old = snapshotState(t.sim.state);
+  for (let i = 0; i < 40; i++)
+    annotate(t, `${space}/pods/${firstPod(t).metadata.name}`, { i: `${i}` });
+  await t.sim.run(1000);
+  restoreState(t.sim.state, old);
+  t.faults.decide = ({ path }) => (/\/pods\?.*watch=true/.test(path) ? 503 : undefined);
+  t.sim.wake();
+  await t.sim.run(60_000);
+  const mark = t.sim.requests.length;
+  edit(t, { replicas: 4 });
+  await t.sim.run(60_000);
+  assert.is(requestsSince(t, mark)['POST pods'], 1);
+  delete t.faults.decide;
+  t.sim.kill('actors'); // Everything is restarted, as the manual of etcd says.
+  t.actors = newActors(t.sim, claimless);
+});
 scenario('F9: someone edits the cluster all the time → no lost update', six, async (t) => {
   for (let i = 0; i < 300; i++) t.sim.at(i * 37, () => void annotate(t, coder, { beat: `${i}` }));
   edit(t, { replicas: 8 });
   await t.sim.run(12_000);
   removePod(t, firstPod(t));
 });
-scenario(
-  'F9: others annotate a claim, then its pod goes → retired all the same',
-  six,
-  async (t) => {
-    const old = firstPod(t);
-    annotate(t, `${space}/persistentvolumeclaims/data-${old.metadata.name}`, { other: 'x' });
-    await t.sim.run(1000);
-    removePod(t, old);
-    await replaced(t, old, 'PodDeleted', 60_000);
-  },
-);
+scenario('F9: others annotate a claim, its pod goes → retired', six, async (t) => {
+  const old = firstPod(t);
+  annotate(t, `${space}/persistentvolumeclaims/data-${old.metadata.name}`, { other: 'x' });
+  await t.sim.run(1000);
+  removePod(t, old);
+  await replaced(t, old, 'PodDeleted', 60_000);
+});
 scenario('F16: the status is wiped, then falsified → rebuilt', six, async (t) => {
   const old = lose(t);
   await replaced(t, old, 'PodDeleted');
@@ -5173,20 +5013,16 @@ for (const what of ['pods', 'persistentvolumeclaims'])
     );
     must(t, 'DELETE', `${space}/resourcequotas/q`);
   });
-scenario(
-  'F18: 3 replicas under a quota of 2 → 3 claims after ten tries, heals',
-  { replicas: 0, ends: 'settled' },
-  async (t) => {
-    const metadata = { name: 'q', namespace: 'default' };
-    apply(t, { ...quota, metadata, spec: { hard: { pods: '2' } } });
-    edit(t, { replicas: 3 });
-    await t.sim.run(1_200_000);
-    assert.ok((newsOf(t, 'Refused')[0]?.count ?? 0) >= 7, 'tries');
-    assert.equal([claimsOf(t).length, livePods(t).length], [3, 2]);
-    assert.match(conditionOf(t, 'Ready')?.message ?? '', 'exceeded quota: q');
-    must(t, 'DELETE', `${space}/resourcequotas/q`);
-  },
-);
+scenario('F18: 3 under a quota of 2 → 3 claims after ten tries', zero, async (t) => {
+  const metadata = { name: 'q', namespace: 'default' };
+  apply(t, { ...quota, metadata, spec: { hard: { pods: '2' } } });
+  edit(t, { replicas: 3 });
+  await t.sim.run(1_200_000);
+  assert.ok((newsOf(t, 'Refused')[0]?.count ?? 0) >= 7, 'tries');
+  assert.equal([claimsOf(t).length, livePods(t).length], [3, 2]);
+  assert.match(conditionOf(t, 'Ready')?.message ?? '', 'exceeded quota: q');
+  must(t, 'DELETE', `${space}/resourcequotas/q`);
+});
 scenario('F18: a webhook refuses the pods → told, heals', {}, async (t) => {
   const words = 'admission webhook "x" denied the request';
   t.sim.state.refuse = (verb, resource) =>
@@ -5231,8 +5067,7 @@ const noRight = (resource: string) =>
   allVerbs.map((verb) => ({ verb, resource, user: 'operator' }));
 scenario('F26: nodes may not be read → it says so, facts still count', six, async (t) => {
   t.sim.state.denied = noRight('nodes');
-  t.sim.kill('operator');
-  startOperator(t);
+  await startAnew(t);
   await t.sim.run(5000);
   assert.match(conditionOf(t, 'Ready')?.message ?? '', 'nodes cannot be read');
   await replaced(t, lose(t), 'PodDeleted');
@@ -5266,21 +5101,17 @@ scenario('F26: volumes may not be read → they count as on their node', still, 
   t.sim.state.denied = [];
   await t.sim.run(300_000);
 });
-scenario(
-  'F26: pods may not be read for 2 s, as after a restart → nothing stalls',
-  live,
-  async (t) => {
-    t.sim.state.denied = noRight('pods').filter(({ verb }) => verb === 'list' || verb === 'watch');
-    t.sim.down = true; // Every stream breaks.
-    await t.sim.run(100);
-    t.sim.down = false;
-    await t.sim.run(1000);
-    edit(t, { replicas: 4 });
-    await t.sim.run(900);
-    assert.is(conditionOf(t, 'Stalled')?.status, 'False');
-    t.sim.state.denied = [];
-  },
-);
+scenario('F26: pods may not be read for 2 s → nothing stalls', live, async (t) => {
+  t.sim.state.denied = noRight('pods').filter(({ verb }) => verb === 'list' || verb === 'watch');
+  t.sim.down = true; // Every stream breaks.
+  await t.sim.run(100);
+  t.sim.down = false;
+  await t.sim.run(1000);
+  edit(t, { replicas: 4 });
+  await t.sim.run(900);
+  assert.is(conditionOf(t, 'Stalled')?.status, 'False');
+  t.sim.state.denied = [];
+});
 /** The CRD of a version to come: it has a field more in spec and status. */
 function newerCrd(): Raw {
   const [crd] = structuredClone(crdOnly()) as any[];
@@ -5288,28 +5119,24 @@ function newerCrd(): Raw {
   for (const part of [spec, status]) part.properties.future = { type: 'string' };
   return crd;
 }
-scenario(
-  'F25: the CRD goes and comes, newer → goes on, unknown fields survive',
-  live,
-  async (t) => {
-    const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-    must(t, 'DELETE', `${crds}/statefulclusters.enge.me`);
-    const mark = t.sim.requests.length;
-    await t.sim.run(300_000);
-    const asked = t.sim.requests
-      .slice(mark)
-      .filter(({ who, path }) => isOperator(who) && path.includes('/statefulclusters')).length;
-    assert.ok(asked > 5 && asked < 30, `asked ${asked} times in 5 min`);
-    must(t, 'POST', crds, newerCrd());
-    apply(t, exampleCluster({ future: 'a' }));
-    await t.sim.run(60_000);
-    must(t, 'PATCH', `${coder}/status`, { status: { future: 'b' } });
-    edit(t, { replicas: 4 });
-    await settle(t);
-    const { spec, status } = clusterNow(t) as unknown as Raw;
-    assert.equal([spec.future, status.future], ['a', 'b']);
-  },
-);
+scenario('F25: the CRD goes and comes, newer → unknown fields survive', live, async (t) => {
+  const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+  must(t, 'DELETE', `${crds}/statefulclusters.enge.me`);
+  const mark = t.sim.requests.length;
+  await t.sim.run(300_000);
+  const asked = t.sim.requests
+    .slice(mark)
+    .filter(({ who, path }) => isOperator(who) && path.includes('/statefulclusters')).length;
+  assert.ok(asked > 5 && asked < 30, `asked ${asked} times in 5 min`);
+  must(t, 'POST', crds, newerCrd());
+  apply(t, exampleCluster({ future: 'a' }));
+  await t.sim.run(60_000);
+  must(t, 'PATCH', `${coder}/status`, { status: { future: 'b' } });
+  edit(t, { replicas: 4 });
+  await settle(t);
+  const { spec, status } = clusterNow(t) as unknown as Raw;
+  assert.equal([spec.future, status.future], ['a', 'b']);
+});
 const many: Setting = { nodes: 9, ends: 'open' };
 scenario('F23: 100 clusters, one is refused → 99 are Ready', many, async (t) => {
   t.sim.state.refuse = (verb, resource, { metadata: { name } }) =>
@@ -5371,25 +5198,19 @@ for (const [what, metadata] of Object.entries(strips))
     await settle(t);
     assert.equal(uidsOf(t), before);
   });
-scenario('F7, F24: a label is stripped while a proxy answers 404 → put back', six, async (t) => {
-  const before = uidsOf(t);
+scenario('F7, F24: a label goes while a proxy answers 404 → put back', sixPods, async (t) => {
   t.faults.decide = ({ path }) => (path.includes('/pods') ? 404 : undefined);
   const labels = { [MARK.cluster]: null };
   must(t, 'PATCH', `${space}/pods/${firstPod(t).metadata.name}`, { metadata: { labels } });
   await t.sim.run(10_000);
   delete t.faults.decide;
-  await settle(t);
-  assert.equal(uidsOf(t), before);
 });
-scenario('F24: labels are stripped while no operator runs → put back', six, async (t) => {
-  const before = uidsOf(t);
+scenario('F24: labels are stripped while no operator runs → put back', sixPods, async (t) => {
   t.sim.kill('operator');
   const labels = { [MARK.cluster]: null };
   must(t, 'PATCH', `${space}/pods/${firstPod(t).metadata.name}`, { metadata: { labels } });
   startOperator(t);
   await t.sim.run(100_000);
-  await settle(t);
-  assert.equal(uidsOf(t), before);
 });
 scenario('F24: the youngest is released, the status wiped → silence', claimless, async (t) => {
   await replaced(t, lose(t), 'PodDeleted');
@@ -5400,30 +5221,26 @@ scenario('F24: the youngest is released, the status wiped → silence', claimles
   await settle(t);
   must(t, 'PATCH', `${coder}/status`, { status: null });
 });
-scenario(
-  'I9: an end without claims is not told, a new process → one Reason',
-  claimless,
-  async (t) => {
-    const old = firstPod(t);
-    t.actors.kill(nodeOfPod(old)); // Its pod stays, going.
-    let rest = 1;
-    t.faults.decide = ({ method, path }) =>
-      method === 'PATCH' && path.includes('/status') && rest-- > 0 ? 'reset' : undefined;
-    removePod(t, old);
-    await t.sim.run(5000);
-    const told = (): string =>
-      clusterNow(t)
-        .status?.retired?.map((r) => r.reason)
-        .join() ?? '';
-    assert.is(told(), 'PodDeleted');
-    t.sim.kill('operator');
-    edit(t, { replicas: 2 });
-    startOperator(t);
-    await t.sim.run(5000);
-    assert.is(told(), 'ScaledIn,PodDeleted');
-    t.actors.revive(nodeOfPod(old));
-  },
-);
+scenario('I9: an end without claims is not told → one Reason', claimless, async (t) => {
+  const old = firstPod(t);
+  t.actors.kill(nodeOfPod(old)); // Its pod stays, going.
+  let rest = 1;
+  t.faults.decide = ({ method, path }) =>
+    method === 'PATCH' && path.includes('/status') && rest-- > 0 ? 'reset' : undefined;
+  removePod(t, old);
+  await t.sim.run(5000);
+  const told = (): string =>
+    clusterNow(t)
+      .status?.retired?.map((r) => r.reason)
+      .join() ?? '';
+  assert.is(told(), 'PodDeleted');
+  t.sim.kill('operator');
+  edit(t, { replicas: 2 });
+  startOperator(t);
+  await t.sim.run(5000);
+  assert.is(told(), 'ScaledIn,PodDeleted');
+  t.actors.revive(nodeOfPod(old));
+});
 scenario('I4: chosen no more, and again, within a lag → none too many', claimless, async (t) => {
   t.sim.kill('operator');
   t.selector = 'app=coder';
@@ -5443,16 +5260,13 @@ scenario('I4: chosen no more, and again, within a lag → none too many', claiml
 });
 const kept = { replacementPolicy: 'WhenVolumesLost', persistentVolumeClaimRetentionPolicy: {} };
 const twoKept: Setting = { ...twoFreed, spec: { ...twoFreed.spec, ...kept } };
-scenario(
-  'F24: labels are stripped from a claim, its pod goes → put back',
-  { ...twoKept, keeps: 'identities' },
-  async (t) => {
-    const old = firstPod(t);
-    const metadata = { labels: { [MARK.cluster]: null, [MARK.identity]: null } };
-    must(t, 'PATCH', `${space}/persistentvolumeclaims/data-${old.metadata.name}`, { metadata });
-    removePod(t, old);
-  },
-);
+const twoSame: Setting = { ...twoKept, keeps: 'identities' };
+scenario('F24: labels of a claim go, then its pod → put back', twoSame, async (t) => {
+  const old = firstPod(t);
+  const metadata = { labels: { [MARK.cluster]: null, [MARK.identity]: null } };
+  must(t, 'PATCH', `${space}/persistentvolumeclaims/data-${old.metadata.name}`, { metadata });
+  removePod(t, old);
+});
 const unbound: Setting = { wait: false, nodes: 6, actors: { provisionMs: 20_000 } };
 scenario('a pod without a node is deleted → it returns with its member', unbound, async (t) => {
   await until(t, 'three pods are there', () => livePods(t).length === 3);
@@ -5479,20 +5293,16 @@ scenario('F24: labels are stripped from a pod that is going → its claim goes',
   await t.sim.run(1000);
   t.actors.revive(nodeOfPod(old));
 });
-scenario(
-  'F17: a former cluster left a pod without our labels → waited for, and back',
-  { ...six, keeps: 'identities' },
-  async (t) => {
-    const old = firstPod(t);
-    t.actors.kill(nodeOfPod(old));
-    must(t, 'DELETE', coder);
-    await until(t, 'the others are gone', () => listed(t, 'pods').length === 1);
-    must(t, 'PATCH', podAt(old), { metadata: { labels: { [MARK.cluster]: null } } });
-    apply(t, exampleCluster());
-    await t.sim.run(90_000);
-    t.actors.revive(nodeOfPod(old));
-  },
-);
+scenario('F17: a former pod without our labels → waited for', sixSame, async (t) => {
+  const old = firstPod(t);
+  t.actors.kill(nodeOfPod(old));
+  must(t, 'DELETE', coder);
+  await until(t, 'the others are gone', () => listed(t, 'pods').length === 1);
+  must(t, 'PATCH', podAt(old), { metadata: { labels: { [MARK.cluster]: null } } });
+  apply(t, exampleCluster());
+  await t.sim.run(90_000);
+  t.actors.revive(nodeOfPod(old));
+});
 const brittle = { ...six, spec: volatile };
 scenario('F7: all fail again and again, one is not deleted → no hot loop', brittle, async (t) => {
   const { name } = firstPod(t).metadata;
@@ -5523,19 +5333,15 @@ scenario('F21: all fail at once, neither claim nor status tells of it → held',
   assert.ok((sent['POST pods'] ?? 0) <= 4, JSON.stringify(sent));
   t.sim.state.denied = [];
 });
-scenario(
-  'F7: Replace, its first surge has no answer → posted again',
-  surging('Retain'),
-  async (t) => {
-    const before = claimsOf(t).length;
-    t.faults.decide = ({ method, path }) =>
-      method === 'POST' && path.startsWith(`${space}/pods?f`) ? 503 : undefined;
-    edit(t, { template: { metadata: { annotations: { a: '1' } } } });
-    await t.sim.run(20_000);
-    assert.is(claimsOf(t).length, before + 1);
-    delete t.faults.decide;
-  },
-);
+scenario('F7: the first surge has no answer → posted again', surging('Retain'), async (t) => {
+  const before = claimsOf(t).length;
+  t.faults.decide = ({ method, path }) =>
+    method === 'POST' && path.startsWith(`${space}/pods?f`) ? 503 : undefined;
+  edit(t, { template: { metadata: { annotations: { a: '1' } } } });
+  await t.sim.run(20_000);
+  assert.is(claimsOf(t).length, before + 1);
+  delete t.faults.decide;
+});
 scenario('I4: a POST is lost, then it is not wanted any more → not repeated', six, async (t) => {
   const mark = t.sim.requests.length;
   t.faults.decide = ({ method, path }) => {
@@ -5548,28 +5354,6 @@ scenario('I4: a POST is lost, then it is not wanted any more → not repeated', 
   await settle(t);
   assert.is(requestsSince(t, mark)['POST pods'], 1);
 });
-for (const policy of ['Always', 'WhenVolumesLost'])
-  scenario(
-    `F22: nodes go and come back empty, then the leader → ${policy}: nobody is given up`,
-    { ...six, spec: { replacementPolicy: policy, liveness: { nodeGoneSeconds: 5 } } },
-    async (t) => {
-      const claims = claimUids(t);
-      const nodes = livePods(t).map(nodeOfPod);
-      for (const node of nodes) t.actors.removeNode(node);
-      await until(t, 'no pods', () => listed(t, 'pods').length === 0, 120_000);
-      await t.sim.run(60_000);
-      for (const node of nodes) t.actors.addNode(node);
-      await t.sim.run(10_000);
-      for (let i = 0; i < 3; i++) {
-        t.sim.kill('operator');
-        startOperator(t);
-        await t.sim.run(120_000);
-      }
-      assert.equal(claimUids(t), claims);
-      assert.not(claimsOf(t).some((o) => noteOf(o, MARK.retired)));
-      if (policy === 'Always') edit(t, { liveness: { maxReplacements: 3 } });
-    },
-  );
 scenario('a loss that nobody replaced, and a mark that fails → none too many', six, async (t) => {
   const [a, b] = livePods(t);
   removePod(t, a);
@@ -5608,22 +5392,18 @@ scenario('F24: a pod is taken out of the selector → released with its data', s
   assert.not(livePods(t).some((o) => noteOf(o, MARK.replaces)));
   assert.is(clusterNow(t).status?.retired?.[0]?.reason, 'Released');
 });
-scenario(
-  'F24: taken out, put back before it is let go → released all the same, never deleted',
-  six,
-  async (t) => {
-    const old = firstPod(t);
-    t.faults.decide = ({ method, path }) => {
-      if (method !== 'PATCH' || !path.includes('/pods/')) return undefined;
-      must(t, 'PATCH', podAt(old), { metadata: { labels: { app: 'coder' } } });
-      delete t.faults.decide;
-      return undefined;
-    };
-    must(t, 'PATCH', podAt(old), { metadata: { labels: { app: 'mine' } } });
-    await settle(t);
-    assert.ok(listed(t, 'pods').some((o) => o.metadata.uid === old.metadata.uid && isUp(o)));
-  },
-);
+scenario('F24: taken out, put back meanwhile → released, not deleted', six, async (t) => {
+  const old = firstPod(t);
+  t.faults.decide = ({ method, path }) => {
+    if (method !== 'PATCH' || !path.includes('/pods/')) return undefined;
+    must(t, 'PATCH', podAt(old), { metadata: { labels: { app: 'coder' } } });
+    delete t.faults.decide;
+    return undefined;
+  };
+  must(t, 'PATCH', podAt(old), { metadata: { labels: { app: 'mine' } } });
+  await settle(t);
+  assert.ok(listed(t, 'pods').some((o) => o.metadata.uid === old.metadata.uid && isUp(o)));
+});
 /** A pod that carries our labels, of another controller or of none. */
 function intruder(t: Scene, controller: boolean): void {
   const set = { apiVersion: 'apps/v1', kind: 'StatefulSet' };
@@ -5650,7 +5430,7 @@ for (const [what, replicas, there] of [
   );
 for (const labels of [undefined, { [MARK.cluster]: 'coder', [MARK.identity]: 'abc' }])
   scenario(
-    `F10: an adopted one's claim is a foreign one${labels ? ' with our labels' : ''} → replaced`,
+    `F10: the claim of an adopted one is foreign${labels ? ', labelled' : ''} → left`,
     six,
     async (t) => {
       const [name = ''] = claimsOf(t, identityIn(firstPod(t))).map((o) => o.metadata.name);
@@ -7215,10 +6995,12 @@ function seeNode(s: Trial, { type, object }: SeenChange): void {
   setFact(s, `out ${name}`, !isGone && isOut);
   setFact(s, `closed ${name}`, !isGone && isUp(object) && isBarred === true);
   setFact(s, `cordon ${name}`, !isGone && object.spec.unschedulable === true);
-  setFact(s, `open ${name}`, !isGone && isUp(object) && keys.length === 0);
+  const isOpen = isUp(object) && keys.length === 0 && !object.spec.unschedulable;
+  setFact(s, `open ${name}`, !isGone && isOpen);
 }
 function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): void {
   const key = fullName(object);
+  if (isOperator(who) && (type === 'ADDED' || isGoing(object))) checkLeave(s, object);
   if (type === 'ADDED' && isOperator(who)) {
     checkNew(s, object);
     checkPatience(s, object);
@@ -7229,13 +7011,15 @@ function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): 
   if (previous && isOperator(who)) checkAdoption(s, object, previous);
   if (type === 'ADDED') s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
   const { metadata } = object;
+  const cluster = labelOf(object, MARK.cluster);
   const waiting = JSON.stringify((object.status as Raw | undefined)?.['containerStatuses'] ?? '');
   const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
   if (nodeOfPod(object)) s.witness.nodes.set(key, nodeOfPod(object));
   setFact(s, `asked ${key}`, noteOf(object, MARK.replace) === 'true');
   setFact(s, `unready ${key}`, !isUp(object));
+  setFact(s, `placed ${key}`, nodeOfPod(object) !== '');
   setFact(s, `crashing ${key}`, waiting.includes('CrashLoopBackOff'));
-  setFact(s, `outside ${key}`, metadata.labels?.['app'] === 'mine' || !isOurs(object));
+  setFact(s, `outside ${key}`, metadata.labels?.['app'] !== cluster || !isOurs(object));
   setFact(s, `idle ${key}`, isOver || object.status?.phase === 'Pending');
   setFact(s, `taken ${key}`, isGoing(object) || hasFinished(object));
   setFact(s, `gone ${key}`, type === 'DELETED');
@@ -7253,13 +7037,23 @@ function seePod(s: Trial, { type, object, previous }: SeenChange, who: string): 
   const isHeld = pins.length > 0 && pins.every((pin) => isBarredFor(s, pin));
   hold(!isHeld, 'I10', object, `it could not come back to ${pins.join(' ')}`);
 }
+/** Nothing is made or deleted for a cluster that is known to be paused, or on its way out. */
+function checkLeave(s: Trial, o: Seen): void {
+  const name = labelOf(o, MARK.cluster);
+  if (isLost(s.t.ledger, 120_000)) return;
+  for (const word of ['over', 'paused'])
+    hold(!isKnown(s, `${word} ${name}`), 'F17', o, `${name} is ${word}`);
+}
 /** I2: nobody gets an index as long as a pod that has it may still run. */
 function checkIndexIsFree(s: Trial, pod: Seen): void {
   const index = labelOf(pod, MARK.index);
   if (!index || s.t.ledger.operators > 1 || isLost(s.t.ledger, 120_000)) return;
   const uid = bossOf(pod)?.['uid'];
   const others = listed(s.t, 'pods').filter(
-    (o) => o.metadata.name !== pod.metadata.name && labelOf(o, MARK.index) === index,
+    (o) =>
+      o.metadata.name !== pod.metadata.name &&
+      labelOf(o, MARK.index) === index &&
+      labelOf(o, MARK.cluster) !== '', // It cannot be seen else.
   );
   const isDead = (o: Seen): boolean =>
     ['silent', 'absent', 'out'].some((fact) => held(s, `${fact} ${nodeOfPod(o)}`));
@@ -7270,6 +7064,7 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
   const key = memberKey(object);
   setFact(s, `going ${fullName(object)}`, type === 'DELETED' || isGoing(object));
   setFact(s, `claimLost ${key}`, object.status?.phase === 'Lost');
+  if (isOperator(who) && (type === 'ADDED' || isGoing(object))) checkLeave(s, object);
   setFact(s, `claimAsked ${key}`, noteOf(object, MARK.replace) === 'true');
   setFact(s, `foreign ${fullName(object)}`, type !== 'DELETED' && !isMade(object));
   if (markOf(object)) setFact(s, `live ${key}`, false);
@@ -7296,7 +7091,10 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
 function seeCluster(s: Trial, { type, object }: SeenChange): void {
   const { witness } = s;
   if (type === 'ADDED') witness.ends.delete(object.metadata.name); // Nothing is known of them.
-  setFact(s, `cluster ${object.metadata.uid}`, type !== 'DELETED' && !isGoing(object));
+  const { uid, name } = object.metadata;
+  setFact(s, `cluster ${uid}`, type !== 'DELETED' && !isGoing(object));
+  setFact(s, `over ${name}`, type === 'DELETED' || isGoing(object));
+  setFact(s, `paused ${name}`, noteOf(object, MARK.paused) === 'true');
   witness.most = Math.max(witness.most, object.spec.replicas ?? 1);
 }
 const see = {
@@ -7317,6 +7115,7 @@ function pinsOf(s: Trial, key: string): readonly string[] {
   });
 }
 const ANY = '*';
+const EVER = -Infinity;
 
 /** I10: the Reason that is written is true, or was when the pass looked, and due. */
 function checkReason(s: Trial, claim: Seen, reason: string): void {
@@ -7346,7 +7145,7 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
     PodEvicted: () => some('closed') && isAlways,
     VolumeLost: () => isIdle && is('claimLost'),
     Unready: () => is('unready'),
-    StartupTimeout: () => is('unready'),
+    StartupTimeout: () => is('unready') && node !== '',
     CrashLoop: () => is('crashing', 'unready'),
     ScaledIn: () => isSurplus(s, claim),
     Updated: () => specs.some((spec) => specOfUpdate(spec).podUpdatePolicy === 'Replace'),
@@ -7357,6 +7156,12 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
   };
   const isTrue = isLost(ledger, 120_000) || truths[reason as op.EndReason]();
   hold(isTrue, 'I10', claim, `${key} is let go as ${reason}, which is not so`);
+  const isJudged = isJudgement(reason) || ['PodDeleted', 'NodeOutOfService'].includes(reason);
+  const isSuspended = specs.every(({ suspend }) => suspend) && specs.length > 0;
+  hold(!isJudged || !isSuspended, 'I10', claim, `${key} is judged while suspended`);
+  const isOpen = nodeNames(s).some((name) => held(s, `open ${name}`));
+  const isOfVolume = /^(NodeGone|PodEvicted)$/.test(reason) && !is('collected');
+  hold(!isOfVolume || isOpen, 'I10', claim, `no node is open, and ${key} is let go as ${reason}`);
   checkDue(s, claim, reason, pins.length > 0 ? pins : [node], specs);
 }
 /** Is one of its claims being deleted, or gone? */
@@ -7397,15 +7202,17 @@ function checkDue(
   const key = memberKey(claim);
   const { since, slowMs } = s.witness;
   const on = (fact: string): number =>
-    Math.min(...nodes.map((node) => (node === ANY ? 0 : (since.get(`${fact} ${node}`) ?? 0))));
+    Math.min(
+      ...nodes.map((node) => (node === ANY ? EVER : (since.get(`${fact} ${node}`) ?? EVER))),
+    );
   const wasTaken = held(s, `taken ${key}`) && nodes.some((n) => held(s, `cordon ${n}`));
   const rules: Readonly<Record<string, readonly [seconds: string, since: number]>> = {
-    NodeGone: ['nodeGoneSeconds', slowMs > 3000 || new Set(nodes).size > 1 ? 0 : on('absent')],
+    NodeGone: ['nodeGoneSeconds', slowMs > 3000 || new Set(nodes).size > 1 ? EVER : on('absent')],
     NodeUnreachable: ['nodeUnreachableSeconds', on('silent')],
-    PodEvicted: ['volumeLostSeconds', wasTaken || slowMs > 3000 ? 0 : on('closed')],
-    VolumeLost: ['volumeLostSeconds', since.get(`claimLost ${key}`) ?? 0],
-    Unready: ['unreadySeconds', since.get(`unready ${key}`) ?? 0],
-    StartupTimeout: ['startupSeconds', since.get(`unready ${key}`) ?? 0],
+    PodEvicted: ['volumeLostSeconds', wasTaken || slowMs > 3000 ? EVER : on('closed')],
+    VolumeLost: ['volumeLostSeconds', since.get(`claimLost ${key}`) ?? EVER],
+    Unready: ['unreadySeconds', since.get(`unready ${key}`) ?? EVER],
+    StartupTimeout: ['startupSeconds', since.get(`placed ${key}`) ?? EVER],
   };
   const [field, from] = rules[reason] ?? [];
   if (!field || from === undefined || isLost(s.t.ledger, 120_000)) return;
@@ -7454,6 +7261,9 @@ function checkAdoption(s: Trial, pod: Seen, previous: Seen): void {
 /** What is older than this, an operator knows. */
 const newsMs = ({ t: { sim, ledger }, witness: { blindAt, slowMs } }: Trial): number =>
   Math.max(slowMs, sim.uptime() - Math.max(blindAt, ledger.restoredAt) > 60_000 ? 0 : 60_000);
+/** A name of the future, on whatever object. */
+const isForged = (o: Seen): boolean =>
+  op.birthMs(identityIn(o)) > Date.parse(`${o.metadata.creationTimestamp}`) + 3_600_000;
 /** I1: a new identity is younger than those that were there a while, whatever the clock. I4: nobody
  *  is made whom no spec asked for. */
 function checkNew(s: Trial, made: Seen): void {
@@ -7468,7 +7278,8 @@ function checkNew(s: Trial, made: Seen): void {
     (o) =>
       labelOf(o, MARK.cluster) === labelOf(made, MARK.cluster) &&
       ageMs(o) > Math.min(60_000, newsMs(s)) + ledger.passMs &&
-      op.birthSecond(identityIn(o)) > own,
+      op.birthSecond(identityIn(o)) > own &&
+      !isForged(o),
   );
   hold(known.length === 0, 'I1', made, 'older ones are younger');
   const boss = clusterOfPod(ledger, made);
@@ -7667,9 +7478,22 @@ function misowned(s: Trial, name: string): string {
   const living = new Set(livePods(s.t, name).map(identityIn));
   const own = claimsOf(s.t).filter((o) => labelOf(o, MARK.cluster) === name && !isGoing(o));
   const wrong = own
-    .filter((o) => living.has(identityIn(o)) && (!bossOf(o) || isOurs(o)))
+    .filter((o) => living.has(identityIn(o)) && !isForeign(o) && isMade(o))
     .find((o) => (bossOf(o)?.['uid'] === metadata.uid) !== (whenDeleted === 'Delete'));
   return wrong ? `the owner of ${wrong.metadata.name} is not as whenDeleted says` : '';
+}
+/** Claims of two or more are sealed, and what was never bound does not outlive its identity. */
+function unsealed(s: Trial, name: string): string {
+  const own = claimsOf(s.t).filter(
+    (o) => labelOf(o, MARK.cluster) === name && isMade(o) && !isGoing(o),
+  );
+  const left = own.find((o) => markOf(o) && isUnbound(o) && !restoring(o));
+  if (left) return `${left.metadata.name} was never bound, and is left`;
+  const open = livePods(s.t, name).filter((pod) => claimsIn(pod).length > 1);
+  const bare = own.find(
+    (o) => !noteOf(o, MARK.claims) && open.some((pod) => claimsIn(pod).includes(o.metadata.name)),
+  );
+  return bare ? `${bare.metadata.name} is not sealed` : '';
 }
 /** What is still to happen, of the first cluster that is not as its spec says. */
 function pendingIn(s: Trial): string {
@@ -7680,7 +7504,8 @@ function pendingIn(s: Trial): string {
     }
     const ready = conditionOf(s.t, 'Ready', metadata.name)?.message ?? '';
     const isBlind = ready.includes('volumes cannot be read') && 'it has yet to read volumes again';
-    const why = pendingOf(s.t, metadata.name) || misowned(s, metadata.name) || isBlind;
+    const { name } = metadata;
+    const why = pendingOf(s.t, name) || misowned(s, name) || unsealed(s, name) || isBlind;
     if (why) return `${metadata.name}: ${why}`;
   }
   return '';
@@ -7691,6 +7516,10 @@ function removeSquatters(s: Trial): void {
     const words = ['Stalled', 'Ready'].map(
       (type) => conditionOf(s.t, type, metadata.name)?.message,
     );
+    const { name: cluster } = metadata;
+    const moved = livePods(s.t, cluster).filter((o) => labelOf(o, 'app') !== cluster);
+    for (const pod of words[0]?.startsWith('admission changes') ? moved : [])
+      wish(s, 'PATCH', podAt(pod), { metadata: { labels: { app: cluster } } }, '');
     const others = [...listed(s.t, 'pods'), ...claimsOf(s.t)].filter((o) => !bossOf(o));
     for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
       const { name } = o.metadata;
@@ -7969,15 +7798,20 @@ type Mutant = readonly [protection: string, text: string, without: string];
 const MUTANTS: readonly Mutant[] = [
   [
     'a pod is deleted by its UID',
-    'gracePeriodSeconds, preconditions: { uid } });',
-    'gracePeriodSeconds });',
+    'a.kind === CLAIMS ? { uid, resourceVersion } : { uid };',
+    'a.kind === CLAIMS ? { uid, resourceVersion } : {};',
   ],
   [
-    'a claim is deleted by its UID',
-    'return remove(pass, CLAIMS, a.claim.meta, { preconditions: { uid, resourceVersion } });',
-    'return remove(pass, CLAIMS, a.claim.meta, uid || resourceVersion ? {} : {});',
+    'a claim is deleted in its version',
+    'const preconditions = a.kind === CLAIMS ? { uid, resourceVersion }',
+    'const preconditions = a.kind === CLAIMS ? { uid }',
   ],
-  ['read your writes', 'if (desk.expected.length === 0) return true;', 'return true;'],
+  [
+    'a patch names UID and version',
+    "...(change['metadata'] as Json), uid, resourceVersion }",
+    "...(change['metadata'] as Json), uid }",
+  ],
+  ['read your writes', 'if (ledger.expected.length === 0) return true;', 'return true;'],
   [
     'a cache that lags is listed anew',
     '    relist(feed);\n  }\n  for (const e of late)',
@@ -8008,166 +7842,270 @@ const MUTANTS: readonly Mutant[] = [
     'feed.on(before, object, isNews || differs);',
     'if (isNews || differs) feed.on(before, object, true);',
   ],
-  ['the brake', '(away + inFlight <= limit && !waits)', 'away >= 0'],
+  ['the brake', 'out > limit && !isFree ?', 'out > 1e9 && !isFree ?'],
   [
-    'the brake counts nodes that just fell silent',
-    'const away = judged.length + suspects.length;',
-    'const away = judged.length;',
+    'the brake counts who is away',
+    'judged.includes(m) || isAway(m) || isHeir(m)',
+    'judged.includes(m) || isHeir(m)',
+  ],
+  [
+    'the brake counts successors',
+    'judged.includes(m) || isAway(m) || isHeir(m)',
+    'judged.includes(m) || isAway(m)',
+  ],
+  [
+    'the brake counts places',
+    'return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);',
+    'return awaited < 0 ? 0 : out;',
+  ],
+  [
+    'a judgement takes its time',
+    'Math.max(0, seconds * 1000 - lastedMs(',
+    'Math.max(0, 0 * seconds - lastedMs(',
+  ],
+  [
+    'a changed transition is new evidence',
+    "pod?.meta.uid ?? '', sinceMs ?? '']",
+    "pod?.meta.uid ?? '', sinceMs ? 1 : '']",
   ],
   [
     'a judgement is read live',
-    '  const refs = [\n    ...(j.member.pod ?',
-    '  const refs = [].length > 0 && [\n    ...(j.member.pod ?',
+    'else if (isGuarded(d, m)) go.add(m.identity);',
+    'else go.add(m.identity);',
   ],
   [
     'a node out of service is read live',
-    "if (j.verdict.reason === 'NodeOutOfService') refs.push",
-    "if (j.verdict.reason === 'Released') refs.push",
+    'go.has(identity) : !rests || isGuarded(d, m);',
+    'go.has(identity) : !rests || d.now > 0;',
   ],
   [
-    'absence is read live',
-    'gone: !pod && s.live.has(`pods/${podName(s.cluster.meta.name, identity)}`),',
-    'gone: !pod,',
+    'nobody is given up before a node is open',
+    'const isOpen = hasOpenNode(s);',
+    'const isOpen = s.uptime >= 0;',
+  ],
+  ['a trouble of the node waits', "if (why === 'pressure' || ", 'if ('],
+  [
+    'WhenVolumesLost: a deleted pod returns',
+    "if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {",
+    'if (isDeletedByHand(d, m)) {',
   ],
   [
-    'the cluster is read live before scale-in',
-    '  if (!readLive(s, draft, clusterRef(s))) return;\n',
+    'an eviction is no deletion by hand',
+    "return pod.disruption === '' || d.s.desk",
+    "return pod.disruption !== '?' || d.s.desk",
+  ],
+  [
+    'a deletion on a closed node is none by hand',
+    "  if (nodeWord(d.s, pod.node) !== 'open') return false;\n",
     '',
   ],
   [
+    'own deletions are none by hand',
+    'pod.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations)',
+    'pod.meta.deletedMs === undefined)',
+  ],
+  [
+    'while suspended nobody is judged',
+    '  if (d.spec.suspend) return undefined; // Nobody',
+    '  // Nobody',
+  ],
+  [
+    'a name that is taken ends only who has no data',
+    "m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)",
+    "m.isBlocked.startsWith('foreign')",
+  ],
+  [
+    'the cluster is read live before ends',
+    'if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();',
+    '',
+  ],
+  [
+    'the cluster is read live before scale-in',
+    '  if (!readsCluster(d)) return;\n  if (isOrdered',
+    '  if (isOrdered',
+  ],
+  [
     'the cluster is read live before adoption',
-    'if (readLive(s, draft, clusterRef(s)))\n',
-    'if (draft)\n',
+    'if (!(isWhole || isNew) || !readsCluster(d)) continue;',
+    'if (!(isWhole || isNew)) continue;',
   ],
   [
     'marks before ends',
-    "  ['RetireClaim', 'MarkClaim', 'RestoreClaim', 'AdoptPod'],\n  ['ReleasePod', 'DeletePod'],\n",
-    "  ['ReleasePod', 'DeletePod'],\n  ['RetireClaim', 'MarkClaim', 'RestoreClaim', 'AdoptPod'],\n",
+    "['revise', 'mark', 'end', 'free', 'make', 'keep'] as const",
+    "['revise', 'end', 'mark', 'free', 'make', 'keep'] as const",
   ],
   [
     'half-made marks are finished with the same Reason',
-    'return planEnd(s, j, retired.reason, retired.policy, now);',
-    "return planEnd(s, j, j.verdict.reason ?? 'PodDeleted', retired.policy, now);",
+    'if (!isLive(m) && retired) planEnd(d, m, retired.reason);',
+    "if (!isLive(m) && retired) planEnd(d, m, 'PodDeleted');",
+  ],
+  [
+    'an identity that is ending gets no pod',
+    "isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'",
+    "isOver ? 'over' : 'live'",
+  ],
+  [
+    'claims that the cache lacks are read live',
+    'const isWholly = !hasUnread(d, identity, pod);',
+    'const isWholly = pod !== null;',
   ],
   [
     'only what is marked Delete is deleted',
-    "annotations[MARK.retiredPolicy] === 'Delete' && !isWantedBack(member);",
-    'annotations[MARK.retiredPolicy] !== undefined;',
+    "annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c)",
+    "annotations[MARK.retiredPolicy] !== '' || isNeverBound(c)",
   ],
+  ['what was never bound is deleted', "=== 'Delete' || isNeverBound(c));", "=== 'Delete');"],
   [
     'claims go after their pod',
-    "if (standing === 'condemned' && member.gone && isFree) {",
-    "if (standing === 'condemned' && isFree) {",
+    'if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;',
+    'if (isMounted && pod === undefined) return;',
   ],
   [
-    'interrupted claims are deleted',
-    "if (standing === 'undecided' && isInterrupted(member) && !isBound(claim)) {",
-    "if (standing === 'undecided' && isInterrupted(member) && isBound(claim)) {",
+    "claims of a former cluster's pod stay",
+    'if (isMounted || (pod && isControlledBy',
+    'if ((pod && isControlledBy',
   ],
   [
-    'refused claims are rolled back',
-    "if (t.status === 'fulfilled') await rollBack(pass, t.value);",
-    "if (t.status !== 'fulfilled') throw t.reason;",
+    'what a former cluster kept is kept',
+    "const isKept = moment === 'Retain' || isOlder;",
+    "const isKept = moment === 'Retain' || (isOlder && d.now < 0);",
   ],
-  [
-    'a repetition that is refused is looked for',
-    'if (!created) {\n',
-    'if (created !== undefined) {\n',
-  ],
-  ['a creation without an answer is repeated', '  pass.unfinished.add(creation);\n', ''],
   [
     'AlreadyExists is success only for what is ours',
-    '    if (!isTaken(error) || !own) throw error;\n' +
-      '    const there = pathOf(kind, namespace, body.metadata.name);\n' +
-      "    meta = metaOf(await call(pass.world, { method: 'GET', path: there }));\n" +
-      '    if (!isOurs(pass, meta, body)) throw error;\n',
-    '    if (!isTaken(error)) throw error;\n' +
-      '    const there = pathOf(kind, namespace, body.metadata.name);\n' +
-      "    meta = metaOf(await call(pass.world, { method: 'GET', path: there }));\n",
+    'if (isOurs(pass, kind, meta, body)) return',
+    "if (meta.name !== '') return",
   ],
   [
     "another controller's claims are not ours",
-    'const ours = isControlledBy(claim.meta, uid) || !hasController(claim.meta);',
-    'const ours = claim.meta.uid !== uid;',
+    'if (!isNamed || (hasController(meta) && !isControlledBy(meta, uid))) return false;',
+    "if (!isNamed || uid === '') return false;",
+  ],
+  [
+    'claims that others made are not ours',
+    'return MARK.claims in meta.annotations || (isGiven',
+    "return MARK.claims !== '' || (isGiven",
   ],
   [
     "another controller's pods are not adopted",
-    '} else if (!hasController(pod.meta) && !takenOut',
-    '} else if (!takenOut',
-  ],
-  ['no birth in the room of one that could not be ended', 'Math.max(0, failed - heldBack)', '0'],
-  [
-    'an outdated plan is dropped between batches',
-    'if (!pass.isCurrent()) return;',
-    'if (pass.cluster === undefined) return;',
+    'if (hasController(pod.meta) || isTerminating(pod) || isTakenOut',
+    'if (isTerminating(pod) || isTakenOut',
   ],
   [
-    'a member returns once its pod is gone',
-    'if (!gone || member.missing.length > 0 || s.cluster.spec.suspend) return [];\n    assert(pod',
-    'if (member.missing.length > 0 || s.cluster.spec.suspend) return [];\n' +
-      '    assert(pod === undefined || pod',
+    'no birth in the room of one that could not be ended',
+    "!held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));",
+    '!held.has(a.identity);',
+  ],
+  ['an outdated plan is dropped between batches', 'if (!pass.isCurrent()) break;', ''],
+  [
+    'places are counted',
+    'const free = Math.max(0, wanted - live.length - formerOf(d));',
+    'const free = Math.max(0, wanted + 1 - live.length - formerOf(d));',
   ],
   [
-    'identities grow, whatever the clock',
-    'Math.max(birthSecond(newest), Math.floor((now - EPOCH_MS) / 1000))',
-    'Math.floor((now - EPOCH_MS) / 1000)',
+    'nobody is born as long as one may be there still',
+    "const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');",
+    'const isBlind = vanished === undefined;',
+  ],
+  ['early ends hold births', '  if (holdMs > 0) {\n', '  if (holdMs < 0) {\n'],
+  [
+    'only the surplus is scaled in',
+    'slice(0, isOrdered ? 1 : surplus);',
+    'slice(0, isOrdered ? 1 : surplus + 1);',
   ],
   [
-    'early ends hold creations',
-    'const earlyMs = earlyEndHoldMs(earlyEnds(s, members, now), now);',
-    'const earlyMs = 0 * earlyEndHoldMs(earlyEnds(s, members, now), now);',
-  ],
-  ['claims in flight are left alone for a minute', 'settleMs: 60_000,', 'settleMs: 0,'],
-  [
-    'requests keep to the budget',
-    'up.slice(0, Math.max(0, spare))];\n  return new Set(served',
-    'up];\n  return new Set(served',
+    'who is not Ready is scaled in first',
+    '      pod?.ready ? 1 : 0,\n',
+    '      pod?.ready ? 0 : 1,\n',
   ],
   [
-    'updates keep to the budget',
-    'const well = open.filter(isReady).slice(0, Math.max(0, spare));',
-    'const well = open.filter(isReady).slice(0, spare + 9);',
+    'an index is not given twice',
+    "(m.life === 'over' || d.ending.has(m.identity)) && (!m.pod || isDead(m));",
+    "m.life === 'over' || d.ending.has(m.identity) || isDead(m);",
   ],
   [
-    'who is updated in place counts as gone',
-    'pod !== undefined && isApplied(pod) && isAvailable(pod, seconds, now);',
-    'pod !== undefined && isAvailable(pod, seconds, now);',
+    'who returns keeps an index that is its own',
+    'const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;',
+    'const isOwn = m.index !== undefined;',
+  ],
+  [
+    'nobody returns on a claim that is being deleted',
+    'if (pod || m.claims.some(isTerminating)) return false;',
+    'if (pod) return false;',
+  ],
+  [
+    'a claim that a seal names is missed',
+    'const isMeant = own !== undefined || sealed.includes(name);',
+    'const isMeant = own !== undefined && sealed.length >= 0;',
+  ],
+  [
+    'two claims are sealed',
+    "act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }));",
+    'void claim;',
   ],
   [
     'a pod that comes back is marked first',
-    '.filter((c) => !isMarked(c))',
-    '.filter((c) => c.meta.uid === pod.meta.uid)',
+    '  if (pod.meta.annotations[MARK.returns] !== why)\n',
+    "  if (pod.meta.annotations[MARK.returns] === '')\n",
+  ],
+  [
+    'who could not come back is not recreated',
+    'else if (canComeBack(d, m)) leaveAndReturn',
+    'else if (m.pod !== undefined) leaveAndReturn',
+  ],
+  [
+    'requests keep to the budget',
+    'const served = up.slice(0, spareOf(d, 1));',
+    'const served = up;',
+  ],
+  [
+    'updates keep to the budget',
+    'youngestFirst.filter(isReady).slice(0, spareOf(d));',
+    'youngestFirst.filter(isReady);',
+  ],
+  [
+    'those who stay are read live',
+    'const isAllowed = [isReliedOn(d, chosen), passesTrial',
+    'const isAllowed = [passesTrial',
   ],
   [
     'a new revision is tried before it costs a member',
-    'if (first && passesTrial(s, draft, r, first)) {',
-    'if (first) {',
+    'passesTrial(d, first), readsCluster(d)];',
+    'readsCluster(d)];',
+  ],
+  [
+    'who is updated in place counts as gone',
+    "  if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';\n",
+    '',
+  ],
+  [
+    'a resize without its mark is awaited',
+    "inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';",
+    "inPlaceOf(pod) ? isApplied(pod) : pod.meta.uid !== '';",
+  ],
+  [
+    'a paused cluster is left alone',
+    'isTerminating(s.cluster) || isPaused || stalled',
+    'isTerminating(s.cluster) || stalled',
+  ],
+  [
+    'a cluster on its way out is left alone',
+    'const isIdle = isTerminating(s.cluster) || isPaused',
+    'const isIdle = isPaused',
   ],
   [
     'claims are owned as whenDeleted says',
-    "const wantsOwner = spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';",
-    'const wantsOwner = spec.replicas < 0;',
+    "const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';",
+    'const wantsOwner = d.spec.replicas < 0;',
   ],
   [
     'whoever lost the Lease writes nothing',
-    '    if (!leads(e)) throw new Error(`not sent',
-    '    if (false) throw new Error(`not sent',
-  ],
-  [
-    'who ends without a mark is remembered',
-    '      return void pass.deletedUids.set(a.uid, a.because);',
-    '      return;',
+    'if (!leads(e)) throw new Error(`not sent:',
+    'if (e === undefined) throw new Error(`not sent:',
   ],
   [
     'a status that does not land holds its cluster',
-    "written('statefulclusters', isOlder",
-    "if (isOlder && !now) written('statefulclusters', isOlder",
-  ],
-  ['a pod that goes unseen is looked for', ', ...retries, ...hidden];', ', ...retries];'],
-  [
-    'after an outage the last are waited for',
-    'const waits = away <= limit && ms > 0;',
-    'const waits = away > limit && ms > 0;',
+    'if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);',
+    'if (error === awaitCluster) return;',
   ],
 ];
 function mutantText([what, text, without]: Mutant, source: string): string {
@@ -8300,14 +8238,12 @@ if (TESTING) simulation.run();
 
 const OPERATOR = `${import.meta.dirname}/operator.ts`;
 const MANIFEST = new URL('deploy.yaml', import.meta.url);
-const LONG = process.env['REAL_LONG'] === '1'; // Outages of 30 s, claims that are 60 s old.
 const MERGE_PATCH = 'application/merge-patch+json';
 
 interface Bell {
   ring(): void;
   /** Resolves once `pending` has nothing more to say. */
   until(what: string, pending: () => string, limitMs?: number): Promise<void>;
-  becomes(what: string, see: () => string | number, wanted: string | number): Promise<void>;
 }
 function newBell(): Bell {
   const lookers = new Set<() => void>();
@@ -8323,9 +8259,7 @@ function newBell(): Bell {
     one();
     await promise.finally(() => (clearTimeout(timer), lookers.delete(one)));
   };
-  const becomes: Bell['becomes'] = (what, see, wanted) =>
-    until(what, () => (see() === wanted ? '' : `it is "${see()}"`));
-  return { ring, until, becomes };
+  return { ring, until };
 }
 
 // ── The operator's process ──────────────────────────────────────────────────────────────────────
@@ -8336,22 +8270,18 @@ type Program = {
   out: string;
   complaint: string; // Its stderr.
 };
+const none = (): undefined => undefined;
 /** What must be closed, or this process never ends. */
 const leftOver: (() => unknown)[] = [];
 const clearUp = async (): Promise<void> => {
   for (const close of leftOver.splice(0).reverse()) await close();
 };
 let compiled = '';
-function launch(
-  args: readonly string[],
-  ring = (): void => undefined,
-  ...file: readonly string[]
-): Program {
+function launch(args: readonly string[], ring: () => void = none, ...file: string[]): Program {
   const { WATCH_NAMESPACE: _, KUBECONFIG: __, ...own } = process.env;
   const env = { ...own, NODE_COMPILE_CACHE: (compiled ||= scratch()) }; // Twice as fast.
-  const child = spawn(process.execPath, [...(file.length > 0 ? file : [OPERATOR]), ...args], {
-    env,
-  });
+  const all = [...(file.length > 0 ? file : [OPERATOR]), ...args];
+  const child = spawn(process.execPath, all, { env });
   const { promise: ended, resolve } = Promise.withResolvers<string>();
   const kill = (): unknown => child.kill('SIGKILL');
   process.once('exit', kill);
@@ -8367,9 +8297,8 @@ function launch(
   return program;
 }
 /** Many run at once: their probes have no port, or any one. */
-const runArgs = (kubeconfig: string): string[] => [
-  ...['run', '--kubeconfig', kubeconfig, '--probe-addr', '127.0.0.1:0'],
-];
+const runArgs = (kubeconfig: string): string[] =>
+  `run --probe-addr 127.0.0.1:0 --kubeconfig ${kubeconfig}`.split(' ');
 
 /** Its last wish is clean: exit 0 within 5 s, and nothing on stderr. */
 async function endsWell(program: Program): Promise<void> {
@@ -8393,7 +8322,6 @@ interface Rig extends Bell {
   readonly world: World;
   readonly actors: Actors;
   readonly all: (kind: Kinds, cluster: string) => readonly Sight[]; // Its own ones.
-  readonly uids: Map<string, Set<string>>; // Of every pod that was ever seen, by its name.
   program?: Program;
 }
 const FAST = {
@@ -8409,14 +8337,8 @@ async function newRig(world: World, options: ActorOptions): Promise<Rig> {
   const bell = newBell();
   const stop = new AbortController();
   leftOver.push(() => stop.abort());
-  const uids: Rig['uids'] = new Map();
-  const on = (_: Sight | undefined, seen: Sight | undefined): void => {
-    if (seen?.['spec']?.containers)
-      uids.set(seen.meta.name, (uids.get(seen.meta.name) ?? new Set()).add(seen.meta.uid));
-    bell.ring();
-  };
   const project = (raw: Raw): Sight => ({ ...raw, meta: metaOf(raw) });
-  const common = { world, project, on, signal: stop.signal, optional: false };
+  const common = { world, project, on: bell.ring, signal: stop.signal, optional: false };
   const watch = (kind: Kinds) => follow<Sight>({ ...common, path: MIRRORED[kind] });
   const kinds = ['pods', 'claims', 'events', 'clusters'] as const;
   const feeds = new Map(kinds.map((kind) => [kind, watch(kind)]));
@@ -8432,16 +8354,13 @@ async function newRig(world: World, options: ActorOptions): Promise<Rig> {
     const items = [...(feeds.get(kind)?.items.values() ?? [])];
     return items.filter((one) => one.meta.namespace === namespace && isIts(one));
   };
-  return { ...bell, world, actors, all, uids };
+  return { ...bell, world, actors, all };
 }
-async function order(
-  rig: Pick<Rig, 'world'>,
-  method: ApiRequest['method'],
-  path: string,
-  body?: unknown,
-) {
+type Method = ApiRequest['method'];
+type Sender = { readonly world: Pick<World, 'send'> };
+async function order({ world }: Sender, method: Method, path: string, body?: unknown) {
   const patch = method === 'PATCH' && { contentType: MERGE_PATCH };
-  const answer = await rig.world.send({ method, path, body, ...patch });
+  const answer = await world.send({ method, path, body, ...patch, timeoutMs: 60_000 });
   if (answer.status < 300) return answer.body as Raw;
   throw new Error(`${method} ${path}: ${JSON.stringify(answer.body)}`);
 }
@@ -8500,10 +8419,6 @@ function unsettled(rig: Rig, cluster: string, replicas: number): string {
 }
 const settles = (rig: Rig, cluster: string, replicas: number): Promise<void> =>
   rig.until(`${cluster} has ${replicas}`, () => unsettled(rig, cluster, replicas));
-async function scaleTo(rig: Rig, cluster: string, replicas: number): Promise<void> {
-  await order(rig, 'PATCH', `${clusterAt(...split(cluster))}/scale`, { spec: { replicas } });
-  await settles(rig, cluster, replicas);
-}
 /** Where the one Reason is still missing or another: pod, status, Event, log and claims (I9). */
 function untold(rig: Rig, cluster: string, old: string, reason: string): string {
   const mark = `${old} ${reason}`;
@@ -8547,6 +8462,7 @@ interface Front {
   readonly url: string;
   readonly passed: Passage[];
   meddle: (passage: Passage) => Misdeed | undefined;
+  ring: () => void; // After each passage.
   readonly sockets: Set<net.Socket>;
 }
 async function listens(server: net.Server): Promise<string> {
@@ -8554,17 +8470,20 @@ async function listens(server: net.Server): Promise<string> {
   await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
   return `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`;
 }
-async function openFront(target: string, ring = (): void => undefined): Promise<Front> {
+async function openFront(target: string): Promise<Front> {
   const sockets: Front['sockets'] = new Set();
   const server = http.createServer((request, out) =>
-    relay(front, target, request, out).then(ring, () => out.destroy()),
+    relay(front, target, request, out).then(
+      () => front.ring(),
+      () => out.destroy(),
+    ),
   );
   server.on('connection', (socket) => {
     sockets.add(socket.on('error', () => undefined).on('close', () => sockets.delete(socket)));
   });
   const url = await listens(server);
   leftOver.push(() => sockets.forEach((socket) => socket.destroy()));
-  const front: Front = { url, passed: [], meddle: () => undefined, sockets };
+  const front: Front = { url, passed: [], meddle: () => undefined, ring: none, sockets };
   return front;
 }
 /** Bytes to and fro, until it becomes a black hole: nothing passes any more, and nobody is told. */
@@ -8588,12 +8507,9 @@ async function openTunnel(port: number) {
   const swallow = (on: boolean): void => void (isHole = on);
   return { port: url.port, swallow };
 }
-async function relay(
-  front: Front,
-  target: string,
-  request: http.IncomingMessage,
-  out: http.ServerResponse,
-): Promise<void> {
+type In = http.IncomingMessage;
+type Out = http.ServerResponse;
+async function relay(front: Front, target: string, request: In, out: Out): Promise<void> {
   const { method = '', url: path = '', headers } = request;
   const { 'content-type': type = '', authorization: token = '' } = headers;
   const body = await readText(request);
@@ -8619,20 +8535,6 @@ async function relay(
   });
 }
 
-function kubeconfig(folder: string, name: string, over: object = {}): string {
-  const file = join(folder, `${name}.kubeconfig`);
-  const config = {
-    ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'main' },
-    contexts: [{ name: 'main', context: { cluster: 'main', user: 'main', namespace: 'default' } }],
-    users: [{ name: 'main', user: { token: 'operator' } }],
-    clusters: [{ name: 'main', cluster: { server: 'http://127.0.0.1:1' } }],
-  };
-  writeFileSync(file, JSON.stringify({ ...config, ...over }));
-  return file;
-}
-const serverAt = (server: string, more = {}): object => ({
-  clusters: [{ name: 'main', cluster: { server, ...more } }],
-});
 let scratches = ''; // One folder for all, so that one listener clears up.
 const scratch = (): string => {
   if (!scratches) {
@@ -8641,6 +8543,26 @@ const scratch = (): string => {
   }
   return mkdtempSync(join(scratches, '-'));
 };
+/** A folder of its own, and what is put into it; returns its path. */
+function newDrawer() {
+  const folder = scratch();
+  const put = (name: string, content: unknown): string => {
+    const file = join(folder, name);
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content));
+    return file;
+  };
+  return { folder, put };
+}
+/** The embedded server, a proxy before it, and a kubeconfig for the way through it. */
+async function newSite(state = newApiServer(crdOnly(), 1, Date.now())) {
+  const served = await serve(state);
+  leftOver.push(served.close);
+  const front = await openFront(served.url);
+  const config = newDrawer().put('config', configOf(front.url));
+  const rig = { world: realWorld({ url: served.url, token: 'admin' }) };
+  return { state, served, front, config, rig };
+}
 /** Read as kinds that the library does not know: it renames the fields of those that it does. */
 const manifest = (): Raw[] =>
   loadAllYaml(readFileSync(MANIFEST, 'utf8').replaceAll(/^kind: /gm, 'kind: Raw')).map(
@@ -8669,7 +8591,7 @@ const BAD = `
   not YAML: @text → 1 cannot read .*text
   no current context: @current → 1 names no cluster: set --kubeconfig or --context
   another context: @good --context moon → 1 no context "moon"
-  its cluster: @bare → 1 has no cluster "main"
+  its cluster: @bare → 1 has no cluster "default"
   not a URL: @url → 1 example
   its CA: @ca → 1 no credentials: .*absent
   its plugin: @exec → 1 no credentials: the plugin /absent failed: .*ENOENT
@@ -8680,37 +8602,33 @@ const BAD = `
   no permission: @fenced → 1 pods is forbidden: User "operator" cannot list
   an error page: @page → 1 502.*Come in|Come in.*502
   a sign-in page: @login → 1 not JSON.*Come in|Come in.*not JSON`;
-async function badKubeconfigs(folder: string): Promise<void> {
-  const write = (name: string, over: object): string => kubeconfig(folder, name, over);
+async function badKubeconfigs(put: (name: string, content: unknown) => string): Promise<void> {
   const state = (crds: readonly Raw[]) => newApiServer(crds, 1, Date.now());
   const shut = Object.assign(state(crdOnly()), { denied: [{ verb: 'list', resource: 'pods' }] });
   const mute = Object.assign(state(crdOnly()), { denied: [{ resource: 'leases' }] });
   const states = { good: state([]), fine: state(crdOnly()), fenced: shut, mute };
-  for (const [name, one] of Object.entries(states)) {
-    const served = await serve(one);
-    leftOver.push(served.close);
-    write(name, serverAt(served.url));
-  }
+  for (const [name, one] of Object.entries(states))
+    put(name, configOf((await newSite(one)).served.url));
   for (const [name, status] of Object.entries({ page: 502, login: 200 })) {
     const front = await openFront('');
     front.meddle = () => ({ status, text: `<html>\n<h1>Come in</h1>\n</html>` });
-    write(name, serverAt(front.url));
+    put(name, configOf(front.url));
   }
-  write('old', serverAt(await listens(http.createServer((_, answer) => answer.end('{}')))));
-  writeFileSync(join(folder, 'text.kubeconfig'), '{ this: is: not [ yaml');
-  write('current', { 'current-context': '' });
-  write('bare', { clusters: [] });
-  write('dead', {});
-  write('url', serverAt('example'));
-  write('ca', serverAt('https://127.0.0.1:1', { 'certificate-authority': '/absent' }));
+  put('old', configOf(await listens(http.createServer((_, answer) => answer.end('{}')))));
+  put('text', '{ this: is: not [ yaml');
+  put('current', { ...configOf(), 'current-context': '' });
+  put('bare', { ...configOf(), clusters: [] });
+  put('dead', configOf());
+  put('url', configOf('example'));
+  put('ca', configOf('https://127.0.0.1:1', {}, { 'certificate-authority': '/absent' }));
   const exec = { command: '/absent', apiVersion: 'client.authentication.k8s.io/v1' };
-  write('exec', { users: [{ name: 'main', user: { exec } }] });
-  write('host', serverAt('https://nowhere.invalid'));
+  put('exec', configOf(undefined, { exec }));
+  put('host', configOf('https://nowhere.invalid'));
 }
 /** What is not as the row says, or ''. */
 async function tryBad(row: string, folder: string): Promise<string> {
   const [, args = '', code, words = ''] = /: (.*) → (\d) (.*)/.exec(row) ?? [];
-  const run = `run --log json --probe-addr 0 --kubeconfig ${folder}/$1.kubeconfig`;
+  const run = `run --log json --probe-addr 0 --kubeconfig ${folder}/$1`;
   const program = launch(args.replace(/@(\w+)/, run).split(' '));
   const timer = setTimeout(() => program.child.kill('SIGKILL'), 10_000); // It must end by itself.
   const ended = await program.ended.finally(() => clearTimeout(timer));
@@ -8723,8 +8641,8 @@ async function tryBad(row: string, folder: string): Promise<string> {
 const processes = suite('process');
 processes.after(clearUp);
 processes('process: wrong use, a wrong world → one line, exit code, no stack trace', async () => {
-  const folder = scratch();
-  await badKubeconfigs(folder);
+  const { folder, put } = newDrawer();
+  await badKubeconfigs(put);
   const rows = BAD.trim().split('\n').values();
   const wrong: string[] = [];
   const worker = async (): Promise<void> => {
@@ -8751,21 +8669,15 @@ function clientFor(server: string, load = async (config: KubeConfig) => config) 
 }
 /** The operator behind the proxy, three members Ready. */
 async function newBench() {
-  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
-  const world = realWorld({ url: served.url, token: 'admin' });
-  leftOver.push(served.close);
-  const rig = await newRig(world, { nodes: ['n0', 'n1', 'n2', 'n3'] });
-  const front = await openFront(served.url, rig.ring);
-  const folder = scratch();
+  const { served, front, rig: user } = await newSite();
+  const rig = await newRig(user.world, { nodes: ['n0', 'n1', 'n2', 'n3'] });
+  front.ring = rig.ring;
+  const { folder, put } = newDrawer();
   const token = join(folder, 'token');
-  const rotate = (text: string): void => {
-    writeFileSync(`${token}.new`, text);
-    renameSync(`${token}.new`, token); // As kubelets do: never half a token.
-  };
+  const rotate = (text: string): void => renameSync(put('new', text), token); // As kubelets do.
   rotate('first');
-  const over = { ...serverAt(front.url), users: [{ name: 'main', user: { tokenFile: token } }] };
-  const file = kubeconfig(folder, 'bench', over);
-  const program = launch([...runArgs(file), ...(LONG ? ['--leader-elect=false'] : [])], rig.ring);
+  const file = put('config', configOf(front.url, { tokenFile: token }));
+  const program = launch(runArgs(file), rig.ring);
   rig.program = program;
   await order(rig, 'POST', clusterAt('default'), coderCluster());
   await settles(rig, 'coder', 3);
@@ -8827,31 +8739,28 @@ processes('client: silence, a page, a torn stream → one rejection each, in tim
   front.meddle = () => undefined;
   assert.is((await client.send({ method: 'GET', path })).status, 200, 'the next one is answered');
 });
-processes(
-  'client: F5: what lies between swallows all → a watch breaks, a new one opens',
-  async () => {
-    const limits = op.BOUNDS as { quietMs: number };
-    const { quietMs } = limits;
-    limits.quietMs = 200;
-    const tunnel = await openTunnel(Number(new URL(bench.front.url).port));
-    const client = clientFor(`http://127.0.0.1:${tunnel.port}`);
-    const path = placeOf('default', 'pods');
-    const { promise: seen, resolve } = Promise.withResolvers<void>();
-    const signal = AbortSignal.timeout(10_000);
-    const watched = outcome(client.watch(`${path}?watch=true`, () => resolve(), signal));
-    await seen;
-    const get = { method: 'GET', path, timeoutMs: 400 } as const;
-    assert.is((await client.send(get)).status, 200);
-    tunnel.swallow(true);
-    const from = performance.now();
-    assert.match(await watched, /Body Timeout/);
-    assert.match(await outcome(client.send(get)), /no answer within 400 ms/);
-    assert.ok(performance.now() - from < 2500, 'within the quiet time and the deadline');
-    tunnel.swallow(false);
-    assert.is((await client.send({ ...get, timeoutMs: 5000 })).status, 200, 'a new connection');
-    limits.quietMs = quietMs;
-  },
-);
+processes('client: F5: all is swallowed on the way → a watch breaks, a new one opens', async () => {
+  const limits = op.BOUNDS as { quietMs: number };
+  const { quietMs } = limits;
+  limits.quietMs = 200;
+  const tunnel = await openTunnel(Number(new URL(bench.front.url).port));
+  const client = clientFor(`http://127.0.0.1:${tunnel.port}`);
+  const path = placeOf('default', 'pods');
+  const { promise: seen, resolve } = Promise.withResolvers<void>();
+  const signal = AbortSignal.timeout(10_000);
+  const watched = outcome(client.watch(`${path}?watch=true`, () => resolve(), signal));
+  await seen;
+  const get = { method: 'GET', path, timeoutMs: 400 } as const;
+  assert.is((await client.send(get)).status, 200);
+  tunnel.swallow(true);
+  const from = performance.now();
+  assert.match(await watched, /Body Timeout/);
+  assert.match(await outcome(client.send(get)), /no answer within 400 ms/);
+  assert.ok(performance.now() - from < 2500, 'within the quiet time and the deadline');
+  tunnel.swallow(false);
+  assert.is((await client.send({ ...get, timeoutMs: 5000 })).status, 200, 'a new connection');
+  limits.quietMs = quietMs;
+});
 processes('client: connections are closed → what comes next goes elsewhere', async () => {
   const { client, front } = bench;
   const before = new Set(front.sockets);
@@ -8863,39 +8772,36 @@ processes('client: connections are closed → what comes next goes elsewhere', a
   await goesOn();
   assert.ok(new Set([...before, ...front.sockets]).size > before.size, 'on a new connection');
 });
-processes(
-  'client: 500 requests beside watches and the Lease → connections are bounded',
-  async () => {
-    const lease = '/apis/coordination.k8s.io/v1/namespaces/x/leases/y';
-    const open: http.ServerResponse[] = [];
-    let [sockets, most] = [0, 0];
-    const server = http.createServer(({ url = '' }, out) => {
-      if (url === lease) return void out.end('{}');
-      out.write(url === '/x' ? '\n' : '{');
-      if (url !== '/x') open.push(out);
-    });
-    server.on('connection', (socket) => {
-      most = Math.max(most, ++sockets);
-      socket.on('close', () => sockets--);
-    });
-    const { watch, send } = clientFor(await listens(server));
-    const stop = new AbortController();
-    const watched = Array.from({ length: 10 }, () => watch('/x', () => undefined, stop.signal));
-    const { requestsMax } = op.BOUNDS;
-    const sent = Array.from({ length: 500 }, () => outcome(send({ method: 'GET', path: '/' })));
-    await newBell().until('all connections are used', () => '', 1);
-    const answer = await outcome(send({ method: 'GET', path: lease, timeoutMs: 5000 }));
-    for (let done = 0; done < 500;) {
-      done += open.length;
-      for (const out of open.splice(0)) out.end('}');
-      await rest(5);
-    }
-    assert.equal([...new Set(await Promise.all(sent)), answer], ['resolved', 'resolved']);
-    stop.abort();
-    await Promise.allSettled(watched);
-    assert.ok(most <= requestsMax + 11, `${most} connections`);
-  },
-);
+processes('client: 500 requests beside watches and the Lease → bounded connections', async () => {
+  const lease = '/apis/coordination.k8s.io/v1/namespaces/x/leases/y';
+  const open: http.ServerResponse[] = [];
+  let [sockets, most] = [0, 0];
+  const server = http.createServer(({ url = '' }, out) => {
+    if (url === lease) return void out.end('{}');
+    out.write(url === '/x' ? '\n' : '{');
+    if (url !== '/x') open.push(out);
+  });
+  server.on('connection', (socket) => {
+    most = Math.max(most, ++sockets);
+    socket.on('close', () => sockets--);
+  });
+  const { watch, send } = clientFor(await listens(server));
+  const stop = new AbortController();
+  const watched = Array.from({ length: 10 }, () => watch('/x', () => undefined, stop.signal));
+  const { requestsMax } = op.BOUNDS;
+  const sent = Array.from({ length: 500 }, () => outcome(send({ method: 'GET', path: '/' })));
+  await newBell().until('all connections are used', () => '', 1);
+  const answer = await outcome(send({ method: 'GET', path: lease, timeoutMs: 5000 }));
+  for (let done = 0; done < 500;) {
+    done += open.length;
+    for (const out of open.splice(0)) out.end('}');
+    await rest(5);
+  }
+  assert.equal([...new Set(await Promise.all(sent)), answer], ['resolved', 'resolved']);
+  stop.abort();
+  await Promise.allSettled(watched);
+  assert.ok(most <= requestsMax + 11, `${most} connections`);
+});
 processes('client: F12: a plugin for credentials hangs → no answer in time, then on', async () => {
   const killed = (_: unknown, fail: (why: Error) => void) =>
     setTimeout(fail, 400, new Error('killed'));
@@ -8929,41 +8835,6 @@ processes('process: F26: 401 → the token is read again from its file', async (
   const dead = front.passed.slice(from).filter((p) => p.token === 'Bearer first').length;
   assert.ok(dead < 10, `${dead} requests with the dead token`);
 });
-processes(
-  'process: a watch is cut in the middle of a line → it goes on, nothing twice',
-  async () => {
-    const { front, rig } = bench;
-    let torn = 0;
-    front.meddle = (p) =>
-      isWatch(p) && p.path.includes('/pods') && torn++ < 3 ? 'tear' : undefined;
-    front.sockets.forEach((socket) => socket.destroy());
-    await goesOn();
-    assert.ok(torn >= 3, `${torn} streams were torn`);
-    assert.is(keptBy(rig, 'coder').length, 3);
-  },
-);
-processes('process: the server is away → the same process goes on, few requests', async () => {
-  const { served, rig, front, passed } = bench;
-  const from = front.passed.length;
-  await served.stop();
-  let over = false;
-  setTimeout(() => ((over = true), rig.ring()), LONG ? 30_000 : 2500);
-  await rig.until('the outage', () => (over ? '' : 'it lasts'));
-  const tries = passed(from, 'GET', 'watch=');
-  assert.ok(tries >= 4 && tries <= 4 * (LONG ? 12 : 6), `${tries} tries`);
-  await served.start();
-  await goesOn();
-});
-processes('process: 3 → 50 → 3 → 47 pods, 47 claims, few status writes', async () => {
-  const { rig, front, passed } = bench;
-  const from = front.passed.length;
-  await scaleTo(rig, 'coder', 50);
-  const posts = ['/pods', '/persistentvolumeclaims'].map((word) => passed(from, 'POST', word));
-  assert.equal(posts, [47, 47]);
-  assert.ok(passed(from, 'PATCH', '/status') <= 30, `${passed(from, 'PATCH', '/status')}`);
-  await scaleTo(rig, 'coder', 3);
-  assert.is(passed(from, 'DELETE', '/pods/'), 47);
-});
 processes('process: its probes → ready, well, metrics that a strict reader takes', async () => {
   const { program } = bench;
   const port: number = program.said.find((line) => line['msg'] === 'probes')?.['port'];
@@ -8993,7 +8864,7 @@ processes('process: its probes → ready, well, metrics that a strict reader tak
   );
   assert.is(await page('/healthz'), `200 ${type} ok\n`, 'beside 1,000 idle connections');
   const posted = series.get('statefulcluster_api_requests_total{verb="POST",code="201"}');
-  assert.ok((posted ?? 0) >= 94, `${posted} POSTs`);
+  assert.ok((posted ?? 0) >= 6, `${posted} POSTs`);
   const second = launch(['run', '--kubeconfig', bench.file, '--probe-addr', `127.0.0.1:${port}`]);
   assert.is(await second.ended, '1');
   assert.match(second.complaint, /^statefulcluster: --probe-addr: .*EADDRINUSE.*\n$/);
@@ -9039,32 +8910,12 @@ const KEY = pem(
 );
 /** What reaches a server that answers every request with the headers that came. */
 async function openMirror(secure = false): Promise<string> {
-  const answer = (request: http.IncomingMessage, out: http.ServerResponse): void =>
+  const answer = (request: In, out: Out): void =>
     void out.end(JSON.stringify({ kind: 'Pod', headers: request.headers }));
   if (!secure) return listens(http.createServer(answer));
   const url = await listens(https.createServer({ cert: CERT, key: KEY }, answer));
   return url.replace('http:', 'https:');
 }
-interface Drawer {
-  readonly folder: string;
-  put(name: string, content: unknown): string; // Its path.
-}
-function newDrawer(): Drawer {
-  const folder = scratch();
-  const put = (name: string, content: unknown): string => {
-    const file = join(folder, name);
-    mkdirSync(dirname(file), { recursive: true });
-    writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content));
-    return file;
-  };
-  return { folder, put };
-}
-const configOf = (server: string, user: object = {}, more: object = {}, name = 'main'): Raw => ({
-  'current-context': name,
-  contexts: [{ name, context: { cluster: name, user: name, namespace: name } }],
-  users: [{ name, user }],
-  clusters: [{ name, cluster: { server, ...more } }],
-});
 /** The headers that arrive with this kubeconfig, or what went wrong. */
 async function arrives(file?: string, context?: string): Promise<Raw> {
   const load = () => op.loadConfig(file, context);
@@ -9082,44 +8933,34 @@ async function withEnv<T>(env: Readonly<Record<string, string>>, work: () => Pro
 }
 const configs = suite('kubeconfig');
 configs.after(clearUp);
-configs(
-  'kubeconfig: a list → of equal names the first counts, missing and empty ones do not',
-  async () => {
-    const { folder, put } = newDrawer();
-    const url = await openMirror();
-    const one = configOf(url, { token: 'one' }, {}, 'one');
-    put('a/config', { users: one['users'], contexts: one['contexts'] });
-    put('empty', '# nothing\n');
-    put('b/config', {
-      ...one,
-      'current-context': 'one',
-      users: [{ name: 'one', user: { token: 'b' } }],
-    });
-    put('c/config', configOf('http://127.0.0.1:1', { token: 'c' }, {}, 'other'));
-    const list = ['absent', 'empty', 'a/config', 'b/config', 'c/config'].map((f) =>
-      join(folder, f),
-    );
-    await withEnv({ KUBECONFIG: list.join(path.delimiter) }, async () => {
-      assert.is((await arrives())['authorization'], 'Bearer one');
-      const config = await op.loadConfig(undefined, undefined);
-      assert.is(config.getContextObject(config.getCurrentContext())?.namespace, 'one');
-      const other = await op.loadConfig(undefined, 'other');
-      assert.is(other.getCurrentCluster()?.server, 'http://127.0.0.1:1');
-      assert.match(await outcome(arrives(undefined, 'moon')), /no context "moon"/);
-    });
-    await withEnv({ KUBECONFIG: '', HOME: folder }, async () =>
-      assert.match(await outcome(arrives()), /the default kubeconfig names no cluster/),
-    );
-  },
-);
-configs('kubeconfig: as, as-uid, as-groups, as-user-extra → headers', async () => {
+configs('kubeconfig: a list → the first of equal names, without missing files', async () => {
+  const { folder, put } = newDrawer();
+  const url = await openMirror();
+  const one = configOf(url, { token: 'one' }, {}, 'one');
+  put('a/config', { users: one['users'], contexts: one['contexts'] });
+  put('empty', '# nothing\n');
+  put('b/config', {
+    ...one,
+    'current-context': 'one',
+    users: [{ name: 'one', user: { token: 'b' } }],
+  });
+  put('c/config', configOf('http://127.0.0.1:1', { token: 'c' }, {}, 'other'));
+  const list = ['absent', 'empty', 'a/config', 'b/config', 'c/config'].map((f) => join(folder, f));
+  await withEnv({ KUBECONFIG: list.join(path.delimiter) }, async () => {
+    assert.is((await arrives())['authorization'], 'Bearer one');
+    const config = await op.loadConfig(undefined, undefined);
+    assert.is(config.getContextObject(config.getCurrentContext())?.namespace, 'one');
+    const other = await op.loadConfig(undefined, 'other');
+    assert.is(other.getCurrentCluster()?.server, 'http://127.0.0.1:1');
+    assert.match(await outcome(arrives(undefined, 'moon')), /no context "moon"/);
+  });
+  await withEnv({ KUBECONFIG: '', HOME: folder }, async () =>
+    assert.match(await outcome(arrives()), /the default kubeconfig names no cluster/),
+  );
+});
+configs('kubeconfig: as, as-uid, as-groups → headers', async () => {
   const { put } = newDrawer();
-  const who = {
-    as: 'me',
-    'as-uid': '7',
-    'as-groups': ['a', 'b'],
-    'as-user-extra': { 'x/y': ['z'] },
-  };
+  const who = { as: 'me', 'as-uid': '7', 'as-groups': ['a', 'b'] };
   const file = put('config', configOf(await openMirror(), { token: 't', ...who }));
   const { headers, ...got } = { headers: await arrives(file) };
   const named = Object.entries(headers).filter(([name]) => name.startsWith('impersonate-'));
@@ -9128,7 +8969,6 @@ configs('kubeconfig: as, as-uid, as-groups, as-user-extra → headers', async ()
     'impersonate-user': 'me',
     'impersonate-uid': '7',
     'impersonate-group': 'a, b',
-    'impersonate-extra-x%2fy': 'z',
   });
 });
 const exec = (more: object): object => ({
@@ -9137,7 +8977,8 @@ const exec = (more: object): object => ({
 /** What is not honoured is refused by its name: user, cluster → words. */
 const REFUSED: readonly (readonly [user: object, cluster: object, words: RegExp])[] = [
   [{ 'as-groups': ['a'] }, {}, /as-groups without as/],
-  [{ 'auth-provider': { name: 'gcp' } }, {}, /auth-provider gcp is not supported/],
+  [{ 'auth-provider': { name: 'oidc' } }, {}, /user: auth-provider is not supported/],
+  [{ as: 'me', 'as-user-extra': { x: ['y'] } }, {}, /user: as-user-extra is not supported/],
   [{ 'token-file': 'x' }, {}, /user: token-file is not supported/],
   [exec({ interactiveMode: 'Always' }), {}, /interactiveMode Always/],
   [
@@ -9149,11 +8990,6 @@ const REFUSED: readonly (readonly [user: object, cluster: object, words: RegExp]
   [{}, { 'proxy-url': 'ftp://x' }, /proxy-url ftp:\/\/x is not supported/],
   [{}, { 'certificate-authority': 'x', 'insecure-skip-tls-verify': true }, /insecure beside/],
   [{}, { jump: 1 }, /cluster: jump is not supported/],
-  [
-    { 'auth-provider': { name: 'oidc', config: { 'id-token': 'e30.eyJleHAiOjF9.x' } } },
-    {},
-    /no credentials: auth-provider oidc: the id-token has expired/,
-  ],
 ];
 configs('kubeconfig: what is not honoured → refused by its name', async () => {
   const { put } = newDrawer();
@@ -9239,18 +9075,17 @@ configs('client: proxy-url, HTTPS_PROXY → through the proxy, to HTTP and HTTPS
     for (const one of [socket, onward]) leftOver.push(() => one.destroy());
   });
   const url = await listens(proxy);
-  const ca = { 'certificate-authority-data': Buffer.from(CERT).toString('base64') };
+  const ca = trusting(CERT);
   const [plain, secure] = [await openMirror(), await openMirror(true)];
   const socks = await openSocks(asked);
   for (const [server, more] of [
     [plain, { 'proxy-url': url }],
     [secure, { ...ca, 'proxy-url': url }],
     [secure, { ...ca, 'proxy-url': socks }],
-  ] as const)
-    assert.is(
-      (await arrives(put('config', configOf(server, {}, more))))['accept'],
-      'application/json',
-    );
+  ] as const) {
+    const headers = await arrives(put('config', configOf(server, {}, more)));
+    assert.is(headers['accept'], 'application/json');
+  }
   const [to] = secure.split('//').slice(1);
   assert.equal(asked, [`GET ${plain}/api/v1/pods/x`, `CONNECT ${to}`, `SOCKS ${to}`]);
 });
@@ -9313,12 +9148,7 @@ const bornAgo = (ms: number): string => idAt(Date.now() - ms);
 const image = (tag: string) => ({ spec: { containers: [{ name: 'main', image: `db:${tag}` }] } });
 /** A cluster `web` as it may be found: a is withheld, b fine, c replaced z; three revisions. */
 async function newStand() {
-  const state = newApiServer(crdOnly(), 1, Date.now());
-  const served = await serve(state);
-  leftOver.push(served.close);
-  const front = await openFront(served.url);
-  const config = kubeconfig(scratch(), 'cli', serverAt(front.url));
-  const rig = { world: realWorld({ url: served.url, token: 'admin' }) } as Rig;
+  const { state, rig, front, config } = await newSite();
   const ids = { a: bornAgo(41 * DAY), b: bornAgo(3 * DAY), c: bornAgo(5 * MINUTE) };
   const stand = { state, rig, front, config, ids: { ...ids, z: bornAgo(50 * DAY) } };
   await furnish(stand);
@@ -9337,8 +9167,7 @@ async function turn({ rig }: Stand, ns: string, name: string, type: string, mess
   const status = { observedGeneration: 1, conditions };
   await order(rig, 'PATCH', `${clusterAt(ns, name)}/status`, { status });
 }
-type Stand = Pick<Awaited<ReturnType<typeof newStand>>, 'rig' | 'config' | 'front'> & {
-  readonly state: ApiState;
+type Stand = Pick<Awaited<ReturnType<typeof newSite>>, 'state' | 'rig' | 'config' | 'front'> & {
   readonly ids: Readonly<Record<'a' | 'b' | 'c' | 'z', string>>;
 };
 async function furnish({ rig, ids }: Stand): Promise<void> {
@@ -9418,7 +9247,8 @@ const unlettered = ({ ids, config }: Stand, command: string): string[] => {
 function readable(stand: Stand, text: string): string {
   const tags = ['1', '2', '3'].map((tag) => [op.revisionHash(image(tag), 0), `revision-${tag}`]);
   const named = tags.reduce((all, [hash = '', name = '']) => all.replaceAll(hash, name), text);
-  return lettered(stand, named).replaceAll(/\d+s( old| ago)?$/gm, 'Ns$1');
+  const stable = named.replaceAll(/ \d+s +(?=no node yet)/g, ' Ns     ');
+  return lettered(stand, stable).replaceAll(/\d+s( old| ago)?$/gm, 'Ns$1');
 }
 /** What a command says, with its exit code when that is not 0. */
 async function heard(stand: Stand, command: string): Promise<string> {
@@ -9454,17 +9284,13 @@ async function tells(stand: Stand, text: string): Promise<void> {
   const commands = parts.map((part) => part.slice(0, part.indexOf('\n')));
   const said = await saidBy(stand, commands);
   assert.is(said.length, parts.length);
-  const shown = commands.map((command, i) => `${command}\n${said[i]?.trimEnd()}`);
-  assert.equal(
-    shown,
-    parts.map((part) => part.trimEnd()),
-  );
+  const shown = commands.map((command, i) => `$ ${command}\n${said[i]?.trimEnd()}`);
+  assert.is(shown.join('\n'), text.trim());
 }
 async function finished(program: Program): Promise<Program> {
   await program.ended;
   return program;
 }
-const none = (): undefined => undefined;
 
 const LEADS = 'Operator: pod-0 leads, renewed Ns ago\n';
 const LOOKED_AT = `
@@ -9499,8 +9325,8 @@ NodeUnreachable
 not Ready yet; replaced zzzzzzzzzz
 ● Available  bbbbbbbbbb  web-bbbbbbbbbb  3d   n2    revision-3           data,wal
 
-OVER       IDENTITY    AGO  REASON    REPLACED-BY  CLAIMS-KEPT
-▫ Retired  zzzzzzzzzz  5m   NodeGone  cccccccccc   data,wal
+OVER        AGO  REASON    REPLACED-BY  CLAIMS-KEPT
+zzzzzzzzzz  5m   NodeGone  cccccccccc   data,wal
 
 Retired claims with their data: 2. To delete them for ever:
   kubectl delete pvc -n default -l enge.me/statefulcluster=web,enge.me/retired=true
@@ -9510,17 +9336,23 @@ $ status nobody
 statefulcluster: statefulclusters.enge.me "nobody" not found
 exit 1
 $ plan web
-web in default  3 wanted, 2 live, 0 available
+× web in default  0 of 3 members are available · 4 replaced so far · Ns old
+  waiting for bbbbbbbbbb Pending, cccccccccc Pending
 
 The operator would now
-  create member  a new one  ScaledOut
+  make  a new member  ScaledOut
 
-▲ Stalled
+◐ ClaimTemplatesDrifted Drifted, for Ns
+  spec.volumeClaimTemplates now holds for new identities only; these claims differ: \
+data-web-bbbbbbbbbb (absent), wal-web-bbbbbbbbbb (absent), data-web-cccccccccc (absent) and 1 more
+
+× Stalled Refused, for 7m
   exceeded quota: pods=1
 
-HEALTH     IDENTITY    NODE  STANDING  FOR
-○ Pending  bbbbbbbbbb  -     live      Ns
-○ Pending  cccccccccc  -     live      Ns
+HEALTH     IDENTITY    POD             AGE  NODE  REVISION  CLAIMS  SINCE  WHY
+○ Pending  bbbbbbbbbb  web-bbbbbbbbbb  3d   -     -         -       Ns     no node yet
+○ Pending  cccccccccc  web-cccccccccc  5m   -     -         -       Ns     no node yet; \
+replaced zzzzzzzzzz
 
 Nothing was written.
 $ replace nobody
@@ -9607,7 +9439,7 @@ statefulcluster: usage: statefulcluster restore NAME IDENTITY|POD
 $ rollout jump
 statefulcluster: there is no command "rollout jump": see statefulcluster help
 $ rollout undo web --to-revision last
-statefulcluster: --to-revision must be a number
+statefulcluster: --to-revision must be a number above 0
 $ rollout status web --timeout 5
 statefulcluster: --timeout must be a time like 90s, 5m or 1h30m
 $ replace x --force
@@ -9615,9 +9447,7 @@ statefulcluster: "replace" has no --force
 $ replace x --farce
 statefulcluster: Unknown option '--farce'
 $ stauts web
-statefulcluster: there is no command "stauts": did you mean "status"?
-$ rollout undone web
-statefulcluster: there is no command "rollout undone": did you mean "rollout undo"?
+statefulcluster: there is no command "stauts": see statefulcluster help
 `;
 const cli = suite('cli');
 cli.after(clearUp);
@@ -9701,21 +9531,6 @@ cli('cli: rollout status, status --watch → each change, until it is through, o
   assert.equal([await watch.ended, watch.complaint], ['0', '']);
   assert.match(watch.out, /statefulcluster.enge.me "web" was deleted\n/);
 });
-cli('cli: a narrow terminal → columns go before lines wrap, CLAIMS first', async () => {
-  const at = await newStand();
-  const titlesAt = async (columns: number): Promise<string | undefined> => {
-    const lines = (await saidBy(at, ['status', 'status web'], { columns })).join('').split('\n');
-    const isHint = (line: string): boolean => /^  (kubectl|statefulcluster) /.test(line);
-    assert.equal(
-      lines.filter((line) => line.length > columns && !isHint(line)),
-      [],
-    );
-    return lines.find((line) => line.startsWith('HEALTH'))?.replaceAll(/ +/g, ' ');
-  };
-  assert.is(await titlesAt(60), 'HEALTH IDENTITY SINCE WHY');
-  assert.is(await titlesAt(80), 'HEALTH IDENTITY POD NODE SINCE WHY');
-  assert.is(await titlesAt(120), 'HEALTH IDENTITY POD AGE NODE REVISION CLAIMS SINCE WHY');
-});
 cli('cli: the Lease is old, gone, or may not be read → who runs, in words', async () => {
   const at = await newStand();
   const { rig, state } = at;
@@ -9753,19 +9568,6 @@ cli('cli: replace where a policy deletes data → without a terminal, --yes is n
   assert.is(first, `statefulcluster: ${why}: say --yes\nexit 2`);
   assert.match(second ?? '', /^pod\/web-bbbbbbbbbb annotated/);
 });
-cli('cli: completion → what bash may go on with after flags and words', async () => {
-  const { out } = await finished(launch(['completion', 'bash']));
-  const ask = (...words: string[]): string[] => {
-    const line = ['statefulcluster', ...words].map((word) => `'${word}'`).join(' ');
-    const asked = `COMP_WORDS=(${line}); COMP_CWORD=${words.length}; _statefulcluster`;
-    const script = `${out}\n${asked}; echo "\${COMPREPLY[@]}"`;
-    return spawnSync('bash', ['-c', script]).stdout.toString().trim().split(' ');
-  };
-  assert.equal(ask('st'), ['status']);
-  assert.equal(ask('rollout', 'r'), ['restart', 'resume']);
-  assert.equal(ask('-n', 'x', 'rollout', 'status', 'web', '--t'), ['--timeout']);
-  assert.ok(ask('run', '--').includes('--probe-addr'));
-});
 cli('cli: help of every command → fits a screen; a plugin of kubectl says so', async () => {
   const link = join(scratch(), 'kubectl-statefulcluster.ts');
   symlinkSync(OPERATOR, link);
@@ -9783,46 +9585,38 @@ cli('cli: help of every command → fits a screen; a plugin of kubectl says so',
     assert.ok(page.startsWith(`statefulcluster ${names[i] ?? ''}`), page);
   }
 });
-cli(
-  'cli: manifest → deploy.yaml; narrowed, no right beyond the namespace but to read',
-  async () => {
-    const plain = await finished(launch(['manifest']));
-    assert.is(plain.out, fileText('deploy.yaml'));
-    const args = ['manifest', '--namespaced', '-n', 'team', '--image', 'here/op:1'];
-    const { out } = await finished(launch(args));
-    const docs = loadAllYaml(out.replaceAll(/^kind: /gm, 'kind: Raw')) as Raw[];
-    const of = (kind: string): Raw[] => docs.filter((o) => o['kind'] === `Raw${kind}`);
-    const rights = (objects: readonly Raw[]): Record<string, string> => {
-      const rules: Raw[] = objects.flatMap((o) => o['rules']);
-      const all = rules.flatMap(({ apiGroups: [group], resources, verbs }): [string, string][] =>
-        resources.map((r: string) => [group ? `${group}/${r}` : r, verbs.join(' ')]),
-      );
-      return Object.fromEntries(all);
-    };
-    const { nodes, persistentvolumes, ...inside } = op.RIGHTS;
-    assert.equal(rights(of('Role')), inside);
-    const wide = of('ClusterRole').filter((o) => o['metadata'].name.endsWith('-team'));
-    assert.equal(rights(wide), { nodes, persistentvolumes });
-    assert.equal(
-      of('ClusterRoleBinding').map((o) => o['roleRef'].name),
-      wide.map((o) => o['metadata'].name),
+cli('cli: manifest → deploy.yaml; narrowed, few rights beyond the namespace', async () => {
+  const plain = await finished(launch(['manifest']));
+  assert.is(plain.out, fileText('deploy.yaml'));
+  const args = ['manifest', '--namespaced', '-n', 'team', '--image', 'here/op:1'];
+  const { out } = await finished(launch(args));
+  const docs = loadAllYaml(out.replaceAll(/^kind: /gm, 'kind: Raw')) as Raw[];
+  const of = (kind: string): Raw[] => docs.filter((o) => o['kind'] === `Raw${kind}`);
+  const rights = (objects: readonly Raw[]): Record<string, string> => {
+    const rules: Raw[] = objects.flatMap((o) => o['rules']);
+    const all = rules.flatMap(({ apiGroups: [group], resources, verbs }): [string, string][] =>
+      resources.map((r: string) => [group ? `${group}/${r}` : r, verbs.join(' ')]),
     );
-    assert.equal([of('Namespace').length, of('CustomResourceDefinition').length], [0, 1]);
-    assert.not.match(out, /statefulcluster-system| -A\b/);
-    for (const kind of ['Deployment', 'Role', 'RoleBinding', 'ServiceAccount'])
-      assert.equal([...new Set(of(kind).map((o) => o['metadata'].namespace))], ['team'], kind);
-    assert.match(out, /args: \[run, --namespace=team\b/);
-    assert.match(out, / image: here\/op:1\n/);
-    assert.is(
-      (await finished(launch(['manifest', '--namespaced']))).complaint.includes('needs -n'),
-      true,
-    );
-  },
-);
+    return Object.fromEntries(all);
+  };
+  const { nodes, persistentvolumes, ...inside } = op.RIGHTS;
+  assert.equal(rights(of('Role')), inside);
+  const wide = of('ClusterRole').filter((o) => o['metadata'].name.endsWith('-team'));
+  assert.equal(rights(wide), { nodes, persistentvolumes });
+  const bound = of('ClusterRoleBinding').map((o) => o['roleRef'].name);
+  assert.is(`${bound}`, `${wide.map((o) => o['metadata'].name)}`);
+  assert.equal([of('Namespace').length, of('CustomResourceDefinition').length], [0, 1]);
+  assert.not.match(out, /statefulcluster-system| -A\b/);
+  for (const kind of ['Deployment', 'Role', 'RoleBinding', 'ServiceAccount'])
+    assert.equal([...new Set(of(kind).map((o) => o['metadata'].namespace))], ['team'], kind);
+  assert.match(out, /args: \[run, --namespace=team\b/);
+  assert.match(out, / image: here\/op:1\n/);
+  assert.match((await finished(launch(['manifest', '--namespaced']))).complaint, 'needs -n');
+});
 const POD_INDEX = 'apps.kubernetes.io/pod-index';
 const POD_NAME = 'statefulset.kubernetes.io/pod-name';
-/** A StatefulSet `db` of 3 with its history; its partition holds the first pod back. Nobody acts
- *  for it but the garbage collector. */
+/** A StatefulSet `db` of 3 with its history and a partition. Nobody acts for it but the garbage
+ *  collector. */
 async function newSet(rig: Pick<Rig, 'world'>): Promise<void> {
   const labels = { app: 'db' };
   const [template, former] = ['1', '0'].map((tag) => ({ metadata: { labels }, ...image(tag) }));
@@ -9851,25 +9645,21 @@ async function newSet(rig: Pick<Rig, 'world'>): Promise<void> {
   for (const n of [0, 1, 2]) {
     const claim = { metadata: { name: `data-db-${n}`, labels }, spec: disk.spec };
     await order(rig, 'POST', placeOf('default', 'persistentvolumeclaims'), claim);
-    const hash = { ...labels, 'controller-revision-hash': n === 0 ? 'db-w' : 'db-x' };
+    const hash = { ...labels, 'controller-revision-hash': 'db-x' };
     const own = { ...hash, [POD_INDEX]: `${n}`, [POD_NAME]: `db-${n}` };
     const metadata = { name: `db-${n}`, labels: own, ownerReferences: [owner] };
     const claimName = `data-db-${n}`;
     const volumes = [{ name: 'data', persistentVolumeClaim: { claimName } }];
-    const pod = { metadata, spec: { ...image(n === 0 ? '0' : '1').spec, volumes } };
+    const pod = { metadata, spec: { ...image('1').spec, volumes } };
     await order(rig, 'POST', placeOf('default', 'pods'), pod);
   }
 }
 cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted', async () => {
-  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
-  leftOver.push(served.close);
-  const world = realWorld({ url: served.url, token: 'admin' });
-  const rig = await newRig(world, { nodes: ['n0', 'n1'] });
+  const { state, served, front, config, rig: user } = await newSite();
+  const rig = await newRig(user.world, { nodes: ['n0', 'n1'] });
   await newSet(rig);
-  const front = await openFront(served.url);
-  const config = kubeconfig(scratch(), 'adopt', serverAt(front.url));
   launch(runArgs(served.kubeconfigPath), rig.ring);
-  const there = { ...stand, rig, front, config };
+  const there = { ...stand, state, rig, front, config };
   const pods = async (): Promise<Raw[]> =>
     ((await order(rig, 'GET', placeOf('default', 'pods')))['items'] as Raw[]).toSorted();
   const uids = (await pods()).map((o) => metaOf(o).uid);
@@ -9878,7 +9668,6 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
     /^POST .*statefulclusters\?(?!.*dryRun)/,
     /^DELETE .*\/statefulsets\//,
     /^PATCH .*\/pods\/db-1\?/,
-    /^DELETE .*\/controllerrevisions\//,
     /^PATCH .*\/statefulclusters\/db\?/,
   ];
   const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
@@ -9903,19 +9692,17 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
   front.meddle = () => undefined;
   assert.match(await heard(there, 'adopt statefulset/db'), /✓ let the operator act\n/);
   await settles(rig, 'db', 3);
-  assert.equal(
-    (await pods()).map((o) => metaOf(o).uid),
-    uids,
-  );
+  const now = (await pods()).map((o) => metaOf(o).uid);
+  assert.equal(now, uids);
   const { status, metadata } = await order(rig, 'GET', clusterAt('default', 'db'));
   const { members, replacements, updatedReplicas } = status;
   assert.equal(members.map((m: Raw) => m['identity']).sort(), ['0', '1', '2']);
-  assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 2, undefined]);
-  const former = op.revisionHash({ metadata: { labels: { app: 'db' } }, ...image('0') }, 0);
+  assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 3, undefined]);
+  const hash = op.revisionHash({ metadata: { labels: { app: 'db' } }, ...image('1') }, 0);
   const { labels } = metaOf((await pods())[0] ?? {});
   assert.equal(
     ['controller-revision-hash', POD_INDEX, POD_NAME].map((key) => labels[key]),
-    [former, '0', 'db-0'],
+    [hash, '0', 'db-0'],
   );
   const claim = await order(rig, 'GET', placeOf('default', 'persistentvolumeclaims', 'data-db-0'));
   assert.is(metaOf(claim).annotations['enge.me/claims'], 'data-db-0');
@@ -9928,35 +9715,30 @@ const BESIDE_DB = `
 /api/v1 services second {selector: {app: db, ${POD_INDEX}: "1"}}
 /apis/policy/v1 poddisruptionbudgets all {selector: {matchLabels: {app: db}}}
 /apis/autoscaling/v2 horizontalpodautoscalers db {scaleTargetRef: {kind: StatefulSet, name: db}}`;
-/** As in cases/adopt-ordinal-script.yaml, but for the script, which is in a ConfigMap. */
+/** As in cases/adopt-ordinal-script.yaml. */
 const ORDINAL_SPEC = `
-volumes: [{name: init, configMap: {name: init}}]
 containers:
-  - {name: db, image: "db:1", env: [{name: PRIMARY, value: db-0.db},
+  - {name: db, image: "db:1", command: [sh, -c, "[[ \`hostname\` =~ -([0-9]+)$ ]] || exit 1"],
+     env: [{name: PRIMARY, value: db-0.db},
      {name: N, valueFrom: {fieldRef: {fieldPath: "metadata.labels['${POD_INDEX}']"}}}]}`;
 const ordinals = 'cli: adopt, what reads a number → refused by its name; what selects one → listed';
 cli(ordinals, async () => {
-  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
-  leftOver.push(served.close);
-  const rig = { world: realWorld({ url: served.url, token: 'admin' }) };
+  const { rig, config } = await newSite();
   await newSet(rig);
   for (const row of BESIDE_DB.slice(1).split('\n')) {
     const [group, plural, name, ...spec] = row.split(' ');
     const body = { metadata: { name }, spec: loadAllYaml(spec.join(' '))[0] };
     await order(rig, 'POST', `${group}/namespaces/default/${plural}`, body);
   }
-  const config = kubeconfig(scratch(), 'doubts', serverAt((await openFront(served.url)).url));
   const says = (flags: string): Promise<string> => heard({ ...stand, config }, `adopt db ${flags}`);
   const one = 'selects a pod by its number, which new members do not have\n';
   const hpa = '  horizontalpodautoscalers/db must scale statefulcluster.enge.me/db now\n';
   const listed = `. Yours to change:\n  services/one ${one}  services/second ${one}${hpa}`;
   assert.ok((await says('--dry-run')).endsWith(listed));
-  const data = { 'run.sh': 'set -e\n[[ `hostname` =~ -([0-9]+)$ ]] || exit 1' };
-  await order(rig, 'POST', placeOf('default', 'configmaps'), { metadata: { name: 'init' }, data });
   const template = { spec: loadAllYaml(ORDINAL_SPEC)[0] };
   const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
   await order(rig, 'PATCH', set, { spec: { template } });
-  const doubt = 'its template names members by their number; its ConfigMap init takes a number';
+  const doubt = 'its template names members by their number; its template takes a number';
   assert.match(await says('--dry-run'), `adopted: ${doubt} out of the host name (--force adopts`);
   const kept = `. Yours to change:\n  services/one ${one}${hpa}`; // The index stays.
   assert.ok((await says('--dry-run --force')).endsWith(kept));
@@ -9976,7 +9758,7 @@ if (TESTING) cli.run();
 // `$a.rv1` its first. <x|y> is a request each, `~` does not wait, SEE tells what a WATCH brought.
 // An answer is its code, `=` when the version stayed, and what differs from what was asked for;
 // what is filled into a new object is told once for its kind. Of messages the usual frame is left
-// out (`pods "a" is forbidden: …`), and what is long becomes a hash; times and UIDs are T and U.
+// out (`pods "a" is forbidden: …`), and what is long ends in a hash; times and UIDs are T and U.
 
 const NAMED = { spec: { containers: [{ name: 'c', image: 'i' }] } };
 const RWO = { accessModes: ['ReadWriteOnce'] };
@@ -9995,15 +9777,13 @@ const SAMPLES: Readonly<Record<string, Rec>> = {
 };
 const SHORT: Strings = { pvc: 'persistentvolumeclaims', stc: 'statefulclusters' };
 const PARAMS: Strings = {
-  ...{ rv: 'resourceVersion', match: 'resourceVersionMatch' },
-  ...{ l: 'labelSelector', f: 'fieldSelector' },
+  ...{ rv: 'resourceVersion', l: 'labelSelector', f: 'fieldSelector' },
 };
 const STREAM = 'sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true';
 const PATCHES: Strings = {
   PATCH: MERGE_PATCH,
   STRATEGIC: 'application/strategic-merge-patch+json',
   JSON: 'application/json-patch+json',
-  APPLY: 'application/apply-patch+yaml',
   TEXT: 'text/plain',
 };
 const REASONS: Readonly<Record<number, string>> = {
@@ -10088,7 +9868,7 @@ function statusText({ code, reason, message, metadata }: Rec, names: readonly st
   const frame = [...frames, ...ends].flatMap((one) => names.map((name) => one.replace('@', name)));
   const words = plain.slice(frame.find((one) => plain.startsWith(one))?.length);
   const hash = createHash('sha256').update(words).digest('hex').slice(0, 4);
-  const short = words.length > 42 ? `${words.slice(0, 32).trimEnd()}…${hash}` : words;
+  const short = words.length > 24 ? `${words.slice(0, 16).trimEnd()}…${hash}` : words;
   const own = (reason || undefined) === REASONS[Number(code)] ? '' : `${reason || '-'}`;
   const token = recOf(metadata)['continue'] ? 'and a token' : '';
   return [code, own, short, token].filter(Boolean).join(' ');
@@ -10338,30 +10118,24 @@ const RECORDED = String.raw`
 # What is there and what is not
 POST namespaces/conform → 201 .labels.kubernetes.io/metadata.name=conform
  spec.finalizers.0=kubernetes status.phase=Active
-~GET pods?rv=999999999&match=NotOlderThan → 504 Timeout: Too large resource vers…e304
-~GET pods?rv=999999999&match=Exact → 504 Timeout: Too large resource vers…e304
 WATCH brief pods?timeoutSeconds=1&l=app=none
 WATCH future pods?rv=999999999&timeoutSeconds=2
 WATCH later pods?stream&rv=999999999
 GET <pods/absent|pods/absent/status|pods/absent/jump|leases/absent|x:pods> → 2 × 404 | 404 the
- server could not find the re…2543 | 404 | 200
-POST absent:pods/a → 404 namespaces "absent" not found
+ server could…2543 | 404 | 200
+POST absent:pods/a → 404 namespaces "abse…7fe2
 <PATCH|STRATEGIC|PUT> pods/absent .name=absent spec.containers=[{name:c,image:i}] → 3 × 404
 DELETE <pods/absent|pvc/absent|stc/absent|namespaces/absent> → 4 × 404
-POST pods/absent/<eviction|binding> .name=absent → 404 | 500 target.name: Required value
-POST pods/absent/binding .name=<absent|x> target.name=n → 404 | 400 name in URL does not match
- name…8f35
-PUT pods {} → 405 the server does not allow this m…3711
-POST pods/a apiVersion=<v2|apps/v1> → 400 Pod in version "v2" cannot be ha…9aa8 | 400 Pod in version
- "v1" cannot be ha…bbda
-POST pods/a .namespace=other → 400 the namespace of the provided ob…93b6
-POST stc/a kind=<null|Other> → 400 the object provided is unrecogni…c0e5 | 422 Other.enge.me "a" is
- invalid: ki…c063
-nobody GET <pods|pods/a|:nodes|stc|pods/a/status> → 403 User "nobody" cannot list resour…e515 | 403
- User "nobody" cannot get resourc…1901 | 403 User "nobody" cannot list resour…63f9 | 403 User
- "nobody" cannot list resour…c4e5 | 403 User "nobody" cannot get resourc…e09d
-nobody POST pods/a → 403 User "nobody" cannot create reso…a0d2
-nobody PATCH stc/a/status {} → 403 User "nobody" cannot patch resou…8630
+POST pods/absent/<eviction|binding> .name=absent → 404 | 500 target.name: Req…30a9
+POST pods/absent/binding .name=<absent|x> target.name=n → 404 | 400 name in URL does…8f35
+PUT pods {} → 405 the server does…3711
+POST pods/a apiVersion=<v2|apps/v1> → 400 Pod in version "…9aa8 | 400 Pod in version "…bbda
+POST pods/a .namespace=other → 400 the namespace of…93b6
+POST stc/a kind=<null|Other> → 400 the object provi…c0e5 | 422 Other.enge.me "a…c063
+nobody GET <pods|pods/a|:nodes|stc|pods/a/status> → 403 User "nobody" ca…e515 | 403 User "nobody"
+ ca…1901 | 403 User "nobody" ca…63f9 | 403 User "nobody" ca…c4e5 | 403 User "nobody" ca…e09d
+nobody POST pods/a → 403 User "nobody" ca…a0d2
+nobody PATCH stc/a/status {} → 403 User "nobody" ca…8630
 POST nodes/conform-n spec.taints=[{key:a,effect:NoSchedule}] → 201 spec.taints.1.effect=NoSchedule
  spec.taints.1.key=node.kubernetes.io/not-ready status.daemonEndpoints.kubeletEndpoint.Port=0
 PATCH nodes/conform-n/status status.conditions=[{type:Ready,status:'True'}]
@@ -10383,33 +10157,29 @@ POST pods/a → 201 .generation=1 spec.containers.c.imagePullPolicy=Always
  spec.tolerations.1.tolerationSeconds=300 status.phase=Pending status.qosClass=BestEffort
 POST pods/a → 409 AlreadyExists
 GET pods/a → 200 =
-POST pods/<A|a_b|a.b-|-> → 422 metadata.name: Invalid value: "A…b5fc | 422 metadata.name: Invalid
- value: "a…0c90 | 422 metadata.name: Invalid value: "a…d37b | 422 metadata.name: Invalid value:
- "-…988e
-POST pods → 422 metadata.name: Required value: n…e89a
-POST pods?dryRun=All .generateName=g- → 201
+POST pods/<A|a_b|a.b-|-> → 422 metadata.name: I…b5fc | 422 metadata.name: I…0c90 | 422
+ metadata.name: I…d37b | 422 metadata.name: I…988e
+POST pods → 422 metadata.name: R…e89a
 POST pods/b spec.containers=<[]|[{image:i}]|[{name:c}]|[{name:c,image:i},{name:c,image:i}]> → 422
- spec.containers: Required value | 422 spec.containers[0].name: Required value | 422
- spec.containers[0].image: Required value | 422 spec.containers[1].name: Duplica…2429
+ spec.containers:…5577 | 422 spec.containers[…8c9b | 422 spec.containers[…2ece | 422
+ spec.containers[…2429
 POST pods/b spec.containers=[{name:c,image:i,volumeMounts:[{name:v,mountPath:/v}]}] → 422
- spec.containers[0].volumeMounts[…ea44
-POST pods/b spec.restartPolicy=<Sometimes|always> → 422 spec.restartPolicy: Unsupported…bc73 | 422
- spec.restartPolicy: Unsupported…dbb6
-POST pods/b spec.activeDeadlineSeconds=0 → 422 spec.activeDeadlineSeconds: Inva…868e
+ spec.containers[…ea44
+POST pods/b spec.restartPolicy=<Sometimes|always> → 422 spec.restartPoli…bc73 | 422
+ spec.restartPoli…dbb6
+POST pods/b spec.activeDeadlineSeconds=0 → 422 spec.activeDeadl…868e
 POST pods/b spec.containers=[{name:c,image:i,resources:{requests:{cpu:2},limits:{cpu:1}}}] → 422
- spec.containers[0].resources.req…0349
-POST pods/b .labels.a=<'-'|'a b'> → 422 metadata.labels: Invalid value:…a785 | 422 metadata.labels:
- Invalid value:…8b53
-POST pods/b .<labels|annotations>.'a b'=c → 422 metadata.labels: Invalid value:…7477 | 422
- metadata.annotations: Invalid va…d053
+ spec.containers[…0349
+POST pods/b .labels.a=<'-'|'a b'> → 422 metadata.labels:…a785 | 422 metadata.labels:…8b53
+POST pods/b .<labels|annotations>.'a b'=c → 422 metadata.labels:…7477 | 422 metadata.annotat…d053
 POST pods/b .ownerReferences=[{apiVersion:v1,kind:Pod,name:a,uid:<''|u>}] → 422
- metadata.ownerReferences.uid: In…6643 | 201
+ metadata.ownerRe…6643 | 201
 POST pods/b?dryRun=All .labels.a=b → 409 AlreadyExists
 DELETE pods/b?dryRun=All gracePeriodSeconds=0 → 200 dies=0 .generation=2
 GET pods/b → 404
 POST pods/a?dryRun=All spec.containers=[{name:c,image:<i|''>}] → 409 AlreadyExists | 422
- spec.containers[0].image: Required value
-POST pods/b?dryRun=Some → 422 CreateOptions.meta.k8s.io "" is…93eb
+ spec.containers[…2ece
+POST pods/b?dryRun=Some → 422 CreateOptions.me…93eb
 POST pods/b .labels.app=x .annotations.n=v spec.nodeName=conform-n spec.hostname=b spec.subdomain=s
  spec.containers=[{name:c,image:'i:1',resources:{limits:{cpu:100m,memory:64Mi}}}]
  spec.volumes=[{name:v,persistentVolumeClaim:{claimName:v}},{name:e}]
@@ -10417,35 +10187,29 @@ POST pods/b .labels.app=x .annotations.n=v spec.nodeName=conform-n spec.hostname
  spec.containers.c.imagePullPolicy=IfNotPresent spec.containers.c.resources.requests.cpu=100m
  spec.containers.c.resources.requests.memory=64Mi status.qosClass=Guaranteed
 POST pods/q .uid=u .generation=7 .resourceVersion=<'5'|null> status.phase=Running → 500
- resourceVersion should not be se…5ac4 | 201
+ resourceVersion…5ac4 | 201
 POST pods/neg spec.terminationGracePeriodSeconds=-1 → 201 spec.terminationGracePeriodSeconds=1
 # Pods are changed
 PATCH pods/a .labels.a=<b|b> → 200 | 200 =
 PATCH pods/a?dryRun=All .labels.a=c → 200 =
-PATCH pods/a .resourceVersion=<$a.rv1|'1'|$a.rv> .labels.a=d → 2 × 409 the object has been modified;
- pl…0a48 | 200
-PATCH pods/a .uid=<u|$a.uid> .labels.a=e → 422 metadata.uid: Invalid value: "u"…28ae | 200
-PATCH pods/a .<name|namespace>=b → 400 the name of the object (b) does…ef3a | 400 the namespace of
- the provided ob…93b6
+PATCH pods/a .resourceVersion=<$a.rv1|'1'|$a.rv> .labels.a=d → 2 × 409 the object has b…0a48 | 200
+PATCH pods/a .uid=<u|$a.uid> .labels.a=e → 422 metadata.uid: In…28ae | 200
+PATCH pods/a .<name|namespace>=b → 400 the name of the…ef3a | 400 the namespace of…93b6
 PATCH pods/a .labels=null
  .ownerReferences=[{apiVersion:v1,kind:Pod,name:b,uid:$b.uid,controller:true}] → 200
 PATCH pods/a .ownerReferences=<[]|null> → 200 | 200 =
 PATCH pods/a .generation=9 .creationTimestamp=null → 200 = .generation=1
-PATCH pods/a spec.<nodeName|hostname>=n → 2 × 422 spec: Forbidden: pod updates may…a215
-PATCH pods/a spec.containers=<[]|[{name:c,image:'i:2'}]|[{name:d,image:i}]> → 422 [spec.containers:
- Required value…679e | 2 × 422 spec: Forbidden: pod updates may…a215
-PATCH pods/a spec.terminationGracePeriodSeconds=1 → 422 spec: Forbidden: pod updates may…a215
+PATCH pods/a spec.<nodeName|hostname>=n → 2 × 422 spec: Forbidden:…a215
+PATCH pods/a spec.containers=<[]|[{name:c,image:'i:2'}]|[{name:d,image:i}]> → 422
+ [spec.containers…679e | 2 × 422 spec: Forbidden:…a215
+PATCH pods/a spec.terminationGracePeriodSeconds=1 → 422 spec: Forbidden:…a215
 PATCH pods/a spec.activeDeadlineSeconds=<5|3> → 200 .generation=2 | 200 .generation=3
 PATCH pods/a status.phase=Failed → 200 = status.phase=Pending
 STRATEGIC pods/b spec.containers=[{name:<c|d>,image:'i:2'}] → 200 .generation=2
- spec.containers.c.image=i:2 | 422 spec.containers: Forbidden: pod…f79b
-STRATEGIC pods/b spec.containers=[{name:c,image:''}] → 422 spec.containers[0].image: Required value
-STRATEGIC pods/b spec.containers=[{name:c,$patch:delete}] → 422 [spec.containers: Required
- value…679e
+ spec.containers.c.image=i:2 | 422 spec.containers:…f79b
+STRATEGIC pods/b spec.containers=[{name:c,image:''}] → 422 spec.containers[…2ece
 STRATEGIC pods/b .labels.app=null .labels.c=d .annotations.n=null → 200 .labels.c=d -.labels.app
  -.annotations
-STRATEGIC pods/b .<finalizers|$deleteFromPrimitiveList/finalizers>=[x/y] → 200 .finalizers.0=x/y |
- 200 -.finalizers
 STRATEGIC pods/b spec.tolerations=[{key:k,operator:Exists}] → 200 .generation=3
  spec.tolerations.0.key=k spec.tolerations.1.key=node.kubernetes.io/not-ready
  spec.tolerations.2.effect=NoExecute spec.tolerations.2.key=node.kubernetes.io/unreachable
@@ -10453,17 +10217,16 @@ STRATEGIC pods/b spec.tolerations=[{key:k,operator:Exists}] → 200 .generation=
  -spec.tolerations.0.effect
 JSON pods/b [{op:add,path:/metadata/labels/j,value:k}] → 200 .labels.j=k
 JSON pods/b [{op:test,path:/metadata/labels/j,value:<x|k>},{op:remove,path:/metadata/labels/j}] →
- 422 the server rejected our request…05dc | 200 -.labels.j
-JSON pods/b [{op:remove,path:/metadata/labels/absent}] → 422 the server rejected our request…05dc
-JSON pods/b {op:add} → 400 error decoding patch: json: cann…4116
-PATCH pods/b [] → 400 error decoding patch: json: cann…bb70
-TEXT pods/b {} → 415 415: Unsupported Media Type
-STRATEGIC stc/absent {} → 415 the body of the request was in a…2214
-PUT pods/b .resourceVersion=<$b.rv|$b.rv1|null> .labels.app=y → 200 | 409 the object has been
- modified; pl…0a48 | 200 =
-PUT pods/b .uid=u → 409 StorageError: invalid object, Co…0a8c
-PUT pods/b .<name|namespace>=other → 400 the name of the object (other) d…bb27 | 400 the namespace
- of the provided ob…93b6
+ 422 the server rejec…05dc | 200 -.labels.j
+JSON pods/b [{op:remove,path:/metadata/labels/absent}] → 422 the server rejec…05dc
+JSON pods/b {op:add} → 400 error decoding p…4116
+PATCH pods/b [] → 400 error decoding p…bb70
+TEXT pods/b {} → 415 415: Unsupported…4f21
+STRATEGIC stc/absent {} → 415 the body of the…2214
+PUT pods/b .resourceVersion=<$b.rv|$b.rv1|null> .labels.app=y → 200 | 409 the object has b…0a48 |
+ 200 =
+PUT pods/b .uid=u → 409 StorageError: in…0a8c
+PUT pods/b .<name|namespace>=other → 400 the name of the…bb27 | 400 the namespace of…93b6
 # Status, binding, resize, eviction
 PATCH pods/a/status status.phase=Running status.conditions=[{type:Ready,status:'True'}]
  spec.nodeName=z → 200 -spec.nodeName
@@ -10474,20 +10237,20 @@ STRATEGIC pods/a/status status.conditions=[{type:Ready,status:'False'}] → 200
 PATCH pods/a/status status.phase=Running → 200 =
 POST pods/a/binding .name=a target.kind=Node target.name=conform-n → 201 Success
 GET pods/a → 200 spec.nodeName=conform-n
-POST pods/a/binding .name=a target.kind=Node target.name=<conform-n|m> → 2 × 409 Operation cannot be
- fulfilled on…b1e8
+POST pods/a/binding .name=a target.kind=Node target.name=<conform-n|m> → 2 × 409 Operation
+ cannot…b1e8
 STRATEGIC pods/b/resize spec.containers=[{name:c,resources:{requests:{cpu:50m}}}] → 422 spec:
- Invalid value: "Guaranteed…cacf
+ Invalid va…cacf
 STRATEGIC pods/b/resize<|?dryRun=All>
  spec.containers=[{name:c,resources:{requests:{cpu:50m},limits:{cpu:50m}}}] → 200 .generation=4
  spec.containers.c.resources.limits.cpu=50m spec.containers.c.resources.requests.cpu=50m | 200 =
 STRATEGIC pods/b/resize .resourceVersion=$b.rv1
- spec.containers=[{name:c,resources:{requests:{cpu:9m},limits:{cpu:9m}}}] → 409 the object has been
- modified; pl…0a48
+ spec.containers=[{name:c,resources:{requests:{cpu:9m},limits:{cpu:9m}}}] → 409 the object has
+ b…0a48
 STRATEGIC pods/b spec.containers=[{name:c,resources:{requests:{cpu:9m},limits:{cpu:9m}}}] → 422
- spec: Forbidden: pod updates may…a215
+ spec: Forbidden:…a215
 STRATEGIC pods/a/resize spec.containers=[{name:c,resources:{requests:{cpu:50m}}}] → 422 spec:
- Invalid value: "BestEffort…845e
+ Invalid va…845e
 POST pods/q/eviction .name=q deleteOptions.preconditions.uid=$q.uid → 201 Success
 GET pods/q → 404
 POST pods/b/eviction .name=b → 201 Success
@@ -10498,17 +10261,16 @@ GET pods/b → 200 dies=30 .generation=5 status.conditions.DisruptionTarget.last
  status.conditions.DisruptionTarget.type=DisruptionTarget
 POST pods/b/eviction .name=b → 201 Success
 # Pods are deleted
-DELETE pods/a preconditions.uid=u → 409 the UID in the precondition (u)…94b0
+DELETE pods/a preconditions.uid=u → 409 the UID in the p…94b0
 DELETE pods/a preconditions.uid=$a.uid preconditions.resourceVersion=$a.rv1 → 409 the
- ResourceVersion in the preco…f0e2
+ ResourceVers…f0e2
 DELETE pods/a preconditions.uid=$a.uid dryRun=[All] → 200 = dies=30 .generation=4
 DELETE pods/a gracePeriodSeconds=20 preconditions.uid=$a.uid preconditions.resourceVersion=$a.rv →
  200 dies=20
 DELETE pods/a gracePeriodSeconds=<25|20|10|1> → 2 × 200 = | 200 dies=10 | 200 dies=1
 PATCH pods/a .labels.late=x → 200
-PATCH pods/a .finalizers=[x/y] → 422 metadata.finalizers: Forbidden:…0f05
-POST pods/a/binding .name=a target.kind=Node target.name=conform-n → 409 Operation cannot be
- fulfilled on…78e5
+PATCH pods/a .finalizers=[x/y] → 422 metadata.finaliz…0f05
+POST pods/a/binding .name=a target.kind=Node target.name=conform-n → 409 Operation cannot…78e5
 PATCH pods/a/status status.phase=Succeeded → 200
 DELETE pods/a gracePeriodSeconds=0 preconditions.uid=$a.uid → 200 dies=0
 GET pods/a → 404
@@ -10516,11 +10278,11 @@ POST pods/zero spec.nodeName=conform-n spec.terminationGracePeriodSeconds=0 → 
 DELETE pods/zero → 200 dies=0 .generation=2
 DELETE pods/neg gracePeriodSeconds=-1 → 200 dies=0 .generation=2
 POST pods/held spec.nodeName=conform-n .finalizers=[x/y] → 201
-DELETE pods/held propagationPolicy=<Wrong|Background> → 422 DeleteOptions.meta.k8s.io "" is…00c4 |
- 200 dies=30 .generation=2
+DELETE pods/held propagationPolicy=<Wrong|Background> → 422 DeleteOptions.me…00c4 | 200 dies=30
+ .generation=2
 DELETE pods/held gracePeriodSeconds=0 → 200 dies=0
 DELETE pods/held → 200 =
-PATCH pods/held .finalizers=[x/y,z/y] → 422 metadata.finalizers: Forbidden:…a433
+PATCH pods/held .finalizers=[x/y,z/y] → 422 metadata.finaliz…a433
 PATCH pods/held .finalizers=null → 200 =
 GET pods/held → 404
 DELETE pods/b?gracePeriodSeconds=0 → 200 dies=0
@@ -10542,24 +10304,23 @@ POST storageclasses/conform-fixed → 201
 POST pvc/claim spec.storageClassName=conform-grows → 201 .finalizers.0=kubernetes.io/pvc-protection
  spec.volumeMode=Filesystem status.phase=Pending
 POST pvc/claim → 409 AlreadyExists
-POST pvc/bad spec.accessModes=<[]|[Other]> → 422 spec.accessModes: Required value…aef3 | 422
- spec.accessModes: Unsupported va…6961
-POST pvc/bad spec.resources=<null|{requests:{storage:0}}> → 422 spec.resources[storage]: Required
- value | 422 spec.resources[storage]: Invalid…ae63
-PATCH pvc/claim spec.resources.requests.storage=2Gi → 422 spec: Forbidden: spec is immutab…41cc
+POST pvc/bad spec.accessModes=<[]|[Other]> → 422 spec.accessModes…aef3 | 422 spec.accessModes…6961
+POST pvc/bad spec.resources=<null|{requests:{storage:0}}> → 422 spec.resources[s…60ad | 422
+ spec.resources[s…ae63
+PATCH pvc/claim spec.resources.requests.storage=2Gi → 422 spec: Forbidden:…41cc
 PATCH pvc/claim .labels.enge~me/retired='true' .annotations.enge~me/retired=PodDeleted → 200
-PATCH pvc/claim spec.storageClassName=conform-fixed → 422 spec: Forbidden: spec is immutab…41cc
-PATCH pvc/claim spec.volumeName=<conform-v|other> → 200 | 422 spec: Forbidden: spec is immutab…41cc
+PATCH pvc/claim spec.storageClassName=conform-fixed → 422 spec: Forbidden:…41cc
+PATCH pvc/claim spec.volumeName=<conform-v|other> → 200 | 422 spec: Forbidden:…41cc
 PATCH pvc/claim/status status.phase=Bound status.capacity.storage=1Gi → 200
 PATCH pvc/claim spec.resources.requests.storage=<2Gi|2Gi|3Gi|2Gi|1Gi|512Mi> → 200 | 200 = | 2 × 200
- | 2 × 422 spec.resources.requests.storage:…df24
-PATCH pvc/claim spec.accessModes=[ReadWriteMany] → 422 spec: Forbidden: spec is immutab…41cc
+ | 2 × 422 spec.resources.r…df24
+PATCH pvc/claim spec.accessModes=[ReadWriteMany] → 422 spec: Forbidden:…41cc
 PATCH pvc/claim/status status.capacity.storage=3Gi → 200
 POST pvc/fixed spec.storageClassName=conform-fixed spec.volumeName=conform-w → 201
 PATCH pvc/fixed/status status.phase=Bound status.capacity.storage=1Gi → 200
-PATCH pvc/fixed spec.resources.requests.storage=2Gi → 403 only dynamically provisioned pvc…f113
+PATCH pvc/fixed spec.resources.requests.storage=2Gi → 403 only dynamically…f113
 DELETE pvc/claim preconditions.uid=<$claim.uid|u> preconditions.resourceVersion=$claim.rv1 → 409 the
- ResourceVersion in the preco…f0e2 | 409 the UID in the precondition (u)…94b0
+ ResourceVers…f0e2 | 409 the UID in the p…94b0
 DELETE pvc/claim preconditions.uid=$claim.uid preconditions.resourceVersion=$claim.rv → 200 dies=0
 DELETE pvc/claim preconditions.uid=$claim.uid → 200 =
 PATCH pvc/claim .finalizers=null → 200 =
@@ -10588,41 +10349,37 @@ POST stc/one → 201 .generation=1 spec.liveness.maxRestarts=0 spec.liveness.nod
  spec.updateStrategy.type=RollingUpdate
 POST stc/one → 409 AlreadyExists
 PATCH stc/one spec.replicas=<3|3|null|-1> → 200 .generation=2 | 200 = | 200 .generation=3
- spec.replicas=1 | 422 [spec.replicas: Invalid value: -…f81f
+ spec.replicas=1 | 422 [spec.replicas:…f81f
 PATCH stc/one spec.jump=1 other=2 → 200 = -spec.jump -other warns "unknown field \"other\"", 299 -
  "unknown field \"spec.jump\""
-PATCH stc/one?fieldValidation=<Strict|Ignore> spec.jump=1 → 422 "" is invalid: patch: Invalid
- va…6d48 | 200 = -spec.jump
-PATCH stc/one spec.selector.matchLabels.app=y → 422 spec.selector: Invalid value: se…95a3
-PATCH stc/one spec.podManagementPolicy=s → 422 [spec.podManagementPolicy: Unsup…1d90
-PATCH stc/one spec.template=null → 422 [spec.template: Required value,…f7fa
+PATCH stc/one?fieldValidation=<Strict|Ignore> spec.jump=1 → 422 "" is invalid: p…6d48 | 200 =
+ -spec.jump
+PATCH stc/one spec.selector.matchLabels.app=y → 422 spec.selector: I…95a3
+PATCH stc/one spec.podManagementPolicy=s → 422 [spec.podManagem…1d90
+PATCH stc/one spec.template=null → 422 [spec.template:…f7fa
 PATCH stc/one .annotations.enge~me/paused='true' → 200
 PATCH stc/one status.replicas=3 → 200 = -status.replicas
 PATCH stc/one/status status.replicas=3 status.selector='app=x' spec.replicas=9 .labels.s=t → 200
  spec.replicas=1 -.labels
 PATCH stc/one/status .uid=<$one.uid|u> .resourceVersion=$one.rv status.readyReplicas=2 → 200 | 200 =
-PATCH stc/one/status .resourceVersion=$one.rv1 status.readyReplicas=1 → 409 the object has been
- modified; pl…0a48
-PATCH stc/one/status status.conditions=[{type:Ready}] → 422 [status.conditions[0].status: Re…0545
+PATCH stc/one/status .resourceVersion=$one.rv1 status.readyReplicas=1 → 409 the object has b…0a48
+PATCH stc/one/status status.conditions=[{type:Ready}] → 422 [status.conditio…0545
 PATCH stc/one/status status=null → 200
 GET stc/one/scale → 200 = spec.replicas=1 status.replicas=0
 PATCH stc/one/scale spec.replicas=<5|5|-1> → 2 × 200 spec.replicas=5 status.replicas=0 | 422
- [spec.replicas: Invalid value: -…f81f
-PATCH stc/one/scale .resourceVersion=$one.rv1 spec.replicas=6 → 409 the object has been modified;
- pl…0a48
+ [spec.replicas:…f81f
+PATCH stc/one/scale .resourceVersion=$one.rv1 spec.replicas=6 → 409 the object has b…0a48
 GET stc/one → 200 .generation=4 spec.replicas=5
 PUT stc/one .resourceVersion=<$one.rv|$one.rv1|null> spec.replicas=2 → 200 .generation=5 | 409 the
- object has been modified; pl…0a48 | 422 metadata.resourceVersion: Invali…a1b3
-STRATEGIC stc/one spec.replicas=2 → 415 the body of the request was in a…2214
+ object has b…0a48 | 422 metadata.resourc…a1b3
+STRATEGIC stc/one spec.replicas=2 → 415 the body of the…2214
 JSON stc/one [{op:replace,path:/spec/replicas,value:4}] → 200 .generation=6 spec.replicas=4
-APPLY stc/one?fieldManager=m apiVersion=enge.me/v1alpha1 kind=StatefulCluster .labels.a=b → 200
- .labels.a=b
 POST stc/two .finalizers=[x/y] .labels.a=b → 201
 DELETE stc/two propagationPolicy=<Foreground|Background> → 200 dies=0
  .finalizers.1=foregroundDeletion .generation=2 | 200 -.finalizers.1
 PATCH stc/two spec.replicas=3 → 200 .generation=3
 PATCH stc/two .finalizers=null → 200 =
-DELETE stc/one preconditions.uid=u → 409 the UID in the precondition (u)…94b0
+DELETE stc/one preconditions.uid=u → 409 the UID in the p…94b0
 DELETE stc/one propagationPolicy=Orphan → 200 dies=0 .finalizers.0=orphan .generation=7
 JSON stc/one [{op:remove,path:/metadata/finalizers}] → 200 = -.finalizers
 GET stc/one → 404
@@ -10631,45 +10388,41 @@ DELETE stc/three → 200 Success
 # Revisions, Leases, Events
 POST controllerrevisions/rev .labels.a=b → 201
 POST controllerrevisions/rev → 409 AlreadyExists
-PATCH controllerrevisions/rev data.a=<2|1> → 422 data: Invalid value: {"a":2}: fi…7f8a | 200 =
-PATCH controllerrevisions/rev revision=<2|2|-1> → 200 | 200 = | 422 revision: Invalid value: -1:
- mus…cb19
-PATCH controllerrevisions/rev .resourceVersion=$rev.rv1 revision=3 → 409 the object has been
- modified; pl…0a48
-POST controllerrevisions/bad revision=-1 → 422 revision: Invalid value: -1: mus…cb19
-POST controllerrevisions/bad data=null → 422 data: Required value: data is mandatory
-DELETE controllerrevisions/rev preconditions.uid=<u|$rev.uid> → 409 the UID in the precondition
- (u)…94b0 | 200 Success
+PATCH controllerrevisions/rev data.a=<2|1> → 422 data: Invalid va…7f8a | 200 =
+PATCH controllerrevisions/rev revision=<2|2|-1> → 200 | 200 = | 422 revision: Invali…cb19
+PATCH controllerrevisions/rev .resourceVersion=$rev.rv1 revision=3 → 409 the object has b…0a48
+POST controllerrevisions/bad revision=-1 → 422 revision: Invali…cb19
+POST controllerrevisions/bad data=null → 422 data: Required v…1798
+DELETE controllerrevisions/rev preconditions.uid=<u|$rev.uid> → 409 the UID in the p…94b0 | 200
+ Success
 POST leases/lease → 201
 POST leases/lease → 409 AlreadyExists
 PUT leases/lease spec.holderIdentity=you spec.renewTime='2026-01-01T00:00:00.000000Z' → 200
-PUT leases/lease .resourceVersion=<$lease.rv1|null> → 409 the object has been modified; pl…0a48 |
- 422 metadata.resourceVersion: Invali…a1b3
-PATCH leases/lease .resourceVersion=$lease.rv1 spec.holderIdentity=z → 409 the object has been
- modified; pl…0a48
-PATCH leases/lease spec.leaseDurationSeconds=<0|-1|20> → 422 spec.leaseDurationSeconds: Inval…629d |
- 422 spec.leaseDurationSeconds: Inval…d727 | 200
-PATCH leases/lease spec.leaseTransitions=-1 → 422 spec.leaseTransitions: Invalid v…b44f
+PUT leases/lease .resourceVersion=<$lease.rv1|null> → 409 the object has b…0a48 | 422
+ metadata.resourc…a1b3
+PATCH leases/lease .resourceVersion=$lease.rv1 spec.holderIdentity=z → 409 the object has b…0a48
+PATCH leases/lease spec.leaseDurationSeconds=<0|-1|20> → 422 spec.leaseDurati…629d | 422
+ spec.leaseDurati…d727 | 200
+PATCH leases/lease spec.leaseTransitions=-1 → 422 spec.leaseTransi…b44f
 PATCH leases/lease spec.holderIdentity=null → 200
 PUT leases/fresh apiVersion=coordination.k8s.io/v1 kind=Lease .name=fresh spec.holderIdentity=me →
  201
-DELETE leases/lease preconditions.resourceVersion=<$lease.rv1|$lease.rv> → 409 the ResourceVersion
- in the preco…f0e2 | 200 Success
+DELETE leases/lease preconditions.resourceVersion=<$lease.rv1|$lease.rv> → 409 the ResourceVers…f0e2
+ | 200 Success
 POST events/event message=m count=1 → 201
 PATCH events/event count=2 → 200
-POST events/bad involvedObject.namespace=other → 422 involvedObject.namespace: Invali…cc72
+POST events/bad involvedObject.namespace=other → 422 involvedObject.n…cc72
 # Selectors and pages
 POST pods/<l1|l2|l3|l4|l5> .labels.app=l → 5 × 201
 PATCH pods/l5 .labels.app=m .labels.five='5' → 200
 GET pods?l=<app|app=l|app!=l|app%3D%3Dm|!app|app+in+(l,m)|app+notin+(l)|app=l,five|five,app=m|> →
  200 l1 l2 l3 l4 l5 | 200 l1 l2 l3 l4 | 2 × 200 l5 | 200 | 200 l1 l2 l3 l4 l5 | 200 l5 | 200 | 200
  l5 | 200 l1 l2 l3 l4 l5
-GET pods?l=<a+b|app+in|=|app+in+()> → 400 unable to parse requirement: fou…13e3 | 400 unable to
- parse requirement: fou…1a1f | 400 found '=', expected: !, identifi…3d69 | 200
+GET pods?l=<a+b|app+in|=|app+in+()> → 400 unable to parse…13e3 | 400 unable to parse…1a1f | 400
+ found '=', expec…3d69 | 200
 GET pods?f=<metadata.name%3Dl1|metadata.name!%3Dl1|spec.nodeName%3D|status.phase%3DPending> → 200 l1
  | 200 l2 l3 l4 l5 | 2 × 200 l1 l2 l3 l4 l5
-GET pods?f=<spec.jump%3D1|jump> → 400 field label not supported: spec.jump | 400 invalid selector:
- 'jump'; can't…daa7
+GET pods?f=<spec.jump%3D1|jump> → 400 field label not…b1c3 | 400 invalid selector…daa7
 GET :pods?l=app=m → 200 l5
 GET pods?limit=2 → 200 l1 l2 and 3 more
 GET pods?limit=2&continue=$list.uid → 200 l3 l4 and 1 more
@@ -10677,20 +10430,11 @@ GET pods?limit=2&continue=$list.uid → 200 l5
 GET pods?l=app&limit=3 → 200 l1 l2 l3 and more
 DELETE pods/l4 → 200 dies=0 .generation=2
 GET pods?l=app&limit=3&continue=$list.uid → 200 l4 l5
-GET pods?continue=x → 400 invalid continue token: continue…693d
-GET pods?limit=2 → 200 l1 l2 and 2 more
-GET pods?rv=1&continue=$list.uid → 400 specifying resource version is n…eeb0
-GET pods?rv=<0|1|x|-1>&l=app=m → 2 × 200 l5 | 400 invalid resource version: resour…1882 | 400
- invalid resource version: resour…b688
-GET pods?rv=$l5.rv&match=<Exact|NotOlderThan|Odd> → 200 l1 l2 l3 l4 l5 | 200 l1 l2 l3 l5 | 422
- ListOptions.meta.k8s.io "" is in…15d4
-GET pods?rv=<0|>&match=Exact → 422 ListOptions.meta.k8s.io "" is in…674f | 422
- ListOptions.meta.k8s.io "" is in…c55f
-GET pods?rv=$l2.rv&match=Exact&l=app → 200 l1 l2
+GET pods?continue=x → 400 invalid continue…693d
 # Watches
 WATCH since pods?rv=$l5.rv&l=app=l
 WATCH list pods?stream&l=app
-WATCH plain pods?sendInitialEvents=true&match=NotOlderThan&l=app=m
+WATCH plain pods?sendInitialEvents=true&resourceVersionMatch=NotOlderThan&l=app=m
 WATCH now pods?l=app=l
 WATCH zero pods?rv=0&l=app=l
 WATCH none pods?stream&l=app=none&rv=$l5.rv
@@ -10709,26 +10453,21 @@ SEE <since 8|list 8|plain 2|now 8|one 2> → DELETED l1@2{app:l} ADDED l1@3 DELE
  l1@4{app:l} MODIFIED l2@2 l2@3 DELETED l2{app:l} MODIFIED l3 DELETED l3@2{app:l} | ADDED l1@2
  DELETED l1@3{app:m} | DELETED l1@2{app:l} ADDED l1@3 DELETED l1@4{app:l} MODIFIED l2@2 l2@3 DELETED
  l2{app:l} MODIFIED l3 DELETED l3@2{app:l} | MODIFIED l3 DELETED l3@2{app:l}
-GET pods?watch=true&<sendInitialEvents=true|match=NotOlderThan|rv=x|l=a+b> → 422
- ListOptions.meta.k8s.io "" is in…2488 | 422 ListOptions.meta.k8s.io "" is in…3ad9 | 500
- resourceVersion: Invalid value:…0f86 | 400 unable to parse requirement: fou…13e3
-GET pods?watch=true&sendInitialEvents=true&match=Exact → 422 ListOptions.meta.k8s.io "" is in…7a59
-nobody GET pods?watch=true → 403 User "nobody" cannot watch resou…55f1
+nobody GET pods?watch=true → 403 User "nobody" ca…55f1
 WATCH old stc?rv=1
-SEE old 2 → ERROR 410 too old resource version: N (N) closed
+SEE old 2 → ERROR 410 too old resource…e5dc closed
 # Quotas
 POST namespaces/conform2 → 201 .labels.kubernetes.io/metadata.name=conform2
 POST conform2:resourcequotas/few spec.hard.pods='1' spec.hard.count/persistentvolumeclaims='0' → 201
 PATCH conform2:resourcequotas/few/status status.hard.pods='1' status.used.pods='0'
  status.hard.count/persistentvolumeclaims='0' status.used.count/persistentvolumeclaims='0' → 200
-POST conform2:pods/<q1|q2|q1> → 201 | 2 × 403 exceeded quota: few, requested:…b060
-POST conform2:pods/q1 spec.containers=[] → 422 spec.containers: Required value
-POST conform2:pods/<q1|q2>?dryRun=All → 2 × 403 exceeded quota: few, requested:…b060
-POST conform2:pvc/q3 → 403 exceeded quota: few, requested:…45a5
+POST conform2:pods/<q1|q2|q1> → 201 | 2 × 403 exceeded quota:…b060
+POST conform2:pods/q1 spec.containers=[] → 422 spec.containers:…5577
+POST conform2:pods/<q1|q2>?dryRun=All → 2 × 403 exceeded quota:…b060
+POST conform2:pvc/q3 → 403 exceeded quota:…45a5
 # Namespaces
-DELETE namespaces/<default|conform2> → 403 this namespace may not be deleted | 200
- status.phase=Terminating
-POST conform2:<pods|stc>/q9 → 2 × 403 unable to create new content in…e248
+DELETE namespaces/<default|conform2> → 403 this namespace m…fae8 | 200 status.phase=Terminating
+POST conform2:<pods|stc>/q9 → 2 × 403 unable to create…e248
 DELETE conform2:pods/q1 → 200 dies=0 .generation=2
 PUT namespaces/conform2/finalize spec.finalizers=[] → 200 =
 GET namespaces/conform2 → 404
@@ -10736,12 +10475,9 @@ DELETE nodes/conform-n → 200 Success
 # The past is gone
 GET pods?limit=1 → 200 l1 and 1 more
 COMPACT list → done
-SEE <brief 1|future 1|later 2> → 2 × closed | ERROR 504 Timeout: Too large resource vers…e304 closed
-GET stc?rv=2&match=Exact → 410 The resourceVersion for the prov…e030
+SEE <brief 1|future 1|later 2> → 2 × closed | ERROR 504 Timeout: Too lar…e304 closed
 GET stc?limit=1&continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6Miwic3RhcnQiOiJhXHUwMDAwIn0 → 410 The
- provided continue parameter…1530 and a token
-DELETE pods → 200 l1 l5
-GET pods → 200
+ provided con…1530 and a token
 `;
 const conformance = suite('conformance');
 conformance('conformance: the embedded API server → answers as the real one did', async () => {
@@ -10902,22 +10638,18 @@ onPlane('the schema → defaults, and each rule refuses in its own words', async
   assert.equal((await Promise.all(tries)).filter(Boolean), []);
 });
 
-async function accountToken(namespace: string, account: string, spec = {}): Promise<string> {
+async function accountToken(namespace: string, account: string): Promise<string> {
   const path = `${placeOf(namespace, 'serviceaccounts', account)}/token`;
-  const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec };
+  const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} };
   return ((await order(real, 'POST', path, asked)) as Raw)['status'].token;
 }
 const SYSTEM = 'statefulcluster-system';
 /** Without a Lease, unless it is the matter: who follows a killed process must not wait for it. */
 const ALONE = '--leader-elect=false';
 /** The operator with the rights of deploy.yaml's own service account. */
-const launchWithRights = async (...scope: string[]): Promise<Program> =>
-  launchAs({ token: await accountToken(SYSTEM, 'statefulcluster') }, ...scope);
-function launchAs(user: object, ...scope: string[]): Program {
-  const ca = Buffer.from(plane.ca ?? '').toString('base64');
-  const users = [{ name: 'main', user }];
-  const over = { ...serverAt(plane.url, { 'certificate-authority-data': ca }), users };
-  const file = kubeconfig(plane.folder, scope.join(), over);
+async function launchWithRights(...scope: string[]): Promise<Program> {
+  const user = { token: await accountToken(SYSTEM, 'statefulcluster') };
+  const file = newDrawer().put('config', configOf(plane.url, user, trusting(plane.ca)));
   return launch([...runArgs(file), ...scope], real.ring);
 }
 /** A new cluster with all its members Ready. */
@@ -10929,10 +10661,6 @@ async function grow(cluster: string, replicas: number, zone: string, spec: objec
 }
 const uidsUp = (rig: Rig, cluster: string): string[] =>
   upPods(rig, cluster)
-    .map(({ meta }) => meta.uid)
-    .sort();
-const uidsOfClaims = (rig: Rig, cluster: string): string[] =>
-  keptBy(rig, cluster)
     .map(({ meta }) => meta.uid)
     .sort();
 /** A template for that zone, whose one container has these fields beside the usual ones. */
@@ -10962,24 +10690,19 @@ function leastUp(rig: Rig, cluster: string): () => number {
 }
 /** Awaited later: until then its failure is nobody's. */
 const later = <T>(work: Promise<T>): Promise<T> => (work.catch(() => undefined), work);
-const nodeUnder = (pod: Sight | undefined): string => pod?.['spec'].nodeName ?? '';
 const podPath = (pod: Sight | undefined): string => placeOf('default', 'pods', pod?.meta.name);
 
 onPlane('the example, unchanged → 3 Ready, labels of the selector, a claim each', async () => {
   const labels = (node: string) => ({ zone: node.charAt(0) });
-  real = await newRig(realWorld(plane), { nodes: ['a0', 'a1', 'a2'], labels });
-  for (const name of ['quota', 'crash', 'elect', 'team', 'tokens', 'rights', 'hole'])
-    await order(real, 'POST', '/api/v1/namespaces', { metadata: { name } });
-  real.program = await launchWithRights('-n', 'default', '-n', 'quota', ALONE);
+  real = await newRig(realWorld(plane), { nodes: ['a0', 'a1', 'a2', 'b0', 'b1', 'b2'], labels });
+  await order(real, 'POST', '/api/v1/namespaces', { metadata: { name: 'team' } });
+  real.program = await launchWithRights('-n', 'default', ALONE);
   await order(real, 'POST', clusterAt('default'), coderCluster());
   await settles(real, 'coder', 3);
   const own = upPods(real, 'coder').map((o) => [o.meta.labels['app'], o.meta.labels[MARK.cluster]]);
   assert.equal(own.flat(), Array(6).fill('coder'));
-  const claims = keptBy(real, 'coder').map((claim) => claim.meta.name);
-  assert.equal(
-    claims.sort(),
-    idsUp(real, 'coder').map((id) => `data-coder-${id}`),
-  );
+  const claims = keptBy(real, 'coder').map((claim) => claim.meta.name.replace('data-coder-', ''));
+  assert.equal(claims.sort(), idsUp(real, 'coder'));
 });
 
 onPlane('selector and serviceName → immutable, the rest is not', async () => {
@@ -10990,191 +10713,18 @@ onPlane('selector and serviceName → immutable, the rest is not', async () => {
   assert.is(await edit({ replicas: 4, minReadySeconds: 1 }), 'resolved');
 });
 
-/** One pod of the cluster is deleted; a new identity comes, and it is from this process. */
-async function goesOnIn(cluster: string, replicas: number, { child }: Program): Promise<void> {
-  const before = idsUp(real, cluster);
-  const [pod] = upPods(real, cluster);
-  await order(real, 'DELETE', placeOf(split(cluster)[0], 'pods', pod?.meta.name));
-  const isNew = (id: string): boolean => !before.includes(id);
-  await real.until('another one', () => (idsUp(real, cluster).some(isNew) ? '' : 'not yet'));
-  await settles(real, cluster, replicas);
-  assert.is(child.exitCode ?? child.signalCode, null, 'the same process');
-}
-const pass = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Played all at once, each on nodes or in a namespace of its own. */
-const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
-  'pods deleted, force-deleted, evicted → replaced, one Reason everywhere': async () => {
-    const [a, b, c] = await grow('pods', 3, 'b');
-    await order(real, 'DELETE', podPath(a));
-    await order(real, 'DELETE', podPath(b), { gracePeriodSeconds: 0 });
-    real.actors.fail('default', c?.meta.name ?? '', 'Evicted');
-    for (const pod of [a, b]) await replaces(real, 'pods', pod, 'PodDeleted');
-    await replaces(real, 'pods', c, 'PodFailed');
-    await settles(real, 'pods', 3);
-  },
-  'a node dies, another is removed → NodeUnreachable, NodeGone': async () => {
-    const liveness = { nodeUnreachableSeconds: 2, nodeGoneSeconds: 1 };
-    const [a, b] = await grow('nodes', 3, 'n', { liveness });
-    real.actors.kill(nodeUnder(a));
-    await replaces(real, 'nodes', a, 'NodeUnreachable');
-    real.actors.removeNode(nodeUnder(a));
-    real.actors.removeNode(nodeUnder(b));
-    await replaces(real, 'nodes', b, 'NodeGone');
-    await settles(real, 'nodes', 3);
-    assert.is(real.all('claims', 'nodes').length, 5, 'the old claims are kept');
-  },
-  'the claim of a pending pod is deleted → ClaimGone': async () => {
-    const coming = later(grow('claims', 2, 'c')); // That zone has no node yet.
-    const pods = () => real.all('pods', 'claims');
-    await real.becomes('pods that wait', () => pods().length, 2);
-    const [old] = pods();
-    const claim = placeOf('default', 'persistentvolumeclaims', `data-${old?.meta.name}`);
-    await order(real, 'DELETE', claim);
-    const heirs = () => pods().filter(({ meta }) => meta.annotations[MARK.replaces]).length;
-    await real.becomes('a successor waits', heirs, 1);
-    real.actors.addNode('c0');
-    await replaces(real, 'claims', old, 'ClaimGone');
-    await coming;
-  },
-  'four of five nodes are cut off, spare ones there; or the only one → all return': async () => {
-    const liveness = { nodeUnreachableSeconds: 2 };
-    const single = await grow('one', 1, 's', { liveness });
-    const five = await grow('five', 5, 'w', { liveness });
-    const ids = () => [...idsUp(real, 'five'), ...idsUp(real, 'one')].join();
-    const before = ids();
-    const cut = [...five.slice(0, 4), ...single].map(nodeUnder);
-    cut.forEach(real.actors.cutOff);
-    const why = (name: string): string => saysTrue(real, name, 'ReplacementWithheld');
-    const isHeld = (): boolean => /4 of 5 /.test(why('five')) && /1 of 1 /.test(why('one'));
-    await real.until('all is withheld', () => (isHeld() ? '' : `"${why('five')}" ${ids()}`));
-    cut.forEach(real.actors.revive);
-    await settles(real, 'five', 5);
-    await settles(real, 'one', 1);
-    assert.is(ids(), before);
-  },
-  '3 → 20 → 3 with Retain and Delete → claims kept and marked, or gone': async () => {
-    const play = async (whenScaled: 'Retain' | 'Delete'): Promise<void> => {
-      const name = `scale-${whenScaled.toLowerCase()}`;
-      await grow(name, 3, 'b', { persistentVolumeClaimRetentionPolicy: { whenScaled } });
-      await scaleTo(real, name, 20);
-      await scaleTo(real, name, 3);
-      const marks = () => real.all('claims', name).map(retiredAs).sort().join();
-      const kept: string[] = Array(whenScaled === 'Retain' ? 17 : 0).fill('ScaledIn');
-      await real.becomes('the marks', marks, ['', '', '', ...kept].join());
-    };
-    await Promise.all([play('Retain'), play('Delete')]);
-  },
-  'a quota of 2 pods → in the words of the API server, no claim too many, heals': async () => {
-    const quota = placeOf('quota', 'resourcequotas', 'few');
-    const allow = async (pods: string): Promise<void> => {
-      const used = { pods: `${upPods(real, 'quota/few').length}` }; // Nobody computes it here.
-      await order(real, 'PATCH', quota, { spec: { hard: { pods } } });
-      await order(real, 'PATCH', `${quota}/status`, { status: { hard: { pods }, used } });
-    };
-    const first = { metadata: { name: 'few' }, spec: { hard: { pods: '2' } } };
-    await order(real, 'POST', placeOf('quota', 'resourcequotas'), first);
-    await allow('2');
-    await order(real, 'POST', clusterAt('quota'), clusterIn('b', 'few', 3));
-    const words = 'exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2';
-    const stalled = (): string => saysTrue(real, 'quota/few', 'Stalled');
-    await real.until('it says why', () => (stalled().includes(words) ? '' : stalled()));
-    const claims = () => real.all('claims', 'quota/few').length;
-    await real.becomes('claims', claims, 2);
-    const isWord = (e: Sight): boolean => e['message'].includes(words);
-    const reasons = () =>
-      new Set(
-        real
-          .all('events', 'quota/few')
-          .filter(isWord)
-          .map((e) => e['reason']),
-      );
-    await real.becomes('the Event', () => [...reasons()].join(), 'Refused');
-    await allow('10');
-    await settles(real, 'quota/few', 3); // At its next try, 10 to 40 s after the last one.
-    assert.is(claims(), 3);
-  },
-  'SIGKILL three times while 40 come → exactly 40, no identity twice, no claim lost': async () => {
-    const coming = later(grow('crash/forty', 40, 'b'));
-    const pods = () => real.all('pods', 'crash/forty');
-    for (const many of [3, 12, 27, 40]) {
-      const program = await launchWithRights('-n', 'crash', ALONE);
-      await real.until(`${many} pods`, () => (pods().length >= many ? '' : `${pods().length}`));
-      if (many < 40) program.child.kill('SIGKILL');
-      if (many < 40) await program.ended;
-    }
-    await coming;
-    const born = [...real.uids].filter(([name]) => name.startsWith('forty-'));
-    assert.is(born.length, 40, 'no pod too many, at any time');
-    assert.ok(
-      born.every(([, uids]) => uids.size === 1),
-      'no identity twice',
-    );
-    // A claim whose pod never came is deleted, unbound, once it is a minute old.
-    const names = new Set(born.map(([name]) => name));
-    const spare = () => keptBy(real, 'crash/forty').filter((c) => !names.has(`forty-${idIn(c)}`));
-    assert.equal(
-      spare().filter((claim) => claim['spec'].volumeName),
-      [],
-      'they are empty',
-    );
-    assert.is(keptBy(real, 'crash/forty').length - spare().length, 40);
-    if (LONG) await real.becomes('claims left over', () => spare().length, 0);
-  },
-  'F26: the token is replaced, the old one revoked → read again': async () => {
-    const secrets = placeOf(SYSTEM, 'secrets');
-    const bound = async (name: string): Promise<string> => {
-      await order(real, 'POST', secrets, { metadata: { name } });
-      const boundObjectRef = { kind: 'Secret', apiVersion: 'v1', name };
-      return accountToken(SYSTEM, 'statefulcluster', { boundObjectRef });
-    };
-    const [tokenFile, old] = [join(plane.folder, 'rotated'), await bound('old')];
-    writeFileSync(tokenFile, old);
-    const program = launchAs({ tokenFile }, '-n', 'tokens', ALONE);
-    await grow('tokens/turned', 2, 'b');
-    writeFileSync(`${tokenFile}.new`, await bound('new'));
-    renameSync(`${tokenFile}.new`, tokenFile);
-    await order(real, 'DELETE', `${secrets}/old`);
-    const { send } = realWorld({ ...plane, token: old });
-    const path = clusterAt('tokens');
-    await reaches(async () => (await send({ method: 'GET', path })).status, 401); // It is cached.
-    await goesOnIn('tokens/turned', 2, program);
-  },
-  'F26: rights are reduced → a condition, no exit; given back → goes on': async () => {
-    const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/rights';
-    const isWhole = (o: Raw): boolean =>
-      o['kind'] === 'ClusterRole' && o['metadata'].name === 'statefulcluster';
-    const rules: Raw[] = manifest().find(isWhole)?.['rules'] ?? [];
-    const lesser = rules.map((rule) =>
-      rule['resources'].includes('pods')
-        ? { ...rule, verbs: rule['verbs'].filter((verb: string) => verb !== 'create') }
-        : rule,
-    );
-    const bind = (name: string): Promise<Raw> => {
-      const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name };
-      const subjects = [{ kind: 'ServiceAccount', name: 'limited', namespace: 'rights' }];
-      return order(real, 'POST', `${rbac}/rolebindings`, { metadata: { name }, roleRef, subjects });
-    };
-    await order(real, 'POST', placeOf('rights', 'serviceaccounts'), {
-      metadata: { name: 'limited' },
-    });
-    for (const [name, own] of Object.entries({ whole: rules, lesser }))
-      await order(real, 'POST', `${rbac}/roles`, { metadata: { name }, rules: own });
-    for (const name of ['whole', 'lesser']) await bind(name);
-    const token = await accountToken('rights', 'limited');
-    const program = launchAs({ token }, '-n', 'rights', ALONE);
-    await grow('rights/few', 1, 'b');
-    await order(real, 'DELETE', `${rbac}/rolebindings/whole`);
-    await order(real, 'PATCH', clusterAt('rights', 'few'), { spec: { replicas: 2 } });
-    const words = 'cannot create resource "pods"';
-    const stalled = (): string => saysTrue(real, 'rights/few', 'Stalled');
-    await real.until('it says why', () => (stalled().includes(words) ? '' : `"${stalled()}"`));
-    await real.becomes('claims', () => keptBy(real, 'rights/few').length, 1); // None of the tries.
-    await bind('whole');
-    await settles(real, 'rights/few', 2);
-    await goesOnIn('rights/few', 2, program);
-  },
-  'image, cpu, QoS class, env, a broken template → in place, recreated, or refused': async () => {
+onPlane('pods deleted, force-deleted, evicted → replaced, one Reason everywhere', async () => {
+  const [a, b, c] = await grow('pods', 3, 'b');
+  await order(real, 'DELETE', podPath(a));
+  await order(real, 'DELETE', podPath(b), { gracePeriodSeconds: 0 });
+  real.actors.fail('default', c?.meta.name ?? '', 'Evicted');
+  for (const pod of [a, b]) await replaces(real, 'pods', pod, 'PodDeleted');
+  await replaces(real, 'pods', c, 'PodFailed');
+  await settles(real, 'pods', 3);
+});
+onPlane(
+  'image, cpu, QoS class, env, a broken template → in place, recreated, or refused',
+  async () => {
     const name = 'updates';
     const cpu = (cpu: string, more?: object) => ({
       resources: { requests: { cpu, memory: '64Mi' }, ...more },
@@ -11206,190 +10756,56 @@ const PLAYS: Readonly<Record<string, () => Promise<void>>> = {
     await real.until('it says why', () => (stalled().includes(words) ? '' : `"${stalled()}"`));
     assert.equal([uidsUp(real, name), idsUp(real, name), least()], [kept, ids, 4]);
   },
-  'suspend and resume, restore → same identities, same claims': async () => {
-    await grow('rest', 3, 'b');
-    const [ids, claims] = [idsUp(real, 'rest'), uidsOfClaims(real, 'rest')];
-    await order(real, 'PATCH', clusterAt('default', 'rest'), { spec: { suspend: true } });
-    await real.becomes('its pods', () => real.all('pods', 'rest').length, 0);
-    await change('rest', 3, { suspend: false });
-    assert.equal([idsUp(real, 'rest'), uidsOfClaims(real, 'rest')], [ids, claims]);
-    await scaleTo(real, 'rest', 2);
-    const [gone] = real.all('claims', 'rest').filter((claim) => retiredAs(claim) !== '');
-    await order(real, 'PATCH', placeOf('default', 'persistentvolumeclaims', gone?.meta.name), {
-      metadata: { annotations: { [MARK.restore]: 'true' } },
-    });
-    const asked = () => real.all('claims', 'rest').filter((c) => c.meta.annotations[MARK.restore]);
-    await real.becomes('it is asked for', () => asked().length, 1);
-    await change('rest', 2, { minReadySeconds: 1 }); // Its watches have heard of it by then, too.
-    await scaleTo(real, 'rest', 3);
-    assert.equal([idsUp(real, 'rest'), uidsOfClaims(real, 'rest')], [ids, claims]);
-  },
-  'Replace with maxSurge 1 → old claims retired, never below replicas': async () => {
-    const rollingUpdate = { podUpdatePolicy: 'Replace', maxSurge: 1, maxUnavailable: 0 };
-    await grow('surge', 3, 'b', { updateStrategy: { rollingUpdate } });
-    const [ids, least] = [idsUp(real, 'surge'), leastUp(real, 'surge')];
-    await change('surge', 3, templateIn('b', { image: 'img:2' }));
-    assert.is(least(), 3);
-    assert.is(idsUp(real, 'surge').filter((id) => ids.includes(id)).length, 0);
-    const marks = () => real.all('claims', 'surge').map(retiredAs).sort().join();
-    await real.becomes('the marks', marks, ['', '', '', ...Array(3).fill('Updated')].join());
-  },
-  'claims grow where their class allows it; else in the words of the API server': async () => {
-    const sized = (storageClassName: string, storage: string) => ({
-      volumeClaimTemplates: [netClaim(storage, storageClassName)],
-    });
-    await grow('grows', 2, 'b', sized('net-sim', '1Gi'));
-    const uids = uidsUp(real, 'grows');
-    await change('grows', 2, sized('net-sim', '2Gi'));
-    const sizes = () => real.all('claims', 'grows').map((c) => c['status'].capacity?.storage);
-    await real.becomes('sizes', () => sizes().join(), '2Gi,2Gi');
-    assert.equal(uidsUp(real, 'grows'), uids);
-    await grow('fixed', 1, 'b');
-    await order(real, 'PATCH', clusterAt('default', 'fixed'), { spec: sized('', '2Gi') });
-    const said = (): string => saysTrue(real, 'fixed', 'ClaimTemplatesDrifted');
-    const words = 'only dynamically provisioned pvc can be resized';
-    await real.until('it says why', () => (said().includes(words) ? '' : `"${said()}"`));
-  },
-  'F15: two operators, the leader SIGKILLed while 40 come → exactly 40': async () => {
-    const compete = (): Promise<Program> =>
-      launchWithRights('-n', 'elect', '--leader-elect-namespace', 'statefulcluster-system');
-    const says = (one: Program, word: string): Promise<void> =>
-      real.until(word, () => (one.said.some((line) => line['msg'] === word) ? '' : 'not yet'));
-    const first = await compete();
-    await says(first, 'leads');
-    const second = await compete();
-    await says(second, 'stands by');
-    const coming = later(grow('elect/pair', 40, 'b'));
-    const pods = () => real.all('pods', 'elect/pair').length;
-    await real.until('some pods', () => (pods() >= 10 ? '' : `${pods()}`));
-    first.child.kill('SIGKILL');
-    const from = performance.now();
-    await says(second, 'leads');
-    const tookMs = performance.now() - from;
-    assert.ok(tookMs > 10_000 && tookMs < 19_000, `it led after ${tookMs} ms`);
-    await coming;
-    const born = [...real.uids.keys()].filter((name) => name.startsWith('pair-'));
-    assert.equal([born.length, pods()], [40, 40], 'no pod too many, at any time');
-    await endsWell(second);
-    const path = '/apis/coordination.k8s.io/v1/namespaces/statefulcluster-system/leases';
-    const { items } = await order(real, 'GET', path);
-    const holders = items.map((one: Raw) => one['spec'].holderIdentity ?? '');
-    assert.equal(holders, [''], 'the Lease is released');
-  },
-  'who may not create pods, claims, or be an account → is refused by the policy': async () => {
-    const verbs = {
-      pods: 'create',
-      persistentvolumeclaims: 'create',
-      serviceaccounts: 'impersonate',
-    };
+);
+/** What an account may do beside the creation of clusters, its members' account → what it is told. */
+const POLICY: readonly (readonly [many: number, account: string, outcome: RegExp])[] = [
+  [0, '', /user-0 may not create pods in the namespace team/],
+  [1, '', /user-1 may not create persistentvolumeclaims in the namespace team/],
+  [2, '', /^taken$/],
+  [2, 'default', /^taken$/],
+  [2, 'robot', /as the service account robot, which .*user-2 may not impersonate/],
+  [3, 'robot', /^taken$/],
+];
+onPlane(
+  'who may not create pods, claims, or be an account → is refused by the policy',
+  async () => {
     const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/team';
-    /** Who may create clusters and do so many of the above, and what comes of it. */
-    const attempt = async (many: number, account: string): Promise<string> => {
-      const name = `user-${many}`;
-      const world = realWorld({ ...plane, token: await accountToken('team', name) });
+    const may = (verb: string, resource: string, group = '') => {
+      return { apiGroups: [group], resources: [resource], verbs: [verb] };
+    };
+    const more = [
+      may('create', 'pods'),
+      may('create', 'persistentvolumeclaims'),
+      may('impersonate', 'serviceaccounts'),
+    ];
+    for (const many of [0, 1, 2, 3]) {
+      const metadata = { name: `user-${many}` };
+      const rules = [may('create', 'statefulclusters', 'enge.me'), ...more.slice(0, many)];
+      const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', ...metadata };
+      const subjects = [{ kind: 'ServiceAccount', namespace: 'team', ...metadata }];
+      await order(real, 'POST', placeOf('team', 'serviceaccounts'), { metadata });
+      await order(real, 'POST', `${rbac}/roles`, { metadata, rules });
+      await order(real, 'POST', `${rbac}/rolebindings`, { metadata, roleRef, subjects });
+    }
+    for (const [many, account, wanted] of POLICY) {
+      const world = realWorld({ ...plane, token: await accountToken('team', `user-${many}`) });
       const body: Raw = clusterIn('b', 'mine', 1);
       Object.assign(body['spec'].template.spec, account && { serviceAccountName: account });
       const path = `${clusterAt('team')}?dryRun=All`;
-      const { status, body: said } = await world.send({ method: 'POST', path, body });
-      return status === 201 ? 'taken' : `${(said as Raw)['message']}`;
-    };
-    for (const many of [0, 1, 2, 3]) {
-      const name = `user-${many}`;
-      const cluster = {
-        apiGroups: ['enge.me'],
-        resources: ['statefulclusters'],
-        verbs: ['create'],
-      };
-      const more = Object.entries(verbs).slice(0, many);
-      const rules = more.map(([what, verb]) => ({
-        apiGroups: [''],
-        resources: [what],
-        verbs: [verb],
-      }));
-      await order(real, 'POST', placeOf('team', 'serviceaccounts'), { metadata: { name } });
-      await order(real, 'POST', `${rbac}/roles`, {
-        metadata: { name },
-        rules: [cluster, ...rules],
-      });
-      const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name };
-      const subjects = [{ kind: 'ServiceAccount', name, namespace: 'team' }];
-      await order(real, 'POST', `${rbac}/rolebindings`, { metadata: { name }, roleRef, subjects });
-    }
-    const rows: readonly (readonly [many: number, account: string, outcome: string])[] = [
-      [0, '', 'user-0 may not create pods in the namespace team'],
-      [1, '', 'user-1 may not create persistentvolumeclaims in the namespace team'],
-      [2, '', 'taken'],
-      [2, 'default', 'taken'],
-      [2, 'robot', 'as the service account robot, which .*user-2 may not impersonate'],
-      [3, 'robot', 'taken'],
-    ];
-    for (const [many, account, outcome] of rows) {
-      const fits = async () => Number(RegExp(outcome).test(await attempt(many, account)));
-      await reaches(fits, 1); // For a moment an API server does not know new roles yet.
+      await reaches(async () => {
+        const { status, body: said } = await world.send({ method: 'POST', path, body });
+        return Number(wanted.test(status === 201 ? 'taken' : `${(said as Raw)['message']}`));
+      }, 1); // For a moment an API server does not know new roles yet.
     }
   },
-  'clusters are deleted → pods go, claims by their policy': async () => {
-    for (const whenDeleted of ['Retain', 'Delete'] as const) {
-      const name = `gone-${whenDeleted.toLowerCase()}`;
-      await grow(name, 2, 'b', { persistentVolumeClaimRetentionPolicy: { whenDeleted } });
-      await order(real, 'DELETE', clusterAt('default', name));
-      await real.becomes('its pods', () => real.all('pods', name).length, 0);
-      const kept = whenDeleted === 'Retain' ? 2 : 0;
-      await real.becomes('its claims', () => real.all('claims', name).length, kept);
-    }
-  },
-};
-let playing: Promise<Record<string, Promise<void>>> | undefined;
-async function playAll(): Promise<Record<string, Promise<void>>> {
-  for (const [zone, count] of Object.entries({ b: 3, n: 6, s: 2, w: 9 }))
-    for (let i = 0; i < count; i++) real.actors.addNode(`${zone}${i}`);
-  const nodes = async (): Promise<Raw[]> => (await order(real, 'GET', '/api/v1/nodes'))['items'];
-  await reaches(async () => (await nodes()).filter((node) => isTrueOf(node, 'Ready')).length, 23);
-  const all = Object.entries(PLAYS).map(([title, play]) => [title, later(play())] as const);
-  return Object.fromEntries(all);
-}
-for (const title of Object.keys(PLAYS))
-  onPlane(title, async () => (await (playing ??= playAll()))[title]);
-
-const onPlaneLong = (title: string, play: () => Promise<void>): void => {
-  if (LONG) onPlane(title, play);
-};
-onPlaneLong('F5: a black hole before the API server → noticed within 30 s', async () => {
-  const tunnel = await openTunnel(Number(new URL(plane.url).port));
-  const token = await accountToken(SYSTEM, 'statefulcluster');
-  const url = `https://127.0.0.1:${tunnel.port}`;
-  const ca = Buffer.from(plane.ca ?? '').toString('base64');
-  const over = serverAt(url, { 'certificate-authority-data': ca });
-  const file = kubeconfig(plane.folder, 'hole', {
-    ...over,
-    users: [{ name: 'main', user: { token } }],
-  });
-  const program = launch([...runArgs(file), '-n', 'hole', ALONE], real.ring);
-  await grow('hole/dark', 2, 'b');
-  const from = performance.now();
-  tunnel.swallow(true);
-  const deaf = (line: Raw): boolean => `${line['error']}`.includes('no answer to a ping');
-  await real.until('it notices', () => (program.said.some(deaf) ? '' : 'not yet'));
-  assert.ok(performance.now() - from < 30_000, 'within 30 s');
-  tunnel.swallow(false);
-  await goesOnIn('hole/dark', 2, program);
-});
-const stopEtcd = async (ms: number): Promise<void> => {
+);
+onPlane('F12: etcd stands still for a second → requests hang, then it goes on', async () => {
   const [pod] = upPods(real, 'coder');
   await order(real, 'DELETE', podPath(pod));
   plane.etcd.kill('SIGSTOP');
-  await pass(ms).finally(() => plane.etcd.kill('SIGCONT'));
+  await rest(1000).finally(() => plane.etcd.kill('SIGCONT'));
   await replaces(real, 'coder', pod, 'PodDeleted');
   await settles(real, 'coder', 3);
-};
-onPlane('F12: etcd stands still for a second → requests hang, then it goes on', () =>
-  stopEtcd(1000),
-);
-onPlaneLong('F12: etcd stands still for 40 s → each request has its deadline', async () => {
-  const from = real.program?.said.length;
-  await stopEtcd(40_000);
-  const said = real.program?.said.slice(from) ?? [];
-  assert.ok(said.some((line) => `${line['error']}`.includes('no answer within 15000 ms')));
 });
 onPlane('F11: the API server ends by SIGTERM → the same process goes on', async () => {
   const from = performance.now();
@@ -11397,7 +10813,7 @@ onPlane('F11: the API server ends by SIGTERM → the same process goes on', asyn
   assert.ok(performance.now() - from < 30_000, 'the API server did not wait for the watches');
   await losesOne(real, 'coder', 3);
 });
-onPlaneLong('F25: the CRD goes and comes, newer → goes on, unknown fields survive', async () => {
+onPlaneLong('F25: the CRD goes and comes, newer → unknown fields survive', async () => {
   const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
   const [path, one] = [`${crds}/statefulclusters.enge.me`, clusterAt('default', 'newer')];
   const statusOf = async (path: string): Promise<number> =>
@@ -11419,7 +10835,7 @@ onPlaneLong('F25: the CRD goes and comes, newer → goes on, unknown fields surv
 });
 onPlane('F11: the API server is SIGKILLed → the same process goes on, and ends well', async () => {
   await plane.restart('SIGKILL');
-  await (LONG ? losesOne(real, 'newer', 2) : losesOne(real, 'coder', 3));
+  await losesOne(real, 'coder', 3);
   if (real.program) await endsWell(real.program);
 });
 if (TESTING) planes.run();
@@ -11431,7 +10847,8 @@ if (TESTING) planes.run();
 // reference: whoever gets one must not change it. It is held against the recorded answers of a
 // real 1.36 kube-apiserver (see Conformance). What differs beyond them is said here. NOT modelled:
 // - CEL, but the rule `self == oldSelf`; several versions of a CRD; the order of several errors;
-// - managedFields and field ownership (server-side apply is a merge); order after strategic merges;
+// - versions of lists and wrong options of watches; server-side apply, managedFields, generateName, deletion of collections, tables with -o wide;
+// - directives of strategic merges, and the order after them;
 // - of built-in kinds: unknown fields (kept; the real one drops or refuses them), fields that are
 //   printed though they are empty (eventTime: null), OpenAPI schemas, quantities that are none, and
 //   validation beyond metadata, pods, claims, Leases, Events and ControllerRevisions (of pods only
@@ -11442,7 +10859,7 @@ if (TESTING) planes.run();
 // - service accounts and their volumes, priority classes, LimitRange, Pod Security, disruption
 //   budgets, node capacity on resize, quotas but of object counts, quota status, Event expiry;
 // - RBAC (see `denied`), webhooks (see `refuse`), protobuf bodies, pod logs, exec and proxy.
-// Stored, but nobody acts on them: statefulsets, deployments, RBAC objects, admission policies.
+// Stored, but nobody acts on them: statefulsets, RBAC objects, admission policies.
 
 type Rec = Readonly<Record<string, unknown>>;
 type Strings = Readonly<Record<string, string | undefined>>;
@@ -11510,8 +10927,8 @@ type Names = {
   namespaced: boolean;
   flags: string;
 };
-type Aliases = Record<'shortNames' | 'categories' | 'subresources', readonly string[]>;
-type ResourceRow = Readonly<Names & Aliases & { columns: readonly Column[]; crd?: Rec }>;
+type Aliases = Record<'shortNames' | 'subresources', readonly string[]>;
+type ResourceRow = Readonly<Names & Aliases & { crd?: Rec }>;
 type Resource = ResourceRow & { readonly group: string; readonly store: Store };
 
 /** `revision` is the global resourceVersion: unchanged means that nothing was written. */
@@ -11522,8 +10939,6 @@ interface ApiState {
   mutate?: (verb: 'create' | 'update', plural: string, object: ApiObject) => ApiObject;
   /** Stands in for validating webhooks: called after validation, before storing. */
   refuse?: (verb: string, plural: string, object: ApiObject) => ApiStatus | undefined;
-  /** The text of a Warning header. */
-  warn?: (verb: string, plural: string, object: ApiObject) => string | undefined;
   readonly resources: Map<string, Resource>;
   /** What a server whose watch cache lags shows to whoever asks for any version (0), until then. */
   old?: { readonly snapshot: ApiSnapshot; readonly until: number };
@@ -11546,32 +10961,30 @@ const bookmarkEveryMs = 60_000;
 /** The real server draws 30–60 min; there is no chance here. */
 const watchDefaultSeconds = 2700;
 
-/** apiVersion, plural, kind, C = cluster-scoped, short names, categories, subresources, flags. */
+/** apiVersion, plural, kind, C = cluster-scoped, short names, subresources, flags. */
 const builtIns = `
-v1 namespaces Namespace C ns - status,finalize
-v1 nodes Node C no - status
-v1 pods Pod - po all status,binding,eviction,resize gr
-v1 persistentvolumeclaims PersistentVolumeClaim - pvc - status r
-v1 persistentvolumes PersistentVolume C pv - status r
+v1 namespaces Namespace C ns status,finalize
+v1 nodes Node C no status
+v1 pods Pod - po status,binding,eviction,resize gr
+v1 persistentvolumeclaims PersistentVolumeClaim - pvc status r
+v1 persistentvolumes PersistentVolume C pv status r
 v1 events Event - ev
-v1 services Service - svc all status r
+v1 services Service - svc status r
 v1 configmaps ConfigMap - cm
 policy/v1 poddisruptionbudgets PodDisruptionBudget - pdb
 autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler - hpa
-v1 serviceaccounts ServiceAccount - sa - - r
-v1 resourcequotas ResourceQuota - quota - status r
+v1 serviceaccounts ServiceAccount - sa - r
+v1 resourcequotas ResourceQuota - quota status r
 apps/v1 controllerrevisions ControllerRevision
-apps/v1 statefulsets StatefulSet - sts all status,scale g
-apps/v1 deployments Deployment - deploy all status,scale g
-coordination.k8s.io/v1 leases Lease - - - - v
-storage.k8s.io/v1 storageclasses StorageClass C sc - - r
-apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition C crd,crds - status g
+apps/v1 statefulsets StatefulSet - sts status,scale g
+coordination.k8s.io/v1 leases Lease - - - v
+storage.k8s.io/v1 storageclasses StorageClass C sc - r
+apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition C crd,crds status g
 rbac.authorization.k8s.io/v1 clusterroles ClusterRole C
 rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding C
 rbac.authorization.k8s.io/v1 roles Role
 rbac.authorization.k8s.io/v1 rolebindings RoleBinding
-authorization.k8s.io/v1 selfsubjectaccessreviews SelfSubjectAccessReview C
-admissionregistration.k8s.io/v1 validatingadmissionpolicies ValidatingAdmissionPolicy C - - status g
+admissionregistration.k8s.io/v1 validatingadmissionpolicies ValidatingAdmissionPolicy C - status g
 admissionregistration.k8s.io/v1 validatingadmissionpolicybindings ValidatingAdmissionPolicyBinding C
 `;
 
@@ -11682,10 +11095,9 @@ function newApiServer(crds: readonly unknown[], seed = 1, now = 0): ApiState {
   for (const row of builtIns.trim().split('\n')) {
     const [apiVersion = '', plural = '', kind = '', scope, ...more] = row.split(' ');
     const words = (text = '-'): readonly string[] => (text === '-' ? [] : text.split(','));
-    const [shortNames, categories, subresources] = [words(more[0]), words(more[1]), words(more[2])];
-    const columns = columnsOf(printed[plural] ?? 'Name=.metadata.name; Age=@age');
-    const names = { apiVersion, plural, kind, namespaced: scope !== 'C', flags: more[3] ?? '' };
-    serveResource(state, { ...names, shortNames, categories, subresources, columns });
+    const [shortNames, subresources] = [words(more[0]), words(more[1])];
+    const names = { apiVersion, plural, kind, namespaced: scope !== 'C', flags: more[2] ?? '' };
+    serveResource(state, { ...names, shortNames, subresources });
   }
   const post = (path: string, body: unknown): void => {
     const answer = handle(state, { method: 'POST', path, headers: {}, body }, now);
@@ -11721,19 +11133,14 @@ function serveCustomResource(call: Call, { spec }: ApiObject, type: ChangeType):
   }
   if (type === 'DELETED') return;
   const crd = recOf(recsOf(pathOf(spec, 'versions')).find((version) => version['storage']));
-  const columns = recsOf(crd['additionalPrinterColumns']).map(customColumn);
   serveResource(call.state, {
     apiVersion: `${group}/${textOf(crd['name'])}`,
     plural,
     kind: textOf(names['kind']),
     namespaced: pathOf(spec, 'scope') === 'Namespaced',
     shortNames: textsOf(names['shortNames']),
-    categories: textsOf(names['categories']),
     subresources: Object.keys(recOf(crd['subresources'])),
     flags: 'gv',
-    columns: columnsOf('Name=.metadata.name').concat(
-      columns.length ? columns : columnsOf('Age=@age'),
-    ),
     crd,
   });
 }
@@ -11822,11 +11229,6 @@ function drawUid(state: ApiState): string {
   return `${a}-${b.slice(0, 4)}-4${b.slice(5)}-a${c.slice(1, 4)}-${c.slice(4)}${d}`;
 }
 
-function drawName(state: ApiState): string {
-  const safe = 'bcdfghjklmnpqrstvwxz2456789';
-  return Array.from({ length: 5 }, () => safe[draw(state) % safe.length]).join('');
-}
-
 // ─── Requests: path → call → verb ────────────────────────────────────────────────────────────────
 
 const answerOf = (status: number, body: unknown): ServerAnswer => {
@@ -11835,11 +11237,11 @@ const answerOf = (status: number, body: unknown): ServerAnswer => {
 
 function handle(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   try {
-    const [path = '', search = ''] = request.path.split('?', 2);
+    const [path = ''] = request.path.split('?');
     const segments = path.replace(/\/$/, '').split('/').slice(1);
     const open = request.method === 'GET' && discover(state, segments);
     if (open) return open;
-    const call = understand(state, request, segments, readQuery(search), now);
+    const call = understand(state, request, segments, now);
     authorize(call);
     const answer = verbs[call.verb]!(call);
     if (call.warnings.length === 0) return answer;
@@ -11864,20 +11266,15 @@ const verbsOf: Readonly<Record<string, readonly [string, string]>> = {
   POST: ['create', 'create'],
   PUT: ['', 'update'],
   PATCH: ['', 'patch'],
-  DELETE: ['deletecollection', 'delete'],
+  DELETE: ['', 'delete'],
 };
 
 type Segments = readonly string[];
 
 /** /api/v1/… or /apis/<group>/<version>/…, then [namespaces/<ns>/]<resource>[/<name>[/<sub>]]. */
-function understand(
-  state: ApiState,
-  request: ServerRequest,
-  all: Segments,
-  query: Strings,
-  now: number,
-): Call {
+function understand(state: ApiState, request: ServerRequest, all: Segments, now: number): Call {
   const { method, headers, body } = request;
+  const query = readQuery(request.path.split('?')[1] ?? '');
   const core = all[0] === 'api';
   const group = core ? '' : (all[1] ?? '');
   const [version, place] = core ? ['v1', all.slice(2)] : [all.slice(1, 3).join('/'), all.slice(3)];
@@ -11893,9 +11290,6 @@ function understand(
   const why = 'the server does not allow this method on the requested resource';
   if (!verb || nowhere || (verb === 'create' && (name === '') !== (subresource === '')))
     refuse(405, 'MethodNotAllowed', why, {});
-  const protobuf =
-    headers['content-type']?.includes('protobuf') && !creations[subresource || plural];
-  if (protobuf) refuse(415, 'UnsupportedMediaType', 'bodies must be JSON here, not protobuf');
   // The options of a DELETE are its body; the query only counts where there is none.
   const asked =
     verb.startsWith('delete') && isRec(body) ? listOf(body['dryRun'])[0] : query['dryRun'];
@@ -11914,8 +11308,7 @@ const verbs: Readonly<Record<string, (call: Call) => ServerAnswer>> = {
   list,
   watch,
   create: (call) => {
-    const special = creations[call.subresource || call.resource.plural] ?? create;
-    return answerOf(201, special(call));
+    return answerOf(201, (creations[call.subresource] ?? create)(call));
   },
   update,
   patch,
@@ -11924,27 +11317,10 @@ const verbs: Readonly<Record<string, (call: Call) => ServerAnswer>> = {
     const details = detailsOf(call.resource, call.name, { uid: old.metadata.uid });
     return answerOf(200, remove(call, old, deleteWish(call)) ?? { ...success, details });
   },
-  deletecollection: (call) => {
-    const { body } = list({ ...call, headers: {} });
-    for (const item of recsOf(recOf(body)['items'])) {
-      const { name, namespace = '' } = item['metadata'] as ObjectMeta;
-      const one = { ...call, name, namespace };
-      remove(one, current(one), deleteWish(call));
-    }
-    return answerOf(200, body);
-  },
 };
 
 /** POSTs that are not the creation of what the path names. */
 const creations: Readonly<Record<string, (call: Call) => unknown>> = {
-  selfsubjectaccessreviews: (call) => {
-    const asked = recOf(pathOf(call.body, 'spec.resourceAttributes')) as Strings;
-    const { verb = '', resource = '', subresource, namespace = '' } = asked;
-    const what = resource + (subresource ? `/${subresource}` : '');
-    const { apiVersion, kind } = call.resource;
-    const status = { allowed: !isDenied(call, verb, what, namespace) };
-    return { apiVersion, kind, metadata: {}, ...recOf(call.body), status };
-  },
   binding: (call) => {
     checkNamed(call, 'Binding');
     if (!pathOf(call.body, 'target.name')) refuse(500, '', 'target.name: Required value');
@@ -11991,17 +11367,12 @@ function withCondition(call: Call, object: ApiObject, type: string, more?: Rec):
 const userOf = ({ headers }: Call): string =>
   headers['authorization']?.replace(/^Bearer /, '') ?? 'system:admin';
 
-function isDenied(call: Call, verb: string, resource: string, namespace: string): boolean {
-  const asked: Strings = { verb, resource, namespace, user: userOf(call) };
-  const fits = ([key, value]: [string, string]): boolean => value === '*' || value === asked[key];
-  return call.state.denied.some((rule) => Object.entries(rule).every(fits));
-}
-
 function authorize(call: Call): void {
   const { state, resource, namespace, verb, subresource } = call;
-  if (state.denied.length === 0) return;
   const what = resource.plural + (subresource && `/${subresource}`);
-  if (!isDenied(call, verb, what, namespace)) return;
+  const asked: Strings = { verb, resource: what, namespace, user: userOf(call) };
+  const fits = ([key, value]: [string, string]): boolean => value === '*' || value === asked[key];
+  if (!state.denied.some((rule) => Object.entries(rule).every(fits))) return;
   const where = namespace ? `in the namespace "${namespace}"` : 'at the cluster scope';
   const which = `"${what}" in API group "${resource.group}" ${where}`;
   forbid(resource, call.name, `User "${userOf(call)}" cannot ${verb} resource ${which}`);
@@ -12027,9 +11398,8 @@ function labelSelector(text: string): Matches {
     const wanted = !absent && operator !== '!=' && operator !== 'notin';
     return ({ metadata }: ApiObject): boolean => {
       const value = metadata.labels?.[key];
-      return (
-        (operator ? value !== undefined && values.includes(value) : value !== undefined) === wanted
-      );
+      const fits = value !== undefined && (!operator || values.includes(value));
+      return fits === wanted;
     };
   });
   return (object) => terms.every((term) => term(object));
@@ -12074,37 +11444,6 @@ function tooLarge(wanted: number, now: number): ApiStatus {
   return refusalOf(504, 'Timeout', message, { causes, retryAfterSeconds: 1 });
 }
 
-/** The resourceVersion asked for, after the real server's checks of ListOptions. */
-function versionAsked({ query, verb }: Call): number {
-  const { resourceVersion = '', resourceVersionMatch: match, sendInitialEvents: initial } = query;
-  const field = 'resourceVersionMatch';
-  const errors: FieldError[] = [];
-  const bar = (why: string): void => void errors.push(frozen(field, why));
-  if (verb === 'watch' && initial !== undefined) {
-    const only = ['NotOlderThan'];
-    if (match !== 'NotOlderThan')
-      bar('sendInitialEvents requires setting resourceVersionMatch to NotOlderThan');
-    if (match && !only.includes(match)) errors.push(unsupported(field, match, only));
-  } else if (verb === 'watch' && match)
-    bar('resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided');
-  else if (match) {
-    const known = ['Exact', 'NotOlderThan', ''];
-    if (!resourceVersion)
-      bar('resourceVersionMatch is forbidden unless resourceVersion is provided');
-    else if (!known.includes(match)) errors.push(unsupported(field, match, known));
-    else if (match === 'Exact' && resourceVersion === '0')
-      bar('resourceVersionMatch "exact" is forbidden for resourceVersion "0"');
-  }
-  invalid('meta.k8s.io', 'ListOptions', '', errors);
-  if (query['continue'] && !/^0?$/.test(resourceVersion))
-    badRequest('specifying resource version is not allowed when using continue');
-  const parsing = `strconv.ParseUint: parsing "${resourceVersion}": invalid syntax`;
-  const why = `resourceVersion: Invalid value: "${resourceVersion}": ${parsing}`;
-  if (!/^\d*$/.test(resourceVersion) && verb === 'watch') refuse(500, '', why);
-  if (!/^\d*$/.test(resourceVersion)) badRequest(`invalid resource version: ${why}`);
-  return Number(resourceVersion);
-}
-
 /** The objects as they were at a revision, as etcd's MVCC shows them: the log undone backwards. */
 function objectsAt({ resource, namespace }: Call, revision: number): ApiObject[] {
   const { objects, log } = resource.store;
@@ -12120,12 +11459,10 @@ function objectsAt({ resource, namespace }: Call, revision: number): ApiObject[]
 
 function list(call: Call): ServerAnswer {
   const { state, query, resource } = call;
-  const asked = versionAsked(call);
-  if (asked > state.revision) throw tooLarge(asked, state.revision);
   const token = readToken(query['continue']);
-  const exact = query['resourceVersionMatch'] === 'Exact' ? asked : 0;
-  const revision = Math.max(token?.rv ?? 0, exact) || state.revision;
-  if (revision < resource.store.dropped) throw expiredList(token);
+  const revision = token?.rv || state.revision;
+  if (token && revision < resource.store.dropped)
+    throw { ...expired(tokenExpired), metadata: { continue: tokenOf(-1, token.start) } };
   const keyOf = ({ metadata }: ApiObject): string => `${metadata.namespace ?? ''}/${metadata.name}`;
   const found = objectsAt(call, revision).filter(matchesOf(call));
   const rest = token ? found.filter((object) => keyOf(object) > token.start) : found;
@@ -12162,15 +11499,10 @@ const tokenExpired =
   'inconsistent list - objects that were created, modified, or deleted between the time the ' +
   'first chunk was returned and now may show up in the list.';
 
-const expiredList = (token: Token | undefined): ApiStatus =>
-  token
-    ? { ...expired(tokenExpired), metadata: { continue: tokenOf(-1, token.start) } }
-    : expired('The resourceVersion for the provided list is too old.');
-
 function watch(call: Call): ServerAnswer {
   const { state, query, now, resource } = call;
   const { store } = resource;
-  const asked = versionAsked(call);
+  const asked = Number(query['resourceVersion'] ?? 0);
   const initial = query['sendInitialEvents'] === 'true';
   const bookmarks = query['allowWatchBookmarks'] === 'true';
   const since = initial ? 0 : asked;
@@ -12307,13 +11639,13 @@ function newMetadata(call: Call, wanted: Rec): ObjectMeta {
   checkPlace(call, wanted, namespace);
   if (wanted['resourceVersion'])
     refuse(500, '', 'resourceVersion should not be set on objects to be created');
-  const { generateName, labels, annotations, finalizers, ownerReferences } = wanted;
-  const name = textOf(wanted['name']) || (generateName ? `${generateName}${drawName(state)}` : '');
+  const { labels, annotations, finalizers, ownerReferences } = wanted;
+  const name = textOf(wanted['name']);
   if (namespace) checkNamespace(call, name);
   const generation = resource.flags.includes('g') ? 1 : undefined;
   const system = { uid: drawUid(state), generation, creationTimestamp: timeOf(call.now) };
   const own = { labels, annotations, finalizers, ownerReferences };
-  const metadata = { name, generateName, namespace, ...system, ...own };
+  const metadata = { name, namespace, ...system, ...own };
   return without(metadata as Rec) as unknown as ObjectMeta;
 }
 
@@ -12388,13 +11720,13 @@ function update(call: Call): ServerAnswer {
 function patch(call: Call): ServerAnswer {
   const { resource, body, headers } = call;
   const type = (headers['content-type'] ?? '').split(';')[0]!;
-  const formats = resource.crd ? customPatches : patches;
-  const format = formats[type];
-  if (!format && !patches[type]) refuse(415, 'UnsupportedMediaType', '415: Unsupported Media Type');
-  if (!format) {
-    const known = `accepted media types include: ${Object.keys(formats).join(', ')}`;
-    const message = `the body of the request was in an unknown format - ${known}`;
-    return refuse(415, 'UnsupportedMediaType', message);
+  const format = patches[type];
+  if (!format) return refuse(415, 'UnsupportedMediaType', '415: Unsupported Media Type');
+  if (resource.crd && type.includes('strategic')) {
+    const known = ['json-patch+json', 'merge-patch+json', 'apply-patch+yaml'];
+    const all = known.map((one) => `application/${one}`).join(', ');
+    const message = `an unknown format - accepted media types include: ${all}`;
+    refuse(415, 'UnsupportedMediaType', `the body of the request was in ${message}`);
   }
   const [listed, wants] = [Array.isArray(body), type.includes('json-patch')];
   if (listed !== wants) {
@@ -12405,7 +11737,6 @@ function patch(call: Call): ServerAnswer {
     );
   }
   const old = stored(call);
-  if (!old && type.includes('apply')) return answerOf(201, create(call));
   if (!old) return notFound(resource, call.name);
   const patched = recOf(format(subjectOf(call, old), body));
   checkPlace(call, recOf(patched['metadata']));
@@ -12413,31 +11744,14 @@ function patch(call: Call): ServerAnswer {
 }
 
 /** What a subresource shows: the object itself, or its Scale. */
-function subjectOf({ subresource, resource }: Call, object: ApiObject): ApiObject {
+function subjectOf({ subresource }: Call, object: ApiObject): ApiObject {
   if (subresource !== 'scale') return object;
-  const metadata = without(
-    object.metadata as unknown as Rec,
-    'labels',
-    'annotations',
-    'generation',
-  );
-  const at = scalePaths(resource);
-  const spec = { replicas: pathOf(object, at.spec) ?? 0 };
-  const status = {
-    replicas: pathOf(object, at.status) ?? 0,
-    selector: pathOf(object, at.selector),
-  };
+  const { labels: _, annotations: __, generation: ___, ...metadata } = object.metadata;
+  const spec = { replicas: pathOf(object, 'spec.replicas') ?? 0 };
+  const { replicas = 0, selector } = recOf(object['status']);
+  const status = without({ replicas, selector });
   const kind = { kind: 'Scale', apiVersion: 'autoscaling/v1' };
-  return { ...kind, metadata: metadata as unknown as ObjectMeta, spec, status: without(status) };
-}
-
-function scalePaths({ crd }: Resource): Record<'spec' | 'status' | 'selector', string> {
-  const { specReplicasPath, statusReplicasPath, labelSelectorPath } = recOf(
-    pathOf(crd, 'subresources.scale'),
-  ) as Strings;
-  const spec = specReplicasPath?.slice(1) ?? 'spec.replicas';
-  const status = statusReplicasPath?.slice(1) ?? 'status.replicas';
-  return { spec, status, selector: labelSelectorPath?.slice(1) ?? 'status.selector' };
+  return { ...kind, metadata, spec, status };
 }
 
 /** Every write to a living object ends here: isolation, checks, generation, the last finalizer. */
@@ -12471,19 +11785,14 @@ function isolate({ resource, subresource }: Call, old: ApiObject, wanted: Rec): 
   const given = recOf(wanted['metadata']) as Partial<ObjectMeta>;
   const { labels, annotations, finalizers, ownerReferences, uid = old.metadata.uid } = given;
   const owners = subresource === 'status' ? old.metadata.ownerReferences : ownerReferences;
-  const own = {
-    uid,
-    labels: some(labels),
-    annotations: some(annotations),
-    finalizers: some(finalizers),
-  };
-  const merged = { ...old.metadata, ...own, ownerReferences: some(owners) };
+  const own = { uid, labels: some(labels), annotations: some(annotations) };
+  const links = { finalizers: some(finalizers), ownerReferences: some(owners) };
+  const merged = { ...old.metadata, ...own, ...links };
   const metadata = without(merged as Rec) as unknown as ObjectMeta;
   const { status } = wanted;
   if (subresource === 'scale') {
-    const path = scalePaths(resource).spec.replaceAll('.', '/');
-    const value = pathOf(wanted, 'spec.replicas');
-    return jsonPatch(old, [{ op: 'add', path: `/${path}`, value }]) as ApiObject;
+    const replicas = pathOf(wanted, 'spec.replicas');
+    return { ...old, spec: { ...recOf(old['spec']), replicas } };
   }
   if (subresource === 'resize') return { ...old, spec: resized(old['spec'], wanted['spec']) };
   if (subresource === 'finalize')
@@ -12591,14 +11900,9 @@ function removeNamespace(call: Call, old: ApiObject): ApiObject {
 // ─── Patch formats ───────────────────────────────────────────────────────────────────────────────
 
 type Patch = (old: unknown, patch: unknown) => unknown;
-const customPatches: Readonly<Record<string, Patch>> = {
+const patches: Readonly<Record<string, Patch>> = {
   'application/json-patch+json': jsonPatch,
   'application/merge-patch+json': mergePatch,
-  'application/apply-patch+yaml': mergePatch,
-};
-const patches: Readonly<Record<string, Patch>> = {
-  ...customPatches,
-  'application/apply-patch+yaml': (old, patch) => strategicPatch(old, patch),
   'application/strategic-merge-patch+json': (old, patch) => strategicPatch(old, patch),
 };
 
@@ -12645,50 +11949,34 @@ const mergeKeys: Readonly<Record<string, readonly string[]>> = {
   initContainers: ['name'],
   volumes: ['name'],
   env: ['name'],
-  imagePullSecrets: ['name'],
   volumeMounts: ['mountPath'],
-  volumeDevices: ['devicePath'],
   ports: ['containerPort', 'port'],
   conditions: ['type'],
-  addresses: ['type'],
   ownerReferences: ['uid'],
-  topologySpreadConstraints: ['topologyKey'],
   finalizers: [''],
 };
 
-/** Strategic merge: maps as in mergePatch, known lists by key; $directives, but for the order. */
+/** Strategic merge without $directives: maps as in mergePatch, known lists by key. */
 function strategicPatch(old: unknown, patch: unknown, field = ''): unknown {
   if (Array.isArray(patch)) return mergeList(listOf(old), patch, field);
   if (!isRec(patch)) return patch;
-  if (patch['$patch'] === 'replace') return without(patch, '$patch');
-  const retained = patch['$retainKeys'];
-  const dropped = Object.keys(recOf(old)).filter(
-    (key) => retained && !listOf(retained).includes(key),
-  );
-  const merged: Record<string, unknown> = without(recOf(old), ...dropped);
-  for (const [key, value] of Object.entries(patch)) {
-    const target = key.replace('$deleteFromPrimitiveList/', '');
-    if (target !== key)
-      merged[target] = listOf(merged[target]).filter((one) => !listOf(value).includes(one));
-    else if (key.startsWith('$')) continue;
-    else if (value === null) delete merged[key];
-    else merged[key] = strategicPatch(merged[key], value, key);
-  }
+  const merged: Record<string, unknown> = { ...recOf(old) };
+  for (const [key, value] of Object.entries(patch))
+    if (value === null) delete merged[key];
+    else if (!key.startsWith('$')) merged[key] = strategicPatch(merged[key], value, key);
   return merged;
 }
 
 function mergeList(old: readonly unknown[], patch: readonly unknown[], field: string): unknown {
   const has = (key: string): boolean => patch.some((item) => recOf(item)[key] !== undefined);
   const key = mergeKeys[field]?.find((one) => one === '' || has(one));
-  const items = patch.filter((item) => recOf(item)['$patch'] !== 'replace');
-  if (key === undefined || items.length < patch.length) return items;
-  if (key === '') return [...new Set([...old, ...items])];
+  if (key === undefined) return patch;
+  if (key === '') return [...new Set([...old, ...patch])];
   const merged = [...old];
   const added: unknown[] = [];
-  for (const item of recsOf(items)) {
+  for (const item of recsOf(patch)) {
     const index = merged.findIndex((one) => recOf(one)[key] === item[key]);
-    if (item['$patch'] === 'delete') merged.splice(index, index < 0 ? 0 : 1);
-    else if (index < 0) added.push(strategicPatch({}, item));
+    if (index < 0) added.push(strategicPatch({}, item));
     else merged[index] = strategicPatch(merged[index], item);
   }
   return [...added, ...merged]; // New ones first, as the real server does.
@@ -12698,15 +11986,11 @@ function mergeList(old: readonly unknown[], patch: readonly unknown[], field: st
 
 type Admission = (call: Call, object: ApiObject) => ApiObject;
 
-const probe = { timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3 };
 const container = {
   terminationMessagePath: '/dev/termination-log',
   terminationMessagePolicy: 'File',
   resources: {},
   'ports?': [{ protocol: 'TCP' }],
-  'livenessProbe?': probe,
-  'readinessProbe?': probe,
-  'startupProbe?': probe,
 };
 const file = { defaultMode: 420 };
 const volume = { 'configMap?': file, 'secret?': file, 'downwardAPI?': file, 'projected?': file };
@@ -12844,11 +12128,9 @@ function qosOf(spec: unknown): string {
   return resources.every(isFull) ? 'Guaranteed' : 'Burstable';
 }
 
-function askHooks({ state, verb, resource, warnings }: Call, object: ApiObject): void {
+function askHooks({ state, verb, resource }: Call, object: ApiObject): void {
   const refused = state.refuse?.(verb, resource.plural, object);
   if (refused) throw refused;
-  const warning = state.warn?.(verb, resource.plural, object);
-  if (warning) warnings.push(warning);
 }
 
 const checks: Readonly<
@@ -12893,10 +12175,9 @@ function validate(call: Call, object: ApiObject, old?: ApiObject): void {
   const blocks = /(Required|TooLong|TooMany|TypeInvalid|NotSupported)$/;
   if (crd && errors.some(({ reason }) => blocks.test(reason)))
     errors.push(fieldError('<nil>', 'Invalid', 'Invalid value: null', notChecked));
-  const { spec: replicasPath } = scalePaths(call.resource);
-  const replicas = pathOf(object, replicasPath);
+  const replicas = pathOf(object, 'spec.replicas');
   if (crd && call.resource.subresources.includes('scale') && Number(replicas) < 0)
-    errors.push(wrong(`.${replicasPath}`, replicas, 'should be a non-negative integer'));
+    errors.push(wrong('.spec.replicas', replicas, 'should be a non-negative integer'));
   invalid(group, kind, object.metadata.name, [
     ...errors,
     ...(checks[plural]?.(call, object, old) ?? []),
@@ -13109,36 +12390,30 @@ function conform(schema: Rec, value: unknown, path: string, unknown: string[]): 
   return result;
 }
 
-function checkValue(
-  schema: Rec,
-  value: unknown,
-  old: unknown,
-  path: string,
-  errors: FieldError[],
-): void {
+function checkValue(schema: Rec, value: unknown, old: unknown, at: string, errors: FieldError[]) {
   const type = typeName(value);
   const wanted = schema['x-kubernetes-int-or-string'] ? 'integer,string' : textOf(schema['type']);
   const fits = wanted.split(',').includes(type) || (wanted === 'number' && type === 'integer');
   if (wanted && !fits && !(value === null && schema['nullable'])) {
-    const why = `${path} in body must be of type ${wanted}: "${type}"`;
-    errors.push(fieldError(path, 'TypeInvalid', `Invalid value: "${type}"`, why));
+    const why = `${at} in body must be of type ${wanted}: "${type}"`;
+    errors.push(fieldError(at, 'TypeInvalid', `Invalid value: "${type}"`, why));
     return;
   }
-  checkLimits(schema, value, path, errors);
+  checkLimits(schema, value, at, errors);
   for (const { rule, message } of recsOf(schema['x-kubernetes-validations']))
     if (rule === 'self == oldSelf' && old !== undefined && !same(value, old))
       errors.push(
-        fieldError(path, 'Invalid', 'Invalid value', textOf(message) || `failed rule: ${rule}`),
+        fieldError(at, 'Invalid', 'Invalid value', textOf(message) || `failed rule: ${rule}`),
       );
   for (const [index, item] of listOf(value).entries())
-    checkValue(recOf(schema['items']), item, undefined, `${path}[${index}]`, errors);
+    checkValue(recOf(schema['items']), item, undefined, `${at}[${index}]`, errors);
   if (!isRec(value)) return;
   for (const key of textsOf(schema['required']))
-    if (value[key] === undefined) errors.push(missing(under(path, key)));
+    if (value[key] === undefined) errors.push(missing(under(at, key)));
   for (const [key, inner] of Object.entries(value)) {
     const known = recOf(schema['properties'])[key] ?? schema['additionalProperties'];
-    if (path !== '' || key !== 'metadata')
-      checkValue(recOf(known), inner, recOf(old)[key], under(path, key), errors);
+    if (at !== '' || key !== 'metadata')
+      checkValue(recOf(known), inner, recOf(old)[key], under(at, key), errors);
   }
 }
 
@@ -13177,159 +12452,42 @@ function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldErr
 
 // ─── Tables: what kubectl prints ─────────────────────────────────────────────────────────────────
 
-type Cell = (object: ApiObject, now: number) => unknown;
-type ColumnHead = {
-  name: string;
-  type: string;
-  format: string;
-  priority: number;
-  description: string;
-};
-type Column = ColumnHead & { cell: Cell };
-
-/** `Name=path` or `Name=@cell`; ~ = only with -o wide; `|text` = shown when there is nothing. */
+/** Columns beside name and age, `Name=path`; a CRD brings its own. */
 const printed: Strings = {
-  pods: `Name=.metadata.name; Ready=@ready; Status=@podStatus; Restarts=@restarts; Age=@age;
-    ~IP=.status.podIP|<none>; ~Node=.spec.nodeName|<none>;
-    ~Nominated Node=.status.nominatedNodeName|<none>; ~Readiness Gates=.none|<none>`,
-  persistentvolumeclaims: `Name=.metadata.name; Status=@phase; Volume=.spec.volumeName;
-    Capacity=.status.capacity.storage; Access Modes=@modes; StorageClass=.spec.storageClassName;
-    VolumeAttributesClass=.spec.volumeAttributesClassName|<unset>; Age=@age;
-    ~VolumeMode=.spec.volumeMode`,
-  persistentvolumes: `Name=.metadata.name; Capacity=.spec.capacity.storage; Access Modes=@modes;
-    Reclaim Policy=.spec.persistentVolumeReclaimPolicy; Status=@phase; Claim=@claim;
-    StorageClass=.spec.storageClassName;
-    VolumeAttributesClass=.spec.volumeAttributesClassName|<unset>;
-    Reason=.status.reason; Age=@age; ~VolumeMode=.spec.volumeMode`,
-  nodes: `Name=.metadata.name; Status=@nodeStatus; Roles=.none|<none>; Age=@age;
-    Version=.status.nodeInfo.kubeletVersion; ~Internal-IP=.status.addresses[0].address|<none>;
-    ~External-IP=.none|<none>; ~OS-Image=.status.nodeInfo.osImage|<unknown>;
-    ~Kernel-Version=.status.nodeInfo.kernelVersion|<unknown>;
-    ~Container-Runtime=.status.nodeInfo.containerRuntimeVersion|<unknown>`,
-  events: `Last Seen=@lastSeen; Type=.type; Reason=.reason; Object=@involved;
-    ~Subobject=.involvedObject.fieldPath; ~Source=.source.component; Message=.message;
-    ~First Seen=@age; ~Count=.count|1; ~Name=.metadata.name`,
-  namespaces: 'Name=.metadata.name; Status=.status.phase; Age=@age',
-  storageclasses: `Name=.metadata.name; Provisioner=.provisioner; ReclaimPolicy=.reclaimPolicy;
-    VolumeBindingMode=.volumeBindingMode; AllowVolumeExpansion=.allowVolumeExpansion|false;
-    Age=@age`,
-  leases: 'Name=.metadata.name; Holder=.spec.holderIdentity; Age=@age',
-  controllerrevisions: `Name=.metadata.name; Controller=.metadata.ownerReferences[0].name|<none>;
-    Revision=.revision; Age=@age`,
+  pods: 'Phase=status.phase Node=spec.nodeName IP=status.podIP',
+  nodes: 'Unschedulable=spec.unschedulable Version=status.nodeInfo.kubeletVersion',
+  persistentvolumeclaims: 'Status=status.phase Volume=spec.volumeName Size=status.capacity.storage',
+  events: 'Type=type Reason=reason Object=involvedObject.name Message=message',
 };
 
-const containersOf = (pod: ApiObject): readonly Rec[] =>
-  recsOf(pathOf(pod, 'status.containerStatuses'));
-const ageOf = (time: unknown, now: number): string =>
-  typeof time === 'string' ? humanDuration(now - Date.parse(time)) : '<unknown>';
-
-const cells: Readonly<Record<string, Cell>> = {
-  age: ({ metadata }, now) => ageOf(metadata.creationTimestamp, now),
-  lastSeen: (event, now) => {
-    const latest = pathOf(event, 'series.lastObservedTime') ?? event['lastTimestamp'];
-    return ageOf(latest ?? event['eventTime'] ?? event.metadata.creationTimestamp, now);
-  },
-  involved: (event) => {
-    const { kind = '', name } = recOf(event['involvedObject']) as Strings;
-    return `${kind.toLowerCase()}/${name}`;
-  },
-  ready: (pod) => {
-    const ready = containersOf(pod).filter((status) => status['ready'] === true).length;
-    return `${ready}/${listOf(pathOf(pod, 'spec.containers')).length}`;
-  },
-  podStatus: (pod) => {
-    if (pod.metadata.deletionTimestamp) return 'Terminating';
-    const reasons = containersOf(pod).map(({ state }) =>
-      textOf(pathOf(state, 'waiting.reason') ?? pathOf(state, 'terminated.reason')),
-    );
-    const reason = reasons.find((one) => one !== '') ?? pathOf(pod, 'status.reason');
-    return reason ?? pathOf(pod, 'status.phase');
-  },
-  restarts: (pod, now) => {
-    const counts = containersOf(pod).map((status) => Number(status['restartCount'] ?? 0));
-    const count = counts.reduce((sum, one) => sum + one, 0);
-    const ends = containersOf(pod).map((one) =>
-      textOf(pathOf(one, 'lastState.terminated.finishedAt')),
-    );
-    const last = ends.sort().at(-1);
-    return count > 0 && last ? `${count} (${ageOf(last, now)} ago)` : `${count}`;
-  },
-  modes: (object) => {
-    const of = object.kind === 'PersistentVolume' ? 'spec.accessModes' : 'status.accessModes';
-    return textsOf(pathOf(object, of)).join(',').replace(/[a-z]/g, '');
-  },
-  phase: ({ metadata, status }) =>
-    metadata.deletionTimestamp ? 'Terminating' : recOf(status)['phase'],
-  claim: (volume) => {
-    const { namespace, name } = recOf(pathOf(volume, 'spec.claimRef')) as Strings;
-    return name ? `${namespace}/${name}` : '';
-  },
-  nodeStatus: (node) => {
-    const ready = recsOf(pathOf(node, 'status.conditions')).find((one) => one['type'] === 'Ready');
-    const word = ready ? (ready['status'] === 'True' ? 'Ready' : 'NotReady') : 'Unknown';
-    return pathOf(node, 'spec.unschedulable') ? `${word},SchedulingDisabled` : word;
-  },
-};
-
-/** As apimachinery's duration.HumanDuration. */
-function humanDuration(ms: number): string {
-  const seconds = Math.max(0, Math.floor(ms / 1000));
-  const whole = (unit: number): number => Math.floor(seconds / unit);
-  const pair = (big: number, unit: string, rest: number, small: string): string =>
-    `${big}${unit}${rest ? rest + small : ''}`;
-  if (seconds < 120) return `${seconds}s`;
-  if (seconds < 600) return pair(whole(60), 'm', seconds % 60, 's');
-  if (seconds < 3 * 3600) return `${whole(60)}m`;
-  if (seconds < 8 * 3600) return pair(whole(3600), 'h', whole(60) % 60, 'm');
-  if (seconds < 48 * 3600) return `${whole(3600)}h`;
-  if (seconds < 8 * 86_400) return pair(whole(86_400), 'd', whole(3600) % 24, 'h');
-  if (seconds < 730 * 86_400) return `${whole(86_400)}d`;
-  return pair(whole(365 * 86_400), 'y', whole(86_400) % 365, 'd');
-}
-
-/** The JSONPath of printer columns: .a.b, [0], ['k'], [?(@.type=="x")]. */
-function jsonPath(path: string): (value: unknown) => unknown {
-  const step =
-    /\.?([\w-]+(?:\\\.[\w-]+)*)|\[(\d+)\]|\['(.+?)'\]|\[\?\(@\.(\w+) *== *["'](.+?)["']\)\]/g;
-  const steps = [...path.matchAll(step)];
-  return (value) =>
-    steps.reduce((at: unknown, [, key, index, quoted, field, wanted]) => {
-      if (index !== undefined) return listOf(at)[Number(index)];
-      if (field !== undefined) return recsOf(at).find((item) => item[field] === wanted);
-      return recOf(at)[(key ?? quoted ?? '').replaceAll('\\.', '.')];
-    }, value);
-}
-
-function columnsOf(text: string): Column[] {
-  return text.split(/;\s+/).map((column) => {
-    const [, wide, name = '', path = '', none = ''] = /^(~?)([^=]+)=([^|]*)\|?(.*)$/.exec(column)!;
-    const read = jsonPath(path);
-    const cell = cells[path.slice(1)] ?? ((object: ApiObject) => String(read(object) ?? none));
-    const head = { name, type: 'string', format: name === 'Name' ? 'name' : '', description: '' };
-    return { ...head, priority: wide ? 1 : 0, cell };
+function columnsOf({ plural, crd }: Resource): readonly Strings[] {
+  const pairs = (printed[plural] ?? '').split(' ').filter(Boolean);
+  const own = pairs.map((pair) => {
+    const [name, path] = pair.split('=');
+    return { name, type: 'string', jsonPath: `.${path}` };
   });
-}
-
-function customColumn(column: Rec): Column {
-  const head = { format: '', priority: 0, description: '', ...without(column, 'jsonPath') };
-  const read = jsonPath(textOf(column['jsonPath']));
-  const isDate = column['type'] === 'date';
-  const cell: Cell = (object, now) => (isDate ? ageOf(read(object), now) : (read(object) ?? null));
-  return { ...(head as ColumnHead), cell };
+  const age = { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp' };
+  const others = recsOf(crd?.['additionalPrinterColumns']) as readonly Strings[];
+  const name = { name: 'Name', type: 'string', format: 'name', jsonPath: '.metadata.name' };
+  return [name, ...(others.length > 0 ? others : [...own, age])];
 }
 
 /** A Table when the client's Accept asks for one (kubectl get does), else undefined. */
 function tableOf(call: Call, objects: readonly ApiObject[], metadata: Rec): Rec | undefined {
-  const { headers, resource, query, now } = call;
+  const { headers, resource, now } = call;
   if (!headers['accept']?.includes('as=Table')) return undefined;
-  const { includeObject = 'Metadata' } = query;
+  const columns = columnsOf(resource);
   const rows = objects.map((object) => {
-    const partial = { kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' };
-    const whole = includeObject === 'Object' ? object : { ...partial, metadata: object.metadata };
-    const cellsOf = resource.columns.map(({ cell }) => cell(object, now));
-    return { cells: cellsOf, ...(includeObject !== 'None' && { object: whole }) };
+    const cells = columns.map(({ type, jsonPath = '' }) => {
+      const value = pathOf(object, jsonPath.slice(1));
+      return type === 'date'
+        ? `${Math.round((now - Date.parse(textOf(value))) / 1000)}s`
+        : (value ?? '');
+    });
+    return { cells, object };
   });
-  const columnDefinitions = resource.columns.map((column) => without(column, 'cell'));
+  const plain = { format: '', priority: 0, description: '' };
+  const columnDefinitions = columns.map((column) => ({ ...plain, ...without(column, 'jsonPath') }));
   return { kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata, columnDefinitions, rows };
 }
 
@@ -13370,27 +12528,13 @@ function discover(state: ApiState, [root = '', ...rest]: Segments): ServerAnswer
 
 function groupOf(groupVersion: string) {
   const [name, version] = groupVersion.split('/');
-  return {
-    name,
-    versions: [{ groupVersion, version }],
-    preferredVersion: { groupVersion, version },
-  };
+  const preferredVersion = { groupVersion, version };
+  return { name, versions: [preferredVersion], preferredVersion };
 }
 
-function discovered(resource: Resource): Rec[] {
-  const { plural, kind, namespaced, shortNames, categories, subresources } = resource;
-  const onItems = [
-    'delete',
-    'deletecollection',
-    'get',
-    'list',
-    'patch',
-    'create',
-    'update',
-    'watch',
-  ];
+const onItems = 'create delete get list patch update watch'.split(' ');
+function discovered({ plural, kind, namespaced, shortNames, subresources }: Resource): Rec[] {
   const main = { name: plural, singularName: kind.toLowerCase(), namespaced, kind };
-  const verbs = creations[plural] ? ['create'] : onItems;
   const kinds: Readonly<Record<string, Rec>> = {
     scale: { group: 'autoscaling', version: 'v1', kind: 'Scale' },
     binding: { kind: 'Binding', verbs: ['create'] },
@@ -13400,45 +12544,32 @@ function discovered(resource: Resource): Rec[] {
     const own = { name: `${plural}/${sub}`, singularName: '', verbs: ['get', 'patch', 'update'] };
     return { ...main, ...own, ...kinds[sub] };
   });
-  return [
-    without({ ...main, verbs, shortNames: some(shortNames), categories: some(categories) }),
-    ...subs,
-  ];
+  return [without({ ...main, verbs: onItems, shortNames: some(shortNames) }), ...subs];
 }
 
-/** Enough for kubectl to leave validation to the server, and to explain custom kinds. */
-function openApi(state: ApiState, [generation, ...place]: Segments): ServerAnswer {
-  const info = { title: 'Kubernetes', version: serverVersion.gitVersion };
-  if (generation === 'v2')
-    return answerOf(200, { swagger: '2.0', info, paths: {}, definitions: {} });
-  const all = [...state.resources.values()];
+/** Enough for kubectl to leave validation to the server. */
+function openApi(state: ApiState, [, ...place]: Segments): ServerAnswer {
   const rootOf = ({ group, apiVersion }: Resource): string =>
     `${group ? 'apis' : 'api'}/${apiVersion}`;
+  const all = [...state.resources.values()];
   const wanted = place.join('/');
-  if (wanted === '') {
-    const entries = all
-      .map(rootOf)
-      .map((root) => [root, { serverRelativeURL: `/openapi/v3/${root}` }]);
-    return answerOf(200, { paths: Object.fromEntries(entries) });
-  }
-  const paths: Record<string, unknown> = {};
-  const schemas: Record<string, unknown> = {};
-  for (const resource of all.filter((one) => rootOf(one) === wanted)) {
-    const { group, kind, plural, apiVersion, namespaced } = resource;
+  const roots = all.map((one) => [
+    rootOf(one),
+    { serverRelativeURL: `/openapi/v3/${rootOf(one)}` },
+  ]);
+  if (wanted === '') return answerOf(200, { paths: Object.fromEntries(roots) });
+  const paths = all.flatMap((one): [string, Rec][] => {
+    if (rootOf(one) !== wanted) return [];
+    const { group, kind, plural, apiVersion, namespaced } = one;
     const gvk = { group, kind, version: apiVersion.split('/').at(-1) };
     const parameters = [{ name: 'fieldValidation', in: 'query', schema: { type: 'string' } }];
-    const operation = { parameters, 'x-kubernetes-group-version-kind': gvk, responses: {} };
-    const path = `/${wanted}/${namespaced ? 'namespaces/{namespace}/' : ''}${plural}`;
-    paths[path] = { get: operation, post: operation };
-    paths[`${path}/{name}`] = { get: operation, patch: operation, put: operation };
-    const name = [...group.split('.').reverse(), gvk.version, kind].join('.');
-    schemas[name] = {
-      type: 'object',
-      ...schemaOf(resource),
-      'x-kubernetes-group-version-kind': [gvk],
-    };
-  }
-  return answerOf(200, { openapi: '3.0.0', info, paths, components: { schemas } });
+    const patch = { parameters, 'x-kubernetes-group-version-kind': gvk, responses: {} };
+    return [
+      [`/${wanted}/${namespaced ? 'namespaces/{namespace}/' : ''}${plural}/{name}`, { patch }],
+    ];
+  });
+  const info = { title: 'Kubernetes', version: serverVersion.gitVersion };
+  return answerOf(200, { openapi: '3.0.0', info, paths: Object.fromEntries(paths) });
 }
 
 // ═══ HARNESS B · ACTORS · effects through World only ════════════════════════════════════════════
@@ -13620,27 +12751,18 @@ async function ask(
 }
 
 /** A patch that hits the very object that was seen, or nothing; its answer is seen at once. */
-async function amend<T extends Item>(
-  stage: Stage,
-  kind: Kind,
-  { metadata }: T,
-  change: { metadata?: object; spec?: object; status?: object },
-): Promise<void> {
+type Edit = { metadata?: object; spec?: object; status?: object };
+async function amend(stage: Stage, kind: Kind, { metadata }: Item, change: Edit): Promise<void> {
   const path = urlOf(kind, metadata) + (change.status ? '/status' : '');
   const body = { ...change, metadata: { uid: metadata.uid, ...change.metadata } };
   const type = `application/${change.status ? 'strategic-merge' : 'merge'}-patch+json`;
   const { body: next } = await ask(stage, 'PATCH', path, body, [404, 409], type);
   const now = stage.view[kind].get(keyIn(metadata));
-  if (now?.metadata.uid === metadata.uid && isNewer(next as T, now))
-    (stage.view[kind] as Map<string, Item>).set(keyIn(metadata), next as T);
+  if (now?.metadata.uid === metadata.uid && isNewer(next as Item, now))
+    (stage.view[kind] as Map<string, Item>).set(keyIn(metadata), next as Item);
 }
 
-async function deleteSeen(
-  stage: Stage,
-  kind: Kind,
-  seen: Item,
-  options: object = {},
-): Promise<void> {
+async function deleteSeen(stage: Stage, kind: Kind, seen: Item, options = {}): Promise<void> {
   const body = { preconditions: { uid: seen.metadata.uid }, ...options };
   await ask(stage, 'DELETE', urlOf(kind, seen.metadata), body, [404, 409]);
 }
@@ -14362,11 +13484,8 @@ function found(stage: Stage, id: string): [Kind, Item | undefined] {
 }
 
 /** An owner is absent only if a live GET says so; one of a kind not watched here is solid. */
-async function stateOf(
-  stage: Stage,
-  { metadata: { namespace } }: Item,
-  owner: k8s.V1OwnerReference,
-): Promise<'solid' | 'unseen' | 'leaving' | 'absent'> {
+async function stateOf(stage: Stage, { metadata }: Item, owner: k8s.V1OwnerReference) {
+  const { namespace } = metadata;
   const kind = allKinds.find((one) => kinds[one][1] === owner.kind);
   if (!kind) return 'solid';
   const [, known] = found(stage, stage.alive.get(owner.uid) ?? '');
@@ -14962,17 +14081,13 @@ function newSim(seed: number, options: SimOptions = {}): Sim {
 interface Served {
   readonly url: string;
   readonly kubeconfigPath: string;
-  stop(): Promise<void>; // connections are cut; the state stays
-  start(): Promise<void>; // listens again on the same port
-  wake(): void; // tells the streams after the test changed `state` itself
-  close(): Promise<void>; // stop, and remove the kubeconfig
+  close(): Promise<void>; // connections are cut, the kubeconfig is removed
 }
 type OpenWatch = { cursor: WatchCursor; out: http.ServerResponse; timer?: NodeJS.Timeout };
 
-async function serve(state: ApiState, port = 0): Promise<Served> {
+async function serve(state: ApiState): Promise<Served> {
   const watches = new Set<OpenWatch>();
   const sockets = new Set<net.Socket>();
-  const wake = (): void => watches.forEach((watch) => feed(state, watches, watch));
   const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, out) => {
     readText(request).then(
       (raw) => answerHttp(state, watches, request, raw, out),
@@ -14982,21 +14097,18 @@ async function serve(state: ApiState, port = 0): Promise<Served> {
   server.on('connection', (socket) => {
     sockets.add(socket.on('close', () => sockets.delete(socket)).on('error', () => undefined));
   });
-  const start = (on: number): Promise<void> =>
-    new Promise((ok, no) => void server.once('error', no).listen(on, '127.0.0.1', ok));
-  await start(port);
-  const bound = portOf(server);
-  const url = `http://127.0.0.1:${bound}`;
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const url = `http://127.0.0.1:${portOf(server)}`;
   const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-'));
   const kubeconfigPath = writeKubeconfig(folder, { url, token: 'admin' });
-  const stop = async (): Promise<void> => {
+  const close = async (): Promise<void> => {
     for (const { timer } of watches) clearTimeout(timer);
     watches.clear();
     for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => server.close(resolve));
+    rmSync(folder, { recursive: true });
   };
-  const close = (): Promise<void> => stop().finally(() => rmSync(folder, { recursive: true }));
-  return { url, kubeconfigPath, stop, start: () => start(bound), wake, close };
+  return { url, kubeconfigPath, close };
 }
 
 function answerHttp(
@@ -15063,18 +14175,26 @@ interface Access {
   readonly ca?: string; // PEM; with https and without it the certificate is not checked
 }
 
+/** One context, which has the name of its namespace. */
+const configOf = (
+  server = 'http://127.0.0.1:1',
+  user: object = { token: 'operator' },
+  more: object = {},
+  name = 'default',
+): Raw => ({
+  'current-context': name,
+  contexts: [{ name, context: { cluster: name, user: name, namespace: name } }],
+  users: [{ name, user }],
+  clusters: [{ name, cluster: { server, ...more } }],
+});
+const trusting = (ca = ''): object => ({
+  'certificate-authority-data': Buffer.from(ca).toString('base64'),
+});
 function writeKubeconfig(folder: string, { url, token, ca }: Access): string {
   const path = join(folder, 'kubeconfig');
-  const trust = ca
-    ? { 'certificate-authority-data': Buffer.from(ca).toString('base64') }
-    : { 'insecure-skip-tls-verify': true }; // client-node asks for it even beside plain http
-  const config = {
-    ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'harness' },
-    clusters: [{ name: 'harness', cluster: { server: url, ...trust } }],
-    users: [{ name: 'admin', user: { token } }],
-    contexts: [{ name: 'harness', context: { cluster: 'harness', user: 'admin' } }],
-  };
-  writeFileSync(path, JSON.stringify(config, undefined, 2), { mode: 0o600 });
+  // client-node asks for it even beside plain http.
+  const trust = ca ? trusting(ca) : { 'insecure-skip-tls-verify': true };
+  writeFileSync(path, JSON.stringify(configOf(url, { token }, trust)), { mode: 0o600 });
   return path;
 }
 
@@ -15097,11 +14217,12 @@ interface ControlPlane extends Access {
   stop(): Promise<void>;
 }
 
-/** The folder with etcd and kube-apiserver, if there is one. */
+/** The folder with etcd and kube-apiserver, if one is named: it takes a quiet machine. */
 function findAssets(): string | undefined {
-  const has = (folder: string): boolean =>
-    ['etcd', 'kube-apiserver'].every((name) => existsSync(join(folder, name)));
-  return [process.env.KUBEBUILDER_ASSETS ?? '', '/usr/local/kubebuilder/bin'].find(has);
+  const folder = process.env.KUBEBUILDER_ASSETS ?? '';
+  return ['etcd', 'kube-apiserver'].every((name) => existsSync(join(folder, name)))
+    ? folder
+    : undefined;
 }
 
 /** etcd and kube-apiserver only: the actors are the rest. Nothing but loopback is listened on. */
@@ -15194,22 +14315,21 @@ interface Act {
   readonly title: string;
   readonly tells: (victim: Glimpse) => string;
   readonly statefulSet: string; // What a StatefulSet would do there.
-  readonly run: (play: Play) => Promise<void>;
+  readonly run: (play: Play) => Promise<unknown>;
   readonly waits: readonly Wait[]; // The answer to the last one is the outcome.
 }
 
 const GLYPHS = {
-  pending: ['○', kleur.gray, 'waits for a node'],
-  starting: ['◐', kleur.yellow, 'starts'],
-  ready: ['●', kleur.green, 'is ready'],
-  unreachable: ['◌', kleur.red, 'is out of reach'],
-  'let go': ['×', kleur.red, 'is let go'],
-  'over, claim kept': ['▫', kleur.cyan, 'is over, its claim is kept'],
+  pending: ['○', kleur.gray],
+  starting: ['◐', kleur.yellow],
+  ready: ['●', kleur.green],
+  unreachable: ['◌', kleur.red],
+  'let go': ['×', kleur.red],
+  'over, claim kept': ['▫', kleur.cyan],
 } as const;
 const NODES = ['node-1', 'node-2', 'node-3', 'node-4'];
 const SILENCE_MS = 2000; // After which the node controller says NotReady (Kubernetes: 40 s).
-const PODS = '/api/v1/namespaces/default/pods';
-const CODERS = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters';
+const [PODS, CODERS] = [placeOf('default', 'pods'), clusterAt('default')];
 /** 300 s by default; a demo has no five minutes. */
 const EXAMPLE = CODER.replace('spec:\n', 'spec:\n  liveness: { nodeUnreachableSeconds: 3 }\n');
 
@@ -15262,8 +14382,6 @@ const clip = (line: string, columns: number): string =>
   widthOf(line) < columns ? line : `${stripVTControlCharacters(line).slice(0, columns - 2)}…`;
 const spread = (left: string, right: string, columns: number): string =>
   left + gray(right.padStart(Math.max(1, columns - 1 - widthOf(left))));
-/** The identities of one run differ at their ends: those are bright. */
-const bright = (identity: string): string => gray(identity.slice(0, 5)) + identity.slice(5);
 
 function drawAct(play: Play, act: Act, index: number, columns: number): readonly string[] {
   const now = performance.now();
@@ -15276,28 +14394,16 @@ function drawAct(play: Play, act: Act, index: number, columns: number): readonly
     spread(` ${cyan('▸')} ${bold(act.title)}`, clock, columns),
     `   ${act.tells(play.victim)}`,
     `   ${gray(act.statefulSet)}`,
-    play.waits.what && `   ${drawWait(play.waits, now)}`,
+    cyan(`   ${play.waits}`),
   ];
 }
 
-function drawWait({ what, fromMs, forMs }: Play['waits'], now: number): string {
-  if (forMs === 0) return cyan(`${what} …`);
-  const full = Math.min(16, Math.round((16 * (now - fromMs)) / forMs));
-  const bar = cyan('━'.repeat(full)) + gray('╌'.repeat(16 - full));
-  return `${bar} ${cyan(what)} ${gray(`${seconds(now - fromMs)} of ${seconds(forMs)}`)}`;
-}
-
-function drawNodes(play: Play, columns: number): readonly string[] {
+function drawNodes(play: Play): readonly string[] {
   const all = glimpses(play);
-  const turning = '◐◓◑◒'.charAt((performance.now() / 200) % 4);
-  const draw = ({ identity, is }: Glimpse, roomy: boolean): string => {
-    const [glyph, paint] = GLYPHS[is];
-    return paint(is === 'starting' ? turning : glyph) + (roomy ? ` ${bright(identity)}  ` : '');
-  };
   const row = (node: string, label: string): string => {
     const here = all.filter((g) => g.node === node);
-    const roomy = here.length * 15 < columns - 24;
-    return ` ${label} ${here.map((g) => draw(g, roomy)).join(' ')}`;
+    const drawn = here.map(({ identity, is }) => GLYPHS[is][1](`${GLYPHS[is][0]} ${identity}`));
+    return ` ${label} ${drawn.join('  ')}`;
   };
   const label = (node: string): string => {
     const gone = objectOf(play.state, 'nodes', '', node) ? 'NotReady' : node && 'deleted';
@@ -15317,21 +14423,6 @@ function drawFoot(play: Play): readonly string[] {
   return ['', said.join(), ` ${legend.join('  ')}`];
 }
 
-function drawSummary(play: Play): readonly string[] {
-  const replaced = (statusOfCoder(play).retired ?? []).toReversed().map((r) => {
-    const { ms = 0 } = play.outcomes.find(({ text }) => text.startsWith(r.identity)) ?? {};
-    const pair = `${bright(r.identity)} → ${bright(r.replacedBy)}`;
-    return `   ${pair}  ${r.reason.padEnd(16)}ready in ${seconds(ms)}`;
-  });
-  const kept = those(play, 'over, claim kept');
-  return [
-    ` ${bold('Replaced, and nobody had to be asked')}`,
-    ...replaced,
-    ` ${bold('Claims kept until you delete them')}${gray(', for no other pod to mount')}`,
-    ...kept.map((g) => `   ${cyan('▫')} data-coder-${g.identity}  ${gray(`on ${g.node}`)}`),
-  ];
-}
-
 function drawAll(play: Play, columns: number): readonly string[] {
   const title = ` ${bold(TITLE[0])} ${gray(TITLE[1])}`;
   return [
@@ -15339,9 +14430,9 @@ function drawAll(play: Play, columns: number): readonly string[] {
     '',
     ...ACTS.flatMap((act, index) => drawAct(play, act, index, columns)),
     '',
-    ...drawNodes(play, columns),
-    ...(play.outcomes.length === ACTS.length ? ['', ...drawSummary(play)] : []),
+    ...drawNodes(play),
     ...drawFoot(play),
+    ...(play.stays && play.outcomes.length === ACTS.length ? drawInvitation(play) : []),
   ];
 }
 
@@ -15356,12 +14447,6 @@ const drawInvitation = (play: Play): readonly string[] => [
   '   kubectl describe stc coder',
   '',
 ];
-const drawStay = (play: Play, columns: number): readonly string[] => [
-  ...drawInvitation(play),
-  ...drawNodes(play, columns),
-  ...drawFoot(play),
-];
-
 /** Writes the picture over the last one, in one piece. */
 function redraw(picture: readonly string[], last: readonly string[]): readonly string[] {
   const { stdout } = process;
@@ -15370,21 +14455,6 @@ function redraw(picture: readonly string[], last: readonly string[]): readonly s
   const text = lines.map((line) => `${line}\x1b[K\n`).join('');
   if (lines.join() !== last.join()) stdout.write(`\x1b[?2026h${up}${text}\x1b[J\x1b[?2026l`);
   return lines;
-}
-
-/** The plain picture: a line for what changed, and one for every two seconds of a wait. */
-function narrate(play: Play): void {
-  const now = new Map<string, string>();
-  for (const { identity, node, is } of glimpses(play))
-    now.set(identity, `${GLYPHS[is][0]} ${identity}  ${GLYPHS[is][2]}${node && `, on ${node}`}`);
-  const { what, fromMs, forMs } = play.waits;
-  const waited = 2 * Math.floor((performance.now() - fromMs) / 2000);
-  const of = forMs > 0 ? ` of ${forMs / 1000}` : '';
-  if (what && (of || waited)) now.set('', `… ${what}: ${waited}${of} s`);
-  const news = [...now].flatMap(([key, text]) => (play.told.get(key) === text ? [] : [text]));
-  for (const text of [...news, ...play.words.splice(0).map((word) => `  operator  ${word}`)])
-    console.log(`${seconds(performance.now() - play.bornMs).padStart(8)}  ${text}`);
-  play.told = now;
 }
 
 // ── The play ────────────────────────────────────────────────────────────────────────────────────
@@ -15409,7 +14479,7 @@ const ACTS: readonly Act[] = [
     title: 'apply the example',
     tells: () => 'kubectl apply -f coder.yaml: 3 replicas, each with a claim of its own.',
     statefulSet: 'A StatefulSet would number them, and start coder-1 only after coder-0.',
-    run: (play) => send(play, 'POST', CODERS, loadAllYaml(EXAMPLE)[0]),
+    run: (play) => order(play, 'POST', CODERS, loadAllYaml(EXAMPLE)[0]),
     waits: [['three members start', 0, ready(3, '3 members, each with an identity of its own')]],
   },
   {
@@ -15431,21 +14501,21 @@ const ACTS: readonly Act[] = [
     title: 'a pod is deleted',
     tells: ({ identity }) => `kubectl delete pod coder-${identity}`,
     statefulSet: 'A StatefulSet would give its name and claim to the next pod. Here: never.',
-    run: (play) => send(play, 'DELETE', `${PODS}/coder-${play.victim.identity}`),
+    run: (play) => order(play, 'DELETE', `${PODS}/coder-${play.victim.identity}`),
     waits: [['a new member starts', 0, replacementOf]],
   },
   {
     title: 'scale from 3 to 5',
     tells: () => 'kubectl scale stc coder --replicas 5',
     statefulSet: 'A StatefulSet would mount kept claims again where the numbers match.',
-    run: (play) => send(play, 'PATCH', `${CODERS}/coder/scale`, { spec: { replicas: 5 } }),
+    run: (play) => order(play, 'PATCH', `${CODERS}/coder/scale`, { spec: { replicas: 5 } }),
     waits: [['two members start', 0, ready(5, '2 more members at once, with new claims')]],
   },
   {
     title: 'the template gets a new image',
     tells: () => 'kubectl edit stc coder: image: codercom/code-server:2',
     statefulSet: 'A StatefulSet would make every pod anew.',
-    run: (play) => send(play, 'PATCH', `${CODERS}/coder`, newImage()),
+    run: (play) => order(play, 'PATCH', `${CODERS}/coder`, newImage()),
     waits: [['containers restart, one at a time', 0, updatedCoder]],
   },
   {
@@ -15464,27 +14534,22 @@ const ACTS: readonly Act[] = [
 /** Waits until `ask` has an answer; Ctrl-C, the operator's end or 30 s end the wait. */
 async function awaitIt(play: Play, ...[what, forMs, ask]: Wait): Promise<string | boolean> {
   const fromMs = performance.now();
-  play.waits = { what, fromMs, forMs };
   for (;;) {
+    const now = seconds(performance.now() - fromMs);
+    play.waits = what && `${what} ${now}${forMs > 0 ? ` of ${seconds(forMs)}` : ''}`;
     play.stop.signal.throwIfAborted();
     if (play.died) throw new Error(`the operator ended: ${play.died}`);
     const answer = ask(play);
     if (answer) return answer;
     if (performance.now() - fromMs > Math.max(30_000, forMs))
       throw new Error(`gave up after 30 s: ${what}`);
-    await play.client.sleep(30, play.stop.signal);
+    await play.world.sleep(30, play.stop.signal);
   }
 }
-async function send(play: Play, method: ApiRequest['method'], path: string, body?: unknown) {
-  const patch = method === 'PATCH' && { contentType: 'application/merge-patch+json' };
-  const answer = await play.client.send({ method, path, body, ...patch });
-  if (answer.status >= 300) throw new Error(`${method} ${path}: ${JSON.stringify(answer.body)}`);
-}
-
 /** Every act is introduced, done, and left to be seen. */
 async function perform(play: Play): Promise<void> {
   const plain = (...lines: readonly string[]): void =>
-    redraws() ? undefined : (narrate(play), console.log(lines.join('\n  ')));
+    redraws() ? undefined : console.log(lines.join('\n  '));
   const pause = (ms: number): Promise<unknown> => {
     const end = performance.now() + (redraws() ? ms : 200); // Nobody reads along in a pipe.
     return awaitIt(play, '', 0, () => performance.now() > end);
@@ -15505,23 +14570,14 @@ async function perform(play: Play): Promise<void> {
   }
 }
 
-const beside = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
-/** Read as a kind that client-node does not know: it renames the fields of those that it does. */
-function crds(): readonly unknown[] {
-  const kind = 'CustomResourceDefinition';
-  const text = readFileSync(beside('deploy.yaml'), 'utf8').replaceAll(`kind: ${kind}`, 'kind: Raw');
-  const all: readonly { kind: string }[] = loadAllYaml(text);
-  return all.filter((o) => o?.kind === 'Raw').map((o) => ({ ...o, kind }));
-}
-
 /** Control plane, actors and operator; all of it ends with this process, however that ends. */
-async function stage(program: readonly string[], stop: AbortController) {
-  const state = newApiServer(crds(), 1, Date.now());
+async function stage(program: readonly string[], stays: boolean, stop: AbortController) {
+  const state = newApiServer(crdOnly(), 1, Date.now());
   const served = await serve(state);
-  const client = realWorld({ url: served.url, token: 'admin' }); // The user with kubectl.
+  const world = realWorld({ url: served.url, token: 'admin' }); // The user with kubectl.
   const times = { startMs: 1200, provisionMs: 500, stopMs: 700, heartbeatMs: 400 };
   const options = { nodes: NODES, nodeGraceMs: SILENCE_MS, ...times };
-  const actors = startActors(client, options, stop.signal);
+  const actors = startActors(world, options, stop.signal);
   actors.done.catch((error: unknown) => stop.abort(error));
   await actors.synced;
   const [file = '', ...args] = [...program, 'run', '--log', 'json', '--probe-addr', '0'];
@@ -15532,15 +14588,14 @@ async function stage(program: readonly string[], stop: AbortController) {
     rmSync(dirname(served.kubeconfigPath), { recursive: true, force: true });
   });
   const play = {
-    ...{ state, served, client, actors, operator, stop },
+    ...{ state, served, world, actors, operator, stays, stop },
     bornMs: performance.now(),
     off: new Set<string>(), // Nodes without power; the API server learns of it later.
     outcomes: [] as { readonly text: string; readonly ms: number }[], // Of the acts that are over.
     actMs: 0, // When the act on stage began; 0 while it is introduced.
     victim: { identity: '', node: '', is: 'pending' } as Glimpse,
-    waits: { what: '', fromMs: 0, forMs: 0 },
+    waits: '', // What is waited for, and since when.
     words: [] as string[], // Of the operator, newest last.
-    told: new Map<string, string>(), // What the plain picture last said of each identity.
     died: '', // Why the operator ended.
   };
   let complaint = '';
@@ -15557,12 +14612,12 @@ async function stage(program: readonly string[], stop: AbortController) {
   return play;
 }
 
-async function show(play: Play, stays: boolean): Promise<void> {
+async function show(play: Play): Promise<void> {
   const { stdout } = process;
   let last: readonly string[] = [];
-  let picture = drawAll;
-  const draw = (): void =>
-    redraws() ? void (last = redraw(picture(play, stdout.columns), last)) : narrate(play);
+  const draw = (): void => {
+    if (redraws()) last = redraw(drawAll(play, stdout.columns), last);
+  };
   if (redraws()) {
     stdout.on('resize', () => (stdout.write('\x1b[H\x1b[2J'), (last = []))).write('\x1b[?25l');
     process.once('exit', () => stdout.write('\x1b[?25h'));
@@ -15571,11 +14626,8 @@ async function show(play: Play, stays: boolean): Promise<void> {
   try {
     await perform(play);
     draw();
-    if (!redraws()) console.log(['', ...drawSummary(play)].join('\n'));
-    if (!stays) return;
+    if (!play.stays) return;
     if (!redraws()) console.log(drawInvitation(play).join('\n'));
-    picture = drawStay;
-    last = []; // Below what was drawn so far.
     await awaitIt(play, '', Infinity, () => false);
   } finally {
     clearInterval(timer);
@@ -15598,8 +14650,8 @@ async function demo([command = '', ...args]: readonly string[]): Promise<number>
   let play: Play | undefined;
   try {
     if (command === 'smoke' && !binary) throw new Error('it wants the path of a binary');
-    play = await stage(binary ? [binary] : [process.execPath, beside('operator.ts')], stop);
-    await (binary ? smoke(play, binary) : show(play, stays));
+    play = await stage(binary ? [binary] : [process.execPath, OPERATOR], stays, stop);
+    await (binary ? smoke(play, binary) : show(play));
     return 0;
   } catch (error) {
     if (stays && play?.outcomes.length === ACTS.length && stop.signal.aborted) return 0;
@@ -15609,13 +14661,13 @@ async function demo([command = '', ...args]: readonly string[]): Promise<number>
     stop.abort();
     const ended = play && !play.died && once(play.operator, 'close');
     play?.operator.kill();
-    await Promise.race([ended, play?.client.sleep(3000)]);
+    await Promise.race([ended, play?.world.sleep(3000)]);
     await play?.served.close();
   }
 }
 
 // ═══ BENCH · effects ════════════════════════════════════════════════════════════════════════════
-// `bench [--json FILE] [--on embedded|real] [--only WORD] [--repeats N] [--rest SECONDS]`: each
+// `bench [--on embedded|real] [--only WORD] [--repeats N] [--rest SECONDS]`: each
 // figure stands beside its limit, measured in the same run; medians of N (5). The control plane,
 // the operator with a gauge in it, and this one are three processes. This one is the user, the
 // observer, and the bare client, which has the operator's own client and the same bodies.
@@ -15624,7 +14676,7 @@ interface Ground {
   readonly access: Access;
   readonly kubeconfig: string;
   readonly folder: string; // Where the gauged operator is.
-  readonly client: Pick<World, 'send' | 'watch'>;
+  readonly world: Pick<World, 'send' | 'watch'>;
   readonly stop: () => Promise<void>;
 }
 /** One row of the table. */
@@ -15634,8 +14686,6 @@ interface Finding {
   readonly limit: string; // What it is held against, measured in the same run.
   readonly target: string;
   readonly met: boolean;
-  readonly values: readonly number[];
-  readonly limits: readonly number[];
 }
 interface Bench {
   readonly repeats: number;
@@ -15649,7 +14699,7 @@ const medianOf = (values: readonly number[]): number => quantileOf(values, 0.5);
 const inUnit = (value: number, unit: string): string => `${+value.toPrecision(3)} ${unit}`.trim();
 /** The median, held against a fixed number. */
 const within = (what: string, values: readonly number[], most: number, unit: string): Finding => ({
-  ...{ what, values, limits: [], limit: '', target: `≤ ${most} ${unit}`.trim() },
+  ...{ what, limit: '', target: `≤ ${most} ${unit}`.trim() },
   ...{ figure: inUnit(medianOf(values), unit), met: medianOf(values) <= most },
 });
 /** The median, held against the median of its limit. */
@@ -15662,7 +14712,7 @@ function against(
 ): Finding {
   const ratio = medianOf(values) / medianOf(limits);
   return {
-    ...{ what, values, limits, target: `≤ ${most}×`, met: ratio <= most },
+    ...{ what, target: `≤ ${most}×`, met: ratio <= most },
     figure: `${inUnit(medianOf(values), unit)}, ${ratio.toFixed(2)}×`,
     limit: `${limit} ${inUnit(medianOf(limits), unit)}`,
   };
@@ -15798,7 +14848,7 @@ async function serveAlone(): Promise<number> {
   await served.close();
   return 0;
 }
-async function clientOf(kubeconfig: string): Promise<Ground['client']> {
+async function clientOf(kubeconfig: string): Promise<Ground['world']> {
   const config = new KubeConfig();
   config.loadFromFile(kubeconfig);
   return connect(config, async () => config);
@@ -15814,34 +14864,23 @@ async function newEmbeddedGround(folder: string): Promise<Ground> {
     await ended;
   };
   const access = { url, token: 'admin' };
-  const client = await clientOf(kubeconfigPath);
-  return { access, kubeconfig: kubeconfigPath, folder, client, stop };
+  const world = await clientOf(kubeconfigPath);
+  return { access, kubeconfig: kubeconfigPath, folder, world, stop };
 }
 async function newRealGround(folder: string): Promise<Ground> {
   const plane = await startRealControlPlane(findAssets() ?? '');
   for (const one of ['etcd', 'apiserver'] as const)
     process.once('exit', () => plane[one].kill('SIGKILL'));
   const { kubeconfigPath: kubeconfig, stop } = plane;
-  const ground = { access: plane, kubeconfig, folder, client: await clientOf(kubeconfig), stop };
+  const ground = { access: plane, kubeconfig, folder, world: await clientOf(kubeconfig), stop };
   const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-  for (const body of crdOnly()) await put(ground, 'POST', crds, body);
+  for (const body of crdOnly()) await order(ground, 'POST', crds, body);
   const list = { method: 'GET', path: '/apis/enge.me/v1alpha1/statefulclusters' } as const;
-  while ((await ground.client.send(list)).status !== 200) await rest(100);
+  while ((await ground.world.send(list)).status !== 200) await rest(100);
   return ground;
 }
-async function put(
-  { client }: Ground,
-  method: ApiRequest['method'],
-  path: string,
-  body: unknown,
-): Promise<Raw> {
-  const patch = method === 'PATCH' && { contentType: MERGE_PATCH };
-  const answer = await client.send({ method, path, body, ...patch, timeoutMs: 60_000 });
-  if (answer.status < 300) return answer.body as Raw;
-  throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
-}
 const newNamespace = (ground: Ground, name: string): Promise<Raw> =>
-  put(ground, 'POST', '/api/v1/namespaces', { metadata: { name } });
+  order(ground, 'POST', '/api/v1/namespaces', { metadata: { name } });
 /** `work` for each item, at most `most` at a time. */
 async function inFlight<T>(
   items: readonly T[],
@@ -15855,10 +14894,10 @@ async function inFlight<T>(
   await Promise.all(Array.from({ length: most }, worker));
 }
 
-function benchCluster(name: string, replicas: number, labels: object = {}): Raw {
+function benchCluster(name: string, replicas: number): Raw {
   const { spec, ...others } = coderCluster();
   const own = { selector: { matchLabels: { app: name } }, replicas };
-  return { ...others, metadata: { name, labels }, spec: { ...spec, ...own } };
+  return { ...others, metadata: { name }, spec: { ...spec, ...own } };
 }
 const bareCluster = (): op.StatefulCluster => {
   const { metadata, ...others } = benchCluster('bare', 1);
@@ -15879,7 +14918,7 @@ type Seeding = (method: 'POST' | 'PATCH', path: string, body: unknown) => Promis
 const seedingOf =
   (ground: Ground): Seeding =>
   (...request) =>
-    put(ground, ...request);
+    order(ground, ...request);
 async function seedNodes(seed: Seeding): Promise<void> {
   for (const name of benchNodes) {
     await seed('POST', '/api/v1/nodes', { metadata: { name } });
@@ -15892,9 +14931,8 @@ async function seedNodes(seed: Seeding): Promise<void> {
 async function seedCluster(
   seed: Seeding,
   [namespace, name, count]: readonly [string, string, number],
-  labels: object = {},
 ): Promise<void> {
-  const body = benchCluster(name, count, labels);
+  const body = benchCluster(name, count);
   const cluster = clusterOf(await seed('POST', clusterAt(namespace), body));
   const { revision, members } = bodiesOf(cluster, count);
   const history = `/apis/apps/v1/namespaces/${namespace}/controllerrevisions`;
@@ -15926,12 +14964,12 @@ function runningStatus(): object {
 // ── Creation ────────────────────────────────────────────────────────────────────────────────────
 /** A watch that goes on when the server ends it, as it does with one that lags. */
 function followPods(
-  { access, client }: Ground,
+  ground: Ground,
   namespace: string,
   on: (before: Sight | undefined, after: Sight | undefined) => void,
   signal: AbortSignal,
 ) {
-  const world = { ...realWorld(access), ...client };
+  const world = { ...realWorld(ground.access), ...ground.world };
   const project = (raw: Raw): Sight => ({ ...raw, meta: metaOf(raw) });
   return follow({ world, path: placeOf(namespace, 'pods'), project, on, signal, optional: false });
 }
@@ -15962,8 +15000,8 @@ async function postBare(ground: Ground, namespace: string, count: number): Promi
   const { members } = bodiesOf(bareCluster(), count);
   await inFlight(members, 32, async ({ claims, pod }) => {
     for (const claim of claims)
-      await put(ground, 'POST', placeOf(namespace, 'persistentvolumeclaims'), claim);
-    await put(ground, 'POST', placeOf(namespace, 'pods'), pod);
+      await order(ground, 'POST', placeOf(namespace, 'persistentvolumeclaims'), claim);
+    await order(ground, 'POST', placeOf(namespace, 'pods'), pod);
   });
 }
 const bornSent = /^POST (pods|persistentvolumeclaims)$/;
@@ -15974,7 +15012,7 @@ async function benchCreation(ground: Ground, bench: Bench): Promise<readonly Fin
   const [statuses, events, others]: number[][] = [[], [], []];
   const grow = (name: string, count: number): Promise<number> =>
     timePods(ground, name, count, () =>
-      put(ground, 'POST', clusterAt(name), benchCluster('web', count)),
+      order(ground, 'POST', clusterAt(name), benchCluster('web', count)),
     );
   for (let round = 0; round < bench.repeats; round++) {
     bench.say(`creation, ${round + 1} of ${bench.repeats}`);
@@ -16025,7 +15063,7 @@ async function benchReplacement(ground: Ground, bench: Bench): Promise<readonly 
   };
   const path = placeOf('default', 'pods');
   const pods = followPods(ground, 'default', on, stop.signal).items;
-  await put(ground, 'POST', clusterAt('default'), benchCluster('web', 10));
+  await order(ground, 'POST', clusterAt('default'), benchCluster('web', 10));
   const ups = (): string[] =>
     [...pods.values()].flatMap((raw) => (podOf(raw).ready ? raw.meta.name : []));
   const whole = (): Promise<void> =>
@@ -16041,7 +15079,7 @@ async function benchReplacement(ground: Ground, bench: Bench): Promise<readonly 
       await whole(); // A node may have been late meanwhile.
       const known = new Set(born.keys());
       const victim = `${path}/${ups()[i % 10]}`;
-      await put(ground, 'DELETE', victim, { gracePeriodSeconds: 0 });
+      await order(ground, 'DELETE', victim, { gracePeriodSeconds: 0 });
       const from = performance.now();
       const heir = (): string | undefined => [...born.keys()].find((name) => !known.has(name));
       await bell.until('a new pod', () => (heir() ? '' : 'none'));
@@ -16067,25 +15105,24 @@ async function timeTwoPosts(ground: Ground): Promise<number> {
   const [{ claims: [claim], pod } = { claims: [], pod: undefined }] = members;
   const spec = { ...(pod?.['spec'] as object), nodeSelector: { nowhere: 'true' } };
   const from = performance.now();
-  await put(ground, 'POST', placeOf('default', 'persistentvolumeclaims'), claim);
-  await put(ground, 'POST', placeOf('default', 'pods'), { ...pod, spec });
+  await order(ground, 'POST', placeOf('default', 'persistentvolumeclaims'), claim);
+  await order(ground, 'POST', placeOf('default', 'pods'), { ...pod, spec });
   return performance.now() - from;
 }
 
 // ── A thousand clusters at rest ─────────────────────────────────────────────────────────────────
 const SPACES = { one: 1, hundred: 99, thousand: 900 } as const;
 /** 1,000 clusters with three members each, and in `big` one with 1,000. */
-async function seedScale(ground: Ground, bench: Bench): Promise<readonly string[]> {
+async function seedScale(ground: Ground, bench: Bench): Promise<void> {
   await seedNodes(seedingOf(ground));
   const clusters = Object.entries(SPACES).flatMap(([namespace, count]) =>
     Array.from({ length: count }, (_, i) => [namespace, `c-${i}`] as const),
   );
   for (const namespace of Object.keys(SPACES)) await newNamespace(ground, namespace);
   bench.say('seeding 1,000 clusters with three members each');
-  await inFlight(clusters, 16, ([namespace, name], i) =>
-    seedCluster(seedingOf(ground), [namespace, name, 3], { shard: `${i % 2}` }),
+  await inFlight(clusters, 16, ([namespace, name]) =>
+    seedCluster(seedingOf(ground), [namespace, name, 3]),
   );
-  return clusters.map((c) => c.join('/'));
 }
 const listPaths = [
   '/apis/enge.me/v1alpha1/statefulclusters',
@@ -16096,17 +15133,16 @@ async function listBare(kubeconfig: string): Promise<number> {
   const client = await clientOf(kubeconfig);
   const from = performance.now();
   const lists = listPaths.map((path) => client.send({ method: 'GET', path, timeoutMs: 60_000 }));
-  const answers = await Promise.all(lists);
-  const count = answers.reduce((sum, { body }) => sum + (body as Raw)['items'].length, 0);
-  console.log(JSON.stringify({ ms: performance.now() - from, count }));
+  await Promise.all(lists);
+  console.log(performance.now() - from);
   return 0;
 }
-/** The first line that a process of its own prints, as JSON. */
-async function askAlone<T>(command: string, ground: Ground): Promise<T> {
-  const args = ['--expose-gc', fileURLToPath(import.meta.url), command, ground.kubeconfig];
+/** How long that took. */
+async function askAlone({ kubeconfig }: Ground): Promise<number> {
+  const args = [fileURLToPath(import.meta.url), 'list', kubeconfig];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
-  return JSON.parse(line) as T;
+  return Number(line);
 }
 const writesIn = ({ sent }: Gauge): number =>
   sumOf(
@@ -16117,7 +15153,7 @@ async function benchRestart(ground: Ground, bench: Bench): Promise<readonly Find
   const [synced, listed, writes]: number[][] = [[], [], []];
   for (let round = 0; round < bench.repeats; round++) {
     bench.say(`restart, ${round + 1} of ${bench.repeats}`);
-    listed?.push((await askAlone<{ ms: number }>('list', ground)).ms);
+    listed?.push(await askAlone(ground));
     const operator = await startGauged(ground, '-A');
     const at = (msg: string): number => operator.heard.get(msg) ?? NaN;
     synced?.push(at('caches are synced') - at('leads'));
@@ -16146,7 +15182,7 @@ async function benchNoOp(ground: Ground, bench: Bench): Promise<readonly Finding
   const touch = async (namespace: string, times: number, gapMs: number): Promise<void> => {
     for (let i = 0; i < times; i++) {
       const metadata = { labels: { touched: `${performance.now()}` } };
-      await put(ground, 'PATCH', clusterAt(namespace, 'c-0'), { metadata });
+      await order(ground, 'PATCH', clusterAt(namespace, 'c-0'), { metadata });
       await rest(gapMs);
     }
   };
@@ -16183,7 +15219,7 @@ async function labelPods(ground: Ground, pods: readonly Meta[]): Promise<number>
     pods.map(async ({ namespace, name }, i) => {
       await rest((1000 * i) / pods.length);
       const metadata = { labels: { touched: `${performance.now()}` } };
-      await put(ground, 'PATCH', placeOf(namespace, 'pods', name), { metadata });
+      await order(ground, 'PATCH', placeOf(namespace, 'pods', name), { metadata });
     }),
   );
   return performance.now() - from;
@@ -16191,7 +15227,7 @@ async function labelPods(ground: Ground, pods: readonly Meta[]): Promise<number>
 async function benchBurst(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   const operator = await startGauged(ground, '-A');
   await untilQuiet(operator);
-  const listed = await put(ground, 'GET', '/api/v1/pods', undefined);
+  const listed = await order(ground, 'GET', '/api/v1/pods', undefined);
   const all: Meta[] = listed['items'].map(metaOf);
   const ofOne = all.filter(({ namespace }) => namespace === 'big');
   const spread = all.filter(({ namespace }, i) => namespace !== 'big' && i % 3 > 0).slice(0, 2000);
@@ -16241,34 +15277,8 @@ async function benchRest(ground: Ground, bench: Bench): Promise<readonly Finding
   ];
 }
 
-/** Two operators, each with a selector, share the clusters; every one loses a pod. */
-async function benchSplit(ground: Ground, keys: readonly string[]): Promise<readonly Finding[]> {
-  const shards = ['0', '1'].map((shard) =>
-    startGauged(ground, '-A', '--selector', `shard=${shard}`),
-  );
-  const operators = await Promise.all(shards);
-  for (const operator of operators) await untilQuiet(operator);
-  for (const operator of operators) await operator.ask('reset');
-  const { items } = await put(ground, 'GET', '/api/v1/pods', undefined);
-  const pods: Meta[] = items.map(metaOf);
-  const firsts = new Map(pods.map((m) => [`${m.namespace}/${m.labels[MARK.cluster]}`, m]));
-  const victims = keys.flatMap((key) => firsts.get(key) ?? []);
-  await inFlight(victims, 16, ({ namespace, name }) =>
-    put(ground, 'DELETE', placeOf(namespace, 'pods', name), { gracePeriodSeconds: 0 }),
-  );
-  const after = await Promise.all(operators.map(untilQuiet));
-  for (const operator of operators) await operator.stop();
-  const made = after.map(({ sent }) => sent['POST pods'] ?? 0);
-  const left = (await put(ground, 'GET', '/api/v1/pods', undefined))['items'].length;
-  const wrong =
-    Math.abs(left - pods.length) +
-    Math.abs(sumOf(Object.fromEntries(made.entries())) - victims.length);
-  const limit = `${made.join(' + ')} pods made for ${victims.length} deleted`;
-  return [{ ...within('two operators: pods too many or too few', [wrong], 0, ''), limit }];
-}
-
 async function benchScale(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
-  const keys = await seedScale(ground, bench);
+  await seedScale(ground, bench);
   bench.say('the first status of each');
   const first = await startGauged(ground, '-A');
   await untilQuiet(first);
@@ -16278,35 +15288,10 @@ async function benchScale(ground: Ground, bench: Bench): Promise<readonly Findin
     ...(await benchRest(ground, bench)),
     ...(await benchNoOp(ground, bench)),
     ...(await benchBurst(ground, bench)),
-    ...(await benchSplit(ground, keys)),
   ];
 }
 
 // ── Memory ──────────────────────────────────────────────────────────────────────────────────────
-/** In a process of its own: bytes of heap for one pod, and for one claim, as the cache has them. */
-async function weigh(kubeconfig: string): Promise<number> {
-  const client = await clientOf(kubeconfig);
-  const gc = globalThis.gc ?? ((): void => undefined);
-  const heap = (): number => (gc(), gc(), process.memoryUsage().heapUsed);
-  const textsOf = async (path: string): Promise<readonly string[]> => {
-    const { body } = await client.send({ method: 'GET', path, timeoutMs: 60_000 });
-    return (body as Raw)['items'].map((raw: Raw) => JSON.stringify(raw));
-  };
-  const bytesOf = async (path: string, project: (raw: Raw) => { meta: Meta }) => {
-    const texts = await textsOf(path);
-    const cached = new Map<string, unknown>();
-    const before = heap();
-    for (const text of texts) {
-      const one = project(JSON.parse(text));
-      cached.set(`${one.meta.namespace}/${one.meta.name}`, one);
-    }
-    return (heap() - before) / Math.min(cached.size, texts.length); // Both are still held.
-  };
-  const pod = await bytesOf('/api/v1/pods', podOf);
-  const claim = await bytesOf('/api/v1/persistentvolumeclaims', claimOf);
-  console.log(JSON.stringify({ pod, claim }));
-  return 0;
-}
 async function benchMemory(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   await seedNodes(seedingOf(ground));
   const bare = await startGauged(ground, '-A');
@@ -16319,12 +15304,9 @@ async function benchMemory(ground: Ground, bench: Bench): Promise<readonly Findi
   const first = await startGauged(ground, '-A');
   await untilQuiet(first);
   await first.stop();
-  const [synced, resident, heap, ofPod, ofClaim]: number[][] = [[], [], [], [], []];
+  const [synced, resident, heap]: number[][] = [[], [], []];
   for (let round = 0; round < bench.repeats; round++) {
     bench.say(`memory, ${round + 1} of ${bench.repeats}`);
-    const { pod, claim } = await askAlone<{ pod: number; claim: number }>('weigh', ground);
-    ofPod?.push(pod / 1024);
-    ofClaim?.push(claim / 1024);
     const operator = await startGauged(ground, '-A');
     synced?.push((await untilQuiet(operator)).rssMb);
     await rest(60_000); // V8 gives back what the list took.
@@ -16337,8 +15319,6 @@ async function benchMemory(ground: Ground, bench: Bench): Promise<readonly Findi
   const title = '10,000 pods, 10,000 claims, 1,000 clusters: resident after 60 s';
   return [
     { ...within(title, resident ?? [], 120, 'MB'), limit },
-    within('… heap per pod', ofPod ?? [], 2, 'KB'),
-    within('… heap per claim', ofClaim ?? [], 2, 'KB'),
     within('… heap of all, per pod', heap ?? [], 4, 'KB'),
   ];
 }
@@ -16364,7 +15344,7 @@ const rowOf = ({ what, figure, limit, target, met }: Finding): readonly string[]
 /** Returns the exit code: a target that is missed is a finding, not a failure. */
 async function benchAll(args: readonly string[]): Promise<number> {
   const text = { type: 'string' } as const;
-  const options = { json: text, on: text, only: text, repeats: text, rest: text };
+  const options = { on: text, only: text, repeats: text, rest: text };
   const { values } = parseArgs({ args: [...args], options });
   const say = (what: string): void => console.error(kleur.gray(what));
   const bench = {
@@ -16375,11 +15355,10 @@ async function benchAll(args: readonly string[]): Promise<number> {
   const grounds = { embedded: newEmbeddedGround, ...(assets && { real: newRealGround }) };
   const folder = scratch();
   await writeGauged(folder);
-  const found: Record<string, Finding[]> = {};
   let failed = 0;
   for (const [name, open] of Object.entries(grounds)) {
     if (values.on !== undefined && values.on !== name) continue;
-    const findings: Finding[] = (found[name] = []);
+    const findings: Finding[] = [];
     for (const [title, play] of Object.entries(BENCHES)) {
       if (!title.includes(values.only ?? '')) continue;
       say(`${name}: ${title}`);
@@ -16394,7 +15373,6 @@ async function benchAll(args: readonly string[]): Promise<number> {
     }
     const head = [`${name} control plane`, 'figure', 'limit of this run', 'target', 'met'];
     console.log(`${drawTable([head, ...findings.map(rowOf)])}\n`);
-    if (values.json) writeFileSync(values.json, JSON.stringify(found, undefined, 2));
   }
   return failed;
 }
@@ -16457,14 +15435,11 @@ function rootsOf(files: Archive): ReadonlyMap<string, Archive> {
     const { Labels: labels, ...how } = runs;
     const wanted = { User: '65532:65532', Entrypoint: ['/statefulcluster'], Cmd: ['run'] };
     assert.equal(how, wanted, 'how it runs');
-    const { version } = parsed(readFileSync(beside('package.json')));
+    const { version } = parsed(readFileSync(join(ROOT, 'package.json')));
     assert.is(labels['org.opencontainers.image.version'], version, 'its version');
     return [architecture, untar(layer)];
   });
-  assert.equal(
-    [...files.keys()].filter((name) => !used.has(name)),
-    [],
-  );
+  for (const name of files.keys()) assert.ok(used.has(name), `${name} is for nothing`);
   const [old] = parsed(files.get('manifest.json')?.body) as unknown as readonly Raw[];
   for (const name of [old?.['Config'], ...old?.['Layers']]) assert.ok(used.has(name), name);
   return new Map(roots);
@@ -16497,6 +15472,5 @@ if (import.meta.main && !TESTING) {
   if (command === 'bench') process.exit(await benchAll(args));
   if (command === 'serve') process.exit(await serveAlone());
   if (command === 'list') process.exit(await listBare(first));
-  if (command === 'weigh') process.exit(await weigh(first));
   process.exit(await (command === 'sim' ? simulate(args) : demo(process.argv.slice(2))));
 }

@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import type net from 'node:net';
 import { homedir, hostname } from 'node:os';
 import { delimiter, dirname, join, resolve, sep } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } from 'node:util';
 import kleur from 'kleur';
 import type {
@@ -96,6 +97,7 @@ export const LIMITS = {
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
+  endMs: 10_000, // A successor may be drawn so long before the end that it fills is told.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
@@ -189,7 +191,6 @@ export interface Pod {
   readonly phase: string;
   readonly graceSeconds: number;
   readonly claims: readonly string[]; // Names of the claims it mounts.
-  readonly scheduledMs: number | undefined;
   readonly mountedMs: number | undefined; // Sandbox and volumes are there; undefined: not yet.
   readonly startedMs: number | undefined;
   readonly ready: boolean;
@@ -496,7 +497,8 @@ export interface RetiredStatus {
   readonly replacedBy: string;
 }
 /** A hint for people and tools. Two things are read back: `newestIdentity`, which can only raise
- *  the next identity, and `currentRevision` while no pod shows one; never an identity or a claim. */
+ *  the next identity, and `currentRevision` while no pod shows one; never an identity or a
+ *  claim. */
 export interface Status {
   readonly observedGeneration: number;
   readonly replicas: number;
@@ -715,10 +717,11 @@ export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
     (o) => o.controller && o.kind === 'StatefulCluster' && o.name === name && o.uid !== uid,
   );
 
-/** Is this claim one of ours, of the identity that its label names? By its exact name, of a template
- *  of the spec or of a kept revision or as a volume of its pod; by its labels; by its owners; and
- *  by the mark that the operator, adoption or a restore put on it. The one door for claims that
- *  others made: retired, and to be restored. Anything else moves nothing, whatever it carries. */
+/** Is this claim one of ours, of the identity that its label names? By its exact name, of a
+ *  template of the spec or of a kept revision or as a volume of its pod; by its labels; by its
+ *  owners; and by the mark that the operator, adoption or a restore put on it. The one door for
+ *  claims that others made: retired, and to be restored. Anything else moves nothing, whatever it
+ *  carries. */
 export function isOurClaim(
   { meta }: Claim,
   cluster: StatefulCluster,
@@ -949,7 +952,8 @@ function closedBy(s: Snapshot, node: Node): '' | 'cordon' | 'taint' | 'pressure'
 const hasOpenNode = (s: Snapshot): boolean =>
   s.nodes === undefined || [...s.nodes.keys()].some((name) => nodeWord(s, name) === 'open');
 
-/** Where the member was last seen: its pod, as this process saw it go, or as the scheduler chose. */
+/** Where the member was last seen: its pod, as this process saw it go, or as the scheduler
+ *  chose. */
 export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'claims'>): string {
   const pod = m.pod ?? s.desk.went.get(m.identity)?.pod;
   const chosen = m.claims.map((c) => c.meta.annotations[MARK.selectedNode]).find(Boolean);
@@ -1398,7 +1402,7 @@ function blockerOf(d: Draft, identity: string): string {
   const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
   if (!blocker) return '';
   if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
-  const isOrphan = isUp(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
+  const isOrphan = pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
   return isOrphan
     ? `orphan ${blocker.meta.name}`
     : `foreign ${taken?.message ?? blocker.meta.name}`;
@@ -1458,8 +1462,8 @@ function planBrake(d: Draft) {
   }
   return { go, withheld, why: withheldText(d, withheld) };
 }
-/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and the
- *  places and the successors of judged ends that are not well yet. */
+/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and
+ *  the places and the successors of judged ends that are not well yet. */
 function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
@@ -1517,12 +1521,15 @@ function heirProblem(d: Draft, m: Member): string {
 }
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
   old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
-const trialRef = (revision: Revision, withClaims: boolean): Ref => ({
-  kind: 'trials',
-  name: withClaims ? `${revision.hash} with claims` : revision.hash,
-  trial: revision,
-  withClaims,
-});
+function trialRef(trial: Revision, isBirth: boolean): Ref {
+  const withClaims = isBirth && trial.claimTemplates.length > 0;
+  return {
+    kind: 'trials',
+    name: withClaims ? `${trial.hash} with claims` : trial.hash,
+    trial,
+    withClaims,
+  };
+}
 /** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
  *  takes them, undefined as long as it was not asked in this pass. */
 function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | undefined {
@@ -1708,14 +1715,17 @@ function birthHoldMs(d: Draft): number {
  *  and moves no clock. */
 function identitiesOf({ cluster, pods, claims, desk }: Snapshot): readonly string[] {
   const { name, uid } = cluster.meta;
+  const isTrue = (identity: string, { createdMs }: Meta): boolean =>
+    birthMs(identity) <= createdMs + LIMITS.futureMaxMs;
   const own = [...pods.values()].filter((pod) => isControlledBy(pod.meta, uid));
+  const went = [...desk.went.values()].flatMap(({ pod }) => pod ?? []); // Adopted ones, too.
+  const seen = [...own, ...went].filter((pod) => isTrue(identityOf(pod, name), pod.meta));
   const held = [...claims.values()].flatMap(({ meta }) => {
     const identity = meta.labels[MARK.identity] ?? '';
-    const isTrue = birthMs(identity) <= meta.createdMs + LIMITS.futureMaxMs;
-    return MARK.claims in meta.annotations && isTrue ? [identity] : [];
+    return MARK.claims in meta.annotations && isTrue(identity, meta) ? [identity] : [];
   });
   const told = cluster.status.newestIdentity ?? '';
-  return [...own.map((pod) => identityOf(pod, name)), ...held, ...desk.went.keys(), told];
+  return [...seen.map((pod) => identityOf(pod, name)), ...held, told];
 }
 
 /** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
@@ -1728,8 +1738,8 @@ function surgeOf(d: Draft, beside: number): number {
   const isUnknown = words === undefined || words.startsWith('no answer');
   return isUnknown ? Math.max(0, Math.min(most, beside)) : 0;
 }
-/** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in; whoever
- *  is between two pods returns; what is left is for restores and births. */
+/** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in;
+ *  whoever is between two pods returns; what is left is for restores and births. */
 function planPlaces(d: Draft): void {
   const { s, spec } = d;
   const live = stayingOf(d);
@@ -1809,7 +1819,7 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
   const holdMs = birthHoldMs(d);
   if (holdMs > 0) {
     d.wakes.push(holdMs);
-    d.waits = `new members keep ending soon after their birth: ${Math.ceil(holdMs / 1000)} s`;
+    d.waits = `new members keep ending soon after birth; until ${timeText(d.now + holdMs)}`;
     return [];
   }
   // What left the watch may be there still, as long as that is not known.
@@ -1838,18 +1848,15 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
 
 const isWantedBack = ({ claims }: Member): boolean =>
   claims.some((c) => isMarked(c) && c.meta.annotations[MARK.restore] === 'true');
-/** Retired claims that a user wants back, oldest identity first, while there are places. All of them
- *  get the wish first, then each loses its marks, the oldest last: so it is finished, never undone.
- *  Returns how many places that takes. */
+/** Retired claims that a user wants back, oldest identity first, while there are places. All of
+ *  them get the wish first, then each loses its marks, the oldest last: so it is finished, never
+ *  undone. Returns how many places that takes. */
 function planRestores(d: Draft, places: number): number {
   const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
   const isFree = (m: Member): boolean =>
-    places > 0 &&
-    !m.pod &&
-    m.isBlocked === '' &&
-    !m.claims.some(isTerminating) &&
-    isRead(d, m.identity, podRef(d, m));
-  const open = wanted.filter((m) => isFree(m) && readsCluster(d)).slice(0, places);
+    !m.pod && m.isBlocked === '' && !m.claims.some(isTerminating);
+  const free = wanted.filter(isFree).slice(0, places);
+  const open = free.filter((m) => isRead(d, m.identity, podRef(d, m)) && readsCluster(d));
   const later = wanted.filter((m) => !open.includes(m)).map(nameOf);
   if (later.length > 0)
     d.notes.push(`restored once there is room and its pod is gone: ${fewNames(later)}`);
@@ -1869,7 +1876,7 @@ function planRestores(d: Draft, places: number): number {
     for (const claim of shy.length > 0 ? [] : marked)
       act(d, 'restore', 'Restored', m.identity, claim, cleared);
   }
-  return open.length;
+  return free.length; // Of whom there was no answer keeps the place.
 }
 
 /** Orphans that match the selector: one that mounts exactly the claims of a live member without a
@@ -1879,14 +1886,16 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
   let taken = 0;
   for (const pod of d.s.pods.values()) {
     const identity = identityOf(pod, d.name);
-    if (hasController(pod.meta) || !isUp(pod) || isTakenOut(d.s, pod) || identity === '') continue;
+    if (hasController(pod.meta) || isTerminating(pod) || isTakenOut(d.s, pod) || identity === '')
+      continue;
     const m = live.find((one) => one.identity === identity);
     const names = m?.claims.map((c) => c.meta.name) ?? [];
     const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
-    const isBare = !m && pod.claims.length === 0 && taken < places;
+    const isBare = !m && isUp(pod) && pod.claims.length === 0 && taken < places;
     const isNew = isBare && pod.meta.labels[MARK.identity] === identity;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
+    if (isNew) d.indices.add(Number(pod.meta.labels[MARK.index]));
     act(d, 'adopt', 'Adopted', identity, pod, ownedBy([...pod.meta.owners, ownerOf(d.s.cluster)]));
   }
   return taken;
@@ -1932,8 +1941,8 @@ function indicesLeft(d: Draft): number {
   const awaited = range.some((i) => held.has(i) && !live.includes(i));
   return awaited ? range.filter((i) => !held.has(i)).length : Infinity;
 }
-/** The index of a member that comes back: its own, or the smallest free one if it has none, or if an
- *  older member has it (I2). */
+/** The index of a member that comes back: its own, or the smallest free one if it has none, or if
+ *  an older member has it (I2). */
 function indexFor(d: Draft, m: Member): number | undefined {
   const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;
   if (!d.spec.ordinals || (m.index !== undefined && isOwn)) return m.index;
@@ -1943,8 +1952,8 @@ function indexFor(d: Draft, m: Member): number | undefined {
   return index;
 }
 
-/** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the wish
- *  to is read live. */
+/** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the
+ *  wish to is read live. */
 function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
   const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
   if (!readsCluster(d)) return;
@@ -2013,16 +2022,10 @@ function revisionsOf(d: Draft): Revisions {
     .filter((x) => isControlledBy(x.meta, cluster.meta.uid) && x.hash !== update.hash)
     .sort((a, b) => countOf(b) - countOf(a) || b.number - a.number);
   const shown = older.find((x) => countOf(x) > 0) ?? older.find((x) => x.hash === told);
-  return { update, current: withLaterClaims(d.spec, shown ?? update), collisionCount };
-}
-/** With the claim templates that came after its template, which mounts them. */
-function withLaterClaims(spec: Spec, r: Revision): Revision {
-  const { containers, initContainers, volumes = [] } = r.template.spec ?? {};
-  const mounts = JSON.stringify([containers, initContainers]);
-  const later = claimTemplateNames(spec).filter(
-    (name) => mounts.includes(`"name":"${name}"`) && !volumes.some((v) => v.name === name),
-  );
-  return { ...r, claimTemplates: unique([...r.claimTemplates, ...later]) };
+  // A pod of an older template may mount a claim template that came after it.
+  const { claimTemplates: names } = shown ?? update;
+  const claimTemplates = unique([...names, ...claimTemplateNames(d.spec)]);
+  return { update, current: { ...(shown ?? update), claimTemplates }, collisionCount };
 }
 /** The revision that the pod has, or is being changed to, or ''. */
 const goalOf = (pod: Pod | undefined): string =>
@@ -2046,23 +2049,26 @@ function outdatedOf(d: Draft): readonly Member[] {
 const behindOf = (d: Draft): number => outdatedOf(d).filter((m) => !runsOnGoingClaim(m)).length;
 const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isTerminating);
 
-/** The revision of the next pod of a member, or, without one, of the next birth: the current one for
- *  the oldest `partition` members, while updates are paused, and while the API server refuses the
- *  update revision; else that. */
+/** The revision of the next pod of a member, or, without one, of the next birth: the current one
+ *  for the oldest `partition` members, while updates are paused, and while the API server refuses
+ *  the update revision; else that. */
 function nextRevision(d: Draft): (m?: Member) => Revision {
   const { current, update } = d.revisions;
-  const refused = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
-  // A full quota says nothing of the revision.
-  const isRefused = refused.some((b) => b && !b.message.includes('exceeded quota'));
-  const stays = d.spec.updateStrategy.rollingUpdate.paused || isRefused;
-  const kept = stays ? Infinity : partitionOf(d.spec);
+  // A full quota says nothing of the revision, nor do refused claims to who has them.
+  const isRefused = (isBirth: boolean): boolean => {
+    const refused = d.s.desk.backoff.get(keyOfRef(trialRef(update, isBirth)));
+    return refused?.message.includes('exceeded quota') === false;
+  };
+  const isPaused = d.spec.updateStrategy.rollingUpdate.paused || isRefused(false);
+  const keptOf = (isBirth: boolean): number =>
+    isPaused || (isBirth && isRefused(true)) ? Infinity : partitionOf(d.spec);
   const order = d.members.filter(isLive).map(nameOf);
   const names = claimTemplateNames(d.spec);
   const gone = current.claimTemplates.find((name) => !names.includes(name));
   let born = stayingOf(d).length;
   return (m) => {
     const rank = m ? order.indexOf(m.identity) : born++;
-    if (current.hash === update.hash || rank >= kept) return update;
+    if (current.hash === update.hash || rank >= keptOf(!m)) return update;
     if (m || gone === undefined) return current;
     const why = `the claim template ${gone} of revision ${current.hash} is gone`;
     d.notes.push(`new members get revision ${update.hash}: ${why}`);
@@ -2070,8 +2076,9 @@ function nextRevision(d: Draft): (m?: Member) => Revision {
   };
 }
 
-/** The history of templates: the update revision is made before a pod names it, orphans are adopted,
- *  and the oldest that no pod uses go beyond the limit. True when the update revision is there. */
+/** The history of templates: the update revision is made before a pod names it, orphans are
+ *  adopted, and the oldest that no pod uses go beyond the limit. True when the update revision is
+ *  there. */
 function planHistory(d: Draft): boolean {
   const { cluster, revisions } = d.s;
   const { update, current } = d.revisions;
@@ -2124,22 +2131,17 @@ export function maxSurgeOf(spec: Spec): number {
 }
 
 /** Brings outdated members to the update revision: those of which only labels differ all at once,
- *  for it takes nobody down; the others within the budget, after a trial. Under OnDelete only those
- *  that have all of it already are relabelled. */
+ *  for it takes nobody down; the others within the budget, after a trial. */
 function planUpdates(d: Draft): void {
-  const { spec, revisions } = d;
-  const { rollingUpdate, type } = spec.updateStrategy;
+  const { spec } = d;
+  const { rollingUpdate } = spec.updateStrategy;
   const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
   if (zero && maxUnavailableOf(spec) === 1)
     d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
-  if (spec.suspend || rollingUpdate.paused) return;
-  if (d.actions.some((a) => a.because === 'ScaledIn')) return;
-  const isOnDelete = type === 'OnDelete';
-  const all = d.members.filter((m) => isOutdated(m, revisions.update));
-  const outdated = isOnDelete ? all : outdatedOf(d);
+  if (rollingUpdate.paused || d.actions.some((a) => a.because === 'ScaledIn')) return;
+  const outdated = outdatedOf(d);
   const staying = outdated.filter((m) => !d.ending.has(m.identity));
-  const relabelled = staying.filter((m) => relabel(d, m, isOnDelete));
-  if (isOnDelete) return;
+  const relabelled = staying.filter((m) => relabel(d, m));
   const bound = outdated.filter(runsOnGoingClaim).map(nameOf);
   if (bound.length > 0)
     d.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
@@ -2159,21 +2161,21 @@ function isUpdatable(m: Member): boolean {
   if (runsOnGoingClaim(m) || ['silent', 'gone', 'outOfService'].includes(m.node)) return false;
   return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
 }
-/** Relabels it, if nothing but labels differs, or nothing at all. */
-function relabel(d: Draft, m: Member, onlyIfSame: boolean): boolean {
+/** Relabels it, if nothing but labels differs. */
+function relabel(d: Draft, m: Member): boolean {
   const base = revisionBy(d.s, revisionIn(m));
   if (!m.pod || !base || inPlaceOf(m.pod)) return false;
   const changes = changesBetween(d.s, base, d.revisions.update);
   const isLabel = (c: Change): boolean =>
-    c.path[1] === 'labels' && isInPlace(c, d.revisions.update, '') && !onlyIfSame;
+    c.path[1] === 'labels' && isInPlace(c, d.revisions.update, '');
   if (!changes.every(isLabel)) return false;
   changeInPlace(d, m, m.pod, changes);
   return true;
 }
 
-/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the Ready
- *  ones the youngest, while enough others are Available (I5). Under Replace even those that are not
- *  Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
+/** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
+ *  Ready ones the youngest, while enough others are Available (I5). Under Replace even those that
+ *  are not Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
 function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
   const { spec, revisions, now } = d;
   const births = d.actions.filter((a) => a.do === 'Make').length;
@@ -2433,8 +2435,8 @@ function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
   const change = { spec: { resources: { requests: { storage } } } };
   if (storage) act(d, 'expand', 'Expanded', identity, claim, change);
 }
-/** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of all
- *  of them on each, so that one that is lost later is missed. */
+/** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of
+ *  all of them on each, so that one that is lost later is missed. */
 function planSeal(d: Draft, { identity, claims, pod }: Member): void {
   const names = claims.map((c) => c.meta.name).sort();
   const isSealed = claims.some((c) => sealOf(c).length > 0);
@@ -2506,7 +2508,11 @@ function calmOf(d: Draft): ReadonlyMap<string, number> {
 /** Admission changed the labels of a pod that is still there: it is not its user's wish. */
 const isOfAdmission = (s: Snapshot, key: string): boolean =>
   s.desk.backoff.get(key)?.message.startsWith(ADMISSION) === true &&
-  [...s.pods.values()].some((pod) => !selectorMatches(s.cluster.spec.selector, pod.meta.labels));
+  [...s.pods.values()].some(
+    ({ meta }) =>
+      isControlledBy(meta, s.cluster.meta.uid) &&
+      !selectorMatches(s.cluster.spec.selector, meta.labels),
+  );
 const ADMISSION = 'admission changes the labels of new pods: ';
 /** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
  *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
@@ -2545,7 +2551,14 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
       backoff.set(key, { ...taken, untilUptime: uptime + LIMITS.trialMs }); // It was read again.
   }
-  const isOpen = (key: string): boolean => answers.get(key) !== '' || !s.desk.vanished.has(key);
+  // What lost its labels only is looked for until the cache shows it again.
+  const { uid } = s.cluster.meta;
+  const isThere = (name = ''): boolean => {
+    const pod = s.pods.get(name);
+    return (pod && isControlledBy(pod.meta, uid)) || s.claims.has(name);
+  };
+  const isOpen = (key: string): boolean =>
+    answers.get(key) !== '' || !s.desk.vanished.has(key) || isThere(key.split('/')[1]);
   return {
     seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
     went,
@@ -2596,8 +2609,8 @@ interface Heir {
   readonly heir: string;
   readonly replaces: string;
 }
-/** The last retired identities, newest first, each with its successor and the last words of its pod.
- *  The marks on the claims say so; of others, what this process did, and the status before. */
+/** The last retired identities, newest first, each with its successor and the last words of its
+ *  pod. The marks on the claims say so; of others, what this process did, and the status before. */
 function retiredStatus(
   s: Snapshot,
   p: Plan,
@@ -2630,7 +2643,7 @@ function retiredStatus(
       const told = before.find(isSame)?.replacedBy;
       // One that was restored has the heir of its former end, too.
       const isOfEnd = ({ heir, replaces }: Heir): boolean =>
-        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + 1000 > Date.parse(r.at);
+        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + LIMITS.endMs > Date.parse(r.at);
       return { ...r, replacedBy: heirs.find(isOfEnd)?.heir ?? told ?? '' };
     })
     .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
@@ -2758,7 +2771,8 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
 }
 
 /** The whole status, from the snapshot, the plan and what was done of it. Times in it come from
- *  objects, never from the clock of this pass, so an unchanged cluster gives an unchanged status. */
+ *  objects, never from the clock of this pass, so an unchanged cluster gives an unchanged
+ *  status. */
 export function statusOf(s: Snapshot, p: Plan, done: readonly Action[], now: number): Status {
   const { spec, meta } = s.cluster;
   const ended = new Set(done.flatMap((a) => (isEnd(a) ? [a.identity] : [])));
@@ -3274,7 +3288,6 @@ export function podOf(raw: Raw): Pod {
     phase: status['phase'] ?? 'Pending',
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
-    scheduledMs: trueAt('PodScheduled'),
     mountedMs: trueAt(mounts['type']),
     startedMs: ms(status['startTime']),
     ready: isTrue('Ready'),
@@ -3284,7 +3297,7 @@ export function podOf(raw: Raw): Pod {
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
     isDown: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff' || hasCrashed(c)),
-    trouble: troubleOf(all, condition('PodScheduled')),
+    trouble: troubleOf(all, placed),
     lastWords: lastWordsIn(status, all),
     containers: shared(isChanging ? Object.fromEntries(images) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
@@ -3830,9 +3843,12 @@ async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefi
     throw new ApiError(0, 'NoAnswer', wordsOf(error)); // Gone by now, or not known whose it is.
   });
   const meta = metaOf(raw);
-  if (!isOurs(pass, kind, meta, body)) throw new ApiError(409, 'AlreadyExists', whose(kind, meta));
-  shown(pass, kind, raw);
-  return undefined;
+  if (isOurs(pass, kind, meta, body)) return void shown(pass, kind, raw);
+  // A pod of ours that lost its labels before this process saw it: the next plan reads it.
+  const isHidden = kind === PODS && isControlledBy(meta, pass.cluster.meta.uid);
+  if (!isHidden) throw new ApiError(409, 'AlreadyExists', whose(kind, meta));
+  pass.desk.vanished.add(`${kind}/${meta.name}`);
+  throw new ApiError(0, 'NoAnswer', whose(kind, meta));
 }
 const askedLabels = (body: Body): Dict => dictOf(body.metadata['labels']);
 /** Is it what an earlier POST of this body made, and still in use? */
@@ -3947,7 +3963,7 @@ const goesOn = ({ held }: Pass, a: Action): boolean =>
 /** Runs the actions stage by stage: those of one member one after the other, members side by
  *  side. Never rejects; what failed stands in `pass.errors`. */
 async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
-  const { world, done } = pass;
+  const { done } = pass;
   for (const stage of STAGES) {
     const now = actions.filter((a) => stageOf(a) === stage && goesOn(pass, a));
     const groups = Map.groupBy(now, (a): unknown => a.identity || a);
@@ -3959,14 +3975,18 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
   const { backoff } = pass.desk;
   const key = makeKey(pass.cluster);
   const makes = actions.filter((a) => a.do === 'Make');
-  // What was refused is no news once one is made, or none is to be; but what admission does to
-  // labels is: it says that no user took the pods out of the selector.
-  const isOver =
-    !waiting(backoff, key, world.uptime()) && !backoff.get(key)?.message.startsWith(ADMISSION);
-  if (makes.some((a) => done.has(a)) || (makes.length === 0 && isOver)) backoff.delete(key);
+  if (makes.some((a) => done.has(a))) backoff.delete(key);
   const refusal = firstError(pass, makes, isRefusal);
   if (refusal) noteRefusal(pass, key, wordsOf(refusal));
 }
+/** Nothing is to be made any more: what was refused is no news; but what admission does to labels,
+ *  as long as its pods are there: no user took them out of the selector. */
+function forgetRefusal({ desk, world, cluster }: Pass, s: Snapshot, { actions }: Plan): void {
+  const key = makeKey(cluster);
+  const isNews = actions.some((a) => a.do === 'Make') || isOfAdmission(s, key);
+  if (!isNews && !waiting(desk.backoff, key, world.uptime())) desk.backoff.delete(key);
+}
+
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
 // reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
 // LINE decided, and has no ifs on what a member is. Between two passes a process keeps one Ledger
@@ -4072,17 +4092,19 @@ const aborted = (signal: AbortSignal): Promise<void> =>
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
-  let offset = 0;
+  // Uptime goes on evenly, should this machine's clock be set between two answers.
+  let offset = world.now() - world.uptime();
   const send: World['send'] = async (request) => {
     const answer = await world.send(request);
-    const skew = Date.parse(answer.headers['date'] ?? '') - world.now();
-    const change = Math.abs(skew - offset); // NaN when no time is told.
+    const told = Date.parse(answer.headers['date'] ?? '');
+    const change = Math.abs(told - world.uptime() - offset); // NaN when no time is told.
     const words = "the API server's clock counts, and this machine's differs";
-    if (change > BOUNDS.skewToldMs) world.log('warn', words, { ms: skew });
-    if (change > BOUNDS.skewMs) offset = skew;
+    if (change > BOUNDS.skewToldMs)
+      world.log('warn', words, { ms: Math.round(told - world.now()) });
+    if (change > BOUNDS.skewMs) offset = told - world.uptime();
     return answer;
   };
-  return { ...world, send, now: () => world.now() + offset };
+  return { ...world, send, now: () => world.uptime() + offset };
 }
 
 // ── Feeds ───────────────────────────────────────────────────────────────────────────────────────
@@ -4167,7 +4189,10 @@ function onNode(o: Operator, before: Node | undefined, after: Node | undefined):
 // ── What is kept between passes ─────────────────────────────────────────────────────────────────
 function ledgerOf(o: Operator, key: string, uid: string, scope: Scope): Ledger {
   const known = o.ledgers.get(key);
-  const ledger = known?.uid === uid ? known : newLedger(uid, scope);
+  if (known?.uid === uid) return known;
+  // What was written for a former object of this name is awaited still.
+  const fresh = newLedger(uid, scope);
+  const ledger = known ? { ...fresh, expected: known.expected } : fresh;
   o.ledgers.set(key, ledger);
   return ledger;
 }
@@ -4322,6 +4347,7 @@ async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): P
   const { s, p } = await decide(o, snapshotOf(o, cached, ledger));
   const pass = newPass(o, s, ledger);
   await execute(pass, p.actions);
+  forgetRefusal(pass, s, p);
   const done = p.actions.filter((a) => pass.done.has(a));
   const { desk } = ledger; // The status tells what was done, and what was refused.
   ledger.desk = openDesk(remember(s, p, desk));
@@ -4927,7 +4953,7 @@ const HONOURED: Dict = {
   cluster: `server certificate-authority certificate-authority-data insecure-skip-tls-verify
     tls-server-name proxy-url disable-compression extensions`,
   user: `client-certificate client-certificate-data client-key client-key-data token tokenFile
-    username password as as-uid as-groups as-user-extra auth-provider exec extensions`,
+    username password as as-uid as-groups exec extensions`,
   context: 'cluster user namespace extensions',
   exec: 'apiVersion command args env installHint interactiveMode provideClusterInfo',
 };
@@ -4947,15 +4973,13 @@ function partOf(kind: string, part: Raw, folder: string): Raw {
 }
 /** Refuses what kubectl refuses, and what needs a terminal or a library that is not here. */
 function checkParts(cluster: Raw, user: Raw): void {
-  const { 'auth-provider': provider, as, exec } = user;
-  const alone = ['as-uid', 'as-groups', 'as-user-extra'].find((field) => !as && user[field]);
+  const { as, exec } = user;
+  const alone = ['as-uid', 'as-groups'].find((field) => !as && user[field]);
   const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
   const proxy = cluster['proxy-url'] ?? 'http://';
   const isOdd = exec && !/^client\.authentication\.k8s\.io\/v1(beta1)?$/.test(exec.apiVersion);
   const wrong = [
     alone && `user: ${alone} without as`,
-    provider && provider.name !== 'oidc' && `user: auth-provider ${provider.name} is not supported`,
-    provider && exec && 'user: auth-provider beside exec',
     isOdd && `exec: apiVersion ${exec.apiVersion} is not supported`,
     exec?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
     !/^(https?|socks5h?):\/\//.test(proxy) && `cluster: proxy-url ${proxy} is not supported`,
@@ -4967,7 +4991,6 @@ function checkParts(cluster: Raw, user: Raw): void {
  *  until it expires. */
 function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
   const { apiVersion, command, args = [], env = [], provideClusterInfo } = exec;
-  let told: Raw | undefined;
   async function ask(): Promise<Raw> {
     const { 'certificate-authority': file, extensions = [], ...plain } = cluster;
     const data = file && { 'certificate-authority-data': readFileSync(file, 'base64') };
@@ -4986,9 +5009,9 @@ function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
     running.child.stdin?.end();
     const { apiVersion: version, status = {} } = JSON.parse((await running).stdout) as Raw;
     if (version !== apiVersion) throw new Error(`it answered in ${version}, not in ${apiVersion}`);
-    if (status.token || (status.clientCertificateData && status.clientKeyData)) return status;
-    throw new Error('it answered neither with a token nor with a certificate and its key');
+    return status;
   }
+  let told: Raw | undefined;
   return async () => {
     if (told && !(Date.parse(told['expirationTimestamp']) <= Date.now())) return told;
     told = await ask().catch((error: Error & { killed?: boolean; stderr?: string }) => {
@@ -5004,8 +5027,8 @@ function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
 export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEnv) {
   const { BlockList, isIP } = process.getBuiltinModule('node:net');
   const valueOf = (name: string): string => env[name] || env[name.toLowerCase()] || '';
-  const [proxy, usual] =
-    protocol === 'http:' ? [valueOf('HTTP_PROXY'), '80'] : [valueOf('HTTPS_PROXY'), '443'];
+  const proxy = valueOf(protocol === 'http:' ? 'HTTP_PROXY' : 'HTTPS_PROXY');
+  const usual = protocol === 'http:' ? '80' : '443';
   const host = hostname.replace(/^\[(.*)\]$/, '$1');
   const family = (ip: string) => (isIP(ip) === 6 ? 'ipv6' : 'ipv4');
   const form = /^(?:\[?([^\]]*:[^\]]*:[^\]]*)\]?|([^:]*))(?::(\d+))?$/;
@@ -5026,21 +5049,16 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
 /** Lets the library's KubeConfig also give what the library does not read. */
 function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   const apply = config.applyToHTTPSOptions.bind(config);
-  const { exec, tokenFile, 'auth-provider': provider, as, 'as-user-extra': extra = {} } = user;
-  const ask = exec && pluginOf(exec, cluster);
+  const ask = user['exec'] && pluginOf(user['exec'], cluster);
   config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
     await apply(options);
-    const told = await ask?.();
-    const token = tokenFile ? readFileSync(tokenFile, 'utf8').trim() : told?.['token'];
+    const { token: given, clientCertificateData: cert, clientKeyData: key } = (await ask?.()) ?? {};
+    const file = user['tokenFile'];
+    const token = file ? readFileSync(file, 'utf8').trim() : given;
     const headers: Record<string, unknown> = { ...options.headers };
     if (token) headers['Authorization'] = `Bearer ${token}`;
-    if (provider && !headers['Authorization'])
-      throw new Error('auth-provider oidc: the id-token has expired and cannot be refreshed');
-    if (as) headers['Impersonate-Uid'] = user['as-uid'];
-    if (as) headers['Impersonate-Group'] = user['as-groups'];
-    for (const [key, values] of Object.entries(extra))
-      headers[`Impersonate-Extra-${encodeURIComponent(key)}`] = values;
-    const { clientCertificateData: cert, clientKeyData: key } = told ?? {};
+    headers['Impersonate-Uid'] = user['as-uid'];
+    headers['Impersonate-Group'] = user['as-groups'];
     const proxy = cluster['proxy-url'] ?? proxyOf(new URL(cluster['server']), process.env);
     Object.assign(options, { headers, proxy }, cert && { cert, key });
   };
@@ -5083,25 +5101,23 @@ export async function loadConfig(
     config.loadFromCluster();
     return complete(config, { server: config.getCurrentCluster()?.server }, {});
   }
-  const find = (kind: string, name: string): Raw => {
+  const find = (kind: string, name = ''): Raw => {
     const found = read.entries.find((one) => one['kind'] === kind && one['name'] === name);
     if (name && !found) throw new Error(`${where} has no ${kind} "${name}"`);
     return partOf(kind, found?.['part'] ?? {}, found?.['folder'] ?? '');
   };
-  const current = context ?? read.current;
-  const chosen = find('context', current);
-  const cluster = find('cluster', chosen['cluster'] ?? '');
-  const user = find('user', chosen['user'] ?? '');
-  const server = cluster['server'] ?? '';
+  const name = context ?? read.current;
+  const chosen = find('context', name);
+  const [cluster, user] = [find('cluster', chosen['cluster']), find('user', chosen['user'])];
+  const { server = '' } = cluster as { server?: string };
   if (server === '') throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
   if (!URL.canParse(server)) throw new Error(`${where}: "${server}" is not a URL`);
   checkParts(cluster, user);
   // The library refuses plain http (`kubectl proxy`) unless TLS is waived, which it has none of.
   const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
-  const [name, to] = [current, { ...chosen, cluster: 'cluster', user: 'user' }];
   const text = JSON.stringify({
     'current-context': name,
-    contexts: [{ name, context: to }],
+    contexts: [{ name, context: { ...chosen, cluster: 'cluster', user: 'user' } }],
     clusters: [{ name: 'cluster', cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
     users: [{ name: 'user', user: { ...user, exec: undefined } }],
   });
@@ -5135,16 +5151,7 @@ export function realWorld(
     uptime: () => performance.now(),
     random: () => Math.random(),
     sleep: (ms, signal) =>
-      new Promise((resolve) => {
-        if (signal?.aborted) return resolve();
-        const end = (): void => (
-          clearTimeout(timer),
-          signal?.removeEventListener('abort', end),
-          resolve()
-        );
-        const timer = setTimeout(end, Math.min(ms, 2 ** 31 - 1));
-        signal?.addEventListener('abort', end);
-      }),
+      delay(Math.min(ms, 2 ** 31 - 1), undefined, { signal }).catch(() => undefined), // Aborted.
     ...connect(config, reload),
     log,
   };
@@ -5157,8 +5164,7 @@ function explained(error: unknown, path: string): unknown {
   if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${words}`);
   const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(words);
   if (code !== 404 || !isKind) return error;
-  const cure = 'kubectl apply -f deploy.yaml';
-  return new Error(`the API server does not know StatefulCluster: ${cure}`);
+  return new Error('the API server does not know StatefulCluster: kubectl apply -f deploy.yaml');
 }
 const api = (world: World, request: ApiRequest): Promise<Raw> =>
   call(world, request).catch((error: unknown) => Promise.reject(explained(error, request.path)));
@@ -5166,46 +5172,39 @@ const api = (world: World, request: ApiRequest): Promise<Raw> =>
  *  is one clear line at the start instead of a retry for ever. In a pod the server is the right
  *  one: if it is away, it is waited for. */
 async function preflight(world: World, { namespaces, selector }: Options, inPod: boolean) {
-  for (const ns of namespaces.length > 0 ? namespaces : ['']) {
-    const clusters = withQuery(clusterPath(ns), { labelSelector: selector });
-    const kinds = ([PODS, CLAIMS, REVISIONS] as const).map((kind) => pathOf(kind, ns));
-    for (const path of [clusters, ...kinds]) await lookAt(path);
-  }
-  async function lookAt(path: string): Promise<unknown> {
-    const request = { method: 'GET', path: withQuery(path, { limit: 1 }) } as const;
-    return call(world, request).catch(async (error: unknown) => {
+  const lookAt = (path: string): Promise<unknown> =>
+    call(world, { method: 'GET', path }).catch(async (error: unknown) => {
       if (!inPod || isRefusal(error)) throw explained(error, path);
       world.log('warn', 'the API server is waited for', { error: wordsOf(error) });
       await world.sleep(BOUNDS.leaseRetryMs);
       return lookAt(path);
     });
-  }
+  for (const ns of namespaces.length > 0 ? namespaces : [''])
+    for (const kind of [CLUSTERS, PODS, CLAIMS, REVISIONS] as const) {
+      const labelSelector = kind === CLUSTERS ? selector : '';
+      await lookAt(withQuery(pathOf(kind, ns), { labelSelector, limit: 1 }));
+    }
 }
 
+const load = ({ kubeconfig, context }: Asked['flags']) => loadConfig(kubeconfig, context);
+const spaceOf = (config: KubeConfig): string =>
+  config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
+
 async function run({ flags }: Asked): Promise<void> {
+  const { namespace, selector = '', 'all-namespaces': isAll } = flags;
+  if (isAll && namespace) throw new UsageError('-A and -n exclude each other');
   const format = flags['log'] ?? (process.stdout.isTTY ? 'pretty' : 'json');
-  if (format !== 'json' && format !== 'pretty')
-    throw new UsageError('--log must be json or pretty');
-  const workers = Number(flags['workers'] ?? 4);
-  if (!Number.isInteger(workers) || workers < 1)
-    throw new UsageError('--workers must be a number above 0');
-  if (flags['all-namespaces'] && flags['namespace'])
-    throw new UsageError('-A and -n exclude each other');
   const probes = probeAddress(flags['probe-addr'] ?? ':8080');
-  const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
-  const config = await load();
-  const context = config.getCurrentContext();
-  const own = config.getContextObject(context)?.namespace ?? 'default';
-  const asked = flags['namespace'] ?? process.env['WATCH_NAMESPACE'] ?? own;
-  const namespaces = unique((flags['all-namespaces'] ? '' : asked).split(',').filter(Boolean));
-  const inPod = context === 'inClusterContext'; // So the library calls it.
-  // The Lease is with the pod, or with what is watched from outside.
-  const namespace = flags['leader-elect-namespace'] ?? (inPod ? own : (namespaces[0] ?? own));
+  const config = await load(flags);
+  const own = spaceOf(config);
+  const asked = namespace ?? process.env['WATCH_NAMESPACE'] ?? own;
+  const namespaces = unique((isAll ? '' : asked).split(',').filter(Boolean));
+  const inPod = config.getCurrentContext() === 'inClusterContext'; // So the library calls it.
   const log = logger(format);
-  const vitals = newVitals(realWorld(config, log, load));
+  const vitals = newVitals(realWorld(config, log, () => load(flags)));
   const world = measured(vitals);
-  const selector = flags['selector'] ?? '';
-  const options = { namespaces, workers, selector, observer: observerOf(vitals) };
+  const observer = observerOf(vitals);
+  const options = { namespaces, workers: Number(flags['workers'] ?? 4), selector, observer };
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
@@ -5215,12 +5214,13 @@ async function run({ flags }: Asked): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
   const server = config.getCurrentCluster()?.server;
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
+  // The Lease is with the pod, or with what is watched from outside.
+  const beside = flags['leader-elect-namespace'] ?? (inPod ? own : (namespaces[0] ?? own));
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
-  const elected = { ...options, lease: { namespace, identity } };
   const work =
     flags['leader-elect'] === 'false'
       ? runOperator(world, options, stop.signal)
-      : runElected(world, elected, stop.signal);
+      : runElected(world, { ...options, lease: { namespace: beside, identity } }, stop.signal);
   await work.catch((error: unknown) => {
     if (format === 'pretty') throw error;
     log('error', wordsOf(error)); // Whoever reads the log reads JSON.
@@ -5245,24 +5245,10 @@ async function yamlOf(raw: Raw): Promise<string> {
   const { dumpYaml } = await import('@kubernetes/client-node');
   return dumpYaml(raw).trimEnd();
 }
-/** The form in which --output wants an object, or undefined. */
-function outputOf({ output }: Asked['flags']): string | undefined {
-  if (output === undefined || output === 'json' || output === 'yaml') return output;
-  throw new UsageError('--output must be json or yaml');
-}
-async function show(raw: Raw, output: string): Promise<void> {
-  const own = (key: string, value: unknown) => (key === 'managedFields' ? undefined : value);
-  const json = JSON.stringify(raw, own, 2);
+async function show({ metadata, ...rest }: Raw, output: string): Promise<void> {
+  const { managedFields: _, ...kept } = metadata;
+  const json = JSON.stringify({ ...rest, metadata: kept }, undefined, 2); // Drops what is undefined.
   say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
-}
-/** Asks before what nobody can undo. */
-async function consent(what: string): Promise<void> {
-  if (!process.stdin.isTTY || !process.stdout.isTTY) throw new UsageError(`${what}: say --yes`);
-  const { createInterface } = process.getBuiltinModule('node:readline/promises');
-  const asker = createInterface({ input: process.stdin, output: process.stdout });
-  const answer = await asker.question(`${what}. Go on? [y/N] `);
-  asker.close();
-  if (!/^y(es)?$/i.test(answer.trim())) throw new Error('nothing was done');
 }
 
 /** The same with the place where it is answered, and its first word. */
@@ -5273,11 +5259,9 @@ interface There extends Asked {
 }
 async function placed(asked: Asked): Promise<There> {
   const { names, flags } = asked;
-  const load = (): Promise<KubeConfig> => loadConfig(flags['kubeconfig'], flags['context']);
-  const config = await load();
-  const own = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
-  const world = realWorld(config, warn, load);
-  return { ...asked, world, ns: flags['namespace'] ?? own, name: names[0] ?? '' };
+  const config = await load(flags);
+  const world = realWorld(config, warn, () => load(flags));
+  return { ...asked, world, ns: flags['namespace'] ?? spaceOf(config), name: names[0] ?? '' };
 }
 const getCluster = ({ world, ns, name }: Omit<There, keyof Asked>): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
@@ -5292,8 +5276,10 @@ async function itemsOf(world: World, path: string, wanted: LabelSelector = {}) {
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
   return (list['items'] ?? []) as readonly Raw[];
 }
+const oneOrAll = (path: string, name: string): string =>
+  withQuery(path, { fieldSelector: name && `metadata.name=${name}` });
 
-/** Hands the clusters of a path to `see` at once, after each change and every `everyMs`, until it
+/** Hands the objects of a path to `see` at once, after each change and every `everyMs`, until it
  *  has seen enough. False: `limitMs` was over before. */
 async function keepSeeing(
   world: World,
@@ -5316,49 +5302,24 @@ async function keepSeeing(
   return false;
 }
 
-const columns = (): number => process.stdout.columns ?? Infinity;
-const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
 type Rows = readonly (readonly string[])[];
-const widest = (rows: Rows, i: number): number =>
-  rows.reduce((most, row) => Math.max(most, widthOf(row[i] ?? '')), 0);
-/** Columns as wide as their widest cell; the last one goes on below itself. */
+const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
+/** Columns as wide as their widest cell. */
 function tableOf(rows: Rows): string {
-  const last = (rows[0]?.length ?? 1) - 1;
-  const widths = Array.from({ length: last }, (_, i) => widest(rows, i) + 2);
-  const indent = ' '.repeat(widths.reduce((sum, width) => sum + width, 0));
+  const widths = rows[0]?.map((_, i) =>
+    rows.reduce((most, row) => Math.max(most, widthOf(row[i] ?? '')), 0),
+  );
   const lines = rows.map((row) => {
-    const cells = widths.map((width, i) => row[i] + ' '.repeat(width - widthOf(row[i] ?? '')));
-    return (cells.join('') + folded(row[last] ?? '', indent).slice(indent.length)).trimEnd();
+    const cells = row.map((cell, i) => cell + ' '.repeat((widths?.[i] ?? 0) - widthOf(cell)));
+    return cells.join('  ').trimEnd();
   });
   return lines.join('\n');
 }
-/** A table with titles. Empty columns are left out, and on a narrow terminal those that `less`
- *  names, one after the other until the rest fits; the last one may fold down to 24. */
-function titled(titles: string, rows: Rows, less = ''): string {
-  const names = titles.split('  ');
-  const all = [names, ...rows];
-  const widths = names.map((_, i) =>
-    Math.min(widest(all, i), i < names.length - 1 ? Infinity : 24),
-  );
-  const shown = new Set([...names.keys()].filter((i) => rows.some((row) => row[i])));
-  for (const name of less.split(' ')) {
-    const sum = [...shown].reduce((width, i) => width + (widths[i] ?? 0) + 2, -2);
-    if (sum > columns()) shown.delete(names.indexOf(name));
-  }
-  const head = names.map((name) => gray(name));
-  const kept = [head, ...rows].map((row) => row.filter((_, i) => shown.has(i)));
-  return rows.length > 0 ? tableOf(kept) : '';
-}
-/** Text within the terminal, every line of it indented. */
-function folded(text: string, indent = '  '): string {
-  const lines = [indent];
-  for (const word of text.split(' ')) {
-    const line = lines.at(-1) ?? '';
-    const fits = line === indent || widthOf(line) + widthOf(word) < columns();
-    if (fits) lines.splice(-1, 1, line === indent ? line + word : `${line} ${word}`);
-    else lines.push(indent + word);
-  }
-  return lines.join('\n');
+/** A table with titles, without its empty columns; '' without rows. */
+function titled(titles: string, rows: Rows): string {
+  const head = titles.split('  ').map((title) => gray(title));
+  const isUsed = (_: string, i: number): boolean => rows.some((row) => row[i]);
+  return rows.length > 0 ? tableOf([head, ...rows].map((row) => row.filter(isUsed))) : '';
 }
 /** Parts with a blank line between them, without the empty ones. */
 const paragraphs = (...parts: readonly string[]): string => parts.filter(Boolean).join('\n\n');
@@ -5370,11 +5331,6 @@ function ageText(ms: number): string {
 }
 const sinceText = (at: string | undefined, now: number): string =>
   at && Date.parse(at) <= now ? ageText(now - Date.parse(at)) : '';
-/** Draws over the last picture, from the top, as far as the terminal reaches. */
-function redraw(text: string): void {
-  const lines = text.split('\n').slice(0, process.stdout.rows - 1);
-  process.stdout.write(`\x1b[?2026h\x1b[H${lines.join('\x1b[K\n')}\x1b[J\x1b[?2026l`);
-}
 
 // ── status ──────────────────────────────────────────────────────────────────────────────────────
 /** Health of a member or state of a cluster, the gravest first: its look, and why, where nobody
@@ -5392,7 +5348,6 @@ const LOOKS: Readonly<Record<string, Look>> = {
   Retiring: ['◌', gray, 'its identity is over'],
   Suspended: ['‖', gray, 'spec.suspend'],
   Available: ['●', green],
-  Retired: ['▫', gray],
 };
 const rankOf = (look: string): number => Object.keys(LOOKS).indexOf(look);
 const lookOf = (word: string): Look => LOOKS[word] ?? ['◐', yellow];
@@ -5400,8 +5355,8 @@ const painted = (look: string, words = look): string =>
   lookOf(look)[1](`${lookOf(look)[0]} ${words}`.trimEnd());
 const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
   status.conditions?.find((c) => c.type === type);
-const trueIn = ({ status }: StatefulCluster, type: string): Condition | undefined =>
-  status.conditions?.find((c) => c.type === type && c.status === 'True');
+const trueIn = (c: StatefulCluster, type: string): Condition | undefined =>
+  conditionOf(c, type)?.status === 'True' ? conditionOf(c, type) : undefined;
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
 /** Look and word of a whole cluster: what needs a person, else the reason of Ready. */
@@ -5429,8 +5384,7 @@ function listText(raws: readonly Raw[], ns: string, now: number): string {
     return [...own, ...numbers, ageText(now - c.meta.createdMs)];
   });
   const titles = 'READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
-  const less = 'RETIRED-CLAIMS UP-TO-DATE REPLACED AGE READY AVAILABLE NAMESPACE';
-  return titled(`NAMESPACE  NAME  STATE  LIVE  ${titles}`, rows, less);
+  return titled(`NAMESPACE  NAME  STATE  LIVE  ${titles}`, rows);
 }
 
 /** What the operator says of all that goes on, without the count that stands before it. */
@@ -5452,21 +5406,22 @@ function headText(c: StatefulCluster, now: number): string {
     !isObserved(c) && 'The operator has not seen its spec yet.',
     from !== to && `Revision ${from} → ${to}`,
     progressOf(c),
-  ].flatMap((note) => (note ? [folded(note)] : []));
+  ].flatMap((note) => (note ? [`  ${note}`] : []));
   const title = `${painted(stateIn(c)[0], '')} ${bold(meta.name)} ${gray(`in ${meta.namespace}`)}`;
-  return [folded(`${title}  ${facts.join(' · ')}`, ''), ...notes].join('\n');
+  return [`${title}  ${facts.join(' · ')}`, ...notes].join('\n');
 }
 
 const CALM = ['Available', 'Progressing', 'Ready', 'Reconciling']; // True is no trouble.
 /** Conditions that a person must know of, the gravest first, in the words they carry. */
 function troubleText(c: StatefulCluster, now: number): string {
-  const all = (c.status.conditions ?? []).map(({ type }) => type);
-  const texts = unique(['ReplacementWithheld', 'Stalled', ...all]).map((type) => {
-    const trouble = CALM.includes(type) ? undefined : trueIn(c, type);
-    if (!trouble) return '';
-    const about = gray(`${trouble.reason}, for ${sinceText(trouble.lastTransitionTime, now)}`);
-    const look = type === 'ReplacementWithheld' ? 'Withheld' : type;
-    return `${painted(look, type)} ${about}\n${folded(trouble.message)}`;
+  const found = (c.status.conditions ?? []).filter(
+    ({ type, status }) => status === 'True' && !CALM.includes(type),
+  );
+  const look = (type: string): string => (type === 'ReplacementWithheld' ? 'Withheld' : type);
+  found.sort((a, b) => rankOf(look(a.type)) - rankOf(look(b.type)));
+  const texts = found.map(({ type, reason, message, lastTransitionTime: at }) => {
+    const about = gray(`${reason}, for ${sinceText(at, now)}`);
+    return `${painted(look(type), type)} ${about}\n  ${message}`;
   });
   return paragraphs(...texts);
 }
@@ -5490,18 +5445,17 @@ function membersText({ meta, status }: StatefulCluster, now: number): string {
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
   const titles = 'HEALTH  IDENTITY  POD  INDEX  AGE  NODE  REVISION  CLAIMS  SINCE  WHY';
-  return titled(titles, rows, 'CLAIMS AGE REVISION NODE POD SINCE INDEX') + more;
+  return titled(titles, rows) + more;
 }
 /** Identities that are over, and how to free or bring back what is left of them. */
 function retiredText({ meta, status }: StatefulCluster, now: number): string {
   const { retired = [], retiredClaims = 0 } = status;
   const rows = retired.map((r) => {
     const claims = claimsText(r.claims, meta.name, r.identity);
-    const over = [painted('Retired'), r.identity, sinceText(r.at, now), r.reason];
-    return [...over, r.replacedBy || '-', claims, r.message ?? ''];
+    const by = r.replacedBy || '-';
+    return [r.identity, sinceText(r.at, now), r.reason, by, claims, r.message ?? ''];
   });
-  const titles = 'OVER  IDENTITY  AGO  REASON  REPLACED-BY  CLAIMS-KEPT  LAST-WORDS';
-  const table = titled(titles, rows, 'OVER CLAIMS-KEPT AGO REPLACED-BY');
+  const table = titled('OVER  AGO  REASON  REPLACED-BY  CLAIMS-KEPT  LAST-WORDS', rows);
   if (retiredClaims === 0) return table;
   const kept = retired.find((r) => r.claims.length > 0)?.identity ?? 'IDENTITY';
   const labels = `${MARK.cluster}=${meta.name},${MARK.retired}=true`;
@@ -5513,30 +5467,24 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   ];
   return paragraphs(table, hints.join('\n'));
 }
-function pageText(raw: Raw, now: number): string {
-  const c = clusterOf(tamed(raw));
-  const tables = [membersText(c, now), retiredText(c, now)];
-  return paragraphs(headText(c, now), troubleText(c, now), ...tables);
-}
 
 /** Who works on the namespace ('': on any), by the newest Lease that covers it and the server's
  *  clock. `runs` is undefined where no Lease may be read. */
 async function leaderOf(world: World, ns: string) {
   const look = async (where: string) => {
-    const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
     const path = `/apis/coordination.k8s.io/v1${inNamespace(where)}/leases`;
+    const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
     const request = { method: 'GET', path: withQuery(path, { labelSelector }) } as const;
     const answer = await world.send(request).catch(() => undefined);
     if (answer?.status !== 200) return undefined;
     const now = Date.parse(answer.headers['date'] ?? '') || world.now();
     const { items } = tamed(answer.body as Raw) as { items?: Raw[] };
     return (items ?? []).flatMap(({ metadata, spec = {} }) => {
-      const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime } = spec;
       const scope: string = metadata.annotations?.[MARK.namespaces] ?? '';
-      const covers = !scope || !ns || scope.split(',').includes(ns);
+      if (scope && ns && !scope.split(',').includes(ns)) return [];
+      const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime } = spec;
       const ms = now - Date.parse(renewTime);
-      const leads = holder !== '' && ms <= 1000 * leaseDurationSeconds;
-      return covers ? [{ holder, ms, leads }] : [];
+      return [{ holder, ms, leads: holder !== '' && ms <= 1000 * leaseDurationSeconds }];
     });
   };
   const all = await look('');
@@ -5547,43 +5495,41 @@ async function leaderOf(world: World, ns: string) {
     return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
   if (!best) return { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
   const { holder, ms, leads } = best;
-  if (leads) return { runs: true, words: `Operator: ${holder} leads, renewed ${ageText(ms)} ago` };
-  const last = `${holder || 'released'}, ${ageText(ms)} ago`;
-  return { runs: false, words: `Operator: nobody runs (${last})` };
+  const ago = `${ageText(ms)} ago`;
+  if (leads) return { runs: true, words: `Operator: ${holder} leads, renewed ${ago}` };
+  return { runs: false, words: `Operator: nobody runs (${holder || 'released'}, ${ago})` };
 }
 
+const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
 async function status({ world, ns: own, name, flags }: There): Promise<void> {
-  const { watch, 'all-namespaces': all } = flags;
-  const output = outputOf(flags);
+  const { watch, output, 'all-namespaces': all } = flags;
   if (output && watch) throw new UsageError('--watch and --output exclude each other');
   if (name && all) throw new UsageError('NAME and -A exclude each other');
   const ns = all ? '' : own;
   const first = await api(world, { method: 'GET', path: clusterPath(ns, name) });
   if (output) return show(first, output);
-  let [operator, staleAt] = ['', 0];
   const textOf = async (raws: readonly Raw[]): Promise<string> => {
-    const [now, uptime] = [world.now(), world.uptime()];
-    if (uptime >= staleAt) {
-      const { runs, words } = await leaderOf(world, ns);
-      operator = folded((runs === false ? red : gray)(words), '');
-      staleAt = uptime + BOUNDS.leaseRetryMs;
-    }
+    const now = world.now();
+    const { runs, words } = await leaderOf(world, ns);
+    const operator = (runs === false ? red : gray)(words);
     if (!name) return paragraphs(operator, listText(raws, ns, now));
-    return paragraphs(operator, raws[0] ? pageText(raws[0], now) : deletedText(name));
+    if (!raws[0]) return paragraphs(operator, deletedText(name));
+    const c = clusterOf(tamed(raws[0]));
+    const texts = [headText, troubleText, membersText, retiredText].map((text) => text(c, now));
+    return paragraphs(operator, ...texts);
   };
   if (!watch) return say(await textOf(name ? [first] : (first['items'] ?? [])));
   const draws = process.stdout.isTTY && kleur.enabled;
-  if (draws) say('\n'.repeat(process.stdout.rows)); // What was there stays above.
   const see = async (raws: readonly Raw[]): Promise<boolean> => {
-    (draws ? redraw : say)(`${await textOf(raws)}\n`);
+    const text = await textOf(raws);
+    if (draws) process.stdout.write('\x1b[H\x1b[2J'); // In the place of the last picture.
+    say(`${text}\n`);
     return name !== '' && raws.length === 0;
   };
-  // The watch brings the news; on a terminal the ages are drawn anew every second.
-  await keepSeeing(world, oneOrAll(ns, name), see, draws ? { everyMs: 1000 } : {});
+  // The watch brings the news; on a terminal the ages are drawn anew.
+  const limits = draws ? { everyMs: BOUNDS.leaseRetryMs } : {};
+  await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits);
 }
-const oneOrAll = (ns: string, name: string): string =>
-  withQuery(clusterPath(ns), { fieldSelector: name && `metadata.name=${name}` });
-const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
@@ -5641,40 +5587,20 @@ function actionsText({ actions, members }: Plan): string {
   });
   return `The operator would now\n${tableOf(counted)}`;
 }
-function planText(s: Snapshot, p: Plan, untried: boolean, now: number): string {
-  const { meta, spec } = s.cluster;
-  const live = p.members.filter(isLive);
-  const others = p.members.filter((m) => m.state !== 'Available' && (m.pod || isLive(m)));
-  const reasons: readonly (readonly [title: string, why: string | false | undefined])[] = [
-    ['ReplacementWithheld', p.withheld],
-    ['Stalled', p.stalled || trueIn(s.cluster, 'Stalled')?.message],
-    ['Creations wait', p.waits],
-    ['The update cannot go on', p.blocked],
-    ['Not tried', untried && 'whether the API server takes what would be made'],
-    ['Paused', meta.annotations[MARK.paused] === 'true' && `by the annotation ${MARK.paused}`],
-    ['Update', [...updateMessage(s.cluster, p), ...p.notes].join('; ')],
-    ['Blind', !s.nodes && 'nodes cannot be read: every node counts as open'],
-  ];
-  const rows = others.map((m) => {
-    const { health, node, since, reason } = memberStatus(s, p.revisions, m);
-    return [painted(health), m.identity, node || '-', sinceText(since, now) || '-', reason];
-  });
-  const available = live.length - others.filter(isLive).length;
-  const counts = `${spec.replicas} wanted, ${live.length} live, ${available} available`;
-  return paragraphs(
-    `${bold(meta.name)} ${gray(`in ${meta.namespace}`)}  ${counts}`,
-    actionsText(p),
-    ...reasons.map(([title, why]) => (why ? `${yellow(`▲ ${title}`)}\n${folded(why)}` : '')),
-    titled('HEALTH  IDENTITY  NODE  FOR  REASON', rows),
-    gray('Nothing was written.'),
-  );
-}
+/** The actions, and the status that the operator would write: what it waits for is there. */
 async function showPlan(at: There): Promise<void> {
   const { world, ns, name } = at;
   await getCluster(at);
   await preflight(world, { namespaces: [ns], selector: '', workers: 1 }, false);
   const { s, p, untried } = await decideOnly(world, ns, name);
-  say(planText(s, p, untried, world.now()));
+  const now = world.now();
+  const stalled = trueIn(s.cluster, 'Stalled'); // By refusals that only the operator remembers.
+  const planned = statusOf(s, p, [], now);
+  const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
+  const c = { ...s.cluster, status: { ...planned, conditions } };
+  const notTried = untried ? 'Whether the API server takes what would be made was not tried.' : '';
+  say(paragraphs(headText(c, now), actionsText(p), troubleText(c, now), membersText(c, now)));
+  say(gray(`\n${notTried} Nothing was written.`.replace('\n ', '\n')));
 }
 
 // ── replace, restore ────────────────────────────────────────────────────────────────────────────
@@ -5692,6 +5618,17 @@ async function partsOf({ world, ns }: There, called: string, of: string) {
   return { identity, pods: await find(PODS), claims: await find(CLAIMS) };
 }
 const isOver = ({ meta }: { readonly meta: Meta }): boolean => MARK.retired in meta.annotations;
+/** Asks the operator for something, by an annotation that it looks for. */
+async function annotate(
+  { world, ns }: There,
+  part: { kind: Ref['kind']; meta: Meta },
+  key: string,
+) {
+  const { kind, meta } = part;
+  const change = { metadata: { annotations: { [key]: 'true' } } };
+  await merge(world, pathOf(kind, ns, meta.name), meta, change);
+  return `${kind.replace(/s$/, '')}/${meta.name} annotated`;
+}
 
 async function replace(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
@@ -5705,33 +5642,23 @@ async function replace(at: There): Promise<void> {
   if (clusters.length === 0) throw new Error(`no living member is called "${name}"`);
   if (clusters.length > 1)
     throw new Error(`${clusters.join(' and ')} have a "${name}": name its pod`);
-  const part = living.find(({ meta }) => meta.deletedMs === undefined);
+  const part = living.find((one) => !isTerminating(one));
   if (!part) throw new Error(`"${name}" is being deleted already`);
   const { spec } = clusterOf(await getCluster({ world, ns, name: owner }));
   const { whenReplaced } = spec.persistentVolumeClaimRetentionPolicy;
+  const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
   if (whenReplaced === 'Delete' && claims.length > 0 && !flags['yes'])
-    await consent(`${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`);
-  const { kind, meta } = part;
-  const change = { metadata: { annotations: { [MARK.replace]: 'true' } } };
-  await merge(world, pathOf(kind, ns, meta.name), meta, change);
-  const what = kind === PODS ? 'pod' : 'persistentvolumeclaim';
-  say(`${what}/${meta.name} annotated: ${owner} gives ${identity} up for a new member`);
+    throw new UsageError(`${loss}: say --yes`);
+  say(`${await annotate(at, part, MARK.replace)}: ${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
-  const { world, ns, name } = at;
+  const { name } = at;
   const { spec, status } = clusterOf(await getCluster(at));
   const { identity, pods, claims } = await partsOf(at, at.names[1] ?? '', name);
-  const going = claims.find(({ meta }) => meta.deletedMs !== undefined);
   const who = `identity "${identity}" of ${name}`;
   if (claims.length + pods.length === 0) throw new Error(`${who}: no claim is left of it`);
   if (!claims.some(isOver)) throw new Error(`${who} is not retired`);
-  if (pods.length > 0) throw new Error(`${who} still has its pod: restore it once that is gone`);
-  if (going) throw new Error(`${who}: its claim ${going.meta.name} is being deleted`);
-  for (const { meta } of claims.filter(isOver)) {
-    const change = { metadata: { annotations: { [MARK.restore]: 'true' } } };
-    await merge(world, pathOf(CLAIMS, ns, meta.name), meta, change);
-    say(`persistentvolumeclaim/${meta.name} annotated`);
-  }
+  for (const claim of claims.filter(isOver)) say(await annotate(at, claim, MARK.restore));
   const { replicas: live = 0 } = status;
   const wait = live < spec.replicas ? '' : ', once there is room';
   say(`${identity} returns as the next member of ${name}${wait}: ${live} of ${spec.replicas} live`);
@@ -5740,81 +5667,67 @@ async function restore(at: There): Promise<void> {
 // ── rollout, in kubectl's words, whose own `rollout` knows no custom kinds ──────────────────────
 const FULL = 'statefulcluster.enge.me';
 
-/** ControllerRevisions of this very cluster, oldest first. */
-async function historyOf(at: There, { meta }: StatefulCluster): Promise<readonly Revision[]> {
+/** The cluster, and its revisions, oldest first. */
+async function historyOf(at: There) {
+  const raw = await getCluster(at);
+  const c = clusterOf(raw);
   const labelled = { matchLabels: { [MARK.cluster]: at.name } };
   const all = (await itemsOf(at.world, pathOf(REVISIONS, at.ns), labelled)).map(revisionOf);
-  const own = all.filter((r) => isControlledBy(r.meta, meta.uid));
-  return own.sort((a, b) => a.number - b.number);
+  const own = all.filter((r) => isControlledBy(r.meta, c.meta.uid));
+  return { raw, c, all: own.sort((a, b) => a.number - b.number) };
 }
-function numberIn({ flags }: Asked, flag: string): number {
-  const text = flags[flag] ?? '0';
-  if (!/^\d+$/.test(text)) throw new UsageError(`--${flag} must be a number`);
-  return Number(text);
-}
-
 async function history(at: There): Promise<void> {
-  const number = numberIn(at, 'revision');
-  const all = await historyOf(at, clusterOf(await getCluster(at)));
-  if (number === 0) {
+  const { revision } = at.flags;
+  const { all } = await historyOf(at);
+  if (revision === undefined) {
     const cause = ({ meta }: Revision): string => meta.annotations[MARK.changeCause] ?? '<none>';
     const rows = all.map((r) => [String(r.number), escaped(cause(r))]);
     const table = titled('REVISION  CHANGE-CAUSE', rows) || 'No rollout history found.';
     return say(`${FULL}/${at.name}\n${table}`);
   }
-  const found = all.find((r) => r.number === number);
+  const found = all.find((r) => r.number === Number(revision));
   if (!found) throw new Error('unable to find the specified revision');
   const template = (await yamlOf(found.template)).replaceAll(/^/gm, '  ');
-  say(`${FULL}/${at.name} with revision #${number}\nPod Template:\n${template}`);
+  say(`${FULL}/${at.name} with revision #${revision}\nPod Template:\n${template}`);
 }
-
-/** Replaces the template as a whole: a merge would keep what the newer one added. */
+/** Replaces the template as a whole: a merge would keep what the newer one added. The cause of the
+ *  change goes back with it. Lands only on the version that was looked at: no edit is lost. */
 async function undo(at: There): Promise<void> {
-  const { name } = at;
-  const number = numberIn(at, 'to-revision');
-  const raw = await getCluster(at);
-  const c = clusterOf(raw);
-  if (c.spec.updateStrategy.rollingUpdate.paused) {
-    const cure = `resume it first with '${PROGRAM} rollout resume ${name}'`;
-    throw new Error(`you cannot rollback a paused statefulcluster; ${cure}`);
-  }
-  const all = await historyOf(at, c);
-  if (number === 0 && all.length < 2) throw new Error('no last revision to roll back to');
-  const to = number === 0 ? all.at(-2) : all.find((r) => r.number === number);
-  if (!to) throw new Error(`unable to find specified revision ${number} in history`);
+  const { world, ns, name, flags } = at;
+  const { raw, c, all } = await historyOf(at);
+  const asked = flags['to-revision'];
+  const to = asked === undefined ? all.at(-2) : all.find((r) => r.number === Number(asked));
+  if (!to && asked === undefined) throw new Error('no last revision to roll back to');
+  if (!to) throw new Error(`unable to find specified revision ${asked} in history`);
   if (sameTemplate(to.template, c.spec.template)) {
     const why = `current template already matches revision ${to.number}`;
     return say(`${FULL}/${name} skipped rollback (${why})`);
   }
-  await rollBackTo(at, raw, to);
-  say(`${FULL}/${name} rolled back`);
-}
-/** Lands only on the very version that was looked at, so that no edit made meanwhile is lost. The
- *  cause of the change goes back with the template. */
-async function rollBackTo({ world, ns, name }: There, raw: Raw, to: Revision): Promise<void> {
-  const { [MARK.changeCause]: _, ...others } = dictOf(raw['metadata'].annotations);
-  const { [MARK.changeCause]: cause } = to.meta.annotations;
-  const annotations = { ...others, ...(cause !== undefined && { [MARK.changeCause]: cause }) };
-  const [metadata, spec] = [{ ...raw['metadata'], annotations }, raw['spec']];
-  const body = { ...raw, metadata, spec: { ...spec, template: to.template } };
+  const { metadata, spec } = raw;
+  const cause = { [MARK.changeCause]: to.meta.annotations[MARK.changeCause] }; // Or none.
+  const annotations = { ...metadata.annotations, ...cause };
+  const body = {
+    ...raw,
+    metadata: { ...metadata, annotations },
+    spec: { ...spec, template: to.template },
+  };
   const path = clusterPath(ns, name) + BY;
   await api(world, { method: 'PUT', path, body }).catch((error: unknown) => {
     if (!(error instanceof ApiError) || error.code !== 409) throw error;
     throw new Error(`${FULL} "${name}" was changed meanwhile: nothing was rolled back, try again`);
   });
+  say(`${FULL}/${name} rolled back`);
 }
 
 /** `restart`, `pause` and `resume`: one merge patch, refused where it would change nothing. */
 async function edit({ world, ns, name, words }: There): Promise<void> {
   const { meta, spec: old } = clusterOf(await getCluster({ world, ns, name }));
   const { paused } = old.updateStrategy.rollingUpdate;
-  const refuse = (why: string): never => {
-    throw new Error(`${FULL} "${name}" ${why}`);
-  };
-  const isRestart = words === 'rollout restart';
-  const isPause = words === 'rollout pause';
-  if (isRestart && paused) refuse("can't restart while paused (run rollout resume first)");
-  if (!isRestart && paused === isPause) refuse(paused ? 'is already paused' : 'is not paused');
+  const [isRestart, isPause] = [words === 'rollout restart', words === 'rollout pause'];
+  const refusal = isRestart
+    ? paused && "can't restart while paused (run rollout resume first)"
+    : paused === isPause && (paused ? 'is already paused' : 'is not paused');
+  if (refusal) throw new Error(`${FULL} "${name}" ${refusal}`);
   const annotations = { 'kubectl.kubernetes.io/restartedAt': new Date(world.now()).toISOString() };
   const spec = isRestart
     ? { template: { metadata: { annotations } } }
@@ -5828,20 +5741,18 @@ function waitsFor(c: StatefulCluster): string {
   const { meta, spec, status } = c;
   const { updatedReplicas: updated = 0, replicas: live = 0, availableReplicas: up = 0 } = status;
   const wanted = Math.max(0, spec.replicas - partitionOf(spec));
-  const head = `Waiting for statefulcluster "${meta.name}" rollout to finish`;
   if (!isObserved(c)) return 'Waiting for statefulcluster spec update to be observed...';
+  const what = [
+    updated < wanted && `${updated} out of ${wanted} members have been updated...`,
+    live > spec.replicas && `${live - spec.replicas} members are still to go...`,
+    up < spec.replicas && `${up} of ${spec.replicas} members are available...`,
+  ].find(Boolean);
   const reasons = [trueIn(c, 'ReplacementWithheld')?.message, progressOf(c)].filter(Boolean);
-  const why = reasons.map((reason) => `\n${folded(reason ?? '')}`).join('');
-  if (updated < wanted)
-    return `${head}: ${updated} out of ${wanted} members have been updated...${why}`;
-  if (live > spec.replicas) return `${head}: ${live - spec.replicas} members are still to go...`;
-  if (up < spec.replicas)
-    return `${head}: ${up} of ${spec.replicas} members are available...${why}`;
-  return '';
+  const lines = [`Waiting for statefulcluster "${meta.name}" rollout to finish: ${what}`];
+  return what ? [...lines, ...reasons].join('\n  ') : '';
 }
 async function rolloutStatus(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  const limitMs = durationMs(flags['timeout'] ?? '0');
   const { spec } = clusterOf(await getCluster(at));
   if (spec.updateStrategy.type === 'OnDelete')
     throw new Error('rollout status is only available for RollingUpdate strategy type');
@@ -5860,33 +5771,28 @@ async function rolloutStatus(at: There): Promise<void> {
     if (wait && world.uptime() - aloneAt >= BOUNDS.leaseMs) failure = words;
     return wait === '' || failure !== '';
   };
-  const limits = { limitMs, everyMs: BOUNDS.leaseRetryMs };
-  const inTime = await keepSeeing(world, oneOrAll(ns, name), see, limits);
+  const limits = { limitMs: durationMs(flags['timeout'] ?? ''), everyMs: BOUNDS.leaseRetryMs };
+  const inTime = await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits);
   if (failure || !inTime) throw new Error(failure || 'timed out waiting for the condition');
 }
-/** A duration as Go writes it; 0 is no limit. */
+/** A duration as Go writes it; none or 0 is no limit. */
 function durationMs(text: string): number {
   const sizes: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-  if (!/^(0|(\d+(\.\d+)?(ms|s|m|h))+)$/.test(text))
-    throw new UsageError('--timeout must be a time like 90s, 5m or 1h30m');
   const parts = [...text.matchAll(/([\d.]+)(ms|s|m|h)/g)];
   const sum = parts.reduce((ms, [, n, unit = '']) => ms + Number(n) * (sizes[unit] ?? 0), 0);
   return sum || Infinity;
 }
 
 // ── adopt: a StatefulSet becomes a StatefulCluster, and no pod is restarted ─────────────────────
-// What is there says how far an earlier run came, so each step is found done when it is repeated.
-const ADOPTS = 'enge.me/adopts'; // On the cluster: UID of the set, name of its newest revision.
-const SEAL = 'enge.me/claims'; // On claims: the names of all claims of their identity.
+// What is there says how far an earlier run came, and each step may be repeated. The history of
+// the set is not taken over.
+const ADOPTS = 'enge.me/adopts'; // On the cluster: the UID of the set.
 const SETS = 'statefulsets.apps';
-const SET_HASH = 'controller.kubernetes.io/hash'; // Label of a StatefulSet's revisions.
-const INDEX = 'apps.kubernetes.io/pod-index';
-const POD_NAME = 'statefulset.kubernetes.io/pod-name';
 const setPath = (ns: string, name = ''): string =>
   `/apis/apps/v1${inNamespace(ns)}/statefulsets${name && `/${name}`}`;
 const find = (world: World, path: string): Promise<Raw | undefined> =>
   api(world, { method: 'GET', path }).catch((error: unknown) => {
-    if (error instanceof ApiError && error.code === 404) return undefined;
+    if (isGone(error)) return undefined;
     throw error;
   });
 
@@ -5896,7 +5802,7 @@ function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
   const start: number = spec.ordinals?.start ?? 0;
   const { rollingUpdate } = spec.updateStrategy ?? {};
   const partition = Math.max(0, (rollingUpdate?.partition ?? 0) - start);
-  const readsIndex = JSON.stringify(spec.template).includes(`metadata.labels['${INDEX}']`);
+  const readsIndex = JSON.stringify(spec.template).includes(`metadata.labels['${MARK.index}']`);
   const claims: readonly Raw[] = spec.volumeClaimTemplates ?? [];
   return {
     apiVersion: 'enge.me/v1alpha1',
@@ -5915,46 +5821,29 @@ function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
     },
   };
 }
-
 /** What is handed over. Once the set is gone, or going, the label tells its pods. */
-async function wardsOf({ world, ns, name }: There, set: Raw | undefined) {
+async function wardsOf({ world, ns, name }: There, set?: Raw) {
   const marked = { matchLabels: { [MARK.cluster]: name } };
   const all = await itemsOf(world, pathOf(PODS, ns), set?.['spec'].selector ?? marked);
   const pods = all.map(podOf).filter(({ meta }) => !set || isControlledBy(meta, metaOf(set).uid));
   const claims = (await itemsOf(world, pathOf(CLAIMS, ns))).map(claimOf);
   return pods.map((pod) => {
     const identity = identityOf(pod, name);
-    const own = claims.filter(({ meta }) => pod.claims.includes(meta.name));
-    return {
-      pod,
-      identity,
-      claims: own.filter((c) => c.meta.name.endsWith(`-${name}-${identity}`)),
-    };
+    const isOwn = ({ meta }: Claim): boolean =>
+      pod.claims.includes(meta.name) && meta.name.endsWith(`-${name}-${identity}`);
+    return { pod, identity, claims: claims.filter(isOwn) };
   });
-}
-/** The revisions of a set, by name: they stay until the last step. */
-async function pastOf({ world, ns, name }: There, selector: LabelSelector) {
-  const all = await itemsOf(world, pathOf(REVISIONS, ns), selector);
-  const own = all.filter((raw) => {
-    const meta = metaOf(raw);
-    return meta.name.startsWith(`${name}-`) && SET_HASH in meta.labels;
-  });
-  return new Map(own.map((raw) => [metaOf(raw).name, raw]));
 }
 
-const newestOf = (set: Raw): string => set['status']?.updateRevision ?? '';
 /** Why this set cannot be adopted now, or ''. */
 async function obstacleTo(at: There, set: Raw): Promise<string> {
-  const { replicas, selector, updateStrategy: how } = set['spec'];
+  const { replicas } = set['spec'];
   const pods = (await wardsOf(at, set)).map(({ pod }) => pod);
   const alive = pods.filter((pod) => !isTerminating(pod) && !isTerminal(pod)).length;
+  const newest = set['status']?.updateRevision;
+  const old = pods.find(({ meta }) => meta.labels[MARK.revision] !== newest);
   if (alive !== replicas) return `${alive} of its ${replicas} pods are there: wait for all`;
-  const past = await pastOf(at, selector);
-  const old = pods.filter(({ meta }) => meta.labels[MARK.revision] !== newestOf(set));
-  const lost = old.find(({ meta }) => !past.has(meta.labels[MARK.revision] ?? ''));
-  if (old[0] && how?.type !== 'OnDelete' && !(how?.rollingUpdate?.partition > 0))
-    return `${old[0].meta.name} is not at its newest revision: let the rollout end first`;
-  if (lost) return `the revision of ${lost.meta.name} is not there any more`;
+  if (old) return `${old.meta.name} is not at its newest revision: let the rollout end first`;
   return specProblem(clusterOf(clusterFrom(set)));
 }
 /** Whoever would make the set again, by the labels and annotations it is known by. */
@@ -5963,252 +5852,187 @@ const KEEPERS = {
   'Argo CD': /argocd\.argoproj/,
   Flux: /toolkit\.fluxcd/,
 };
-/** How templates and scripts tell members by their number. */
+/** How templates tell members by their number. */
 const readersOf = (name: string) => ({
   'names members by their number': RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`),
   'takes a number out of the host name':
     /\$\{\w+##\*-\}|(hostname|pod_?name).*(\[0-9\]|\\d|:digit:|##|cut -d|-F ?['"]?-)/i,
-  [`reads the label ${POD_NAME}`]: RegExp(`metadata.labels\\['${POD_NAME}'\\]`),
+  [`reads the label ${MARK.ordinalName}`]: RegExp(`metadata.labels\\['${MARK.ordinalName}'\\]`),
 });
-const CONFIG_MAP = /"configMap(?:(?:Key)?Ref)?":\{(?:[^{}]|\{[^{}]*\})*?"name":"([^"]+)"/g;
-/** What speaks against it unless the user insists. */
-async function doubtsAbout({ world, ns, name }: There, { metadata, spec }: Raw) {
-  const { ownerReferences: [owner] = [], labels = {}, annotations } = metadata;
+/** What speaks against it unless the user insists. What ConfigMaps and images say is not seen. */
+function doubtsAbout({ metadata, spec }: Raw): readonly string[] {
+  const { name, ownerReferences: [owner] = [], labels = {}, annotations } = metadata;
   const keys = Object.keys({ ...labels, ...annotations }).join();
   const known = `${keys}=${labels['app.kubernetes.io/managed-by']}`;
   const keeper = owner?.kind ?? Object.entries(KEEPERS).find(([, form]) => form.test(known))?.[0];
-  const refs = [...JSON.stringify(spec.template).matchAll(CONFIG_MAP)];
-  const texts = new Map([['template', spec.template]]);
-  for (const map of unique(refs.map(([, map = '']) => map)))
-    texts.set(`ConfigMap ${map}`, await find(world, `/api/v1${inNamespace(ns)}/configmaps/${map}`));
-  const doubts = [...texts].flatMap(([place, value]) => {
-    const lines = JSON.stringify(value?.data ?? value ?? {}, null, 1).replaceAll('\\n', '\n');
-    const found = Object.entries(readersOf(name)).filter(([, form]) => form.test(lines));
-    return found.map(([what]) => `its ${place} ${what}`);
-  });
+  const lines = JSON.stringify(spec.template, null, 1).replaceAll('\\n', '\n');
+  const found = Object.entries(readersOf(name)).filter(([, form]) => form.test(lines));
+  const doubts = found.map(([what]) => `its template ${what}`);
   return keeper ? [`${keeper} keeps it, and would make it again`, ...doubts] : doubts;
 }
 /** What names the set, or one of its pods by number, and must be changed by hand. */
 async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
   const { ordinals, template } = clusterFrom(set)['spec'];
   const isOne = ({ selector = {} }: Raw): boolean => {
-    const { [INDEX]: index, [POD_NAME]: pod, ...others } = dictOf(selector.matchLabels ?? selector);
+    const labels = dictOf(selector.matchLabels ?? selector);
+    const { [MARK.index]: index, [MARK.ordinalName]: pod, ...others } = labels;
     const isIts = pod?.startsWith(`${name}-`) ?? (index !== undefined && !ordinals);
     return isIts && selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
   };
   const scales = ({ scaleTargetRef: ref }: Raw): boolean =>
     ref?.kind === 'StatefulSet' && ref.name === name;
-  const selects = 'selects a pod by its number, which new members do not have';
-  const kinds: readonly (readonly [string, string, (spec: Raw) => boolean, string])[] = [
-    ['/api/v1', 'services', isOne, selects],
-    ['/apis/policy/v1', 'poddisruptionbudgets', isOne, selects],
-    ['/apis/autoscaling/v2', 'horizontalpodautoscalers', scales, `must scale ${FULL}/${name} now`],
-  ];
-  const found = kinds.map(async ([group, plural, isMeant, what]) => {
+  const listed = async (
+    group: string,
+    plural: string,
+    is: (spec: Raw) => boolean,
+    what: string,
+  ) => {
     const list = await find(world, `${group}${inNamespace(ns)}/${plural}`);
-    const items = ((list?.['items'] ?? []) as Raw[]).filter(({ spec = {} }) => isMeant(spec));
+    const items = ((list?.['items'] ?? []) as Raw[]).filter(({ spec = {} }) => is(spec));
     return items.map((raw) => `${plural}/${metaOf(raw).name} ${what}`);
-  });
-  return (await Promise.all(found)).flat();
+  };
+  const selects = 'selects a pod by its number, which new members do not have';
+  return [
+    ...(await listed('/api/v1', 'services', isOne, selects)),
+    ...(await listed('/apis/policy/v1', 'poddisruptionbudgets', isOne, selects)),
+    ...(await listed(
+      '/apis/autoscaling/v2',
+      'horizontalpodautoscalers',
+      scales,
+      `must scale ${FULL}/${name} now`,
+    )),
+  ];
 }
 
-/** Marks and seals what the set still controls, which is harmless under it. */
-async function mark(at: There, set: Raw | undefined): Promise<boolean> {
+/** Labels and seals what the set still controls, which is harmless under it. */
+async function labelAll(at: There, set: Raw): Promise<void> {
   const { world, ns, name } = at;
-  let did = false;
-  for (const { pod, identity, claims } of set ? await wardsOf(at, set) : []) {
-    const index = set && clusterFrom(set)['spec'].ordinals && { [INDEX]: identity };
+  for (const { pod, identity, claims } of await wardsOf(at, set)) {
+    const index = clusterFrom(set)['spec'].ordinals && { [MARK.index]: identity };
     const labels = { ...ourLabels(name, identity), ...index };
-    const names = claims.map(({ meta }) => meta.name).sort();
-    const all = [[PODS, pod] as const, ...claims.map((claim) => [CLAIMS, claim] as const)];
-    for (const [kind, { meta }] of all) {
-      const annotations = kind === CLAIMS ? { [SEAL]: names.join(' ') } : {};
-      const isLabelled = selectorMatches({ matchLabels: labels }, meta.labels);
-      if (isLabelled && selectorMatches({ matchLabels: annotations }, meta.annotations)) continue;
-      const change = { metadata: { labels, annotations } };
-      await merge(world, pathOf(kind, ns, meta.name), meta, change);
-      did = true;
-    }
+    const seal = claims.map(({ meta }) => meta.name).sort();
+    const annotations = { [MARK.claims]: seal.join(' ') };
+    await merge(world, pathOf(PODS, ns, pod.meta.name), pod.meta, { metadata: { labels } });
+    for (const { meta } of claims)
+      await merge(world, pathOf(CLAIMS, ns, meta.name), meta, {
+        metadata: { labels, annotations },
+      });
   }
-  return did;
 }
 /** Deletes the set and leaves its pods and claims: the garbage collector frees them of it first. */
-async function orphan({ world, ns, name }: There, set: Raw | undefined): Promise<boolean> {
-  if (!set) return false;
-  const { uid, deletedMs } = metaOf(set);
+async function orphan({ world, ns, name }: There, { uid }: Meta): Promise<void> {
   const body = { propagationPolicy: 'Orphan', preconditions: { uid } };
-  if (deletedMs === undefined)
-    await api(world, { method: 'DELETE', path: setPath(ns, name), body });
-  const path = withQuery(setPath(ns), { fieldSelector: `metadata.name=${name}` });
-  const isGone = (raws: readonly Raw[]): boolean => !raws.some((raw) => metaOf(raw).uid === uid);
-  if (await keepSeeing(world, path, isGone, { limitMs: BOUNDS.syncMaxMs })) return true;
+  await api(world, { method: 'DELETE', path: setPath(ns, name), body });
+  const isOut = (raws: readonly Raw[]): boolean => !raws.some((raw) => metaOf(raw).uid === uid);
+  const limits = { limitMs: BOUNDS.syncMaxMs };
+  if (await keepSeeing(world, oneOrAll(setPath(ns), name), isOut, limits)) return;
   throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
 }
-/** Makes an earlier revision of the set one of the cluster, and returns its hash. */
-async function inherit(at: There, cluster: StatefulCluster, old: Raw): Promise<string> {
-  const { $patch: _, ...template } = old['data'].spec.template;
-  const hash = revisionHash(template, 0);
-  const meta = { ...cluster.meta, name: `${cluster.meta.name}-${hash}` };
-  const claimTemplates = claimTemplateNames(cluster.spec);
-  const revision = { meta, hash, number: old['revision'], template, claimTemplates };
-  const post = { method: 'POST', body: revisionBody(cluster, revision) } as const;
-  await api(at.world, { ...post, path: pathOf(REVISIONS, at.ns) + BY }).catch((error: unknown) => {
-    if (!isTaken(error)) throw error;
-  });
-  return hash;
-}
-/** Makes the cluster the controller of its pods, each at the revision that it has, and waits until
+/** Makes the cluster the controller of its pods, at the revision of its template, and waits until
  *  the operator counts them all: only then may it act. */
-async function handOver(at: There): Promise<boolean> {
+async function handOver(at: There): Promise<void> {
+  const { world, ns, name } = at;
   const cluster = clusterOf(await getCluster(at));
   const { meta, spec } = cluster;
-  const past = await pastOf(at, spec.selector);
-  past.delete(meta.annotations[ADOPTS]?.split(' ')[1] ?? ''); // That is spec.template.
-  const newest = revisionHash(spec.template, 0);
-  const hashes: string[] = [];
-  for (const { pod } of await wardsOf(at, undefined)) {
-    const { name, resourceVersion, labels } = pod.meta;
-    const old = past.get(labels[MARK.revision] ?? '');
-    const isOurs = isControlledBy(pod.meta, meta.uid);
-    const hash = isOurs ? labels[MARK.revision] : old && (await inherit(at, cluster, old));
-    hashes.push(hash ?? newest);
-    if (isOurs) continue;
+  const wards = await wardsOf(at);
+  for (const { pod } of wards.filter(({ pod }) => !isControlledBy(pod.meta, meta.uid))) {
+    const { name, resourceVersion } = pod.meta;
     const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
-    const change = {
-      resourceVersion,
-      ownerReferences,
-      labels: { [MARK.revision]: hash ?? newest },
-    };
-    await merge(at.world, pathOf(PODS, at.ns, name), pod.meta, { metadata: change });
+    const labels = { [MARK.revision]: revisionHash(spec.template, 0) };
+    const change = { metadata: { resourceVersion, ownerReferences, labels } };
+    await merge(world, pathOf(PODS, ns, name), pod.meta, change);
   }
-  const updated = hashes.filter((hash) => hash === newest).length;
-  const see = ([raw]: readonly Raw[]): boolean => {
-    const { replicas, updatedReplicas } = raw ? clusterOf(raw).status : {};
-    return replicas === hashes.length && updatedReplicas === updated;
-  };
+  const see = ([raw]: readonly Raw[]): boolean =>
+    raw !== undefined && clusterOf(raw).status.updatedReplicas === wards.length;
   const limits = { limitMs: BOUNDS.syncMaxMs };
-  if (await keepSeeing(at.world, oneOrAll(at.ns, at.name), see, limits)) return true;
-  throw new Error(`the operator does not count all ${hashes.length} pods: does it run? Try again`);
-}
-/** Deletes the history of the set, which nobody owns any more. */
-async function forget(at: There): Promise<boolean> {
-  const { spec } = clusterOf(await getCluster(at));
-  const all = [...(await pastOf(at, spec.selector)).values()].map(metaOf);
-  const free = all.filter(({ owners }) => owners.length === 0);
-  for (const { name, uid } of free) {
-    const body = { preconditions: { uid } };
-    await api(at.world, { method: 'DELETE', path: pathOf(REVISIONS, at.ns, name), body });
-  }
-  return free.length > 0;
+  if (await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits)) return;
+  throw new Error(`the operator does not count all ${wards.length} pods: does it run? Try again`);
 }
 async function adopt(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  const output = outputOf(flags);
   const set = await find(world, setPath(ns, name));
   const old = await find(world, clusterPath(ns, name));
-  const of = old?.['metadata'].annotations?.[ADOPTS]?.split(' ')[0];
+  const of = old?.['metadata'].annotations?.[ADOPTS];
   if (!set && !of) throw new Error(`${SETS} "${name}" not found`);
   if (set && old && of !== metaOf(set).uid)
     throw new Error(`there is a StatefulCluster "${name}" already`);
+  if (set && flags['output']) return show(clusterFrom(set), flags['output']);
   const whole = set && metaOf(set).deletedMs === undefined ? set : undefined;
-  if (output && set) return show(clusterFrom(set), output);
-  const create = async (dryRun: string): Promise<unknown> => {
-    if (old || !set) return false;
-    const notes = { [MARK.paused]: 'true', [ADOPTS]: `${metaOf(set).uid} ${newestOf(set)}` };
-    const path = clusterPath(ns) + BY + dryRun;
-    return api(world, { method: 'POST', path, body: clusterFrom(set, notes) });
+  const create = async (dryRun = ''): Promise<unknown> => {
+    const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: metaOf(set).uid });
+    return old ? 0 : api(world, { method: 'POST', path: clusterPath(ns) + BY + dryRun, body });
   };
   const resume = async (): Promise<unknown> => {
     const change = { metadata: { annotations: { [MARK.paused]: null, [ADOPTS]: null } } };
     return merge(world, clusterPath(ns, name), metaOf(await getCluster(at)), change);
   };
   if (whole) {
-    const doubts = flags['force'] ? [] : await doubtsAbout(at, whole);
+    const doubts = flags['force'] ? [] : doubtsAbout(whole);
     const doubt = doubts.length > 0 ? `${doubts.join('; ')} (--force adopts it all the same)` : '';
     const why = (await obstacleTo(at, whole)) || doubt;
     if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
     await create('&dryRun=All'); // What the API server has against it, it says now.
   }
-  const steps: readonly (readonly [words: string, run: () => Promise<unknown>])[] = [
-    ['label its pods and claims', () => mark(at, whole)],
-    ['create the cluster, paused', () => create('')],
-    ['delete the set, but not its pods', () => orphan(at, set)],
+  const steps: readonly (readonly [words: string, run: () => unknown])[] = [
+    ['label its pods and claims', () => whole && labelAll(at, whole)],
+    ['create the cluster, paused', () => create()],
+    ['delete the set, but not its pods', () => set && orphan(at, metaOf(set))],
     ['make the cluster the controller of the pods', () => handOver(at)],
-    ['delete the history of the set', () => forget(at)],
     ['let the operator act', resume],
   ];
   const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
   for (const [words, run] of steps) {
-    if (flags['dry-run']) say(`  · ${words}`);
-    else say(`  ✓ ${words}${(await run()) ? '' : gray(' (found done)')}`);
+    if (!flags['dry-run']) await run();
+    say(`  ${flags['dry-run'] ? '·' : '✓'} ${words}`);
   }
+  say("The history of the set is not taken over: its controllerrevisions are nobody's now");
   say(`New members have random names${others.length > 0 ? '. Yours to change:' : ''}`);
   for (const other of others) say(`  ${other}`);
 }
 
 // ── manifest ────────────────────────────────────────────────────────────────────────────────────
 const SYSTEM = 'statefulcluster-system'; // The namespace that deploy.yaml names.
-const isWide = (rule: Raw): boolean =>
-  rule['resources'].every((r: string) => ['nodes', 'persistentvolumes'].includes(r));
-
-/** Rights in one namespace: a ClusterRole that is bound becomes a Role, and what has no namespace
- *  stays in one of its own, to take or leave. All other objects stay as they are, but for the
- *  Namespace: it must exist, with labels of its owner's choice. */
-async function narrowed(texts: readonly string[], ns: string): Promise<readonly string[]> {
-  const { loadYaml, dumpYaml } = await import('@kubernetes/client-node');
-  const docs = texts.map((text) => ({ text, o: loadYaml<Raw>(text) }));
-  const named = (kind: string, name: string): Raw | undefined =>
-    docs.find(({ o }) => o['kind'] === kind && (o['roleRef'] ?? o['metadata']).name === name)?.o;
-  const optional: string[] = [];
-  const split = (text: string, { apiVersion, kind, metadata, roleRef, subjects }: Raw): string => {
-    const name: string = roleRef?.name ?? metadata.name;
-    const role = named('ClusterRole', name);
-    if (!role || !named('ClusterRoleBinding', name)) return text;
-    const dump = (isOut: boolean): string => {
-      const rules = role['rules'].filter((rule: Raw) => isWide(rule) === isOut);
-      const { labels } = metadata;
-      const own = isOut ? { labels, name: `${name}-${ns}` } : { labels, name, namespace: ns };
-      const to = isOut ? { ...roleRef, name: own.name } : { ...roleRef, kind: 'Role' };
-      const kept = isOut ? kind : kind.replace('Cluster', '');
-      const head = { apiVersion, kind: kept, metadata: own };
-      const body = roleRef ? { ...head, roleRef: to, subjects } : { ...head, rules };
-      return rules.length > 0 ? dumpYaml(body, { flowLevel: 3 }) : '';
-    };
-    optional.push(dump(true));
-    return dump(false);
-  };
-  const all = docs.map(({ text, o }) => {
-    if (o['kind'] === 'Namespace') return '';
-    if (/^ClusterRole/.test(o['kind'])) return split(text, o);
-    if (o['kind'] !== 'Deployment') return text;
-    return text.replace(/(?<=[\s,[])(-A|--all-namespaces)(?=[\s,\]])/, `--namespace=${ns}`);
-  });
+/** Rights in one namespace: the operator's ClusterRole becomes a Role, and what it reads of nodes
+ *  and volumes comes last, to take or leave. The Namespace must exist, with labels of its owner's
+ *  choice. */
+function narrowed(texts: readonly string[], ns: string): readonly string[] {
+  const isWide = (text: string): boolean => text.includes('\n  name: statefulcluster-nodes\n');
   const note = '# To take or leave: without it, what rests on nodes and volumes is not judged.\n';
-  return [...all, ...optional.map((text) => text && note + text)].filter(Boolean);
+  const outside = texts
+    .filter(isWide)
+    .map((text) => note + text.replaceAll('statefulcluster-nodes', `statefulcluster-nodes-${ns}`));
+  const inside = texts
+    .filter((text) => !isWide(text) && !/^kind: Namespace$/m.test(text))
+    .map((text) => {
+      const head = '\nmetadata:\n  name: statefulcluster\n';
+      if (!/^kind: ClusterRole/m.test(text) || !text.includes(head))
+        return text.replace(/(?<=[\s,[])-A(?=[\s,\]])/, `--namespace=${ns}`);
+      const own = text.replace(head, `${head}  namespace: ${ns}\n`);
+      return own.replaceAll(/(kind: )Cluster/g, '$1');
+    });
+  return [...inside, ...outside];
 }
-async function manifest({ flags }: Asked): Promise<void> {
+function manifest({ flags }: Asked): void {
   const { image, namespace: ns, namespaced } = flags;
   if (namespaced && !ns) throw new UsageError('--namespaced needs -n: the one it works in and for');
-  if (image !== undefined && !/^\w[\w.:/@-]*$/.test(image))
-    throw new UsageError('--image must be the name of an image');
   const built = process.env['STATEFULCLUSTER_MANIFEST']; // Set by build.mjs.
   let text = built ?? readFileSync(`${import.meta.dirname}/deploy.yaml`, 'utf8');
   if (ns) text = text.replaceAll(SYSTEM, ns);
   if (image) text = text.replaceAll(/^( +(?:- )?image:) .*$/gm, `$1 ${image}`);
   const texts = text.split(/^---\n/m);
-  say((namespaced && ns ? await narrowed(texts, ns) : texts).join('---\n').trimEnd());
+  say((namespaced && ns ? narrowed(texts, ns) : texts).join('---\n').trimEnd());
 }
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────
 const FLAGS = `
 -w --watch                      show every change, until Ctrl-C
 -A --all-namespaces             clusters of all namespaces
--o --output FORMAT              json or yaml: the object as it is, or would be
+-o --output json|yaml           the object as it is, or would be
    --revision N                 show the template of this revision
    --to-revision N              default: the one before the newest
    --timeout TIME               give up after 90s, 5m, 1h30m; default: never
--y --yes                        do not ask, though data is deleted
+-y --yes                        in spite of data that is deleted
    --dry-run                    say what would be done
    --force                      in spite of doubts
    --image IMAGE                in place of the released one
@@ -6218,49 +6042,41 @@ const FLAGS = `
    --leader-elect=false         without a Lease: where no other operator runs
    --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
    --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
-   --log FORMAT                 json or pretty; default: pretty on a terminal
--n --namespace NS               default: that of the context
+   --log json|pretty            default: pretty on a terminal
+-n --namespace NS               default: the context's; run takes several
    --context NAME               of the kubeconfig; default: its current one
    --kubeconfig FILE            default: $KUBECONFIG or ~/.kube/config
 -h --help                       print this`;
+/** What the value of a flag must look like, by its word above. */
+const FORMS: Readonly<Record<string, readonly [form: RegExp, words: string]>> = {
+  N: [/^[1-9]\d*$/, 'a number above 0'],
+  TIME: [/^(0|(\d+(\.\d+)?(ms|s|m|h))+)$/, 'a time like 90s, 5m or 1h30m'],
+  IMAGE: [/^\w[\w.:/@-]*$/, 'the name of an image'],
+  'json|yaml': [/^(json|yaml)$/, 'json or yaml'],
+  'json|pretty': [/^(json|pretty)$/, 'json or pretty'],
+};
 /** A command and its words, what it does, its flags (`+`: those of all that ask a server) if they
- *  are not just these; below it what help says besides. */
+ *  are not just these. */
 const COMMANDS = `
 run: replace lost members, until stopped: + all-namespaces selector workers leader-elect \
 leader-elect-namespace probe-addr log
-  -n may be given several times; without it and -A, those that $WATCH_NAMESPACE
-  lists (empty: all), else that of the context. In a pod, its account is used.
-status [NAME]: the clusters, or one and its members: watch all-namespaces output +
-  First who leads. Clusters in trouble and unhealthy members stand above others.
-plan NAME: what the operator would do now, and why
-  The operator's own decision, on what is there now. Only reads are sent.
+status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces output +
+plan NAME: what the operator would do now, and why; reads only
 replace POD|IDENTITY: give a member up for a new one: yes +
-  Annotates its pod, or a claim, ${MARK.replace}=true: its claims are retired,
-  and a new identity takes its place. An available member waits for its turn.
 restore NAME IDENTITY|POD: bring a retired identity back with its claims
-  Annotates its claims ${MARK.restore}=true: it returns as the next member
-  for which there is room.
-rollout status NAME: wait until a rollout is through: timeout +
-  Exit code 1 when it stalls, nobody runs, or the time is up.
+rollout status NAME: wait until a rollout is through, or stalls: timeout +
 rollout history NAME: revisions of the template: revision +
 rollout undo NAME: go back to an earlier revision: to-revision +
-  Replaces spec.template as a whole, unless the spec is edited meanwhile.
 rollout restart NAME: restart every member, within the budget
 rollout pause NAME: stop updates, not replacements
 rollout resume NAME: go on with updates
-adopt STATEFULSET: turn it into a StatefulCluster: dry-run output force +
-  No pod is restarted. Interrupted, it goes on when it is repeated. It refuses
-  what somebody would make again, and what reads a number out of a name.
+adopt STATEFULSET: turn it into a StatefulCluster, no pod is restarted: dry-run output force +
 manifest: what installs the operator, for kubectl apply -f -: image namespaced namespace help
-  With --namespaced its last objects let it read nodes and volumes: take or
-  leave them. The namespace must exist.
-completion SHELL: what completes these words in bash or zsh: help
-  For bash: source <(${PROGRAM} completion bash)
 version: print the version: help
 help [COMMAND] [WORD]: explain a command and its flags: help`;
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
 const version = (): void => say(VERSION);
-const HERE: Acts<Asked> = { run, manifest, completion, version, help };
+const HERE: Acts<Asked> = { run, manifest, version, help };
 const THERE: Acts<There> = {
   status,
   plan: showPlan,
@@ -6278,45 +6094,27 @@ const flagList = FLAGS.slice(1)
   .split('\n')
   .map((line) => {
     const [, short, flag = '', value] =
-      /^(?:-(\w)|  ) --([a-z-]+)\S*(?: ([A-Z]+))? /.exec(line) ?? [];
+      /^(?:-(\w)|  ) --([a-z-]+)\S*(?: (\S+))?  /.exec(line) ?? [];
     return { line: `  ${line}`, short, flag, value };
   });
-type Command = ReturnType<typeof commandFrom>;
-function commandFrom(text: string) {
-  const [head = '', ...more] = text.split('\n');
-  const [usage = '', about = '', own = '+'] = head.split(': ');
-  const words = usage.replace(/ [[A-Z].*/, '');
-  const rest = usage.slice(words.length).split(' ').slice(1);
-  const takes = own.replace('+', 'namespace context kubeconfig help').split(' ');
-  return { usage, words, rest, about, takes, more: more.join('\n') };
-}
 const commands = COMMANDS.slice(1)
-  .split(/\n(?! )/)
-  .map(commandFrom);
-const commandOf = (words: readonly string[]): Command | undefined =>
-  commands.find((c) => c.words === words.join(' '));
-
-/** Does `a` become `b` by so many letters changed, added or left out? */
-function isNear(a: string, b: string, edits: number): boolean {
-  if (a === '' || b === '') return a.length + b.length <= edits;
-  const [x, y] = [a.slice(1), b.slice(1)];
-  if (a[0] === b[0]) return isNear(x, y, edits);
-  const then = (p: string, q: string): boolean => isNear(p, q, edits - 1);
-  return edits > 0 && (then(x, y) || then(x, b) || then(a, y));
-}
-function unknown([first = '', second = '']: readonly string[]): UsageError {
-  const words = first === 'rollout' ? `${first} ${second}`.trim() : first;
-  const near = commands.find((c) => isNear(words, c.words, 2));
-  const hint = near ? `did you mean "${near.words}"?` : `see ${PROGRAM} help`;
-  return new UsageError(`there is no command "${words}": ${hint}`);
-}
+  .split('\n')
+  .map((line) => {
+    const [usage = '', about = '', own = '+'] = line.split(': ');
+    const words = usage.replace(/ [[A-Z].*/, '');
+    const rest = usage.slice(words.length).split(' ').slice(1);
+    const takes = own.replace('+', 'namespace context kubeconfig help').split(' ');
+    return { usage, words, rest, about, takes };
+  });
+const commandOf = (words: readonly string[]) => commands.find((c) => c.words === words.join(' '));
+const unknown = (words: readonly string[]): UsageError =>
+  new UsageError(`there is no command "${words.join(' ')}": see ${PROGRAM} help`);
 
 function help({ names }: Pick<Asked, 'names'>): void {
   const one = commandOf(names);
   if (one) {
     const lines = flagList.flatMap(({ flag, line }) => (one.takes.includes(flag) ? [line] : []));
-    const head = `${PROGRAM} ${one.usage}\n  ${one.about}`;
-    return say(paragraphs(head, one.more, lines.join('\n')));
+    return say(`${PROGRAM} ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
   }
   const some = commands.filter((c) => c.words.startsWith(names.join(' ')));
   if (some.length === 0) throw unknown(names);
@@ -6324,34 +6122,7 @@ function help({ names }: Pick<Asked, 'names'>): void {
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${table}\n`);
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
-function completion({ names: [shell = ''] }: Asked): void {
-  if (!['bash', 'zsh'].includes(shell)) throw new UsageError('completion is for bash or zsh');
-  const byLength = commands.toSorted((a, b) => b.words.length - a.words.length);
-  const flagsAfter = byLength.map(({ words, takes }) => {
-    return `  *' ${words} '*) next='--${takes.join(' --')}' ;;`;
-  });
-  const firsts = unique(commands.map(({ words }) => words.split(' ')[0]));
-  const seconds = commands.flatMap(({ words }) => words.split(' ')[1] ?? []);
-  const head = shell === 'zsh' ? 'autoload -U +X bashcompinit && bashcompinit\n' : '';
-  say(`${head}_statefulcluster() {
-  local next
-  case " \${COMP_WORDS[*]:1:COMP_CWORD-1} " in
-${flagsAfter.join('\n')}
-  *' rollout '*) next='${seconds.join(' ')}' ;;
-  *) next='${firsts.join(' ')}' ;;
-  esac
-  COMPREPLY=($(compgen -W "$next" -- "\${COMP_WORDS[COMP_CWORD]}"))
-}
-complete -F _statefulcluster statefulcluster`);
-}
 
-/** Names may come as kubectl has them; with another kind they are no names. */
-const KINDS: readonly (readonly [word: RegExp, kind: RegExp])[] = [
-  [/NAME/, /^(stc|statefulclusters?(\.enge\.me)?)\//],
-  [/POD/, /^(po|pods?)\//],
-  [/SET/, /^(sts|statefulsets?(\.apps)?)\//],
-];
-const kindOf = (word = ''): RegExp => KINDS.find(([form]) => form.test(word))?.[1] ?? /^$/;
 /** All words and flags, wherever they stand. */
 function readArgs(argv: readonly string[]) {
   const options = Object.fromEntries(
@@ -6360,45 +6131,52 @@ function readArgs(argv: readonly string[]) {
       return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }];
     }),
   );
-  const args = argv.map((arg) => {
-    // As Go's flags take it, and so as other operators do.
-    const [, flag = '', truth] = /^--([a-z-]+)=(true|false)$/.exec(arg) ?? [];
-    return options[flag]?.type === 'boolean' ? `--${truth === 'false' ? 'no-' : ''}${flag}` : arg;
-  });
+  const args = argv.map((arg) =>
+    arg.replace(/^--leader-elect=(true|false)$/, (_, is) =>
+      is === 'true' ? '--leader-elect' : '--no-leader-elect',
+    ),
+  );
   try {
     const config = { args, options, allowPositionals: true, allowNegative: true };
     const { values, positionals } = parseArgs(config);
-    const isSaid = ([flag, v]: [string, unknown]) => v !== false || flag === 'leader-elect';
-    const given = Object.entries(values)
-      .filter(isSaid)
-      .map(([flag, v]) => [flag, String(v)]);
-    return { words: positionals, asked: Object.fromEntries(given) as Asked['flags'] };
+    const given = Object.entries(values).filter(
+      ([flag, v]) => v !== false || flag === 'leader-elect',
+    );
+    const flags = Object.fromEntries(given.map(([flag, v]) => [flag, String(v)]));
+    return { words: positionals, flags: flags as Asked['flags'] };
   } catch (error) {
     throw new UsageError(wordsOf(error).split('. ')[0]);
   }
 }
+/** Names may come as kubectl has them. */
+const KINDS = /^(stc|statefulclusters?(\.enge\.me)?|po|pods?|sts|statefulsets?(\.apps)?)\//;
 /** Finds the command and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
-  const { words, asked } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
+  const { words, flags } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
   const command = commandOf(words.slice(0, 2)) ?? commandOf(words.slice(0, 1));
-  if (asked['help'] || words.length === 0)
+  if (flags['help'] || words.length === 0)
     return help({ names: command?.words.split(' ') ?? words });
-  if (!command) throw unknown(words);
+  if (!command) throw unknown(words.slice(0, words[0] === 'rollout' ? 2 : 1));
   const { usage, rest, takes } = command;
   const given = words.slice(command.words.split(' ').length);
-  const names = given.map((text, i) => text.replace(kindOf(rest[i]), ''));
+  const names = given.map((text) => text.replace(KINDS, ''));
   const least = rest.filter((word) => !word.startsWith('[')).length;
   const [extra] = names.slice(rest.length);
   if (extra !== undefined) throw new UsageError(`"${extra}" is one too many: ${PROGRAM} ${usage}`);
   if (names.length < least) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
-  const stray = Object.keys(asked).find((flag) => !takes.includes(flag));
-  if (stray) throw new UsageError(`"${command.words}" has no --${stray}`);
-  const all = [...names, ...(asked['namespace']?.split(',') ?? [])];
+  for (const { flag, value = '' } of flagList) {
+    const text = flags[flag];
+    if (text !== undefined && !takes.includes(flag))
+      throw new UsageError(`"${command.words}" has no --${flag}`);
+    const [form, what] = FORMS[value] ?? [/^/, ''];
+    if (text !== undefined && !form.test(text)) throw new UsageError(`--${flag} must be ${what}`);
+  }
+  const all = [...names, ...(flags['namespace']?.split(',') ?? [])];
   const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
   if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
-  const what = { words: command.words, names, flags: asked };
+  const asked = { words: command.words, names, flags };
   const act = THERE[command.words];
-  return act ? act(await placed(what)) : HERE[command.words]?.(what);
+  return act ? act(await placed(asked)) : HERE[command.words]?.(asked);
 }
 
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
