@@ -3394,7 +3394,7 @@ const newFeed = <T extends Thing>(source: Source<T>) => ({
   listedAt: -1, // Uptime at which the newest list from a quorum began; -1 before the first.
   denied: '', // The API server's words when this kind may not be read.
   refusals: 0, // 403s in a row; for seconds after its start an API server knows no rights yet.
-  next: 'fresh' as 'fresh' | 'again' | 'resume', // List from nothing or at `version`, or only watch.
+  next: 'fresh' as 'fresh' | 'again' | 'resume', // List anew, at `version`, or only watch.
   streams: true, // Streaming lists; older API servers page instead.
   cut: new AbortController(), // Ends the stream that is open.
 });
