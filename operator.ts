@@ -5247,7 +5247,7 @@ async function yamlOf(raw: Raw): Promise<string> {
 }
 async function show({ metadata, ...rest }: Raw, output: string): Promise<void> {
   const { managedFields: _, ...kept } = metadata;
-  const json = JSON.stringify({ ...rest, metadata: kept }, undefined, 2); // Drops what is undefined.
+  const json = JSON.stringify({ ...rest, metadata: kept }, undefined, 2);
   say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
 }
 
@@ -5534,8 +5534,8 @@ async function status({ world, ns: own, name, flags }: There): Promise<void> {
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
  *  taken to succeed (`untried`). What speaks against a member is taken to have been watched for a
- *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts) is
- *  not known here. */
+ *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
+ *  is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
   const { signal } = new AbortController();
   let untried = false;
