@@ -4575,7 +4575,9 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
       wins = 0;
     }
     e.held = undefined;
-    if (wins === 0) await world.sleep(BOUNDS.leaseRetryMs, signal);
+    const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
+    const pauseMs = freeInMs > 0 ? Math.min(freeInMs, BOUNDS.leaseRetryMs) : BOUNDS.leaseRetryMs;
+    if (wins === 0) await world.sleep(pauseMs, signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
