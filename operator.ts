@@ -3451,20 +3451,17 @@ async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
     feed.denied = message;
     if (feed.optional) feed.ready.resolve();
   }
-  // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go.
+  // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go. Discovery
+  // must say so, too: a 404 alone may be that of a proxy.
   const isOwn = code === 404 && feed.path.includes('/enge.me/');
-  if (isOwn && (await isRemoved(feed.world).catch(() => false)))
+  const ask = { method: 'GET', path: '/apis' } as const;
+  const { groups } = isOwn ? await call(feed.world, ask).catch((): Raw => ({})) : {};
+  if (groups && !groups.some((group: Raw) => group['name'] === 'enge.me'))
     replaceAll(feed, new Map(), 0, feed.world.uptime());
   if ((code === 400 || code === 422) && feed.next !== 'resume') feed.streams = false;
   const unknown = [404, 410, 504].includes(code) || message.includes('Too large resource version');
   feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
   feed.world.log('warn', 'watch restarts', { path: feed.path, code, error: message });
-}
-
-/** Does discovery say so, too? A 404 alone may be that of a proxy. */
-async function isRemoved(world: World): Promise<boolean> {
-  const { groups = [] } = await call(world, { method: 'GET', path: '/apis' });
-  return !groups.some((group: Raw) => group['name'] === 'enge.me');
 }
 
 function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
