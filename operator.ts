@@ -3351,28 +3351,18 @@ function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: r
 }
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
-  const status: Raw = raw['status'] ?? {};
-  const { volumeName = '', ...asked }: Raw = raw['spec'] ?? {};
-  return {
-    meta: metaOf(raw),
-    phase: status['phase'] ?? 'Pending',
-    volume: volumeName,
-    request: asked['resources']?.requests?.storage ?? '',
-    capacity: status['capacity']?.storage ?? '',
-    spec: shared(asked),
-  };
+  const { volumeName: volume = '', ...asked }: Raw = raw['spec'] ?? {};
+  const { phase = 'Pending', capacity: has }: Raw = raw['status'] ?? {};
+  const request = asked['resources']?.requests?.storage ?? '';
+  const capacity = has?.storage ?? '';
+  return { meta: metaOf(raw), phase, volume, request, capacity, spec: shared(asked) };
 }
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
-  const data = withoutNulls(raw['data']);
+  const { template = {}, claimTemplates = [] }: Raw = withoutNulls(raw['data']);
   const meta = metaOf(raw);
-  return {
-    meta,
-    hash: meta.labels[MARK.revision] ?? '',
-    number: raw['revision'] ?? 0,
-    template: data['template'] ?? {},
-    claimTemplates: data['claimTemplates'] ?? [],
-  };
+  const hash = meta.labels[MARK.revision] ?? '';
+  return { meta, hash, number: raw['revision'] ?? 0, template, claimTemplates };
 }
 /** Projects a Node. */
 export function nodeOf(raw: Raw): Node {
@@ -3414,7 +3404,7 @@ const newFeed = <T extends Thing>(source: Source<T>) => ({
   listedAt: -1, // Uptime at which the newest list from a quorum began; -1 before the first.
   denied: '', // The API server's words when this kind may not be read.
   refusals: 0, // 403s in a row; for seconds after its start an API server knows no rights yet.
-  next: 'fresh' as 'fresh' | 'again' | 'resume', // List from nothing, at `version`, or watch.
+  next: 'fresh' as 'fresh' | 'again' | 'resume', // List anew, at `version`, or only watch.
   streams: true, // Streaming lists; older API servers page instead.
   cut: new AbortController(), // Ends the stream that is open.
 });
@@ -3471,22 +3461,17 @@ async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
     feed.denied = message;
     if (feed.optional) feed.ready.resolve();
   }
-  // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go.
+  // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go. Discovery
+  // must say so, too: a 404 alone may be that of a proxy.
   const isOwn = code === 404 && feed.path.includes('/enge.me/');
-  if (isOwn && (await isRemoved(feed.world).catch(() => false)))
+  const ask = { method: 'GET', path: '/apis' } as const;
+  const { groups } = isOwn ? await call(feed.world, ask).catch((): Raw => ({})) : {};
+  if (groups && !groups.some((group: Raw) => group['name'] === 'enge.me'))
     replaceAll(feed, new Map(), 0, feed.world.uptime());
   if ((code === 400 || code === 422) && feed.next !== 'resume') feed.streams = false;
   const unknown = [404, 410, 504].includes(code) || message.includes('Too large resource version');
   feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
   feed.world.log('warn', 'watch restarts', { path: feed.path, code, error: message });
-}
-
-/** Does discovery say so, too? A 404 alone may be that of a proxy. */
-async function isRemoved(world: World): Promise<boolean> {
-  const { groups = [] } = await call(world, { method: 'GET', path: '/apis' });
-  if (!groups.some((group: Raw) => group['name'] === 'enge.me')) return true;
-  const { resources = [] } = await call(world, { method: 'GET', path: '/apis/enge.me/v1alpha1' });
-  return !resources.some((resource: Raw) => resource['name'] === 'statefulclusters');
 }
 
 function lay<T>(map: Map<string, T> | undefined, name: string, object: T | undefined): void {
@@ -3731,11 +3716,7 @@ async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknow
 
 // ── Bodies ──────────────────────────────────────────────────────────────────────────────────────
 /** An object to POST. */
-export interface Body {
-  readonly kind: string;
-  readonly metadata: { readonly name: string; readonly [field: string]: unknown };
-  readonly [field: string]: unknown;
-}
+export type Body = Json & { readonly kind: string; readonly metadata: Json & { name: string } };
 /** Body of a ControllerRevision. */
 export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
   const { hash, number, template, claimTemplates } = revision;
@@ -3798,23 +3779,19 @@ export function claimBody(c: StatefulCluster, identity: string, of: string, maki
 }
 
 // ── Writes ──────────────────────────────────────────────────────────────────────────────────────
-/** Nobody knows whether it landed. What is repeated with a precondition is safe all the same. */
-const isOpen = (error: unknown, method: ApiRequest['method']): boolean =>
-  error instanceof ApiError &&
-  (error.code === 0 || (method === 'POST' && (error.code >= 500 || error.code === 408)));
-/** A patch that carries the UID of an object of which the name is another's by now. */
-const isOther = (error: unknown): error is ApiError =>
-  error instanceof ApiError && error.code === 422 && error.message.includes('metadata.uid');
-
 /** Every write to the cluster and its children: without an answer, only a new list can tell. */
-async function submit(pass: Pass, kind: Written, request: ApiRequest) {
-  try {
-    return await call(pass.world, request, kind === CLUSTERS ? undefined : pass.warnings);
-  } catch (error) {
-    if (isOpen(error, request.method)) pass.expect(kind, pass.cluster.meta, 'list');
-    throw isOther(error) ? new ApiError(409, 'Conflict', error.message) : error;
-  }
-}
+const submit = (pass: Pass, kind: Written, request: ApiRequest): Promise<Raw> =>
+  call(pass.world, request, kind === CLUSTERS ? undefined : pass.warnings).catch(
+    (error: ApiError) => {
+      const { code, message } = error;
+      // Nobody knows whether it landed. What is repeated with a precondition is safe all the same.
+      const isOpen = code === 0 || (request.method === 'POST' && (code >= 500 || code === 408));
+      if (isOpen) pass.expect(kind, pass.cluster.meta, 'list');
+      // The patch carries the UID of an object of which the name is another's by now.
+      const isOther = code === 422 && message.includes('metadata.uid');
+      throw isOther ? new ApiError(409, 'Conflict', message) : error;
+    },
+  );
 /** The cache has to show what the API server made of a write. */
 function shown(pass: Pass, kind: Written, raw: Raw): Meta {
   const meta = metaOf(raw);
@@ -3887,8 +3864,8 @@ const askedLabels = (body: Body): Dict => dictOf(body.metadata['labels']);
 /** Is it what an earlier POST of this body made, and still in use? */
 function isOurs({ cluster }: Pass, kind: Kind, meta: Meta, body: Body): boolean {
   const { labels, annotations } = meta;
-  const keys = [MARK.cluster, MARK.identity];
-  const isNamed = keys.every((key) => labels[key] === askedLabels(body)[key]);
+  const asked = askedLabels(body);
+  const isNamed = [MARK.cluster, MARK.identity].every((key) => labels[key] === asked[key]);
   const isOwned = isControlledBy(meta, cluster.meta.uid);
   const isFree = kind === CLAIMS && !hasController(meta);
   const isKept = MARK.claims in annotations && !(MARK.retired in annotations);
@@ -4078,26 +4055,25 @@ const newChildren = () => ({
   controllerrevisions: new Map<string, Revision>(),
 });
 /** All state of a running operator. */
-interface Operator {
-  readonly world: World;
-  readonly signal: AbortSignal;
-  readonly observer: Observer | undefined;
-  readonly queue: ReturnType<typeof newQueue>;
-  readonly ledgers: Map<string, Ledger>; // By cluster key.
-  readonly children: Map<string, ReturnType<typeof newChildren>>; // By cluster key, like the feeds.
-  readonly scopes: Map<string, Scope>; // By namespace, '' for all.
-  nodes: Feed<Node> | undefined;
-  blindUntil: number; // Uptime at which a volume may be read again, after a 403.
-}
-
-function newOperator(outer: World, { workers, observer }: Options, signal: AbortSignal): Operator {
+function newOperator(outer: World, { workers, observer }: Options, signal: AbortSignal) {
   const world = onServerClock(outer);
   const sizeOf = (key: string): number => o.children.get(key)?.pods.size ?? 0;
-  const queue = newQueue(world, workers, (key) => reconcile(o, key), sizeOf);
-  const maps = { ledgers: new Map(), children: new Map(), scopes: new Map() };
-  const o: Operator = { world, signal, observer, queue, ...maps, nodes: undefined, blindUntil: 0 };
+  const queue: Queue = newQueue(world, workers, (key) => reconcile(o, key), sizeOf);
+  const o = {
+    world,
+    signal,
+    observer,
+    queue,
+    ledgers: new Map<string, Ledger>(), // By cluster key.
+    children: new Map<string, ReturnType<typeof newChildren>>(), // By cluster key, like the feeds.
+    scopes: new Map<string, Scope>(), // By namespace, '' for all.
+    nodes: undefined as Feed<Node> | undefined,
+    blindUntil: 0, // Uptime at which a volume may be read again, after a 403.
+  };
   return o;
 }
+type Queue = ReturnType<typeof newQueue>;
+type Operator = ReturnType<typeof newOperator>;
 /** The whole operator on one World, until aborted: what `run` starts and the simulation runs. */
 export async function runOperator(outer: World, options: Options, signal: AbortSignal) {
   const o = newOperator(outer, options, signal);
@@ -4287,27 +4263,27 @@ type Answer = Raw | string | undefined;
 
 /** Plans, reads live what the plan asks for, and plans again, until it answers. What cannot be read
  *  stays unknown in this pass, and so does what is asked for too late. */
-async function decide(o: Operator, first: OpenSnapshot): Promise<{ s: Snapshot; p: Plan }> {
-  for (let [s, round] = [first, 0]; ; round++) {
+async function decide(o: Operator, s: OpenSnapshot): Promise<{ s: Snapshot; p: Plan }> {
+  for (let round = 0; ; round++) {
     const p = plan(s, o.world.now(), o.world.random);
     if (p.ask === undefined) return { s, p };
     const { answers, cluster } = s;
     const refs = p.ask.filter((ref) => !answers.has(keyOfRef(ref)));
     assert(refs.length > 0, 'a plan asks again for what was answered');
-    const found = new Map<Ref, Answer>();
     await forEach(refs, async (ref) => {
       const isLate = round >= BOUNDS.askMax;
-      found.set(ref, isLate ? `${NO_ANSWER}not read in this pass` : await read(o, cluster, ref));
+      overlay(s, ref, isLate ? `${NO_ANSWER}not read in this pass` : await read(o, cluster, ref));
     });
-    s = overlay(o, s, found);
+    s.volumesReadable = o.world.uptime() >= o.blindUntil;
+    if (s.cluster.meta.uid !== cluster.meta.uid)
+      throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
   }
 }
 /** A live GET, or a trial. */
 async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<Answer> {
-  const { kind, name, trial } = ref;
-  const { meta } = cluster;
-  if (trial) return tryOut(o, meta.namespace, trialBodies(o, cluster, trial, ref.withClaims));
-  const namespace = kind === 'nodes' || kind === 'persistentvolumes' ? '' : meta.namespace;
+  const { kind, name, trial, withClaims } = ref;
+  if (trial) return tryOut(o, cluster, trial, withClaims);
+  const namespace = ['nodes', 'persistentvolumes'].includes(kind) ? '' : cluster.meta.namespace;
   try {
     return await call(o.world, { method: 'GET', path: pathOf(kind, namespace, name) });
   } catch (error) {
@@ -4318,51 +4294,41 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
     return undefined;
   }
 }
-/** What a new member would be made of, under a name that none has. */
-function trialBodies(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
+/** A dry-run of a new member; that a name exists is the last thing to be objected to. */
+async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
   const known = withClaims ? claimTemplateNames(c.spec) : [];
   const names = r.claimTemplates.filter((name) => known.includes(name));
   const pod = podBody(c, 'trial', r, { nodesReadable: o.nodes?.denied === '' });
-  return [...names.map((template) => claimBody(c, 'trial', template, {})), pod];
-}
-/** A dry-run; that a name exists is the last thing to be objected to. */
-async function tryOut({ world }: Operator, namespace: string, bodies: readonly Body[]) {
   let made: Raw | undefined;
-  for (const body of bodies) {
-    const kind = body.kind === 'Pod' ? PODS : CLAIMS;
-    const path = `${pathOf(kind, namespace)}?dryRun=All&fieldValidation=Strict&${FIELDS}`;
+  for (const body of [...names.map((name) => claimBody(c, 'trial', name, {})), pod]) {
+    const path = pathOf(body === pod ? PODS : CLAIMS, c.meta.namespace);
+    const query = `?dryRun=All&fieldValidation=Strict&${FIELDS}`;
     try {
-      made = await call(world, { method: 'POST', path, body });
+      made = await call(o.world, { method: 'POST', path: path + query, body });
     } catch (error) {
       made = undefined;
       const words = wordsOf(error);
       if (isTaken(error)) continue;
       if (!isRefusal(error)) return NO_ANSWER + words;
       if (!words.includes('does not support dry run')) return words;
-      world.log('warn', 'a trial could not be made, and counts as passed', { words });
+      o.world.log('warn', 'a trial could not be made, and counts as passed', { words });
     }
   }
   return made; // The pod as it would be.
 }
 
 /** Lays what was read live over the snapshot. */
-function overlay(o: Operator, s: OpenSnapshot, found: ReadonlyMap<Ref, Answer>): OpenSnapshot {
-  let { cluster } = s;
-  for (const [ref, raw] of found) {
-    const { kind, name } = ref;
-    s.answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
-    if (typeof raw === 'string') continue;
-    if (kind === 'pods' || kind === 'trials') lay(s.bodies, name, raw);
-    if (kind === 'pods') lay(s.pods, name, raw && podOf(raw));
-    if (kind === 'persistentvolumes') lay(s.volumes, name, raw && volumeOf(raw));
-    if (kind === 'persistentvolumeclaims') lay(s.claims, name, raw && claimOf(raw));
-    if (kind === 'controllerrevisions') lay(s.revisions, name, raw && revisionOf(raw));
-    if (kind === 'nodes') lay(s.nodes, name, raw && nodeOf(raw));
-    if (kind === 'statefulclusters') cluster = clusterOf(raw ?? {});
-  }
-  if (cluster.meta.uid !== s.cluster.meta.uid)
-    throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
-  return { ...s, cluster, volumesReadable: o.world.uptime() >= o.blindUntil };
+function overlay(s: OpenSnapshot, ref: Ref, raw: Answer): void {
+  const { kind, name } = ref;
+  s.answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
+  if (typeof raw === 'string') return;
+  if (kind === 'pods' || kind === 'trials') lay(s.bodies, name, raw);
+  if (kind === 'pods') lay(s.pods, name, raw && podOf(raw));
+  if (kind === 'persistentvolumes') lay(s.volumes, name, raw && volumeOf(raw));
+  if (kind === 'persistentvolumeclaims') lay(s.claims, name, raw && claimOf(raw));
+  if (kind === 'controllerrevisions') lay(s.revisions, name, raw && revisionOf(raw));
+  if (kind === 'nodes') lay(s.nodes, name, raw && nodeOf(raw));
+  if (kind === 'statefulclusters') s.cluster = clusterOf(raw ?? {});
 }
 
 // ── One pass ────────────────────────────────────────────────────────────────────────────────────
@@ -4443,8 +4409,7 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
   const { cluster } = pass;
   const before: Json = { ...cluster.status };
   // Fields that a newer version or a hand wrote stay, and are no difference.
-  const isSame = ([k, v]: [string, unknown]): boolean =>
-    canonicalJson(v) === canonicalJson(before[k]);
+  const isSame = ([k, v]: [string, unknown]) => canonicalJson(v) === canonicalJson(before[k]);
   if (isTerminating(cluster) || Object.entries(status).every(isSame)) return;
   const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
@@ -4690,8 +4655,8 @@ async function look(e: Election): Promise<Raw | undefined> {
 /** Remembers when a Lease last changed, also of a deleted one: its holder will make it again. */
 function note(e: Election, { metadata, spec = {} }: Raw): void {
   const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
-  const { annotations = {} } = metadata;
-  const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = annotations;
+  const marks = dictOf(metadata.annotations);
+  const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = marks;
   const text = JSON.stringify(spec);
   const before = e.seen.get(metadata.name);
   if (before?.text === text) return;
