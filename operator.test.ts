@@ -10813,26 +10813,6 @@ onPlane('F11: the API server ends by SIGTERM → the same process goes on', asyn
   assert.ok(performance.now() - from < 30_000, 'the API server did not wait for the watches');
   await losesOne(real, 'coder', 3);
 });
-onPlaneLong('F25: the CRD goes and comes, newer → unknown fields survive', async () => {
-  const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-  const [path, one] = [`${crds}/statefulclusters.enge.me`, clusterAt('default', 'newer')];
-  const statusOf = async (path: string): Promise<number> =>
-    (await real.world.send({ method: 'GET', path })).status;
-  const from = real.program?.said.length;
-  await order(real, 'DELETE', path);
-  await reaches(() => statusOf(path), 404);
-  await real.becomes('clusters', () => real.all('clusters', 'coder').length, 0);
-  await order(real, 'POST', crds, newerCrd());
-  await reaches(() => statusOf(clusterAt('default')), 200);
-  await order(real, 'POST', clusterAt('default'), clusterIn('b', 'newer', 2, { future: 'a' }));
-  await order(real, 'PATCH', `${one}/status`, { status: { future: 'b' } });
-  await settles(real, 'newer', 2);
-  await losesOne(real, 'newer', 2);
-  const after = await order(real, 'GET', one);
-  assert.equal([after['spec'].future, after['status'].future], ['a', 'b']);
-  const tries = real.program?.said.slice(from).filter((line) => line['code'] === 404) ?? [];
-  assert.ok(tries.length < 20, `asked ${tries.length} times for what is not there`);
-});
 onPlane('F11: the API server is SIGKILLed → the same process goes on, and ends well', async () => {
   await plane.restart('SIGKILL');
   await losesOne(real, 'coder', 3);
