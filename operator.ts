@@ -3241,9 +3241,12 @@ const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 } as const;
 const KEEP = 'Retain' as const;
 const KEPT = { whenDeleted: KEEP, whenScaled: KEEP, whenReplaced: KEEP, whenLost: KEEP };
 
+/** The door: a field that is null is absent, as wherever Go reads it. Charts render empty ones. */
+const withoutNulls = (part: unknown): Raw =>
+  JSON.parse(JSON.stringify(part ?? {}, (_, value: unknown) => value ?? undefined));
 /** The CRD fills in most defaults; an object that no API server has seen lacks them. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const spec: Raw = raw['spec'] ?? {};
+  const spec = withoutNulls(raw['spec']);
   const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = spec;
   const podUpdatePolicy = 'InPlaceIfPossible';
   const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
@@ -3264,7 +3267,8 @@ export function clusterOf(raw: Raw): StatefulCluster {
 
 /** Projects a pod. */
 export function podOf(raw: Raw): Pod {
-  const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
+  const spec: Raw = raw['spec'] ?? {};
+  const status: Raw = raw['status'] ?? {};
   const conditions = (status['conditions'] ?? []) as Raw[];
   const condition = (type: string): Raw | undefined => conditions.find((c) => c['type'] === type);
   const at = (type: string): number | undefined => ms(condition(type)?.['lastTransitionTime']);
@@ -3341,20 +3345,20 @@ function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: r
 }
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
-  const { spec = {}, status = {} } = raw as { spec: Raw; status: Raw };
-  const { volumeName = '', ...asked } = spec;
+  const status: Raw = raw['status'] ?? {};
+  const { volumeName = '', ...asked }: Raw = raw['spec'] ?? {};
   return {
     meta: metaOf(raw),
     phase: status['phase'] ?? 'Pending',
     volume: volumeName,
-    request: spec['resources']?.requests?.storage ?? '',
+    request: asked['resources']?.requests?.storage ?? '',
     capacity: status['capacity']?.storage ?? '',
     spec: shared(asked),
   };
 }
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
-  const data = (raw['data'] ?? {}) as Raw;
+  const data = withoutNulls(raw['data']);
   const meta = metaOf(raw);
   return {
     meta,
@@ -3404,7 +3408,7 @@ const newFeed = <T extends Thing>(source: Source<T>) => ({
   listedAt: -1, // Uptime at which the newest list from a quorum began; -1 before the first.
   denied: '', // The API server's words when this kind may not be read.
   refusals: 0, // 403s in a row; for seconds after its start an API server knows no rights yet.
-  next: 'fresh' as 'fresh' | 'again' | 'resume', // List from nothing or at `version`, or only watch.
+  next: 'fresh' as 'fresh' | 'again' | 'resume', // List from nothing, at `version`, or watch.
   streams: true, // Streaming lists; older API servers page instead.
   cut: new AbortController(), // Ends the stream that is open.
 });
@@ -4609,7 +4613,9 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
       wins = 0;
     }
     e.held = undefined;
-    if (wins === 0) await world.sleep(BOUNDS.leaseRetryMs, signal);
+    const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
+    const pauseMs = Math.min(freeInMs > 0 ? freeInMs : Infinity, BOUNDS.leaseRetryMs);
+    if (wins === 0) await world.sleep(pauseMs, signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
@@ -4960,9 +4966,7 @@ async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
 
 const VERSION = process.env['STATEFULCLUSTER_VERSION'] ?? '0.0.0-dev'; // Set by build.mjs.
 /** kubectl finds its plugins by the names of their files. */
-const isPlugin = [process.argv0, process.argv[1] ?? ''].some((file) =>
-  /(^|\/)kubectl-statefulcluster[^/]*$/.test(file),
-);
+const isPlugin = /\bkubectl-statefulcluster\b/.test(`${process.argv0} ${process.argv[1]}`);
 const PROGRAM = isPlugin ? 'kubectl statefulcluster' : 'statefulcluster';
 const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 /** Wrong use of the command line: one line, exit code 2. */
@@ -5031,8 +5035,11 @@ function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
     const key = 'client.authentication.k8s.io/exec';
     const config = extensions.find((e: Raw) => e['name'] === key)?.extension;
     const info = provideClusterInfo ? { ...plain, ...data, config } : undefined;
-    const spec = { interactive: false, cluster: info };
-    const request = { apiVersion, kind: 'ExecCredential', spec };
+    const request = {
+      apiVersion,
+      kind: 'ExecCredential',
+      spec: { interactive: false, cluster: info },
+    };
     const given = Object.fromEntries(env.map((e: Raw) => [e['name'], e['value']]));
     const { execFile } = process.getBuiltinModule('node:child_process');
     const running = promisify(execFile)(command, args, {
@@ -5083,64 +5090,53 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
 /** Lets the library's KubeConfig also give what the library does not read. */
 function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   const apply = config.applyToHTTPSOptions.bind(config);
-  const ask = user['exec'] && pluginOf(user['exec'], cluster);
+  const { exec, tokenFile: file, 'as-uid': uid, 'as-groups': groups } = user;
+  const ask = exec ? pluginOf(exec, cluster) : async () => ({}) as Raw;
   config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
     await apply(options);
-    const { token: given, clientCertificateData: cert, clientKeyData: key } = (await ask?.()) ?? {};
-    const file = user['tokenFile'];
+    const { token: given, clientCertificateData: cert, clientKeyData: key } = await ask();
     const token = file ? readFileSync(file, 'utf8').trim() : given;
-    const headers: Record<string, unknown> = { ...options.headers };
-    if (token) headers['Authorization'] = `Bearer ${token}`;
-    headers['Impersonate-Uid'] = user['as-uid'];
-    headers['Impersonate-Group'] = user['as-groups'];
+    const bearer = token && { Authorization: `Bearer ${token}` };
+    const as = { 'Impersonate-Uid': uid, 'Impersonate-Group': groups };
+    const headers = { ...options.headers, ...bearer, ...as };
     const proxy = cluster['proxy-url'] ?? proxyOf(new URL(cluster['server']), process.env);
     Object.assign(options, { headers, proxy }, cert && { cert, key });
   };
   return config;
 }
-/** All clusters, users and contexts of the files, and what the first says that is current. */
-function entriesOf(files: readonly string[], loadYaml: (text: string) => Raw) {
-  const entries: Raw[] = [];
-  let current = '';
-  for (const path of files) {
-    const text = readFileSync(path, 'utf8');
-    const raw = /^\s*[^\s#]/m.test(text) ? loadYaml(text) : {};
-    current ||= raw['current-context'] ?? '';
-    for (const kind of ['cluster', 'user', 'context'])
-      for (const { name, [kind]: part } of raw[`${kind}s`] ?? [])
-        entries.push({ kind, name, part: part ?? {}, folder: dirname(resolve(path)) });
-  }
-  return { entries, current };
-}
 const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 /** Reads kubeconfigs as kubectl does: of equal names the first counts; a file that is empty, or one
  *  of $KUBECONFIG that is missing, is none. Where there is nothing, it is the pod's account. */
-export async function loadConfig(
-  file: string | undefined,
-  context: string | undefined,
-): Promise<KubeConfig> {
+export async function loadConfig(file?: string, context?: string): Promise<KubeConfig> {
   const { KubeConfig, loadYaml } = await import('@kubernetes/client-node'); // Not for `version`.
   const config = new KubeConfig();
   const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
   const usual = (KUBECONFIG || join(homedir(), '.kube/config')).split(delimiter);
   const where = file ?? (KUBECONFIG || 'the default kubeconfig');
-  let read: ReturnType<typeof entriesOf>;
+  const read = (path: string): Raw => {
+    const text = readFileSync(path, 'utf8');
+    const raw = /^\s*[^\s#]/m.test(text) ? loadYaml<Raw>(text) : {};
+    return { ...raw, folder: dirname(resolve(path)) };
+  };
+  let files: readonly Raw[];
   try {
-    read = entriesOf(file ? [file] : usual.filter((one) => one && existsSync(one)), loadYaml);
+    files = (file ? [file] : usual.filter((one) => one && existsSync(one))).map(read);
   } catch (error) {
     throw new Error(`cannot read ${where}: ${wordsOf(error)}`);
   }
   const isPod = KUBERNETES_SERVICE_HOST && existsSync(ACCOUNT);
-  if (read.entries.length === 0 && !file && !context && isPod) {
+  if (files.every((raw) => !raw['clusters']) && !file && !context && isPod) {
     config.loadFromCluster();
     return complete(config, { server: config.getCurrentCluster()?.server }, {});
   }
   const find = (kind: string, name = ''): Raw => {
-    const found = read.entries.find((one) => one['kind'] === kind && one['name'] === name);
-    if (name && !found) throw new Error(`${where} has no ${kind} "${name}"`);
-    return partOf(kind, found?.['part'] ?? {}, found?.['folder'] ?? '');
+    for (const raw of files)
+      for (const one of raw[`${kind}s`] ?? [])
+        if (one.name === name) return partOf(kind, one[kind] ?? {}, raw['folder']);
+    if (name) throw new Error(`${where} has no ${kind} "${name}"`);
+    return {};
   };
-  const name = context ?? read.current;
+  const name = context ?? files.find((raw) => raw['current-context'])?.['current-context'];
   const chosen = find('context', name);
   const [cluster, user] = [find('cluster', chosen['cluster']), find('user', chosen['user'])];
   const { server = '' } = cluster as { server?: string };
@@ -5167,10 +5163,10 @@ function logger(format: string): World['log'] {
     if (format === 'json')
       return console.log(escaped(JSON.stringify({ time, level, msg: message, ...fields })));
     const { cluster = '', message: text = '', ...rest } = fields;
-    const others = Object.entries(rest).map(([k, v]) => gray(escaped(`${k}=${String(v)}`)));
-    const head = `${gray(time.slice(11, 19))} ${paint[level](escaped(message).padEnd(16))}`;
-    const words = [head, bold(escaped(String(cluster))), escaped(String(text)), ...others];
-    console.log(words.filter(Boolean).join(' '));
+    const others = Object.entries(rest).map(([k, v]) => `${k}=${String(v)}`);
+    const words = [cluster, text, ...others].filter(Boolean).join(' ');
+    const head = paint[level](escaped(message).padEnd(16));
+    console.log(`${gray(time.slice(11, 19))} ${head} ${escaped(words)}`);
   };
 }
 
@@ -5281,7 +5277,7 @@ async function yamlOf(raw: Raw): Promise<string> {
 }
 async function show({ metadata, ...rest }: Raw, output: string): Promise<void> {
   const { managedFields: _, ...kept } = metadata;
-  const json = JSON.stringify({ ...rest, metadata: kept }, undefined, 2); // Drops what is undefined.
+  const json = JSON.stringify({ ...rest, metadata: kept }, undefined, 2);
   say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
 }
 
@@ -5297,13 +5293,19 @@ async function placed(asked: Asked): Promise<There> {
   const world = realWorld(config, warn, () => load(flags));
   return { ...asked, world, ns: flags['namespace'] ?? spaceOf(config), name: names[0] ?? '' };
 }
-const getCluster = ({ world, ns, name }: Omit<There, keyof Asked>): Promise<Raw> =>
+const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
 const BY = '?fieldManager=statefulcluster-cli';
 /** A merge patch that only lands on the very object that was looked at. */
-function merge(world: World, path: string, { uid }: Meta, change: Raw): Promise<Raw> {
-  const body = { ...change, metadata: { ...change['metadata'], uid } };
-  return api(world, { ...MERGE, path: path + BY, body });
+function merge(
+  { world, ns }: There,
+  kind: Ref['kind'],
+  { name, uid }: Meta,
+  meta: Raw,
+  spec?: Raw,
+) {
+  const body = { metadata: { ...meta, uid }, spec };
+  return api(world, { ...MERGE, path: pathOf(kind, ns, name) + BY, body });
 }
 async function itemsOf(world: World, path: string, wanted: LabelSelector = {}) {
   const labelSelector = selectorText(wanted);
@@ -5337,17 +5339,14 @@ async function keepSeeing(
 }
 
 type Rows = readonly (readonly string[])[];
-const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
+const widthOf = (text = ''): number => [...stripVTControlCharacters(text)].length;
 /** Columns as wide as their widest cell. */
 function tableOf(rows: Rows): string {
-  const widths = rows[0]?.map((_, i) =>
-    rows.reduce((most, row) => Math.max(most, widthOf(row[i] ?? '')), 0),
-  );
-  const lines = rows.map((row) => {
-    const cells = row.map((cell, i) => cell + ' '.repeat((widths?.[i] ?? 0) - widthOf(cell)));
-    return cells.join('  ').trimEnd();
-  });
-  return lines.join('\n');
+  const widest = (i: number): number =>
+    rows.reduce((most, row) => Math.max(most, widthOf(row[i])), 0);
+  const widths = rows[0]?.map((_, i) => widest(i)) ?? [];
+  const padded = (cell: string, i: number) => cell + ' '.repeat((widths[i] ?? 0) - widthOf(cell));
+  return rows.map((row) => row.map(padded).join('  ').trimEnd()).join('\n');
 }
 /** A table with titles, without its empty columns; '' without rows. */
 function titled(titles: string, rows: Rows): string {
@@ -5410,12 +5409,16 @@ function listText(raws: readonly Raw[], ns: string, now: number): string {
   const rank = (c: StatefulCluster): number => rankOf(stateIn(c)[0]);
   all.sort((a, b) => rank(a) - rank(b) || (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
   const rows = all.map((c) => {
-    const { replicas = 0, readyReplicas, updatedReplicas, availableReplicas } = c.status;
-    const { replacements, retiredClaims } = c.status;
-    const counts = [readyReplicas, updatedReplicas, availableReplicas, replacements, retiredClaims];
-    const own = [ns ? '' : c.meta.namespace, c.meta.name, painted(...stateIn(c))];
-    const numbers = [`${replicas}/${c.spec.replicas}`, ...counts.map((n) => String(n ?? 0))];
-    return [...own, ...numbers, ageText(now - c.meta.createdMs)];
+    const { meta, spec, status: s } = c;
+    const counts = [s.readyReplicas, s.updatedReplicas, s.availableReplicas, s.replacements];
+    const numbers = [...counts, s.retiredClaims].map((n) => String(n ?? 0));
+    const own = [ns ? '' : meta.namespace, meta.name, painted(...stateIn(c))];
+    return [
+      ...own,
+      `${s.replicas ?? 0}/${spec.replicas}`,
+      ...numbers,
+      ageText(now - meta.createdMs),
+    ];
   });
   const titles = 'READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
   return titled(`NAMESPACE  NAME  STATE  LIVE  ${titles}`, rows);
@@ -5568,17 +5571,15 @@ async function status({ world, ns: own, name, flags }: There): Promise<void> {
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
 /** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
  *  taken to succeed (`untried`). What speaks against a member is taken to have been watched for a
- *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts) is
- *  not known here. */
+ *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
+ *  is not known here. */
 async function decideOnly(real: World, ns: string, name: string) {
   const { signal } = new AbortController();
-  let untried = false;
   const world: World = {
     ...real,
     async send(request) {
       if (request.method === 'GET') return real.send(request);
       assert(/[?&]dryRun=All(&|$)/.test(request.path), 'plan sends reads only');
-      untried = true;
       return { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
     },
   };
@@ -5594,7 +5595,7 @@ async function decideOnly(real: World, ns: string, name: string) {
   const { p } = await decide(o, snapshotOf(o, cluster, ledger));
   for (const evidence of p.evidence)
     ledger.desk.seen.set(evidence, o.world.uptime() - LIMITS.trustMs);
-  return { ...(await decide(o, snapshotOf(o, cluster, ledger))), untried };
+  return decide(o, snapshotOf(o, cluster, ledger));
 }
 
 /** What `plan` says of one action, in the words of its Event. A new identity is drawn by chance, so
@@ -5626,15 +5627,14 @@ async function showPlan(at: There): Promise<void> {
   const { world, ns, name } = at;
   await getCluster(at);
   await preflight(world, { namespaces: [ns], selector: '', workers: 1 }, false);
-  const { s, p, untried } = await decideOnly(world, ns, name);
+  const { s, p } = await decideOnly(world, ns, name);
   const now = world.now();
   const stalled = trueIn(s.cluster, 'Stalled'); // By refusals that only the operator remembers.
   const planned = statusOf(s, p, [], now);
   const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
   const c = { ...s.cluster, status: { ...planned, conditions } };
-  const notTried = untried ? 'Whether the API server takes what would be made was not tried.' : '';
-  say(paragraphs(headText(c, now), actionsText(p), troubleText(c, now), membersText(c, now)));
-  say(gray(`\n${notTried} Nothing was written.`.replace('\n ', '\n')));
+  const texts = [headText(c, now), actionsText(p), troubleText(c, now), membersText(c, now)];
+  say(paragraphs(...texts, gray('Nothing was written.')));
 }
 
 // ── replace, restore ────────────────────────────────────────────────────────────────────────────
@@ -5653,19 +5653,13 @@ async function partsOf({ world, ns }: There, called: string, of: string) {
 }
 const isOver = ({ meta }: { readonly meta: Meta }): boolean => MARK.retired in meta.annotations;
 /** Asks the operator for something, by an annotation that it looks for. */
-async function annotate(
-  { world, ns }: There,
-  part: { kind: Ref['kind']; meta: Meta },
-  key: string,
-) {
-  const { kind, meta } = part;
-  const change = { metadata: { annotations: { [key]: 'true' } } };
-  await merge(world, pathOf(kind, ns, meta.name), meta, change);
+async function annotate(at: There, kind: typeof PODS | typeof CLAIMS, meta: Meta, key: string) {
+  await merge(at, kind, meta, { annotations: { [key]: 'true' } });
   return `${kind.replace(/s$/, '')}/${meta.name} annotated`;
 }
 
 async function replace(at: There): Promise<void> {
-  const { world, ns, name, flags } = at;
+  const { name, flags } = at;
   const { identity, pods, claims } = await partsOf(at, name, '');
   const living = [...pods, ...claims].filter(({ cluster }) => {
     const own = claims.filter((claim) => claim.cluster === cluster);
@@ -5678,12 +5672,13 @@ async function replace(at: There): Promise<void> {
     throw new Error(`${clusters.join(' and ')} have a "${name}": name its pod`);
   const part = living.find((one) => !isTerminating(one));
   if (!part) throw new Error(`"${name}" is being deleted already`);
-  const { spec } = clusterOf(await getCluster({ world, ns, name: owner }));
+  const { spec } = clusterOf(await getCluster({ ...at, name: owner }));
   const { whenReplaced } = spec.persistentVolumeClaimRetentionPolicy;
   const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
   if (whenReplaced === 'Delete' && claims.length > 0 && !flags['yes'])
     throw new UsageError(`${loss}: say --yes`);
-  say(`${await annotate(at, part, MARK.replace)}: ${owner} gives ${identity} up for a new member`);
+  const said = await annotate(at, part.kind, part.meta, MARK.replace);
+  say(`${said}: ${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
   const { name } = at;
@@ -5692,7 +5687,7 @@ async function restore(at: There): Promise<void> {
   const who = `identity "${identity}" of ${name}`;
   if (claims.length + pods.length === 0) throw new Error(`${who}: no claim is left of it`);
   if (!claims.some(isOver)) throw new Error(`${who} is not retired`);
-  for (const claim of claims.filter(isOver)) say(await annotate(at, claim, MARK.restore));
+  for (const { meta } of claims.filter(isOver)) say(await annotate(at, CLAIMS, meta, MARK.restore));
   const { replicas: live = 0 } = status;
   const wait = live < spec.replicas ? '' : ', once there is room';
   say(`${identity} returns as the next member of ${name}${wait}: ${live} of ${spec.replicas} live`);
@@ -5731,20 +5726,17 @@ async function undo(at: There): Promise<void> {
   const { raw, c, all } = await historyOf(at);
   const asked = flags['to-revision'];
   const to = asked === undefined ? all.at(-2) : all.find((r) => r.number === Number(asked));
-  if (!to && asked === undefined) throw new Error('no last revision to roll back to');
-  if (!to) throw new Error(`unable to find specified revision ${asked} in history`);
+  if (!to) throw new Error(`unable to find specified revision ${asked ?? 'before it'} in history`);
   if (sameTemplate(to.template, c.spec.template)) {
     const why = `current template already matches revision ${to.number}`;
     return say(`${FULL}/${name} skipped rollback (${why})`);
   }
-  const { metadata, spec } = raw;
   const cause = { [MARK.changeCause]: to.meta.annotations[MARK.changeCause] }; // Or none.
-  const annotations = { ...metadata.annotations, ...cause };
-  const body = {
-    ...raw,
-    metadata: { ...metadata, annotations },
-    spec: { ...spec, template: to.template },
+  const metadata = {
+    ...raw['metadata'],
+    annotations: { ...raw['metadata'].annotations, ...cause },
   };
+  const body = { ...raw, metadata, spec: { ...raw['spec'], template: to.template } };
   const path = clusterPath(ns, name) + BY;
   await api(world, { method: 'PUT', path, body }).catch((error: unknown) => {
     if (!(error instanceof ApiError) || error.code !== 409) throw error;
@@ -5754,8 +5746,9 @@ async function undo(at: There): Promise<void> {
 }
 
 /** `restart`, `pause` and `resume`: one merge patch, refused where it would change nothing. */
-async function edit({ world, ns, name, words }: There): Promise<void> {
-  const { meta, spec: old } = clusterOf(await getCluster({ world, ns, name }));
+async function edit(at: There): Promise<void> {
+  const { world, name, words } = at;
+  const { meta, spec: old } = clusterOf(await getCluster(at));
   const { paused } = old.updateStrategy.rollingUpdate;
   const [isRestart, isPause] = [words === 'rollout restart', words === 'rollout pause'];
   const refusal = isRestart
@@ -5766,7 +5759,7 @@ async function edit({ world, ns, name, words }: There): Promise<void> {
   const spec = isRestart
     ? { template: { metadata: { annotations } } }
     : { updateStrategy: { rollingUpdate: { paused: isPause } } };
-  await merge(world, clusterPath(ns, name), meta, { spec });
+  await merge(at, CLUSTERS, meta, {}, spec);
   say(`${FULL}/${name} ${isRestart ? 'restarted' : isPause ? 'paused' : 'resumed'}`);
 }
 
@@ -5907,50 +5900,36 @@ function doubtsAbout({ metadata, spec }: Raw): readonly string[] {
 /** What names the set, or one of its pods by number, and must be changed by hand. */
 async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
   const { ordinals, template } = clusterFrom(set)['spec'];
-  const isOne = ({ selector = {} }: Raw): boolean => {
+  const isMeant = ({ selector = {}, scaleTargetRef: ref }: Raw): boolean => {
+    if (ref) return ref.kind === 'StatefulSet' && ref.name === name;
     const labels = dictOf(selector.matchLabels ?? selector);
     const { [MARK.index]: index, [MARK.ordinalName]: pod, ...others } = labels;
     const isIts = pod?.startsWith(`${name}-`) ?? (index !== undefined && !ordinals);
     return isIts && selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
   };
-  const scales = ({ scaleTargetRef: ref }: Raw): boolean =>
-    ref?.kind === 'StatefulSet' && ref.name === name;
-  const listed = async (
-    group: string,
-    plural: string,
-    is: (spec: Raw) => boolean,
-    what: string,
-  ) => {
-    const list = await find(world, `${group}${inNamespace(ns)}/${plural}`);
-    const items = ((list?.['items'] ?? []) as Raw[]).filter(({ spec = {} }) => is(spec));
-    return items.map((raw) => `${plural}/${metaOf(raw).name} ${what}`);
-  };
   const selects = 'selects a pod by its number, which new members do not have';
-  return [
-    ...(await listed('/api/v1', 'services', isOne, selects)),
-    ...(await listed('/apis/policy/v1', 'poddisruptionbudgets', isOne, selects)),
-    ...(await listed(
-      '/apis/autoscaling/v2',
-      'horizontalpodautoscalers',
-      scales,
-      `must scale ${FULL}/${name} now`,
-    )),
+  const kinds = [
+    ['/api/v1', 'services', selects],
+    ['/apis/policy/v1', 'poddisruptionbudgets', selects],
+    ['/apis/autoscaling/v2', 'horizontalpodautoscalers', `must scale ${FULL}/${name} now`],
   ];
+  const found = kinds.map(async ([group, plural, what]) => {
+    const list = await find(world, `${group}${inNamespace(ns)}/${plural}`);
+    const items = ((list?.['items'] ?? []) as Raw[]).filter(({ spec = {} }) => isMeant(spec));
+    return items.map((raw) => `${plural}/${metaOf(raw).name} ${what}`);
+  });
+  return (await Promise.all(found)).flat();
 }
 
 /** Labels and seals what the set still controls, which is harmless under it. */
 async function labelAll(at: There, set: Raw): Promise<void> {
-  const { world, ns, name } = at;
   for (const { pod, identity, claims } of await wardsOf(at, set)) {
     const index = clusterFrom(set)['spec'].ordinals && { [MARK.index]: identity };
-    const labels = { ...ourLabels(name, identity), ...index };
+    const labels = { ...ourLabels(at.name, identity), ...index };
     const seal = claims.map(({ meta }) => meta.name).sort();
     const annotations = { [MARK.claims]: seal.join(' ') };
-    await merge(world, pathOf(PODS, ns, pod.meta.name), pod.meta, { metadata: { labels } });
-    for (const { meta } of claims)
-      await merge(world, pathOf(CLAIMS, ns, meta.name), meta, {
-        metadata: { labels, annotations },
-      });
+    await merge(at, PODS, pod.meta, { labels });
+    for (const { meta } of claims) await merge(at, CLAIMS, meta, { labels, annotations });
   }
 }
 /** Deletes the set and leaves its pods and claims: the garbage collector frees them of it first. */
@@ -5970,11 +5949,10 @@ async function handOver(at: There): Promise<void> {
   const { meta, spec } = cluster;
   const wards = await wardsOf(at);
   for (const { pod } of wards.filter(({ pod }) => !isControlledBy(pod.meta, meta.uid))) {
-    const { name, resourceVersion } = pod.meta;
+    const { resourceVersion } = pod.meta;
     const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
     const labels = { [MARK.revision]: revisionHash(spec.template, 0) };
-    const change = { metadata: { resourceVersion, ownerReferences, labels } };
-    await merge(world, pathOf(PODS, ns, name), pod.meta, change);
+    await merge(at, PODS, pod.meta, { resourceVersion, ownerReferences, labels });
   }
   const see = ([raw]: readonly Raw[]): boolean =>
     raw !== undefined && clusterOf(raw).status.updatedReplicas === wards.length;
@@ -5997,8 +5975,8 @@ async function adopt(at: There): Promise<void> {
     return old ? 0 : api(world, { method: 'POST', path: clusterPath(ns) + BY + dryRun, body });
   };
   const resume = async (): Promise<unknown> => {
-    const change = { metadata: { annotations: { [MARK.paused]: null, [ADOPTS]: null } } };
-    return merge(world, clusterPath(ns, name), metaOf(await getCluster(at)), change);
+    const annotations = { [MARK.paused]: null, [ADOPTS]: null };
+    return merge(at, CLUSTERS, metaOf(await getCluster(at)), { annotations });
   };
   if (whole) {
     const doubts = flags['force'] ? [] : doubtsAbout(whole);
@@ -6020,7 +5998,7 @@ async function adopt(at: There): Promise<void> {
     if (!flags['dry-run']) await run();
     say(`  ${flags['dry-run'] ? '·' : '✓'} ${words}`);
   }
-  say("The history of the set is not taken over: its controllerrevisions are nobody's now");
+  say('The history of the set is not taken over: its controllerrevisions stay as they are');
   say(`New members have random names${others.length > 0 ? '. Yours to change:' : ''}`);
   for (const other of others) say(`  ${other}`);
 }
@@ -6028,24 +6006,19 @@ async function adopt(at: There): Promise<void> {
 // ── manifest ────────────────────────────────────────────────────────────────────────────────────
 const SYSTEM = 'statefulcluster-system'; // The namespace that deploy.yaml names.
 /** Rights in one namespace: the operator's ClusterRole becomes a Role, and what it reads of nodes
- *  and volumes comes last, to take or leave. The Namespace must exist, with labels of its owner's
- *  choice. */
+ *  and volumes stands by itself. The Namespace must exist, with labels of its owner's choice. */
 function narrowed(texts: readonly string[], ns: string): readonly string[] {
-  const isWide = (text: string): boolean => text.includes('\n  name: statefulcluster-nodes\n');
+  const nodes = 'statefulcluster-nodes';
   const note = '# To take or leave: without it, what rests on nodes and volumes is not judged.\n';
-  const outside = texts
-    .filter(isWide)
-    .map((text) => note + text.replaceAll('statefulcluster-nodes', `statefulcluster-nodes-${ns}`));
-  const inside = texts
-    .filter((text) => !isWide(text) && !/^kind: Namespace$/m.test(text))
-    .map((text) => {
-      const head = '\nmetadata:\n  name: statefulcluster\n';
-      if (!/^kind: ClusterRole/m.test(text) || !text.includes(head))
-        return text.replace(/(?<=[\s,[])-A(?=[\s,\]])/, `--namespace=${ns}`);
-      const own = text.replace(head, `${head}  namespace: ${ns}\n`);
-      return own.replaceAll(/(kind: )Cluster/g, '$1');
-    });
-  return [...inside, ...outside];
+  const head = '\nmetadata:\n  name: statefulcluster\n';
+  const inside = texts.filter((text) => !/^kind: Namespace$/m.test(text));
+  return inside.map((text) => {
+    if (text.includes(nodes)) return note + text.replaceAll(nodes, `${nodes}-${ns}`);
+    if (!/^kind: ClusterRole/m.test(text) || !text.includes(head))
+      return text.replace(/(?<=[\s,[])-A(?=[\s,\]])/, `--namespace=${ns}`);
+    const own = text.replace(head, `${head}  namespace: ${ns}\n`);
+    return own.replaceAll('kind: Cluster', 'kind: ');
+  });
 }
 function manifest({ flags }: Asked): void {
   const { image, namespace: ns, namespaced } = flags;
@@ -6073,7 +6046,7 @@ const FLAGS = `
    --namespaced                 with rights in the namespace of -n only
    --selector LABELS            only StatefulClusters with these labels
    --workers N                  clusters worked on at a time (4)
-   --leader-elect=false         without a Lease: where no other operator runs
+   --leader-elect true|false    false: without a Lease, where no other operator runs
    --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
    --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
    --log json|pretty            default: pretty on a terminal
@@ -6088,6 +6061,7 @@ const FORMS: Readonly<Record<string, readonly [form: RegExp, words: string]>> = 
   IMAGE: [/^\w[\w.:/@-]*$/, 'the name of an image'],
   'json|yaml': [/^(json|yaml)$/, 'json or yaml'],
   'json|pretty': [/^(json|pretty)$/, 'json or pretty'],
+  'true|false': [/^(true|false)$/, 'true or false'],
 };
 /** A command and its words, what it does, its flags (`+`: those of all that ask a server) if they
  *  are not just these. */
@@ -6158,26 +6132,20 @@ function help({ names }: Pick<Asked, 'names'>): void {
 }
 
 /** All words and flags, wherever they stand. */
-function readArgs(argv: readonly string[]) {
-  const options = Object.fromEntries(
-    flagList.map(({ flag, short, value }) => {
-      const type = value ? ('string' as const) : ('boolean' as const);
-      return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }];
-    }),
-  );
-  const args = argv.map((arg) =>
-    arg.replace(/^--leader-elect=(true|false)$/, (_, is) =>
-      is === 'true' ? '--leader-elect' : '--no-leader-elect',
-    ),
-  );
+function readArgs(argv: readonly string[]): Pick<Asked, 'flags'> & { words: readonly string[] } {
+  const options = flagList.map(({ flag, short, value }) => {
+    const type = value ? ('string' as const) : ('boolean' as const);
+    return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }] as const;
+  });
   try {
-    const config = { args, options, allowPositionals: true, allowNegative: true };
-    const { values, positionals } = parseArgs(config);
-    const given = Object.entries(values).filter(
-      ([flag, v]) => v !== false || flag === 'leader-elect',
-    );
-    const flags = Object.fromEntries(given.map(([flag, v]) => [flag, String(v)]));
-    return { words: positionals, flags: flags as Asked['flags'] };
+    const config = {
+      args: [...argv],
+      options: Object.fromEntries(options),
+      allowPositionals: true,
+    };
+    const { values, positionals: words } = parseArgs(config);
+    const flags = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
+    return { words, flags: Object.fromEntries(flags) };
   } catch (error) {
     throw new UsageError(wordsOf(error).split('. ')[0]);
   }
