@@ -10429,7 +10429,12 @@ const answerOf = (status: number, body: unknown): ServerAnswer => {
   return { status, headers: { 'content-type': 'application/json' }, body };
 };
 
+/** An answer tells the API server's time, too: the operator goes by that (F41). */
 function handle(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
+  const { headers, ...answer } = answerTo(state, request, now);
+  return { ...answer, headers: { ...headers, date: new Date(now).toUTCString() } };
+}
+function answerTo(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   try {
     const [path = ''] = request.path.split('?');
     const segments = path.replace(/\/$/, '').split('/').slice(1);
