@@ -6897,16 +6897,16 @@ const MUTANTS: readonly Mutant[] = [
     "...(change['metadata'] as Json), uid, resourceVersion }",
     "...(change['metadata'] as Json), uid }",
   ],
-  ['read your writes', 'if (ledger.expected.length === 0) return true;', 'return true;'],
+  ['read your writes', 'return expected.size === 0;', 'return true;'],
   [
     'a cache that lags is listed anew',
-    '    relist(feed);\n  }\n  for (const e of late)',
-    '  }\n  for (const e of late)',
+    "'the cache lags own writes: listing anew', fields);\n      relist(feed);",
+    "'the cache lags own writes', fields);",
   ],
   [
     'the first list is a quorum list',
-    "resourceVersion: next === 'fresh' ? '' : version,",
-    "resourceVersion: next === 'fresh' ? 0 : version,",
+    "const resourceVersion = next === 'fresh' ? '' : version;",
+    "const resourceVersion = next === 'fresh' ? 0 : version;",
   ],
   [
     'an expired version is listed afresh',
@@ -7081,7 +7081,7 @@ const MUTANTS: readonly Mutant[] = [
     "!held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));",
     '!held.has(a.identity);',
   ],
-  ['an outdated plan is dropped between batches', 'if (!pass.isCurrent()) break;', ''],
+  ['an outdated plan is dropped between batches', ' && pass.isCurrent(); start', '; start'],
   [
     'places are counted',
     'const free = Math.max(0, wanted - live.length - formerOf(d));',
@@ -7190,8 +7190,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'a status that does not land holds its cluster',
-    'if (error instanceof ApiError && [404, 409].includes(error.code)) await awaitCluster(pass);',
-    'if (error === awaitCluster) return;',
+    'if (error instanceof ApiError && [404, 409].includes(error.code))\n      pass',
+    'if (error === undefined) pass',
   ],
 ];
 function mutantText([what, text, without]: Mutant, source: string): string {
@@ -7307,9 +7307,9 @@ simulation('simulation: a law that is broken → told with the shortest script',
       return op.runOperator({ ...world, send }, options, signal);
     },
   };
-  const wanted = wantedOf(['--seed', '5']);
-  const { law, text } = await trySeed(wanted, 5, code, 2000);
-  assert.ok(law !== '' && text.includes('again: npm run sim -- --seed 5 --steps 12 --only'), text);
+  let [seed, law, text] = [0, '', '']; // Not every seed makes it delete a pod.
+  while (!law && seed < 20) ({ law, text } = await trySeed(wantedOf([]), ++seed, code, 2000));
+  assert.match(text, new RegExp(`again: .*--seed ${seed} --steps 12 .*\n.*\\(\\d of 12 moves`));
 });
 simulation('simulation: wrong flags → one line, and how it is used', () => {
   for (const flag of ['--seeds=0', '--seed=x', '--frob', '--workers=-1'])
