@@ -152,7 +152,8 @@ export interface RollingUpdate {
   readonly podUpdatePolicy: 'InPlaceIfPossible' | 'InPlaceOnly' | 'Recreate' | 'Replace';
 }
 
-/** Thresholds of the judgements, in seconds; 0 means never for the last three. */
+/** Thresholds of the judgements, in seconds but for the last two. 0 means never for
+ *  `unreadySeconds`, `startupSeconds` and `maxRestarts`. */
 export interface Liveness {
   readonly nodeGoneSeconds: number;
   readonly nodeUnreachableSeconds: number;
@@ -205,7 +206,6 @@ export interface Pod {
   readonly isObserved: boolean; // The kubelet has seen its newest spec.
   readonly resize: string; // Why cpu and memory are not as in its spec yet, or ''.
 }
-
 /** What is decided upon of a PersistentVolumeClaim. */
 export interface Claim {
   readonly meta: Meta;
@@ -215,7 +215,6 @@ export interface Claim {
   readonly capacity: string; // status.capacity.storage, a quantity, or ''.
   readonly spec: Json;
 }
-
 /** A ControllerRevision: a template as it was, and the names of the claim templates beside it. */
 export interface Revision {
   readonly meta: Meta; // Its uid is '' as long as it is to be created.
@@ -224,7 +223,6 @@ export interface Revision {
   readonly template: V1PodTemplateSpec;
   readonly claimTemplates: readonly string[];
 }
-
 /** What is decided upon of a Kubernetes Node. */
 export interface Node {
   readonly meta: Meta;
@@ -458,14 +456,12 @@ export interface Plan {
   readonly withheld: string; // Why judged members are not replaced, or ''.
   readonly notes: readonly string[]; // What a user should know, for the conditions' message.
 }
-
 /** The revisions in force. */
 export interface Revisions {
   readonly update: Revision; // What spec.template says.
   readonly current: Revision; // Most of the others have it; else it is `update`.
   readonly collisionCount: number;
 }
-
 /** metav1.Condition. */
 export interface Condition {
   readonly type: string;
@@ -496,9 +492,8 @@ export interface RetiredStatus {
   readonly claims: readonly string[];
   readonly replacedBy: string;
 }
-/** A hint for people and tools. Two things are read back: `newestIdentity`, which can only raise
- *  the next identity, and `currentRevision` while no pod shows one; never an identity or a
- *  claim. */
+/** A hint for people and tools. Decisions read back only `newestIdentity`, which can but raise the
+ *  next one, `currentRevision` and `collisionCount`: never an identity or a claim. */
 export interface Status {
   readonly observedGeneration: number;
   readonly replicas: number;
@@ -1070,6 +1065,9 @@ function isTakenOut(s: Snapshot, pod: Pod): boolean {
   return !isAdmissions && !selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
 }
 
+/** Another controller has it. */
+const isOthers = ({ meta }: Claim, cluster: StatefulCluster): boolean =>
+  hasController(meta) && !isControlledBy(meta, cluster.meta.uid);
 /** A claim that its pod mounts is absent or being deleted; without a pod, one that its next pod
  *  names is being deleted, or is absent although the seal names it. Absence is read live. */
 function isClaimGone(d: Draft, m: Bare): boolean {
@@ -1080,7 +1078,7 @@ function isClaimGone(d: Draft, m: Bare): boolean {
   return (own ?? next).some((name) => {
     const claim = claims.get(name);
     if (claim && m.claims.includes(claim)) return isTerminating(claim);
-    if (claim) return own !== undefined && hasController(claim.meta); // It is another's by now.
+    if (claim) return own !== undefined && isOthers(claim, d.s.cluster);
     const isMeant = own !== undefined || sealed.includes(name);
     return isMeant && isRead(d, m.identity, refOf(CLAIMS, name));
   });
@@ -1366,14 +1364,14 @@ function hasUnread(d: Draft, identity: string, pod: Pod | undefined): boolean {
 }
 /** A mark with a known Reason; or any, on a claim that a user wants to be restored. */
 const isMarked = ({ meta: { annotations } }: Claim): boolean =>
-  (annotations[MARK.retired] ?? '') in ENDS ||
+  Object.hasOwn(ENDS, annotations[MARK.retired] ?? '') ||
   (MARK.retired in annotations && annotations[MARK.restore] === 'true');
 function retiredOf({ meta }: Claim): Retired | undefined {
   const reason = meta.annotations[MARK.retired];
   if (reason === undefined) return undefined;
   const at = Date.parse(meta.annotations[MARK.retiredAt] ?? '');
   const isTrue = at >= meta.createdMs && at < meta.createdMs + 100 * 365 * 86_400_000;
-  const known = reason in ENDS ? (reason as EndReason) : 'Released';
+  const known = Object.hasOwn(ENDS, reason) ? (reason as EndReason) : 'Released';
   return { reason: known, atMs: isTrue ? at : meta.createdMs };
 }
 /** A member without claims is over when its pod goes; why, this process knows if it did that. */
@@ -1687,7 +1685,7 @@ function endsToFill(d: Draft): readonly Known[] {
 }
 /** A broken template must not burn through identities: 10 s doubling to 5 min from the second end
  *  that speaks against it within 10 min of a birth, or from more other ends that nobody asked for
- *  than max(3, replicas). Ends found in one pass are one. Node and volume evidence never counts. */
+ *  than max(3, replicas). Ends of one second are one. Node and volume evidence never counts. */
 function birthHoldMs(d: Draft): number {
   const { now, spec } = d;
   const isEarly = ({ identity, atMs }: Known): boolean =>
@@ -2078,7 +2076,7 @@ function nextRevision(d: Draft): (m?: Member) => Revision {
 
 /** The history of templates: the update revision is made before a pod names it, orphans are
  *  adopted, and the oldest that no pod uses go beyond the limit. True when the update revision is
- *  there. */
+ *  there, and no orphan is to be adopted first. */
 function planHistory(d: Draft): boolean {
   const { cluster, revisions } = d.s;
   const { update, current } = d.revisions;
@@ -2418,7 +2416,7 @@ function planLabels(d: Draft, pod: Pod): void {
   for (const name of pod.claims.filter((claim) => claim.endsWith(`-${d.name}-${identity}`))) {
     const claim = d.s.claims.get(name);
     if (!claim || !(MARK.claims in claim.meta.annotations) || !lacks(claim)) continue;
-    if (!hasController(claim.meta))
+    if (!isOthers(claim, d.s.cluster))
       act(d, 'relabel', 'Relabelled', identity, claim, labelled(labels));
   }
 }
@@ -2521,7 +2519,8 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const went = new Map(desk.went);
   for (const { identity, pod, life, claims, retired } of p.members) {
     const known = went.get(identity);
-    if (life === 'live' && pod && !known?.reason && !isTerminating(pod)) went.delete(identity);
+    const isOld = !known?.reason || (pod && pod.meta.createdMs > known.atMs); // It was restored.
+    if (life === 'live' && pod && isOld && !isTerminating(pod)) went.delete(identity);
     if (life !== 'live' && retired && !known?.reason && claims.length === 0)
       went.set(identity, { pod, reason: retired.reason, atMs: retired.atMs });
   }
@@ -2653,7 +2652,7 @@ function retiredStatus(
 const isEnd = (a: Action): boolean =>
   ['retire', 'end', 'release'].includes(a.verb) &&
   a.because in ENDS &&
-  !(a.because === 'Suspended' && (a as { object: Pod }).object.claims.length > 0);
+  !(a.because === 'Suspended' && 'object' in a && 'node' in a.object && a.object.claims.length > 0);
 
 /** Replacements so far: identities younger than the newest that the status before knew. */
 function countReplacements(s: Snapshot, done: readonly Action[]): number {
@@ -2785,8 +2784,8 @@ export function statusOf(s: Snapshot, p: Plan, done: readonly Action[], now: num
   const available = live.filter((m) => m.state === 'Available').length;
   const born = done.flatMap((a) => (a.do === 'Make' ? [a.identity] : []));
   const shown = all.filter((m) => isLive(m) || m.pod);
-  const sick = (m: Member): number => (m.state === 'Available' ? 1 : 0);
-  shown.sort((a, b) => sick(a) - sick(b) || byAge(a.identity, b.identity));
+  const isWell = (m: Member): number => (m.state === 'Available' ? 1 : 0);
+  shown.sort((a, b) => isWell(a) - isWell(b) || byAge(a.identity, b.identity));
   const retired = p.members.flatMap((m) => [...m.claims, ...m.leftovers]).filter(isMarked);
   return {
     observedGeneration: meta.generation,
