@@ -1789,6 +1789,10 @@ tellings('status: an init container waits → its word', () => {
   const p = op.podOf({ status: { containerStatuses: [main], initContainerStatuses: [waiting] } });
   assert.equal([p.trouble, p.isDown, p.restarts], ['CrashLoopBackOff', true, 7]);
 });
+tellings('status: no node takes the pod → the word of the scheduler', () => {
+  const conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable' }];
+  assert.is(op.podOf({ status: { conditions } }).trouble, 'Unschedulable');
+});
 if (TESTING) tellings.run();
 
 // ═══ 13 LEADER and 14 PROBES ════════════════════════════════════════════════════════════════════

@@ -3306,7 +3306,7 @@ export function podOf(raw: Raw): Pod {
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
     isDown: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff' || hasCrashed(c)),
-    trouble: troubleOf(all, placed),
+    trouble: troubleOf(all, condition('PodScheduled')),
     lastWords: lastWordsIn(status, all),
     containers: shared(isChanging ? Object.fromEntries(images) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
