@@ -2206,7 +2206,8 @@ function updateMember(d: Draft, m: Member): void {
   const others = changes.filter((c) => !isInPlace(c, update, policy));
   const isPossible = policy.startsWith('InPlace') && others.length === 0 && refused === '';
   if (isDone || isPossible) changeInPlace(d, m, pod, changes);
-  else if (policy === 'InPlaceOnly') {
+  else if (policy === 'InPlaceOnly' || refused.includes("node didn't have enough")) {
+    // A resize that its node has no room for waits: the volume holds the pod there.
     const where = fewNames(others.map((c) => c.path.join('.')));
     d.blocked = refused || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
   } else if (policy === 'Replace') planEnd(d, m, 'Updated');
