@@ -9578,6 +9578,195 @@ conformance(
 );
 if (TESTING) conformance.run();
 
+// ── Odd objects of every kind that is read ──────────────────────────────────────────────────────
+const fuzz = suite('fuzz');
+const ODDITIES: readonly unknown[] = [
+  ...[undefined, null, '', 'x', 'true', 0, -1, 1e15, true, [], [null], {}, { a: null }, ['x']],
+  ...[{ '': '' }, '9'.repeat(400), 'a b', '\u0007', '275760-09-13T00:00:00Z', '{', '100%'],
+];
+const ODD_TIMES = [undefined, '0001-01-01T00:00:00Z', '9999-12-31T23:59:59Z'];
+const OWN_KEYS = Object.values(MARK).slice(0, -5);
+/** The same with one place changed: a field that is there, or a label or annotation of ours. What the
+ *  API server types keeps its type, or is absent. */
+function bent(raw: op.Raw, random: () => number, untyped = /^$/): op.Raw {
+  const pick = <T>(all: readonly T[]): T => all[Math.floor(random() * all.length)] as T;
+  const whole = structuredClone(raw) as any;
+  const places: [any, string, boolean][] = [];
+  const walk = (part: any, free: boolean): void => {
+    for (const key of Object.keys(part ?? {})) {
+      const isFree = free || untyped.test(key);
+      places.push([part, key, isFree]);
+      if (typeof part[key] === 'object') walk(part[key], isFree);
+    }
+  };
+  walk(whole, false);
+  const dict = pick(['labels', 'annotations']);
+  if (random() < 0.3) (whole.metadata[dict] ??= {})[pick(OWN_KEYS)] = String(pick(ODDITIES));
+  else {
+    const [part, key, isFree] = pick(
+      places.filter(([, k]) => !['name', 'uid', 'kind'].includes(k)),
+    );
+    const kindOf = (value: unknown): string => (Array.isArray(value) ? 'list' : typeof value);
+    const isFit = (odd: unknown): boolean =>
+      isFree || odd === undefined || (odd !== null && kindOf(odd) === kindOf(part[key]));
+    const isTime = /^\d{4}-\d\d-.*Z$/.test(part[key]);
+    const odd = pick(isTime && !isFree ? ODD_TIMES : ODDITIES.filter(isFit));
+    part[key] = Array.isArray(odd) && !isFree ? [] : odd;
+    if (Array.isArray(part) && !isFree) part[key as any] ??= {};
+  }
+  return whole;
+}
+const FUZZED = 1000;
+/** What the operator makes of it: no exception, and always a word for people. */
+function foundOdd(over: Partial<Snapshot>, text = 'a b c'): void {
+  const first = { ...snapshot(text), ...over };
+  const { s, p } = settled(first, {});
+  const { conditions } = op.statusOf(s, p, [], NOW);
+  assert.ok(conditions.every((c) => c.status === 'True' || c.status === 'False'));
+  assert.ok(conditions.find((c) => c.type === 'Ready')?.message);
+  op.remember(s, p, s.desk);
+}
+const RAW_META = (o: { meta: Meta }): object => {
+  const { name, namespace, uid, resourceVersion, labels, annotations, owners } = o.meta;
+  const creationTimestamp = op.timeText(o.meta.createdMs);
+  const refs = { ownerReferences: owners, creationTimestamp };
+  return { name, namespace, uid, resourceVersion, labels, annotations, ...refs };
+};
+/** Objects as the API server shows them, and where a snapshot has them. */
+const FUZZ: Readonly<Record<string, (random: () => number) => void>> = {
+  pods(random) {
+    const c = { name: 'm', image: 'c:2', resources: { requests: { cpu: '1' } } };
+    const at = op.timeText(ago(HOUR));
+    const state = { waiting: { reason: 'CrashLoopBackOff' }, terminated: { exitCode: 3 } };
+    const ready = { type: 'Ready', status: 'True', lastTransitionTime: at };
+    const target = {
+      type: 'DisruptionTarget',
+      status: 'True',
+      reason: 'x',
+      lastTransitionTime: at,
+    };
+    const status = {
+      ...{ phase: 'Running', startTime: at, observedGeneration: 1, conditions: [ready, target] },
+      containerStatuses: [{ name: 'm', containerID: 'x', restartCount: 1, state, resources: {} }],
+    };
+    const claimName = `data-web-${id('c')}`;
+    const spec = {
+      nodeName: 'n-c',
+      containers: [c],
+      volumes: [{ persistentVolumeClaim: { claimName } }],
+    };
+    const raw = { metadata: RAW_META(pod('c')), spec, status };
+    const odd = op.podOf(bent(raw, random));
+    foundOdd({ pods: new Map([...snapshot('a b c').pods, [odd.meta.name, odd]]) });
+  },
+  persistentvolumeclaims(random) {
+    const resources = { requests: { storage: '1Gi' } };
+    const spec = { accessModes: ['ReadWriteOnce'], volumeName: 'pv-c', resources };
+    const status = { phase: 'Bound', capacity: { storage: '1Gi' } };
+    const odd = op.claimOf(bent({ metadata: RAW_META(claim('c')), spec, status }, random));
+    const claims = new Map([...snapshot('a b c').claims, [odd.meta.name, odd]]);
+    foundOdd({ claims }, pickText(random));
+  },
+  controllerrevisions(random) {
+    const { revisions } = snapshot('a b c');
+    const [one] = [...revisions.values()];
+    const data = { template: TEMPLATE, claimTemplates: ['data'] };
+    const raw = { metadata: RAW_META(one!), data, revision: 1 };
+    const odd = op.revisionOf(bent(raw, random, /^data$/));
+    foundOdd({ revisions: new Map([...revisions, [odd.meta.name, odd]]) });
+  },
+  nodes(random) {
+    const taints = [{ key: 'x', value: 'y', effect: 'NoSchedule' }];
+    const conditions = [{ type: 'Ready', status: 'True', lastTransitionTime: op.timeText(NOW) }];
+    const raw = { metadata: RAW_META(node('c')), spec: { taints }, status: { conditions } };
+    const odd = op.nodeOf(bent(raw, random));
+    foundOdd({ nodes: new Map([...snapshot('a b c').nodes!, ['n-c', odd]]) }, pickText(random));
+  },
+  persistentvolumes(random) {
+    const here = { key: 'kubernetes.io/hostname', operator: 'In', values: ['n-c'] };
+    const required = { nodeSelectorTerms: [{ matchExpressions: [here] }] };
+    const raw = { metadata: { name: 'pv-c' }, spec: { nodeAffinity: { required } } };
+    foundOdd({ volumes: new Map([['pv-c', op.volumeOf(bent(raw, random))]]) }, pickText(random));
+  },
+};
+const pickText = (random: () => number): string =>
+  ['a b c', 'a b !c:gone', 'a b c:silent', 'a b c:failed'][Math.floor(random() * 4)] ?? '';
+for (const [kind, play] of Object.entries(FUZZ))
+  fuzz(`fuzz: F34 F37: ${FUZZED} odd ${kind} → no exception, and a word for people`, () => {
+    const random = chance(7);
+    for (let i = 0; i < FUZZED; i++) play(random);
+  });
+fuzz(
+  `fuzz: F34: ${FUZZED} odd clusters → refused by the schema, or taken with a word`,
+  async () => {
+    const sim = newSim(1, { crds: crdOnly() });
+    const world = sim.world('admin', { cut: false });
+    const random = chance(11);
+    const counts = { refused: 0, taken: 0 };
+    const whole = {
+      ...{ apiVersion: 'enge.me/v1alpha1', kind: 'StatefulCluster', metadata: { name: 'web' } },
+      spec: {
+        ...{
+          replicas: 3,
+          suspend: false,
+          selector: { matchLabels: { app: 'web' } },
+          serviceName: 's',
+        },
+        template: {
+          metadata: { labels: { app: 'web' }, annotations: { a: 'b' } },
+          spec: {
+            ...{ containers: [{ ...CONTAINER, env: [{ name: 'a', value: 'b' }], ports: [] }] },
+            ...{
+              volumes: [{ name: 'v', emptyDir: {} }],
+              tolerations: [{ key: 'a', operator: 'Exists' }],
+            },
+            initContainers: [{ name: 'i', image: 'i' }],
+          },
+        },
+        ...{ volumeClaimTemplates: [gi('1Gi')], ordinals: { start: 0 }, minReadySeconds: 1 },
+        ...{
+          podManagementPolicy: 'Parallel',
+          revisionHistoryLimit: 3,
+          liveness: { maxRestarts: 3 },
+        },
+        updateStrategy: { type: 'RollingUpdate', rollingUpdate: { partition: 0, maxSurge: '10%' } },
+        ...{
+          persistentVolumeClaimRetentionPolicy: { whenScaled: 'Delete' },
+          replacementPolicy: 'Always',
+        },
+      },
+    };
+    let done: unknown;
+    void (async () => {
+      for (let i = 0; i < FUZZED; i++) {
+        const body = {
+          ...bent(bent(whole, random, /./), random, /./),
+          metadata: { name: `web${i}` },
+        };
+        const path = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters';
+        const answer = await world.send({ method: 'POST', path, body });
+        assert.ok(answer.status === 201 || answer.status === 422 || answer.status === 400);
+        if (answer.status !== 201) counts.refused++;
+        else {
+          counts.taken++;
+          foundOdd({
+            cluster: op.clusterOf(answer.body as op.Raw),
+            pods: new Map(),
+            claims: new Map(),
+          });
+        }
+      }
+    })().then(
+      () => (done = true),
+      (error: unknown) => (done = error as never),
+    );
+    await sim.run(() => done !== undefined);
+    if (done !== true) throw done;
+    if (process.env['FUZZ']) console.log(counts);
+  },
+);
+if (TESTING) fuzz.run();
+
 // ── A real kube-apiserver ───────────────────────────────────────────────────────────────────────
 const planes = suite('real API server');
 planes.after(clearUp);
