@@ -522,12 +522,10 @@ export function assert(truth: boolean, invariant: string): asserts truth {
   if (!truth) throw new Error(`bug: ${invariant}`);
 }
 
-export const isControlledBy = (meta: Meta, uid: string): boolean =>
-  meta.owners.some((o) => o.controller === true && o.uid === uid);
-export const hasController = (meta: Meta): boolean =>
-  meta.owners.some((o) => o.controller === true);
-export const isTerminating = (o: { readonly meta: Meta }): boolean =>
-  o.meta.deletedMs !== undefined;
+export const hasController = ({ owners }: Meta): boolean => owners.some((o) => o.controller);
+export const isControlledBy = ({ owners }: Meta, uid: string): boolean =>
+  owners.some((o) => o.controller && o.uid === uid);
+export const isTerminating = ({ meta }: { meta: Meta }): boolean => meta.deletedMs !== undefined;
 
 /** Seconds precision, as metav1.Time; '' for unknown. */
 export const timeText = (ms: number | undefined): string =>
@@ -543,44 +541,41 @@ export function canonicalJson(value: unknown): string {
   return `{${fields.map(([k, v]) => `${JSON.stringify(k)}:${canonicalJson(v)}`).join(',')}}`;
 }
 
-/** intstr.GetScaledValueFromIntOrPercent: an int as it is, a percent of `total`, rounded as
- *  told. */
+/** intstr.GetScaledValueFromIntOrPercent: an int as it is, a percent of `total`, rounded. */
 export function scaledValue(value: IntOrPercent, total: number, round: 'up' | 'down'): number {
   if (typeof value === 'number') return value;
   const share = (Number.parseInt(value, 10) * total) / 100;
   return round === 'up' ? Math.ceil(share) : Math.floor(share);
 }
 
-/** One label or node selector term, as metav1.LabelSelectorRequirement and NodeSelectorRequirement.
- *  An operator newer than this program matches nothing. */
+/** One term of a label or node selector. An operator newer than this program matches nothing. */
 export function termMatches({ key, operator, values = [] }: SelectorTerm, labels: Dict): boolean {
   const value = labels[key];
   if (operator === 'NotIn') return value === undefined || !values.includes(value);
-  if (operator === 'DoesNotExist' || value === undefined) {
-    return operator === 'DoesNotExist' && value === undefined;
-  }
+  if (operator === 'DoesNotExist') return value === undefined;
+  if (value === undefined) return false;
   if (operator === 'In') return values.includes(value);
   if (operator === 'Gt') return Number(value) > Number(values[0]);
   if (operator === 'Lt') return Number(value) < Number(values[0]);
   return operator === 'Exists';
 }
+/** All terms of a selector: a pair of `matchLabels` is an `In` of one value. */
+const termsIn = ({ matchLabels = {}, matchExpressions = [] }: LabelSelector): SelectorTerm[] => [
+  ...Object.entries(matchLabels).map(([key, v]) => ({ key, operator: 'In', values: [v] })),
+  ...matchExpressions,
+];
 /** Does the selector match? An empty one matches everything. */
-export function selectorMatches(selector: LabelSelector, labels: Dict): boolean {
-  const pairs = Object.entries(selector.matchLabels ?? {});
-  return (
-    pairs.every(([key, value]) => labels[key] === value) &&
-    (selector.matchExpressions ?? []).every((term) => termMatches(term, labels))
-  );
-}
-/** The string form that `status.selector` of the scale subresource needs. */
+export const selectorMatches = (selector: LabelSelector, labels: Dict): boolean =>
+  termsIn(selector).every((term) => termMatches(term, labels));
+/** As a list request and the scale subresource take it. */
 export function selectorText(selector: LabelSelector): string {
-  const pairs = Object.entries(selector.matchLabels ?? {}).map(([k, v]) => `${k}=${v}`);
-  const terms = (selector.matchExpressions ?? []).map(({ key, operator, values = [] }) => {
+  const texts = termsIn(selector).map(({ key, operator, values = [] }) => {
     if (operator === 'Exists') return key;
     if (operator === 'DoesNotExist') return `!${key}`;
-    return `${key} ${operator.toLowerCase()} (${values.join(',')})`;
+    const isPair = operator === 'In' && values.length === 1;
+    return isPair ? `${key}=${values[0]}` : `${key} ${operator.toLowerCase()} (${values.join()})`;
   });
-  return [...pairs.sort(), ...terms].join(',');
+  return texts.sort().join();
 }
 
 /** metav1 rule: lastTransitionTime moves only when the status does. */
@@ -593,15 +588,13 @@ export function setCondition(
   return { ...next, lastTransitionTime: same?.lastTransitionTime ?? timeText(now) };
 }
 
-const POWERS = ['', 'k', 'M', 'G', 'T', 'P', 'E'];
-/** resource.Quantity as a number, precise enough to tell larger from smaller; NaN when it is
- *  none. */
+const UNITS = ['m', '', 'k', 'M', 'G', 'T', 'P', 'E'];
+/** resource.Quantity as a number, precise enough to tell larger from smaller; NaN for no number. */
 export function quantity(text: string): number {
-  const [, digits, unit = '', binary] =
+  const [, value, unit = '', binary] =
     /^([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([mkKMGTPE]?)(i?)$/.exec(text) ?? [];
-  if (unit === 'm') return Number(digits) / 1000;
-  const power = POWERS.indexOf(binary && unit === 'K' ? 'k' : unit);
-  return power < 0 ? NaN : Number(digits) * (binary ? 1024 : 1000) ** power;
+  const power = UNITS.indexOf(binary && unit === 'K' ? 'k' : unit) - 1;
+  return power < -1 ? NaN : Number(value) * (binary ? 1024 : 1000) ** power;
 }
 
 const unique = <T>(items: Iterable<T>): T[] => [...new Set(items)];
@@ -612,20 +605,16 @@ export function fewNames(names: readonly string[]): string {
   return rest > 0 ? `${names.slice(0, 3).join(', ')} and ${rest} more` : names.join(', ');
 }
 
+const doubled = (times: number): number =>
+  Math.min(LIMITS.backoffMinMs * 2 ** Math.min(times - 1, 10), LIMITS.backoffMaxMs);
 /** After one more failure: 10 s doubling to 5 min. */
 export function nextBackoff(before: Backoff | undefined, message: string, uptime: number): Backoff {
   const times = (before?.times ?? 0) + 1;
   return { times, untilUptime: uptime + doubled(times), message };
 }
-const doubled = (times: number): number =>
-  Math.min(LIMITS.backoffMinMs * 2 ** Math.min(times - 1, 10), LIMITS.backoffMaxMs);
 /** What must still wait, if it must. */
-export function waiting(
-  backoff: ReadonlyMap<string, Backoff>,
-  key: string,
-  uptime: number,
-): Backoff | undefined {
-  const found = backoff.get(key);
+export function waiting(all: Desk['backoff'], key: string, uptime: number): Backoff | undefined {
+  const found = all.get(key);
   return found && uptime < found.untilUptime ? found : undefined;
 }
 
@@ -637,6 +626,7 @@ export function waiting(
  *  order. */
 export const ALPHABET = '2456789bcdfghjklmnpqrstvwxz';
 const BASE = ALPHABET.length;
+const CHANCES = BASE ** 3; // Identities of one second.
 const EPOCH_MS = Date.UTC(2020, 0, 1);
 const IDENTITY = new RegExp(`^[${ALPHABET}]{10}$`);
 
@@ -668,29 +658,25 @@ export const youngest = (identities: Iterable<string>): string =>
     .sort()
     .at(-1) ?? '';
 
-/** Draws `count` identities, each younger than all known ones: the second used is never before that
- *  of the newest, so a clock set back cannot bring an identity back (I1), and within that second
- *  chance goes on above it, so that names sort by age. A crowded second is left for the next. */
+/** Draws `count` identities, each younger than all known ones: a clock set back cannot bring an
+ *  identity back (I1), and names sort by age. A second with little room left is skipped. */
 export function allocate(
   count: number,
   known: Iterable<string>,
   now: number,
   random: () => number,
 ): readonly string[] {
+  const second = Math.floor((now - EPOCH_MS) / 1000);
   const newest = youngest(known);
-  const second = Math.max(birthSecond(newest), Math.floor((now - EPOCH_MS) / 1000));
-  assert(second < BASE ** 7, 'an identity has seven digits for its second');
-  const chances = BASE ** 3;
-  const floor = second === birthSecond(newest) ? valueOf(newest.slice(7)) + 1 : 0;
-  const crowded = chances - floor < 2 * count;
-  const least = crowded ? 0 : floor;
+  let least = Math.max(second * CHANCES, newest ? valueOf(newest) + 1 : 0);
+  let room = CHANCES - (least % CHANCES); // What is left of its second.
+  if (room < 2 * count) [least, room] = [least + room, CHANCES];
+  assert(least + room <= BASE ** 10, 'an identity has seven digits for its second');
   const drawn = new Set<number>();
-  while (drawn.size < Math.min(count, chances / 2)) {
-    drawn.add(least + Math.floor(random() * (chances - least)));
+  while (drawn.size < Math.min(count, CHANCES / 2)) {
+    drawn.add(least + Math.floor(random() * room));
   }
-  return [...drawn]
-    .sort((a, b) => a - b)
-    .map((n) => digits(second + (crowded ? 1 : 0), 7) + digits(n, 3));
+  return [...drawn].sort((a, b) => a - b).map((value) => digits(value, 10));
 }
 
 export const podName = (cluster: string, identity: string): string => `${cluster}-${identity}`;
@@ -743,27 +729,18 @@ export const isNeverBound = ({ meta, phase, volume }: Claim): boolean =>
   meta.annotations[MARK.claims] === '' &&
   !(MARK.bindCompleted in meta.annotations);
 
-/** The bare revision: hash of the canonical template, spelled in our alphabet. `collisionCount`
- *  moves it off a revision of another template with the same hash, as in ReplicaSet. */
+/** What counts of a template, as text: of its metadata only labels and annotations. */
+function templateText(template: unknown): string {
+  const { metadata, spec } = template as V1PodTemplateSpec;
+  return canonicalJson({ labels: metadata?.labels, annotations: metadata?.annotations, spec });
+}
+/** The bare revision: hash of a template, spelled in our alphabet. `collisionCount` moves it off a
+ *  revision of another template with the same hash, as in ReplicaSet. */
 export function revisionHash(template: unknown, collisionCount: number): string {
-  const { metadata, spec } = (template ?? {}) as {
-    metadata?: Record<string, unknown>;
-    spec?: unknown;
-  };
-  const data = { labels: metadata?.['labels'], annotations: metadata?.['annotations'], spec };
-  const text = canonicalJson(data) + (collisionCount > 0 ? String(collisionCount) : '');
+  const text = templateText(template) + (collisionCount > 0 ? String(collisionCount) : '');
   const hash = createHash('sha256').update(text).digest();
   return digits(hash.readUIntBE(0, 6), 10);
 }
-
-/** What a revision remembers of a template: what its hash is made of. */
-function revisionTemplate({ metadata, spec }: V1PodTemplateSpec): V1PodTemplateSpec {
-  const { labels, annotations } = metadata ?? {};
-  const kept = { ...(labels && { labels }), ...(annotations && { annotations }) };
-  return { ...(Object.keys(kept).length > 0 && { metadata: kept }), ...(spec && { spec }) };
-}
-const sameTemplate = (a: V1PodTemplateSpec, b: V1PodTemplateSpec): boolean =>
-  canonicalJson(revisionTemplate(a)) === canonicalJson(revisionTemplate(b));
 
 /** The revision of `spec.template`: one of ours with an equal template, whatever version of this
  *  program made it; else a new one, under a name that no other revision has (`collisionCount`). */
@@ -772,31 +749,32 @@ export function updateRevisionOf(
   revisions: ReadonlyMap<string, Revision>,
 ): Omit<Revisions, 'current'> {
   const { meta, spec } = cluster;
-  const ours = [...revisions.values()].filter((r) => isControlledBy(r.meta, meta.uid));
-  const equal = ours.filter((r) => sameTemplate(r.template, spec.template));
+  const { template } = spec;
   const claimTemplates = claimTemplateNames(spec);
-  const [found] = equal.sort((a, b) => b.number - a.number);
   let collisionCount = cluster.status.collisionCount ?? 0;
+  const ours = [...revisions.values()].filter((r) => isControlledBy(r.meta, meta.uid));
+  ours.sort((a, b) => b.number - a.number);
+  const text = templateText(template);
+  const found = ours.find((r) => templateText(r.template) === text);
   if (found) return { update: { ...found, claimTemplates }, collisionCount };
-  let hash = revisionHash(spec.template, collisionCount);
-  while (revisions.has(`${meta.name}-${hash}`)) {
-    hash = revisionHash(spec.template, ++collisionCount);
-  }
-  const number = Math.max(0, ...ours.map((r) => r.number)) + 1;
+  while (revisions.has(`${meta.name}-${revisionHash(template, collisionCount)}`)) collisionCount++;
+  const hash = revisionHash(template, collisionCount);
+  const number = (ours[0]?.number ?? 0) + 1;
   const name = `${meta.name}-${hash}`;
   const fresh = { ...meta, name, uid: '', labels: {}, annotations: {}, owners: [] };
-  const template = revisionTemplate(spec.template);
   return { update: { meta: fresh, hash, number, template, claimTemplates }, collisionCount };
 }
 
-const withoutOurs = (dict: unknown): Dict =>
-  Object.fromEntries(Object.entries(dictOf(dict)).filter(([key]) => !key.startsWith('enge.me/')));
+/** Nobody else says what is under our keys. */
+const withoutOurs = (dict: unknown): Dict => {
+  const isOurs = (key: string): boolean => key.startsWith('enge.me/') || key === MARK.revision;
+  return Object.fromEntries(Object.entries(dictOf(dict)).filter(([key]) => !isOurs(key)));
+};
 /** What a template's own labels come to: the selector's, then the template's, the later win. */
-function templateLabels({ spec }: StatefulCluster, template: V1PodTemplateSpec): Dict {
-  const labels = { ...spec.selector.matchLabels, ...withoutOurs(template.metadata?.labels) };
-  const { [MARK.revision]: _, ...others } = labels;
-  return others;
-}
+const templateLabels = ({ spec }: StatefulCluster, template: V1PodTemplateSpec): Dict => ({
+  ...spec.selector.matchLabels,
+  ...withoutOurs(template.metadata?.labels),
+});
 /** Labels of a member's pod: those of its template, then ours, the later win. */
 export const podLabels = (
   cluster: StatefulCluster,
@@ -5701,7 +5679,7 @@ async function undo(at: There): Promise<void> {
   const asked = flags['to-revision'];
   const to = asked === undefined ? all.at(-2) : all.find((r) => r.number === Number(asked));
   if (!to) throw new Error(`unable to find specified revision ${asked ?? 'before it'} in history`);
-  if (sameTemplate(to.template, c.spec.template)) {
+  if (templateText(to.template) === templateText(c.spec.template)) {
     const why = `current template already matches revision ${to.number}`;
     return say(`${FULL}/${name} skipped rollback (${why})`);
   }
@@ -5801,6 +5779,7 @@ const find = (world: World, path: string): Promise<Raw | undefined> =>
 function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
   const { name, namespace, labels } = metadata;
   const start: number = spec.ordinals?.start ?? 0;
+  const { metadata: own, spec: pod } = spec.template;
   const { rollingUpdate } = spec.updateStrategy ?? {};
   const partition = Math.max(0, (rollingUpdate?.partition ?? 0) - start);
   const readsIndex = JSON.stringify(spec.template).includes(`metadata.labels['${MARK.index}']`);
@@ -5812,7 +5791,7 @@ function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
     spec: {
       podManagementPolicy: 'OrderedReady', // What a StatefulSet has by default.
       ...spec,
-      template: revisionTemplate(spec.template),
+      template: { metadata: { labels: own?.labels, annotations: own?.annotations }, spec: pod },
       volumeClaimTemplates: claims.map(({ metadata: { name, labels, annotations }, spec }) => {
         return { metadata: { name, labels, annotations }, spec };
       }),
