@@ -1460,7 +1460,7 @@ byHand('plan: in place → the mark says the ID and the image of each container 
   };
   const pods = new Map(snapshot('a b').pods).set(`web-${id('c')}`, pod('c', over));
   const { p } = decide('a b c', { from: 'image', snap: { pods } });
-  const [update] = p.actions.flatMap((a) => (a.do === 'Update' ? [a] : []));
+  const [update] = p.actions.flatMap((a) => (a.verb === 'update' ? [a as op.Patch] : []));
   const { metadata, spec } = update?.change as op.Raw;
   const mark = JSON.parse(metadata.annotations[MARK.inPlace]) as unknown;
   assert.equal(mark, { revision: REVISION, before: { m: ['old', 'c:1'] } });

@@ -262,18 +262,9 @@ export const ENDS = {
 } as const;
 export type EndReason = keyof typeof ENDS;
 /** Why something is done: the same word everywhere (I9). */
-export type Reason =
-  | EndReason
-  | 'ScaledOut'
-  | 'Recreated'
-  | 'Returned'
-  | 'Restored'
-  | 'Adopted'
-  | 'Relabelled'
-  | 'Sealed'
-  | 'Expanded'
-  | 'Owned'
-  | 'Revised';
+export type Reason = EndReason | Arrival | Upkeep;
+type Arrival = 'ScaledOut' | 'Recreated' | 'Returned' | 'Restored' | 'Adopted';
+type Upkeep = 'Relabelled' | 'Sealed' | 'Expanded' | 'Owned' | 'Revised';
 
 /** What a member is; the same words in the status, in metrics and in the CLI. */
 export const STATES = [
@@ -399,27 +390,20 @@ interface Doing {
   readonly because: Reason;
   readonly identity: string; // Of the member that it is about; '' = the cluster's own.
 }
-/** Changes the very object and version that was decided upon. `change` is a merge patch. */
-export interface Patch extends Doing {
-  readonly do: 'Patch';
+interface Touching extends Doing {
   readonly kind: Kind;
   readonly object: Pod | Claim | Revision;
+}
+/** Changes the very object and version that was decided upon, by a merge patch. The verb `update`
+ *  changes a living pod: by strategic patches, of which `resize` goes first, to its subresource. */
+export interface Patch extends Touching {
+  readonly do: 'Patch';
   readonly change: Json;
+  readonly resize?: Json | undefined;
 }
 /** Deletes the very object that was decided upon; a claim only in that version (I3). */
-export interface Delete extends Doing {
+export interface Delete extends Touching {
   readonly do: 'Delete';
-  readonly kind: Kind;
-  readonly object: Pod | Claim | Revision;
-}
-/** Changes a living pod; `change` is a strategic patch, `resize` goes to its own subresource. */
-export interface Update extends Doing {
-  readonly do: 'Update';
-  readonly kind: 'pods';
-  readonly object: Pod;
-  readonly revision: string;
-  readonly change: Json;
-  readonly resize: Json | undefined;
 }
 /** Makes what a member lacks: claims first, then the pod. Its bodies are built when they are sent.
  *  `after` is the identity whose end in this pass makes room for it. */
@@ -436,7 +420,7 @@ export interface Keep extends Doing {
   readonly do: 'Keep';
   readonly revision: Revision;
 }
-export type Action = Patch | Delete | Update | Make | Keep;
+export type Action = Patch | Delete | Make | Keep;
 
 /** A plan is either a question or an answer. */
 export type Decision = { readonly ask: readonly Ref[] } | Plan;
@@ -871,8 +855,8 @@ export function isAvailable(pod: Pod, minReadySeconds: number, now: number): boo
 
 /** What `enge.me/in-place` says of an update under way: the revision, and of each container that
  *  must restart its ID and image before. Whatever else is written there names no revision. */
-export function inPlaceOf(pod: Pod): { revision: string; before: Pod['containers'] } | undefined {
-  const text = pod.meta.annotations[MARK.inPlace];
+export function inPlaceOf({ meta }: Pick<Pod, 'meta'>) {
+  const text = meta.annotations[MARK.inPlace];
   if (text === undefined) return undefined;
   try {
     const { revision, before } = JSON.parse(text) as Json;
@@ -1250,10 +1234,11 @@ function act(
   identity: string,
   object: Pod | Claim | Revision,
   change?: Json,
+  resize?: Json,
 ): void {
   const kind = 'graceSeconds' in object ? PODS : 'volume' in object ? CLAIMS : REVISIONS;
   const about = { verb, because, identity, kind, object } as const;
-  d.actions.push(change ? { do: 'Patch', change, ...about } : { do: 'Delete', ...about });
+  d.actions.push(change ? { do: 'Patch', change, resize, ...about } : { do: 'Delete', ...about });
 }
 const labelled = (labels: Json): Json => ({ metadata: { labels } });
 const annotated = (annotations: Json): Json => ({ metadata: { annotations } });
@@ -2321,17 +2306,9 @@ function changeInPlace(d: Draft, m: Member, pod: Pod, changes: readonly Change[]
   const mark = JSON.stringify({ revision: hash, before: beforeOf(d, pod, images) });
   const metadata = { labels, annotations: { ...annotations, [MARK.inPlace]: mark } };
   const containers = images.map((c) => ({ name: c.path[2], image: c.value }));
-  d.actions.push({
-    do: 'Update',
-    verb: 'update',
-    kind: PODS,
-    object: pod,
-    revision: hash,
-    change: { metadata, ...(containers.length > 0 && { spec: { containers } }) },
-    resize: sizes.length > 0 ? { spec: { containers: resizedBy(sizes) } } : undefined,
-    because: 'Updated',
-    identity: m.identity,
-  });
+  const change = { metadata, ...(containers.length > 0 && { spec: { containers } }) };
+  const resize = sizes.length > 0 ? { spec: { containers: resizedBy(sizes) } } : undefined;
+  act(d, 'update', 'Updated', m.identity, pod, change, resize);
 }
 /** ID and image of each container that is to restart: as they are, or, of one that has yet to
  *  restart for an earlier update, as they were before that. */
@@ -3778,11 +3755,11 @@ function shown(pass: Pass, kind: Written, raw: Raw): Meta {
   return meta;
 }
 /** An object as it was decided upon, or as an earlier action of this pass left it. */
-const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete | Update): Meta =>
+const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete): Meta =>
   newest.get(`${kind}/${meta.name}`) ?? meta;
 
 /** A patch that lands only on the very object and version decided upon; false when it is gone. */
-async function patch(pass: Pass, a: Patch | Update, change: Json, how: PatchType = MERGE) {
+async function patch(pass: Pass, a: Patch, change: Json, how: PatchType) {
   const { under = '', ...type } = how;
   const { namespace, name, resourceVersion } = latest(pass, a);
   const { uid } = a.object.meta;
@@ -3860,13 +3837,12 @@ function whose(kind: Kind, meta: Meta): string {
 async function perform(pass: Pass, a: Action): Promise<boolean> {
   switch (a.do) {
     case 'Patch':
-      return (await patch(pass, a, a.change)) || a.verb === 'retire'; // Nothing is left to mark.
-    case 'Delete':
-      return remove(pass, a);
-    case 'Update':
       // The resize goes first: it may be refused, and the second patch says that all was asked for.
       if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
-      return patch(pass, a, a.change, STRATEGIC);
+      if (await patch(pass, a, a.change, a.verb === 'update' ? STRATEGIC : MERGE)) return true;
+      return a.verb === 'retire'; // Nothing is left to mark.
+    case 'Delete':
+      return remove(pass, a);
     case 'Keep':
       await create(pass, REVISIONS, revisionBody(pass.cluster, a.revision));
       return true;
@@ -3917,7 +3893,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
 function settle(pass: Pass, a: Action): void {
   const { went } = pass.desk;
   if (a.do === 'Make' && a.because === 'Returned') noteRefusal(pass, `return/${a.identity}`, '');
-  if (!(a.because in ENDS) || !(a.do === 'Delete' || a.do === 'Patch')) return;
+  if (!(a.because in ENDS) || !('object' in a)) return;
   // A pod that is marked with the same word is deleted so that its member comes back.
   const isGoing = a.verb === 'end' && latest(pass, a).annotations[MARK.returns] !== a.because;
   if (!isGoing && a.verb !== 'retire') return;
@@ -5554,12 +5530,12 @@ async function decideOnly(real: World, ns: string, name: string) {
  *  it has no name yet. */
 function actionRow(a: Action, members: readonly Member[]): string {
   const isNew = a.do === 'Make' && members.every((m) => m.identity !== a.identity);
-  const marks = a.do === 'Patch' ? metaOf({ ...a.change }).annotations : {};
-  const policy = a.verb === 'retire' && marks[MARK.retiredPolicy];
+  const meta = metaOf(a.do === 'Patch' ? { ...a.change } : {}); // As the patch leaves it.
+  const policy = a.verb === 'retire' && meta.annotations[MARK.retiredPolicy];
   const more = [
     a.do === 'Make' && a.replaces && `replaces ${a.replaces.split(' ')[0]}`,
     policy && `policy ${policy}`,
-    a.do === 'Update' && `to revision ${a.revision}`,
+    a.verb === 'update' && `to revision ${inPlaceOf({ meta })?.revision}`,
   ];
   const what = isNew ? 'a new member' : subjectOf(a);
   return [a.verb, what, a.because, more.filter(Boolean).join(', ')].join('\t');
