@@ -178,7 +178,7 @@ function node(letter: string, ...over: readonly Flat<Node>[]): Node {
 /** A volume that only the node of its member can use, or one that any can. */
 function volumeOf(letter: string, isPinned: boolean): op.Volume {
   const here = { key: 'kubernetes.io/hostname', operator: 'In', values: [`n-${letter}`] };
-  return { meta: { ...META, name: `pv-${letter}` }, terms: isPinned ? [[here]] : undefined };
+  return { terms: isPinned ? [[here]] : undefined };
 }
 
 /** Fields of the spec and of its inner objects, by their own names, and what surrounds it. */
@@ -2654,8 +2654,9 @@ const clusterOfPod = ({ sim: { state } }: Ledger, { metadata }: Seen): Seen | un
   const name = metadata.labels?.[MARK.cluster] ?? '';
   return objectOf(state, 'statefulclusters', metadata.namespace ?? '', name) as Seen | undefined;
 };
-const specOfUpdate = (spec: SeenSpec | undefined): Partial<op.RollingUpdate> =>
-  spec?.updateStrategy?.rollingUpdate ?? {};
+const specOfUpdate = (
+  spec: SeenSpec | undefined,
+): Partial<op.Spec['updateStrategy']['rollingUpdate']> => spec?.updateStrategy?.rollingUpdate ?? {};
 /** The most that any spec of a scenario allows beside the replicas. */
 const surgeIn = (spec: SeenSpec | undefined): number =>
   op.scaledValue(specOfUpdate(spec).maxSurge ?? 0, spec?.replicas ?? 1, 'up');

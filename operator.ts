@@ -112,12 +112,12 @@ export const LIMITS = {
 
 // ═══ 1 VOCABULARY · pure ═════════════════════════════════════════════════════════════════════════
 // The words of every other room, as readonly data. Objects from the API are projected to what is
-// decided upon; times are milliseconds since 1970 (`…Ms`). No functions, no clever types.
+// decided upon; times are milliseconds since 1970 (`…Ms`), or, as `uptime`, of a clock that never
+// steps. No functions, no clever types.
 
-export type IntOrPercent = number | string;
-export type DataPolicy = 'Retain' | 'Delete';
 type Dict = Readonly<Record<string, string>>;
 type Json = Readonly<Record<string, unknown>>;
+export type IntOrPercent = number | string;
 
 /** `spec` of a StatefulCluster with all defaults filled in; see the CRD for the meaning of each. */
 export interface Spec {
@@ -133,38 +133,30 @@ export interface Spec {
   readonly revisionHistoryLimit: number;
   readonly updateStrategy: {
     readonly type: 'RollingUpdate' | 'OnDelete';
-    readonly rollingUpdate: RollingUpdate;
+    readonly rollingUpdate: {
+      readonly partition: IntOrPercent; // So many members stay at the revision before.
+      readonly maxUnavailable: IntOrPercent; // Of the others so many are taken down at once,
+      readonly maxSurge: IntOrPercent; // or so many are made beside them (Replace only).
+      readonly paused: boolean;
+      readonly podUpdatePolicy: 'InPlaceIfPossible' | 'InPlaceOnly' | 'Recreate' | 'Replace';
+    };
   };
   readonly replacementPolicy: 'Always' | 'WhenVolumesLost';
-  readonly liveness: Liveness;
+  readonly liveness: {
+    readonly nodeGoneSeconds: number;
+    readonly nodeUnreachableSeconds: number;
+    readonly volumeLostSeconds: number;
+    readonly unreadySeconds: number; // Of this one and of the next two, 0 means never.
+    readonly startupSeconds: number;
+    readonly maxRestarts: number;
+    readonly maxReplacements?: IntOrPercent;
+  };
   readonly persistentVolumeClaimRetentionPolicy: Readonly<
-    Record<'whenDeleted' | 'whenScaled' | 'whenReplaced' | 'whenLost', DataPolicy>
+    Record<'whenDeleted' | 'whenScaled' | 'whenReplaced' | 'whenLost', 'Retain' | 'Delete'>
   >;
 }
 
-/** How members get a changed template. `partition` members stay as they are; of the others at most
- *  `maxUnavailable` are taken down, and `maxSurge` are made beside them (Replace only). */
-export interface RollingUpdate {
-  readonly partition: IntOrPercent;
-  readonly maxUnavailable: IntOrPercent;
-  readonly maxSurge: IntOrPercent;
-  readonly paused: boolean;
-  readonly podUpdatePolicy: 'InPlaceIfPossible' | 'InPlaceOnly' | 'Recreate' | 'Replace';
-}
-
-/** Thresholds of the judgements, in seconds but for the last two. 0 means never for
- *  `unreadySeconds`, `startupSeconds` and `maxRestarts`. */
-export interface Liveness {
-  readonly nodeGoneSeconds: number;
-  readonly nodeUnreachableSeconds: number;
-  readonly volumeLostSeconds: number;
-  readonly unreadySeconds: number;
-  readonly startupSeconds: number;
-  readonly maxRestarts: number;
-  readonly maxReplacements?: IntOrPercent;
-}
-
-/** What is decided upon of an object's metadata. */
+/** What every object has. */
 export interface Meta {
   readonly namespace: string;
   readonly name: string;
@@ -177,15 +169,13 @@ export interface Meta {
   readonly createdMs: number;
   readonly deletedMs: number | undefined; // When the grace period ends; set means Terminating.
 }
-
-/** The custom resource, with the defaults filled in. */
+/** The custom resource. */
 export interface StatefulCluster {
   readonly meta: Meta;
   readonly spec: Spec;
   readonly status: Partial<Status>;
 }
-
-/** What is decided upon of a pod. */
+/** A pod. */
 export interface Pod {
   readonly meta: Meta;
   readonly node: string; // '' while unscheduled.
@@ -206,7 +196,7 @@ export interface Pod {
   readonly isObserved: boolean; // The kubelet has seen its newest spec.
   readonly resize: string; // Why cpu and memory are not as in its spec yet, or ''.
 }
-/** What is decided upon of a PersistentVolumeClaim. */
+/** A PersistentVolumeClaim. */
 export interface Claim {
   readonly meta: Meta;
   readonly phase: string;
@@ -223,7 +213,7 @@ export interface Revision {
   readonly template: V1PodTemplateSpec;
   readonly claimTemplates: readonly string[];
 }
-/** What is decided upon of a Kubernetes Node. */
+/** A Kubernetes Node. */
 export interface Node {
   readonly meta: Meta;
   readonly ready: boolean;
@@ -233,7 +223,6 @@ export interface Node {
 }
 /** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements. */
 export interface Volume {
-  readonly meta: Meta;
   readonly terms: readonly (readonly SelectorTerm[])[] | undefined; // undefined: any node.
 }
 
@@ -285,15 +274,6 @@ export type State = (typeof STATES)[number];
  *  silent = not Ready; gone = absent; none = the member is on no node. */
 export type NodeWord = 'open' | 'closed' | 'silent' | 'gone' | 'outOfService' | 'none';
 
-/** What speaks for the end of an identity. It is due when `dueInMs` is 0. */
-export interface End {
-  readonly reason: EndReason;
-  readonly kind: 'will' | 'judgement'; // An eviction is a will where no claim is left to judge.
-  readonly dueInMs: number; // Infinity: not as long as something else is so.
-  readonly sinceMs: number | undefined;
-  readonly evidence: string; // Under this key its first sight is kept.
-}
-
 /** An identity with what exists of it. */
 export interface Member {
   readonly identity: string;
@@ -307,6 +287,14 @@ export interface Member {
   readonly node: NodeWord;
   readonly end: End | undefined;
   readonly state: State;
+}
+/** What speaks for the end of an identity. It is due when `dueInMs` is 0. */
+export interface End {
+  readonly reason: EndReason;
+  readonly kind: 'will' | 'judgement'; // An eviction is a will where no claim is left to judge.
+  readonly dueInMs: number; // Infinity: not as long as something else is so.
+  readonly sinceMs: number | undefined;
+  readonly evidence: string; // Under this key its first sight is kept.
 }
 /** The mark of an end. */
 export interface Retired {
@@ -329,12 +317,11 @@ export interface Went {
   readonly reason: EndReason | undefined;
   readonly atMs: number;
 }
-/** What was refused, or came too often, and when it may be tried again. One that succeeded has an
- *  empty message. */
+/** What was refused, or came too often. */
 export interface Backoff {
   readonly times: number;
-  readonly untilUptime: number;
-  readonly message: string;
+  readonly untilUptime: number; // Then it may be tried again.
+  readonly message: string; // Empty for what came too often.
 }
 
 /** All that a decision rests on. */
@@ -352,7 +339,6 @@ export interface Snapshot {
   readonly denied: string; // Why its children may not be read any more, or ''.
   readonly uptime: number;
 }
-
 export type Kind = 'pods' | 'persistentvolumeclaims' | 'controllerrevisions';
 /** A thing to read live before the decision can be made. A trial is a dry-run of a new pod of a
  *  revision, and of its claims, of which none may be refused. */
@@ -362,9 +348,11 @@ export interface Ref {
   readonly trial?: Revision;
   readonly withClaims?: boolean;
 }
-/** What can be done, in the order of the stages: verb → its stage, and its words in Events and in
- *  `plan`. Marks come before ends, so that a crash leaves no member ended and unmarked; what is
- *  upkeep holds nothing else up. */
+
+/** Marks come before ends, so that a crash leaves no member ended and unmarked; what is upkeep
+ *  (`keep`) holds nothing else up. */
+export const STAGES = ['revise', 'mark', 'end', 'free', 'make', 'keep'] as const;
+/** What can be done: verb → its stage, and its words in Events. */
 export const VERBS = {
   record: ['revise', 'recorded revision'],
   seal: ['mark', 'sealed'],
@@ -383,8 +371,6 @@ export const VERBS = {
   forget: ['keep', 'deleted revision'],
 } as const;
 export type Verb = keyof typeof VERBS;
-export const STAGES = ['revise', 'mark', 'end', 'free', 'make', 'keep'] as const;
-
 interface Doing {
   readonly verb: Verb;
   readonly because: Reason;
@@ -402,24 +388,18 @@ export interface Patch extends Touching {
   readonly resize?: Json | undefined;
 }
 /** Deletes the very object that was decided upon; a claim only in that version (I3). */
-export interface Delete extends Touching {
-  readonly do: 'Delete';
-}
-/** Makes what a member lacks: claims first, then the pod. Its bodies are built when they are sent.
- *  `after` is the identity whose end in this pass makes room for it. */
+export type Delete = Touching & { readonly do: 'Delete' };
+/** Makes what a member lacks: claims first, then the pod. Bodies are built when they are sent. */
 export interface Make extends Doing {
   readonly do: 'Make';
   readonly revision: Revision;
   readonly claims: readonly string[]; // Names of the claim templates of which one is to be made.
   readonly index: number | undefined;
   readonly replaces?: string; // `<identity> <Reason>`.
-  readonly after?: string;
+  readonly after?: string; // The identity whose end in this pass makes room for it.
 }
 /** Makes the ControllerRevision of a template. */
-export interface Keep extends Doing {
-  readonly do: 'Keep';
-  readonly revision: Revision;
-}
+export type Keep = Doing & { readonly do: 'Keep'; readonly revision: Revision };
 export type Action = Patch | Delete | Make | Keep;
 
 /** A plan is either a question or an answer. */
@@ -3337,7 +3317,7 @@ export function nodeOf(raw: Raw): Node {
 /** Projects a PersistentVolume. */
 export function volumeOf(raw: Raw): Volume {
   const terms = raw['spec']?.nodeAffinity?.required?.nodeSelectorTerms as Raw[] | undefined;
-  return { meta: metaOf(raw), terms: terms?.map((t) => t['matchExpressions'] ?? []) };
+  return { terms: terms?.map((t) => t['matchExpressions'] ?? []) };
 }
 
 type Thing = { readonly meta: Meta };
