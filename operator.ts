@@ -63,7 +63,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   'coordination.k8s.io/leases': 'get list create update', // In the Lease's namespace only.
 };
 
-/** Labels and annotations; README says what each means. Of these only they are read. */
+/** Names of labels and annotations. Of annotations only these are kept. */
 export const MARK = {
   cluster: 'enge.me/statefulcluster',
   identity: 'enge.me/identity',
@@ -80,7 +80,7 @@ export const MARK = {
   restore: 'enge.me/restore',
   inPlace: 'enge.me/in-place',
   paused: 'enge.me/paused',
-  namespaces: 'enge.me/namespaces', // On a Lease: its holder's scope, and the next one:
+  namespaces: 'enge.me/namespaces', // On a Lease, with the next one: its holder's scope.
   selector: 'enge.me/selector',
   deletionCost: 'controller.kubernetes.io/pod-deletion-cost',
   changeCause: 'kubernetes.io/change-cause',
@@ -97,7 +97,8 @@ export const LIMITS = {
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
-  endMs: 10_000, // A successor may be drawn so long before the end that it fills is told.
+  heirLeadMs: 10_000, // A successor is drawn at most so long before the end that it fills is marked.
+  unplacedMs: 300_000, // A pod that no node takes for so long: Ready names the way out.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
@@ -107,7 +108,7 @@ export const LIMITS = {
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
   trialMs: 60_000, // A revision that the API server refused is tried again after this long.
   messageMax: 32_768, // Characters of a condition's message that the API server takes.
-  retryMaxMs: 30_000,
+  retryMaxMs: 30_000, // Of the pause after a pass or a watch that failed.
 } as const;
 
 // ═══ 1 VOCABULARY · pure ═════════════════════════════════════════════════════════════════════════
@@ -191,7 +192,7 @@ export interface Pod {
   readonly restarts: number;
   readonly isDown: boolean; // A container waits in its back-off, or has just ended.
   readonly trouble: string; // Why a container waits or the pod is not scheduled, or ''.
-  readonly lastWords: string; // What the kubelet or a container said last, for a loss.
+  readonly lastWords: string; // What kubelet or container, or else the scheduler, said last.
   readonly containers: Readonly<Record<string, readonly [id: string, image: string]>>;
   readonly isObserved: boolean; // The kubelet has seen its newest spec.
   readonly resize: string; // Why cpu and memory are not as in its spec yet, or ''.
@@ -435,18 +436,6 @@ export interface Condition {
   readonly observedGeneration: number;
   readonly lastTransitionTime: string;
 }
-/** One line of `status.members`. */
-export interface MemberStatus {
-  readonly identity: string;
-  readonly pod: string;
-  readonly node: string;
-  readonly index?: number;
-  readonly revision: string;
-  readonly health: State;
-  readonly reason: string;
-  readonly since?: string;
-  readonly claims: readonly string[];
-}
 /** One line of `status.retired`. */
 export interface RetiredStatus {
   readonly identity: string;
@@ -472,7 +461,7 @@ export interface Status {
   readonly replacements: number;
   readonly retiredClaims: number;
   readonly newestIdentity: string;
-  readonly members: readonly MemberStatus[];
+  readonly members: readonly ReturnType<typeof memberStatus>[];
   readonly retired: readonly RetiredStatus[];
   readonly conditions: readonly Condition[];
 }
@@ -612,15 +601,12 @@ export const birthMs = (identity: string): number => EPOCH_MS + birthSecond(iden
 /** Oldest first. Identities that carry no time are older than all others. */
 export function byAge(a: string, b: string): number {
   const order = birthSecond(a) - birthSecond(b) || a.length - b.length; // Ordinals: 9 before 10.
-  return order !== 0 ? Math.sign(order) : a < b ? -1 : a > b ? 1 : 0;
+  return order || (a < b ? -1 : Number(a > b));
 }
 
 /** The youngest that carries a time, or ''. */
 export const youngest = (identities: Iterable<string>): string =>
-  [...identities]
-    .filter((id) => birthSecond(id) >= 0)
-    .sort()
-    .at(-1) ?? '';
+  [...identities].reduce((last, id) => (birthSecond(id) >= 0 && id > last ? id : last), '');
 
 /** Draws `count` identities, each younger than all known ones: a clock set back cannot bring an
  *  identity back (I1), and names sort by age. A second with little room left is skipped. */
@@ -1129,7 +1115,9 @@ function stateOf(d: Draft, m: Bare): State {
     return 'Ready';
   }
   if (wasReady(pod)) return 'Unready';
-  return pod.node === '' ? 'Pending' : 'Starting';
+  if (pod.node !== '') return 'Starting';
+  d.wakes.push(pod.meta.createdMs + LIMITS.unplacedMs - d.now); // Then Ready names a way out.
+  return 'Pending';
 }
 
 // ═══ 5 PLAN · pure ═══════════════════════════════════════════════════════════════════════════════
@@ -1598,7 +1586,7 @@ function wentEnds(s: Snapshot): readonly (Known & Pick<Went, 'pod'>)[] {
     return end ? [{ ...end, identity, isClaimless, pod }] : [];
   });
 }
-function knownEnds(d: Draft): readonly Known[] {
+function knownEnds(d: Pick<Draft, 's' | 'members' | 'ending' | 'now'>): readonly Known[] {
   const found = new Map<string, Known>();
   for (const end of wentEnds(d.s)) found.set(end.identity, end);
   for (const m of d.members) {
@@ -2504,195 +2492,190 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
 }
 
 // ═══ 6 STATUS · pure ═════════════════════════════════════════════════════════════════════════════
-// What people and tools are told: status and conditions, recomputed whole every time, and the
-// Events of a pass. Nothing is merged by hand, so no condition stays True after recovery. Only
-// counters and lineage that no object carries any more are taken over from the status before.
+// What people and tools see: status and conditions, recomputed whole every time, and the Events of
+// a pass. Nothing is merged by hand, so no condition stays True after recovery. Only counters and
+// lineage that no object carries any more are taken over from the status before.
 
-function memberStatus(s: Snapshot, r: Revisions, m: Member): MemberStatus {
-  const { pod, identity, retired, state, end, claims, index } = m;
-  const trouble = state === 'Available' ? '' : pod?.trouble || pod?.resize || '';
-  const usual = state === 'Returning' && m.isBlocked ? m.isBlocked : trouble;
-  const readyMs = pod?.readySinceMs ?? pod?.meta.createdMs;
-  const sinceMs = end?.dueInMs === 0 ? (end.sinceMs ?? readyMs) : (retired?.atMs ?? readyMs);
+/** Why a member is as it is, in one word or in the words of whoever said so. */
+function reasonOf({ end, life, retired, state, isBlocked, pod }: Member): string {
+  if (end?.dueInMs === 0) return end.reason;
+  if (life !== 'live') return retired?.reason ?? '';
+  return state === 'Available' ? '' : isBlocked || pod?.trouble || pod?.resize || '';
+}
+/** One line of `status.members`. */
+function memberStatus(s: Snapshot, { update }: Revisions, m: Member) {
+  const { pod, identity, retired, end, life, claims, index } = m;
+  const changedMs = end?.dueInMs === 0 ? end.sinceMs : life === 'live' ? undefined : retired?.atMs;
+  const sinceMs = changedMs ?? pod?.readySinceMs ?? pod?.meta.createdMs;
   return {
     identity,
     pod: pod?.meta.name ?? '',
     node: lastNodeOf(s, m),
     ...(index !== undefined && s.cluster.spec.ordinals && { index }),
-    revision: revisionIn(m) || goalOf(pod) || (isLive(m) && !pod ? r.update.hash : ''),
-    health: state,
-    reason: end?.dueInMs === 0 ? end.reason : (retired?.reason ?? usual),
+    revision: pod ? revisionIn(m) : update.hash,
+    health: m.state,
+    reason: reasonOf(m),
     ...(sinceMs !== undefined && { since: timeText(sinceMs) }),
     claims: claims.map((c) => c.meta.name).sort(),
   };
 }
 
-/** Who replaces whom: identity → its successor, as pods and claims record it, and what was made. */
-function successors(s: Snapshot, done: readonly Action[]): readonly Heir[] {
-  const found: Heir[] = [];
-  for (const { meta } of [...s.pods.values(), ...s.claims.values()]) {
-    const heir = meta.labels[MARK.identity] ?? '';
-    found.push({ heir, replaces: meta.annotations[MARK.replaces] ?? '' });
-  }
-  for (const a of done)
-    if (a.do === 'Make') found.push({ heir: a.identity, replaces: a.replaces ?? '' });
-  // Two processes that overlapped may both have made one: the older counts, for either of them.
-  return found.filter((h) => h.replaces !== '').sort((a, b) => byAge(a.heir, b.heir));
+/** The members, as what was done leaves them: whose end has begun is over, and a restored one is
+ *  retired no more. A suspended one that has claims comes back. */
+function membersAfter({ members }: Plan, done: readonly Action[], now: number): readonly Member[] {
+  const restored = new Set(done.filter((a) => a.verb === 'restore').map((a) => a.identity));
+  const endings = done.filter((a) => ['retire', 'end', 'release'].includes(a.verb));
+  const ends = new Map(endings.map((a) => [a.identity, a.because as EndReason]));
+  return members.map((m): Member => {
+    const reason = ends.get(m.identity);
+    if (restored.has(m.identity)) return { ...m, retired: undefined };
+    const comesBack = reason === 'Suspended' && m.claims.length > 0;
+    if (reason === undefined || !(reason in ENDS) || comesBack) return m;
+    const retired = m.life === 'live' ? { reason, atMs: now } : m.retired;
+    return { ...m, life: 'over', state: 'Retiring', retired };
+  });
 }
-/** `replaces` is what it carries: the identity that ended, and the Reason. */
-interface Heir {
-  readonly heir: string;
-  readonly replaces: string;
+/** Who replaces whom (`replaces` = identity and Reason), as objects and births of this pass have
+ *  it. Two processes that overlapped may both have made one: the older comes first. */
+function heirsOf({ pods, claims }: Snapshot, done: readonly Action[]) {
+  const recorded = [...pods.values(), ...claims.values()].map(
+    ({ meta: { labels, annotations } }) => {
+      return { identity: labels[MARK.identity] ?? '', replaces: annotations[MARK.replaces] };
+    },
+  );
+  const all = [...recorded, ...done.filter((a) => a.do === 'Make')];
+  return all.filter((heir) => heir.replaces).sort((a, b) => byAge(a.identity, b.identity));
 }
 /** The last retired identities, newest first, each with its successor and the last words of its
- *  pod. The marks on the claims say so; of others, what this process did, and the status before. */
-function retiredStatus(
-  s: Snapshot,
-  p: Plan,
-  done: readonly Action[],
-  now: number,
-): readonly RetiredStatus[] {
+ *  pod; of those of which nothing tells any more, the status before. */
+function retiredStatus(s: Snapshot, p: Plan, done: readonly Action[], now: number) {
+  const { members } = p;
   const before = s.cluster.status.retired ?? [];
-  const heirs = successors(s, done);
-  const found = new Map(before.map((r) => [r.identity, { ...r, claims: [] as string[] }]));
-  const put = (identity: string, end: Retired, pod?: Pod, claims: readonly Claim[] = []): void => {
-    const earlier = before.find((r) => r.identity === identity && r.reason === end.reason);
+  const heirs = heirsOf(s, done);
+  const ends = knownEnds({ s, members, now, ending: new Map() });
+  const known = new Set([...ends, ...members].map(nameOf));
+  const others = before.filter((r) => !known.has(r.identity)).map((r) => ({ ...r, atMs: 0 }));
+  const all = [...ends, ...others].map(({ identity, reason, atMs }) => {
+    const earlier = before.find((r) => r.identity === identity && r.reason === reason);
+    return { identity, reason, earlier, at: earlier?.at ?? timeText(atMs) };
+  });
+  all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at) || byAge(b.identity, a.identity));
+  return all.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, earlier, at }) => {
+    const m = members.find((one) => one.identity === identity);
+    const pod = m?.pod ?? s.desk.went.get(identity)?.pod;
     const message = pod?.lastWords || earlier?.message;
-    const at = earlier?.at ?? timeText(end.atMs);
-    const names = claims.map((c) => c.meta.name).sort();
-    const base = { identity, reason: end.reason, at, claims: names, replacedBy: '' };
-    found.set(identity, { ...base, ...(message && { message }) });
-  };
-  for (const { identity, pod, ...end } of wentEnds(s)) put(identity, end, pod);
-  const ended = new Map(done.flatMap((a) => (isEnd(a) ? [[a.identity, a.because] as const] : [])));
-  const back = new Set(done.flatMap((a) => (a.verb === 'restore' ? [a.identity] : [])));
-  for (const { identity, pod, claims, leftovers, life, retired } of p.members) {
-    const reason = ended.get(identity) as EndReason | undefined;
-    const end = reason ? { reason, atMs: now } : life === 'live' ? undefined : retired;
-    if (back.has(identity) || !end) found.delete(identity);
-    else put(identity, end, pod ?? s.desk.went.get(identity)?.pod, [...claims, ...leftovers]);
-  }
-  return [...found.values()]
-    .map((r) => {
-      const isSame = (b: RetiredStatus): boolean => b.identity === r.identity && b.at === r.at;
-      const told = before.find(isSame)?.replacedBy;
-      // One that was restored has the heir of its former end, too.
-      const isOfEnd = ({ heir, replaces }: Heir): boolean =>
-        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + LIMITS.endMs > Date.parse(r.at);
-      return { ...r, replacedBy: heirs.find(isOfEnd)?.heir ?? told ?? '' };
-    })
-    .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
-    .slice(0, LIMITS.statusRetiredMax);
-}
-/** Does the action end an identity? A suspended member that has claims comes back. */
-const isEnd = (a: Action): boolean =>
-  ['retire', 'end', 'release'].includes(a.verb) &&
-  a.because in ENDS &&
-  !(a.because === 'Suspended' && 'object' in a && 'node' in a.object && a.object.claims.length > 0);
-
-/** Replacements so far: identities younger than the newest that the status before knew. */
-function countReplacements(s: Snapshot, done: readonly Action[]): number {
-  const { replacements = 0, newestIdentity = '' } = s.cluster.status;
-  const heirs = unique(successors(s, done).map(({ heir }) => heir));
-  return replacements + heirs.filter((id) => byAge(id, newestIdentity) > 0).length;
+    const claims = m ? [...m.claims, ...m.leftovers].map((c) => c.meta.name).sort() : [];
+    // One that was restored has the heir of its former end, too.
+    const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > Date.parse(at);
+    const heir = heirs.find((h) => h.replaces === `${identity} ${reason}` && isOfEnd(h.identity));
+    const replacedBy = heir?.identity ?? earlier?.replacedBy ?? '';
+    return { identity, reason, ...(message && { message }), at, claims, replacedBy };
+  });
 }
 
-/** What claims do not follow: the API server's own words where it refuses to expand one, else the
- *  fields that only new identities get. */
-function driftOf(s: Snapshot, { members, revisions: { update } }: Plan): string {
-  const { meta, spec } = s.cluster;
-  const live = members.filter(isLive).flatMap((m) => {
+/** What living claims cannot follow: a field, or an expansion, in the API server's words. */
+function driftOf({ cluster, desk }: Snapshot, { members, revisions: { update } }: Plan): string {
+  const { meta, spec } = cluster;
+  const differs = members.filter(isLive).flatMap((m) => {
     const { identity, pod, claims } = m;
     const wanted = claimTemplateNames(spec).map((t) => claimName(t, meta.name, identity));
     const isNext = pod && !isOutdated(m, update); // An update would bring what it lacks.
     const lacks = isNext ? wanted.filter((name) => !pod.claims.includes(name)) : [];
-    const differs = claims.map((c) => [c.meta.name, claimDrift(s.cluster, identity, c)] as const);
-    return [...differs, ...lacks.map((name) => [name, 'absent'] as const)];
+    const words = claims.map((c) => {
+      const refused = desk.backoff.get(`expand/${c.meta.name}`)?.message;
+      return [c.meta.name, refused || claimDrift(cluster, identity, c)] as const;
+    });
+    return [...words, ...lacks.map((name) => [name, 'absent'] as const)];
   });
-  const refused = live.flatMap(([name]) => {
-    const words = s.desk.backoff.get(`expand/${name}`)?.message;
-    return words ? [`${name}: ${words}`] : [];
-  });
-  if (refused.length > 0) return `the API server refuses to expand ${fewNames(refused)}`;
-  const drifted = live.flatMap(([name, field]) => (field ? [`${name} (${field})`] : []));
-  if (drifted.length === 0) return '';
-  const now = 'spec.volumeClaimTemplates now holds for new identities only';
-  return `${now}; these claims differ: ${fewNames(drifted)}`;
+  const names = differs.flatMap(([name, why]) => (why ? [`${name} (${why})`] : []));
+  if (names.length === 0) return '';
+  const rule = 'spec.volumeClaimTemplates now holds for new identities only';
+  return `${rule}; these claims differ: ${fewNames(names)}`;
 }
 
 /** How far an update is. */
-function updateMessage({ spec }: StatefulCluster, p: Plan): readonly string[] {
+function updateMessage({ spec }: StatefulCluster, p: Plan): string {
   const outdated = p.members.filter((m) => isOutdated(m, p.revisions.update)).length;
-  if (outdated === 0) return [];
+  if (outdated === 0) return '';
   const { type, rollingUpdate } = spec.updateStrategy;
-  const waits = type === 'OnDelete' ? ', as OnDelete says' : rollingUpdate.paused ? ', paused' : '';
   const kept = Math.min(outdated - p.behind, partitionOf(spec));
-  const held = kept > 0 && !waits ? `, ${kept} of them kept by the partition` : '';
-  return [`${outdated} members are not at revision ${p.revisions.update.hash}${held}${waits}`];
+  const partition = kept > 0 ? `, ${kept} of them kept by the partition` : '';
+  const why = type === 'OnDelete' ? ', as OnDelete says' : rollingUpdate.paused ? ', paused' : '';
+  return `${outdated} members are not at revision ${p.revisions.update.hash}${why || partition}`;
 }
 /** What holds the cluster up, or what a user of a settled one should know. */
-function readyMessage(s: Snapshot, p: Plan, available: number): string {
+function readyMessage(s: Snapshot, p: Plan, available: number, now: number): string {
+  const { spec } = s.cluster;
   const live = p.members.filter(isLive);
-  const names = live
-    .filter((m) => m.state !== 'Available')
-    .map((m) => {
-      const { identity, health, reason } = memberStatus(s, p.revisions, m);
-      return `${identity} ${health}${reason && ` (${reason})`}`;
-    });
-  const grows = live.flatMap((m) =>
-    m.claims.filter((c) => isBound(c) && quantity(c.capacity) < quantity(c.request)),
+  const away = live.filter((m) => m.state !== 'Available');
+  const wordsFor = (m: Member): string => {
+    const scheduler = m.state === 'Pending' ? m.pod?.lastWords : '';
+    const why = [reasonOf(m), scheduler].filter(Boolean).join(': ');
+    return `${m.identity} ${m.state}${why && ` (${why})`}`;
+  };
+  const isStranded = ({ state, pod }: Member): boolean =>
+    state === 'Pending' && now - (pod?.meta.createdMs ?? now) >= LIMITS.unplacedMs;
+  const isGrowing = (c: Claim): boolean => isBound(c) && quantity(c.capacity) < quantity(c.request);
+  const growing = live.flatMap((m) => m.claims).filter(isGrowing);
+  // What cannot be made stands in Stalled; a refused trial may be no objection.
+  const refused = [...s.desk.backoff].filter(
+    ([key, b]) => b.message && !/^(make|trials)/.test(key),
   );
-  const sizes = grows.map((c) => `${c.meta.name} from ${c.capacity} to ${c.request}`);
-  const going = live.filter(runsOnGoingClaim).map(nameOf);
-  const refused = [...s.desk.backoff].flatMap(([key, { message, times }]) =>
-    times > 2 && message && !key.startsWith('make/') ? [`${key.split('/')[0]}: ${message}`] : [],
-  );
-  return [
-    `${available} of ${s.cluster.spec.replicas} members are available`,
-    ...(s.cluster.spec.suspend ? ['the cluster is suspended'] : []),
-    ...updateMessage(s.cluster, p),
-    ...(names.length > 0 ? [`waiting for ${fewNames(names)}`] : []),
-    ...(sizes.length > 0 ? [`claims grow: ${fewNames(sizes)}`] : []),
+  const lists: readonly (readonly [string, readonly string[]])[] = [
+    ['waiting for', away.map(wordsFor)],
+    [`${MARK.replace}=true is the way out for`, away.filter(isStranded).map(nameOf)],
+    ['claims grow:', growing.map((c) => `${c.meta.name} from ${c.capacity} to ${c.request}`)],
+    ['refused:', refused.map(([key, { message }]) => `${key.split('/')[0]}: ${message}`)],
+    ['runs on a claim that is being deleted:', live.filter(runsOnGoingClaim).map(nameOf)],
+  ];
+  const parts = [
+    `${available} of ${spec.replicas} members are available`,
+    spec.suspend && 'the cluster is suspended',
+    updateMessage(s.cluster, p),
+    ...lists.map(([words, names]) => names.length > 0 && `${words} ${fewNames(names)}`),
     ...unique(p.notes),
-    ...(p.waits !== '' ? [`creations wait: ${p.waits}`] : []),
-    ...(refused.length > 0 ? [`refused: ${fewNames(refused)}`] : []),
-    ...(going.length > 0 ? [`runs on a claim that is being deleted: ${fewNames(going)}`] : []),
-    ...(s.nodes ? [] : ['nodes cannot be read, so every node counts as open']),
-    ...(s.volumesReadable ? [] : ['volumes cannot be read, so they count as bound to their node']),
-  ].join('; ');
+    p.waits && `creations wait: ${p.waits}`,
+    !s.nodes && 'nodes cannot be read, so every node counts as open',
+    !s.volumesReadable && 'volumes cannot be read, so they count as bound to their node',
+  ];
+  return parts.filter(Boolean).join('; ');
 }
 
-/** Why the cluster is not done, in one word. */
-function phaseOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, available: number) {
-  if (stalled) return 'Stalled';
+/** Why the cluster is done or not, in one word. */
+function phaseOf({ meta, spec }: StatefulCluster, p: Plan, trouble: string, available: number) {
+  const { paused } = spec.updateStrategy.rollingUpdate;
+  const isFull = p.members.filter(isLive).length === spec.replicas && available === spec.replicas;
+  if (trouble) return 'Stalled';
+  if (isFull && p.behind === 0 && !spec.suspend) return 'AllAvailable';
   if (meta.annotations[MARK.paused] === 'true') return 'Paused';
   if (spec.suspend) return 'Suspended';
-  const { paused } = spec.updateStrategy.rollingUpdate;
   if (p.behind === 0 || (paused && available < spec.replicas)) return 'MembersUnavailable';
   return paused ? 'UpdatePaused' : 'Updating';
 }
 function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): readonly Condition[] {
-  const { spec, meta } = s.cluster;
-  const live = p.members.filter(isLive).length;
-  const refused = s.desk.backoff.get(makeKey(s.cluster))?.message ?? '';
-  const trouble = p.stalled || refused || p.blocked;
-  const isWhole = live === spec.replicas && available === spec.replicas && p.behind === 0;
-  const done = isWhole && trouble === '' && !spec.suspend;
+  const { spec, meta, status: before } = s.cluster;
+  const troubles: readonly (readonly [string, string])[] = [
+    ['Forbidden', s.denied],
+    ['InvalidSpec', p.stalled],
+    ['Refused', s.desk.backoff.get(makeKey(s.cluster))?.message ?? ''],
+    ['UpdateBlocked', p.blocked],
+  ];
+  const [why, trouble] = troubles.find(([, words]) => words !== '') ?? ['', ''];
+  const phase = phaseOf(s.cluster, p, trouble, available);
+  const isDone = phase === 'AllAvailable';
+  const progress = isDone ? 'Complete' : phase;
+  const isPaused = meta.annotations[MARK.paused] === 'true';
+  const isIdle = isPaused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(phase);
   const drift = driftOf(s, p);
-  const message = readyMessage(s, p, available);
-  const state = done ? 'AllAvailable' : phaseOf(s.cluster, p, trouble !== '', available);
-  const progress = done ? 'Complete' : state;
-  const paused = meta.annotations[MARK.paused] === 'true';
-  const idle = paused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(state);
-  const why = p.stalled ? 'InvalidSpec' : refused ? 'Refused' : 'UpdateBlocked';
+  const message = readyMessage(s, p, available, now);
   // Where all may be unavailable, none is not enough.
   const least = Math.max(Math.min(1, spec.replicas), spec.replicas - maxUnavailableOf(spec));
   // Type, truth, the reason when True, the reason when False, message.
   const rows: readonly (readonly [string, boolean, string, string, string])[] = [
     ['Available', available >= least, 'MinimumAvailable', 'MinimumUnavailable', message],
-    ['Progressing', !idle, progress, progress, message],
-    ['Ready', done, state, state, message],
-    ['Reconciling', !done && !idle, progress, progress, message],
+    ['Progressing', !isIdle, progress, progress, message],
+    ['Ready', isDone, phase, phase, message],
+    ['Reconciling', !isDone && !isIdle, progress, progress, message],
     ['Stalled', trouble !== '', why, 'NotStalled', trouble],
     ['ReplacementWithheld', p.withheld !== '', 'BudgetSpent', 'NoneWithheld', p.withheld],
     ['ClaimTemplatesDrifted', drift !== '', 'Drifted', 'InStep', drift],
@@ -2701,25 +2684,24 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
     const [status, reason] = truth ? (['True', yes] as const) : (['False', no] as const);
     const said = text.slice(0, LIMITS.messageMax); // A webhook may say more.
     const next = { type, status, reason, message: said, observedGeneration: meta.generation };
-    return setCondition(s.cluster.status.conditions ?? [], next, now);
+    return setCondition(before.conditions ?? [], next, now);
   });
 }
 
 /** The whole status, from the snapshot, the plan and what was done of it. Times in it come from
- *  objects, never from the clock of this pass, so an unchanged cluster gives an unchanged
- *  status. */
-export function statusOf(s: Snapshot, p: Plan, done: readonly Action[], now: number): Status {
-  const { spec, meta } = s.cluster;
-  const ended = new Set(done.flatMap((a) => (isEnd(a) ? [a.identity] : [])));
-  const all = p.members.map((m): Member =>
-    ended.has(m.identity) ? { ...m, life: 'over', state: 'Retiring' } : m,
-  );
-  const live = all.filter(isLive);
+ *  objects and from ends, never from the clock of a pass that does nothing: an unchanged cluster
+ *  has an unchanged status. */
+export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: number): Status {
+  const { spec, meta, status: before } = s.cluster;
+  const p = { ...plan, members: membersAfter(plan, done, now) };
+  const live = p.members.filter(isLive);
   const { update, current, collisionCount } = p.revisions;
   const count = ({ hash }: Revision): number => live.filter((m) => revisionIn(m) === hash).length;
   const available = live.filter((m) => m.state === 'Available').length;
-  const born = done.flatMap((a) => (a.do === 'Make' ? [a.identity] : []));
-  const shown = all.filter((m) => isLive(m) || m.pod);
+  const heirs = unique(heirsOf(s, done).map(nameOf));
+  const born = done.filter((a) => a.do === 'Make').map(nameOf);
+  const isNew = (identity: string): boolean => byAge(identity, before.newestIdentity ?? '') > 0;
+  const shown = p.members.filter((m) => isLive(m) || m.pod);
   const isWell = (m: Member): number => (m.state === 'Available' ? 1 : 0);
   shown.sort((a, b) => isWell(a) - isWell(b) || byAge(a.identity, b.identity));
   const retired = p.members.flatMap((m) => [...m.claims, ...m.leftovers]).filter(isMarked);
@@ -2734,12 +2716,12 @@ export function statusOf(s: Snapshot, p: Plan, done: readonly Action[], now: num
     updateRevision: update.hash,
     collisionCount,
     selector: selectorText(spec.selector),
-    replacements: countReplacements(s, done),
+    replacements: (before.replacements ?? 0) + heirs.filter(isNew).length,
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
     newestIdentity: youngest([...identitiesOf(s), ...born]),
     members: shown.slice(0, LIMITS.statusMembersMax).map((m) => memberStatus(s, p.revisions, m)),
     retired: retiredStatus(s, p, done, now),
-    conditions: conditionsOf(s, { ...p, members: all }, available, now),
+    conditions: conditionsOf(s, p, available, now),
   };
 }
 
@@ -2752,42 +2734,29 @@ export interface Story {
 /** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
  *  describe`. Bookkeeping is no news. */
 export function storiesOf(done: readonly Action[]): readonly Story[] {
-  const told = done.filter((a) => a.because !== 'Revised' && a.verb !== 'announce');
-  return unique(told.map((a) => a.because)).map((reason): Story => {
-    const same = told.filter((a) => a.because === reason);
-    const pairs = same.flatMap((a) =>
-      a.do === 'Make' && a.replaces
-        ? [`replaced ${a.replaces.split(' ')[0]} by ${a.identity}`]
-        : [],
-    );
-    const rest = same.filter((a) => !(a.do === 'Make' && a.replaces));
-    const parts = unique(rest.map((a) => a.verb)).map((verb) => {
-      const names = rest.filter((a) => a.verb === verb).map(subjectOf);
-      const count = verb === 'make' && names.length > 1 ? `${names.length} members: ` : '';
-      return `${VERBS[verb][1]} ${count}${fewNames(names)}`;
+  const news = done.filter((a) => a.because !== 'Revised' && a.verb !== 'announce');
+  const oldOf = (a: Action): string => (a.do === 'Make' && a.replaces?.split(' ')[0]) || '';
+  const verbOf = (a: Action): string => (oldOf(a) ? 'replaced' : VERBS[a.verb][1]);
+  return [...Map.groupBy(news, (a) => a.because)].map(([reason, all]): Story => {
+    const parts = [...Map.groupBy(all, verbOf)].map(([verb, same]) => {
+      const names = same.map((a) => (oldOf(a) ? `${oldOf(a)} by ${a.identity}` : subjectOf(a)));
+      const count = verb === 'created' && names.length > 1 ? `${names.length} members: ` : '';
+      return `${verb} ${count}${fewNames(names)}`;
     });
-    const words = same.map((a) => (a.verb === 'end' && 'object' in a ? lastWordsOf(a.object) : ''));
-    const last = words.find(Boolean);
-    const message = [
-      ...(pairs.length > 0 ? [fewNames(pairs)] : []),
-      ...parts,
-      ...(last ? [last] : []),
-    ];
+    const ended = all.flatMap((a) => (a.verb === 'end' && 'object' in a ? [a.object as Pod] : []));
+    const words = ended.map((pod) => pod.lastWords).find(Boolean);
     const isLoss = reason in ENDS && ENDS[reason as EndReason].heir && reason !== 'Updated';
-    return { reason, type: isLoss ? 'Warning' : 'Normal', message: message.join('; ') };
+    const message = [...parts, words].filter(Boolean).join('; ');
+    return { reason, type: isLoss ? 'Warning' : 'Normal', message };
   });
 }
-const lastWordsOf = (o: Pod | Claim | Revision): string => ('lastWords' in o ? o.lastWords : '');
 
 /** Conditions that turned bad, as Events; that they turned good again is in the status. */
-export function turnsOf(
-  before: readonly Condition[],
-  after: readonly Condition[],
-): readonly Story[] {
+export function turnsOf(old: readonly Condition[], now: readonly Condition[]): readonly Story[] {
   const bad = ['Stalled', 'ReplacementWithheld', 'ClaimTemplatesDrifted'];
-  return after
+  return now
     .filter((c) => bad.includes(c.type) && c.status === 'True' && c.reason !== 'Refused')
-    .filter((c) => before.find((b) => b.type === c.type)?.status !== 'True')
+    .filter((c) => old.find((o) => o.type === c.type)?.status !== 'True')
     .map((c) => ({ reason: c.type, type: 'Warning', message: c.message }));
 }
 
@@ -3225,6 +3194,7 @@ export function podOf(raw: Raw): Pod {
     const id: string = containers.find((c) => c['name'] === name)?.['containerID'] ?? '';
     return [name, [id, image]] as const;
   });
+  const unplaced = isTrue('PodScheduled') ? undefined : condition('PodScheduled');
   // Older kubelets do not say when the volumes are there.
   const mounts = condition('PodReadyToStartContainers') ?? { type: 'PodScheduled' };
   return {
@@ -3242,8 +3212,8 @@ export function podOf(raw: Raw): Pod {
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
     isDown: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff' || hasCrashed(c)),
-    trouble: troubleOf(all, condition('PodScheduled')),
-    lastWords: lastWordsIn(status, all),
+    trouble: troubleOf(all, unplaced),
+    lastWords: lastWordsIn(status, all, unplaced?.['message']),
     containers: shared(isChanging ? Object.fromEntries(images) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
     resize: resizeOf(specs, containers, conditions),
@@ -3251,7 +3221,7 @@ export function podOf(raw: Raw): Pod {
 }
 const hasCrashed = ({ state }: Raw): boolean => (state?.terminated?.exitCode ?? 0) !== 0;
 /** What the kubelet said of the pod, or how a container ended last. */
-function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): string {
+function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[], unplaced = ''): string {
   const ends = containers.flatMap(({ name, state, lastState }) => {
     const end = state?.terminated ?? lastState?.terminated;
     if (!end?.exitCode) return [];
@@ -3259,14 +3229,13 @@ function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): stri
     return [`container ${name}: ${words.join(', ')}`];
   });
   const said = [reason, message].filter(Boolean).join(': ');
-  return (said || (ends[0] ?? '')).slice(0, BOUNDS.lastWordsMax);
+  return (said || (ends[0] ?? unplaced)).slice(0, BOUNDS.lastWordsMax);
 }
 /** Why a container does not run, or why the pod found no node; '' when it is just starting. */
-function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): string {
+function troubleOf(containers: readonly Raw[], unplaced: Raw | undefined): string {
   const usual = ['ContainerCreating', 'PodInitializing', undefined];
   const reasons = containers.map((c) => c['state']?.waiting?.reason);
-  const found = reasons.find((reason) => !usual.includes(reason));
-  return found ?? (scheduled?.['status'] === 'False' ? scheduled['reason'] : undefined) ?? '';
+  return reasons.find((reason) => !usual.includes(reason)) ?? unplaced?.['reason'] ?? '';
 }
 /** KEP-1287: done when the status has the resources of the spec and no condition says otherwise. */
 function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
@@ -3810,7 +3779,7 @@ function isOurs({ cluster }: Pass, kind: Kind, meta: Meta, body: Body): boolean 
 function whose(kind: Kind, meta: Meta): string {
   const owner = meta.owners.find((o) => o.controller) ?? meta.owners[0];
   const words = owner ? `belongs to ${owner.kind} ${owner.name}` : 'belongs to nobody';
-  return `${kind} ${meta.name} is there and ${isTerminating({ meta }) ? 'being deleted' : words}`;
+  return `${kind} ${meta.name} (${isTerminating({ meta }) ? 'being deleted' : words})`;
 }
 
 /** One action; false when there is nothing left to do it to. */
