@@ -583,12 +583,10 @@ const CHANCES = BASE ** 3; // Identities of one second.
 const EPOCH_MS = Date.UTC(2020, 0, 1);
 const IDENTITY = new RegExp(`^[${ALPHABET}]{10}$`);
 
+/** The last `width` digits of a number in base 27. */
 function digits(value: number, width: number): string {
-  let text = '';
-  for (let rest = value; text.length < width; rest = Math.floor(rest / BASE)) {
-    text = ALPHABET[rest % BASE] + text;
-  }
-  return text;
+  const text = value.toString(BASE).padStart(width, '0').slice(-width);
+  return text.replace(/./g, (digit) => ALPHABET.charAt(Number.parseInt(digit, BASE)));
 }
 const valueOf = (text: string): number =>
   [...text].reduce((sum, c) => sum * BASE + ALPHABET.indexOf(c), 0);
@@ -641,8 +639,8 @@ export const ourLabels = (cluster: string, identity: string): Dict => ({
   [MARK.cluster]: cluster,
   [MARK.identity]: identity,
 });
-/** Is its controller an earlier object of this cluster's name, which is gone? Garbage collection
- *  takes such a pod or claim, or frees it. */
+/** Is its controller an earlier object of this cluster's name? Garbage collection takes such a pod
+ *  or claim, or frees it. */
 export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
   owners.some(
     (o) => o.controller && o.kind === 'StatefulCluster' && o.name === name && o.uid !== uid,
