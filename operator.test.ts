@@ -652,6 +652,7 @@ facts('identity', [
   ['the alphabet is in ASCII order', [...op.ALPHABET].sort().join(''), op.ALPHABET],
   ['the first second', idAt(Date.UTC(2020, 0, 1)), '2222222222'],
   ['331 years later', idAt(Date.UTC(2351, 0, 1)).slice(0, 2), 'zx'],
+  ['digits: of a clock that has fractions', op.digits(27 + 4.7, 3), '247'],
   ['birth is read back', op.birthMs(idAt(ago(7))), ago(7)],
   ['2,000 in one second → all differ', new Set(drawn(2000, [])).size, 2000],
   ['one second → names sort by age', drawn(50, []), [...drawn(50, [])].sort()],

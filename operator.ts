@@ -584,8 +584,8 @@ const EPOCH_MS = Date.UTC(2020, 0, 1);
 const IDENTITY = new RegExp(`^[${ALPHABET}]{10}$`);
 
 /** The last `width` digits of a number in base 27. */
-function digits(value: number, width: number): string {
-  const text = value.toString(BASE).padStart(width, '0').slice(-width);
+export function digits(value: number, width: number): string {
+  const text = Math.floor(value).toString(BASE).padStart(width, '0').slice(-width);
   return text.replace(/./g, (digit) => ALPHABET.charAt(Number.parseInt(digit, BASE)));
 }
 const valueOf = (text: string): number =>
