@@ -48,7 +48,7 @@ import type { Dispatcher, buildConnector } from 'undici';
 // I10 State that can follow is given up only by somebody's will, or by a judgement that is due and
 //     not braked: never by a restart, a crash, an eviction or a gap in what was seen.
 
-/** Every API verb this operator ever sends; `tidy` holds the roles in deploy.yaml against it. */
+/** Every right that this operator needs; `tidy` holds the roles in deploy.yaml against it. */
 export const RIGHTS: Readonly<Record<string, string>> = {
   'enge.me/statefulclusters': 'get list watch',
   'enge.me/statefulclusters/status': 'patch',
@@ -222,10 +222,9 @@ export interface Node {
   readonly unschedulable: boolean;
   readonly taints: readonly Taint[]; // NoSchedule and NoExecute.
 }
-/** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements. */
-export interface Volume {
-  readonly terms: readonly (readonly SelectorTerm[])[] | undefined; // undefined: any node.
-}
+/** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements;
+ *  undefined: any node. */
+export type Volume = { readonly terms: readonly (readonly SelectorTerm[])[] | undefined };
 
 /** Every Reason for which an identity ends (I9). Somebody's will ends it at once, a judgement is
  *  braked. `policy` is what its claims get, `early` what it says of a template if it comes soon
@@ -2494,17 +2493,17 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
 // a pass. Nothing is merged by hand, so no condition stays True after recovery. Only counters and
 // lineage that no object carries any more are taken over from the status before.
 
-/** Why a member is as it is, in one word or in the words of whoever said so. */
-function reasonOf({ end, life, retired, state, isBlocked, pod }: Member): string {
-  if (end?.dueInMs === 0) return end.reason;
-  if (life !== 'live') return retired?.reason ?? '';
-  return state === 'Available' ? '' : isBlocked || pod?.trouble || pod?.resize || '';
+/** Why a member is as it is, in one word or in the words of whoever said so, and since when. */
+function causeOf(m: Member): Partial<Pick<End, 'sinceMs'>> & { readonly reason: string } {
+  const { end, life, retired, state, isBlocked, pod } = m;
+  if (end?.dueInMs === 0) return end;
+  if (life !== 'live' && retired) return { reason: retired.reason, sinceMs: retired.atMs };
+  return { reason: state === 'Available' ? '' : isBlocked || pod?.trouble || pod?.resize || '' };
 }
 /** One line of `status.members`. */
 function memberStatus(s: Snapshot, { update }: Revisions, m: Member) {
-  const { pod, identity, retired, end, life, claims, index } = m;
-  const changedMs = end?.dueInMs === 0 ? end.sinceMs : life === 'live' ? undefined : retired?.atMs;
-  const sinceMs = changedMs ?? pod?.readySinceMs ?? pod?.meta.createdMs;
+  const { pod, identity, claims, index } = m;
+  const { reason, sinceMs = pod?.readySinceMs ?? pod?.meta.createdMs } = causeOf(m);
   return {
     identity,
     pod: pod?.meta.name ?? '',
@@ -2512,7 +2511,7 @@ function memberStatus(s: Snapshot, { update }: Revisions, m: Member) {
     ...(index !== undefined && s.cluster.spec.ordinals && { index }),
     revision: pod ? revisionIn(m) : update.hash,
     health: m.state,
-    reason: reasonOf(m),
+    reason,
     ...(sinceMs !== undefined && { since: timeText(sinceMs) }),
     claims: claims.map((c) => c.meta.name).sort(),
   };
@@ -2608,7 +2607,7 @@ function readyMessage(s: Snapshot, p: Plan, available: number, now: number): str
   const away = live.filter((m) => m.state !== 'Available');
   const wordsFor = (m: Member): string => {
     const scheduler = m.state === 'Pending' ? m.pod?.lastWords : '';
-    const why = [reasonOf(m), scheduler].filter(Boolean).join(': ');
+    const why = [causeOf(m).reason, scheduler].filter(Boolean).join(': ');
     return `${m.identity} ${m.state}${why && ` (${why})`}`;
   };
   const isStranded = ({ state, pod }: Member): boolean =>
