@@ -606,9 +606,10 @@ const { canonicalJson: json, revisionHash: hash, scaledValue } = op;
 const term = (operator: string, ...values: string[]): boolean =>
   op.termMatches({ key: 'n', operator, values }, { n: '5' });
 const transition = (status: 'True' | 'False', type = 'T'): string => {
-  const next = { type, status, reason: 'B', message: '', observedGeneration: 2 };
+  const next = { type, status, reason: 'B', message: '' };
   const known = { ...next, type: 'T', status: 'True', lastTransitionTime: 'before' } as const;
-  return op.setCondition([known], next, NOW).lastTransitionTime;
+  const of = cluster({ status: { conditions: [{ ...known, observedGeneration: 2 }] } });
+  return op.setCondition(of, next, NOW).lastTransitionTime;
 };
 const XY = { key: 'c', operator: 'In', values: ['x', 'y'] };
 const PICK = { matchLabels: { b: '2', a: '1' }, matchExpressions: [XY] };

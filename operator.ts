@@ -439,7 +439,7 @@ export interface Condition {
 export interface RetiredStatus {
   readonly identity: string;
   readonly reason: string;
-  readonly message?: string; // The last words of kubelet or container.
+  readonly message?: string; // The last words of its pod.
   readonly at: string;
   readonly claims: readonly string[];
   readonly replacedBy: string;
@@ -530,14 +530,16 @@ export function selectorText(selector: LabelSelector): string {
   return texts.sort().join();
 }
 
-/** metav1 rule: lastTransitionTime moves only when the status does. */
+/** metav1 rule: lastTransitionTime moves only when the status does. What a webhook says is cut. */
 export function setCondition(
-  before: readonly Condition[],
-  next: Omit<Condition, 'lastTransitionTime'>,
+  { meta, status: { conditions = [] } }: StatefulCluster,
+  next: Pick<Condition, 'type' | 'status' | 'reason' | 'message'>,
   now: number,
 ): Condition {
-  const same = before.find((c) => c.type === next.type && c.status === next.status);
-  return { ...next, lastTransitionTime: same?.lastTransitionTime ?? timeText(now) };
+  const same = conditions.find((c) => c.type === next.type && c.status === next.status);
+  const lastTransitionTime = same?.lastTransitionTime ?? timeText(now);
+  const message = next.message.slice(0, LIMITS.messageMax);
+  return { ...next, message, observedGeneration: meta.generation, lastTransitionTime };
 }
 
 const UNITS = ['m', '', 'k', 'M', 'G', 'T', 'P', 'E'];
@@ -620,9 +622,8 @@ export function allocate(
   if (room < 2 * count) [least, room] = [least + room, CHANCES];
   assert(least + room <= BASE ** 10, 'an identity has seven digits for its second');
   const drawn = new Set<number>();
-  while (drawn.size < Math.min(count, CHANCES / 2)) {
-    drawn.add(least + Math.floor(random() * room));
-  }
+  const most = Math.min(count, CHANCES / 2);
+  while (drawn.size < most) drawn.add(least + Math.floor(random() * room));
   return [...drawn].sort((a, b) => a - b).map((value) => digits(value, 10));
 }
 
@@ -1228,9 +1229,7 @@ export const keyOfAction = (a: Action): string => `${a.verb}/${subjectOf(a)}`;
  *  rules refuse most of it earlier; an object that is older than the rules gets here. */
 export function specProblem(cluster: StatefulCluster): string {
   const { selector, template } = cluster.spec;
-  const terms =
-    Object.keys(selector.matchLabels ?? {}).length + (selector.matchExpressions ?? []).length;
-  if (terms === 0) return 'spec.selector is empty: it would select every pod';
+  if (termsIn(selector).length === 0) return 'spec.selector is empty: it would select every pod';
   if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' }))) {
     return 'spec.selector does not match the labels that pods get from spec.template';
   }
@@ -2650,7 +2649,7 @@ function phaseOf({ meta, spec }: StatefulCluster, p: Plan, trouble: string, avai
   return paused ? 'UpdatePaused' : 'Updating';
 }
 function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): readonly Condition[] {
-  const { spec, meta, status: before } = s.cluster;
+  const { spec, meta } = s.cluster;
   const troubles: readonly (readonly [string, string])[] = [
     ['Forbidden', s.denied],
     ['InvalidSpec', p.stalled],
@@ -2679,9 +2678,7 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   ];
   return rows.map(([type, truth, yes, no, text]) => {
     const [status, reason] = truth ? (['True', yes] as const) : (['False', no] as const);
-    const said = text.slice(0, LIMITS.messageMax); // A webhook may say more.
-    const next = { type, status, reason, message: said, observedGeneration: meta.generation };
-    return setCondition(before.conditions ?? [], next, now);
+    return setCondition(s.cluster, { type, status, reason, message: text }, now);
   });
 }
 
@@ -4329,13 +4326,12 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
 
 /** A bug stops no other cluster, and is told where people look. */
 async function confess(world: World, cluster: StatefulCluster, ledger: Ledger, error: unknown) {
-  const message = wordsOf(error).slice(0, LIMITS.messageMax);
+  const message = wordsOf(error);
   const where = error instanceof Error ? error.stack : message;
   world.log('error', 'bug', { cluster: keyOf(cluster.meta), error: where });
   const before = cluster.status.conditions ?? [];
-  const observedGeneration = cluster.meta.generation;
-  const words = { status: 'True', reason: 'InternalError', message, observedGeneration } as const;
-  const stalled = setCondition(before, { type: 'Stalled', ...words }, world.now());
+  const words = { status: 'True', reason: 'InternalError', message } as const;
+  const stalled = setCondition(cluster, { type: 'Stalled', ...words }, world.now());
   const conditions = [...before.filter((c) => c.type !== 'Stalled'), stalled];
   await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
     world.log('warn', 'status not written', { error: wordsOf(failure) });
