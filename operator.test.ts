@@ -1668,8 +1668,9 @@ newest first: a !b:deleted !c:gone+ScaledIn@30 → b PodDeleted -; c ScaledIn -
 const replacements: See = (situation, over) => statusOf(situation, over).replacements;
 table('status: replacements', replacements)`
 in the pass itself: a b c:deleted (newestC) → 5
-seen in the cache: b c y:forPodDeleted (newestC) → 5
+seen in the cache: b c y:justReady+forPodDeleted (newestC) → 5
 counted before: b c y:forPodDeleted (newestZ) → 4
+by one that nobody owns any more: b c !y:orphan+claimless+forPodDeleted (newestC) → 4
 scale-out, a return: a b (replicas=3 newestC) | a b c:gone (newestC) → 4
 `;
 const newestIn: See = (situation, over) => plain(statusOf(situation, over).newestIdentity);

@@ -2694,7 +2694,10 @@ export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: 
   const available = live.filter((m) => m.state === 'Available').length;
   const heirs = unique(heirsOf(s, done).map(nameOf));
   const born = done.filter((a) => a.do === 'Make').map(nameOf);
-  const isNew = (identity: string): boolean => byAge(identity, before.newestIdentity ?? '') > 0;
+  const newestIdentity = youngest([...identitiesOf(s), ...born]);
+  // Each is counted once: in the pass that raises the newest identity to it.
+  const isNew = (identity: string): boolean =>
+    byAge(identity, before.newestIdentity ?? '') > 0 && byAge(identity, newestIdentity) <= 0;
   const shown = p.members.filter((m) => isLive(m) || m.pod);
   const isWell = (m: Member): number => (m.state === 'Available' ? 1 : 0);
   shown.sort((a, b) => isWell(a) - isWell(b) || byAge(a.identity, b.identity));
@@ -2712,7 +2715,7 @@ export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: 
     selector: selectorText(spec.selector),
     replacements: (before.replacements ?? 0) + heirs.filter(isNew).length,
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
-    newestIdentity: youngest([...identitiesOf(s), ...born]),
+    newestIdentity,
     members: shown.slice(0, LIMITS.statusMembersMax).map((m) => memberStatus(s, p.revisions, m)),
     retired: retiredStatus(s, p, done, now),
     conditions: conditionsOf(s, p, available, now),
