@@ -178,7 +178,7 @@ function node(letter: string, ...over: readonly Flat<Node>[]): Node {
 /** A volume that only the node of its member can use, or one that any can. */
 function volumeOf(letter: string, isPinned: boolean): op.Volume {
   const here = { key: 'kubernetes.io/hostname', operator: 'In', values: [`n-${letter}`] };
-  return { meta: { ...META, name: `pv-${letter}` }, terms: isPinned ? [[here]] : undefined };
+  return { terms: isPinned ? [[here]] : undefined };
 }
 
 /** Fields of the spec and of its inner objects, by their own names, and what surrounds it. */
@@ -372,6 +372,7 @@ const ended = (reason: string, seconds: number, policy = 'Retain'): Flat<Claim> 
 };
 const unlabelled = { labels: { [MARK.identity]: undefined!, [MARK.cluster]: undefined! } };
 const fresh = { createdMs: ago(60), scheduledMs: ago(50), startedMs: ago(40), ...notReady(40) };
+const words = { trouble: 'Unschedulable', lastWords: '0/1 nodes' };
 const nowhere = { node: '', scheduledMs: undefined, mountedMs: undefined, startedMs: undefined };
 const dead = { ...notReady(20), phase: 'Failed' };
 const going = { deletedMs: NOW + 30_000, ready: false };
@@ -383,6 +384,7 @@ const disrupted = (disruption: string, seconds = 40): Flat<Pod> => ({
 const POD: Readonly<Record<string, Flat<Pod>>> = {
   claimless: { claims: [] },
   unscheduled: { createdMs: ago(60), ...notReady(60), ...nowhere, phase: 'Pending' },
+  stranded: { createdMs: ago(300), ...notReady(300), ...nowhere, ...words },
   unplaced: { createdMs: ago(4), ...notReady(4), ...nowhere, phase: 'Pending' },
   pending: { ...fresh, phase: 'Pending' },
   starting: fresh,
@@ -477,7 +479,7 @@ function flatsOf(word: string): Flats {
   return { pod: explained(POD, word) };
 }
 const waits = (key: string, seconds: number, message = 'no'): Over => {
-  const wait = { times: 3, untilUptime: UPTIME + seconds * 1000, message };
+  const wait = { times: 1, untilUptime: UPTIME + seconds * 1000, message };
   return { desk: { backoff: new Map([[key, wait]]) } };
 };
 /** This process saw the last pod of `c` go. */
@@ -604,9 +606,10 @@ const { canonicalJson: json, revisionHash: hash, scaledValue } = op;
 const term = (operator: string, ...values: string[]): boolean =>
   op.termMatches({ key: 'n', operator, values }, { n: '5' });
 const transition = (status: 'True' | 'False', type = 'T'): string => {
-  const next = { type, status, reason: 'B', message: '', observedGeneration: 2 };
+  const next = { type, status, reason: 'B', message: '' };
   const known = { ...next, type: 'T', status: 'True', lastTransitionTime: 'before' } as const;
-  return op.setCondition([known], next, NOW).lastTransitionTime;
+  const of = cluster({ status: { conditions: [{ ...known, observedGeneration: 2 }] } });
+  return op.setCondition(of, next, NOW).lastTransitionTime;
 };
 const XY = { key: 'c', operator: 'In', values: ['x', 'y'] };
 const PICK = { matchLabels: { b: '2', a: '1' }, matchExpressions: [XY] };
@@ -650,6 +653,7 @@ facts('identity', [
   ['the alphabet is in ASCII order', [...op.ALPHABET].sort().join(''), op.ALPHABET],
   ['the first second', idAt(Date.UTC(2020, 0, 1)), '2222222222'],
   ['331 years later', idAt(Date.UTC(2351, 0, 1)).slice(0, 2), 'zx'],
+  ['digits: of a clock that has fractions', op.digits(27 + 4.7, 3), '247'],
   ['birth is read back', op.birthMs(idAt(ago(7))), ago(7)],
   ['2,000 in one second → all differ', new Set(drawn(2000, [])).size, 2000],
   ['one second → names sort by age', drawn(50, []), [...drawn(50, [])].sort()],
@@ -1388,6 +1392,7 @@ own watch is trusted: a b c:silent (watched=20) → 40000
 Available: a:justReady (minReadySeconds=9) → 4000
 refusal, return: a (replicas=2 refused) | a b c:gone (backSoon) → 1000
 no node yet: a b c:unplaced → 5000
+no node for a minute: a b c:unscheduled → 240000
 nothing: a b c → Infinity
 `;
 const byHand = suite('plan');
@@ -1460,7 +1465,7 @@ byHand('plan: in place → the mark says the ID and the image of each container 
   };
   const pods = new Map(snapshot('a b').pods).set(`web-${id('c')}`, pod('c', over));
   const { p } = decide('a b c', { from: 'image', snap: { pods } });
-  const [update] = p.actions.flatMap((a) => (a.do === 'Update' ? [a] : []));
+  const [update] = p.actions.flatMap((a) => (a.verb === 'update' ? [a as op.Patch] : []));
   const { metadata, spec } = update?.change as op.Raw;
   const mark = JSON.parse(metadata.annotations[MARK.inPlace]) as unknown;
   assert.equal(mark, { revision: REVISION, before: { m: ['old', 'c:1'] } });
@@ -1631,7 +1636,9 @@ what a former cluster left: a !c:former+claim.former (replicas=3)
 what stands in the way: a b c:foreign → web-c stands in the way of c
 that 0 is read as 1: a (maxUnavailable=0) → so 1 is used
 what an update waits for: a:outdated b (partition=1) → kept by the partition
-what was refused more than once: a (no2Gi) → refused: expand: no
+what was refused: a (no2Gi) → refused: expand: no
+no node takes it: a b:stranded → waiting for b Pending (Unschedulable: 0/1 nodes)
+I6: … for 5 min: a b:stranded → enge.me/replace=true is the way out for b
 `;
 const members: See = (situation, over) =>
   statusOf(situation, over)
@@ -1661,8 +1668,9 @@ newest first: a !b:deleted !c:gone+ScaledIn@30 → b PodDeleted -; c ScaledIn -
 const replacements: See = (situation, over) => statusOf(situation, over).replacements;
 table('status: replacements', replacements)`
 in the pass itself: a b c:deleted (newestC) → 5
-seen in the cache: b c y:forPodDeleted (newestC) → 5
+seen in the cache: b c y:justReady+forPodDeleted (newestC) → 5
 counted before: b c y:forPodDeleted (newestZ) → 4
+by one that nobody owns any more: b c !y:orphan+claimless+forPodDeleted (newestC) → 4
 scale-out, a return: a b (replicas=3 newestC) | a b c:gone (newestC) → 4
 `;
 const newestIn: See = (situation, over) => plain(statusOf(situation, over).newestIdentity);
@@ -1792,6 +1800,28 @@ tellings('status: an init container waits → its word', () => {
 tellings('status: no node takes the pod → the word of the scheduler', () => {
   const conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable' }];
   assert.is(op.podOf({ status: { conditions } }).trouble, 'Unschedulable');
+  const message = '0/3 nodes are available';
+  const told = conditions.map((c) => ({ ...c, message }));
+  assert.is(op.podOf({ status: { conditions: told } }).lastWords, message);
+});
+tellings('status: why it is Stalled → in one true word', () => {
+  const why = (when: string): unknown =>
+    statusOf('a', overOf(when)).conditions.find((c) => c.type === 'Stalled')?.reason;
+  assert.equal(['denied', 'noSelector', 'refused', 'twoTemplates'].map(why), [
+    'Forbidden',
+    'InvalidSpec',
+    'Refused',
+    'NotStalled',
+  ]);
+});
+tellings('status: no node takes it for less than 5 min → no way out is named yet', () => {
+  const ready = statusOf('a b:unscheduled').conditions.find((c) => c.type === 'Ready');
+  assert.not.match(ready?.message ?? '', MARK.replace);
+});
+tellings('status: a mark of no known Reason → is none', () => {
+  const claims = new Map([[`data-web-${id('a')}`, claim('a', note(MARK.retired, 'Any'))]]);
+  const [a] = statusOf('a', { snap: { claims } }).members;
+  assert.equal([a?.health, a?.reason], ['Available', '']);
 });
 if (TESTING) tellings.run();
 
@@ -2654,8 +2684,9 @@ const clusterOfPod = ({ sim: { state } }: Ledger, { metadata }: Seen): Seen | un
   const name = metadata.labels?.[MARK.cluster] ?? '';
   return objectOf(state, 'statefulclusters', metadata.namespace ?? '', name) as Seen | undefined;
 };
-const specOfUpdate = (spec: SeenSpec | undefined): Partial<op.RollingUpdate> =>
-  spec?.updateStrategy?.rollingUpdate ?? {};
+const specOfUpdate = (
+  spec: SeenSpec | undefined,
+): Partial<op.Spec['updateStrategy']['rollingUpdate']> => spec?.updateStrategy?.rollingUpdate ?? {};
 /** The most that any spec of a scenario allows beside the replicas. */
 const surgeIn = (spec: SeenSpec | undefined): number =>
   op.scaledValue(specOfUpdate(spec).maxSurge ?? 0, spec?.replicas ?? 1, 'up');
@@ -4559,6 +4590,18 @@ for (const kind of ['Pod', 'PersistentVolumeClaim']) {
     assert.ok(foreign && !foreign.metadata.labels && !foreign.metadata.deletionTimestamp);
   });
 }
+scenario('F10: … of one that returns → Stalled names it, and whose it is', live, async (t) => {
+  const { metadata } = firstPod(t);
+  const { name } = metadata;
+  t.sim.kill('operator');
+  must(t, 'DELETE', `${space}/pods/${name}`, { gracePeriodSeconds: 0 });
+  must(t, 'POST', `${space}/pods`, { kind: 'Pod', metadata: { name }, spec: bare.template.spec });
+  startOperator(t);
+  await t.sim.run(60_000);
+  const words = `pods ${name} (belongs to nobody) stands in the way of ${name.slice(6)}`;
+  assert.is(conditionOf(t, 'Stalled')?.message, words);
+  must(t, 'DELETE', `${space}/pods/${name}`);
+});
 scenario('paused → only the status is written; then it goes on', six, async (t) => {
   annotate(t, coder, { [MARK.paused]: 'true' });
   await t.sim.run(100);

@@ -48,7 +48,7 @@ import type { Dispatcher, buildConnector } from 'undici';
 // I10 State that can follow is given up only by somebody's will, or by a judgement that is due and
 //     not braked: never by a restart, a crash, an eviction or a gap in what was seen.
 
-/** Every API verb this operator ever sends; `tidy` holds the roles in deploy.yaml against it. */
+/** Every right that this operator needs; `tidy` holds the roles in deploy.yaml against it. */
 export const RIGHTS: Readonly<Record<string, string>> = {
   'enge.me/statefulclusters': 'get list watch',
   'enge.me/statefulclusters/status': 'patch',
@@ -63,7 +63,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   'coordination.k8s.io/leases': 'get list create update', // In the Lease's namespace only.
 };
 
-/** Labels and annotations; README says what each means. Of these only they are read. */
+/** Names of labels and annotations. Of annotations only these are kept. */
 export const MARK = {
   cluster: 'enge.me/statefulcluster',
   identity: 'enge.me/identity',
@@ -80,7 +80,7 @@ export const MARK = {
   restore: 'enge.me/restore',
   inPlace: 'enge.me/in-place',
   paused: 'enge.me/paused',
-  namespaces: 'enge.me/namespaces', // On a Lease: its holder's scope, and the next one:
+  namespaces: 'enge.me/namespaces', // On a Lease, with the next one: its holder's scope.
   selector: 'enge.me/selector',
   deletionCost: 'controller.kubernetes.io/pod-deletion-cost',
   changeCause: 'kubernetes.io/change-cause',
@@ -97,7 +97,8 @@ export const LIMITS = {
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
-  endMs: 10_000, // A successor may be drawn so long before the end that it fills is told.
+  heirLeadMs: 10_000, // A successor is drawn at most so long before the end that it fills is marked.
+  unplacedMs: 300_000, // A pod that no node takes for so long: Ready names the way out.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
@@ -107,17 +108,17 @@ export const LIMITS = {
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
   trialMs: 60_000, // A revision that the API server refused is tried again after this long.
   messageMax: 32_768, // Characters of a condition's message that the API server takes.
-  retryMaxMs: 30_000,
+  retryMaxMs: 30_000, // Of the pause after a pass or a watch that failed.
 } as const;
 
 // ═══ 1 VOCABULARY · pure ═════════════════════════════════════════════════════════════════════════
 // The words of every other room, as readonly data. Objects from the API are projected to what is
-// decided upon; times are milliseconds since 1970 (`…Ms`). No functions, no clever types.
+// decided upon; times are milliseconds since 1970 (`…Ms`), or, as `uptime`, of a clock that never
+// steps. No functions, no clever types.
 
-export type IntOrPercent = number | string;
-export type DataPolicy = 'Retain' | 'Delete';
 type Dict = Readonly<Record<string, string>>;
 type Json = Readonly<Record<string, unknown>>;
+export type IntOrPercent = number | string;
 
 /** `spec` of a StatefulCluster with all defaults filled in; see the CRD for the meaning of each. */
 export interface Spec {
@@ -133,38 +134,30 @@ export interface Spec {
   readonly revisionHistoryLimit: number;
   readonly updateStrategy: {
     readonly type: 'RollingUpdate' | 'OnDelete';
-    readonly rollingUpdate: RollingUpdate;
+    readonly rollingUpdate: {
+      readonly partition: IntOrPercent; // So many members stay at the revision before.
+      readonly maxUnavailable: IntOrPercent; // Of the others so many are taken down at once,
+      readonly maxSurge: IntOrPercent; // or so many are made beside them (Replace only).
+      readonly paused: boolean;
+      readonly podUpdatePolicy: 'InPlaceIfPossible' | 'InPlaceOnly' | 'Recreate' | 'Replace';
+    };
   };
   readonly replacementPolicy: 'Always' | 'WhenVolumesLost';
-  readonly liveness: Liveness;
+  readonly liveness: {
+    readonly nodeGoneSeconds: number;
+    readonly nodeUnreachableSeconds: number;
+    readonly volumeLostSeconds: number;
+    readonly unreadySeconds: number; // Of this one and of the next two, 0 means never.
+    readonly startupSeconds: number;
+    readonly maxRestarts: number;
+    readonly maxReplacements?: IntOrPercent;
+  };
   readonly persistentVolumeClaimRetentionPolicy: Readonly<
-    Record<'whenDeleted' | 'whenScaled' | 'whenReplaced' | 'whenLost', DataPolicy>
+    Record<'whenDeleted' | 'whenScaled' | 'whenReplaced' | 'whenLost', 'Retain' | 'Delete'>
   >;
 }
 
-/** How members get a changed template. `partition` members stay as they are; of the others at most
- *  `maxUnavailable` are taken down, and `maxSurge` are made beside them (Replace only). */
-export interface RollingUpdate {
-  readonly partition: IntOrPercent;
-  readonly maxUnavailable: IntOrPercent;
-  readonly maxSurge: IntOrPercent;
-  readonly paused: boolean;
-  readonly podUpdatePolicy: 'InPlaceIfPossible' | 'InPlaceOnly' | 'Recreate' | 'Replace';
-}
-
-/** Thresholds of the judgements, in seconds but for the last two. 0 means never for
- *  `unreadySeconds`, `startupSeconds` and `maxRestarts`. */
-export interface Liveness {
-  readonly nodeGoneSeconds: number;
-  readonly nodeUnreachableSeconds: number;
-  readonly volumeLostSeconds: number;
-  readonly unreadySeconds: number;
-  readonly startupSeconds: number;
-  readonly maxRestarts: number;
-  readonly maxReplacements?: IntOrPercent;
-}
-
-/** What is decided upon of an object's metadata. */
+/** What every object has. */
 export interface Meta {
   readonly namespace: string;
   readonly name: string;
@@ -177,15 +170,13 @@ export interface Meta {
   readonly createdMs: number;
   readonly deletedMs: number | undefined; // When the grace period ends; set means Terminating.
 }
-
-/** The custom resource, with the defaults filled in. */
+/** The custom resource. */
 export interface StatefulCluster {
   readonly meta: Meta;
   readonly spec: Spec;
   readonly status: Partial<Status>;
 }
-
-/** What is decided upon of a pod. */
+/** A pod. */
 export interface Pod {
   readonly meta: Meta;
   readonly node: string; // '' while unscheduled.
@@ -201,12 +192,12 @@ export interface Pod {
   readonly restarts: number;
   readonly isDown: boolean; // A container waits in its back-off, or has just ended.
   readonly trouble: string; // Why a container waits or the pod is not scheduled, or ''.
-  readonly lastWords: string; // What the kubelet or a container said last, for a loss.
+  readonly lastWords: string; // What kubelet or container, or else the scheduler, said last.
   readonly containers: Readonly<Record<string, readonly [id: string, image: string]>>;
   readonly isObserved: boolean; // The kubelet has seen its newest spec.
   readonly resize: string; // Why cpu and memory are not as in its spec yet, or ''.
 }
-/** What is decided upon of a PersistentVolumeClaim. */
+/** A PersistentVolumeClaim. */
 export interface Claim {
   readonly meta: Meta;
   readonly phase: string;
@@ -223,7 +214,7 @@ export interface Revision {
   readonly template: V1PodTemplateSpec;
   readonly claimTemplates: readonly string[];
 }
-/** What is decided upon of a Kubernetes Node. */
+/** A Kubernetes Node. */
 export interface Node {
   readonly meta: Meta;
   readonly ready: boolean;
@@ -231,11 +222,9 @@ export interface Node {
   readonly unschedulable: boolean;
   readonly taints: readonly Taint[]; // NoSchedule and NoExecute.
 }
-/** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements. */
-export interface Volume {
-  readonly meta: Meta;
-  readonly terms: readonly (readonly SelectorTerm[])[] | undefined; // undefined: any node.
-}
+/** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements;
+ *  undefined: any node. */
+export type Volume = { readonly terms: readonly (readonly SelectorTerm[])[] | undefined };
 
 /** Every Reason for which an identity ends (I9). Somebody's will ends it at once, a judgement is
  *  braked. `policy` is what its claims get, `early` what it says of a template if it comes soon
@@ -262,18 +251,9 @@ export const ENDS = {
 } as const;
 export type EndReason = keyof typeof ENDS;
 /** Why something is done: the same word everywhere (I9). */
-export type Reason =
-  | EndReason
-  | 'ScaledOut'
-  | 'Recreated'
-  | 'Returned'
-  | 'Restored'
-  | 'Adopted'
-  | 'Relabelled'
-  | 'Sealed'
-  | 'Expanded'
-  | 'Owned'
-  | 'Revised';
+export type Reason = EndReason | Arrival | Upkeep;
+type Arrival = 'ScaledOut' | 'Recreated' | 'Returned' | 'Restored' | 'Adopted';
+type Upkeep = 'Relabelled' | 'Sealed' | 'Expanded' | 'Owned' | 'Revised';
 
 /** What a member is; the same words in the status, in metrics and in the CLI. */
 export const STATES = [
@@ -294,15 +274,6 @@ export type State = (typeof STATES)[number];
  *  silent = not Ready; gone = absent; none = the member is on no node. */
 export type NodeWord = 'open' | 'closed' | 'silent' | 'gone' | 'outOfService' | 'none';
 
-/** What speaks for the end of an identity. It is due when `dueInMs` is 0. */
-export interface End {
-  readonly reason: EndReason;
-  readonly kind: 'will' | 'judgement'; // An eviction is a will where no claim is left to judge.
-  readonly dueInMs: number; // Infinity: not as long as something else is so.
-  readonly sinceMs: number | undefined;
-  readonly evidence: string; // Under this key its first sight is kept.
-}
-
 /** An identity with what exists of it. */
 export interface Member {
   readonly identity: string;
@@ -316,6 +287,14 @@ export interface Member {
   readonly node: NodeWord;
   readonly end: End | undefined;
   readonly state: State;
+}
+/** What speaks for the end of an identity. It is due when `dueInMs` is 0. */
+export interface End {
+  readonly reason: EndReason;
+  readonly kind: 'will' | 'judgement'; // An eviction is a will where no claim is left to judge.
+  readonly dueInMs: number; // Infinity: not as long as something else is so.
+  readonly sinceMs: number | undefined;
+  readonly evidence: string; // Under this key its first sight is kept.
 }
 /** The mark of an end. */
 export interface Retired {
@@ -338,12 +317,11 @@ export interface Went {
   readonly reason: EndReason | undefined;
   readonly atMs: number;
 }
-/** What was refused, or came too often, and when it may be tried again. One that succeeded has an
- *  empty message. */
+/** What was refused, or came too often. */
 export interface Backoff {
   readonly times: number;
-  readonly untilUptime: number;
-  readonly message: string;
+  readonly untilUptime: number; // Then it may be tried again.
+  readonly message: string; // Empty for what came too often.
 }
 
 /** All that a decision rests on. */
@@ -361,7 +339,6 @@ export interface Snapshot {
   readonly denied: string; // Why its children may not be read any more, or ''.
   readonly uptime: number;
 }
-
 export type Kind = 'pods' | 'persistentvolumeclaims' | 'controllerrevisions';
 /** A thing to read live before the decision can be made. A trial is a dry-run of a new pod of a
  *  revision, and of its claims, of which none may be refused. */
@@ -371,9 +348,11 @@ export interface Ref {
   readonly trial?: Revision;
   readonly withClaims?: boolean;
 }
-/** What can be done, in the order of the stages: verb → its stage, and its words in Events and in
- *  `plan`. Marks come before ends, so that a crash leaves no member ended and unmarked; what is
- *  upkeep holds nothing else up. */
+
+/** Marks come before ends, so that a crash leaves no member ended and unmarked; what is upkeep
+ *  (`keep`) holds nothing else up. */
+export const STAGES = ['revise', 'mark', 'end', 'free', 'make', 'keep'] as const;
+/** What can be done: verb → its stage, and its words in Events. */
 export const VERBS = {
   record: ['revise', 'recorded revision'],
   seal: ['mark', 'sealed'],
@@ -392,51 +371,36 @@ export const VERBS = {
   forget: ['keep', 'deleted revision'],
 } as const;
 export type Verb = keyof typeof VERBS;
-export const STAGES = ['revise', 'mark', 'end', 'free', 'make', 'keep'] as const;
-
 interface Doing {
   readonly verb: Verb;
   readonly because: Reason;
   readonly identity: string; // Of the member that it is about; '' = the cluster's own.
 }
-/** Changes the very object and version that was decided upon. `change` is a merge patch. */
-export interface Patch extends Doing {
-  readonly do: 'Patch';
+interface Touching extends Doing {
   readonly kind: Kind;
   readonly object: Pod | Claim | Revision;
+}
+/** Changes the very object and version that was decided upon, by a merge patch. The verb `update`
+ *  changes a living pod: by strategic patches, of which `resize` goes first, to its subresource. */
+export interface Patch extends Touching {
+  readonly do: 'Patch';
   readonly change: Json;
+  readonly resize?: Json | undefined;
 }
 /** Deletes the very object that was decided upon; a claim only in that version (I3). */
-export interface Delete extends Doing {
-  readonly do: 'Delete';
-  readonly kind: Kind;
-  readonly object: Pod | Claim | Revision;
-}
-/** Changes a living pod; `change` is a strategic patch, `resize` goes to its own subresource. */
-export interface Update extends Doing {
-  readonly do: 'Update';
-  readonly kind: 'pods';
-  readonly object: Pod;
-  readonly revision: string;
-  readonly change: Json;
-  readonly resize: Json | undefined;
-}
-/** Makes what a member lacks: claims first, then the pod. Its bodies are built when they are sent.
- *  `after` is the identity whose end in this pass makes room for it. */
+export type Delete = Touching & { readonly do: 'Delete' };
+/** Makes what a member lacks: claims first, then the pod. Bodies are built when they are sent. */
 export interface Make extends Doing {
   readonly do: 'Make';
   readonly revision: Revision;
   readonly claims: readonly string[]; // Names of the claim templates of which one is to be made.
   readonly index: number | undefined;
   readonly replaces?: string; // `<identity> <Reason>`.
-  readonly after?: string;
+  readonly after?: string; // The identity whose end in this pass makes room for it.
 }
 /** Makes the ControllerRevision of a template. */
-export interface Keep extends Doing {
-  readonly do: 'Keep';
-  readonly revision: Revision;
-}
-export type Action = Patch | Delete | Update | Make | Keep;
+export type Keep = Doing & { readonly do: 'Keep'; readonly revision: Revision };
+export type Action = Patch | Delete | Make | Keep;
 
 /** A plan is either a question or an answer. */
 export type Decision = { readonly ask: readonly Ref[] } | Plan;
@@ -471,23 +435,11 @@ export interface Condition {
   readonly observedGeneration: number;
   readonly lastTransitionTime: string;
 }
-/** One line of `status.members`. */
-export interface MemberStatus {
-  readonly identity: string;
-  readonly pod: string;
-  readonly node: string;
-  readonly index?: number;
-  readonly revision: string;
-  readonly health: State;
-  readonly reason: string;
-  readonly since?: string;
-  readonly claims: readonly string[];
-}
 /** One line of `status.retired`. */
 export interface RetiredStatus {
   readonly identity: string;
   readonly reason: string;
-  readonly message?: string; // The last words of kubelet or container.
+  readonly message?: string; // The last words of its pod.
   readonly at: string;
   readonly claims: readonly string[];
   readonly replacedBy: string;
@@ -508,7 +460,7 @@ export interface Status {
   readonly replacements: number;
   readonly retiredClaims: number;
   readonly newestIdentity: string;
-  readonly members: readonly MemberStatus[];
+  readonly members: readonly ReturnType<typeof memberStatus>[];
   readonly retired: readonly RetiredStatus[];
   readonly conditions: readonly Condition[];
 }
@@ -522,12 +474,10 @@ export function assert(truth: boolean, invariant: string): asserts truth {
   if (!truth) throw new Error(`bug: ${invariant}`);
 }
 
-export const isControlledBy = (meta: Meta, uid: string): boolean =>
-  meta.owners.some((o) => o.controller === true && o.uid === uid);
-export const hasController = (meta: Meta): boolean =>
-  meta.owners.some((o) => o.controller === true);
-export const isTerminating = (o: { readonly meta: Meta }): boolean =>
-  o.meta.deletedMs !== undefined;
+export const hasController = ({ owners }: Meta): boolean => owners.some((o) => o.controller);
+export const isControlledBy = ({ owners }: Meta, uid: string): boolean =>
+  owners.some((o) => o.controller && o.uid === uid);
+export const isTerminating = ({ meta }: { meta: Meta }): boolean => meta.deletedMs !== undefined;
 
 /** Seconds precision, as metav1.Time; '' for unknown. */
 export const timeText = (ms: number | undefined): string =>
@@ -543,65 +493,62 @@ export function canonicalJson(value: unknown): string {
   return `{${fields.map(([k, v]) => `${JSON.stringify(k)}:${canonicalJson(v)}`).join(',')}}`;
 }
 
-/** intstr.GetScaledValueFromIntOrPercent: an int as it is, a percent of `total`, rounded as
- *  told. */
+/** intstr.GetScaledValueFromIntOrPercent: an int as it is, a percent of `total`, rounded. */
 export function scaledValue(value: IntOrPercent, total: number, round: 'up' | 'down'): number {
   if (typeof value === 'number') return value;
   const share = (Number.parseInt(value, 10) * total) / 100;
   return round === 'up' ? Math.ceil(share) : Math.floor(share);
 }
 
-/** One label or node selector term, as metav1.LabelSelectorRequirement and NodeSelectorRequirement.
- *  An operator newer than this program matches nothing. */
+/** One term of a label or node selector. An operator newer than this program matches nothing. */
 export function termMatches({ key, operator, values = [] }: SelectorTerm, labels: Dict): boolean {
   const value = labels[key];
   if (operator === 'NotIn') return value === undefined || !values.includes(value);
-  if (operator === 'DoesNotExist' || value === undefined) {
-    return operator === 'DoesNotExist' && value === undefined;
-  }
+  if (operator === 'DoesNotExist') return value === undefined;
+  if (value === undefined) return false;
   if (operator === 'In') return values.includes(value);
   if (operator === 'Gt') return Number(value) > Number(values[0]);
   if (operator === 'Lt') return Number(value) < Number(values[0]);
   return operator === 'Exists';
 }
+/** All terms of a selector: a pair of `matchLabels` is an `In` of one value. */
+const termsIn = ({ matchLabels = {}, matchExpressions = [] }: LabelSelector): SelectorTerm[] => [
+  ...Object.entries(matchLabels).map(([key, v]) => ({ key, operator: 'In', values: [v] })),
+  ...matchExpressions,
+];
 /** Does the selector match? An empty one matches everything. */
-export function selectorMatches(selector: LabelSelector, labels: Dict): boolean {
-  const pairs = Object.entries(selector.matchLabels ?? {});
-  return (
-    pairs.every(([key, value]) => labels[key] === value) &&
-    (selector.matchExpressions ?? []).every((term) => termMatches(term, labels))
-  );
-}
-/** The string form that `status.selector` of the scale subresource needs. */
+export const selectorMatches = (selector: LabelSelector, labels: Dict): boolean =>
+  termsIn(selector).every((term) => termMatches(term, labels));
+/** As a list request and the scale subresource take it. */
 export function selectorText(selector: LabelSelector): string {
-  const pairs = Object.entries(selector.matchLabels ?? {}).map(([k, v]) => `${k}=${v}`);
-  const terms = (selector.matchExpressions ?? []).map(({ key, operator, values = [] }) => {
+  const texts = termsIn(selector).map(({ key, operator, values = [] }) => {
     if (operator === 'Exists') return key;
     if (operator === 'DoesNotExist') return `!${key}`;
-    return `${key} ${operator.toLowerCase()} (${values.join(',')})`;
+    const isPair = operator === 'In' && values.length === 1;
+    return isPair ? `${key}=${values[0]}` : `${key} ${operator.toLowerCase()} (${values.join()})`;
   });
-  return [...pairs.sort(), ...terms].join(',');
+  return texts.sort().join();
 }
 
-/** metav1 rule: lastTransitionTime moves only when the status does. */
+/** metav1 rule: lastTransitionTime moves only when the status does. What a webhook says is cut. */
 export function setCondition(
-  before: readonly Condition[],
-  next: Omit<Condition, 'lastTransitionTime'>,
+  { meta, status: { conditions = [] } }: StatefulCluster,
+  next: Pick<Condition, 'type' | 'status' | 'reason' | 'message'>,
   now: number,
 ): Condition {
-  const same = before.find((c) => c.type === next.type && c.status === next.status);
-  return { ...next, lastTransitionTime: same?.lastTransitionTime ?? timeText(now) };
+  const same = conditions.find((c) => c.type === next.type && c.status === next.status);
+  const lastTransitionTime = same?.lastTransitionTime ?? timeText(now);
+  const message = next.message.slice(0, LIMITS.messageMax);
+  return { ...next, message, observedGeneration: meta.generation, lastTransitionTime };
 }
 
-const POWERS = ['', 'k', 'M', 'G', 'T', 'P', 'E'];
-/** resource.Quantity as a number, precise enough to tell larger from smaller; NaN when it is
- *  none. */
+const UNITS = ['m', '', 'k', 'M', 'G', 'T', 'P', 'E'];
+/** resource.Quantity as a number, precise enough to tell larger from smaller; NaN for no number. */
 export function quantity(text: string): number {
-  const [, digits, unit = '', binary] =
+  const [, value, unit = '', binary] =
     /^([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([mkKMGTPE]?)(i?)$/.exec(text) ?? [];
-  if (unit === 'm') return Number(digits) / 1000;
-  const power = POWERS.indexOf(binary && unit === 'K' ? 'k' : unit);
-  return power < 0 ? NaN : Number(digits) * (binary ? 1024 : 1000) ** power;
+  const power = UNITS.indexOf(binary && unit === 'K' ? 'k' : unit) - 1;
+  return power < -1 ? NaN : Number(value) * (binary ? 1024 : 1000) ** power;
 }
 
 const unique = <T>(items: Iterable<T>): T[] => [...new Set(items)];
@@ -612,20 +559,16 @@ export function fewNames(names: readonly string[]): string {
   return rest > 0 ? `${names.slice(0, 3).join(', ')} and ${rest} more` : names.join(', ');
 }
 
+const doubled = (times: number): number =>
+  Math.min(LIMITS.backoffMinMs * 2 ** Math.min(times - 1, 10), LIMITS.backoffMaxMs);
 /** After one more failure: 10 s doubling to 5 min. */
 export function nextBackoff(before: Backoff | undefined, message: string, uptime: number): Backoff {
   const times = (before?.times ?? 0) + 1;
   return { times, untilUptime: uptime + doubled(times), message };
 }
-const doubled = (times: number): number =>
-  Math.min(LIMITS.backoffMinMs * 2 ** Math.min(times - 1, 10), LIMITS.backoffMaxMs);
 /** What must still wait, if it must. */
-export function waiting(
-  backoff: ReadonlyMap<string, Backoff>,
-  key: string,
-  uptime: number,
-): Backoff | undefined {
-  const found = backoff.get(key);
+export function waiting(all: Desk['backoff'], key: string, uptime: number): Backoff | undefined {
+  const found = all.get(key);
   return found && uptime < found.untilUptime ? found : undefined;
 }
 
@@ -637,15 +580,14 @@ export function waiting(
  *  order. */
 export const ALPHABET = '2456789bcdfghjklmnpqrstvwxz';
 const BASE = ALPHABET.length;
+const CHANCES = BASE ** 3; // Identities of one second.
 const EPOCH_MS = Date.UTC(2020, 0, 1);
 const IDENTITY = new RegExp(`^[${ALPHABET}]{10}$`);
 
-function digits(value: number, width: number): string {
-  let text = '';
-  for (let rest = value; text.length < width; rest = Math.floor(rest / BASE)) {
-    text = ALPHABET[rest % BASE] + text;
-  }
-  return text;
+/** The last `width` digits of a number in base 27. */
+export function digits(value: number, width: number): string {
+  const text = Math.floor(value).toString(BASE).padStart(width, '0').slice(-width);
+  return text.replace(/./g, (digit) => ALPHABET.charAt(Number.parseInt(digit, BASE)));
 }
 const valueOf = (text: string): number =>
   [...text].reduce((sum, c) => sum * BASE + ALPHABET.indexOf(c), 0);
@@ -658,39 +600,31 @@ export const birthMs = (identity: string): number => EPOCH_MS + birthSecond(iden
 /** Oldest first. Identities that carry no time are older than all others. */
 export function byAge(a: string, b: string): number {
   const order = birthSecond(a) - birthSecond(b) || a.length - b.length; // Ordinals: 9 before 10.
-  return order !== 0 ? Math.sign(order) : a < b ? -1 : a > b ? 1 : 0;
+  return order || (a < b ? -1 : Number(a > b));
 }
 
 /** The youngest that carries a time, or ''. */
 export const youngest = (identities: Iterable<string>): string =>
-  [...identities]
-    .filter((id) => birthSecond(id) >= 0)
-    .sort()
-    .at(-1) ?? '';
+  [...identities].reduce((last, id) => (birthSecond(id) >= 0 && id > last ? id : last), '');
 
-/** Draws `count` identities, each younger than all known ones: the second used is never before that
- *  of the newest, so a clock set back cannot bring an identity back (I1), and within that second
- *  chance goes on above it, so that names sort by age. A crowded second is left for the next. */
+/** Draws `count` identities, each younger than all known ones: a clock set back cannot bring an
+ *  identity back (I1), and names sort by age. A second with little room left is skipped. */
 export function allocate(
   count: number,
   known: Iterable<string>,
   now: number,
   random: () => number,
 ): readonly string[] {
+  const second = Math.floor((now - EPOCH_MS) / 1000);
   const newest = youngest(known);
-  const second = Math.max(birthSecond(newest), Math.floor((now - EPOCH_MS) / 1000));
-  assert(second < BASE ** 7, 'an identity has seven digits for its second');
-  const chances = BASE ** 3;
-  const floor = second === birthSecond(newest) ? valueOf(newest.slice(7)) + 1 : 0;
-  const crowded = chances - floor < 2 * count;
-  const least = crowded ? 0 : floor;
+  let least = Math.max(second * CHANCES, newest ? valueOf(newest) + 1 : 0);
+  let room = CHANCES - (least % CHANCES); // What is left of its second.
+  if (room < 2 * count) [least, room] = [least + room, CHANCES];
+  assert(least + room <= BASE ** 10, 'an identity has seven digits for its second');
   const drawn = new Set<number>();
-  while (drawn.size < Math.min(count, chances / 2)) {
-    drawn.add(least + Math.floor(random() * (chances - least)));
-  }
-  return [...drawn]
-    .sort((a, b) => a - b)
-    .map((n) => digits(second + (crowded ? 1 : 0), 7) + digits(n, 3));
+  const most = Math.min(count, CHANCES / 2);
+  while (drawn.size < most) drawn.add(least + Math.floor(random() * room));
+  return [...drawn].sort((a, b) => a - b).map((value) => digits(value, 10));
 }
 
 export const podName = (cluster: string, identity: string): string => `${cluster}-${identity}`;
@@ -705,8 +639,8 @@ export const ourLabels = (cluster: string, identity: string): Dict => ({
   [MARK.cluster]: cluster,
   [MARK.identity]: identity,
 });
-/** Is its controller an earlier object of this cluster's name, which is gone? Garbage collection
- *  takes such a pod or claim, or frees it. */
+/** Is its controller an earlier object of this cluster's name? Garbage collection takes such a pod
+ *  or claim, or frees it. */
 export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
   owners.some(
     (o) => o.controller && o.kind === 'StatefulCluster' && o.name === name && o.uid !== uid,
@@ -743,27 +677,18 @@ export const isNeverBound = ({ meta, phase, volume }: Claim): boolean =>
   meta.annotations[MARK.claims] === '' &&
   !(MARK.bindCompleted in meta.annotations);
 
-/** The bare revision: hash of the canonical template, spelled in our alphabet. `collisionCount`
- *  moves it off a revision of another template with the same hash, as in ReplicaSet. */
+/** What counts of a template, as text: of its metadata only labels and annotations. */
+function templateText(template: unknown): string {
+  const { metadata, spec } = template as V1PodTemplateSpec;
+  return canonicalJson({ labels: metadata?.labels, annotations: metadata?.annotations, spec });
+}
+/** The bare revision: hash of a template, spelled in our alphabet. `collisionCount` moves it off a
+ *  revision of another template with the same hash, as in ReplicaSet. */
 export function revisionHash(template: unknown, collisionCount: number): string {
-  const { metadata, spec } = (template ?? {}) as {
-    metadata?: Record<string, unknown>;
-    spec?: unknown;
-  };
-  const data = { labels: metadata?.['labels'], annotations: metadata?.['annotations'], spec };
-  const text = canonicalJson(data) + (collisionCount > 0 ? String(collisionCount) : '');
+  const text = templateText(template) + (collisionCount > 0 ? String(collisionCount) : '');
   const hash = createHash('sha256').update(text).digest();
   return digits(hash.readUIntBE(0, 6), 10);
 }
-
-/** What a revision remembers of a template: what its hash is made of. */
-function revisionTemplate({ metadata, spec }: V1PodTemplateSpec): V1PodTemplateSpec {
-  const { labels, annotations } = metadata ?? {};
-  const kept = { ...(labels && { labels }), ...(annotations && { annotations }) };
-  return { ...(Object.keys(kept).length > 0 && { metadata: kept }), ...(spec && { spec }) };
-}
-const sameTemplate = (a: V1PodTemplateSpec, b: V1PodTemplateSpec): boolean =>
-  canonicalJson(revisionTemplate(a)) === canonicalJson(revisionTemplate(b));
 
 /** The revision of `spec.template`: one of ours with an equal template, whatever version of this
  *  program made it; else a new one, under a name that no other revision has (`collisionCount`). */
@@ -772,31 +697,32 @@ export function updateRevisionOf(
   revisions: ReadonlyMap<string, Revision>,
 ): Omit<Revisions, 'current'> {
   const { meta, spec } = cluster;
-  const ours = [...revisions.values()].filter((r) => isControlledBy(r.meta, meta.uid));
-  const equal = ours.filter((r) => sameTemplate(r.template, spec.template));
+  const { template } = spec;
   const claimTemplates = claimTemplateNames(spec);
-  const [found] = equal.sort((a, b) => b.number - a.number);
   let collisionCount = cluster.status.collisionCount ?? 0;
+  const ours = [...revisions.values()].filter((r) => isControlledBy(r.meta, meta.uid));
+  ours.sort((a, b) => b.number - a.number);
+  const text = templateText(template);
+  const found = ours.find((r) => templateText(r.template) === text);
   if (found) return { update: { ...found, claimTemplates }, collisionCount };
-  let hash = revisionHash(spec.template, collisionCount);
-  while (revisions.has(`${meta.name}-${hash}`)) {
-    hash = revisionHash(spec.template, ++collisionCount);
-  }
-  const number = Math.max(0, ...ours.map((r) => r.number)) + 1;
+  while (revisions.has(`${meta.name}-${revisionHash(template, collisionCount)}`)) collisionCount++;
+  const hash = revisionHash(template, collisionCount);
+  const number = (ours[0]?.number ?? 0) + 1;
   const name = `${meta.name}-${hash}`;
   const fresh = { ...meta, name, uid: '', labels: {}, annotations: {}, owners: [] };
-  const template = revisionTemplate(spec.template);
   return { update: { meta: fresh, hash, number, template, claimTemplates }, collisionCount };
 }
 
-const withoutOurs = (dict: unknown): Dict =>
-  Object.fromEntries(Object.entries(dictOf(dict)).filter(([key]) => !key.startsWith('enge.me/')));
+/** Nobody else says what is under our keys. */
+const withoutOurs = (dict: unknown): Dict => {
+  const isOurs = (key: string): boolean => key.startsWith('enge.me/') || key === MARK.revision;
+  return Object.fromEntries(Object.entries(dictOf(dict)).filter(([key]) => !isOurs(key)));
+};
 /** What a template's own labels come to: the selector's, then the template's, the later win. */
-function templateLabels({ spec }: StatefulCluster, template: V1PodTemplateSpec): Dict {
-  const labels = { ...spec.selector.matchLabels, ...withoutOurs(template.metadata?.labels) };
-  const { [MARK.revision]: _, ...others } = labels;
-  return others;
-}
+const templateLabels = ({ spec }: StatefulCluster, template: V1PodTemplateSpec): Dict => ({
+  ...spec.selector.matchLabels,
+  ...withoutOurs(template.metadata?.labels),
+});
 /** Labels of a member's pod: those of its template, then ours, the later win. */
 export const podLabels = (
   cluster: StatefulCluster,
@@ -893,8 +819,8 @@ export function isAvailable(pod: Pod, minReadySeconds: number, now: number): boo
 
 /** What `enge.me/in-place` says of an update under way: the revision, and of each container that
  *  must restart its ID and image before. Whatever else is written there names no revision. */
-export function inPlaceOf(pod: Pod): { revision: string; before: Pod['containers'] } | undefined {
-  const text = pod.meta.annotations[MARK.inPlace];
+export function inPlaceOf({ meta }: Pick<Pod, 'meta'>) {
+  const text = meta.annotations[MARK.inPlace];
   if (text === undefined) return undefined;
   try {
     const { revision, before } = JSON.parse(text) as Json;
@@ -1187,7 +1113,9 @@ function stateOf(d: Draft, m: Bare): State {
     return 'Ready';
   }
   if (wasReady(pod)) return 'Unready';
-  return pod.node === '' ? 'Pending' : 'Starting';
+  if (pod.node !== '') return 'Starting';
+  d.wakes.push(pod.meta.createdMs + LIMITS.unplacedMs - d.now); // Then Ready names a way out.
+  return 'Pending';
 }
 
 // ═══ 5 PLAN · pure ═══════════════════════════════════════════════════════════════════════════════
@@ -1272,10 +1200,11 @@ function act(
   identity: string,
   object: Pod | Claim | Revision,
   change?: Json,
+  resize?: Json,
 ): void {
   const kind = 'graceSeconds' in object ? PODS : 'volume' in object ? CLAIMS : REVISIONS;
   const about = { verb, because, identity, kind, object } as const;
-  d.actions.push(change ? { do: 'Patch', change, ...about } : { do: 'Delete', ...about });
+  d.actions.push(change ? { do: 'Patch', change, resize, ...about } : { do: 'Delete', ...about });
 }
 const labelled = (labels: Json): Json => ({ metadata: { labels } });
 const annotated = (annotations: Json): Json => ({ metadata: { annotations } });
@@ -1300,9 +1229,7 @@ export const keyOfAction = (a: Action): string => `${a.verb}/${subjectOf(a)}`;
  *  rules refuse most of it earlier; an object that is older than the rules gets here. */
 export function specProblem(cluster: StatefulCluster): string {
   const { selector, template } = cluster.spec;
-  const terms =
-    Object.keys(selector.matchLabels ?? {}).length + (selector.matchExpressions ?? []).length;
-  if (terms === 0) return 'spec.selector is empty: it would select every pod';
+  if (termsIn(selector).length === 0) return 'spec.selector is empty: it would select every pod';
   if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' }))) {
     return 'spec.selector does not match the labels that pods get from spec.template';
   }
@@ -1655,7 +1582,7 @@ function wentEnds(s: Snapshot): readonly (Known & Pick<Went, 'pod'>)[] {
     return end ? [{ ...end, identity, isClaimless, pod }] : [];
   });
 }
-function knownEnds(d: Draft): readonly Known[] {
+function knownEnds(d: Pick<Draft, 's' | 'members' | 'ending' | 'now'>): readonly Known[] {
   const found = new Map<string, Known>();
   for (const end of wentEnds(d.s)) found.set(end.identity, end);
   for (const m of d.members) {
@@ -2343,17 +2270,9 @@ function changeInPlace(d: Draft, m: Member, pod: Pod, changes: readonly Change[]
   const mark = JSON.stringify({ revision: hash, before: beforeOf(d, pod, images) });
   const metadata = { labels, annotations: { ...annotations, [MARK.inPlace]: mark } };
   const containers = images.map((c) => ({ name: c.path[2], image: c.value }));
-  d.actions.push({
-    do: 'Update',
-    verb: 'update',
-    kind: PODS,
-    object: pod,
-    revision: hash,
-    change: { metadata, ...(containers.length > 0 && { spec: { containers } }) },
-    resize: sizes.length > 0 ? { spec: { containers: resizedBy(sizes) } } : undefined,
-    because: 'Updated',
-    identity: m.identity,
-  });
+  const change = { metadata, ...(containers.length > 0 && { spec: { containers } }) };
+  const resize = sizes.length > 0 ? { spec: { containers: resizedBy(sizes) } } : undefined;
+  act(d, 'update', 'Updated', m.identity, pod, change, resize);
 }
 /** ID and image of each container that is to restart: as they are, or, of one that has yet to
  *  restart for an earlier update, as they were before that. */
@@ -2569,222 +2488,217 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
 }
 
 // ═══ 6 STATUS · pure ═════════════════════════════════════════════════════════════════════════════
-// What people and tools are told: status and conditions, recomputed whole every time, and the
-// Events of a pass. Nothing is merged by hand, so no condition stays True after recovery. Only
-// counters and lineage that no object carries any more are taken over from the status before.
+// What people and tools see: status and conditions, recomputed whole every time, and the Events of
+// a pass. Nothing is merged by hand, so no condition stays True after recovery. Only counters and
+// lineage that no object carries any more are taken over from the status before.
 
-function memberStatus(s: Snapshot, r: Revisions, m: Member): MemberStatus {
-  const { pod, identity, retired, state, end, claims, index } = m;
-  const trouble = state === 'Available' ? '' : pod?.trouble || pod?.resize || '';
-  const usual = state === 'Returning' && m.isBlocked ? m.isBlocked : trouble;
-  const readyMs = pod?.readySinceMs ?? pod?.meta.createdMs;
-  const sinceMs = end?.dueInMs === 0 ? (end.sinceMs ?? readyMs) : (retired?.atMs ?? readyMs);
+/** Why a member is as it is, in one word or in the words of whoever said so, and since when. */
+function causeOf(m: Member): Partial<Pick<End, 'sinceMs'>> & { readonly reason: string } {
+  const { end, life, retired, state, isBlocked, pod } = m;
+  if (end?.dueInMs === 0) return end;
+  if (life !== 'live' && retired) return { reason: retired.reason, sinceMs: retired.atMs };
+  return { reason: state === 'Available' ? '' : isBlocked || pod?.trouble || pod?.resize || '' };
+}
+/** One line of `status.members`. */
+function memberStatus(s: Snapshot, { update }: Revisions, m: Member) {
+  const { pod, identity, claims, index } = m;
+  const { reason, sinceMs = pod?.readySinceMs ?? pod?.meta.createdMs } = causeOf(m);
   return {
     identity,
     pod: pod?.meta.name ?? '',
     node: lastNodeOf(s, m),
     ...(index !== undefined && s.cluster.spec.ordinals && { index }),
-    revision: revisionIn(m) || goalOf(pod) || (isLive(m) && !pod ? r.update.hash : ''),
-    health: state,
-    reason: end?.dueInMs === 0 ? end.reason : (retired?.reason ?? usual),
+    revision: pod ? revisionIn(m) : update.hash,
+    health: m.state,
+    reason,
     ...(sinceMs !== undefined && { since: timeText(sinceMs) }),
     claims: claims.map((c) => c.meta.name).sort(),
   };
 }
 
-/** Who replaces whom: identity → its successor, as pods and claims record it, and what was made. */
-function successors(s: Snapshot, done: readonly Action[]): readonly Heir[] {
-  const found: Heir[] = [];
-  for (const { meta } of [...s.pods.values(), ...s.claims.values()]) {
-    const heir = meta.labels[MARK.identity] ?? '';
-    found.push({ heir, replaces: meta.annotations[MARK.replaces] ?? '' });
-  }
-  for (const a of done)
-    if (a.do === 'Make') found.push({ heir: a.identity, replaces: a.replaces ?? '' });
-  // Two processes that overlapped may both have made one: the older counts, for either of them.
-  return found.filter((h) => h.replaces !== '').sort((a, b) => byAge(a.heir, b.heir));
+/** The members, as what was done leaves them: whose end has begun is over, and a restored one is
+ *  retired no more. A suspended one that has claims comes back. */
+function membersAfter({ members }: Plan, done: readonly Action[], now: number): readonly Member[] {
+  const restored = new Set(done.filter((a) => a.verb === 'restore').map((a) => a.identity));
+  const endings = done.filter((a) => ['retire', 'end', 'release'].includes(a.verb));
+  const ends = new Map(endings.map((a) => [a.identity, a.because as EndReason]));
+  return members.map((m): Member => {
+    const reason = ends.get(m.identity);
+    if (restored.has(m.identity)) return { ...m, retired: undefined };
+    const comesBack = reason === 'Suspended' && m.claims.length > 0;
+    if (reason === undefined || !(reason in ENDS) || comesBack) return m;
+    const retired = m.life === 'live' ? { reason, atMs: now } : m.retired;
+    return { ...m, life: 'over', state: 'Retiring', retired };
+  });
 }
-/** `replaces` is what it carries: the identity that ended, and the Reason. */
-interface Heir {
-  readonly heir: string;
-  readonly replaces: string;
+/** Who replaces whom (`replaces` = identity and Reason), as objects and births of this pass have
+ *  it. Two processes that overlapped may both have made one: the older comes first. */
+function heirsOf({ pods, claims }: Snapshot, done: readonly Action[]) {
+  const recorded = [...pods.values(), ...claims.values()].map(
+    ({ meta: { labels, annotations } }) => {
+      return { identity: labels[MARK.identity] ?? '', replaces: annotations[MARK.replaces] };
+    },
+  );
+  const all = [...recorded, ...done.filter((a) => a.do === 'Make')];
+  return all.filter((heir) => heir.replaces).sort((a, b) => byAge(a.identity, b.identity));
 }
 /** The last retired identities, newest first, each with its successor and the last words of its
- *  pod. The marks on the claims say so; of others, what this process did, and the status before. */
-function retiredStatus(
-  s: Snapshot,
-  p: Plan,
-  done: readonly Action[],
-  now: number,
-): readonly RetiredStatus[] {
+ *  pod; of those of which nothing tells any more, the status before. */
+function retiredStatus(s: Snapshot, p: Plan, done: readonly Action[], now: number) {
+  const { members } = p;
   const before = s.cluster.status.retired ?? [];
-  const heirs = successors(s, done);
-  const found = new Map(before.map((r) => [r.identity, { ...r, claims: [] as string[] }]));
-  const put = (identity: string, end: Retired, pod?: Pod, claims: readonly Claim[] = []): void => {
-    const earlier = before.find((r) => r.identity === identity && r.reason === end.reason);
+  const heirs = heirsOf(s, done);
+  const ends = knownEnds({ s, members, now, ending: new Map() });
+  const known = new Set([...ends, ...members].map(nameOf));
+  const others = before.filter((r) => !known.has(r.identity)).map((r) => ({ ...r, atMs: 0 }));
+  const all = [...ends, ...others].map(({ identity, reason, atMs }) => {
+    const earlier = before.find((r) => r.identity === identity && r.reason === reason);
+    return { identity, reason, earlier, at: earlier?.at ?? timeText(atMs) };
+  });
+  all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at) || byAge(b.identity, a.identity));
+  return all.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, earlier, at }) => {
+    const m = members.find((one) => one.identity === identity);
+    const pod = m?.pod ?? s.desk.went.get(identity)?.pod;
     const message = pod?.lastWords || earlier?.message;
-    const at = earlier?.at ?? timeText(end.atMs);
-    const names = claims.map((c) => c.meta.name).sort();
-    const base = { identity, reason: end.reason, at, claims: names, replacedBy: '' };
-    found.set(identity, { ...base, ...(message && { message }) });
-  };
-  for (const { identity, pod, ...end } of wentEnds(s)) put(identity, end, pod);
-  const ended = new Map(done.flatMap((a) => (isEnd(a) ? [[a.identity, a.because] as const] : [])));
-  const back = new Set(done.flatMap((a) => (a.verb === 'restore' ? [a.identity] : [])));
-  for (const { identity, pod, claims, leftovers, life, retired } of p.members) {
-    const reason = ended.get(identity) as EndReason | undefined;
-    const end = reason ? { reason, atMs: now } : life === 'live' ? undefined : retired;
-    if (back.has(identity) || !end) found.delete(identity);
-    else put(identity, end, pod ?? s.desk.went.get(identity)?.pod, [...claims, ...leftovers]);
-  }
-  return [...found.values()]
-    .map((r) => {
-      const isSame = (b: RetiredStatus): boolean => b.identity === r.identity && b.at === r.at;
-      const told = before.find(isSame)?.replacedBy;
-      // One that was restored has the heir of its former end, too.
-      const isOfEnd = ({ heir, replaces }: Heir): boolean =>
-        replaces === `${r.identity} ${r.reason}` && birthMs(heir) + LIMITS.endMs > Date.parse(r.at);
-      return { ...r, replacedBy: heirs.find(isOfEnd)?.heir ?? told ?? '' };
-    })
-    .sort((a, b) => (a.at === b.at ? byAge(b.identity, a.identity) : a.at < b.at ? 1 : -1))
-    .slice(0, LIMITS.statusRetiredMax);
-}
-/** Does the action end an identity? A suspended member that has claims comes back. */
-const isEnd = (a: Action): boolean =>
-  ['retire', 'end', 'release'].includes(a.verb) &&
-  a.because in ENDS &&
-  !(a.because === 'Suspended' && 'object' in a && 'node' in a.object && a.object.claims.length > 0);
-
-/** Replacements so far: identities younger than the newest that the status before knew. */
-function countReplacements(s: Snapshot, done: readonly Action[]): number {
-  const { replacements = 0, newestIdentity = '' } = s.cluster.status;
-  const heirs = unique(successors(s, done).map(({ heir }) => heir));
-  return replacements + heirs.filter((id) => byAge(id, newestIdentity) > 0).length;
+    const claims = m ? [...m.claims, ...m.leftovers].map((c) => c.meta.name).sort() : [];
+    // One that was restored has the heir of its former end, too.
+    const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > Date.parse(at);
+    const heir = heirs.find((h) => h.replaces === `${identity} ${reason}` && isOfEnd(h.identity));
+    const replacedBy = heir?.identity ?? earlier?.replacedBy ?? '';
+    return { identity, reason, ...(message && { message }), at, claims, replacedBy };
+  });
 }
 
-/** What claims do not follow: the API server's own words where it refuses to expand one, else the
- *  fields that only new identities get. */
-function driftOf(s: Snapshot, { members, revisions: { update } }: Plan): string {
-  const { meta, spec } = s.cluster;
-  const live = members.filter(isLive).flatMap((m) => {
+/** What living claims cannot follow: a field, or an expansion, in the API server's words. */
+function driftOf({ cluster, desk }: Snapshot, { members, revisions: { update } }: Plan): string {
+  const { meta, spec } = cluster;
+  const differs = members.filter(isLive).flatMap((m) => {
     const { identity, pod, claims } = m;
     const wanted = claimTemplateNames(spec).map((t) => claimName(t, meta.name, identity));
     const isNext = pod && !isOutdated(m, update); // An update would bring what it lacks.
     const lacks = isNext ? wanted.filter((name) => !pod.claims.includes(name)) : [];
-    const differs = claims.map((c) => [c.meta.name, claimDrift(s.cluster, identity, c)] as const);
-    return [...differs, ...lacks.map((name) => [name, 'absent'] as const)];
+    const words = claims.map((c) => {
+      const refused = desk.backoff.get(`expand/${c.meta.name}`)?.message;
+      return [c.meta.name, refused || claimDrift(cluster, identity, c)] as const;
+    });
+    return [...words, ...lacks.map((name) => [name, 'absent'] as const)];
   });
-  const refused = live.flatMap(([name]) => {
-    const words = s.desk.backoff.get(`expand/${name}`)?.message;
-    return words ? [`${name}: ${words}`] : [];
-  });
-  if (refused.length > 0) return `the API server refuses to expand ${fewNames(refused)}`;
-  const drifted = live.flatMap(([name, field]) => (field ? [`${name} (${field})`] : []));
-  if (drifted.length === 0) return '';
-  const now = 'spec.volumeClaimTemplates now holds for new identities only';
-  return `${now}; these claims differ: ${fewNames(drifted)}`;
+  const names = differs.flatMap(([name, why]) => (why ? [`${name} (${why})`] : []));
+  if (names.length === 0) return '';
+  const rule = 'spec.volumeClaimTemplates now holds for new identities only';
+  return `${rule}; these claims differ: ${fewNames(names)}`;
 }
 
 /** How far an update is. */
-function updateMessage({ spec }: StatefulCluster, p: Plan): readonly string[] {
+function updateMessage({ spec }: StatefulCluster, p: Plan): string {
   const outdated = p.members.filter((m) => isOutdated(m, p.revisions.update)).length;
-  if (outdated === 0) return [];
+  if (outdated === 0) return '';
   const { type, rollingUpdate } = spec.updateStrategy;
-  const waits = type === 'OnDelete' ? ', as OnDelete says' : rollingUpdate.paused ? ', paused' : '';
   const kept = Math.min(outdated - p.behind, partitionOf(spec));
-  const held = kept > 0 && !waits ? `, ${kept} of them kept by the partition` : '';
-  return [`${outdated} members are not at revision ${p.revisions.update.hash}${held}${waits}`];
+  const partition = kept > 0 ? `, ${kept} of them kept by the partition` : '';
+  const why = type === 'OnDelete' ? ', as OnDelete says' : rollingUpdate.paused ? ', paused' : '';
+  return `${outdated} members are not at revision ${p.revisions.update.hash}${why || partition}`;
 }
 /** What holds the cluster up, or what a user of a settled one should know. */
-function readyMessage(s: Snapshot, p: Plan, available: number): string {
+function readyMessage(s: Snapshot, p: Plan, available: number, now: number): string {
+  const { spec } = s.cluster;
   const live = p.members.filter(isLive);
-  const names = live
-    .filter((m) => m.state !== 'Available')
-    .map((m) => {
-      const { identity, health, reason } = memberStatus(s, p.revisions, m);
-      return `${identity} ${health}${reason && ` (${reason})`}`;
-    });
-  const grows = live.flatMap((m) =>
-    m.claims.filter((c) => isBound(c) && quantity(c.capacity) < quantity(c.request)),
+  const away = live.filter((m) => m.state !== 'Available');
+  const wordsFor = (m: Member): string => {
+    const scheduler = m.state === 'Pending' ? m.pod?.lastWords : '';
+    const why = [causeOf(m).reason, scheduler].filter(Boolean).join(': ');
+    return `${m.identity} ${m.state}${why && ` (${why})`}`;
+  };
+  const isStranded = ({ state, pod }: Member): boolean =>
+    state === 'Pending' && now - (pod?.meta.createdMs ?? now) >= LIMITS.unplacedMs;
+  const isGrowing = (c: Claim): boolean => isBound(c) && quantity(c.capacity) < quantity(c.request);
+  const growing = live.flatMap((m) => m.claims).filter(isGrowing);
+  // What cannot be made stands in Stalled; a refused trial may be no objection.
+  const refused = [...s.desk.backoff].filter(
+    ([key, b]) => b.message && !/^(make|trials)/.test(key),
   );
-  const sizes = grows.map((c) => `${c.meta.name} from ${c.capacity} to ${c.request}`);
-  const going = live.filter(runsOnGoingClaim).map(nameOf);
-  const refused = [...s.desk.backoff].flatMap(([key, { message, times }]) =>
-    times > 2 && message && !key.startsWith('make/') ? [`${key.split('/')[0]}: ${message}`] : [],
-  );
-  return [
-    `${available} of ${s.cluster.spec.replicas} members are available`,
-    ...(s.cluster.spec.suspend ? ['the cluster is suspended'] : []),
-    ...updateMessage(s.cluster, p),
-    ...(names.length > 0 ? [`waiting for ${fewNames(names)}`] : []),
-    ...(sizes.length > 0 ? [`claims grow: ${fewNames(sizes)}`] : []),
+  const lists: readonly (readonly [string, readonly string[]])[] = [
+    ['waiting for', away.map(wordsFor)],
+    [`${MARK.replace}=true is the way out for`, away.filter(isStranded).map(nameOf)],
+    ['claims grow:', growing.map((c) => `${c.meta.name} from ${c.capacity} to ${c.request}`)],
+    ['refused:', refused.map(([key, { message }]) => `${key.split('/')[0]}: ${message}`)],
+    ['runs on a claim that is being deleted:', live.filter(runsOnGoingClaim).map(nameOf)],
+  ];
+  const parts = [
+    `${available} of ${spec.replicas} members are available`,
+    spec.suspend && 'the cluster is suspended',
+    updateMessage(s.cluster, p),
+    ...lists.map(([words, names]) => names.length > 0 && `${words} ${fewNames(names)}`),
     ...unique(p.notes),
-    ...(p.waits !== '' ? [`creations wait: ${p.waits}`] : []),
-    ...(refused.length > 0 ? [`refused: ${fewNames(refused)}`] : []),
-    ...(going.length > 0 ? [`runs on a claim that is being deleted: ${fewNames(going)}`] : []),
-    ...(s.nodes ? [] : ['nodes cannot be read, so every node counts as open']),
-    ...(s.volumesReadable ? [] : ['volumes cannot be read, so they count as bound to their node']),
-  ].join('; ');
+    p.waits && `creations wait: ${p.waits}`,
+    !s.nodes && 'nodes cannot be read, so every node counts as open',
+    !s.volumesReadable && 'volumes cannot be read, so they count as bound to their node',
+  ];
+  return parts.filter(Boolean).join('; ');
 }
 
-/** Why the cluster is not done, in one word. */
-function phaseOf({ meta, spec }: StatefulCluster, p: Plan, stalled: boolean, available: number) {
-  if (stalled) return 'Stalled';
+/** Why the cluster is done or not, in one word. */
+function phaseOf({ meta, spec }: StatefulCluster, p: Plan, trouble: string, available: number) {
+  const { paused } = spec.updateStrategy.rollingUpdate;
+  const isFull = p.members.filter(isLive).length === spec.replicas && available === spec.replicas;
+  if (trouble) return 'Stalled';
+  if (isFull && p.behind === 0 && !spec.suspend) return 'AllAvailable';
   if (meta.annotations[MARK.paused] === 'true') return 'Paused';
   if (spec.suspend) return 'Suspended';
-  const { paused } = spec.updateStrategy.rollingUpdate;
   if (p.behind === 0 || (paused && available < spec.replicas)) return 'MembersUnavailable';
   return paused ? 'UpdatePaused' : 'Updating';
 }
 function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): readonly Condition[] {
   const { spec, meta } = s.cluster;
-  const live = p.members.filter(isLive).length;
-  const refused = s.desk.backoff.get(makeKey(s.cluster))?.message ?? '';
-  const trouble = p.stalled || refused || p.blocked;
-  const isWhole = live === spec.replicas && available === spec.replicas && p.behind === 0;
-  const done = isWhole && trouble === '' && !spec.suspend;
+  const troubles: readonly (readonly [string, string])[] = [
+    ['Forbidden', s.denied],
+    ['InvalidSpec', p.stalled],
+    ['Refused', s.desk.backoff.get(makeKey(s.cluster))?.message ?? ''],
+    ['UpdateBlocked', p.blocked],
+  ];
+  const [why, trouble] = troubles.find(([, words]) => words !== '') ?? ['', ''];
+  const phase = phaseOf(s.cluster, p, trouble, available);
+  const isDone = phase === 'AllAvailable';
+  const progress = isDone ? 'Complete' : phase;
+  const isPaused = meta.annotations[MARK.paused] === 'true';
+  const isIdle = isPaused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(phase);
   const drift = driftOf(s, p);
-  const message = readyMessage(s, p, available);
-  const state = done ? 'AllAvailable' : phaseOf(s.cluster, p, trouble !== '', available);
-  const progress = done ? 'Complete' : state;
-  const paused = meta.annotations[MARK.paused] === 'true';
-  const idle = paused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(state);
-  const why = p.stalled ? 'InvalidSpec' : refused ? 'Refused' : 'UpdateBlocked';
+  const message = readyMessage(s, p, available, now);
   // Where all may be unavailable, none is not enough.
   const least = Math.max(Math.min(1, spec.replicas), spec.replicas - maxUnavailableOf(spec));
   // Type, truth, the reason when True, the reason when False, message.
   const rows: readonly (readonly [string, boolean, string, string, string])[] = [
     ['Available', available >= least, 'MinimumAvailable', 'MinimumUnavailable', message],
-    ['Progressing', !idle, progress, progress, message],
-    ['Ready', done, state, state, message],
-    ['Reconciling', !done && !idle, progress, progress, message],
+    ['Progressing', !isIdle, progress, progress, message],
+    ['Ready', isDone, phase, phase, message],
+    ['Reconciling', !isDone && !isIdle, progress, progress, message],
     ['Stalled', trouble !== '', why, 'NotStalled', trouble],
     ['ReplacementWithheld', p.withheld !== '', 'BudgetSpent', 'NoneWithheld', p.withheld],
     ['ClaimTemplatesDrifted', drift !== '', 'Drifted', 'InStep', drift],
   ];
   return rows.map(([type, truth, yes, no, text]) => {
     const [status, reason] = truth ? (['True', yes] as const) : (['False', no] as const);
-    const said = text.slice(0, LIMITS.messageMax); // A webhook may say more.
-    const next = { type, status, reason, message: said, observedGeneration: meta.generation };
-    return setCondition(s.cluster.status.conditions ?? [], next, now);
+    return setCondition(s.cluster, { type, status, reason, message: text }, now);
   });
 }
 
 /** The whole status, from the snapshot, the plan and what was done of it. Times in it come from
- *  objects, never from the clock of this pass, so an unchanged cluster gives an unchanged
- *  status. */
-export function statusOf(s: Snapshot, p: Plan, done: readonly Action[], now: number): Status {
-  const { spec, meta } = s.cluster;
-  const ended = new Set(done.flatMap((a) => (isEnd(a) ? [a.identity] : [])));
-  const all = p.members.map((m): Member =>
-    ended.has(m.identity) ? { ...m, life: 'over', state: 'Retiring' } : m,
-  );
-  const live = all.filter(isLive);
+ *  objects and from ends, never from the clock of a pass that does nothing: an unchanged cluster
+ *  has an unchanged status. */
+export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: number): Status {
+  const { spec, meta, status: before } = s.cluster;
+  const p = { ...plan, members: membersAfter(plan, done, now) };
+  const live = p.members.filter(isLive);
   const { update, current, collisionCount } = p.revisions;
   const count = ({ hash }: Revision): number => live.filter((m) => revisionIn(m) === hash).length;
   const available = live.filter((m) => m.state === 'Available').length;
-  const born = done.flatMap((a) => (a.do === 'Make' ? [a.identity] : []));
-  const shown = all.filter((m) => isLive(m) || m.pod);
+  const heirs = unique(heirsOf(s, done).map(nameOf));
+  const born = done.filter((a) => a.do === 'Make').map(nameOf);
+  const newestIdentity = youngest([...identitiesOf(s), ...born]);
+  // Each is counted once: in the pass that raises the newest identity to it.
+  const isNew = (identity: string): boolean =>
+    byAge(identity, before.newestIdentity ?? '') > 0 && byAge(identity, newestIdentity) <= 0;
+  const shown = p.members.filter((m) => isLive(m) || m.pod);
   const isWell = (m: Member): number => (m.state === 'Available' ? 1 : 0);
   shown.sort((a, b) => isWell(a) - isWell(b) || byAge(a.identity, b.identity));
   const retired = p.members.flatMap((m) => [...m.claims, ...m.leftovers]).filter(isMarked);
@@ -2799,12 +2713,12 @@ export function statusOf(s: Snapshot, p: Plan, done: readonly Action[], now: num
     updateRevision: update.hash,
     collisionCount,
     selector: selectorText(spec.selector),
-    replacements: countReplacements(s, done),
+    replacements: (before.replacements ?? 0) + heirs.filter(isNew).length,
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
-    newestIdentity: youngest([...identitiesOf(s), ...born]),
+    newestIdentity,
     members: shown.slice(0, LIMITS.statusMembersMax).map((m) => memberStatus(s, p.revisions, m)),
     retired: retiredStatus(s, p, done, now),
-    conditions: conditionsOf(s, { ...p, members: all }, available, now),
+    conditions: conditionsOf(s, p, available, now),
   };
 }
 
@@ -2817,42 +2731,29 @@ export interface Story {
 /** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
  *  describe`. Bookkeeping is no news. */
 export function storiesOf(done: readonly Action[]): readonly Story[] {
-  const told = done.filter((a) => a.because !== 'Revised' && a.verb !== 'announce');
-  return unique(told.map((a) => a.because)).map((reason): Story => {
-    const same = told.filter((a) => a.because === reason);
-    const pairs = same.flatMap((a) =>
-      a.do === 'Make' && a.replaces
-        ? [`replaced ${a.replaces.split(' ')[0]} by ${a.identity}`]
-        : [],
-    );
-    const rest = same.filter((a) => !(a.do === 'Make' && a.replaces));
-    const parts = unique(rest.map((a) => a.verb)).map((verb) => {
-      const names = rest.filter((a) => a.verb === verb).map(subjectOf);
-      const count = verb === 'make' && names.length > 1 ? `${names.length} members: ` : '';
-      return `${VERBS[verb][1]} ${count}${fewNames(names)}`;
+  const news = done.filter((a) => a.because !== 'Revised' && a.verb !== 'announce');
+  const oldOf = (a: Action): string => (a.do === 'Make' && a.replaces?.split(' ')[0]) || '';
+  const verbOf = (a: Action): string => (oldOf(a) ? 'replaced' : VERBS[a.verb][1]);
+  return [...Map.groupBy(news, (a) => a.because)].map(([reason, all]): Story => {
+    const parts = [...Map.groupBy(all, verbOf)].map(([verb, same]) => {
+      const names = same.map((a) => (oldOf(a) ? `${oldOf(a)} by ${a.identity}` : subjectOf(a)));
+      const count = verb === 'created' && names.length > 1 ? `${names.length} members: ` : '';
+      return `${verb} ${count}${fewNames(names)}`;
     });
-    const words = same.map((a) => (a.verb === 'end' && 'object' in a ? lastWordsOf(a.object) : ''));
-    const last = words.find(Boolean);
-    const message = [
-      ...(pairs.length > 0 ? [fewNames(pairs)] : []),
-      ...parts,
-      ...(last ? [last] : []),
-    ];
+    const ended = all.flatMap((a) => (a.verb === 'end' && 'object' in a ? [a.object as Pod] : []));
+    const words = ended.map((pod) => pod.lastWords).find(Boolean);
     const isLoss = reason in ENDS && ENDS[reason as EndReason].heir && reason !== 'Updated';
-    return { reason, type: isLoss ? 'Warning' : 'Normal', message: message.join('; ') };
+    const message = [...parts, words].filter(Boolean).join('; ');
+    return { reason, type: isLoss ? 'Warning' : 'Normal', message };
   });
 }
-const lastWordsOf = (o: Pod | Claim | Revision): string => ('lastWords' in o ? o.lastWords : '');
 
 /** Conditions that turned bad, as Events; that they turned good again is in the status. */
-export function turnsOf(
-  before: readonly Condition[],
-  after: readonly Condition[],
-): readonly Story[] {
+export function turnsOf(old: readonly Condition[], now: readonly Condition[]): readonly Story[] {
   const bad = ['Stalled', 'ReplacementWithheld', 'ClaimTemplatesDrifted'];
-  return after
+  return now
     .filter((c) => bad.includes(c.type) && c.status === 'True' && c.reason !== 'Refused')
-    .filter((c) => before.find((b) => b.type === c.type)?.status !== 'True')
+    .filter((c) => old.find((o) => o.type === c.type)?.status !== 'True')
     .map((c) => ({ reason: c.type, type: 'Warning', message: c.message }));
 }
 
@@ -3290,6 +3191,7 @@ export function podOf(raw: Raw): Pod {
     const id: string = containers.find((c) => c['name'] === name)?.['containerID'] ?? '';
     return [name, [id, image]] as const;
   });
+  const unplaced = isTrue('PodScheduled') ? undefined : condition('PodScheduled');
   // Older kubelets do not say when the volumes are there.
   const mounts = condition('PodReadyToStartContainers') ?? { type: 'PodScheduled' };
   return {
@@ -3307,8 +3209,8 @@ export function podOf(raw: Raw): Pod {
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
     isDown: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff' || hasCrashed(c)),
-    trouble: troubleOf(all, condition('PodScheduled')),
-    lastWords: lastWordsIn(status, all),
+    trouble: troubleOf(all, unplaced),
+    lastWords: lastWordsIn(status, all, unplaced?.['message']),
     containers: shared(isChanging ? Object.fromEntries(images) : {}),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
     resize: resizeOf(specs, containers, conditions),
@@ -3316,7 +3218,7 @@ export function podOf(raw: Raw): Pod {
 }
 const hasCrashed = ({ state }: Raw): boolean => (state?.terminated?.exitCode ?? 0) !== 0;
 /** What the kubelet said of the pod, or how a container ended last. */
-function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): string {
+function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[], unplaced = ''): string {
   const ends = containers.flatMap(({ name, state, lastState }) => {
     const end = state?.terminated ?? lastState?.terminated;
     if (!end?.exitCode) return [];
@@ -3324,14 +3226,13 @@ function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): stri
     return [`container ${name}: ${words.join(', ')}`];
   });
   const said = [reason, message].filter(Boolean).join(': ');
-  return (said || (ends[0] ?? '')).slice(0, BOUNDS.lastWordsMax);
+  return (said || (ends[0] ?? unplaced)).slice(0, BOUNDS.lastWordsMax);
 }
 /** Why a container does not run, or why the pod found no node; '' when it is just starting. */
-function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): string {
+function troubleOf(containers: readonly Raw[], unplaced: Raw | undefined): string {
   const usual = ['ContainerCreating', 'PodInitializing', undefined];
   const reasons = containers.map((c) => c['state']?.waiting?.reason);
-  const found = reasons.find((reason) => !usual.includes(reason));
-  return found ?? (scheduled?.['status'] === 'False' ? scheduled['reason'] : undefined) ?? '';
+  return reasons.find((reason) => !usual.includes(reason)) ?? unplaced?.['reason'] ?? '';
 }
 /** KEP-1287: done when the status has the resources of the spec and no condition says otherwise. */
 function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
@@ -3382,7 +3283,7 @@ export function nodeOf(raw: Raw): Node {
 /** Projects a PersistentVolume. */
 export function volumeOf(raw: Raw): Volume {
   const terms = raw['spec']?.nodeAffinity?.required?.nodeSelectorTerms as Raw[] | undefined;
-  return { meta: metaOf(raw), terms: terms?.map((t) => t['matchExpressions'] ?? []) };
+  return { terms: terms?.map((t) => t['matchExpressions'] ?? []) };
 }
 
 type Thing = { readonly meta: Meta };
@@ -3800,11 +3701,11 @@ function shown(pass: Pass, kind: Written, raw: Raw): Meta {
   return meta;
 }
 /** An object as it was decided upon, or as an earlier action of this pass left it. */
-const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete | Update): Meta =>
+const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete): Meta =>
   newest.get(`${kind}/${meta.name}`) ?? meta;
 
 /** A patch that lands only on the very object and version decided upon; false when it is gone. */
-async function patch(pass: Pass, a: Patch | Update, change: Json, how: PatchType = MERGE) {
+async function patch(pass: Pass, a: Patch, change: Json, how: PatchType) {
   const { under = '', ...type } = how;
   const { namespace, name, resourceVersion } = latest(pass, a);
   const { uid } = a.object.meta;
@@ -3875,20 +3776,19 @@ function isOurs({ cluster }: Pass, kind: Kind, meta: Meta, body: Body): boolean 
 function whose(kind: Kind, meta: Meta): string {
   const owner = meta.owners.find((o) => o.controller) ?? meta.owners[0];
   const words = owner ? `belongs to ${owner.kind} ${owner.name}` : 'belongs to nobody';
-  return `${kind} ${meta.name} is there and ${isTerminating({ meta }) ? 'being deleted' : words}`;
+  return `${kind} ${meta.name} (${isTerminating({ meta }) ? 'being deleted' : words})`;
 }
 
 /** One action; false when there is nothing left to do it to. */
 async function perform(pass: Pass, a: Action): Promise<boolean> {
   switch (a.do) {
     case 'Patch':
-      return (await patch(pass, a, a.change)) || a.verb === 'retire'; // Nothing is left to mark.
-    case 'Delete':
-      return remove(pass, a);
-    case 'Update':
       // The resize goes first: it may be refused, and the second patch says that all was asked for.
       if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
-      return patch(pass, a, a.change, STRATEGIC);
+      if (await patch(pass, a, a.change, a.verb === 'update' ? STRATEGIC : MERGE)) return true;
+      return a.verb === 'retire'; // Nothing is left to mark.
+    case 'Delete':
+      return remove(pass, a);
     case 'Keep':
       await create(pass, REVISIONS, revisionBody(pass.cluster, a.revision));
       return true;
@@ -3939,7 +3839,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
 function settle(pass: Pass, a: Action): void {
   const { went } = pass.desk;
   if (a.do === 'Make' && a.because === 'Returned') noteRefusal(pass, `return/${a.identity}`, '');
-  if (!(a.because in ENDS) || !(a.do === 'Delete' || a.do === 'Patch')) return;
+  if (!(a.because in ENDS) || !('object' in a)) return;
   // A pod that is marked with the same word is deleted so that its member comes back.
   const isGoing = a.verb === 'end' && latest(pass, a).annotations[MARK.returns] !== a.because;
   if (!isGoing && a.verb !== 'retire') return;
@@ -4429,13 +4329,12 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
 
 /** A bug stops no other cluster, and is told where people look. */
 async function confess(world: World, cluster: StatefulCluster, ledger: Ledger, error: unknown) {
-  const message = wordsOf(error).slice(0, LIMITS.messageMax);
+  const message = wordsOf(error);
   const where = error instanceof Error ? error.stack : message;
   world.log('error', 'bug', { cluster: keyOf(cluster.meta), error: where });
   const before = cluster.status.conditions ?? [];
-  const observedGeneration = cluster.meta.generation;
-  const words = { status: 'True', reason: 'InternalError', message, observedGeneration } as const;
-  const stalled = setCondition(before, { type: 'Stalled', ...words }, world.now());
+  const words = { status: 'True', reason: 'InternalError', message } as const;
+  const stalled = setCondition(cluster, { type: 'Stalled', ...words }, world.now());
   const conditions = [...before.filter((c) => c.type !== 'Stalled'), stalled];
   await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
     world.log('warn', 'status not written', { error: wordsOf(failure) });
@@ -5576,12 +5475,12 @@ async function decideOnly(real: World, ns: string, name: string) {
  *  it has no name yet. */
 function actionRow(a: Action, members: readonly Member[]): string {
   const isNew = a.do === 'Make' && members.every((m) => m.identity !== a.identity);
-  const marks = a.do === 'Patch' ? metaOf({ ...a.change }).annotations : {};
-  const policy = a.verb === 'retire' && marks[MARK.retiredPolicy];
+  const meta = metaOf(a.do === 'Patch' ? { ...a.change } : {}); // As the patch leaves it.
+  const policy = a.verb === 'retire' && meta.annotations[MARK.retiredPolicy];
   const more = [
     a.do === 'Make' && a.replaces && `replaces ${a.replaces.split(' ')[0]}`,
     policy && `policy ${policy}`,
-    a.do === 'Update' && `to revision ${a.revision}`,
+    a.verb === 'update' && `to revision ${inPlaceOf({ meta })?.revision}`,
   ];
   const what = isNew ? 'a new member' : subjectOf(a);
   return [a.verb, what, a.because, more.filter(Boolean).join(', ')].join('\t');
@@ -5701,7 +5600,7 @@ async function undo(at: There): Promise<void> {
   const asked = flags['to-revision'];
   const to = asked === undefined ? all.at(-2) : all.find((r) => r.number === Number(asked));
   if (!to) throw new Error(`unable to find specified revision ${asked ?? 'before it'} in history`);
-  if (sameTemplate(to.template, c.spec.template)) {
+  if (templateText(to.template) === templateText(c.spec.template)) {
     const why = `current template already matches revision ${to.number}`;
     return say(`${FULL}/${name} skipped rollback (${why})`);
   }
@@ -5801,6 +5700,7 @@ const find = (world: World, path: string): Promise<Raw | undefined> =>
 function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
   const { name, namespace, labels } = metadata;
   const start: number = spec.ordinals?.start ?? 0;
+  const { metadata: own, spec: pod } = spec.template;
   const { rollingUpdate } = spec.updateStrategy ?? {};
   const partition = Math.max(0, (rollingUpdate?.partition ?? 0) - start);
   const readsIndex = JSON.stringify(spec.template).includes(`metadata.labels['${MARK.index}']`);
@@ -5812,7 +5712,7 @@ function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
     spec: {
       podManagementPolicy: 'OrderedReady', // What a StatefulSet has by default.
       ...spec,
-      template: revisionTemplate(spec.template),
+      template: { metadata: { labels: own?.labels, annotations: own?.annotations }, spec: pod },
       volumeClaimTemplates: claims.map(({ metadata: { name, labels, annotations }, spec }) => {
         return { metadata: { name, labels, annotations }, spec };
       }),
