@@ -1373,6 +1373,8 @@ before anything is freed: a b !c:gone+PodDeleted@30! → pods/c
 judgement: a b c:silent → nodes/n-c pods/c statefulclusters/web trials/R with claims
 … by its claim: a b c:gone+claim.lost
   → nodes/n-c persistentvolumeclaims/c pods/c statefulclusters/web trials/R with claims
+… at the revision that its successor gets: a:outdated b:outdated c:outdated+silent (partition=3)
+  → nodes/n-c pods/c statefulclusters/web trials/older with claims
 no node for 5 s: a b c:unscheduled → persistentvolumes/pv-c
 no node yet: a b c:unplaced →
 somebody's will, scale-in: a b c:deleted | a b !c | a b c:moved → statefulclusters/web
@@ -1465,6 +1467,16 @@ byHand('plan: in place → the mark says the ID and the image of each container 
   const mark = JSON.parse(metadata.annotations[MARK.inPlace]) as unknown;
   assert.equal(mark, { revision: REVISION, before: { m: ['old', 'c:1'] } });
   assert.equal(spec, { containers: [{ name: 'm', image: 'c:2' }] });
+});
+byHand('plan: an orphaned revision → adopted first; once that was refused, all goes on', () => {
+  const known = [...snapshot('a').revisions.values()];
+  const meta = { ...META, name: 'web-lost', labels: { [MARK.cluster]: 'web' } };
+  const lost = { ...known[0], meta, hash: 'lost' } as op.Revision;
+  const revisions = new Map([...known, lost].map((r) => [r.meta.name, r]));
+  const seen = (over: Over): string =>
+    planText(decide('a', { ...over, replicas: 2, snap: { revisions } }).p);
+  assert.is(seen({}), 'record lost Adopted');
+  assert.is(seen(waits('record/web-lost', -1)), 'record lost Adopted; new ScaledOut');
 });
 const memory = (text: string, over: Over = {}, desk = over.desk ?? {}): op.Desk => {
   const { s, p } = decide(text, over);

@@ -1514,7 +1514,7 @@ function heirProblem(d: Draft, m: Member): string {
   const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
   if (isOfPod && update.hash !== current.hash && !d.members.some(isProof))
     return `no member was ever Ready at revision ${revisionIn(m)}`;
-  const words = trialOf(d, nextRevision(d)(), true) ?? '';
+  const words = trialOf(d, nextRevision(d, 1)(), true) ?? '';
   return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
 }
 const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
@@ -2050,7 +2050,7 @@ const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isT
 /** The revision of the next pod of a member, or, without one, of the next birth: the current one
  *  for the oldest `partition` members, while updates are paused, and while the API server refuses
  *  the update revision; else that. */
-function nextRevision(d: Draft): (m?: Member) => Revision {
+function nextRevision(d: Draft, leaving = 0): (m?: Member) => Revision {
   const { current, update } = d.revisions;
   // A full quota says nothing of the revision, nor do refused claims to who has them.
   const isRefused = (isBirth: boolean): boolean => {
@@ -2063,7 +2063,7 @@ function nextRevision(d: Draft): (m?: Member) => Revision {
   const order = d.members.filter(isLive).map(nameOf);
   const names = claimTemplateNames(d.spec);
   const gone = current.claimTemplates.find((name) => !names.includes(name));
-  let born = stayingOf(d).length;
+  let born = stayingOf(d).length - leaving;
   return (m) => {
     const rank = m ? order.indexOf(m.identity) : born++;
     if (current.hash === update.hash || rank >= keptOf(!m)) return update;
@@ -2076,7 +2076,7 @@ function nextRevision(d: Draft): (m?: Member) => Revision {
 
 /** The history of templates: the update revision is made before a pod names it, orphans are
  *  adopted, and the oldest that no pod uses go beyond the limit. True when the update revision is
- *  there, and no orphan is to be adopted first. */
+ *  there, and no orphan has yet to be adopted. */
 function planHistory(d: Draft): boolean {
   const { cluster, revisions } = d.s;
   const { update, current } = d.revisions;
@@ -2088,7 +2088,8 @@ function planHistory(d: Draft): boolean {
     const change = ownedBy([...revision.meta.owners, ownerOf(cluster)]);
     if (readsCluster(d)) act(d, 'record', 'Adopted', '', revision, change);
   }
-  if (orphans.length > 0) return false;
+  // One that may not be adopted stops nothing: it is tried again, and is no part of the history.
+  if (orphans.some(({ meta }) => !d.s.desk.backoff.has(`record/${meta.name}`))) return false;
   if (update.meta.uid === '') {
     const about = { verb: 'record', because: 'Revised', identity: '' } as const;
     if (isRead(d, '', refOf(REVISIONS, update.meta.name)))
