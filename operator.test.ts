@@ -146,6 +146,7 @@ const FROM: Readonly<Record<string, object>> = {
   ...{
     args: templateOf({ args: ['x'] }),
     label: templateOf({}, { labels: { app: 'web', x: '' } }),
+    bare: templateOf({ env: [] }),
   },
   annotation: templateOf({}, { annotations: { x: '' } }),
   both: templateOf({ image: 'c:1' }, { annotations: { x: '' } }),
@@ -1253,7 +1254,8 @@ an annotation restarts: a b c:outdated (from=annotation) | a b c:outdated (from=
 … not under InPlaceOnly: a b c:outdated (from=both podUpdatePolicy=InPlaceOnly) → update c Updated
 only labels, all at once: a:outdated b:outdated c:outdated (from=label)
   → relabel a Updated; relabel b Updated; relabel c Updated
-nothing differs but defaults: c:outdated (from=same) → relabel c Revised
+nothing differs but defaults, under OnDelete: c:outdated (from=same)
+  | c:outdated (from=bare updates=OnDelete) → relabel c Revised
 OnDelete: a:outdated b c (updates=OnDelete) | a:outdated (from=label updates=OnDelete) → nothing
 refused before: a b c:outdated (from=image updateRefused) → ${anew('c')}
 no room for its size: a b c:inPlace+infeasible+anew → blocked
@@ -1444,11 +1446,7 @@ byHand('plan: a restored claim → has no mark, its seal, and its index if that 
 });
 byHand('plan: in place → the mark says the ID and the image of each container before', () => {
   const containers = { m: ['old', 'c:1'] } as const;
-  const over = {
-    labels: { [MARK.revision]: 'older' },
-    containers,
-    claims: [`data-web-${id('c')}`],
-  };
+  const over = { labels: { [MARK.revision]: 'older' }, containers };
   const pods = new Map(snapshot('a b').pods).set(`web-${id('c')}`, pod('c', over));
   const { p } = decide('a b c', { from: 'image', snap: { pods } });
   const [update] = p.actions.flatMap((a) => (a.do === 'Update' ? [a] : []));

@@ -2036,13 +2036,13 @@ const partitionOf = (spec: Spec): number =>
 /** Outdated live members that no partition keeps, oldest first. One that runs on a claim that is
  *  being deleted is left alone: without its pod, the claim would be gone. */
 function outdatedOf(d: Draft): readonly Member[] {
-  if (d.spec.updateStrategy.type === 'OnDelete' || d.spec.suspend) return [];
-  const open = d.members.filter(isLive).slice(partitionOf(d.spec));
+  const open = d.spec.suspend ? [] : d.members.filter(isLive).slice(partitionOf(d.spec));
   return open.filter((m) => isOutdated(m, d.revisions.update) && !runsOnGoingClaim(m));
 }
 const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isTerminating);
 /** Members that an update has yet to reach. */
-const behindOf = (d: Draft): number => outdatedOf(d).length;
+const behindOf = (d: Draft): number => (isOnDelete(d) ? 0 : outdatedOf(d).length);
+const isOnDelete = ({ spec }: Draft): boolean => spec.updateStrategy.type === 'OnDelete';
 
 /** The revision of the next pod of a member, or, without one, of the next birth, once so many have
  *  left: the current one for the oldest `partition` members, while updates are paused, and while
@@ -2050,19 +2050,17 @@ const behindOf = (d: Draft): number => outdatedOf(d).length;
  *  that is gone. */
 function nextRevision(d: Draft, leaving = 0): (m?: Member) => Revision {
   const { current, update } = d.revisions;
+  const { paused } = d.spec.updateStrategy.rollingUpdate;
   const trials = [false, true].map((all) => keyOfRef(trialRef(update, all)));
-  const refused = trials.flatMap((key) => d.s.desk.backoff.get(key)?.message ?? []);
-  // A full quota says nothing of the revision.
-  const isHeld =
-    d.spec.updateStrategy.rollingUpdate.paused ||
-    refused.some((words) => !words.includes('exceeded quota'));
+  const words = trials.flatMap((key) => d.s.desk.backoff.get(key)?.message ?? []);
+  const isRefused = words.some((text) => !text.includes('exceeded quota')); // Not the revision.
   const order = d.members.filter(isLive).map(nameOf);
   const names = claimTemplateNames(d.spec);
   const isWhole = current.claimTemplates.every((name) => names.includes(name));
   let born = stayingOf(d).length - leaving;
   return (m) => {
     const rank = m ? order.indexOf(m.identity) : born++;
-    const isKept = isHeld || rank < partitionOf(d.spec);
+    const isKept = paused || isRefused || rank < partitionOf(d.spec);
     return isKept && (m || isWhole) ? current : update;
   };
 }
@@ -2094,12 +2092,10 @@ function planHistory(d: Draft): boolean {
   // An undo makes an old template the newest again. The cause may be annotated afterwards.
   const newest = ours[0]?.number ?? 0;
   const revision = update.number < newest ? newest + 1 : update.number;
-  const cause =
-    cluster.meta.annotations[MARK.changeCause] ?? update.meta.annotations[MARK.changeCause];
-  if (revision !== update.number || cause !== update.meta.annotations[MARK.changeCause]) {
-    const change = { ...annotated({ [MARK.changeCause]: cause }), revision };
-    act(d, 'record', 'Revised', '', update, change);
-  }
+  const told = update.meta.annotations[MARK.changeCause];
+  const cause = cluster.meta.annotations[MARK.changeCause] ?? told;
+  const change = { ...annotated({ [MARK.changeCause]: cause }), revision };
+  if (revision !== update.number || cause !== told) act(d, 'record', 'Revised', '', update, change);
   const named = d.members.flatMap((m) => [revisionIn(m), goalOf(m.pod)]);
   const used = [update.hash, current.hash, ...named];
   const spare = ours.filter((x) => !used.includes(x.hash)).slice(d.spec.revisionHistoryLimit);
@@ -2135,7 +2131,7 @@ function planUpdates(d: Draft): void {
   for (const [hash, alike] of Map.groupBy(staying, revisionIn)) relabel(d, hash, alike);
   const relabelled = d.actions.filter((a) => a.verb === 'relabel').map(nameOf);
   const open = staying.filter((m) => !relabelled.includes(m.identity) && isUpdatable(m));
-  const chosen = chooseOutdated(d, open);
+  const chosen = isOnDelete(d) ? [] : chooseOutdated(d, open);
   const [first] = chosen;
   if (!first) return;
   // Asked all at once: what the change is, and whether it may come.
@@ -2147,15 +2143,16 @@ function planUpdates(d: Draft): void {
 /** May an update touch it? Not one whose node speaks against it; one that is withheld for what its
  *  pod says may be healed by a new template. */
 function isUpdatable(m: Member): boolean {
-  if (['silent', 'gone', 'outOfService'].includes(m.node)) return false;
-  return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
+  const isLost = ['silent', 'gone', 'outOfService'].includes(m.node);
+  return !isLost && (m.end?.dueInMs !== 0 || ENDS[m.end.reason].early === 'template');
 }
-/** Members of one revision from which only labels differ: those that are at rest are relabelled. */
+/** Members of one revision from which only labels differ, or nothing under OnDelete: those that are
+ *  at rest are relabelled. */
 function relabel(d: Draft, hash: string, alike: readonly Member[]): void {
   const changes = changesFrom(d, hash);
-  const isLabel = (path: string): boolean =>
-    path.startsWith(LABELS) && isInPlace(d, path, changes.get(path));
-  if (![...changes.keys()].every(isLabel)) return;
+  const isFree = (path: string): boolean =>
+    !isOnDelete(d) && path.startsWith(LABELS) && isInPlace(d, path, changes.get(path));
+  if (![...changes.keys()].every(isFree)) return;
   for (const { pod } of alike) if (pod && !inPlaceOf(pod)) changeInPlace(d, pod, changes);
 }
 
@@ -2205,9 +2202,8 @@ function updateMember(d: Draft, m: Member): void {
 function canComeBack(d: Draft, m: Member): boolean {
   if (m.claims.some(isTerminating) || !readsVolumes(d, m)) return false;
   if (!m.pod?.ready && m.node !== 'open' && m.node !== 'none') return false;
-  const allowed = nodesAllowed(d, m);
-  if (!allowed) return hasOpenNode(d.s);
-  return allowed.some((node) => nodeWord(d.s, node.meta.name) === 'open');
+  const isOpen = (node: Node): boolean => nodeWord(d.s, node.meta.name) === 'open';
+  return nodesAllowed(d, m)?.some(isOpen) ?? hasOpenNode(d.s);
 }
 /** Would the API server take what this step makes? */
 function passesTrial(d: Draft, { pod, identity }: Member): boolean {
@@ -2233,7 +2229,7 @@ export function leavesOf(value: unknown, path = '', found = new Map<string, unkn
   const names = Array.isArray(value) ? value.map((item: Json | null) => item?.['name']) : [];
   if (names.includes(undefined) || new Set(names).size < names.length)
     return found.set(path, canonicalJson(value));
-  if (/(ontainers|env)$/.test(path)) found.set(path, names.join());
+  if (names.length > 0 && /(ontainers|env)$/.test(path)) found.set(path, names.join());
   for (const [key, part] of Object.entries(value))
     leavesOf(part, [path, names[Number(key)] ?? key].filter(Boolean).join('.'), found);
   return found;
@@ -2316,15 +2312,14 @@ function changeInPlace(d: Draft, pod: Pod, lacks: Leaves): void {
  *  update, as they were before that. */
 function beforeOf(d: Draft, pod: Pod): Json {
   const has = leavesOf(d.s.bodies.get(pod.meta.name));
-  const now = (name: string): readonly unknown[] =>
-    [`status.containerStatuses.${name}.containerID`, `spec.containers.${name}.image`].map(
-      (path) => has.get(path) ?? '',
-    );
-  const older = inPlaceOf(pod)?.before;
-  const names = d.revisions.update.template.spec?.containers.map((c) => c.name) ?? [];
-  return Object.fromEntries(
-    names.map((name) => [name, older?.[name]?.[0] === now(name)[0] ? older?.[name] : now(name)]),
-  );
+  const older = inPlaceOf(pod)?.before ?? {};
+  const all = d.revisions.update.template.spec?.containers ?? [];
+  const entries = all.map(({ name }) => {
+    const id = has.get(`status.containerStatuses.${name}.containerID`) ?? '';
+    const image = has.get(`spec.containers.${name}.image`) ?? '';
+    return [name, older[name]?.[0] === id ? older[name] : [id, image]];
+  });
+  return Object.fromEntries(entries);
 }
 
 // ─── Upkeep ──────────────────────────────────────────────────────────────────────────────────────
@@ -2332,12 +2327,14 @@ function beforeOf(d: Draft, pod: Pod): Json {
 /** Keeps in step what is there: labels, owners, seals, growth, and what an update left to do; frees
  *  the claims of identities that are over. */
 function planUpkeep(d: Draft): void {
-  for (const pod of d.s.pods.values()) planLabels(d, pod);
-  for (const m of d.members) if (m.life === 'over') planFreeing(d, m);
+  for (const m of d.members) {
+    planLabels(d, m);
+    if (m.life === 'over') planFreeing(d, m);
+  }
   for (const m of stayingOf(d)) {
     for (const claim of m.claims) if (!isTerminating(claim)) planClaim(d, m, claim);
     planSeal(d, m);
-    if (m.pod && !isTerminating(m.pod)) planFinish(d, m, m.pod);
+    planFinish(d, m);
   }
 }
 /** I3: only of an identity that is over, once its pod object is gone (read live), if it was marked
@@ -2352,16 +2349,12 @@ function planFreeing(d: Draft, m: Member): void {
   if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;
   for (const claim of free) act(d, 'free', m.retired?.reason ?? 'Released', m.identity, claim);
 }
-/** Labels of ours that a pod of ours, or a claim that it mounts, lost are put back. */
-function planLabels(d: Draft, pod: Pod): void {
-  const { cluster, claims } = d.s;
-  if (!isControlledBy(pod.meta, cluster.meta.uid)) return;
-  const identity = identityOf(pod, d.name);
+/** Labels of ours that its pod, or a claim that this mounts, lost are put back. */
+function planLabels(d: Draft, { identity, pod }: Member): void {
+  if (!pod) return;
   const labels = ourLabels(d.name, identity);
-  const isMade = (c: Claim): boolean => MARK.claims in c.meta.annotations && !isOthers(c, cluster);
-  const own = ownClaims(pod)
-    .flatMap((name) => claims.get(name) ?? [])
-    .filter(isMade);
+  const mounted = ownClaims(pod).flatMap((name) => d.s.claims.get(name) ?? []);
+  const own = mounted.filter((c) => MARK.claims in c.meta.annotations && !isOthers(c, d.s.cluster));
   for (const object of isTakenOut(d.s, pod) ? own : [pod, ...own]) {
     const lacks = Object.entries(labels).some(([key, value]) => object.meta.labels[key] !== value);
     if (lacks) act(d, 'relabel', 'Relabelled', identity, object, labelled(labels));
@@ -2375,9 +2368,9 @@ function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
   const { cluster } = d.s;
   const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
   if (isControlledBy(claim.meta, cluster.meta.uid) !== wantsOwner) {
-    const others = othersOf(claim, cluster.meta);
-    const owners = wantsOwner ? [...others, ownerOf(cluster)] : others;
-    act(d, 'own', 'Owned', identity, claim, ownedBy(owners));
+    const own = wantsOwner ? [ownerOf(cluster)] : [];
+    const change = ownedBy([...othersOf(claim, cluster.meta), ...own]);
+    act(d, 'own', 'Owned', identity, claim, change);
   }
   const storage = templateOfClaim(cluster, identity, claim)?.spec?.resources?.requests?.['storage'];
   const change = { spec: { resources: { requests: { storage } } } };
@@ -2396,7 +2389,8 @@ function planSeal(d: Draft, { identity, claims, pod }: Member): void {
 }
 /** What an update leaves to do: the revision label is written last, once the pod is as it should be
  *  in place; the mark of a deletion that was not done after all is taken off. */
-function planFinish(d: Draft, { identity }: Member, pod: Pod): void {
+function planFinish(d: Draft, { identity, pod }: Member): void {
+  if (!isUp(pod)) return;
   const inPlace = inPlaceOf(pod);
   if (inPlace && pod.resize.startsWith('Infeasible'))
     d.blocked ||= `${identity} cannot be resized on its node (${pod.resize})`;
@@ -2406,7 +2400,7 @@ function planFinish(d: Draft, { identity }: Member, pod: Pod): void {
     const metadata = { labels, annotations: { [MARK.inPlace]: null } };
     act(d, 'relabel', 'Revised', identity, pod, { metadata });
   }
-  if (MARK.returns in pod.meta.annotations && isUp(pod))
+  if (MARK.returns in pod.meta.annotations)
     act(d, 'relabel', 'Revised', identity, pod, annotated({ [MARK.returns]: null }));
 }
 
