@@ -1499,8 +1499,7 @@ function isGuarded(d: Draft, m: Member): boolean {
   const reads = [isRead(d, m.identity, podRef(d, m), ...refs), readsCluster(d)];
   return !reads.includes(false); // Asked all at once: there are three rounds.
 }
-/** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
- *  of pods is no objection where the old pod counts in it. */
+/** Why a successor could not be made now, or ''. Its claims and pod are tried first. */
 function heirProblem(d: Draft, m: Member): string {
   const { s } = d;
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
@@ -1517,22 +1516,23 @@ function heirProblem(d: Draft, m: Member): string {
   const words = trialOf(d, nextRevision(d, 1)(), true, m.pod);
   return words ? `no successor can be made: ${words}` : '';
 }
+/** A dry-run of a new pod of a revision; for a birth, of its claims, too. */
 function trialRef(trial: Revision, isBirth: boolean): Ref {
   const withClaims = isBirth && trial.claimTemplates.length > 0;
   const name = withClaims ? `${trial.hash} with claims` : trial.hash;
   return { kind: 'trials', name, trial, withClaims };
 }
-/** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
- *  takes them, undefined as long as it was not asked in this pass. A full quota of pods is no
- *  objection where the old pod, which goes before, counts in it and is of the same size. */
+/** What the API server says to it: '' if it takes all, undefined if it was not asked in this pass.
+ *  A full quota of pods is no objection where an old pod, which goes first, counts in it and is of
+ *  the same size. */
 function trialOf(d: Draft, revision: Revision, withClaims: boolean, old?: Pod): string | undefined {
   const ref = trialRef(revision, withClaims);
   const refused = waiting(d.s.desk.backoff, keyOfRef(ref), d.s.uptime);
   if (!refused) isRead(d, '', ref);
   const words = refused?.message ?? d.s.answers.get(keyOfRef(ref));
-  const isFull = /pods? "[^"]*" is forbidden: exceeded quota/.test(words ?? '');
+  if (!old || !/pods? "[^"]*" is forbidden: exceeded quota/.test(words ?? '')) return words;
   const paths = [...changesFrom(d, revisionIn({ pod: old }), revision).keys()];
-  return isFull && old && !paths.some((path) => path.includes('.resources.')) ? '' : words;
+  return paths.some((path) => path.includes('.resources.')) ? words : '';
 }
 /** Who waits, why, and each way out that really works. */
 function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
@@ -2033,10 +2033,10 @@ const isOutdated = (m: Member, { hash }: Revision): boolean =>
 /** Members that stay at their revision: a percentage rounds up. */
 const partitionOf = (spec: Spec): number =>
   scaledValue(spec.updateStrategy.rollingUpdate.partition, spec.replicas, 'up');
-/** Outdated live members that no partition keeps, oldest first. One that runs on a claim that is
- *  being deleted is left alone: without its pod, the claim would be gone. */
+/** Outdated members that stay and that no partition keeps, oldest first. One that runs on a claim
+ *  that is being deleted is left alone: without its pod, the claim would be gone. */
 function outdatedOf(d: Draft): readonly Member[] {
-  const open = d.spec.suspend ? [] : d.members.filter(isLive).slice(partitionOf(d.spec));
+  const open = d.spec.suspend ? [] : stayingOf(d).slice(partitionOf(d.spec));
   return open.filter((m) => isOutdated(m, d.revisions.update) && !runsOnGoingClaim(m));
 }
 const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isTerminating);
@@ -2054,10 +2054,10 @@ function nextRevision(d: Draft, leaving = 0): (m?: Member) => Revision {
   const trials = [false, true].map((all) => keyOfRef(trialRef(update, all)));
   const words = trials.flatMap((key) => d.s.desk.backoff.get(key)?.message ?? []);
   const isRefused = words.some((text) => !text.includes('exceeded quota')); // Not the revision.
-  const order = d.members.filter(isLive).map(nameOf);
+  const order = stayingOf(d).map(nameOf);
   const names = claimTemplateNames(d.spec);
   const isWhole = current.claimTemplates.every((name) => names.includes(name));
-  let born = stayingOf(d).length - leaving;
+  let born = order.length - leaving;
   return (m) => {
     const rank = m ? order.indexOf(m.identity) : born++;
     const isKept = paused || isRefused || rank < partitionOf(d.spec);
@@ -2127,10 +2127,10 @@ function planUpdates(d: Draft): void {
   if (scaledValue(maxUnavailable, spec.replicas, 'down') < maxUnavailableOf(spec))
     d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
   if (paused || d.actions.some((a) => a.because === 'ScaledIn')) return;
-  const staying = outdatedOf(d).filter((m) => !d.ending.has(m.identity));
-  for (const [hash, alike] of Map.groupBy(staying, revisionIn)) relabel(d, hash, alike);
+  const outdated = outdatedOf(d);
+  for (const [hash, alike] of Map.groupBy(outdated, revisionIn)) relabel(d, hash, alike);
   const relabelled = d.actions.filter((a) => a.verb === 'relabel').map(nameOf);
-  const open = staying.filter((m) => !relabelled.includes(m.identity) && isUpdatable(m));
+  const open = outdated.filter((m) => !relabelled.includes(m.identity) && isUpdatable(m));
   const chosen = isOnDelete(d) ? [] : chooseOutdated(d, open);
   const [first] = chosen;
   if (!first) return;
