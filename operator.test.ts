@@ -1154,6 +1154,7 @@ partition: a:outdated b:outdated c:outdated (partition=3) → nothing
 partition: a:outdated b:outdated c:outdated (partition=2) → ${anew('c')}
 partition, by age: a b:outdated c (partition=1)
   | a b:outdated !v:gone+PodDeleted@5 c (partition=1) → ${anew('b')}
+… as one goes: a:deleted b c:outdated (partition=2 maxUnavailable=2) → lose a PodDeleted
 … rounded up: a:outdated b:outdated c:outdated (partition=34%) → ${anew('c')}
 partition, rounded up: a:outdated b:outdated c (partition=34%) → nothing
 paused: a:outdated b c (paused=1) | a:outdated b c (idle) → nothing
