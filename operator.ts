@@ -2129,8 +2129,8 @@ function planUpdates(d: Draft): void {
   if (paused || d.actions.some((a) => a.because === 'ScaledIn')) return;
   const outdated = outdatedOf(d);
   for (const [hash, alike] of Map.groupBy(outdated, revisionIn)) relabel(d, hash, alike);
-  const relabelled = d.actions.filter((a) => a.verb === 'relabel').map(nameOf);
-  const open = outdated.filter((m) => !relabelled.includes(m.identity) && isUpdatable(m));
+  const relabelled = new Set(d.actions.filter((a) => a.verb === 'relabel').map(nameOf));
+  const open = outdated.filter((m) => !relabelled.has(m.identity) && isUpdatable(m));
   const chosen = isOnDelete(d) ? [] : chooseOutdated(d, open);
   const [first] = chosen;
   if (!first) return;
