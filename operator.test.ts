@@ -146,6 +146,7 @@ const FROM: Readonly<Record<string, object>> = {
   ...{
     args: templateOf({ args: ['x'] }),
     label: templateOf({}, { labels: { app: 'web', x: '' } }),
+    bare: templateOf({ env: [] }),
   },
   annotation: templateOf({}, { annotations: { x: '' } }),
   both: templateOf({ image: 'c:1' }, { annotations: { x: '' } }),
@@ -1152,26 +1153,25 @@ withheld for its node: a:outdated b:outdated+silent c:outdated+silent → withhe
 withheld for its pod, healed: a b:outdated+unready c:outdated+unready (unreadySeconds=9)
   → ${anew('c', 'b')}; withheld
 lost: a b c:outdated+deleted → lose c PodDeleted
-leaving: a b c:outdated+deleted+announced → nothing
 announced, then a crash: a b c:outdated+announced → end c Recreated
 partition: a:outdated b:outdated c:outdated (partition=3) → nothing
 partition: a:outdated b:outdated c:outdated (partition=2) → ${anew('c')}
 partition, by age: a b:outdated c (partition=1)
   | a b:outdated !v:gone+PodDeleted@5 c (partition=1) → ${anew('b')}
+… as one goes: a:deleted b c:outdated (partition=2 maxUnavailable=2) → lose a PodDeleted
 … rounded up: a:outdated b:outdated c:outdated (partition=34%) → ${anew('c')}
 partition, rounded up: a:outdated b:outdated c (partition=34%) → nothing
 paused: a:outdated b c (paused=1) | a:outdated b c (idle) → nothing
 not tried: a:outdated b c (badTrial) | a:outdated b c (badTrialBefore) → blocked
-a full quota of pods: a:outdated b c (fullQuota) → ${anew('a')}
-a full quota of claims: a:outdated b c (fullClaims) → blocked
+a full quota of pods: a:outdated b c (fullQuota from=args) → ${anew('a')}
+of claims, of pods if larger: a c:outdated (fullClaims) | a c:outdated (fullQuota) → blocked
 scale-in goes first: a:outdated b c !d → over a ScaledIn
 ordered waits: a:outdated b:starting c d (ordered maxUnavailable=3) → nothing
 ordered, one: a b:outdated c:outdated+starting (ordered) → ${anew('c')}
 no claims: a b c:outdated+claimless (noClaims) → recreate c Updated
-could not come back: a b c:outdated+cordoned (pinned) → blocked
-could not come back: a b c:outdated+starting+cordoned → blocked
+could not come back: a b c:outdated+cordoned (pinned) | a b c:outdated+starting+cordoned → blocked
 could: a b c:outdated+cordoned → ${anew('c')}
-runs on a claim that goes: a b c:outdated+claim.going → nothing
+leaves, its claim goes: a c:outdated+deleted+announced | a c:outdated+claim.going → nothing
 InPlaceOnly: a b c:outdated (podUpdatePolicy=InPlaceOnly) → blocked
 Replace: a b c:outdated (podUpdatePolicy=Replace) → over c Updated
 Replace: a b c:outdated (podUpdatePolicy=Replace whenReplaced=Delete) → over c Updated Delete
@@ -1259,29 +1259,21 @@ an annotation restarts: a b c:outdated (from=annotation) | a b c:outdated (from=
 … not under InPlaceOnly: a b c:outdated (from=both podUpdatePolicy=InPlaceOnly) → update c Updated
 only labels, all at once: a:outdated b:outdated c:outdated (from=label)
   → relabel a Updated; relabel b Updated; relabel c Updated
-nothing differs but defaults: c:outdated (from=same) → relabel c Revised
+nothing differs but defaults, under OnDelete: c:outdated (from=same)
+  | c:outdated (from=bare updates=OnDelete) → relabel c Revised
 OnDelete: a:outdated b c (updates=OnDelete) | a:outdated (from=label updates=OnDelete) → nothing
 refused before: a b c:outdated (from=image updateRefused) → ${anew('c')}
 no room for its size: a b c:inPlace+infeasible+anew → blocked
 `;
-/** Two states of a list of containers. */
-const changed: See = (text) => {
-  const [before, after] = text
-    .split(' ⇒ ')
-    .map((one) => ({ spec: { c: JSON.parse(one) as object } }));
-  const all = op.changesOf(before, after);
-  return all.map((c) => `${c.path.slice(2).join('.')}=${json(c.value ?? null)}`).join(' ');
-};
-table('changesOf', changed)`
-nothing: [{"name":"m"}] ⇒ [{"name":"m","env":null}] →
-an image: [{"name":"m","image":"a"}] ⇒ [{"name":"m","image":"b"}] → m.image="b"
-another order is whole: [{"name":"a"},{"name":"b"}] ⇒ [{"name":"b"},{"name":"a"}]
-  → =[{"name":"b"},{"name":"a"}]
-an item that comes is whole: [] ⇒ [{"name":"m"}] → m={"name":"m"}
-an item that goes is whole: [{"name":"m"}] ⇒ [] → m=null
-where none was: [{"name":"m"}] ⇒ [{"name":"m","r":{"cpu":"1"}}] → m.r.cpu="1"
-without names it is whole: [{"name":"m","args":["x"]}] ⇒ [{"name":"m","args":["x","y"]}]
-  → m.args=["x","y"]
+const leaves: See = (text) =>
+  [...op.leavesOf({ containers: JSON.parse(text) as object })]
+    .map(([path, value]) => `${path}=${json(value)}`)
+    .join(' ');
+table('leavesOf', leaves)`
+order, but not of volumes: [{"name":"m","v":[{"name":"x"}],"env":null,"args":[]},{"name":"b"}]
+  → containers="m,b" containers.m.name="m" containers.m.v.x.name="x" containers.m.env=null
+  containers.b.name="b"
+without names, it is whole: [{"name":"m"},{"x":1}] → containers="[{\\"name\\":\\"m\\"},{\\"x\\":1}]"
 `;
 table('plan: claims', actions)`
 larger: a (request=2Gi) → expand a 2Gi
@@ -1377,6 +1369,8 @@ before anything is freed: a b !c:gone+PodDeleted@30! → pods/c
 judgement: a b c:silent → nodes/n-c pods/c statefulclusters/web trials/R with claims
 … by its claim: a b c:gone+claim.lost
   → nodes/n-c persistentvolumeclaims/c pods/c statefulclusters/web trials/R with claims
+… at the revision that its successor gets: a:outdated b:outdated c:outdated+silent (partition=3)
+  → nodes/n-c pods/c statefulclusters/web trials/older with claims
 no node for 5 s: a b c:unscheduled → persistentvolumes/pv-c
 no node yet: a b c:unplaced →
 somebody's will, scale-in: a b c:deleted | a b !c | a b c:moved → statefulclusters/web
@@ -1458,11 +1452,7 @@ byHand('plan: a restored claim → has no mark, its seal, and its index if that 
 });
 byHand('plan: in place → the mark says the ID and the image of each container before', () => {
   const containers = { m: ['old', 'c:1'] } as const;
-  const over = {
-    labels: { [MARK.revision]: 'older' },
-    containers,
-    claims: [`data-web-${id('c')}`],
-  };
+  const over = { labels: { [MARK.revision]: 'older' }, containers };
   const pods = new Map(snapshot('a b').pods).set(`web-${id('c')}`, pod('c', over));
   const { p } = decide('a b c', { from: 'image', snap: { pods } });
   const [update] = p.actions.flatMap((a) => (a.verb === 'update' ? [a as op.Patch] : []));
@@ -1470,6 +1460,15 @@ byHand('plan: in place → the mark says the ID and the image of each container 
   const mark = JSON.parse(metadata.annotations[MARK.inPlace]) as unknown;
   assert.equal(mark, { revision: REVISION, before: { m: ['old', 'c:1'] } });
   assert.equal(spec, { containers: [{ name: 'm', image: 'c:2' }] });
+});
+byHand('plan: an orphaned revision → adopted first; once that was refused, all goes on', () => {
+  const meta = { ...META, name: 'web-lost', labels: { [MARK.cluster]: 'web' } };
+  const [one, ...others] = snapshot('a').revisions.values();
+  const all = [one!, ...others, { ...one!, meta, hash: 'lost' }];
+  const snap = { revisions: new Map(all.map((r) => [r.meta.name, r])) };
+  const seen = (over: Over): string => planText(decide('a', { ...over, replicas: 2, snap }).p);
+  const [first, later] = [seen({}), seen(waits('record/web-lost', -1))];
+  assert.equal([first, later], ['record lost Adopted', 'record lost Adopted; new ScaledOut']);
 });
 const memory = (text: string, over: Over = {}, desk = over.desk ?? {}): op.Desk => {
   const { s, p } = decide(text, over);
@@ -3941,7 +3940,7 @@ scenario('update: its claim is being deleted → left alone', open5, async (t) =
   await t.sim.run(60_000);
   assert.is(uidOfIdentity(t, old), old.metadata.uid);
   assert.is(livePods(t).filter((o) => 'env' in boxOf(o)).length, 4);
-  assert.match(conditionOf(t, 'Progressing')?.message ?? '', 'its claim is being deleted');
+  assert.match(conditionOf(t, 'Ready')?.message ?? '', `is being deleted: ${identityIn(old)}`);
 });
 scenario('update: history is kept to its limit, and never loses one in use', five, async (t) => {
   edit(t, { revisionHistoryLimit: 2, ...roll({ partition: 5 }) });

@@ -1426,8 +1426,7 @@ function isGuarded(d: Draft, m: Member): boolean {
   const reads = [isRead(d, m.identity, podRef(d, m), ...refs), readsCluster(d)];
   return !reads.includes(false); // Asked all at once: there are three rounds.
 }
-/** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
- *  of pods is no objection where the old pod counts in it. */
+/** Why a successor could not be made now, or ''. Its claims and pod are tried first. */
 function heirProblem(d: Draft, m: Member): string {
   const { s } = d;
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
@@ -1441,27 +1440,26 @@ function heirProblem(d: Draft, m: Member): string {
   const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
   if (isOfPod && update.hash !== current.hash && !d.members.some(isProof))
     return `no member was ever Ready at revision ${revisionIn(m)}`;
-  const words = trialOf(d, nextRevision(d)(), true) ?? '';
-  return words === '' || isQuotaOfPods(words, m.pod) ? '' : `no successor can be made: ${words}`;
+  const words = trialOf(d, nextRevision(d, 1)(), true, m.pod);
+  return words ? `no successor can be made: ${words}` : '';
 }
-const isQuotaOfPods = (words: string, old: Pod | undefined): boolean =>
-  old !== undefined && /pods? "[^"]*" is forbidden: exceeded quota/.test(words);
+/** A dry-run of a new pod of a revision; for a birth, of its claims, too. */
 function trialRef(trial: Revision, isBirth: boolean): Ref {
   const withClaims = isBirth && trial.claimTemplates.length > 0;
-  return {
-    kind: 'trials',
-    name: withClaims ? `${trial.hash} with claims` : trial.hash,
-    trial,
-    withClaims,
-  };
+  const name = withClaims ? `${trial.hash} with claims` : trial.hash;
+  return { kind: 'trials', name, trial, withClaims };
 }
-/** What the API server says to a new pod of a revision, and to its claims, in a dry-run; '' if it
- *  takes them, undefined as long as it was not asked in this pass. */
-function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | undefined {
+/** What the API server says to it: '' if it takes all, undefined if it was not asked in this pass.
+ *  A full quota of pods is no objection where an old pod, which goes first, counts in it and is of
+ *  the same size. */
+function trialOf(d: Draft, revision: Revision, withClaims: boolean, old?: Pod): string | undefined {
   const ref = trialRef(revision, withClaims);
   const refused = waiting(d.s.desk.backoff, keyOfRef(ref), d.s.uptime);
   if (!refused) isRead(d, '', ref);
-  return refused?.message ?? d.s.answers.get(keyOfRef(ref));
+  const words = refused?.message ?? d.s.answers.get(keyOfRef(ref));
+  if (!old || !/pods? "[^"]*" is forbidden: exceeded quota/.test(words ?? '')) return words;
+  const paths = [...changesFrom(d, revisionIn({ pod: old }), revision).keys()];
+  return paths.some((path) => path.includes('.resources.')) ? words : '';
 }
 /** Who waits, why, and each way out that really works. */
 function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
@@ -1938,7 +1936,7 @@ const isLeaving = ({ pod, life }: Member, now: number): boolean =>
  *  shows one, the status says; it moves to the update revision when all live members have that. */
 function revisionsOf(d: Draft): Revisions {
   const { cluster, revisions } = d.s;
-  const { update, collisionCount } = updateRevisionOf(cluster, revisions);
+  const { update } = d.revisions;
   const goals = d.members.filter(isLive).map((m) => goalOf(m.pod));
   const countOf = ({ hash }: Revision): number => goals.filter((goal) => goal === hash).length;
   const isThrough = goals.length > 0 && goals.every((hash) => hash === update.hash);
@@ -1946,76 +1944,70 @@ function revisionsOf(d: Draft): Revisions {
   const older = [...revisions.values()]
     .filter((x) => isControlledBy(x.meta, cluster.meta.uid) && x.hash !== update.hash)
     .sort((a, b) => countOf(b) - countOf(a) || b.number - a.number);
-  const shown = older.find((x) => countOf(x) > 0) ?? older.find((x) => x.hash === told);
+  const shown = older.find((x) => countOf(x) > 0 || x.hash === told) ?? update;
   // A pod of an older template may mount a claim template that came after it.
-  const { claimTemplates: names } = shown ?? update;
-  const claimTemplates = unique([...names, ...claimTemplateNames(d.spec)]);
-  return { update, current: { ...(shown ?? update), claimTemplates }, collisionCount };
+  const claimTemplates = unique([...shown.claimTemplates, ...claimTemplateNames(d.spec)]);
+  return { ...d.revisions, current: { ...shown, claimTemplates } };
 }
 /** The revision that the pod has, or is being changed to, or ''. */
 const goalOf = (pod: Pod | undefined): string =>
   pod ? (inPlaceOf(pod)?.revision ?? pod.meta.labels[MARK.revision] ?? '') : '';
 /** The bare hash that the member's pod carries, or ''. */
-const revisionIn = ({ pod }: Member): string => pod?.meta.labels[MARK.revision] ?? '';
+const revisionIn = ({ pod }: Pick<Member, 'pod'>): string => pod?.meta.labels[MARK.revision] ?? '';
 /** Does the template that its pod was made of, or is being changed to, differ by hash? */
 const isOutdated = (m: Member, { hash }: Revision): boolean =>
   isLive(m) && isUp(m.pod) && goalOf(m.pod) !== hash;
 /** Members that stay at their revision: a percentage rounds up. */
 const partitionOf = (spec: Spec): number =>
   scaledValue(spec.updateStrategy.rollingUpdate.partition, spec.replicas, 'up');
-/** Outdated live members that no partition keeps, oldest first. */
+/** Outdated members that stay and that no partition keeps, oldest first. One that runs on a claim
+ *  that is being deleted is left alone: without its pod, the claim would be gone. */
 function outdatedOf(d: Draft): readonly Member[] {
-  if (d.spec.updateStrategy.type === 'OnDelete' || d.spec.suspend) return [];
-  const open = d.members.filter(isLive).slice(partitionOf(d.spec));
-  return open.filter((m) => isOutdated(m, d.revisions.update));
+  const open = d.spec.suspend ? [] : stayingOf(d).slice(partitionOf(d.spec));
+  return open.filter((m) => isOutdated(m, d.revisions.update) && !runsOnGoingClaim(m));
 }
-/** Members that an update has yet to reach. One that runs on a claim that is being deleted is left
- *  alone: without its pod, the claim would be gone. */
-const behindOf = (d: Draft): number => outdatedOf(d).filter((m) => !runsOnGoingClaim(m)).length;
 const runsOnGoingClaim = (m: Member): boolean => isReady(m) && m.claims.some(isTerminating);
+/** Members that an update has yet to reach. */
+const behindOf = (d: Draft): number => (isOnDelete(d) ? 0 : outdatedOf(d).length);
+const isOnDelete = ({ spec }: Draft): boolean => spec.updateStrategy.type === 'OnDelete';
 
-/** The revision of the next pod of a member, or, without one, of the next birth: the current one
- *  for the oldest `partition` members, while updates are paused, and while the API server refuses
- *  the update revision; else that. */
-function nextRevision(d: Draft): (m?: Member) => Revision {
+/** The revision of the next pod of a member, or, without one, of the next birth, once so many have
+ *  left: the current one for the oldest `partition` members, while updates are paused, and while
+ *  the API server refuses the update revision; else that. Nobody is born with a claim template
+ *  that is gone. */
+function nextRevision(d: Draft, leaving = 0): (m?: Member) => Revision {
   const { current, update } = d.revisions;
-  // A full quota says nothing of the revision, nor do refused claims to who has them.
-  const isRefused = (isBirth: boolean): boolean => {
-    const refused = d.s.desk.backoff.get(keyOfRef(trialRef(update, isBirth)));
-    return refused?.message.includes('exceeded quota') === false;
-  };
-  const isPaused = d.spec.updateStrategy.rollingUpdate.paused || isRefused(false);
-  const keptOf = (isBirth: boolean): number =>
-    isPaused || (isBirth && isRefused(true)) ? Infinity : partitionOf(d.spec);
-  const order = d.members.filter(isLive).map(nameOf);
+  const { paused } = d.spec.updateStrategy.rollingUpdate;
+  const trials = [false, true].map((all) => keyOfRef(trialRef(update, all)));
+  const words = trials.flatMap((key) => d.s.desk.backoff.get(key)?.message ?? []);
+  const isRefused = words.some((text) => !text.includes('exceeded quota')); // Not the revision.
+  const order = stayingOf(d).map(nameOf);
   const names = claimTemplateNames(d.spec);
-  const gone = current.claimTemplates.find((name) => !names.includes(name));
-  let born = stayingOf(d).length;
+  const isWhole = current.claimTemplates.every((name) => names.includes(name));
+  let born = order.length - leaving;
   return (m) => {
     const rank = m ? order.indexOf(m.identity) : born++;
-    if (current.hash === update.hash || rank >= keptOf(!m)) return update;
-    if (m || gone === undefined) return current;
-    const why = `the claim template ${gone} of revision ${current.hash} is gone`;
-    d.notes.push(`new members get revision ${update.hash}: ${why}`);
-    return update;
+    const isKept = paused || isRefused || rank < partitionOf(d.spec);
+    return isKept && (m || isWhole) ? current : update;
   };
 }
 
 /** The history of templates: the update revision is made before a pod names it, orphans are
  *  adopted, and the oldest that no pod uses go beyond the limit. True when the update revision is
- *  there, and no orphan is to be adopted first. */
+ *  there, and no orphan has yet to be adopted. */
 function planHistory(d: Draft): boolean {
-  const { cluster, revisions } = d.s;
+  const { cluster, revisions, desk } = d.s;
   const { update, current } = d.revisions;
   const all = [...revisions.values()];
-  const isOrphan = ({ meta }: Revision): boolean =>
-    !hasController(meta) && meta.labels[MARK.cluster] === d.name;
-  const orphans = all.filter(isOrphan);
-  for (const revision of orphans) {
-    const change = ownedBy([...revision.meta.owners, ownerOf(cluster)]);
-    if (readsCluster(d)) act(d, 'record', 'Adopted', '', revision, change);
+  const orphans = all.filter(
+    ({ meta }) => !hasController(meta) && meta.labels[MARK.cluster] === d.name,
+  );
+  for (const orphan of orphans) {
+    const change = ownedBy([...orphan.meta.owners, ownerOf(cluster)]);
+    if (readsCluster(d)) act(d, 'record', 'Adopted', '', orphan, change);
   }
-  if (orphans.length > 0) return false;
+  // One that may not be adopted stops nothing: it is tried again, and is no part of the history.
+  if (orphans.some(({ meta }) => !desk.backoff.has(`record/${meta.name}`))) return false;
   if (update.meta.uid === '') {
     const about = { verb: 'record', because: 'Revised', identity: '' } as const;
     if (isRead(d, '', refOf(REVISIONS, update.meta.name)))
@@ -2023,19 +2015,18 @@ function planHistory(d: Draft): boolean {
     return false;
   }
   const ours = all.filter((x) => isControlledBy(x.meta, cluster.meta.uid));
-  const newest = Math.max(...ours.map((x) => x.number));
-  // An undo: an old template is the newest again. The cause may be annotated afterwards.
-  const isOld = update.number < newest;
-  const cause = cluster.meta.annotations[MARK.changeCause];
-  const isTold = cause === undefined || update.meta.annotations[MARK.changeCause] === cause;
-  const change = annotated(isTold ? {} : { [MARK.changeCause]: cause });
-  if (isOld || !isTold)
-    act(d, 'record', 'Revised', '', update, { ...change, revision: isOld ? newest + 1 : newest });
+  ours.sort((a, b) => b.number - a.number);
+  // An undo makes an old template the newest again. The cause may be annotated afterwards.
+  const newest = ours[0]?.number ?? 0;
+  const revision = update.number < newest ? newest + 1 : update.number;
+  const told = update.meta.annotations[MARK.changeCause];
+  const cause = cluster.meta.annotations[MARK.changeCause] ?? told;
+  const change = { ...annotated({ [MARK.changeCause]: cause }), revision };
+  if (revision !== update.number || cause !== told) act(d, 'record', 'Revised', '', update, change);
   const named = d.members.flatMap((m) => [revisionIn(m), goalOf(m.pod)]);
-  const used = new Set([update.hash, current.hash, ...named]);
-  const spare = ours.filter((x) => !used.has(x.hash)).sort((a, b) => a.number - b.number);
-  const surplus = Math.max(0, spare.length - d.spec.revisionHistoryLimit);
-  for (const revision of spare.slice(0, surplus)) act(d, 'forget', 'Revised', '', revision);
+  const used = [update.hash, current.hash, ...named];
+  const spare = ours.filter((x) => !used.includes(x.hash)).slice(d.spec.revisionHistoryLimit);
+  for (const one of spare.reverse()) act(d, 'forget', 'Revised', '', one);
   return true;
 }
 
@@ -2059,19 +2050,15 @@ export function maxSurgeOf(spec: Spec): number {
  *  for it takes nobody down; the others within the budget, after a trial. */
 function planUpdates(d: Draft): void {
   const { spec } = d;
-  const { rollingUpdate } = spec.updateStrategy;
-  const zero = scaledValue(rollingUpdate.maxUnavailable, spec.replicas, 'down') === 0;
-  if (zero && maxUnavailableOf(spec) === 1)
+  const { maxUnavailable, paused } = spec.updateStrategy.rollingUpdate;
+  if (scaledValue(maxUnavailable, spec.replicas, 'down') < maxUnavailableOf(spec))
     d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
-  if (rollingUpdate.paused || d.actions.some((a) => a.because === 'ScaledIn')) return;
+  if (paused || d.actions.some((a) => a.because === 'ScaledIn')) return;
   const outdated = outdatedOf(d);
-  const staying = outdated.filter((m) => !d.ending.has(m.identity));
-  const relabelled = staying.filter((m) => relabel(d, m));
-  const bound = outdated.filter(runsOnGoingClaim).map(nameOf);
-  if (bound.length > 0)
-    d.notes.push(`not updated, for its claim is being deleted: ${fewNames(bound)}`);
-  const open = staying.filter((m) => !relabelled.includes(m) && isUpdatable(m));
-  const chosen = chooseOutdated(d, open);
+  for (const [hash, alike] of Map.groupBy(outdated, revisionIn)) relabel(d, hash, alike);
+  const relabelled = new Set(d.actions.filter((a) => a.verb === 'relabel').map(nameOf));
+  const open = outdated.filter((m) => !relabelled.has(m.identity) && isUpdatable(m));
+  const chosen = isOnDelete(d) ? [] : chooseOutdated(d, open);
   const [first] = chosen;
   if (!first) return;
   // Asked all at once: what the change is, and whether it may come.
@@ -2083,19 +2070,17 @@ function planUpdates(d: Draft): void {
 /** May an update touch it? Not one whose node speaks against it; one that is withheld for what its
  *  pod says may be healed by a new template. */
 function isUpdatable(m: Member): boolean {
-  if (runsOnGoingClaim(m) || ['silent', 'gone', 'outOfService'].includes(m.node)) return false;
-  return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
+  const isLost = ['silent', 'gone', 'outOfService'].includes(m.node);
+  return !isLost && (m.end?.dueInMs !== 0 || ENDS[m.end.reason].early === 'template');
 }
-/** Relabels it, if nothing but labels differs. */
-function relabel(d: Draft, m: Member): boolean {
-  const base = revisionBy(d.s, revisionIn(m));
-  if (!m.pod || !base || inPlaceOf(m.pod)) return false;
-  const changes = changesBetween(d.s, base, d.revisions.update);
-  const isLabel = (c: Change): boolean =>
-    c.path[1] === 'labels' && isInPlace(c, d.revisions.update, '');
-  if (!changes.every(isLabel)) return false;
-  changeInPlace(d, m, m.pod, changes);
-  return true;
+/** Members of one revision from which only labels differ, or nothing under OnDelete: those that are
+ *  at rest are relabelled. */
+function relabel(d: Draft, hash: string, alike: readonly Member[]): void {
+  const changes = changesFrom(d, hash);
+  const isFree = (path: string): boolean =>
+    !isOnDelete(d) && path.startsWith(LABELS) && isInPlace(d, path, changes.get(path));
+  if (![...changes.keys()].every(isFree)) return;
+  for (const { pod } of alike) if (pod && !inPlaceOf(pod)) changeInPlace(d, pod, changes);
 }
 
 /** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
@@ -2122,21 +2107,19 @@ function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
 
 /** One member, as its policy says. What cannot be done in place falls back, or is reported. */
 function updateMember(d: Draft, m: Member): void {
-  const { s } = d;
-  const { update } = d.revisions;
+  const { s, spec } = d;
   const { pod, identity } = m;
-  const policy = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy;
+  const policy = spec.updateStrategy.rollingUpdate.podUpdatePolicy;
   if (!pod || d.unknown.has(identity)) return;
-  const changes = changesFor(d, pod);
-  const isDone = changes.length === 0;
+  const lacks = lacksOf(d, pod);
+  const other = [...lacks].find(([path, value]) => !isInPlace(d, path, value));
   const refused = waiting(s.desk.backoff, `update/${pod.meta.name}`, s.uptime)?.message ?? '';
-  const others = changes.filter((c) => !isInPlace(c, update, policy));
-  const isPossible = policy.startsWith('InPlace') && others.length === 0 && refused === '';
-  if (isDone || isPossible) changeInPlace(d, m, pod, changes);
+  const isPossible = policy.startsWith('InPlace') && !other && refused === '';
+  if (lacks.size === 0 || isPossible) changeInPlace(d, pod, lacks);
   else if (policy === 'InPlaceOnly' || refused.includes("node didn't have enough")) {
     // A resize that its node has no room for waits: the volume holds the pod there.
-    const where = fewNames(others.map((c) => c.path.join('.')));
-    d.blocked = refused || `podUpdatePolicy is InPlaceOnly, and ${where} cannot change in place`;
+    const words = `podUpdatePolicy is InPlaceOnly, and ${other?.[0]} cannot change in place`;
+    d.blocked = refused || words;
   } else if (policy === 'Replace') planEnd(d, m, 'Updated');
   else if (canComeBack(d, m)) leaveAndReturn(d, m, 'Recreated');
   else if (!isFindingNode(d, m))
@@ -2146,157 +2129,119 @@ function updateMember(d: Draft, m: Member): void {
 function canComeBack(d: Draft, m: Member): boolean {
   if (m.claims.some(isTerminating) || !readsVolumes(d, m)) return false;
   if (!m.pod?.ready && m.node !== 'open' && m.node !== 'none') return false;
-  const allowed = nodesAllowed(d, m);
-  if (!allowed) return m.claims.length === 0 || hasOpenNode(d.s);
-  return allowed.some((node) => nodeWord(d.s, node.meta.name) === 'open');
+  const isOpen = (node: Node): boolean => nodeWord(d.s, node.meta.name) === 'open';
+  return nodesAllowed(d, m)?.some(isOpen) ?? hasOpenNode(d.s);
 }
-/** Would the API server take what this step makes? A full quota of pods is no objection where the
- *  member that goes leaves as much room as the next needs. */
+/** Would the API server take what this step makes? */
 function passesTrial(d: Draft, { pod, identity }: Member): boolean {
   const { update } = d.revisions;
   const isReplace = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
   const names = update.claimTemplates.map((template) => claimName(template, d.name, identity));
-  const lacksNone = names.every((name) => pod?.claims.includes(name));
-  const words = trialOf(d, update, isReplace || !lacksNone);
-  const made = revisionBy(d.s, pod?.meta.labels[MARK.revision] ?? '');
-  const changes = changesOf(made?.template.spec, update.template.spec);
-  const isSameSize = !isReplace && !changes.some((c) => c.path.includes('resources'));
-  if (words === undefined) return false;
-  if (words === '' || (isSameSize && isQuotaOfPods(words, pod))) return true;
-  if (words.startsWith('no answer')) d.notes.push(`the trial of ${update.hash} failed: ${words}`);
-  else d.blocked = words;
-  return false;
+  const lacksClaims = names.some((name) => !pod?.claims.includes(name));
+  const words = trialOf(d, update, isReplace || lacksClaims, isReplace ? undefined : pod);
+  if (words?.startsWith('no answer')) d.notes.push(`the trial of ${update.hash} failed: ${words}`);
+  else if (words) d.blocked = words;
+  return words === '';
 }
 
 // ─── What changes, and how ───────────────────────────────────────────────────────────────────────
 
-/** A template's place at which two revisions differ, and its new value; undefined: removed. */
-interface Change {
-  readonly path: readonly string[];
-  readonly value: unknown;
+/** Path → a text, a number, a truth, or a list as JSON. */
+type Leaves = ReadonlyMap<string, unknown>;
+/** The leaves of an object; what is null or empty says nothing. A list of named things goes by
+ *  name, as in a strategic merge, with the names as a leaf where their order means something; any
+ *  other list is a leaf. */
+export function leavesOf(value: unknown, path = '', found = new Map<string, unknown>()): Leaves {
+  if (typeof value !== 'object' || value === null) return found.set(path, value ?? undefined);
+  const names = Array.isArray(value) ? value.map((item: Json | null) => item?.['name']) : [];
+  if (names.includes(undefined) || new Set(names).size < names.length)
+    return found.set(path, canonicalJson(value));
+  if (names.length > 0 && /(ontainers|env)$/.test(path)) found.set(path, names.join());
+  for (const [key, part] of Object.entries(value))
+    leavesOf(part, [path, names[Number(key)] ?? key].filter(Boolean).join('.'), found);
+  return found;
 }
-const revisionBy = (s: Snapshot, hash: string): Revision | undefined =>
-  [...s.revisions.values()].find((r) => r.hash === hash);
-/** Where the pods of two revisions differ; of an unknown one, everything may. */
-function changesBetween(s: Snapshot, base: Revision | undefined, to: Revision): readonly Change[] {
-  const wholeOf = ({ template }: Revision): Json => ({
-    metadata: {
-      labels: templateLabels(s.cluster, template),
-      annotations: withoutOurs(template.metadata?.annotations),
-    },
-    spec: template.spec,
-  });
-  return changesOf(base && wholeOf(base), wholeOf(to));
+const LABELS = 'metadata.labels.';
+const ANNOTATIONS = 'metadata.annotations.';
+const IN_PLACE = /^spec\.containers\.[^.]+\.(image|resources\.(requests|limits)\.(cpu|memory))$/;
+
+/** Where the update revision differs from another, and what it says there; undefined: nothing. Of
+ *  an unknown one, everything may. */
+function changesFrom({ s, revisions }: Draft, hash: string, to = revisions.update): Leaves {
+  const known = [...s.revisions.values()].find((r) => r.hash === hash);
+  const wholeOf = ({ template }: Revision): Json => {
+    const annotations = withoutOurs(template.metadata?.annotations);
+    const metadata = { labels: templateLabels(s.cluster, template), annotations };
+    return { metadata, spec: template.spec };
+  };
+  const [before, after] = [leavesOf(known && wholeOf(known)), leavesOf(wholeOf(to))];
+  const paths = unique([...before.keys(), ...after.keys()]);
+  const changed = paths.filter((path) => before.get(path) !== after.get(path));
+  return new Map(changed.map((path) => [path, after.get(path)]));
 }
-const at = (whole: unknown, path: readonly string[]): unknown =>
-  path.reduce<unknown>((part, key) => fieldsOf(part)?.[key], whole);
 /** What the living pod lacks of the update revision: where that differs from the revision it was
  *  made of, and from the one it is just being changed to, and the pod is not as a new one would be.
  *  The trial showed that one, with the API server's defaults and what admission makes of it. */
-function changesFor({ s, revisions: { update } }: Draft, pod: Pod): readonly Change[] {
-  const living = s.bodies.get(pod.meta.name);
-  const [fresh] = [false, true].flatMap((all) => s.bodies.get(trialRef(update, all).name) ?? []);
-  const hashes = unique([pod.meta.labels[MARK.revision] ?? '', goalOf(pod)]);
-  const found = hashes.flatMap((hash) => changesBetween(s, revisionBy(s, hash), update));
-  const byPath = new Map(found.map((c) => [c.path.join('/'), c]));
-  const isMet = ({ path, value }: Change): boolean =>
-    canonicalJson(at(living, path)) === canonicalJson(fresh ? at(fresh, path) : value);
-  return [...byPath.values()].filter((change) => !isMet(change));
+function lacksOf(d: Draft, pod: Pod): Leaves {
+  const { bodies } = d.s;
+  const trials = [false, true].map((all) => bodies.get(trialRef(d.revisions.update, all).name));
+  const hashes = unique([revisionIn({ pod }), goalOf(pod)]);
+  const changes = new Map(hashes.flatMap((hash) => [...changesFrom(d, hash)]));
+  const fresh = trials.find(Boolean);
+  const [has, wanted] = [leavesOf(bodies.get(pod.meta.name)), fresh ? leavesOf(fresh) : changes];
+  return new Map([...changes].filter(([path]) => has.get(path) !== wanted.get(path)));
 }
-
-/** Where two templates differ: the deepest paths, but a list's item that comes or goes is whole,
- *  and so is a list in another order, or of things without names. */
-export function changesOf(before: unknown, after: unknown, path: readonly string[] = []): Change[] {
-  if (canonicalJson(before) === canonicalJson(after)) return [];
-  const [a, b] = [fieldsOf(before ?? {}), fieldsOf(after ?? {})];
-  const isList = Array.isArray(before ?? after);
-  const keys = a && b ? unique([...Object.keys(a), ...Object.keys(b)]) : [];
-  const order = (x: Json, y: Json): string =>
-    Object.keys(x)
-      .filter((key) => key in y)
-      .join();
-  const isMoved = isList && a && b && order(a, b) !== order(b, a);
-  if (!a || !b || isMoved || keys.length === 0) return [{ path, value: after }];
-  const isItem = (key: string): boolean => isList && !(key in a && key in b);
-  return keys.flatMap((key) => {
-    const inner = [...path, key];
-    return isItem(key) ? [{ path: inner, value: b[key] }] : changesOf(a[key], b[key], inner);
-  });
-}
-/** Lists of uniquely named things are compared by name, as a strategic merge does. */
-function fieldsOf(value: unknown): Json | undefined {
-  if (!Array.isArray(value))
-    return typeof value === 'object' && value ? (value as Json) : undefined;
-  const names = value.map((item) => String((item as Json)?.['name'] ?? ''));
-  if (names.includes('') || new Set(names).size < names.length) return undefined;
-  return Object.fromEntries(value.map((item, i) => [names[i], item]));
-}
-
 /** Can this be changed on a living pod, without losing what its containers read at their start? A
  *  changed annotation restarts (`restartedAt`, `checksum/config`), except under InPlaceOnly. */
-function isInPlace({ path, value }: Change, { template }: Revision, policy: string): boolean {
-  const [part, field, , inner, kind = '', what = ''] = path;
-  if (part === 'metadata') {
-    const read = JSON.stringify(template.spec ?? {});
-    const isUsed =
-      read.includes(`metadata.labels['${path[2]}']`) || read.includes('"metadata.labels"');
-    return field === 'labels' ? !isUsed : policy === 'InPlaceOnly';
-  }
-  if (field !== 'containers' || value === undefined) return false;
-  if (path.length === 4) return inner === 'image';
-  const isResource = ['requests', 'limits'].includes(kind) && ['cpu', 'memory'].includes(what);
-  return inner === 'resources' && path.length === 6 && isResource;
+function isInPlace({ spec, revisions }: Draft, path: string, value: unknown): boolean {
+  const { podUpdatePolicy } = spec.updateStrategy.rollingUpdate;
+  if (path.startsWith(ANNOTATIONS)) return podUpdatePolicy === 'InPlaceOnly';
+  if (!path.startsWith(LABELS)) return value !== undefined && IN_PLACE.test(path);
+  const uses = [`metadata.labels['${path.slice(LABELS.length)}']`, '"metadata.labels"'];
+  const read = JSON.stringify(revisions.update.template.spec);
+  return !uses.some((text) => read.includes(text));
 }
 
-/** The change in place; `enge.me/in-place` says what each container that must restart was before.
- *  Where only labels differ, the revision is written at once. */
-function changeInPlace(d: Draft, m: Member, pod: Pod, changes: readonly Change[]): void {
-  const { hash } = d.revisions.update;
-  const marks = (field: string): Json => {
-    const own = changes.filter((c) => c.path[1] === field && c.path[0] === 'metadata');
-    return Object.fromEntries(own.map((c) => [c.path[2], c.value ?? null]));
+/** The change in place; `enge.me/in-place` says what each container was before. Where nothing is to
+ *  be waited for, as only labels differ, the revision is written at once. */
+function changeInPlace(d: Draft, pod: Pod, lacks: Leaves): void {
+  const { hash, template } = d.revisions.update;
+  const identity = identityOf(pod, d.name);
+  const under = (start: string): Json => {
+    const own = [...lacks].filter(([path]) => path.startsWith(start));
+    return Object.fromEntries(
+      own.map(([path, value]) => [path.slice(start.length), value ?? null]),
+    );
   };
-  const [labels, annotations] = [marks('labels'), marks('annotations')];
-  const images = changes.filter((c) => c.path[3] === 'image');
-  const sizes = changes.filter((c) => c.path[3] === 'resources');
+  const lacking = (field: 'image' | 'resources'): readonly Json[] =>
+    (template.spec?.containers ?? [])
+      .filter(({ name }) => Object.keys(under(`spec.containers.${name}.${field}`)).length > 0)
+      .map((c) => ({ name: c.name, [field]: c[field] }));
+  const [images, sizes] = [lacking('image'), lacking('resources')];
   // A resize may have landed, and the patch that says so not.
   const isAtRest = inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';
-  if (images.length + sizes.length === 0 && isAtRest) {
-    const all = { ...annotations, [MARK.inPlace]: null };
-    const metadata = { labels: { ...labels, [MARK.revision]: hash }, annotations: all };
-    const because = changes.length > 0 ? 'Updated' : 'Revised';
-    return act(d, 'relabel', because, m.identity, pod, { metadata });
-  }
-  const mark = JSON.stringify({ revision: hash, before: beforeOf(d, pod, images) });
-  const metadata = { labels, annotations: { ...annotations, [MARK.inPlace]: mark } };
-  const containers = images.map((c) => ({ name: c.path[2], image: c.value }));
-  const change = { metadata, ...(containers.length > 0 && { spec: { containers } }) };
-  const resize = sizes.length > 0 ? { spec: { containers: resizedBy(sizes) } } : undefined;
-  act(d, 'update', 'Updated', m.identity, pod, change, resize);
+  const isDone = images.length + sizes.length === 0 && isAtRest;
+  const mark = isDone ? null : JSON.stringify({ revision: hash, before: beforeOf(d, pod) });
+  const labels = { ...under(LABELS), ...(isDone && { [MARK.revision]: hash }) };
+  const metadata = { labels, annotations: { ...under(ANNOTATIONS), [MARK.inPlace]: mark } };
+  const because = lacks.size > 0 ? 'Updated' : 'Revised';
+  if (isDone) return act(d, 'relabel', because, identity, pod, { metadata });
+  const change = { metadata, ...(images.length > 0 && { spec: { containers: images } }) };
+  const resize = sizes.length > 0 ? { spec: { containers: sizes } } : undefined;
+  act(d, 'update', 'Updated', identity, pod, change, resize);
 }
-/** ID and image of each container that is to restart: as they are, or, of one that has yet to
- *  restart for an earlier update, as they were before that. */
-function beforeOf(d: Draft, pod: Pod, images: readonly Change[]): Json {
-  const body = d.s.bodies.get(pod.meta.name);
-  const textAt = (...path: readonly string[]): string => String(at(body, path) ?? '');
-  const now = (name: string): readonly [string, string] => [
-    textAt('status', 'containerStatuses', name, 'containerID'),
-    textAt('spec', 'containers', name, 'image'),
-  ];
-  const older = Object.entries(inPlaceOf(pod)?.before ?? {});
-  const waits = older.filter(([name, [id]]) => now(name)[0] === id);
-  const fresh = images.map((c) => [c.path[2] ?? '', now(c.path[2] ?? '')] as const);
-  return Object.fromEntries([...fresh, ...waits]);
-}
-/** The `resources` of each container that is resized. */
-function resizedBy(sizes: readonly Change[]): readonly Json[] {
-  return [...Map.groupBy(sizes, (c) => c.path[2])].map(([name, own]) => {
-    const of = (kind: string): Json => {
-      const all = own.filter((c) => c.path[4] === kind);
-      return Object.fromEntries(all.map((c) => [c.path[5], c.value]));
-    };
-    return { name, resources: { requests: of('requests'), limits: of('limits') } };
+/** ID and image of each container: as they are, or, of one that has yet to restart for an earlier
+ *  update, as they were before that. */
+function beforeOf(d: Draft, pod: Pod): Json {
+  const has = leavesOf(d.s.bodies.get(pod.meta.name));
+  const older = inPlaceOf(pod)?.before ?? {};
+  const all = d.revisions.update.template.spec?.containers ?? [];
+  const entries = all.map(({ name }) => {
+    const id = has.get(`status.containerStatuses.${name}.containerID`) ?? '';
+    const image = has.get(`spec.containers.${name}.image`) ?? '';
+    return [name, older[name]?.[0] === id ? older[name] : [id, image]];
   });
+  return Object.fromEntries(entries);
 }
 
 // ─── Upkeep ──────────────────────────────────────────────────────────────────────────────────────
@@ -2304,12 +2249,14 @@ function resizedBy(sizes: readonly Change[]): readonly Json[] {
 /** Keeps in step what is there: labels, owners, seals, growth, and what an update left to do; frees
  *  the claims of identities that are over. */
 function planUpkeep(d: Draft): void {
-  for (const pod of d.s.pods.values()) planLabels(d, pod);
-  for (const m of d.members) if (m.life === 'over') planFreeing(d, m);
+  for (const m of d.members) {
+    planLabels(d, m);
+    if (m.life === 'over') planFreeing(d, m);
+  }
   for (const m of stayingOf(d)) {
     for (const claim of m.claims) if (!isTerminating(claim)) planClaim(d, m, claim);
     planSeal(d, m);
-    if (m.pod && !isTerminating(m.pod)) planFinish(d, m, m.pod);
+    planFinish(d, m);
   }
 }
 /** I3: only of an identity that is over, once its pod object is gone (read live), if it was marked
@@ -2324,34 +2271,33 @@ function planFreeing(d: Draft, m: Member): void {
   if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;
   for (const claim of free) act(d, 'free', m.retired?.reason ?? 'Released', m.identity, claim);
 }
-/** Labels of ours that a pod of ours, or a claim that it mounts, lost are put back. */
-function planLabels(d: Draft, pod: Pod): void {
-  const identity = identityOf(pod, d.name);
+/** Labels of ours that its pod, or a claim that this mounts, lost are put back. */
+function planLabels(d: Draft, { identity, pod }: Member): void {
+  if (!pod) return;
   const labels = ourLabels(d.name, identity);
-  const lacks = ({ meta }: Pod | Claim): boolean =>
-    Object.entries(labels).some(([key, value]) => meta.labels[key] !== value);
-  if (!isControlledBy(pod.meta, d.s.cluster.meta.uid)) return;
-  if (lacks(pod) && !isTakenOut(d.s, pod))
-    act(d, 'relabel', 'Relabelled', identity, pod, labelled(labels));
-  for (const name of pod.claims.filter((claim) => claim.endsWith(`-${d.name}-${identity}`))) {
-    const claim = d.s.claims.get(name);
-    if (!claim || !(MARK.claims in claim.meta.annotations) || !lacks(claim)) continue;
-    if (!isOthers(claim, d.s.cluster))
-      act(d, 'relabel', 'Relabelled', identity, claim, labelled(labels));
+  const mounted = ownClaims(pod).flatMap((name) => d.s.claims.get(name) ?? []);
+  const own = mounted.filter((c) => MARK.claims in c.meta.annotations && !isOthers(c, d.s.cluster));
+  for (const object of isTakenOut(d.s, pod) ? own : [pod, ...own]) {
+    const lacks = Object.entries(labels).some(([key, value]) => object.meta.labels[key] !== value);
+    if (lacks) act(d, 'relabel', 'Relabelled', identity, object, labelled(labels));
   }
 }
+/** The claims of its identity that a pod mounts. */
+const ownClaims = ({ claims, meta }: Pod): readonly string[] =>
+  claims.filter((name) => name.endsWith(`-${meta.name}`));
 /** The owner reference is `whenDeleted: Delete`; a larger request grows what is bound. */
 function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
   const { cluster } = d.s;
   const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
   if (isControlledBy(claim.meta, cluster.meta.uid) !== wantsOwner) {
-    const others = othersOf(claim, cluster.meta);
-    const owners = wantsOwner ? [...others, ownerOf(cluster)] : others;
-    act(d, 'own', 'Owned', identity, claim, ownedBy(owners));
+    const own = wantsOwner ? [ownerOf(cluster)] : [];
+    const change = ownedBy([...othersOf(claim, cluster.meta), ...own]);
+    act(d, 'own', 'Owned', identity, claim, change);
   }
-  const storage = claimGrowth(cluster, identity, claim);
+  const storage = templateOfClaim(cluster, identity, claim)?.spec?.resources?.requests?.['storage'];
   const change = { spec: { resources: { requests: { storage } } } };
-  if (storage) act(d, 'expand', 'Expanded', identity, claim, change);
+  if (isBound(claim) && quantity(storage ?? '') > quantity(claim.request))
+    act(d, 'expand', 'Expanded', identity, claim, change);
 }
 /** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of
  *  all of them on each, so that one that is lost later is missed. */
@@ -2359,57 +2305,41 @@ function planSeal(d: Draft, { identity, claims, pod }: Member): void {
   const names = claims.map((c) => c.meta.name).sort();
   const isSealed = claims.some((c) => sealOf(c).length > 0);
   if (!pod || pod.node === '' || isTerminating(pod) || (names.length < 2 && !isSealed)) return;
-  const own = pod.claims.filter((name) => name.endsWith(`-${d.name}-${identity}`));
-  if (own.some((name) => !names.includes(name))) return;
+  if (ownClaims(pod).some((name) => !names.includes(name))) return;
   for (const claim of claims.filter((c) => sealOf(c).join() !== names.join()))
     act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }));
 }
 /** What an update leaves to do: the revision label is written last, once the pod is as it should be
  *  in place; the mark of a deletion that was not done after all is taken off. */
-function planFinish(d: Draft, { identity }: Member, pod: Pod): void {
+function planFinish(d: Draft, { identity, pod }: Member): void {
+  if (!isUp(pod)) return;
   const inPlace = inPlaceOf(pod);
   if (inPlace && pod.resize.startsWith('Infeasible'))
     d.blocked ||= `${identity} cannot be resized on its node (${pod.resize})`;
   if (d.actions.some((a) => 'object' in a && a.object === pod)) return;
-  const isDone = inPlace && isApplied(pod);
-  const isLeft = MARK.returns in pod.meta.annotations && isUp(pod);
-  if (!isDone && !isLeft) return;
-  const labels = isDone ? { [MARK.revision]: inPlace.revision } : {};
-  const annotations = {
-    ...(isDone && { [MARK.inPlace]: null }),
-    ...(isLeft && { [MARK.returns]: null }),
-  };
-  act(d, 'relabel', 'Revised', identity, pod, { metadata: { labels, annotations } });
+  if (inPlace && isApplied(pod)) {
+    const labels = { [MARK.revision]: inPlace.revision };
+    const metadata = { labels, annotations: { [MARK.inPlace]: null } };
+    act(d, 'relabel', 'Revised', identity, pod, { metadata });
+  }
+  if (MARK.returns in pod.meta.annotations)
+    act(d, 'relabel', 'Revised', identity, pod, annotated({ [MARK.returns]: null }));
 }
 
 const templateOfClaim = (cluster: StatefulCluster, identity: string, claim: Claim) =>
   cluster.spec.volumeClaimTemplates.find(
     (t) => claimName(t.metadata?.name ?? '', cluster.meta.name, identity) === claim.meta.name,
   );
-/** The larger request that its template now asks for, or '' when the claim has it. */
-export function claimGrowth(cluster: StatefulCluster, identity: string, claim: Claim): string {
-  const { spec } = templateOfClaim(cluster, identity, claim) ?? {};
-  const wanted = spec?.resources?.requests?.['storage'] ?? '';
-  return isBound(claim) && quantity(wanted) > quantity(claim.request) ? wanted : '';
-}
-const FIXED = [
-  'storageClassName',
-  'accessModes',
-  'volumeMode',
-  'selector',
-  'dataSource',
-  'dataSourceRef',
-  'volumeAttributesClassName',
-] as const;
 /** What its template says that a living claim can no longer follow: a field name, or ''. */
 export function claimDrift(cluster: StatefulCluster, identity: string, claim: Claim): string {
   const spec = templateOfClaim(cluster, identity, claim)?.spec;
   if (!spec) return 'template';
-  const wanted = spec.resources?.requests?.['storage'] ?? '';
-  if (quantity(wanted) < quantity(claim.request)) return 'resources';
-  const differs = (f: (typeof FIXED)[number]): boolean =>
-    Boolean(spec[f]) && canonicalJson(spec[f]) !== canonicalJson(claim.spec[f]);
-  return FIXED.find(differs) ?? '';
+  const { resources, volumeName: _, ...fixed } = spec;
+  if (quantity(resources?.requests?.['storage'] ?? '') < quantity(claim.request))
+    return 'resources';
+  const differs = ([field, value]: [string, unknown]): boolean =>
+    Boolean(value) && canonicalJson(value) !== canonicalJson(claim.spec[field]);
+  return Object.entries(fixed).find(differs)?.[0] ?? '';
 }
 
 // ─── What is kept in mind ────────────────────────────────────────────────────────────────────────
