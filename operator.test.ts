@@ -1087,6 +1087,7 @@ I10: replicas is what returns: a:gone b:gone (replicas=5) → back a; back b; 3 
 table('plan: no answer', actions)`
 its pod, its node: a b:deleted c:silent d (?pod) | a b:deleted c:silent d (?node)
   → lose b PodDeleted
+its node, which may be cordoned by now: a b:gone c:deleted (?node) → back b
 its volume: a b:gone c:gone (pinned ?volume) → back b
 its claim: a b:gone c:pending+claimAbsent (?claim) → back b
 the cluster: a b:gone c:deleted (?cluster) → back b
@@ -1375,7 +1376,9 @@ judgement: a b c:silent → nodes/n-c pods/c statefulclusters/web trials/R with 
   → nodes/n-c persistentvolumeclaims/c pods/c statefulclusters/web trials/R with claims
 no node for 5 s: a b c:unscheduled → persistentvolumes/pv-c
 no node yet: a b c:unplaced →
-somebody's will, scale-in: a b c:deleted | a b !c | a b c:moved → statefulclusters/web
+scale-in: a b !c → statefulclusters/web
+somebody's will: a b c:moved → nodes/n-c pods/c statefulclusters/web
+… its pod is going, which may be gone by now: a b c:deleted → nodes/n-c statefulclusters/web
 absent claim: a b c:pending+claimAbsent → persistentvolumeclaims/c
 asked, the others first: a b c:asked → pods/a pods/b
 vanished: a b (replicas=3 cVanished) | a b c (cVanished) → pods/c
@@ -6960,13 +6963,13 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'a judgement is read live',
-    'else if (isGuarded(d, m)) go.add(m.identity);',
-    'else go.add(m.identity);',
+    'if (isGuarded(d, m, end)) d.ending.set',
+    "if (end.kind === 'judgement' || isGuarded(d, m, end)) d.ending.set",
   ],
   [
-    'a node out of service is read live',
-    'go.has(identity) : !rests || isGuarded(d, m);',
-    'go.has(identity) : !rests || d.now > 0;',
+    'the node of a deleted pod, or one out of service, is read live',
+    'if (isGuarded(d, m, end)) d.ending.set',
+    "if (end.kind === 'will' || isGuarded(d, m, end)) d.ending.set",
   ],
   [
     'nobody is given up before a node is open',

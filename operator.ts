@@ -1204,14 +1204,14 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
     return { ...m, end: m.life === 'live' ? endOf(d, m) : undefined, state: stateOf(d, m) };
   });
   d.revisions = revisionsOf(d);
-  const { go, withheld, why } = planBrake(d);
+  const withheld = planBrake(d);
   d.members = d.members.map((m) => (withheld.has(m.identity) ? { ...m, state: 'Withheld' } : m));
   const stalled = s.denied || specProblem(s.cluster);
   const isPaused = s.cluster.meta.annotations[MARK.paused] === 'true';
   const isIdle = isTerminating(s.cluster) || isPaused || stalled !== '';
   if (s.denied !== '') d.wakes.push(LIMITS.retryMaxMs); // No event tells that they may be read.
   if (!isIdle) {
-    planEnds(d, go);
+    planEnds(d);
     if (planHistory(d)) {
       planPlaces(d);
       planUpdates(d);
@@ -1232,7 +1232,7 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
     stalled,
     waits: d.waits,
     blocked: d.blocked,
-    withheld: why,
+    withheld: withheldText(d, withheld),
     notes: d.notes,
   };
 }
@@ -1441,14 +1441,13 @@ const stayingOf = (d: Draft): readonly Member[] =>
 
 const isJudgement = (reason: string): boolean => ENDS[reason as EndReason]?.kind === 'judgement';
 
-/** Who of the judged is let go now, and why the others are withheld. A judged member goes while
- *  out ≤ limit, so no outage makes a cluster give itself up, and the only copy is, by default,
- *  never given up by a judgement. */
-function planBrake(d: Draft) {
+/** Who of the judged is withheld, and why. A judged member goes while out ≤ limit, so no outage
+ *  makes a cluster give itself up, and the only copy is, by default, never given up by a
+ *  judgement. */
+function planBrake(d: Draft): ReadonlyMap<string, string> {
   const judged = d.members.filter((m) => m.end?.dueInMs === 0 && m.end.kind === 'judgement');
   const limit = maxReplacementsOf(d.spec);
   const out = judged.length > 0 ? outOf(d, judged) : 0;
-  const go = new Set<string>();
   const withheld = new Map<string, string>();
   for (const m of judged) {
     // Nothing was written to its claims: it is let go without brake.
@@ -1456,9 +1455,8 @@ function planBrake(d: Draft) {
     const braked = out > limit && !isFree ? `${out} are out, and at most ${limit} may be` : '';
     const why = braked || heirProblem(d, m);
     if (why) withheld.set(m.identity, why);
-    else if (isGuarded(d, m)) go.add(m.identity);
   }
-  return { go, withheld, why: withheldText(d, withheld) };
+  return withheld;
 }
 /** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and
  *  the places and the successors of judged ends that are not well yet. */
@@ -1485,18 +1483,20 @@ export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: S
   const usual = replicas <= 1 ? 0 : Math.max(1, Math.floor((replicas - 1) / 2));
   return maxReplacements === undefined ? usual : scaledValue(maxReplacements, replicas, 'down');
 }
-/** I10: what rests on nodes, volumes or absence is acted upon only after these were read live in
- *  this pass, so a stale cache gives no member up. */
-function isGuarded(d: Draft, m: Member): boolean {
+/** I10: nobody ends before what that rests on was read live in this pass, so a stale cache gives no
+ *  member up: the cluster, its pod, its nodes, its claims. */
+function isGuarded(d: Draft, m: Member, { reason }: End): boolean {
   const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
   const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
   const nodes = d.s.nodes ? names.filter(Boolean) : [];
-  const claims = ['VolumeLost', 'ClaimGone'].includes(m.end?.reason ?? '') ? m.claims : [];
+  const claims = ['VolumeLost', 'ClaimGone'].includes(reason) ? m.claims : [];
+  // A pod that was seen to go may be gone by now, which would look as if it had vanished unseen.
   const refs = [
+    ...(reason === 'PodDeleted' ? [] : [podRef(d, m)]),
     ...nodes.map((name) => refOf('nodes', name)),
     ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
   ];
-  const reads = [isRead(d, m.identity, podRef(d, m), ...refs), readsCluster(d)];
+  const reads = [isRead(d, m.identity, ...refs), readsCluster(d)];
   return !reads.includes(false); // Asked all at once: there are three rounds.
 }
 /** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
@@ -1552,16 +1552,14 @@ function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
 
 // ─── Ends ────────────────────────────────────────────────────────────────────────────────────────
 
-/** Ends whose end is due, and finishes what a crash left half-marked. One guard for all (I10): the
- *  cluster is read live in this pass before anybody ends for its wish. */
-function planEnds(d: Draft, go: ReadonlySet<string>): void {
+/** Ends whose end is due, and finishes what a crash left half-marked. One guard for all (I10): what
+ *  they rest on, and the cluster, is read live in this pass. */
+function planEnds(d: Draft): void {
   for (const m of d.members) {
     const { end, retired, identity } = m;
     if (!isLive(m) && retired) planEnd(d, m, retired.reason);
-    if (end?.dueInMs !== 0 || end.reason === 'ReplaceRequested') continue;
-    const rests = ['NodeOutOfService', 'ClaimGone'].includes(end.reason);
-    const isSafe = end.kind === 'judgement' ? go.has(identity) : !rests || isGuarded(d, m);
-    if (isSafe) d.ending.set(identity, end.reason);
+    if (end?.dueInMs !== 0 || end.reason === 'ReplaceRequested' || m.state === 'Withheld') continue;
+    if (isGuarded(d, m, end)) d.ending.set(identity, end.reason);
   }
   for (const m of doubledIndex(d)) d.ending.set(m.identity, 'IndexTaken');
   for (const m of requestsServed(d)) d.ending.set(m.identity, 'ReplaceRequested');
