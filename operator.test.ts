@@ -1076,10 +1076,10 @@ a claim template was added: a b c:gone (twoTemplates) → back c
 F17: a former cluster's pod is in its place: a b c:former → nothing
 F17: what a former cluster left holds the place: a b !c:former (replicas=3)
   | a b !c:former+claim.former (replicas=3) → nothing
-F10: a foreign pod is in its place: a b c:foreign → blocked
-F10: … of one that never had data: a b c:foreign+claim.unbound → lose c NameTaken
+F10: a foreign pod is in its place, which the POST will be told: a b c:foreign → back c
+F10: … was told, of one that never had data: a b c:gone+claim.unbound (taken) → lose c NameTaken
 its orphan is adopted: a b c:orphan → adopt c Adopted
-its orphan went the wrong way: a b c:orphan+moved → blocked
+its orphan went the wrong way: a b c:orphan+moved (taken) → blocked
 no judged member: a b c:failed+silent (pinned maxReplacements=0) → withheld
 I10: replicas is what returns: a:gone b:gone (replicas=5) → back a; back b; 3 × new ScaledOut
 `;
@@ -1357,6 +1357,12 @@ restored, its own: a:#0 !c:#1+gone+ScaledIn@30+claim.restored (start=0 replicas=
   → restore c Restored
 I2: two of one index, the younger ends: a:#0 b:#0 (start=0) → replace b IndexTaken
 I2: … without a pod it gets another: a:#0 b:#0+gone (start=0) → seal b Sealed; back b #1
+I2: … the older one goes anyway: a:#0+deleted b:#0 (start=0) → lose a PodDeleted
+a label that a hand edited ends nobody: a:#0 b:#1+claim.#0 (start=0) | a:#0+claim.#1 b:#1 (start=0)
+  → nothing
+… nor is it given away what its pod has: a:#0 b:#1+claim.#0 (start=0 replicas=3) |
+  a:#0+claim.#1 b:#1 (start=0 replicas=3) → new ScaledOut #2
+… its next pod has one of its own: a:#0 b:#1+claim.#0+gone (start=0) → seal b Sealed; back b #1
 `;
 /** F3: what must be read live before it is acted upon; only births do not wait. */
 const questions: See = (situation, over) => {
@@ -1631,7 +1637,7 @@ until when births wait: a !y:gone+CrashLoop@5 !z:gone+CrashLoop@90 (replicas=3)
   → birth; until 2026-01-02T00:00:05Z
 what a former cluster left: a !c:former+claim.former (replicas=3)
   → what a former web left is waited for: c
-what stands in the way: a b c:foreign → web-c stands in the way of c
+what stands in the way, as a POST was told: a b c:gone (taken) → no stands in the way of c
 that 0 is read as 1: a (maxUnavailable=0) → so 1 is used
 what an update waits for: a:outdated b (partition=1) → kept by the partition
 what was refused more than once: a (no2Gi) → refused: expand: no
@@ -7014,8 +7020,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'the cluster is read live before scale-in',
-    '  if (!readsCluster(d)) return;\n  if (isOrdered',
-    '  if (isOrdered',
+    '  if (!readsCluster(d)) return;\n  const most = Math.min(surplus',
+    '  const most = Math.min(surplus',
   ],
   [
     'the cluster is read live before adoption',
@@ -7102,8 +7108,8 @@ const MUTANTS: readonly Mutant[] = [
   ['early ends hold births', '  if (holdMs > 0) {\n', '  if (holdMs < 0) {\n'],
   [
     'only the surplus is scaled in',
-    'slice(0, isOrdered ? 1 : surplus);',
-    'slice(0, isOrdered ? 1 : surplus + 1);',
+    'const most = Math.min(surplus, turnsNow',
+    'const most = Math.min(surplus + 1, turnsNow',
   ],
   [
     'who is not Ready is scaled in first',
@@ -7112,13 +7118,13 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'an index is not given twice',
-    "(m.life === 'over' || d.ending.has(m.identity)) && (!m.pod || isDead(m));",
-    "m.life === 'over' || d.ending.has(m.identity) || isDead(m);",
+    "m.life === 'ending' || (m.pod && !isDead(m)));",
+    "m.life === 'ending');",
   ],
   [
     'who returns keeps an index that is its own',
-    'const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;',
-    'const isOwn = m.index !== undefined;',
+    'own !== undefined && d.indices.get(own) === m',
+    'own !== undefined && d.indices.has(own)',
   ],
   [
     'nobody returns on a claim that is being deleted',

@@ -851,9 +851,10 @@ interface Draft {
   readonly now: number;
   readonly random: () => number;
   members: readonly Member[]; // Oldest first.
+  ends: readonly Known[]; // Of earlier passes.
   revisions: Revisions;
   readonly ending: Map<string, EndReason>; // Identities that end in this pass.
-  readonly indices: Set<number | undefined>; // Given in this pass.
+  indices: Map<number | undefined, Member | undefined>; // Who holds each; undefined: given in this pass.
   readonly actions: Action[];
   readonly ask: Map<string, Ref>;
   readonly unknown: Set<string>; // Identities of which a question has no answer: left alone.
@@ -1203,6 +1204,7 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
   d.members = membersOf(d).map((m) => {
     return { ...m, end: m.life === 'live' ? endOf(d, m) : undefined, state: stateOf(d, m) };
   });
+  d.ends = knownEnds(d);
   d.revisions = revisionsOf(d);
   const withheld = planBrake(d);
   d.members = d.members.map((m) => (withheld.has(m.identity) ? { ...m, state: 'Withheld' } : m));
@@ -1247,9 +1249,10 @@ function newDraft(s: Snapshot, now: number, random: () => number): Draft {
     now,
     random,
     members: [],
+    ends: [],
     revisions: { ...update, current: update.update },
     ending: new Map(),
-    indices: new Set(),
+    indices: new Map(),
     actions: [],
     ask: new Map(),
     unknown: new Set(),
@@ -1343,7 +1346,6 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
   const isWholly = !hasUnread(d, identity, pod);
   const isGone = pod !== undefined && isTerminating(pod) && isWholly;
   const isOver = first ? claims.every(isMarked) && isWholly : isGone;
-  const index = (first ?? pod)?.meta.labels[MARK.index] ?? identity;
   return {
     identity,
     pod,
@@ -1352,9 +1354,14 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
     life: isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live',
     retired: first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod),
     isBlocked: pod || isOver ? '' : blockerOf(d, identity),
-    index: /^\d{1,9}$/.test(index) ? Number(index) : undefined,
+    index: indexOf(first ?? pod, identity),
     node: nodeWord(d.s, pod?.node ?? ''),
   };
+}
+/** By its label; an adopted ordinal is its own index. */
+function indexOf(of: Pod | Claim | undefined, identity: string): number | undefined {
+  const index = of?.meta.labels[MARK.index] ?? identity;
+  return /^\d{1,9}$/.test(index) ? Number(index) : undefined;
 }
 /** Does its pod mount a claim of its identity that the cache lacks? It may have lost its labels. */
 function hasUnread(d: Draft, identity: string, pod: Pod | undefined): boolean {
@@ -1384,26 +1391,15 @@ function endOfClaimless(s: Snapshot, identity: string, pod: Pod): Retired | unde
   return { reason, atMs: pod.meta.deletedMs - pod.graceSeconds * 1000 };
 }
 
-/** Whose object stands where its next pod, or a claim of it, would: of a former cluster (it is
- *  waited for), an orphan that may be adopted, or a foreign one. */
-function blockerOf(d: Draft, identity: string): string {
-  const { cluster, desk, claims, pods } = d.s;
-  const names = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, identity));
-  const refs = [podRef(d, { identity }), ...names.map((name) => refOf(CLAIMS, name))];
-  const taken = desk.backoff.get(`taken/${identity}`); // A POST was told so, and whose it is.
-  const isKnown = taken && (d.s.uptime < taken.untilUptime || !isRead(d, identity, ...refs));
-  if (isKnown) return `foreign ${taken.message}`;
-  const pod = pods.get(podName(d.name, identity));
-  const isForeign = (claim: Claim | undefined): boolean =>
-    claim !== undefined &&
-    [MARK.claims, MARK.retired].every((key) => !(key in claim.meta.annotations));
-  const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
-  if (!blocker) return '';
-  if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
-  const isOrphan = pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
-  return isOrphan
-    ? `orphan ${blocker.meta.name}`
-    : `foreign ${taken?.message ?? blocker.meta.name}`;
+/** What stands where its next pod, or a claim of it, would: a pod of a former cluster, which is
+ *  waited for, an orphan that may be adopted, or, as the last POST was told, a foreign object. */
+function blockerOf({ s, name }: Draft, identity: string): string {
+  const pod = s.pods.get(podName(name, identity));
+  if (pod && isOfFormer(pod.meta, s.cluster.meta)) return `former ${pod.meta.name}`;
+  if (pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(s, pod))
+    return `orphan ${pod.meta.name}`;
+  const taken = s.desk.backoff.get(`taken/${identity}`);
+  return taken ? `foreign ${taken.message}` : '';
 }
 /** Claims none of which a template of the spec or of a revision in use names make no member. */
 function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
@@ -1485,14 +1481,15 @@ export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: S
 }
 /** I10: nobody ends before what that rests on was read live in this pass, so a stale cache gives no
  *  member up: the cluster, its pod, its nodes, its claims. */
-function isGuarded(d: Draft, m: Member, { reason }: End): boolean {
+function isGuarded(d: Draft, m: Member, { kind, reason }: End): boolean {
   const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
   const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
   const nodes = d.s.nodes ? names.filter(Boolean) : [];
   const claims = ['VolumeLost', 'ClaimGone'].includes(reason) ? m.claims : [];
-  // A pod that was seen to go may be gone by now, which would look as if it had vanished unseen.
+  // A pod that was seen to go, or to end, may be gone by now, as if it had vanished unseen.
+  const isLeft = kind === 'will' && m.pod !== undefined && !isUp(m.pod);
   const refs = [
-    ...(reason === 'PodDeleted' ? [] : [podRef(d, m)]),
+    ...(isLeft ? [] : [podRef(d, m)]),
     ...nodes.map((name) => refOf('nodes', name)),
     ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
   ];
@@ -1625,23 +1622,19 @@ function isReliedOn(d: Draft, going: readonly Member[]): boolean {
   const others = d.members.filter((m) => m.state === 'Available' && !going.includes(m));
   return isRead(d, '', ...others.slice(0, LIMITS.liveReadsMax).map((m) => podRef(d, m)));
 }
-/** The younger of two live members with one index (I2); one without a pod gets another instead. */
+/** The younger of two members whose pods have one index (I2); without a pod it gets another. */
 function doubledIndex(d: Draft): readonly Member[] {
-  const held = new Set<number | undefined>();
-  return d.members.filter((m) => {
-    if (!d.spec.ordinals || !isLive(m) || m.index === undefined) return false;
-    const isHeld = held.has(m.index) && m.pod !== undefined;
-    held.add(m.index);
-    return isHeld;
-  });
+  if (!d.spec.ordinals) return [];
+  const holders = holdersOf(d);
+  return stayingOf(d).filter((m) => isIndexed(m) && holders.get(m.index) !== m);
 }
 
 // ─── Places ──────────────────────────────────────────────────────────────────────────────────────
 
-/** An end that is known: by the marks, by this process, or of this pass. */
+/** An end that is known. */
 interface Known extends Retired {
   readonly identity: string;
-  readonly isClaimless: boolean;
+  readonly isClaimless?: boolean;
 }
 /** Ends of which only the pod that this process saw go tells: what it did, or, of a member without
  *  claims, what that pod shows. */
@@ -1653,22 +1646,19 @@ function wentEnds(s: Snapshot): readonly (Known & Pick<Went, 'pod'>)[] {
     return end ? [{ ...end, identity, isClaimless, pod }] : [];
   });
 }
-function knownEnds(d: Draft): readonly Known[] {
-  const found = new Map<string, Known>();
-  for (const end of wentEnds(d.s)) found.set(end.identity, end);
-  for (const m of d.members) {
-    const { identity } = m;
-    const reason = d.ending.get(identity);
-    const end = reason ? { reason, atMs: d.now } : isLive(m) ? undefined : m.retired;
-    if (end) found.set(identity, { ...end, identity, isClaimless: m.claims.length === 0 });
-    else found.delete(identity); // It was restored.
-  }
-  return [...found.values()];
+/** Ends of earlier passes: by the marks, or by the pods that went. */
+function knownEnds({ s, members }: Draft): readonly Known[] {
+  const here = new Set(members.map(nameOf));
+  const marked = members.flatMap(({ identity, claims, life, retired }) => {
+    const isClaimless = claims.length === 0;
+    return life !== 'live' && retired ? [{ ...retired, identity, isClaimless }] : [];
+  });
+  return [...wentEnds(s).filter((end) => !here.has(end.identity)), ...marked];
 }
 /** Ends that the next births may name, newest first: for 10 min, or as long as members cannot be
  *  made at all, and unless an object names them since. */
 function endsToFill(d: Draft): readonly Known[] {
-  const { s, now } = d;
+  const { s } = d;
   const isHeld = s.desk.backoff.has(makeKey(s.cluster));
   const surges = maxSurgeOf(d.spec) > 0;
   const named = [...s.pods.values(), ...s.claims.values()].map(({ meta }) => {
@@ -1676,9 +1666,10 @@ function endsToFill(d: Draft): readonly Known[] {
   });
   const isFilled = ({ identity, atMs }: Known): boolean =>
     named.some((n) => n.identity === identity && n.atMs >= atMs - 1000);
-  return knownEnds(d)
+  const now = [...d.ending].map(([identity, reason]) => ({ identity, reason, atMs: d.now }));
+  return [...d.ends, ...now]
     .filter(({ reason }) => ENDS[reason].heir && !(reason === 'Updated' && surges))
-    .filter((end) => (isHeld || now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
+    .filter((end) => (isHeld || d.now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
     .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity));
 }
 /** A broken template must not burn through identities: 10 s doubling to 5 min from the second end
@@ -1691,16 +1682,13 @@ function birthHoldMs(d: Draft): number {
     atMs - birthMs(identity) <= LIMITS.earlyEndMs &&
     now - atMs <= LIMITS.earlyEndMs &&
     atMs <= now + 1000; // Written while a clock was ahead: no hold may last that long.
-  const early = knownEnds(d).filter((end) => isEarly(end) && !d.ending.has(end.identity));
-  const secondsOf = (...kinds: readonly string[]): readonly number[] =>
-    unique(
-      early
-        .filter((end) => end.isClaimless || ENDS[end.reason].early !== 'claimless')
-        .filter((end) => kinds.includes(ENDS[end.reason].early))
-        .map((end) => Math.floor(end.atMs / 1000)),
-    );
-  const broken = secondsOf('template');
-  const unasked = secondsOf('unasked', 'claimless');
+  const kindOf = ({ reason, isClaimless }: Known): string =>
+    ENDS[reason].early === 'claimless' && isClaimless ? 'unasked' : ENDS[reason].early;
+  const secondsOf = (kind: string): readonly number[] => {
+    const early = d.ends.filter((end) => isEarly(end) && kindOf(end) === kind);
+    return unique(early.map((end) => Math.floor(end.atMs / 1000)));
+  };
+  const [broken, unasked] = [secondsOf('template'), secondsOf('unasked')];
   const most = Math.max(3, spec.replicas);
   const times = Math.max(0, broken.length - 1) + Math.max(0, unasked.length - most);
   const lastMs = Math.max(0, ...broken, ...unasked) * 1000;
@@ -1738,6 +1726,7 @@ function surgeOf(d: Draft, beside: number): number {
  *  whoever is between two pods returns; what is left is for restores and births. */
 function planPlaces(d: Draft): void {
   const { s, spec } = d;
+  d.indices = holdersOf(d);
   const live = stayingOf(d);
   const wanted = spec.replicas + surgeOf(d, live.length - spec.replicas);
   const free = Math.max(0, wanted - live.length - formerOf(d));
@@ -1755,11 +1744,29 @@ function planPlaces(d: Draft): void {
   const restored = planRestores(d, places);
   const room = places - restored;
   const births = room > 0 ? planBirths(d, live.length + restored, room, next) : [];
-  const isOrdered = spec.podManagementPolicy === 'OrderedReady';
-  const waits = isOrdered && d.members.some((m) => isComingUp(m, d.now) || isLeaving(m, d.now));
-  if (waits) d.wakes.push(LIMITS.leavingMaxMs);
-  const most = waits ? 0 : isOrdered ? 1 : Infinity;
-  d.actions.push(...[...returns, ...births.slice(0, most)].slice(0, LIMITS.batchMax));
+  d.actions.push(...[...returns, ...births].slice(0, LIMITS.batchMax));
+}
+
+/** How many of these may be brought up, updated or taken away now. OrderedReady does one at a time,
+ *  and waits for all others that are under way. */
+function turnsNow(d: Draft, candidates: readonly Member[] = []): number {
+  if (d.spec.podManagementPolicy !== 'OrderedReady') return Infinity;
+  const isMaking = d.actions.some((a) => a.do === 'Make');
+  if (!isMaking && d.members.every((m) => candidates.includes(m) || !isUnderWay(m, d.now)))
+    return 1;
+  d.wakes.push(LIMITS.leavingMaxMs);
+  return 0;
+}
+/** Is it coming up, or its pod going? One that is due, has no open node, or takes too long is not
+ *  waited for. */
+function isUnderWay({ pod, claims, end, life, state }: Member, now: number): boolean {
+  const isStuck = end && (end.dueInMs === 0 || /^(Node|Volume|PodEvicted)/.test(end.reason));
+  if (pod?.meta.deletedMs !== undefined)
+    return !isStuck && now < pod.meta.deletedMs + LIMITS.leavingMaxMs;
+  if (isStuck || life !== 'live') return false;
+  if (!pod) return claims.every(isNeverBound);
+  const isYoung = now - pod.meta.createdMs < LIMITS.bringUpMaxMs;
+  return state === 'Ready' || (['Pending', 'Starting'].includes(state) && isYoung);
 }
 
 /** Does its next pod come now? Its name is the lock: the API server refuses it while the former pod
@@ -1773,25 +1780,29 @@ function returnsNow(d: Draft, m: Member): boolean {
     d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
   const key = keyOfRef(podRef(d, m));
   const isVanished = desk.vanished.has(key) && d.s.answers.get(key) !== '';
-  return m.isBlocked === '' && !waiting(desk.backoff, `return/${identity}`, uptime) && !isVanished;
+  const isSoon = ['return', 'taken'].some((w) => waiting(desk.backoff, `${w}/${identity}`, uptime));
+  return !/^(former|orphan)/.test(m.isBlocked) && !isSoon && !isVanished;
 }
 /** What its next pod takes: the claims that it has; those that it never had are made. A birth that
  *  was cut short is finished as the birth that it was. */
 function backOf(d: Draft, m: Member, revision: Revision): Make {
-  const { desk, claims } = d.s;
   const { identity } = m;
+  const own = new Set([...m.claims, ...m.leftovers].map((c) => c.meta.name));
   const names = claimTemplateNames(d.spec).filter((t) => revision.claimTemplates.includes(t));
   const isBorn = m.claims.every(isNeverBound);
   const filled = isBorn && m.claims[0] ? predecessorOf(m.claims[0].meta) : undefined;
-  const wasAnnounced = desk.went.get(identity)?.pod?.meta.annotations[MARK.returns];
+  const wasAnnounced = d.s.desk.went.get(identity)?.pod?.meta.annotations[MARK.returns];
   const returns = wasAnnounced === 'Recreated' ? 'Recreated' : 'Returned';
+  const index = takeIndex(d, m);
+  for (const claim of index === m.index ? [] : m.claims)
+    act(d, 'seal', 'Sealed', identity, claim, labelled(indexLabel(index)));
   return {
     do: 'Make',
     verb: 'make',
     identity,
     revision,
-    claims: names.filter((t) => !claims.has(claimName(t, d.name, identity))),
-    index: indexFor(d, m),
+    claims: names.filter((t) => !own.has(claimName(t, d.name, identity))),
+    index,
     because: isBorn ? ((filled?.reason as EndReason) ?? 'ScaledOut') : returns,
     ...(filled && { replaces: `${filled.identity} ${filled.reason}` }),
   };
@@ -1820,7 +1831,7 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
   }
   // What left the watch may be there still, as long as that is not known.
   const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');
-  const most = Math.min(places, LIMITS.batchMax, indicesLeft(d));
+  const most = Math.min(places, LIMITS.batchMax, indicesLeft(d), turnsNow(d));
   if (most <= 0 || isBlind) return [];
   const ends = endsToFill(d);
   const after = [...d.ending.keys()];
@@ -1850,7 +1861,7 @@ const isWantedBack = ({ claims }: Member): boolean =>
 function planRestores(d: Draft, places: number): number {
   const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
   const isFree = (m: Member): boolean =>
-    !m.pod && m.isBlocked === '' && !m.claims.some(isTerminating);
+    !d.s.pods.has(podName(d.name, m.identity)) && !m.claims.some(isTerminating);
   const free = wanted.filter(isFree).slice(0, places);
   const open = free.filter((m) => isRead(d, m.identity, podRef(d, m)) && readsCluster(d));
   const later = wanted.filter((m) => !open.includes(m)).map(nameOf);
@@ -1865,7 +1876,7 @@ function planRestores(d: Draft, places: number): number {
       ...Object.fromEntries(keys.map((key) => [key, null])),
       [MARK.claims]: names.join(' '),
     };
-    const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m.index)) };
+    const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m)) };
     const cleared = { metadata: { labels, annotations } };
     const wish = annotated({ [MARK.restore]: 'true' });
     for (const claim of shy) act(d, 'restore', 'Restored', m.identity, claim, wish);
@@ -1891,7 +1902,7 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
     const isNew = isBare && pod.meta.labels[MARK.identity] === identity;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
-    if (isNew) d.indices.add(Number(pod.meta.labels[MARK.index]));
+    if (isNew) d.indices.set(indexOf(pod, identity), undefined);
     act(d, 'adopt', 'Adopted', identity, pod, ownedBy([...pod.meta.owners, ownerOf(d.s.cluster)]));
   }
   return taken;
@@ -1900,63 +1911,51 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
  *  being deleted could not. Restores work. */
 function planSuspension(d: Draft, live: readonly Member[], places: number): void {
   planRestores(d, places);
-  const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
-  const isGoing = ({ pod }: Member): boolean =>
-    d.now < (pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
-  if (isOrdered && live.some(isGoing)) return void d.wakes.push(LIMITS.leavingMaxMs);
   const open = live.filter((m) => m.pod && !isTerminating(m.pod) && !m.claims.some(isTerminating));
-  const chosen = open.reverse().slice(0, isOrdered ? 1 : Infinity);
-  for (const m of chosen) leaveAndReturn(d, m, 'Suspended');
+  for (const m of open.reverse().slice(0, turnsNow(d, open))) leaveAndReturn(d, m, 'Suspended');
 }
 
-/** Indices that no new member gets: those of members that are not over, and of one that is over as
- *  long as its pod object is there, on a node that may run it. */
-function heldIndices(d: Draft): Set<number | undefined> {
+/** Do its pod and its claims say the same index? Not if a hand edited a label. */
+const isIndexed = ({ identity, pod, index }: Member): boolean =>
+  pod !== undefined && index !== undefined && index === indexOf(pod, identity);
+/** Who holds each index: live members that stay, the oldest first; any other until it is over and
+ *  its pod object is gone, or on a node that cannot run it. */
+function holdersOf(d: Draft): Draft['indices'] {
   const isDead = ({ node }: Member): boolean => ['silent', 'gone', 'outOfService'].includes(node);
-  const isFree = (m: Member): boolean =>
-    (m.life === 'over' || d.ending.has(m.identity)) && (!m.pod || isDead(m));
-  return new Set([...d.members.filter((m) => !isFree(m)).map((m) => m.index), ...d.indices]);
+  const live = stayingOf(d);
+  const left = d.members.filter((m) => m.life === 'ending' || (m.pod && !isDead(m)));
+  const found: Draft['indices'] = new Map();
+  for (const m of [...live.filter(isIndexed), ...live, ...left])
+    for (const index of [m.index, m.pod && indexOf(m.pod, m.identity)])
+      if (!found.has(index)) found.set(index, m);
+  return found;
 }
-/** The smallest free index, or the one that is wanted, if it is free. */
-function takeIndex(d: Draft, wanted?: number): number | undefined {
-  if (!d.spec.ordinals) return wanted;
-  const held = heldIndices(d);
-  let index = wanted !== undefined && !held.has(wanted) ? wanted : d.spec.ordinals.start;
-  while (held.has(index)) index++;
-  d.indices.add(index);
+/** The member's own index, if it has one that no other holds, or the smallest that is free. */
+function takeIndex(d: Draft, m?: Member): number | undefined {
+  const { ordinals } = d.spec;
+  const own = m?.index;
+  if (!ordinals || (own !== undefined && d.indices.get(own) === m)) return own;
+  let index = own === undefined || d.indices.has(own) ? ordinals.start : own;
+  while (d.indices.has(index)) index++;
+  d.indices.set(index, undefined);
   return index;
 }
 /** So many births find an index. While one below start + replicas is held only by an identity that
  *  is over, it is waited for. */
-function indicesLeft(d: Draft): number {
-  const { ordinals, replicas } = d.spec;
+function indicesLeft({ spec: { ordinals, replicas }, indices, ending }: Draft): number {
   if (!ordinals) return Infinity;
-  const held = heldIndices(d);
-  const live = stayingOf(d).map((m) => m.index);
   const range = Array.from({ length: replicas }, (_, i) => ordinals.start + i);
-  const awaited = range.some((i) => held.has(i) && !live.includes(i));
-  return awaited ? range.filter((i) => !held.has(i)).length : Infinity;
-}
-/** The index of a member that comes back: its own, or the smallest free one if it has none, or if
- *  an older member has it (I2). */
-function indexFor(d: Draft, m: Member): number | undefined {
-  const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;
-  if (!d.spec.ordinals || (m.index !== undefined && isOwn)) return m.index;
-  const index = takeIndex(d);
-  for (const claim of m.claims)
-    act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel(index)));
-  return index;
+  const holders = range.map((i) => indices.get(i));
+  const isAwaited = holders.some((m) => m && (!isLive(m) || ending.has(m.identity)));
+  return isAwaited ? range.filter((i) => !indices.has(i)).length : Infinity;
 }
 
 /** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the
  *  wish to is read live. */
 function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
-  const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
   if (!readsCluster(d)) return;
-  if (isOrdered && d.members.some((m) => isLeaving(m, d.now)))
-    return void d.wakes.push(LIMITS.leavingMaxMs);
-  const leaving = scaleInOrder(live, d.revisions.update.hash).slice(0, isOrdered ? 1 : surplus);
-  for (const m of leaving) {
+  const most = Math.min(surplus, turnsNow(d, live));
+  for (const m of scaleInOrder(live, d.revisions.update.hash).slice(0, most)) {
     d.ending.set(m.identity, 'ScaledIn');
     planEnd(d, m, 'ScaledIn');
   }
@@ -1989,19 +1988,6 @@ export function scaleInOrder(all: readonly Member[], updateRevision: string): re
   });
   return ranked.map(({ m }) => m);
 }
-
-/** Being brought up: OrderedReady waits for it, but not for one that is due, has no open node, or
- *  takes too long. */
-function isComingUp(m: Member, now: number): boolean {
-  const isStuck = m.end && (m.end.dueInMs === 0 || /^(Node|Volume|PodEvicted)/.test(m.end.reason));
-  if (!isLive(m) || isStuck) return false;
-  if (!m.pod) return m.claims.every(isNeverBound);
-  const isYoung = now - m.pod.meta.createdMs < LIMITS.bringUpMaxMs;
-  return m.state === 'Ready' || (['Pending', 'Starting'].includes(m.state) && isYoung);
-}
-/** Its pod goes, and is not overdue. */
-const isLeaving = ({ pod, life }: Member, now: number): boolean =>
-  life !== 'live' && now < (pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
 
 // ─── Revisions ───────────────────────────────────────────────────────────────────────────────────
 
@@ -2173,22 +2159,19 @@ function relabel(d: Draft, m: Member): boolean {
  *  Ready ones the youngest, while enough others are Available (I5). Under Replace even those that
  *  are not Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
 function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
-  const { spec, revisions, now } = d;
+  const { spec, revisions } = d;
   const births = d.actions.filter((a) => a.do === 'Make').length;
   const isFresh = (m: Member): boolean =>
     !isOutdated(m, revisions.update) && m.state !== 'Available';
   const most = Math.max(1, maxUnavailableOf(spec) + maxSurgeOf(spec));
   const isReplace = spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
   const room = isReplace ? most - stayingOf(d).filter(isFresh).length - births : Infinity;
-  const isOrdered = spec.podManagementPolicy === 'OrderedReady';
-  const isBusy = (m: Member): boolean =>
-    isComingUp(m, now) || isLeaving(m, now) || ['Returning', 'Updating'].includes(m.state);
-  const others = d.members.filter((m) => !open.includes(m));
-  if (isOrdered && (births > 0 || others.some(isBusy))) return [];
+  const isChanging = d.members.some((m) => m.state === 'Updating' && !open.includes(m));
+  const turns = turnsNow(d, open);
   const youngestFirst = [...open].reverse();
   const well = youngestFirst.filter(isReady).slice(0, spareOf(d));
   const chosen = [...youngestFirst.filter((m) => !isReady(m)), ...well];
-  return chosen.slice(0, Math.max(0, Math.min(room, isOrdered ? 1 : Infinity)));
+  return chosen.slice(0, Math.max(0, Math.min(room, isChanging && turns === 1 ? 0 : turns)));
 }
 
 /** One member, as its policy says. What cannot be done in place falls back, or is reported. */
@@ -2542,12 +2525,6 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     const isOfMember = kind === 'taken' || kind === 'return';
     const isOther = isOfMember ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
     if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
-  }
-  for (const { identity, isBlocked } of p.members) {
-    const key = `taken/${identity}`;
-    const taken = backoff.get(key);
-    if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
-      backoff.set(key, { ...taken, untilUptime: uptime + LIMITS.trialMs }); // It was read again.
   }
   // What lost its labels only is looked for until the cache shows it again.
   const { uid } = s.cluster.meta;
