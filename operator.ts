@@ -844,26 +844,31 @@ export function predecessorOf(meta: Meta): { identity: string; reason: string } 
 // whether the brake lets a judged one go.
 
 /** One decision in the making: what the leaves of plan() read, and what they add to. */
-interface Draft {
-  readonly s: Snapshot;
-  readonly spec: Spec;
-  readonly name: string; // Of the cluster.
-  readonly now: number;
-  readonly random: () => number;
-  members: readonly Member[]; // Oldest first.
-  ends: readonly Known[]; // Of earlier passes.
-  revisions: Revisions;
-  readonly ending: Map<string, EndReason>; // Identities that end in this pass.
-  indices: Map<number | undefined, Member | undefined>; // Who holds each; undefined: given in this pass.
-  readonly actions: Action[];
-  readonly ask: Map<string, Ref>;
-  readonly unknown: Set<string>; // Identities of which a question has no answer: left alone.
-  readonly evidence: string[];
-  readonly wakes: number[]; // Look again after so many milliseconds.
-  readonly notes: string[];
-  waits: string;
-  blocked: string;
+function newDraft(s: Snapshot, now: number, random: () => number) {
+  const update = updateRevisionOf(s.cluster, s.revisions);
+  return {
+    s,
+    spec: s.cluster.spec,
+    name: s.cluster.meta.name,
+    now,
+    random,
+    members: [] as readonly Member[], // Oldest first.
+    ends: [] as readonly Known[], // Of earlier passes.
+    revisions: { ...update, current: update.update } as Revisions,
+    ending: new Map<string, EndReason>(), // Identities that end in this pass.
+    indices: new Map<number | undefined, Member | undefined>(), // undefined: given in this pass.
+    actions: [] as Action[],
+    ask: new Map<string, Ref>(),
+    unknown: new Set<string>(), // Identities of which a question has no answer: left alone.
+    evidence: [] as string[],
+    // Look again after so many milliseconds: what was refused is tried again.
+    wakes: [...s.desk.backoff.values()].map((b) => b.untilUptime - s.uptime),
+    notes: [] as string[],
+    waits: '',
+    blocked: '',
+  };
 }
+type Draft = ReturnType<typeof newDraft>;
 export const keyOfRef = (ref: Pick<Ref, 'kind' | 'name'>): string => `${ref.kind}/${ref.name}`;
 const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
 /** Was all this read live in this pass? What was not is asked for; what has no answer leaves the
@@ -1017,19 +1022,16 @@ function evidenceKey(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): st
   const pod = m.pod ?? d.s.desk.went.get(m.identity)?.pod;
   return [reason, m.identity, pod?.meta.uid ?? '', sinceMs ?? ''].join('/');
 }
-function will(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): End {
-  const evidence = evidenceKey(d, m, reason);
-  d.evidence.push(evidence);
-  return { reason, kind: 'will', dueInMs: 0, sinceMs, evidence };
-}
-function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?: number): End {
+/** What speaks for an end, and in how many seconds it is due. */
+function endBy(d: Draft, m: Bare, reason: EndReason, seconds = 0, sinceMs?: number): End {
   const evidence = evidenceKey(d, m, reason, sinceMs);
   d.evidence.push(evidence);
   const watchedMs = d.s.uptime - (d.s.desk.seen.get(evidence) ?? d.s.uptime);
   const dueInMs = Math.max(0, seconds * 1000 - lastedMs(sinceMs, watchedMs, d.now));
   // The object's own times may count, from when it was watched for a minute.
   if (dueInMs > 0) d.wakes.push(dueInMs, Math.max(0, LIMITS.trustMs - watchedMs) || Infinity);
-  return { reason, kind: 'judgement', dueInMs, sinceMs, evidence };
+  const isLeft = reason === 'PodEvicted' && m.claims.length === 0;
+  return { reason, kind: isLeft ? 'will' : ENDS[reason].kind, dueInMs, sinceMs, evidence };
 }
 
 /** The table of DESIGN.md: the first row that matches, or undefined. Anything that no row names
@@ -1037,22 +1039,22 @@ function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?:
  *  nothing: the member returns. Members without claims end wherever others return. */
 function endOf(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
-  if (isUp(pod) && isTakenOut(d.s, pod)) return will(d, m, 'Released');
+  if (isUp(pod) && isTakenOut(d.s, pod)) return endBy(d, m, 'Released');
   const asked = [...(pod ? [pod] : []), ...m.claims].map((o) => o.meta.annotations[MARK.replace]);
-  if (asked.includes('true')) return will(d, m, 'ReplaceRequested');
+  if (asked.includes('true')) return endBy(d, m, 'ReplaceRequested');
   if (!isRunning(m) && isClaimGone(d, m) && isRead(d, m.identity, podRef(d, m))) {
-    return will(d, m, 'ClaimGone');
+    return endBy(d, m, 'ClaimGone');
   }
   if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
-    return will(d, m, 'NameTaken');
+    return endBy(d, m, 'NameTaken');
   }
   if (d.spec.suspend) return undefined; // Nobody is judged, and whose pod goes returns.
   if (m.claims.length === 0) {
     if (!pod || !isTerminal(pod)) return endByNode(d, m) ?? endByPod(d, m);
-    return will(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', pod.readySinceMs);
+    return endBy(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', 0, pod.readySinceMs);
   }
   if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {
-    return will(d, m, 'PodDeleted', pod?.meta.deletedMs);
+    return endBy(d, m, 'PodDeleted');
   }
   return endByNode(d, m) ?? endByVolumes(d, m) ?? endByPod(d, m);
 }
@@ -1104,7 +1106,7 @@ function endByNode(d: Draft, m: Bare): End | undefined {
   const isMarked = !nodes && pod?.disruption === 'DeletionByTaintManager';
   if (!pod || isTerminal(pod) || (m.node !== 'silent' && !isMarked)) return undefined;
   const sinceMs = nodes ? nodes.get(pod.node)?.readySinceMs : pod.disruptedMs;
-  return judged(d, m, 'NodeUnreachable', d.spec.liveness.nodeUnreachableSeconds, sinceMs);
+  return endBy(d, m, 'NodeUnreachable', d.spec.liveness.nodeUnreachableSeconds, sinceMs);
 }
 
 /** It does not run, and its volumes hold it on nodes none of which is open. */
@@ -1112,18 +1114,17 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   const { s } = d;
   const { volumeLostSeconds, nodeGoneSeconds } = d.spec.liveness;
   if (isRunning(m)) return undefined;
-  if (m.claims.some((c) => c.phase === 'Lost'))
-    return judged(d, m, 'VolumeLost', volumeLostSeconds);
+  if (m.claims.some((c) => c.phase === 'Lost')) return endBy(d, m, 'VolumeLost', volumeLostSeconds);
   const last = s.desk.went.get(m.identity)?.pod;
   if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC') {
-    return judged(d, m, 'NodeGone', nodeGoneSeconds, last.disruptedMs);
+    return endBy(d, m, 'NodeGone', nodeGoneSeconds, last.disruptedMs);
   }
   if (m.node === 'open') return undefined; // Its volumes allow it.
   const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
   const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
   if (words.includes('open')) return undefined;
   if (words.length > 0 && words.every((word) => word === 'outOfService')) {
-    return will(d, m, 'NodeOutOfService');
+    return endBy(d, m, 'NodeOutOfService');
   }
   // Never before another node is open, and counted only from then on: nothing would be won, and
   // nodes that went together come back one after the other.
@@ -1132,16 +1133,16 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   const ends = (allowed ?? []).map((node) => endByVolumeNode(draft, m, node));
   if (ends.includes(undefined)) return undefined;
   const [latest] = ends.sort((a, b) => (b?.dueInMs ?? 0) - (a?.dueInMs ?? 0));
-  const found = latest ?? judged(draft, m, 'NodeGone', nodeGoneSeconds);
+  const found = latest ?? endBy(draft, m, 'NodeGone', nodeGoneSeconds);
   return isOpen ? found : { ...found, dueInMs: Infinity };
 }
 /** What one of the nodes that hold it says; undefined: that it waits. */
 function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
   const { nodeUnreachableSeconds, volumeLostSeconds } = d.spec.liveness;
   const word = nodeWord(d.s, node.meta.name);
-  if (word === 'outOfService') return judged(d, m, 'NodeGone', 0);
+  if (word === 'outOfService') return endBy(d, m, 'NodeGone', 0);
   if (word === 'silent') {
-    return judged(d, m, 'NodeUnreachable', nodeUnreachableSeconds, node.readySinceMs);
+    return endBy(d, m, 'NodeUnreachable', nodeUnreachableSeconds, node.readySinceMs);
   }
   const why = closedBy(d.s, node);
   if (why === 'pressure' || d.spec.replacementPolicy === 'WhenVolumesLost') return undefined;
@@ -1149,7 +1150,7 @@ function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
   const { pod } = m;
   const isLeft = pod !== undefined && (isTerminating(pod) || isTerminal(pod));
   const wasTaken = isLeft && !(MARK.returns in pod.meta.annotations);
-  return judged(d, m, 'PodEvicted', why === 'cordon' && wasTaken ? 0 : volumeLostSeconds);
+  return endBy(d, m, 'PodEvicted', why === 'cordon' && wasTaken ? 0 : volumeLostSeconds);
 }
 
 /** What its pod says of itself, by the thresholds of `liveness`; all of them default to never. An
@@ -1160,13 +1161,13 @@ function endByPod(d: Draft, m: Bare): End | undefined {
   if (!isUp(pod) || (inPlaceOf(pod) && !isApplied(pod))) return undefined;
   const restarts = pod.restarts - calmRestarts(d, pod);
   if (maxRestarts > 0 && pod.isDown && restarts > maxRestarts) {
-    return judged(d, m, 'CrashLoop', 0, pod.readySinceMs);
+    return endBy(d, m, 'CrashLoop', 0, pod.readySinceMs);
   }
   if (pod.ready) return undefined;
   const seconds = wasReady(pod) ? unreadySeconds : startupSeconds;
   const sinceMs = wasReady(pod) ? pod.readySinceMs : pod.mountedMs;
   if (seconds === 0 || sinceMs === undefined) return undefined;
-  return judged(d, m, wasReady(pod) ? 'Unready' : 'StartupTimeout', seconds, sinceMs);
+  return endBy(d, m, wasReady(pod) ? 'Unready' : 'StartupTimeout', seconds, sinceMs);
 }
 /** Restarts up to the time it was last calm; at first sight, those of a pod that was Ready once are
  *  taken for old ones. */
@@ -1236,31 +1237,6 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
     blocked: d.blocked,
     withheld: withheldText(d, withheld),
     notes: d.notes,
-  };
-}
-function newDraft(s: Snapshot, now: number, random: () => number): Draft {
-  const { meta, spec } = s.cluster;
-  const update = { ...updateRevisionOf(s.cluster, s.revisions) };
-  const backoffs = [...s.desk.backoff.values()].map((b) => b.untilUptime - s.uptime);
-  return {
-    s,
-    spec,
-    name: meta.name,
-    now,
-    random,
-    members: [],
-    ends: [],
-    revisions: { ...update, current: update.update },
-    ending: new Map(),
-    indices: new Map(),
-    actions: [],
-    ask: new Map(),
-    unknown: new Set(),
-    evidence: [],
-    wakes: backoffs, // What was refused is tried again.
-    notes: [],
-    waits: '',
-    blocked: '',
   };
 }
 
