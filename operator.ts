@@ -1671,21 +1671,12 @@ function birthHoldMs(d: Draft): number {
   return times === 0 ? 0 : Math.max(0, lastMs + doubled(times) - now);
 }
 
-/** Every identity of ours of which there is a trace. One that is far ahead of its object is forged,
- *  and moves no clock. */
-function identitiesOf({ cluster, pods, claims, desk }: Snapshot): readonly string[] {
-  const { name, uid } = cluster.meta;
-  const isTrue = (identity: string, { createdMs }: Meta): boolean =>
-    birthMs(identity) <= createdMs + LIMITS.futureMaxMs;
-  const own = [...pods.values()].filter((pod) => isControlledBy(pod.meta, uid));
-  const went = [...desk.went.values()].flatMap(({ pod }) => pod ?? []); // Adopted ones, too.
-  const seen = [...own, ...went].filter((pod) => isTrue(identityOf(pod, name), pod.meta));
-  const held = [...claims.values()].flatMap(({ meta }) => {
-    const identity = meta.labels[MARK.identity] ?? '';
-    return MARK.claims in meta.annotations && isTrue(identity, meta) ? [identity] : [];
-  });
-  const told = cluster.status.newestIdentity ?? '';
-  return [...seen.map((pod) => identityOf(pod, name)), ...held, told];
+/** Those that a new one must be younger than. One that is far ahead of its object is forged, and
+ *  moves no clock. */
+function identitiesOf(s: Snapshot, members: readonly Member[]): readonly string[] {
+  const isTrue = ({ identity, claims, pod }: Member): boolean =>
+    [pod, ...claims].some((o) => o && birthMs(identity) <= o.meta.createdMs + LIMITS.futureMaxMs);
+  return [...members.filter(isTrue).map(nameOf), s.cluster.status.newestIdentity ?? ''];
 }
 
 /** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
@@ -1759,16 +1750,26 @@ function returnsNow(d: Draft, m: Member): boolean {
   const isSoon = ['return', 'taken'].some((w) => waiting(desk.backoff, `${w}/${identity}`, uptime));
   return !/^(former|orphan)/.test(m.isBlocked) && !isSoon && !isVanished;
 }
-/** What its next pod takes: the claims that it has; those that it never had are made. A birth that
- *  was cut short is finished as the birth that it was. */
+/** The next pod of a member. A birth that was cut short is finished as the birth that it was. */
 function backOf(d: Draft, m: Member, revision: Revision): Make {
+  const [first] = m.claims;
+  if (m.claims.every(isNeverBound))
+    return makeOf(d, m, revision, 'ScaledOut', first && predecessorOf(first.meta));
+  const last = d.s.desk.went.get(m.identity)?.pod;
+  const isAnnounced = last?.meta.annotations[MARK.returns] === 'Recreated';
+  return makeOf(d, m, revision, isAnnounced ? 'Recreated' : 'Returned');
+}
+/** A pod to make, with the claims that its member has; those that it lacks are made before. */
+function makeOf(
+  d: Draft,
+  m: Pick<Member, 'identity' | 'claims' | 'leftovers' | 'index'>,
+  revision: Revision,
+  usual: Reason,
+  filled?: { readonly identity: string; readonly reason: string },
+): Make {
   const { identity } = m;
-  const own = new Set([...m.claims, ...m.leftovers].map((c) => c.meta.name));
   const names = claimTemplateNames(d.spec).filter((t) => revision.claimTemplates.includes(t));
-  const isBorn = m.claims.every(isNeverBound);
-  const filled = isBorn && m.claims[0] ? predecessorOf(m.claims[0].meta) : undefined;
-  const wasAnnounced = d.s.desk.went.get(identity)?.pod?.meta.annotations[MARK.returns];
-  const returns = wasAnnounced === 'Recreated' ? 'Recreated' : 'Returned';
+  const own = [...m.claims, ...m.leftovers].map((c) => c.meta.name);
   const index = takeIndex(d, m);
   for (const claim of index === m.index ? [] : m.claims)
     act(d, 'seal', 'Sealed', identity, claim, labelled(indexLabel(index)));
@@ -1777,9 +1778,9 @@ function backOf(d: Draft, m: Member, revision: Revision): Make {
     verb: 'make',
     identity,
     revision,
-    claims: names.filter((t) => !own.has(claimName(t, d.name, identity))),
+    claims: names.filter((t) => !own.includes(claimName(t, d.name, identity))),
     index,
-    because: isBorn ? ((filled?.reason as EndReason) ?? 'ScaledOut') : returns,
+    because: (filled?.reason as EndReason | undefined) ?? usual,
     ...(filled && { replaces: `${filled.identity} ${filled.reason}` }),
   };
 }
@@ -1795,8 +1796,8 @@ function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'R
   act(d, 'end', because, identity, pod);
 }
 
-/** New members. The first of them take the places of who ends in this pass, and
- *  wait for that; each names the newest end that no member replaces yet. */
+/** New members. The first of them take the places of who ends in this pass, and wait for that; each
+ *  names the newest end that no member replaces yet. */
 function planBirths(d: Draft, live: number, places: number, next: () => Revision): readonly Make[] {
   const { vanished } = d.s.desk;
   const holdMs = birthHoldMs(d);
@@ -1811,19 +1812,12 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
   if (most <= 0 || isBlind) return [];
   const ends = endsToFill(d);
   const after = [...d.ending.keys()];
-  const drawn = allocate(most, identitiesOf(d.s), d.now, d.random);
-  return drawn.map((identity, i): Make => {
-    const [end, old, revision] = [ends[i], after[i], next()];
-    const isSurge = live + i >= d.spec.replicas;
+  return allocate(most, identitiesOf(d.s, d.members), d.now, d.random).map((identity, i) => {
+    const fresh = { identity, claims: [], leftovers: [], index: undefined };
+    const usual = live + i < d.spec.replicas ? 'ScaledOut' : 'Updated';
+    const old = after[i];
     return {
-      do: 'Make',
-      verb: 'make',
-      identity,
-      revision,
-      claims: revision.claimTemplates,
-      index: takeIndex(d),
-      because: end ? end.reason : isSurge ? 'Updated' : 'ScaledOut',
-      ...(end && { replaces: `${end.identity} ${end.reason}` }),
+      ...makeOf(d, fresh, next(), usual, ends[i]),
       ...(old !== undefined && { after: old }),
     };
   });
@@ -1846,20 +1840,20 @@ function planRestores(d: Draft, places: number): number {
   for (const m of open) {
     const marked = m.claims.filter(isMarked).reverse();
     const shy = marked.filter((c) => c.meta.annotations[MARK.restore] !== 'true');
-    const keys = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
-    const names = m.claims.map((c) => c.meta.name).sort();
-    const annotations = {
-      ...Object.fromEntries(keys.map((key) => [key, null])),
-      [MARK.claims]: names.join(' '),
-    };
-    const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m)) };
-    const cleared = { metadata: { labels, annotations } };
-    const wish = annotated({ [MARK.restore]: 'true' });
-    for (const claim of shy) act(d, 'restore', 'Restored', m.identity, claim, wish);
-    for (const claim of shy.length > 0 ? [] : marked)
-      act(d, 'restore', 'Restored', m.identity, claim, cleared);
+    const change = shy.length > 0 ? annotated({ [MARK.restore]: 'true' }) : restoration(d, m);
+    for (const claim of shy.length > 0 ? shy : marked)
+      act(d, 'restore', 'Restored', m.identity, claim, change);
   }
   return free.length; // Of whom there was no answer keeps the place.
+}
+
+/** Takes the marks off, seals, and gives it an index. */
+function restoration(d: Draft, m: Member): Json {
+  const keys = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
+  const gone = Object.fromEntries(keys.map((key) => [key, null]));
+  const names = m.claims.map((c) => c.meta.name).sort();
+  const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m)) };
+  return { metadata: { labels, annotations: { ...gone, [MARK.claims]: names.join(' ') } } };
 }
 
 /** Orphans that match the selector: one that mounts exactly the claims of a live member without a
@@ -1907,9 +1901,9 @@ function holdersOf(d: Draft): Draft['indices'] {
   return found;
 }
 /** The member's own index, if it has one that no other holds, or the smallest that is free. */
-function takeIndex(d: Draft, m?: Member): number | undefined {
+function takeIndex(d: Draft, m: Pick<Member, 'index'>): number | undefined {
   const { ordinals } = d.spec;
-  const own = m?.index;
+  const own = m.index;
   if (!ordinals || (own !== undefined && d.indices.get(own) === m)) return own;
   let index = own === undefined || d.indices.has(own) ? ordinals.start : own;
   while (d.indices.has(index)) index++;
@@ -2752,7 +2746,7 @@ export function statusOf(s: Snapshot, p: Plan, done: readonly Action[], now: num
     selector: selectorText(spec.selector),
     replacements: countReplacements(s, done),
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
-    newestIdentity: youngest([...identitiesOf(s), ...born]),
+    newestIdentity: youngest([...identitiesOf(s, p.members), ...born]),
     members: shown.slice(0, LIMITS.statusMembersMax).map((m) => memberStatus(s, p.revisions, m)),
     retired: retiredStatus(s, p, done, now),
     conditions: conditionsOf(s, { ...p, members: all }, available, now),
