@@ -1386,7 +1386,7 @@ scale-in: a b !c → statefulclusters/web
 somebody's will: a b c:moved → nodes/n-c pods/c statefulclusters/web
 … its pod is going, which may be gone by now: a b c:deleted → nodes/n-c statefulclusters/web
 absent claim: a b c:pending+claimAbsent → persistentvolumeclaims/c
-asked, the others first: a b c:asked → pods/a pods/b
+asked, the others, too: a b c:asked → nodes/n-c pods/a pods/b pods/c statefulclusters/web
 vanished: a b (replicas=3 cVanished) | a b c (cVanished) → pods/c
 nothing: a b:starting !c:gone+ScaledIn@30 →
 `;
@@ -6969,13 +6969,13 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'a judgement is read live',
-    'if (isGuarded(d, m, end)) d.ending.set',
-    "if (end.kind === 'judgement' || isGuarded(d, m, end)) d.ending.set",
+    'if (isGuarded(d, m, reason) && isSafe)',
+    'if ((isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)',
   ],
   [
     'the node of a deleted pod, or one out of service, is read live',
-    'if (isGuarded(d, m, end)) d.ending.set',
-    "if (end.kind === 'will' || isGuarded(d, m, end)) d.ending.set",
+    'if (isGuarded(d, m, reason) && isSafe)',
+    'if ((!isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)',
   ],
   [
     'nobody is given up before a node is open',
@@ -7015,8 +7015,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'the cluster is read live before ends',
-    'if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();',
-    '',
+    'const reads = [isRead(d, m.identity, ...refs), readsCluster(d)];',
+    'const reads = [isRead(d, m.identity, ...refs)];',
   ],
   [
     'the cluster is read live before scale-in',
@@ -7035,8 +7035,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'half-made marks are finished with the same Reason',
-    'if (!isLive(m) && retired) planEnd(d, m, retired.reason);',
-    "if (!isLive(m) && retired) planEnd(d, m, 'PodDeleted');",
+    'if (!isLive(m) && m.retired) planEnd(d, m, m.retired.reason);',
+    "if (!isLive(m) && m.retired) planEnd(d, m, 'PodDeleted');",
   ],
   [
     'an identity that is ending gets no pod',
@@ -7151,11 +7151,7 @@ const MUTANTS: readonly Mutant[] = [
     'else if (canComeBack(d, m)) leaveAndReturn',
     'else if (m.pod !== undefined) leaveAndReturn',
   ],
-  [
-    'requests keep to the budget',
-    'const served = up.slice(0, spareOf(d, 1));',
-    'const served = up;',
-  ],
+  ['requests keep to the budget', '...up.slice(0, spareOf(d, 1))];', '...up];'],
   [
     'updates keep to the budget',
     'youngestFirst.filter(isReady).slice(0, spareOf(d));',

@@ -1042,9 +1042,7 @@ function endOf(d: Draft, m: Bare): End | undefined {
   if (isUp(pod) && isTakenOut(d.s, pod)) return endBy(d, m, 'Released');
   const asked = [...(pod ? [pod] : []), ...m.claims].map((o) => o.meta.annotations[MARK.replace]);
   if (asked.includes('true')) return endBy(d, m, 'ReplaceRequested');
-  if (!isRunning(m) && isClaimGone(d, m) && isRead(d, m.identity, podRef(d, m))) {
-    return endBy(d, m, 'ClaimGone');
-  }
+  if (!isRunning(m) && isClaimGone(d, m)) return endBy(d, m, 'ClaimGone');
   if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
     return endBy(d, m, 'NameTaken');
   }
@@ -1455,23 +1453,6 @@ export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: S
   const usual = replicas <= 1 ? 0 : Math.max(1, Math.floor((replicas - 1) / 2));
   return maxReplacements === undefined ? usual : scaledValue(maxReplacements, replicas, 'down');
 }
-/** I10: nobody ends before what that rests on was read live in this pass, so a stale cache gives no
- *  member up: the cluster, its pod, its nodes, its claims. */
-function isGuarded(d: Draft, m: Member, { kind, reason }: End): boolean {
-  const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
-  const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
-  const nodes = d.s.nodes ? names.filter(Boolean) : [];
-  const claims = ['VolumeLost', 'ClaimGone'].includes(reason) ? m.claims : [];
-  // A pod that was seen to go, or to end, may be gone by now, as if it had vanished unseen.
-  const isLeft = kind === 'will' && m.pod !== undefined && !isUp(m.pod);
-  const refs = [
-    ...(isLeft ? [] : [podRef(d, m)]),
-    ...nodes.map((name) => refOf('nodes', name)),
-    ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
-  ];
-  const reads = [isRead(d, m.identity, ...refs), readsCluster(d)];
-  return !reads.includes(false); // Asked all at once: there are three rounds.
-}
 /** Why a successor could not be made now, or ''. Its claims and pod are tried first; a full quota
  *  of pods is no objection where the old pod counts in it. */
 function heirProblem(d: Draft, m: Member): string {
@@ -1525,36 +1506,53 @@ function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
 
 // ─── Ends ────────────────────────────────────────────────────────────────────────────────────────
 
-/** Ends whose end is due, and finishes what a crash left half-marked. One guard for all (I10): what
- *  they rest on, and the cluster, is read live in this pass. */
+/** Ends who is due and not withheld, and finishes what a crash left half-marked. */
 function planEnds(d: Draft): void {
+  const end = (m: Member, reason: EndReason, isSafe = true): void => {
+    if (isGuarded(d, m, reason) && isSafe) d.ending.set(m.identity, reason);
+  };
   for (const m of d.members) {
-    const { end, retired, identity } = m;
-    if (!isLive(m) && retired) planEnd(d, m, retired.reason);
-    if (end?.dueInMs !== 0 || end.reason === 'ReplaceRequested' || m.state === 'Withheld') continue;
-    if (isGuarded(d, m, end)) d.ending.set(identity, end.reason);
+    if (!isLive(m) && m.retired) planEnd(d, m, m.retired.reason);
+    const isDue = m.end?.dueInMs === 0 && m.state !== 'Withheld';
+    if (isDue && m.end.reason !== 'ReplaceRequested') end(m, m.end.reason);
   }
-  for (const m of doubledIndex(d)) d.ending.set(m.identity, 'IndexTaken');
-  for (const m of requestsServed(d)) d.ending.set(m.identity, 'ReplaceRequested');
-  if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();
+  for (const m of doubledIndex(d)) end(m, 'IndexTaken');
+  const served = requestsServed(d);
+  const isSafe = isReliedOn(d, served);
+  for (const m of served) end(m, 'ReplaceRequested', isSafe || m.state !== 'Available');
   for (const m of d.members) {
     const reason = d.ending.get(m.identity);
     if (reason) planEnd(d, m, reason);
   }
+}
+/** I10: one guard for all ends. Nobody ends before what that rests on was read live in this pass, so
+ *  a stale cache gives no member up: the cluster, its pod, its nodes, its claims. */
+function isGuarded(d: Draft, m: Member, reason: EndReason): boolean {
+  const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
+  const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
+  const nodes = d.s.nodes ? names.filter(Boolean) : [];
+  const claims = ['VolumeLost', 'ClaimGone'].includes(reason) ? m.claims : [];
+  // A pod that was seen to go, or to end, may be gone by now, as if it had vanished unseen.
+  const isLeft = m.pod && !isUp(m.pod) && (!isJudgement(reason) || m.claims.length === 0);
+  const refs = [
+    ...(isLeft ? [] : [podRef(d, m)]),
+    ...nodes.map((name) => refOf('nodes', name)),
+    ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
+  ];
+  const reads = [isRead(d, m.identity, ...refs), readsCluster(d)];
+  return !reads.includes(false); // Asked all at once: there are three rounds.
 }
 /** Marks every claim, oldest first, and then deletes the pod, so that a crash leaves no member
  *  ended and unmarked. What is done of it already is not done again. A pod that its user took out
  *  of the selector is let go of, and never deleted. */
 function planEnd(d: Draft, m: Member, because: EndReason): void {
   const { pod, identity } = m;
-  const { meta } = d.s.cluster;
   for (const claim of isWantedBack(m) ? [] : [...m.claims, ...m.leftovers])
     if (!isMarked(claim))
       act(d, 'retire', because, identity, claim, retirement(d, m, claim, because));
   if (!pod || isTerminating(pod)) return;
-  const isOurs = isControlledBy(pod.meta, meta.uid);
   if (because !== 'Released') act(d, 'end', because, identity, pod);
-  else if (isOurs) act(d, 'release', because, identity, pod, ownedBy(othersOf(pod, meta)));
+  else act(d, 'release', because, identity, pod, ownedBy(othersOf(pod, d.s.cluster.meta)));
 }
 /** The mark of an end, with the policy of its moment. Retained data outlives the cluster, so its
  *  owner reference goes; what a former cluster of this name kept is kept whatever the moment. */
@@ -1586,11 +1584,7 @@ function requestsServed(d: Draft): readonly Member[] {
   const asked = d.members.filter((m) => isLive(m) && m.end?.reason === 'ReplaceRequested');
   const seenAt = (m: Member): number => d.s.desk.seen.get(m.end?.evidence ?? '') ?? d.s.uptime;
   const up = asked.filter((m) => m.state === 'Available').sort((a, b) => seenAt(a) - seenAt(b));
-  const served = up.slice(0, spareOf(d, 1));
-  // A cache that lags shows them all not Ready: whoever costs nothing is read live before.
-  const down = asked.filter((m) => m.state !== 'Available').slice(0, LIMITS.liveReadsMax);
-  const rest = down.filter((m) => isRead(d, m.identity, podRef(d, m)));
-  return [...rest, ...(isReliedOn(d, served) ? served : [])];
+  return [...asked.filter((m) => m.state !== 'Available'), ...up.slice(0, spareOf(d, 1))];
 }
 /** I5 rests on the others being Available: that is read live before Available ones go. */
 function isReliedOn(d: Draft, going: readonly Member[]): boolean {
