@@ -1631,7 +1631,7 @@ who waits for room: a b !c:gone+ScaledIn@30+claim.restored → there is room and
 who is withheld, and why: a b:silent c:silent
   → b NodeUnreachable, c NodeUnreachable); 2 are out, and at most 1 may be
 … and the way out: a b:silent c:silent | a b c:silent (noHeir)
-  → its pod is annotated enge.me/replace=true
+  → its pod or a claim of it is annotated enge.me/replace=true
 … and that no successor can be made: a b c:silent (noHeir) → no successor can be made: quota
 until when births wait: a !y:gone+CrashLoop@5 !z:gone+CrashLoop@90 (replicas=3)
   → birth; until 2026-01-02T00:00:05Z
@@ -6982,7 +6982,7 @@ const MUTANTS: readonly Mutant[] = [
     'const isOpen = hasOpenNode(s);',
     'const isOpen = s.uptime >= 0;',
   ],
-  ['a trouble of the node waits', "if (why === 'pressure' || ", 'if ('],
+  ['a trouble of the node waits', "if (word === 'pressed' || ", 'if ('],
   [
     'WhenVolumesLost: a deleted pod returns',
     "if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {",
@@ -7118,7 +7118,7 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'an index is not given twice',
-    "m.life === 'ending' || (m.pod && !isDead(m)));",
+    "m.life === 'ending' || (m.pod && !isDown(m.node)));",
     "m.life === 'ending');",
   ],
   [

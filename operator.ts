@@ -290,9 +290,11 @@ export const STATES = [
 ] as const;
 export type State = (typeof STATES)[number];
 
-/** What a node is to one member: open = Ready and takes its pods; closed = Ready and does not;
- *  silent = not Ready; gone = absent; none = the member is on no node. */
-export type NodeWord = 'open' | 'closed' | 'silent' | 'gone' | 'outOfService' | 'none';
+/** What a node is to the pods of a cluster. Closed, as it is Ready and takes none of them, is a node
+ *  that is cordoned, or by somebody's taint tainted, or pressed by one of Kubernetes' own, which
+ *  says nothing about the disks. Silent = not Ready; gone = absent; none = the pod is on no node. */
+export type NodeWord =
+  'open' | ('cordoned' | 'tainted' | 'pressed') | ('silent' | 'gone' | 'outOfService') | 'none';
 
 /** What speaks for the end of an identity. It is due when `dueInMs` is 0. */
 export interface End {
@@ -931,7 +933,6 @@ const isTolerated = (taint: Taint, all: readonly Toleration[]): boolean =>
       (!t.effect || t.effect === taint.effect) &&
       (t.operator === 'Exists' || (t.value ?? '') === (taint.value ?? '')),
   );
-/** What a node is to the pods of this cluster. */
 function nodeWord(s: Snapshot, name: string): NodeWord {
   if (name === '') return 'none';
   if (s.nodes === undefined) return 'open'; // Blind: DisruptionTarget stands in, see endOf.
@@ -939,17 +940,13 @@ function nodeWord(s: Snapshot, name: string): NodeWord {
   if (!node) return 'gone';
   if (node.taints.some((t) => t.key === OUT_OF_SERVICE)) return 'outOfService';
   if (!node.ready) return 'silent';
-  return closedBy(s, node) === '' ? 'open' : 'closed';
-}
-/** Why a Ready node takes no pods of this cluster: somebody's `cordon` or taint, or Kubernetes' own
- *  taint, which says nothing about the disks; '' if it takes them. */
-function closedBy(s: Snapshot, node: Node): '' | 'cordon' | 'taint' | 'pressure' {
-  if (node.unschedulable) return 'cordon';
+  if (node.unschedulable) return 'cordoned';
   const tolerated = tolerationsOf(s.cluster.spec.template, true);
   const bars = node.taints.filter((taint) => !isTolerated(taint, tolerated));
-  if (bars.length === 0) return '';
-  return bars.every((taint) => OF_KUBERNETES.test(taint.key)) ? 'pressure' : 'taint';
+  if (bars.length === 0) return 'open';
+  return bars.every((taint) => OF_KUBERNETES.test(taint.key)) ? 'pressed' : 'tainted';
 }
+const isDown = (word: NodeWord): boolean => ['silent', 'gone', 'outOfService'].includes(word);
 const hasOpenNode = (s: Snapshot): boolean =>
   s.nodes === undefined || [...s.nodes.keys()].some((name) => nodeWord(s, name) === 'open');
 
@@ -962,8 +959,8 @@ export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'cl
 }
 /** A volume names nodes if its affinity has a key that ends in neither `zone` nor `region`: local
  *  drivers have keys of their own. Any other can follow, also to a node that is yet to be made. */
-const namesNodes = ({ terms }: Volume): boolean =>
-  (terms ?? []).some((all) => all.some(({ key }) => !/(zone|region)$/.test(key)));
+const namesNodes = (terms: NonNullable<Volume['terms']>): boolean =>
+  terms.some((all) => all.some(({ key }) => !/(zone|region)$/.test(key)));
 
 /** The nodes that all volumes of a member allow; undefined if none of them names nodes.
  *  A volume that cannot be read counts as naming the node its pod was last on. */
@@ -972,14 +969,12 @@ function nodesAllowed({ s }: Draft, m: Bare): readonly Node[] | undefined {
   const last = lastNodeOf(s, m);
   const tests = m.claims.flatMap(({ meta, volume: name }): ((node: Node) => boolean)[] => {
     const volume = s.volumes.get(name);
-    if (volume && !namesNodes(volume)) return [];
-    if (!volume) {
-      const only = name === '' ? meta.annotations[MARK.selectedNode] : last;
-      return only ? [(node) => node.meta.name === only] : [];
-    }
-    const fits = (all: readonly SelectorTerm[], labels: Dict): boolean =>
-      all.every((term) => termMatches(term, labels));
-    return [(node) => (volume.terms ?? []).some((all) => fits(all, node.meta.labels))];
+    const only = name === '' ? meta.annotations[MARK.selectedNode] : last;
+    if (!volume) return only ? [(node) => node.meta.name === only] : [];
+    const { terms = [] } = volume;
+    const fits = ({ meta: { labels } }: Node): boolean =>
+      terms.some((all) => all.every((term) => termMatches(term, labels)));
+    return namesNodes(terms) ? [fits] : [];
   });
   if (tests.length === 0) return undefined;
   return [...s.nodes.values()].filter((node) => tests.every((fits) => fits(node)));
@@ -1142,13 +1137,11 @@ function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
   if (word === 'silent') {
     return endBy(d, m, 'NodeUnreachable', nodeUnreachableSeconds, node.readySinceMs);
   }
-  const why = closedBy(d.s, node);
-  if (why === 'pressure' || d.spec.replacementPolicy === 'WhenVolumesLost') return undefined;
+  if (word === 'pressed' || d.spec.replacementPolicy === 'WhenVolumesLost') return undefined;
   // Its pod object still shows that it was taken from there.
-  const { pod } = m;
-  const isLeft = pod !== undefined && (isTerminating(pod) || isTerminal(pod));
-  const wasTaken = isLeft && !(MARK.returns in pod.meta.annotations);
-  return endBy(d, m, 'PodEvicted', why === 'cordon' && wasTaken ? 0 : volumeLostSeconds);
+  const marks = m.pod?.meta.annotations;
+  const wasTaken = marks && !isUp(m.pod) && !(MARK.returns in marks);
+  return endBy(d, m, 'PodEvicted', word === 'cordoned' && wasTaken ? 0 : volumeLostSeconds);
 }
 
 /** What its pod says of itself, by the thresholds of `liveness`; all of them default to never. An
@@ -1265,21 +1258,19 @@ const podRef = (d: Draft, { identity }: Pick<Member, 'identity'>): Ref =>
   refOf(PODS, podName(d.name, identity));
 /** The cluster-wide backoff of refused creations; an edit begins a new one. */
 export const makeKey = ({ meta }: StatefulCluster): string => `make/${meta.generation}`;
+/** Under this key a refusal of the action is kept. */
+export const keyOfAction = (a: Action): string => `${a.verb}/${subjectOf(a)}`;
 /** The name that an action is about. */
 function subjectOf(a: Action): string {
   if ('object' in a) return a.object.meta.name;
   return a.do === 'Keep' ? a.revision.meta.name : a.identity;
 }
-/** Under this key a refusal of the action is kept. */
-export const keyOfAction = (a: Action): string => `${a.verb}/${subjectOf(a)}`;
 
 /** Why nothing can be created from this spec, as a sentence for `Stalled`, or ''. The CRD's CEL
  *  rules refuse most of it earlier; an object that is older than the rules gets here. */
 export function specProblem(cluster: StatefulCluster): string {
   const { selector, template } = cluster.spec;
-  const terms =
-    Object.keys(selector.matchLabels ?? {}).length + (selector.matchExpressions ?? []).length;
-  if (terms === 0) return 'spec.selector is empty: it would select every pod';
+  if (selectorText(selector) === '') return 'spec.selector is empty: it would select every pod';
   if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' }))) {
     return 'spec.selector does not match the labels that pods get from spec.template';
   }
@@ -1378,11 +1369,10 @@ function blockerOf({ s, name }: Draft, identity: string): string {
 /** Claims none of which a template of the spec or of a revision in use names make no member. */
 function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
   const { cluster, revisions, pods } = d.s;
-  const used = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
-  const isUsed = ({ hash }: Revision): boolean =>
-    used.includes(hash) || hash === cluster.status.currentRevision;
-  const older = [...revisions.values()].filter(isUsed).flatMap((r) => r.claimTemplates);
-  const templates = [...claimTemplateNames(d.spec), ...older];
+  const shown = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
+  const used = [...shown, cluster.status.currentRevision];
+  const older = [...revisions.values()].filter(({ hash }) => used.includes(hash));
+  const templates = [...claimTemplateNames(d.spec), ...older.flatMap((r) => r.claimTemplates)];
   const names = templates.map((t) => claimName(t, d.name, identity));
   if (claims.some(({ meta }) => names.includes(meta.name))) return true;
   d.notes.push(`no claim template names ${fewNames(claims.map((c) => c.meta.name))}`);
@@ -1392,9 +1382,10 @@ function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
  *  until garbage collection takes these or frees them. */
 function formerOf(d: Draft): number {
   const { cluster, pods, claims } = d.s;
-  const all = [...pods.values(), ...claims.values()].map(({ meta }) => meta);
-  const former = all.filter((meta) => isOfFormer(meta, cluster.meta));
-  const ids = unique(former.map(({ labels }) => labels[MARK.identity] ?? ''));
+  const former = [...pods.values(), ...claims.values()].filter((o) =>
+    isOfFormer(o.meta, cluster.meta),
+  );
+  const ids = unique(former.map(({ meta }) => meta.labels[MARK.identity] ?? ''));
   const others = ids.filter((id) => d.members.every((m) => m.identity !== id));
   if (others.length > 0)
     d.notes.push(`what a former ${d.name} left is waited for: ${fewNames(others)}`);
@@ -1433,11 +1424,10 @@ function planBrake(d: Draft): ReadonlyMap<string, string> {
 function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
-    if (m.node === 'silent' || m.node === 'gone') return true;
+    if (isDown(m.node)) return true;
     if (isRunning(m) || m.node === 'open' || m.claims.length === 0) return false;
     if (!readsVolumes(d, m)) return false;
-    const words = nodesAllowed(d, m)?.map((node) => nodeWord(d.s, node.meta.name));
-    return words?.every((word) => word !== 'open' && word !== 'closed') === true;
+    return nodesAllowed(d, m)?.every((node) => isDown(nodeWord(d.s, node.meta.name))) === true;
   };
   const isHeir = ({ pod, claims, identity }: Member): boolean => {
     const made = (pod ?? claims[0])?.meta;
@@ -1494,13 +1484,12 @@ function trialOf(d: Draft, revision: Revision, withClaims: boolean): string | un
 function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
   const held = d.members.filter((m) => why.has(m.identity));
   if (held.length === 0) return '';
-  const target = held.every((m) => m.pod) ? 'its pod' : 'its pod or, without one, a claim of it';
   const who = fewNames(held.map((m) => `${m.identity} ${m.end?.reason}`));
   return [
     `${held.length} of ${d.spec.replicas} members are judged and wait (${who})`,
     fewNames(unique(why.values())),
     'they go on when their nodes or volumes are back, or spec.liveness.maxReplacements is raised',
-    `a member ends at once when ${target} is annotated ${MARK.replace}=true`,
+    `a member ends at once when its pod or a claim of it is annotated ${MARK.replace}=true`,
   ].join('; ');
 }
 
@@ -1862,8 +1851,8 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
     const m = live.find((one) => one.identity === identity);
     const names = m?.claims.map((c) => c.meta.name) ?? [];
     const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
-    const isBare = !m && isUp(pod) && pod.claims.length === 0 && taken < places;
-    const isNew = isBare && pod.meta.labels[MARK.identity] === identity;
+    const isNamed = pod.meta.labels[MARK.identity] === identity;
+    const isNew = !m && isUp(pod) && pod.claims.length === 0 && isNamed && taken < places;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
     if (isNew) d.indices.set(indexOf(pod, identity), undefined);
@@ -1885,9 +1874,8 @@ const isIndexed = ({ identity, pod, index }: Member): boolean =>
 /** Who holds each index: live members that stay, the oldest first; any other until it is over and
  *  its pod object is gone, or on a node that cannot run it. */
 function holdersOf(d: Draft): Draft['indices'] {
-  const isDead = ({ node }: Member): boolean => ['silent', 'gone', 'outOfService'].includes(node);
   const live = stayingOf(d);
-  const left = d.members.filter((m) => m.life === 'ending' || (m.pod && !isDead(m)));
+  const left = d.members.filter((m) => m.life === 'ending' || (m.pod && !isDown(m.node)));
   const found: Draft['indices'] = new Map();
   for (const m of [...live.filter(isIndexed), ...live, ...left])
     for (const index of [m.index, m.pod && indexOf(m.pod, m.identity)])
@@ -2104,7 +2092,7 @@ function planUpdates(d: Draft): void {
 /** May an update touch it? Not one whose node speaks against it; one that is withheld for what its
  *  pod says may be healed by a new template. */
 function isUpdatable(m: Member): boolean {
-  if (runsOnGoingClaim(m) || ['silent', 'gone', 'outOfService'].includes(m.node)) return false;
+  if (runsOnGoingClaim(m) || isDown(m.node)) return false;
   return m.end?.dueInMs !== 0 || ['Unready', 'StartupTimeout', 'CrashLoop'].includes(m.end.reason);
 }
 /** Relabels it, if nothing but labels differs. */
@@ -2480,15 +2468,14 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     // What passes once, with its claims or without, is refused no more.
     const [revision = ''] = key.split(' ');
     for (const known of backoff.keys()) if (known.startsWith(revision)) backoff.delete(known);
-    if (message === '') continue;
-    backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
+    if (message !== '')
+      backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
   }
   for (const [key, { untilUptime }] of backoff) {
-    const isOld = uptime - untilUptime > LIMITS.earlyEndMs;
-    const [kind, name = ''] = key.split('/');
-    const isOfMember = kind === 'taken' || kind === 'return';
-    const isOther = isOfMember ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
-    if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
+    const [kind = '', name = ''] = key.split('/');
+    const isOther = ['taken', 'return'].includes(kind) && !live.has(name);
+    const isOld = uptime - untilUptime > LIMITS.earlyEndMs && !isOfAdmission(s, key);
+    if (isOther || isOld || (kind === 'make' && key !== makeKey(s.cluster))) backoff.delete(key);
   }
   // What lost its labels only is looked for until the cache shows it again.
   const { uid } = s.cluster.meta;
