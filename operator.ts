@@ -1662,15 +1662,12 @@ function identitiesOf(s: Snapshot, members: readonly Member[]): readonly string[
   return [...members.filter(isTrue).map(nameOf), s.cluster.status.newestIdentity ?? ''];
 }
 
-/** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
- *  is made and nobody taken away. */
+/** Members beside the old ones, once a trial says that they can be made; until then nobody is made
+ *  and nobody taken away. */
 function surgeOf(d: Draft, beside: number): number {
   const most = Math.min(maxSurgeOf(d.spec), behindOf(d));
   const [first] = most > 0 ? outdatedOf(d) : [];
-  if (!first || passesTrial(d, first)) return most;
-  const words = trialOf(d, d.revisions.update, true);
-  const isUnknown = words === undefined || words.startsWith('no answer');
-  return isUnknown ? Math.max(0, Math.min(most, beside)) : 0;
+  return !first || passesTrial(d, first) ? most : Math.max(0, Math.min(most, beside));
 }
 /** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in;
  *  whoever is between two pods returns; what is left is for restores and births. */
@@ -1681,11 +1678,10 @@ function planPlaces(d: Draft): void {
   const wanted = spec.replicas + surgeOf(d, live.length - spec.replicas);
   const free = Math.max(0, wanted - live.length - formerOf(d));
   const places = free - planAdoption(d, live, free);
-  if (live.length > wanted) {
-    // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
-    if (d.actions.some((a) => a.verb === 'adopt')) return;
-    return planScaleIn(d, live, live.length - wanted);
-  }
+  // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
+  const isAdopting = d.actions.some((a) => a.verb === 'adopt');
+  if (live.length > wanted)
+    return isAdopting ? undefined : planScaleIn(d, live, live.length - wanted);
   if (spec.suspend) return planSuspension(d, live, places);
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return void (d.waits = refused.message);
@@ -1701,20 +1697,18 @@ function planPlaces(d: Draft): void {
  *  and waits for all others that are under way. */
 function turnsNow(d: Draft, candidates: readonly Member[] = []): number {
   if (d.spec.podManagementPolicy !== 'OrderedReady') return Infinity;
-  const isMaking = d.actions.some((a) => a.do === 'Make');
-  if (!isMaking && d.members.every((m) => candidates.includes(m) || !isUnderWay(m, d.now)))
-    return 1;
-  d.wakes.push(LIMITS.leavingMaxMs);
-  return 0;
+  const others = d.members.filter((m) => !candidates.includes(m));
+  const isFree =
+    !others.some((m) => isUnderWay(m, d.now)) && d.actions.every((a) => a.do !== 'Make');
+  if (!isFree) d.wakes.push(LIMITS.leavingMaxMs);
+  return isFree ? 1 : 0;
 }
 /** Is it coming up, or its pod going? One that is due, has no open node, or takes too long is not
  *  waited for. */
-function isUnderWay({ pod, claims, end, life, state }: Member, now: number): boolean {
-  const isStuck = end && (end.dueInMs === 0 || /^(Node|Volume|PodEvicted)/.test(end.reason));
-  if (pod?.meta.deletedMs !== undefined)
-    return !isStuck && now < pod.meta.deletedMs + LIMITS.leavingMaxMs;
-  if (isStuck || life !== 'live') return false;
-  if (!pod) return claims.every(isNeverBound);
+function isUnderWay({ pod, claims, end, state }: Member, now: number): boolean {
+  if (end && (end.dueInMs === 0 || /^(Node|Volume|PodEvicted)/.test(end.reason))) return false;
+  if (!pod) return state === 'Returning' && claims.every(isNeverBound);
+  if (pod.meta.deletedMs !== undefined) return now < pod.meta.deletedMs + LIMITS.leavingMaxMs;
   const isYoung = now - pod.meta.createdMs < LIMITS.bringUpMaxMs;
   return state === 'Ready' || (['Pending', 'Starting'].includes(state) && isYoung);
 }
@@ -1829,7 +1823,6 @@ function planRestores(d: Draft, places: number): number {
   }
   return free.length; // Of whom there was no answer keeps the place.
 }
-
 /** Takes the marks off, seals, and gives it an index. */
 function restoration(d: Draft, m: Member): Json {
   const keys = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
