@@ -1081,10 +1081,10 @@ a claim template was added: a b c:gone (twoTemplates) → back c
 F17: a former cluster's pod is in its place: a b c:former → nothing
 F17: what a former cluster left holds the place: a b !c:former (replicas=3)
   | a b !c:former+claim.former (replicas=3) → nothing
-F10: a foreign pod is in its place: a b c:foreign → blocked
-F10: … of one that never had data: a b c:foreign+claim.unbound → lose c NameTaken
+F10: a foreign pod is in its place, which the POST will be told: a b c:foreign → back c
+F10: … was told, of one that never had data: a b c:gone+claim.unbound (taken) → lose c NameTaken
 its orphan is adopted: a b c:orphan → adopt c Adopted
-its orphan went the wrong way: a b c:orphan+moved → blocked
+its orphan went the wrong way: a b c:orphan+moved (taken) → blocked
 no judged member: a b c:failed+silent (pinned maxReplacements=0) → withheld
 I10: replicas is what returns: a:gone b:gone (replicas=5) → back a; back b; 3 × new ScaledOut
 `;
@@ -1092,6 +1092,7 @@ I10: replicas is what returns: a:gone b:gone (replicas=5) → back a; back b; 3 
 table('plan: no answer', actions)`
 its pod, its node: a b:deleted c:silent d (?pod) | a b:deleted c:silent d (?node)
   → lose b PodDeleted
+its node, which may be cordoned by now: a b:gone c:deleted (?node) → back b
 its volume: a b:gone c:gone (pinned ?volume) → back b
 its claim: a b:gone c:pending+claimAbsent (?claim) → back b
 the cluster: a b:gone c:deleted (?cluster) → back b
@@ -1352,6 +1353,12 @@ restored, its own: a:#0 !c:#1+gone+ScaledIn@30+claim.restored (start=0 replicas=
   → restore c Restored
 I2: two of one index, the younger ends: a:#0 b:#0 (start=0) → replace b IndexTaken
 I2: … without a pod it gets another: a:#0 b:#0+gone (start=0) → seal b Sealed; back b #1
+I2: … the older one goes anyway: a:#0+deleted b:#0 (start=0) → lose a PodDeleted
+a label that a hand edited ends nobody: a:#0 b:#1+claim.#0 (start=0) | a:#0+claim.#1 b:#1 (start=0)
+  → nothing
+… nor is it given away what its pod has: a:#0 b:#1+claim.#0 (start=0 replicas=3) |
+  a:#0+claim.#1 b:#1 (start=0 replicas=3) → new ScaledOut #2
+… its next pod has one of its own: a:#0 b:#1+claim.#0+gone (start=0) → seal b Sealed; back b #1
 `;
 /** F3: what must be read live before it is acted upon; only births do not wait. */
 const questions: See = (situation, over) => {
@@ -1373,9 +1380,11 @@ judgement: a b c:silent → nodes/n-c pods/c statefulclusters/web trials/R with 
   → nodes/n-c pods/c statefulclusters/web trials/older with claims
 no node for 5 s: a b c:unscheduled → persistentvolumes/pv-c
 no node yet: a b c:unplaced →
-somebody's will, scale-in: a b c:deleted | a b !c | a b c:moved → statefulclusters/web
+scale-in: a b !c → statefulclusters/web
+somebody's will: a b c:moved → nodes/n-c pods/c statefulclusters/web
+… its pod is going, which may be gone by now: a b c:deleted → nodes/n-c statefulclusters/web
 absent claim: a b c:pending+claimAbsent → persistentvolumeclaims/c
-asked, the others first: a b c:asked → pods/a pods/b
+asked, the others, too: a b c:asked → nodes/n-c pods/a pods/b pods/c statefulclusters/web
 vanished: a b (replicas=3 cVanished) | a b c (cVanished) → pods/c
 nothing: a b:starting !c:gone+ScaledIn@30 →
 `;
@@ -1626,13 +1635,13 @@ who waits for room: a b !c:gone+ScaledIn@30+claim.restored → there is room and
 who is withheld, and why: a b:silent c:silent
   → b NodeUnreachable, c NodeUnreachable); 2 are out, and at most 1 may be
 … and the way out: a b:silent c:silent | a b c:silent (noHeir)
-  → its pod is annotated enge.me/replace=true
+  → its pod or a claim of it is annotated enge.me/replace=true
 … and that no successor can be made: a b c:silent (noHeir) → no successor can be made: quota
 until when births wait: a !y:gone+CrashLoop@5 !z:gone+CrashLoop@90 (replicas=3)
   → birth; until 2026-01-02T00:00:05Z
 what a former cluster left: a !c:former+claim.former (replicas=3)
   → what a former web left is waited for: c
-what stands in the way: a b c:foreign → web-c stands in the way of c
+what stands in the way, as a POST was told: a b c:gone (taken) → no stands in the way of c
 that 0 is read as 1: a (maxUnavailable=0) → so 1 is used
 what an update waits for: a:outdated b (partition=1) → kept by the partition
 what was refused: a (no2Gi) → refused: expand: no
@@ -7002,20 +7011,20 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'a judgement is read live',
-    'else if (isGuarded(d, m)) go.add(m.identity);',
-    'else go.add(m.identity);',
+    'if (isGuarded(d, m, reason) && isSafe)',
+    'if ((isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)',
   ],
   [
-    'a node out of service is read live',
-    'go.has(identity) : !rests || isGuarded(d, m);',
-    'go.has(identity) : !rests || d.now > 0;',
+    'the node of a deleted pod, or one out of service, is read live',
+    'if (isGuarded(d, m, reason) && isSafe)',
+    'if ((!isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)',
   ],
   [
     'nobody is given up before a node is open',
     'const isOpen = hasOpenNode(s);',
     'const isOpen = s.uptime >= 0;',
   ],
-  ['a trouble of the node waits', "if (why === 'pressure' || ", 'if ('],
+  ['a trouble of the node waits', "if (word === 'pressed' || ", 'if ('],
   [
     'WhenVolumesLost: a deleted pod returns',
     "if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {",
@@ -7048,13 +7057,13 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'the cluster is read live before ends',
-    'if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();',
-    '',
+    'const reads = [isRead(d, m.identity, ...refs), readsCluster(d)];',
+    'const reads = [isRead(d, m.identity, ...refs)];',
   ],
   [
     'the cluster is read live before scale-in',
-    '  if (!readsCluster(d)) return;\n  if (isOrdered',
-    '  if (isOrdered',
+    '  if (!readsCluster(d)) return;\n  const most = Math.min(surplus',
+    '  const most = Math.min(surplus',
   ],
   [
     'the cluster is read live before adoption',
@@ -7068,8 +7077,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'half-made marks are finished with the same Reason',
-    'if (!isLive(m) && retired) planEnd(d, m, retired.reason);',
-    "if (!isLive(m) && retired) planEnd(d, m, 'PodDeleted');",
+    'if (!isLive(m) && m.retired) planEnd(d, m, m.retired.reason);',
+    "if (!isLive(m) && m.retired) planEnd(d, m, 'PodDeleted');",
   ],
   [
     'an identity that is ending gets no pod',
@@ -7141,8 +7150,8 @@ const MUTANTS: readonly Mutant[] = [
   ['early ends hold births', '  if (holdMs > 0) {\n', '  if (holdMs < 0) {\n'],
   [
     'only the surplus is scaled in',
-    'slice(0, isOrdered ? 1 : surplus);',
-    'slice(0, isOrdered ? 1 : surplus + 1);',
+    'const most = Math.min(surplus, turnsNow',
+    'const most = Math.min(surplus + 1, turnsNow',
   ],
   [
     'who is not Ready is scaled in first',
@@ -7151,13 +7160,13 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'an index is not given twice',
-    "(m.life === 'over' || d.ending.has(m.identity)) && (!m.pod || isDead(m));",
-    "m.life === 'over' || d.ending.has(m.identity) || isDead(m);",
+    "m.life === 'ending' || (m.pod && !isDown(m.node)));",
+    "m.life === 'ending');",
   ],
   [
     'who returns keeps an index that is its own',
-    'const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;',
-    'const isOwn = m.index !== undefined;',
+    'own !== undefined && d.indices.get(own) === m',
+    'own !== undefined && d.indices.has(own)',
   ],
   [
     'nobody returns on a claim that is being deleted',
@@ -7184,11 +7193,7 @@ const MUTANTS: readonly Mutant[] = [
     'else if (canComeBack(d, m)) leaveAndReturn',
     'else if (m.pod !== undefined) leaveAndReturn',
   ],
-  [
-    'requests keep to the budget',
-    'const served = up.slice(0, spareOf(d, 1));',
-    'const served = up;',
-  ],
+  ['requests keep to the budget', '...up.slice(0, spareOf(d, 1))];', '...up];'],
   [
     'updates keep to the budget',
     'youngestFirst.filter(isReady).slice(0, spareOf(d));',

@@ -270,9 +270,11 @@ export const STATES = [
 ] as const;
 export type State = (typeof STATES)[number];
 
-/** What a node is to one member: open = Ready and takes its pods; closed = Ready and does not;
- *  silent = not Ready; gone = absent; none = the member is on no node. */
-export type NodeWord = 'open' | 'closed' | 'silent' | 'gone' | 'outOfService' | 'none';
+/** What a node is to the pods of a cluster. Closed, as it is Ready and takes none of them, is a node
+ *  that is cordoned, or by somebody's taint tainted, or pressed by one of Kubernetes' own, which
+ *  says nothing about the disks. Silent = not Ready; gone = absent; none = the pod is on no node. */
+export type NodeWord =
+  'open' | ('cordoned' | 'tainted' | 'pressed') | ('silent' | 'gone' | 'outOfService') | 'none';
 
 /** An identity with what exists of it. */
 export interface Member {
@@ -770,25 +772,31 @@ export function predecessorOf(meta: Meta): { identity: string; reason: string } 
 // whether the brake lets a judged one go.
 
 /** One decision in the making: what the leaves of plan() read, and what they add to. */
-interface Draft {
-  readonly s: Snapshot;
-  readonly spec: Spec;
-  readonly name: string; // Of the cluster.
-  readonly now: number;
-  readonly random: () => number;
-  members: readonly Member[]; // Oldest first.
-  revisions: Revisions;
-  readonly ending: Map<string, EndReason>; // Identities that end in this pass.
-  readonly indices: Set<number | undefined>; // Given in this pass.
-  readonly actions: Action[];
-  readonly ask: Map<string, Ref>;
-  readonly unknown: Set<string>; // Identities of which a question has no answer: left alone.
-  readonly evidence: string[];
-  readonly wakes: number[]; // Look again after so many milliseconds.
-  readonly notes: string[];
-  waits: string;
-  blocked: string;
+function newDraft(s: Snapshot, now: number, random: () => number) {
+  const update = updateRevisionOf(s.cluster, s.revisions);
+  return {
+    s,
+    spec: s.cluster.spec,
+    name: s.cluster.meta.name,
+    now,
+    random,
+    members: [] as readonly Member[], // Oldest first.
+    ends: [] as readonly Known[], // Of earlier passes.
+    revisions: { ...update, current: update.update } as Revisions,
+    ending: new Map<string, EndReason>(), // Identities that end in this pass.
+    indices: new Map<number | undefined, Member | undefined>(), // undefined: given in this pass.
+    actions: [] as Action[],
+    ask: new Map<string, Ref>(),
+    unknown: new Set<string>(), // Identities of which a question has no answer: left alone.
+    evidence: [] as string[],
+    // Look again after so many milliseconds: what was refused is tried again.
+    wakes: [...s.desk.backoff.values()].map((b) => b.untilUptime - s.uptime),
+    notes: [] as string[],
+    waits: '',
+    blocked: '',
+  };
 }
+type Draft = ReturnType<typeof newDraft>;
 export const keyOfRef = (ref: Pick<Ref, 'kind' | 'name'>): string => `${ref.kind}/${ref.name}`;
 const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
 /** Was all this read live in this pass? What was not is asked for; what has no answer leaves the
@@ -851,7 +859,6 @@ const isTolerated = (taint: Taint, all: readonly Toleration[]): boolean =>
       (!t.effect || t.effect === taint.effect) &&
       (t.operator === 'Exists' || (t.value ?? '') === (taint.value ?? '')),
   );
-/** What a node is to the pods of this cluster. */
 function nodeWord(s: Snapshot, name: string): NodeWord {
   if (name === '') return 'none';
   if (s.nodes === undefined) return 'open'; // Blind: DisruptionTarget stands in, see endOf.
@@ -859,17 +866,13 @@ function nodeWord(s: Snapshot, name: string): NodeWord {
   if (!node) return 'gone';
   if (node.taints.some((t) => t.key === OUT_OF_SERVICE)) return 'outOfService';
   if (!node.ready) return 'silent';
-  return closedBy(s, node) === '' ? 'open' : 'closed';
-}
-/** Why a Ready node takes no pods of this cluster: somebody's `cordon` or taint, or Kubernetes' own
- *  taint, which says nothing about the disks; '' if it takes them. */
-function closedBy(s: Snapshot, node: Node): '' | 'cordon' | 'taint' | 'pressure' {
-  if (node.unschedulable) return 'cordon';
+  if (node.unschedulable) return 'cordoned';
   const tolerated = tolerationsOf(s.cluster.spec.template, true);
   const bars = node.taints.filter((taint) => !isTolerated(taint, tolerated));
-  if (bars.length === 0) return '';
-  return bars.every((taint) => OF_KUBERNETES.test(taint.key)) ? 'pressure' : 'taint';
+  if (bars.length === 0) return 'open';
+  return bars.every((taint) => OF_KUBERNETES.test(taint.key)) ? 'pressed' : 'tainted';
 }
+const isDown = (word: NodeWord): boolean => ['silent', 'gone', 'outOfService'].includes(word);
 const hasOpenNode = (s: Snapshot): boolean =>
   s.nodes === undefined || [...s.nodes.keys()].some((name) => nodeWord(s, name) === 'open');
 
@@ -882,8 +885,8 @@ export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'cl
 }
 /** A volume names nodes if its affinity has a key that ends in neither `zone` nor `region`: local
  *  drivers have keys of their own. Any other can follow, also to a node that is yet to be made. */
-const namesNodes = ({ terms }: Volume): boolean =>
-  (terms ?? []).some((all) => all.some(({ key }) => !/(zone|region)$/.test(key)));
+const namesNodes = (terms: NonNullable<Volume['terms']>): boolean =>
+  terms.some((all) => all.some(({ key }) => !/(zone|region)$/.test(key)));
 
 /** The nodes that all volumes of a member allow; undefined if none of them names nodes.
  *  A volume that cannot be read counts as naming the node its pod was last on. */
@@ -892,14 +895,12 @@ function nodesAllowed({ s }: Draft, m: Bare): readonly Node[] | undefined {
   const last = lastNodeOf(s, m);
   const tests = m.claims.flatMap(({ meta, volume: name }): ((node: Node) => boolean)[] => {
     const volume = s.volumes.get(name);
-    if (volume && !namesNodes(volume)) return [];
-    if (!volume) {
-      const only = name === '' ? meta.annotations[MARK.selectedNode] : last;
-      return only ? [(node) => node.meta.name === only] : [];
-    }
-    const fits = (all: readonly SelectorTerm[], labels: Dict): boolean =>
-      all.every((term) => termMatches(term, labels));
-    return [(node) => (volume.terms ?? []).some((all) => fits(all, node.meta.labels))];
+    const only = name === '' ? meta.annotations[MARK.selectedNode] : last;
+    if (!volume) return only ? [(node) => node.meta.name === only] : [];
+    const { terms = [] } = volume;
+    const fits = ({ meta: { labels } }: Node): boolean =>
+      terms.some((all) => all.every((term) => termMatches(term, labels)));
+    return namesNodes(terms) ? [fits] : [];
   });
   if (tests.length === 0) return undefined;
   return [...s.nodes.values()].filter((node) => tests.every((fits) => fits(node)));
@@ -942,19 +943,16 @@ function evidenceKey(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): st
   const pod = m.pod ?? d.s.desk.went.get(m.identity)?.pod;
   return [reason, m.identity, pod?.meta.uid ?? '', sinceMs ?? ''].join('/');
 }
-function will(d: Draft, m: Bare, reason: EndReason, sinceMs?: number): End {
-  const evidence = evidenceKey(d, m, reason);
-  d.evidence.push(evidence);
-  return { reason, kind: 'will', dueInMs: 0, sinceMs, evidence };
-}
-function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?: number): End {
+/** What speaks for an end, and in how many seconds it is due. */
+function endBy(d: Draft, m: Bare, reason: EndReason, seconds = 0, sinceMs?: number): End {
   const evidence = evidenceKey(d, m, reason, sinceMs);
   d.evidence.push(evidence);
   const watchedMs = d.s.uptime - (d.s.desk.seen.get(evidence) ?? d.s.uptime);
   const dueInMs = Math.max(0, seconds * 1000 - lastedMs(sinceMs, watchedMs, d.now));
   // The object's own times may count, from when it was watched for a minute.
   if (dueInMs > 0) d.wakes.push(dueInMs, Math.max(0, LIMITS.trustMs - watchedMs) || Infinity);
-  return { reason, kind: 'judgement', dueInMs, sinceMs, evidence };
+  const isLeft = reason === 'PodEvicted' && m.claims.length === 0;
+  return { reason, kind: isLeft ? 'will' : ENDS[reason].kind, dueInMs, sinceMs, evidence };
 }
 
 /** The table of DESIGN.md: the first row that matches, or undefined. Anything that no row names
@@ -962,22 +960,20 @@ function judged(d: Draft, m: Bare, reason: EndReason, seconds: number, sinceMs?:
  *  nothing: the member returns. Members without claims end wherever others return. */
 function endOf(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
-  if (isUp(pod) && isTakenOut(d.s, pod)) return will(d, m, 'Released');
+  if (isUp(pod) && isTakenOut(d.s, pod)) return endBy(d, m, 'Released');
   const asked = [...(pod ? [pod] : []), ...m.claims].map((o) => o.meta.annotations[MARK.replace]);
-  if (asked.includes('true')) return will(d, m, 'ReplaceRequested');
-  if (!isRunning(m) && isClaimGone(d, m) && isRead(d, m.identity, podRef(d, m))) {
-    return will(d, m, 'ClaimGone');
-  }
+  if (asked.includes('true')) return endBy(d, m, 'ReplaceRequested');
+  if (!isRunning(m) && isClaimGone(d, m)) return endBy(d, m, 'ClaimGone');
   if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
-    return will(d, m, 'NameTaken');
+    return endBy(d, m, 'NameTaken');
   }
   if (d.spec.suspend) return undefined; // Nobody is judged, and whose pod goes returns.
   if (m.claims.length === 0) {
     if (!pod || !isTerminal(pod)) return endByNode(d, m) ?? endByPod(d, m);
-    return will(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', pod.readySinceMs);
+    return endBy(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', 0, pod.readySinceMs);
   }
   if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {
-    return will(d, m, 'PodDeleted', pod?.meta.deletedMs);
+    return endBy(d, m, 'PodDeleted');
   }
   return endByNode(d, m) ?? endByVolumes(d, m) ?? endByPod(d, m);
 }
@@ -1029,7 +1025,7 @@ function endByNode(d: Draft, m: Bare): End | undefined {
   const isMarked = !nodes && pod?.disruption === 'DeletionByTaintManager';
   if (!pod || isTerminal(pod) || (m.node !== 'silent' && !isMarked)) return undefined;
   const sinceMs = nodes ? nodes.get(pod.node)?.readySinceMs : pod.disruptedMs;
-  return judged(d, m, 'NodeUnreachable', d.spec.liveness.nodeUnreachableSeconds, sinceMs);
+  return endBy(d, m, 'NodeUnreachable', d.spec.liveness.nodeUnreachableSeconds, sinceMs);
 }
 
 /** It does not run, and its volumes hold it on nodes none of which is open. */
@@ -1037,18 +1033,17 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   const { s } = d;
   const { volumeLostSeconds, nodeGoneSeconds } = d.spec.liveness;
   if (isRunning(m)) return undefined;
-  if (m.claims.some((c) => c.phase === 'Lost'))
-    return judged(d, m, 'VolumeLost', volumeLostSeconds);
+  if (m.claims.some((c) => c.phase === 'Lost')) return endBy(d, m, 'VolumeLost', volumeLostSeconds);
   const last = s.desk.went.get(m.identity)?.pod;
   if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC') {
-    return judged(d, m, 'NodeGone', nodeGoneSeconds, last.disruptedMs);
+    return endBy(d, m, 'NodeGone', nodeGoneSeconds, last.disruptedMs);
   }
   if (m.node === 'open') return undefined; // Its volumes allow it.
   const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
   const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
   if (words.includes('open')) return undefined;
   if (words.length > 0 && words.every((word) => word === 'outOfService')) {
-    return will(d, m, 'NodeOutOfService');
+    return endBy(d, m, 'NodeOutOfService');
   }
   // Never before another node is open, and counted only from then on: nothing would be won, and
   // nodes that went together come back one after the other.
@@ -1057,24 +1052,22 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   const ends = (allowed ?? []).map((node) => endByVolumeNode(draft, m, node));
   if (ends.includes(undefined)) return undefined;
   const [latest] = ends.sort((a, b) => (b?.dueInMs ?? 0) - (a?.dueInMs ?? 0));
-  const found = latest ?? judged(draft, m, 'NodeGone', nodeGoneSeconds);
+  const found = latest ?? endBy(draft, m, 'NodeGone', nodeGoneSeconds);
   return isOpen ? found : { ...found, dueInMs: Infinity };
 }
 /** What one of the nodes that hold it says; undefined: that it waits. */
 function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
   const { nodeUnreachableSeconds, volumeLostSeconds } = d.spec.liveness;
   const word = nodeWord(d.s, node.meta.name);
-  if (word === 'outOfService') return judged(d, m, 'NodeGone', 0);
+  if (word === 'outOfService') return endBy(d, m, 'NodeGone', 0);
   if (word === 'silent') {
-    return judged(d, m, 'NodeUnreachable', nodeUnreachableSeconds, node.readySinceMs);
+    return endBy(d, m, 'NodeUnreachable', nodeUnreachableSeconds, node.readySinceMs);
   }
-  const why = closedBy(d.s, node);
-  if (why === 'pressure' || d.spec.replacementPolicy === 'WhenVolumesLost') return undefined;
+  if (word === 'pressed' || d.spec.replacementPolicy === 'WhenVolumesLost') return undefined;
   // Its pod object still shows that it was taken from there.
-  const { pod } = m;
-  const isLeft = pod !== undefined && (isTerminating(pod) || isTerminal(pod));
-  const wasTaken = isLeft && !(MARK.returns in pod.meta.annotations);
-  return judged(d, m, 'PodEvicted', why === 'cordon' && wasTaken ? 0 : volumeLostSeconds);
+  const marks = m.pod?.meta.annotations;
+  const wasTaken = marks && !isUp(m.pod) && !(MARK.returns in marks);
+  return endBy(d, m, 'PodEvicted', word === 'cordoned' && wasTaken ? 0 : volumeLostSeconds);
 }
 
 /** What its pod says of itself, by the thresholds of `liveness`; all of them default to never. An
@@ -1085,13 +1078,13 @@ function endByPod(d: Draft, m: Bare): End | undefined {
   if (!isUp(pod) || (inPlaceOf(pod) && !isApplied(pod))) return undefined;
   const restarts = pod.restarts - calmRestarts(d, pod);
   if (maxRestarts > 0 && pod.isDown && restarts > maxRestarts) {
-    return judged(d, m, 'CrashLoop', 0, pod.readySinceMs);
+    return endBy(d, m, 'CrashLoop', 0, pod.readySinceMs);
   }
   if (pod.ready) return undefined;
   const seconds = wasReady(pod) ? unreadySeconds : startupSeconds;
   const sinceMs = wasReady(pod) ? pod.readySinceMs : pod.mountedMs;
   if (seconds === 0 || sinceMs === undefined) return undefined;
-  return judged(d, m, wasReady(pod) ? 'Unready' : 'StartupTimeout', seconds, sinceMs);
+  return endBy(d, m, wasReady(pod) ? 'Unready' : 'StartupTimeout', seconds, sinceMs);
 }
 /** Restarts up to the time it was last calm; at first sight, those of a pod that was Ready once are
  *  taken for old ones. */
@@ -1131,15 +1124,16 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
   d.members = membersOf(d).map((m) => {
     return { ...m, end: m.life === 'live' ? endOf(d, m) : undefined, state: stateOf(d, m) };
   });
+  d.ends = knownEnds(d);
   d.revisions = revisionsOf(d);
-  const { go, withheld, why } = planBrake(d);
+  const withheld = planBrake(d);
   d.members = d.members.map((m) => (withheld.has(m.identity) ? { ...m, state: 'Withheld' } : m));
   const stalled = s.denied || specProblem(s.cluster);
   const isPaused = s.cluster.meta.annotations[MARK.paused] === 'true';
   const isIdle = isTerminating(s.cluster) || isPaused || stalled !== '';
   if (s.denied !== '') d.wakes.push(LIMITS.retryMaxMs); // No event tells that they may be read.
   if (!isIdle) {
-    planEnds(d, go);
+    planEnds(d);
     if (planHistory(d)) {
       planPlaces(d);
       planUpdates(d);
@@ -1160,32 +1154,8 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
     stalled,
     waits: d.waits,
     blocked: d.blocked,
-    withheld: why,
+    withheld: withheldText(d, withheld),
     notes: d.notes,
-  };
-}
-function newDraft(s: Snapshot, now: number, random: () => number): Draft {
-  const { meta, spec } = s.cluster;
-  const update = { ...updateRevisionOf(s.cluster, s.revisions) };
-  const backoffs = [...s.desk.backoff.values()].map((b) => b.untilUptime - s.uptime);
-  return {
-    s,
-    spec,
-    name: meta.name,
-    now,
-    random,
-    members: [],
-    revisions: { ...update, current: update.update },
-    ending: new Map(),
-    indices: new Set(),
-    actions: [],
-    ask: new Map(),
-    unknown: new Set(),
-    evidence: [],
-    wakes: backoffs, // What was refused is tried again.
-    notes: [],
-    waits: '',
-    blocked: '',
   };
 }
 
@@ -1217,19 +1187,19 @@ const podRef = (d: Draft, { identity }: Pick<Member, 'identity'>): Ref =>
   refOf(PODS, podName(d.name, identity));
 /** The cluster-wide backoff of refused creations; an edit begins a new one. */
 export const makeKey = ({ meta }: StatefulCluster): string => `make/${meta.generation}`;
+/** Under this key a refusal of the action is kept. */
+export const keyOfAction = (a: Action): string => `${a.verb}/${subjectOf(a)}`;
 /** The name that an action is about. */
 function subjectOf(a: Action): string {
   if ('object' in a) return a.object.meta.name;
   return a.do === 'Keep' ? a.revision.meta.name : a.identity;
 }
-/** Under this key a refusal of the action is kept. */
-export const keyOfAction = (a: Action): string => `${a.verb}/${subjectOf(a)}`;
 
 /** Why nothing can be created from this spec, as a sentence for `Stalled`, or ''. The CRD's CEL
  *  rules refuse most of it earlier; an object that is older than the rules gets here. */
 export function specProblem(cluster: StatefulCluster): string {
   const { selector, template } = cluster.spec;
-  if (termsIn(selector).length === 0) return 'spec.selector is empty: it would select every pod';
+  if (selectorText(selector) === '') return 'spec.selector is empty: it would select every pod';
   if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' }))) {
     return 'spec.selector does not match the labels that pods get from spec.template';
   }
@@ -1270,7 +1240,6 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
   const isWholly = !hasUnread(d, identity, pod);
   const isGone = pod !== undefined && isTerminating(pod) && isWholly;
   const isOver = first ? claims.every(isMarked) && isWholly : isGone;
-  const index = (first ?? pod)?.meta.labels[MARK.index] ?? identity;
   return {
     identity,
     pod,
@@ -1279,9 +1248,14 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
     life: isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live',
     retired: first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod),
     isBlocked: pod || isOver ? '' : blockerOf(d, identity),
-    index: /^\d{1,9}$/.test(index) ? Number(index) : undefined,
+    index: indexOf(first ?? pod, identity),
     node: nodeWord(d.s, pod?.node ?? ''),
   };
+}
+/** By its label; an adopted ordinal is its own index. */
+function indexOf(of: Pod | Claim | undefined, identity: string): number | undefined {
+  const index = of?.meta.labels[MARK.index] ?? identity;
+  return /^\d{1,9}$/.test(index) ? Number(index) : undefined;
 }
 /** Does its pod mount a claim of its identity that the cache lacks? It may have lost its labels. */
 function hasUnread(d: Draft, identity: string, pod: Pod | undefined): boolean {
@@ -1311,35 +1285,23 @@ function endOfClaimless(s: Snapshot, identity: string, pod: Pod): Retired | unde
   return { reason, atMs: pod.meta.deletedMs - pod.graceSeconds * 1000 };
 }
 
-/** Whose object stands where its next pod, or a claim of it, would: of a former cluster (it is
- *  waited for), an orphan that may be adopted, or a foreign one. */
-function blockerOf(d: Draft, identity: string): string {
-  const { cluster, desk, claims, pods } = d.s;
-  const names = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, identity));
-  const refs = [podRef(d, { identity }), ...names.map((name) => refOf(CLAIMS, name))];
-  const taken = desk.backoff.get(`taken/${identity}`); // A POST was told so, and whose it is.
-  const isKnown = taken && (d.s.uptime < taken.untilUptime || !isRead(d, identity, ...refs));
-  if (isKnown) return `foreign ${taken.message}`;
-  const pod = pods.get(podName(d.name, identity));
-  const isForeign = (claim: Claim | undefined): boolean =>
-    claim !== undefined &&
-    [MARK.claims, MARK.retired].every((key) => !(key in claim.meta.annotations));
-  const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
-  if (!blocker) return '';
-  if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
-  const isOrphan = pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
-  return isOrphan
-    ? `orphan ${blocker.meta.name}`
-    : `foreign ${taken?.message ?? blocker.meta.name}`;
+/** What stands where its next pod, or a claim of it, would: a pod of a former cluster, which is
+ *  waited for, an orphan that may be adopted, or, as the last POST was told, a foreign object. */
+function blockerOf({ s, name }: Draft, identity: string): string {
+  const pod = s.pods.get(podName(name, identity));
+  if (pod && isOfFormer(pod.meta, s.cluster.meta)) return `former ${pod.meta.name}`;
+  if (pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(s, pod))
+    return `orphan ${pod.meta.name}`;
+  const taken = s.desk.backoff.get(`taken/${identity}`);
+  return taken ? `foreign ${taken.message}` : '';
 }
 /** Claims none of which a template of the spec or of a revision in use names make no member. */
 function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
   const { cluster, revisions, pods } = d.s;
-  const used = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
-  const isUsed = ({ hash }: Revision): boolean =>
-    used.includes(hash) || hash === cluster.status.currentRevision;
-  const older = [...revisions.values()].filter(isUsed).flatMap((r) => r.claimTemplates);
-  const templates = [...claimTemplateNames(d.spec), ...older];
+  const shown = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
+  const used = [...shown, cluster.status.currentRevision];
+  const older = [...revisions.values()].filter(({ hash }) => used.includes(hash));
+  const templates = [...claimTemplateNames(d.spec), ...older.flatMap((r) => r.claimTemplates)];
   const names = templates.map((t) => claimName(t, d.name, identity));
   if (claims.some(({ meta }) => names.includes(meta.name))) return true;
   d.notes.push(`no claim template names ${fewNames(claims.map((c) => c.meta.name))}`);
@@ -1349,9 +1311,10 @@ function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
  *  until garbage collection takes these or frees them. */
 function formerOf(d: Draft): number {
   const { cluster, pods, claims } = d.s;
-  const all = [...pods.values(), ...claims.values()].map(({ meta }) => meta);
-  const former = all.filter((meta) => isOfFormer(meta, cluster.meta));
-  const ids = unique(former.map(({ labels }) => labels[MARK.identity] ?? ''));
+  const former = [...pods.values(), ...claims.values()].filter((o) =>
+    isOfFormer(o.meta, cluster.meta),
+  );
+  const ids = unique(former.map(({ meta }) => meta.labels[MARK.identity] ?? ''));
   const others = ids.filter((id) => d.members.every((m) => m.identity !== id));
   if (others.length > 0)
     d.notes.push(`what a former ${d.name} left is waited for: ${fewNames(others)}`);
@@ -1368,14 +1331,13 @@ const stayingOf = (d: Draft): readonly Member[] =>
 
 const isJudgement = (reason: string): boolean => ENDS[reason as EndReason]?.kind === 'judgement';
 
-/** Who of the judged is let go now, and why the others are withheld. A judged member goes while
- *  out ≤ limit, so no outage makes a cluster give itself up, and the only copy is, by default,
- *  never given up by a judgement. */
-function planBrake(d: Draft) {
+/** Who of the judged is withheld, and why. A judged member goes while out ≤ limit, so no outage
+ *  makes a cluster give itself up, and the only copy is, by default, never given up by a
+ *  judgement. */
+function planBrake(d: Draft): ReadonlyMap<string, string> {
   const judged = d.members.filter((m) => m.end?.dueInMs === 0 && m.end.kind === 'judgement');
   const limit = maxReplacementsOf(d.spec);
   const out = judged.length > 0 ? outOf(d, judged) : 0;
-  const go = new Set<string>();
   const withheld = new Map<string, string>();
   for (const m of judged) {
     // Nothing was written to its claims: it is let go without brake.
@@ -1383,20 +1345,18 @@ function planBrake(d: Draft) {
     const braked = out > limit && !isFree ? `${out} are out, and at most ${limit} may be` : '';
     const why = braked || heirProblem(d, m);
     if (why) withheld.set(m.identity, why);
-    else if (isGuarded(d, m)) go.add(m.identity);
   }
-  return { go, withheld, why: withheldText(d, withheld) };
+  return withheld;
 }
 /** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and
  *  the places and the successors of judged ends that are not well yet. */
 function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
-    if (m.node === 'silent' || m.node === 'gone') return true;
+    if (isDown(m.node)) return true;
     if (isRunning(m) || m.node === 'open' || m.claims.length === 0) return false;
     if (!readsVolumes(d, m)) return false;
-    const words = nodesAllowed(d, m)?.map((node) => nodeWord(d.s, node.meta.name));
-    return words?.every((word) => word !== 'open' && word !== 'closed') === true;
+    return nodesAllowed(d, m)?.every((node) => isDown(nodeWord(d.s, node.meta.name))) === true;
   };
   const isHeir = ({ pod, claims, identity }: Member): boolean => {
     const made = (pod ?? claims[0])?.meta;
@@ -1411,20 +1371,6 @@ function outOf(d: Draft, judged: readonly Member[]): number {
 export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: Spec): number {
   const usual = replicas <= 1 ? 0 : Math.max(1, Math.floor((replicas - 1) / 2));
   return maxReplacements === undefined ? usual : scaledValue(maxReplacements, replicas, 'down');
-}
-/** I10: what rests on nodes, volumes or absence is acted upon only after these were read live in
- *  this pass, so a stale cache gives no member up. */
-function isGuarded(d: Draft, m: Member): boolean {
-  const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
-  const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
-  const nodes = d.s.nodes ? names.filter(Boolean) : [];
-  const claims = ['VolumeLost', 'ClaimGone'].includes(m.end?.reason ?? '') ? m.claims : [];
-  const refs = [
-    ...nodes.map((name) => refOf('nodes', name)),
-    ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
-  ];
-  const reads = [isRead(d, m.identity, podRef(d, m), ...refs), readsCluster(d)];
-  return !reads.includes(false); // Asked all at once: there are three rounds.
 }
 /** Why a successor could not be made now, or ''. Its claims and pod are tried first. */
 function heirProblem(d: Draft, m: Member): string {
@@ -1465,50 +1411,64 @@ function trialOf(d: Draft, revision: Revision, withClaims: boolean, old?: Pod): 
 function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
   const held = d.members.filter((m) => why.has(m.identity));
   if (held.length === 0) return '';
-  const target = held.every((m) => m.pod) ? 'its pod' : 'its pod or, without one, a claim of it';
   const who = fewNames(held.map((m) => `${m.identity} ${m.end?.reason}`));
   return [
     `${held.length} of ${d.spec.replicas} members are judged and wait (${who})`,
     fewNames(unique(why.values())),
     'they go on when their nodes or volumes are back, or spec.liveness.maxReplacements is raised',
-    `a member ends at once when ${target} is annotated ${MARK.replace}=true`,
+    `a member ends at once when its pod or a claim of it is annotated ${MARK.replace}=true`,
   ].join('; ');
 }
 
 // ─── Ends ────────────────────────────────────────────────────────────────────────────────────────
 
-/** Ends whose end is due, and finishes what a crash left half-marked. One guard for all (I10): the
- *  cluster is read live in this pass before anybody ends for its wish. */
-function planEnds(d: Draft, go: ReadonlySet<string>): void {
+/** Ends who is due and not withheld, and finishes what a crash left half-marked. */
+function planEnds(d: Draft): void {
+  const end = (m: Member, reason: EndReason, isSafe = true): void => {
+    if (isGuarded(d, m, reason) && isSafe) d.ending.set(m.identity, reason);
+  };
   for (const m of d.members) {
-    const { end, retired, identity } = m;
-    if (!isLive(m) && retired) planEnd(d, m, retired.reason);
-    if (end?.dueInMs !== 0 || end.reason === 'ReplaceRequested') continue;
-    const rests = ['NodeOutOfService', 'ClaimGone'].includes(end.reason);
-    const isSafe = end.kind === 'judgement' ? go.has(identity) : !rests || isGuarded(d, m);
-    if (isSafe) d.ending.set(identity, end.reason);
+    if (!isLive(m) && m.retired) planEnd(d, m, m.retired.reason);
+    const isDue = m.end?.dueInMs === 0 && m.state !== 'Withheld';
+    if (isDue && m.end.reason !== 'ReplaceRequested') end(m, m.end.reason);
   }
-  for (const m of doubledIndex(d)) d.ending.set(m.identity, 'IndexTaken');
-  for (const m of requestsServed(d)) d.ending.set(m.identity, 'ReplaceRequested');
-  if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();
+  for (const m of doubledIndex(d)) end(m, 'IndexTaken');
+  const served = requestsServed(d);
+  const isSafe = isReliedOn(d, served);
+  for (const m of served) end(m, 'ReplaceRequested', isSafe || m.state !== 'Available');
   for (const m of d.members) {
     const reason = d.ending.get(m.identity);
     if (reason) planEnd(d, m, reason);
   }
+}
+/** I10: one guard for all ends. Nobody ends before what that rests on was read live in this pass, so
+ *  a stale cache gives no member up: the cluster, its pod, its nodes, its claims. */
+function isGuarded(d: Draft, m: Member, reason: EndReason): boolean {
+  const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
+  const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
+  const nodes = d.s.nodes ? names.filter(Boolean) : [];
+  const claims = ['VolumeLost', 'ClaimGone'].includes(reason) ? m.claims : [];
+  // A pod that was seen to go, or to end, may be gone by now, as if it had vanished unseen.
+  const isLeft = m.pod && !isUp(m.pod) && (!isJudgement(reason) || m.claims.length === 0);
+  const refs = [
+    ...(isLeft ? [] : [podRef(d, m)]),
+    ...nodes.map((name) => refOf('nodes', name)),
+    ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
+  ];
+  const reads = [isRead(d, m.identity, ...refs), readsCluster(d)];
+  return !reads.includes(false); // Asked all at once: there are three rounds.
 }
 /** Marks every claim, oldest first, and then deletes the pod, so that a crash leaves no member
  *  ended and unmarked. What is done of it already is not done again. A pod that its user took out
  *  of the selector is let go of, and never deleted. */
 function planEnd(d: Draft, m: Member, because: EndReason): void {
   const { pod, identity } = m;
-  const { meta } = d.s.cluster;
   for (const claim of isWantedBack(m) ? [] : [...m.claims, ...m.leftovers])
     if (!isMarked(claim))
       act(d, 'retire', because, identity, claim, retirement(d, m, claim, because));
   if (!pod || isTerminating(pod)) return;
-  const isOurs = isControlledBy(pod.meta, meta.uid);
   if (because !== 'Released') act(d, 'end', because, identity, pod);
-  else if (isOurs) act(d, 'release', because, identity, pod, ownedBy(othersOf(pod, meta)));
+  else act(d, 'release', because, identity, pod, ownedBy(othersOf(pod, d.s.cluster.meta)));
 }
 /** The mark of an end, with the policy of its moment. Retained data outlives the cluster, so its
  *  owner reference goes; what a former cluster of this name kept is kept whatever the moment. */
@@ -1540,11 +1500,7 @@ function requestsServed(d: Draft): readonly Member[] {
   const asked = d.members.filter((m) => isLive(m) && m.end?.reason === 'ReplaceRequested');
   const seenAt = (m: Member): number => d.s.desk.seen.get(m.end?.evidence ?? '') ?? d.s.uptime;
   const up = asked.filter((m) => m.state === 'Available').sort((a, b) => seenAt(a) - seenAt(b));
-  const served = up.slice(0, spareOf(d, 1));
-  // A cache that lags shows them all not Ready: whoever costs nothing is read live before.
-  const down = asked.filter((m) => m.state !== 'Available').slice(0, LIMITS.liveReadsMax);
-  const rest = down.filter((m) => isRead(d, m.identity, podRef(d, m)));
-  return [...rest, ...(isReliedOn(d, served) ? served : [])];
+  return [...asked.filter((m) => m.state !== 'Available'), ...up.slice(0, spareOf(d, 1))];
 }
 /** I5 rests on the others being Available: that is read live before Available ones go. */
 function isReliedOn(d: Draft, going: readonly Member[]): boolean {
@@ -1552,23 +1508,19 @@ function isReliedOn(d: Draft, going: readonly Member[]): boolean {
   const others = d.members.filter((m) => m.state === 'Available' && !going.includes(m));
   return isRead(d, '', ...others.slice(0, LIMITS.liveReadsMax).map((m) => podRef(d, m)));
 }
-/** The younger of two live members with one index (I2); one without a pod gets another instead. */
+/** The younger of two members whose pods have one index (I2); without a pod it gets another. */
 function doubledIndex(d: Draft): readonly Member[] {
-  const held = new Set<number | undefined>();
-  return d.members.filter((m) => {
-    if (!d.spec.ordinals || !isLive(m) || m.index === undefined) return false;
-    const isHeld = held.has(m.index) && m.pod !== undefined;
-    held.add(m.index);
-    return isHeld;
-  });
+  if (!d.spec.ordinals) return [];
+  const holders = holdersOf(d);
+  return stayingOf(d).filter((m) => isIndexed(m) && holders.get(m.index) !== m);
 }
 
 // ─── Places ──────────────────────────────────────────────────────────────────────────────────────
 
-/** An end that is known: by the marks, by this process, or of this pass. */
+/** An end that is known. */
 interface Known extends Retired {
   readonly identity: string;
-  readonly isClaimless: boolean;
+  readonly isClaimless?: boolean;
 }
 /** Ends of which only the pod that this process saw go tells: what it did, or, of a member without
  *  claims, what that pod shows. */
@@ -1580,22 +1532,19 @@ function wentEnds(s: Snapshot): readonly (Known & Pick<Went, 'pod'>)[] {
     return end ? [{ ...end, identity, isClaimless, pod }] : [];
   });
 }
-function knownEnds(d: Pick<Draft, 's' | 'members' | 'ending' | 'now'>): readonly Known[] {
-  const found = new Map<string, Known>();
-  for (const end of wentEnds(d.s)) found.set(end.identity, end);
-  for (const m of d.members) {
-    const { identity } = m;
-    const reason = d.ending.get(identity);
-    const end = reason ? { reason, atMs: d.now } : isLive(m) ? undefined : m.retired;
-    if (end) found.set(identity, { ...end, identity, isClaimless: m.claims.length === 0 });
-    else found.delete(identity); // It was restored.
-  }
-  return [...found.values()];
+/** Ends of earlier passes: by the marks, or by the pods that went. */
+function knownEnds({ s, members }: Pick<Draft, 's' | 'members'>): readonly Known[] {
+  const here = new Set(members.map(nameOf));
+  const marked = members.flatMap(({ identity, claims, life, retired }) => {
+    const isClaimless = claims.length === 0;
+    return life !== 'live' && retired ? [{ ...retired, identity, isClaimless }] : [];
+  });
+  return [...wentEnds(s).filter((end) => !here.has(end.identity)), ...marked];
 }
 /** Ends that the next births may name, newest first: for 10 min, or as long as members cannot be
  *  made at all, and unless an object names them since. */
 function endsToFill(d: Draft): readonly Known[] {
-  const { s, now } = d;
+  const { s } = d;
   const isHeld = s.desk.backoff.has(makeKey(s.cluster));
   const surges = maxSurgeOf(d.spec) > 0;
   const named = [...s.pods.values(), ...s.claims.values()].map(({ meta }) => {
@@ -1603,9 +1552,10 @@ function endsToFill(d: Draft): readonly Known[] {
   });
   const isFilled = ({ identity, atMs }: Known): boolean =>
     named.some((n) => n.identity === identity && n.atMs >= atMs - 1000);
-  return knownEnds(d)
+  const now = [...d.ending].map(([identity, reason]) => ({ identity, reason, atMs: d.now }));
+  return [...d.ends, ...now]
     .filter(({ reason }) => ENDS[reason].heir && !(reason === 'Updated' && surges))
-    .filter((end) => (isHeld || now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
+    .filter((end) => (isHeld || d.now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
     .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity));
 }
 /** A broken template must not burn through identities: 10 s doubling to 5 min from the second end
@@ -1618,62 +1568,47 @@ function birthHoldMs(d: Draft): number {
     atMs - birthMs(identity) <= LIMITS.earlyEndMs &&
     now - atMs <= LIMITS.earlyEndMs &&
     atMs <= now + 1000; // Written while a clock was ahead: no hold may last that long.
-  const early = knownEnds(d).filter((end) => isEarly(end) && !d.ending.has(end.identity));
-  const secondsOf = (...kinds: readonly string[]): readonly number[] =>
-    unique(
-      early
-        .filter((end) => end.isClaimless || ENDS[end.reason].early !== 'claimless')
-        .filter((end) => kinds.includes(ENDS[end.reason].early))
-        .map((end) => Math.floor(end.atMs / 1000)),
-    );
-  const broken = secondsOf('template');
-  const unasked = secondsOf('unasked', 'claimless');
+  const kindOf = ({ reason, isClaimless }: Known): string =>
+    ENDS[reason].early === 'claimless' && isClaimless ? 'unasked' : ENDS[reason].early;
+  const secondsOf = (kind: string): readonly number[] => {
+    const early = d.ends.filter((end) => isEarly(end) && kindOf(end) === kind);
+    return unique(early.map((end) => Math.floor(end.atMs / 1000)));
+  };
+  const [broken, unasked] = [secondsOf('template'), secondsOf('unasked')];
   const most = Math.max(3, spec.replicas);
   const times = Math.max(0, broken.length - 1) + Math.max(0, unasked.length - most);
   const lastMs = Math.max(0, ...broken, ...unasked) * 1000;
   return times === 0 ? 0 : Math.max(0, lastMs + doubled(times) - now);
 }
 
-/** Every identity of ours of which there is a trace. One that is far ahead of its object is forged,
- *  and moves no clock. */
-function identitiesOf({ cluster, pods, claims, desk }: Snapshot): readonly string[] {
-  const { name, uid } = cluster.meta;
-  const isTrue = (identity: string, { createdMs }: Meta): boolean =>
-    birthMs(identity) <= createdMs + LIMITS.futureMaxMs;
-  const own = [...pods.values()].filter((pod) => isControlledBy(pod.meta, uid));
-  const went = [...desk.went.values()].flatMap(({ pod }) => pod ?? []); // Adopted ones, too.
-  const seen = [...own, ...went].filter((pod) => isTrue(identityOf(pod, name), pod.meta));
-  const held = [...claims.values()].flatMap(({ meta }) => {
-    const identity = meta.labels[MARK.identity] ?? '';
-    return MARK.claims in meta.annotations && isTrue(identity, meta) ? [identity] : [];
-  });
-  const told = cluster.status.newestIdentity ?? '';
-  return [...seen.map((pod) => identityOf(pod, name)), ...held, told];
+/** Those that a new one must be younger than. One that is far ahead of its object is forged, and
+ *  moves no clock. */
+function identitiesOf(s: Snapshot, members: readonly Member[]): readonly string[] {
+  const isTrue = ({ identity, claims, pod }: Member): boolean =>
+    [pod, ...claims].some((o) => o && birthMs(identity) <= o.meta.createdMs + LIMITS.futureMaxMs);
+  return [...members.filter(isTrue).map(nameOf), s.cluster.status.newestIdentity ?? ''];
 }
 
-/** Members beside the old ones, once a trial says that they can be made. Without its answer nobody
- *  is made and nobody taken away. */
+/** Members beside the old ones, once a trial says that they can be made; until then nobody is made
+ *  and nobody taken away. */
 function surgeOf(d: Draft, beside: number): number {
   const most = Math.min(maxSurgeOf(d.spec), behindOf(d));
   const [first] = most > 0 ? outdatedOf(d) : [];
-  if (!first || passesTrial(d, first)) return most;
-  const words = trialOf(d, d.revisions.update, true);
-  const isUnknown = words === undefined || words.startsWith('no answer');
-  return isUnknown ? Math.max(0, Math.min(most, beside)) : 0;
+  return !first || passesTrial(d, first) ? most : Math.max(0, Math.min(most, beside));
 }
 /** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in;
  *  whoever is between two pods returns; what is left is for restores and births. */
 function planPlaces(d: Draft): void {
   const { s, spec } = d;
+  d.indices = holdersOf(d);
   const live = stayingOf(d);
   const wanted = spec.replicas + surgeOf(d, live.length - spec.replicas);
   const free = Math.max(0, wanted - live.length - formerOf(d));
   const places = free - planAdoption(d, live, free);
-  if (live.length > wanted) {
-    // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
-    if (d.actions.some((a) => a.verb === 'adopt')) return;
-    return planScaleIn(d, live, live.length - wanted);
-  }
+  // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
+  const isAdopting = d.actions.some((a) => a.verb === 'adopt');
+  if (live.length > wanted)
+    return isAdopting ? undefined : planScaleIn(d, live, live.length - wanted);
   if (spec.suspend) return planSuspension(d, live, places);
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return void (d.waits = refused.message);
@@ -1682,11 +1617,27 @@ function planPlaces(d: Draft): void {
   const restored = planRestores(d, places);
   const room = places - restored;
   const births = room > 0 ? planBirths(d, live.length + restored, room, next) : [];
-  const isOrdered = spec.podManagementPolicy === 'OrderedReady';
-  const waits = isOrdered && d.members.some((m) => isComingUp(m, d.now) || isLeaving(m, d.now));
-  if (waits) d.wakes.push(LIMITS.leavingMaxMs);
-  const most = waits ? 0 : isOrdered ? 1 : Infinity;
-  d.actions.push(...[...returns, ...births.slice(0, most)].slice(0, LIMITS.batchMax));
+  d.actions.push(...[...returns, ...births].slice(0, LIMITS.batchMax));
+}
+
+/** How many of these may be brought up, updated or taken away now. OrderedReady does one at a time,
+ *  and waits for all others that are under way. */
+function turnsNow(d: Draft, candidates: readonly Member[] = []): number {
+  if (d.spec.podManagementPolicy !== 'OrderedReady') return Infinity;
+  const others = d.members.filter((m) => !candidates.includes(m));
+  const isFree =
+    !others.some((m) => isUnderWay(m, d.now)) && d.actions.every((a) => a.do !== 'Make');
+  if (!isFree) d.wakes.push(LIMITS.leavingMaxMs);
+  return isFree ? 1 : 0;
+}
+/** Is it coming up, or its pod going? One that is due, has no open node, or takes too long is not
+ *  waited for. */
+function isUnderWay({ pod, claims, end, state }: Member, now: number): boolean {
+  if (end && (end.dueInMs === 0 || /^(Node|Volume|PodEvicted)/.test(end.reason))) return false;
+  if (!pod) return state === 'Returning' && claims.every(isNeverBound);
+  if (pod.meta.deletedMs !== undefined) return now < pod.meta.deletedMs + LIMITS.leavingMaxMs;
+  const isYoung = now - pod.meta.createdMs < LIMITS.bringUpMaxMs;
+  return state === 'Ready' || (['Pending', 'Starting'].includes(state) && isYoung);
 }
 
 /** Does its next pod come now? Its name is the lock: the API server refuses it while the former pod
@@ -1700,26 +1651,40 @@ function returnsNow(d: Draft, m: Member): boolean {
     d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
   const key = keyOfRef(podRef(d, m));
   const isVanished = desk.vanished.has(key) && d.s.answers.get(key) !== '';
-  return m.isBlocked === '' && !waiting(desk.backoff, `return/${identity}`, uptime) && !isVanished;
+  const isSoon = ['return', 'taken'].some((w) => waiting(desk.backoff, `${w}/${identity}`, uptime));
+  return !/^(former|orphan)/.test(m.isBlocked) && !isSoon && !isVanished;
 }
-/** What its next pod takes: the claims that it has; those that it never had are made. A birth that
- *  was cut short is finished as the birth that it was. */
+/** The next pod of a member. A birth that was cut short is finished as the birth that it was. */
 function backOf(d: Draft, m: Member, revision: Revision): Make {
-  const { desk, claims } = d.s;
+  const [first] = m.claims;
+  if (m.claims.every(isNeverBound))
+    return makeOf(d, m, revision, 'ScaledOut', first && predecessorOf(first.meta));
+  const last = d.s.desk.went.get(m.identity)?.pod;
+  const isAnnounced = last?.meta.annotations[MARK.returns] === 'Recreated';
+  return makeOf(d, m, revision, isAnnounced ? 'Recreated' : 'Returned');
+}
+/** A pod to make, with the claims that its member has; those that it lacks are made before. */
+function makeOf(
+  d: Draft,
+  m: Pick<Member, 'identity' | 'claims' | 'leftovers' | 'index'>,
+  revision: Revision,
+  usual: Reason,
+  filled?: { readonly identity: string; readonly reason: string },
+): Make {
   const { identity } = m;
   const names = claimTemplateNames(d.spec).filter((t) => revision.claimTemplates.includes(t));
-  const isBorn = m.claims.every(isNeverBound);
-  const filled = isBorn && m.claims[0] ? predecessorOf(m.claims[0].meta) : undefined;
-  const wasAnnounced = desk.went.get(identity)?.pod?.meta.annotations[MARK.returns];
-  const returns = wasAnnounced === 'Recreated' ? 'Recreated' : 'Returned';
+  const own = [...m.claims, ...m.leftovers].map((c) => c.meta.name);
+  const index = takeIndex(d, m);
+  for (const claim of index === m.index ? [] : m.claims)
+    act(d, 'seal', 'Sealed', identity, claim, labelled(indexLabel(index)));
   return {
     do: 'Make',
     verb: 'make',
     identity,
     revision,
-    claims: names.filter((t) => !claims.has(claimName(t, d.name, identity))),
-    index: indexFor(d, m),
-    because: isBorn ? ((filled?.reason as EndReason) ?? 'ScaledOut') : returns,
+    claims: names.filter((t) => !own.includes(claimName(t, d.name, identity))),
+    index,
+    because: (filled?.reason as EndReason | undefined) ?? usual,
     ...(filled && { replaces: `${filled.identity} ${filled.reason}` }),
   };
 }
@@ -1735,8 +1700,8 @@ function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'R
   act(d, 'end', because, identity, pod);
 }
 
-/** New members. The first of them take the places of who ends in this pass, and
- *  wait for that; each names the newest end that no member replaces yet. */
+/** New members. The first of them take the places of who ends in this pass, and wait for that; each
+ *  names the newest end that no member replaces yet. */
 function planBirths(d: Draft, live: number, places: number, next: () => Revision): readonly Make[] {
   const { vanished } = d.s.desk;
   const holdMs = birthHoldMs(d);
@@ -1747,23 +1712,16 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
   }
   // What left the watch may be there still, as long as that is not known.
   const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');
-  const most = Math.min(places, LIMITS.batchMax, indicesLeft(d));
+  const most = Math.min(places, LIMITS.batchMax, indicesLeft(d), turnsNow(d));
   if (most <= 0 || isBlind) return [];
   const ends = endsToFill(d);
   const after = [...d.ending.keys()];
-  const drawn = allocate(most, identitiesOf(d.s), d.now, d.random);
-  return drawn.map((identity, i): Make => {
-    const [end, old, revision] = [ends[i], after[i], next()];
-    const isSurge = live + i >= d.spec.replicas;
+  return allocate(most, identitiesOf(d.s, d.members), d.now, d.random).map((identity, i) => {
+    const fresh = { identity, claims: [], leftovers: [], index: undefined };
+    const usual = live + i < d.spec.replicas ? 'ScaledOut' : 'Updated';
+    const old = after[i];
     return {
-      do: 'Make',
-      verb: 'make',
-      identity,
-      revision,
-      claims: revision.claimTemplates,
-      index: takeIndex(d),
-      because: end ? end.reason : isSurge ? 'Updated' : 'ScaledOut',
-      ...(end && { replaces: `${end.identity} ${end.reason}` }),
+      ...makeOf(d, fresh, next(), usual, ends[i]),
       ...(old !== undefined && { after: old }),
     };
   });
@@ -1777,7 +1735,7 @@ const isWantedBack = ({ claims }: Member): boolean =>
 function planRestores(d: Draft, places: number): number {
   const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
   const isFree = (m: Member): boolean =>
-    !m.pod && m.isBlocked === '' && !m.claims.some(isTerminating);
+    !d.s.pods.has(podName(d.name, m.identity)) && !m.claims.some(isTerminating);
   const free = wanted.filter(isFree).slice(0, places);
   const open = free.filter((m) => isRead(d, m.identity, podRef(d, m)) && readsCluster(d));
   const later = wanted.filter((m) => !open.includes(m)).map(nameOf);
@@ -1786,20 +1744,19 @@ function planRestores(d: Draft, places: number): number {
   for (const m of open) {
     const marked = m.claims.filter(isMarked).reverse();
     const shy = marked.filter((c) => c.meta.annotations[MARK.restore] !== 'true');
-    const keys = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
-    const names = m.claims.map((c) => c.meta.name).sort();
-    const annotations = {
-      ...Object.fromEntries(keys.map((key) => [key, null])),
-      [MARK.claims]: names.join(' '),
-    };
-    const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m.index)) };
-    const cleared = { metadata: { labels, annotations } };
-    const wish = annotated({ [MARK.restore]: 'true' });
-    for (const claim of shy) act(d, 'restore', 'Restored', m.identity, claim, wish);
-    for (const claim of shy.length > 0 ? [] : marked)
-      act(d, 'restore', 'Restored', m.identity, claim, cleared);
+    const change = shy.length > 0 ? annotated({ [MARK.restore]: 'true' }) : restoration(d, m);
+    for (const claim of shy.length > 0 ? shy : marked)
+      act(d, 'restore', 'Restored', m.identity, claim, change);
   }
   return free.length; // Of whom there was no answer keeps the place.
+}
+/** Takes the marks off, seals, and gives it an index. */
+function restoration(d: Draft, m: Member): Json {
+  const keys = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
+  const gone = Object.fromEntries(keys.map((key) => [key, null]));
+  const names = m.claims.map((c) => c.meta.name).sort();
+  const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m)) };
+  return { metadata: { labels, annotations: { ...gone, [MARK.claims]: names.join(' ') } } };
 }
 
 /** Orphans that match the selector: one that mounts exactly the claims of a live member without a
@@ -1814,11 +1771,11 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
     const m = live.find((one) => one.identity === identity);
     const names = m?.claims.map((c) => c.meta.name) ?? [];
     const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
-    const isBare = !m && isUp(pod) && pod.claims.length === 0 && taken < places;
-    const isNew = isBare && pod.meta.labels[MARK.identity] === identity;
+    const isNamed = pod.meta.labels[MARK.identity] === identity;
+    const isNew = !m && isUp(pod) && pod.claims.length === 0 && isNamed && taken < places;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
-    if (isNew) d.indices.add(Number(pod.meta.labels[MARK.index]));
+    if (isNew) d.indices.set(indexOf(pod, identity), undefined);
     act(d, 'adopt', 'Adopted', identity, pod, ownedBy([...pod.meta.owners, ownerOf(d.s.cluster)]));
   }
   return taken;
@@ -1827,63 +1784,50 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
  *  being deleted could not. Restores work. */
 function planSuspension(d: Draft, live: readonly Member[], places: number): void {
   planRestores(d, places);
-  const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
-  const isGoing = ({ pod }: Member): boolean =>
-    d.now < (pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
-  if (isOrdered && live.some(isGoing)) return void d.wakes.push(LIMITS.leavingMaxMs);
   const open = live.filter((m) => m.pod && !isTerminating(m.pod) && !m.claims.some(isTerminating));
-  const chosen = open.reverse().slice(0, isOrdered ? 1 : Infinity);
-  for (const m of chosen) leaveAndReturn(d, m, 'Suspended');
+  for (const m of open.reverse().slice(0, turnsNow(d, open))) leaveAndReturn(d, m, 'Suspended');
 }
 
-/** Indices that no new member gets: those of members that are not over, and of one that is over as
- *  long as its pod object is there, on a node that may run it. */
-function heldIndices(d: Draft): Set<number | undefined> {
-  const isDead = ({ node }: Member): boolean => ['silent', 'gone', 'outOfService'].includes(node);
-  const isFree = (m: Member): boolean =>
-    (m.life === 'over' || d.ending.has(m.identity)) && (!m.pod || isDead(m));
-  return new Set([...d.members.filter((m) => !isFree(m)).map((m) => m.index), ...d.indices]);
+/** Do its pod and its claims say the same index? Not if a hand edited a label. */
+const isIndexed = ({ identity, pod, index }: Member): boolean =>
+  pod !== undefined && index !== undefined && index === indexOf(pod, identity);
+/** Who holds each index: live members that stay, the oldest first; any other until it is over and
+ *  its pod object is gone, or on a node that cannot run it. */
+function holdersOf(d: Draft): Draft['indices'] {
+  const live = stayingOf(d);
+  const left = d.members.filter((m) => m.life === 'ending' || (m.pod && !isDown(m.node)));
+  const found: Draft['indices'] = new Map();
+  for (const m of [...live.filter(isIndexed), ...live, ...left])
+    for (const index of [m.index, m.pod && indexOf(m.pod, m.identity)])
+      if (!found.has(index)) found.set(index, m);
+  return found;
 }
-/** The smallest free index, or the one that is wanted, if it is free. */
-function takeIndex(d: Draft, wanted?: number): number | undefined {
-  if (!d.spec.ordinals) return wanted;
-  const held = heldIndices(d);
-  let index = wanted !== undefined && !held.has(wanted) ? wanted : d.spec.ordinals.start;
-  while (held.has(index)) index++;
-  d.indices.add(index);
+/** The member's own index, if it has one that no other holds, or the smallest that is free. */
+function takeIndex(d: Draft, m: Pick<Member, 'index'>): number | undefined {
+  const { ordinals } = d.spec;
+  const own = m.index;
+  if (!ordinals || (own !== undefined && d.indices.get(own) === m)) return own;
+  let index = own === undefined || d.indices.has(own) ? ordinals.start : own;
+  while (d.indices.has(index)) index++;
+  d.indices.set(index, undefined);
   return index;
 }
 /** So many births find an index. While one below start + replicas is held only by an identity that
  *  is over, it is waited for. */
-function indicesLeft(d: Draft): number {
-  const { ordinals, replicas } = d.spec;
+function indicesLeft({ spec: { ordinals, replicas }, indices, ending }: Draft): number {
   if (!ordinals) return Infinity;
-  const held = heldIndices(d);
-  const live = stayingOf(d).map((m) => m.index);
   const range = Array.from({ length: replicas }, (_, i) => ordinals.start + i);
-  const awaited = range.some((i) => held.has(i) && !live.includes(i));
-  return awaited ? range.filter((i) => !held.has(i)).length : Infinity;
-}
-/** The index of a member that comes back: its own, or the smallest free one if it has none, or if
- *  an older member has it (I2). */
-function indexFor(d: Draft, m: Member): number | undefined {
-  const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;
-  if (!d.spec.ordinals || (m.index !== undefined && isOwn)) return m.index;
-  const index = takeIndex(d);
-  for (const claim of m.claims)
-    act(d, 'seal', 'Sealed', m.identity, claim, labelled(indexLabel(index)));
-  return index;
+  const holders = range.map((i) => indices.get(i));
+  const isAwaited = holders.some((m) => m && (!isLive(m) || ending.has(m.identity)));
+  return isAwaited ? range.filter((i) => !indices.has(i)).length : Infinity;
 }
 
 /** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the
  *  wish to is read live. */
 function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
-  const isOrdered = d.spec.podManagementPolicy === 'OrderedReady';
   if (!readsCluster(d)) return;
-  if (isOrdered && d.members.some((m) => isLeaving(m, d.now)))
-    return void d.wakes.push(LIMITS.leavingMaxMs);
-  const leaving = scaleInOrder(live, d.revisions.update.hash).slice(0, isOrdered ? 1 : surplus);
-  for (const m of leaving) {
+  const most = Math.min(surplus, turnsNow(d, live));
+  for (const m of scaleInOrder(live, d.revisions.update.hash).slice(0, most)) {
     d.ending.set(m.identity, 'ScaledIn');
     planEnd(d, m, 'ScaledIn');
   }
@@ -1916,19 +1860,6 @@ export function scaleInOrder(all: readonly Member[], updateRevision: string): re
   });
   return ranked.map(({ m }) => m);
 }
-
-/** Being brought up: OrderedReady waits for it, but not for one that is due, has no open node, or
- *  takes too long. */
-function isComingUp(m: Member, now: number): boolean {
-  const isStuck = m.end && (m.end.dueInMs === 0 || /^(Node|Volume|PodEvicted)/.test(m.end.reason));
-  if (!isLive(m) || isStuck) return false;
-  if (!m.pod) return m.claims.every(isNeverBound);
-  const isYoung = now - m.pod.meta.createdMs < LIMITS.bringUpMaxMs;
-  return m.state === 'Ready' || (['Pending', 'Starting'].includes(m.state) && isYoung);
-}
-/** Its pod goes, and is not overdue. */
-const isLeaving = ({ pod, life }: Member, now: number): boolean =>
-  life !== 'live' && now < (pod?.meta.deletedMs ?? 0) + LIMITS.leavingMaxMs;
 
 // ─── Revisions ───────────────────────────────────────────────────────────────────────────────────
 
@@ -2070,8 +2001,7 @@ function planUpdates(d: Draft): void {
 /** May an update touch it? Not one whose node speaks against it; one that is withheld for what its
  *  pod says may be healed by a new template. */
 function isUpdatable(m: Member): boolean {
-  const isLost = ['silent', 'gone', 'outOfService'].includes(m.node);
-  return !isLost && (m.end?.dueInMs !== 0 || ENDS[m.end.reason].early === 'template');
+  return !isDown(m.node) && (m.end?.dueInMs !== 0 || ENDS[m.end.reason].early === 'template');
 }
 /** Members of one revision from which only labels differ, or nothing under OnDelete: those that are
  *  at rest are relabelled. */
@@ -2087,22 +2017,19 @@ function relabel(d: Draft, hash: string, alike: readonly Member[]): void {
  *  Ready ones the youngest, while enough others are Available (I5). Under Replace even those that
  *  are not Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
 function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
-  const { spec, revisions, now } = d;
+  const { spec, revisions } = d;
   const births = d.actions.filter((a) => a.do === 'Make').length;
   const isFresh = (m: Member): boolean =>
     !isOutdated(m, revisions.update) && m.state !== 'Available';
   const most = Math.max(1, maxUnavailableOf(spec) + maxSurgeOf(spec));
   const isReplace = spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
   const room = isReplace ? most - stayingOf(d).filter(isFresh).length - births : Infinity;
-  const isOrdered = spec.podManagementPolicy === 'OrderedReady';
-  const isBusy = (m: Member): boolean =>
-    isComingUp(m, now) || isLeaving(m, now) || ['Returning', 'Updating'].includes(m.state);
-  const others = d.members.filter((m) => !open.includes(m));
-  if (isOrdered && (births > 0 || others.some(isBusy))) return [];
+  const isChanging = d.members.some((m) => m.state === 'Updating' && !open.includes(m));
+  const turns = turnsNow(d, open);
   const youngestFirst = [...open].reverse();
   const well = youngestFirst.filter(isReady).slice(0, spareOf(d));
   const chosen = [...youngestFirst.filter((m) => !isReady(m)), ...well];
-  return chosen.slice(0, Math.max(0, Math.min(room, isOrdered ? 1 : Infinity)));
+  return chosen.slice(0, Math.max(0, Math.min(room, isChanging && turns === 1 ? 0 : turns)));
 }
 
 /** One member, as its policy says. What cannot be done in place falls back, or is reported. */
@@ -2384,21 +2311,14 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     // What passes once, with its claims or without, is refused no more.
     const [revision = ''] = key.split(' ');
     for (const known of backoff.keys()) if (known.startsWith(revision)) backoff.delete(known);
-    if (message === '') continue;
-    backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
+    if (message !== '')
+      backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
   }
   for (const [key, { untilUptime }] of backoff) {
-    const isOld = uptime - untilUptime > LIMITS.earlyEndMs;
-    const [kind, name = ''] = key.split('/');
-    const isOfMember = kind === 'taken' || kind === 'return';
-    const isOther = isOfMember ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
-    if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
-  }
-  for (const { identity, isBlocked } of p.members) {
-    const key = `taken/${identity}`;
-    const taken = backoff.get(key);
-    if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
-      backoff.set(key, { ...taken, untilUptime: uptime + LIMITS.trialMs }); // It was read again.
+    const [kind = '', name = ''] = key.split('/');
+    const isOther = ['taken', 'return'].includes(kind) && !live.has(name);
+    const isOld = uptime - untilUptime > LIMITS.earlyEndMs && !isOfAdmission(s, key);
+    if (isOther || isOld || (kind === 'make' && key !== makeKey(s.cluster))) backoff.delete(key);
   }
   // What lost its labels only is looked for until the cache shows it again.
   const { uid } = s.cluster.meta;
@@ -2474,11 +2394,11 @@ function heirsOf({ pods, claims }: Snapshot, done: readonly Action[]) {
 }
 /** The last retired identities, newest first, each with its successor and the last words of its
  *  pod; of those of which nothing tells any more, the status before. */
-function retiredStatus(s: Snapshot, p: Plan, done: readonly Action[], now: number) {
+function retiredStatus(s: Snapshot, p: Plan, done: readonly Action[]) {
   const { members } = p;
   const before = s.cluster.status.retired ?? [];
   const heirs = heirsOf(s, done);
-  const ends = knownEnds({ s, members, now, ending: new Map() });
+  const ends = knownEnds({ s, members });
   const known = new Set([...ends, ...members].map(nameOf));
   const others = before.filter((r) => !known.has(r.identity)).map((r) => ({ ...r, atMs: 0 }));
   const all = [...ends, ...others].map(({ identity, reason, atMs }) => {
@@ -2624,7 +2544,7 @@ export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: 
   const available = live.filter((m) => m.state === 'Available').length;
   const heirs = unique(heirsOf(s, done).map(nameOf));
   const born = done.filter((a) => a.do === 'Make').map(nameOf);
-  const newestIdentity = youngest([...identitiesOf(s), ...born]);
+  const newestIdentity = youngest([...identitiesOf(s, p.members), ...born]);
   // Each is counted once: in the pass that raises the newest identity to it.
   const isNew = (identity: string): boolean =>
     byAge(identity, before.newestIdentity ?? '') > 0 && byAge(identity, newestIdentity) <= 0;
@@ -2647,7 +2567,7 @@ export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: 
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
     newestIdentity,
     members: shown.slice(0, LIMITS.statusMembersMax).map((m) => memberStatus(s, p.revisions, m)),
-    retired: retiredStatus(s, p, done, now),
+    retired: retiredStatus(s, p, done),
     conditions: conditionsOf(s, p, available, now),
   };
 }
