@@ -2881,7 +2881,7 @@ export interface ApiResponse {
 /** One line of a watch. */
 export interface WatchEvent {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
-  readonly object: unknown;
+  readonly object: Raw;
 }
 /** What the operator needs of the outside. */
 export interface World {
@@ -2889,7 +2889,7 @@ export interface World {
   uptime(): number; // Monotonic clock in milliseconds; never steps.
   sleep(ms: number, signal?: AbortSignal): Promise<void>; // Ends early when aborted, never rejects.
   random(): number; // At least 0, below 1.
-  /** Rejects only when there is no answer: network, deadline, a body that is not JSON. */
+  /** Rejects only when there is no answer: network, deadline. */
   send(request: ApiRequest): Promise<ApiResponse>;
   /** Calls `on` for each event in order. Resolves when the stream ends (status 200), or with
    *  another answer; rejects when the connection breaks. */
@@ -2912,16 +2912,12 @@ export const BOUNDS = {
   eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
   annotationMax: 16_384, // Characters of one of our annotations.
   lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
-  connectMs: 5_000, // Of a connection, with its handshake.
-  keepAliveMs: 10_000, // A connection without a packet for so long is probed, ten times.
-  idleMs: 60_000, // A connection that nobody used for so long is closed.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
   requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
   bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
   credentialsMs: 60_000, // For so long they are not read again.
   pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
   sharedMax: 10_000, // Different parts of objects that are kept once.
-  pageSize: 500,
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
   releaseMaxMs: 800,
   leaseMs: 15_000, // A Lease that nobody was seen to renew for so long is free.
@@ -2934,11 +2930,8 @@ export const BOUNDS = {
   briefMs: 1_000, // A stream that ends sooner without news has failed.
   syncMaxMs: 60_000,
   refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
-  retryMinMs: 800, // A watch that broke.
-  restEachMs: 1, // Between two passes a cluster rests so long for each of its pods …
-  restMinMs: 100, // … unless that comes to less: small clusters never rest;
-  restMaxMs: 1_000, // it rests no longer than this.
-  againMinMs: 100, // A pass that failed, most often on a conflict.
+  restMinMs: 100, // A cluster rests a millisecond for each of its pods, if that comes to so much,
+  restMaxMs: 1_000, // but no longer than this.
 } as const;
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
@@ -2971,14 +2964,14 @@ const isTaken = (error: unknown): boolean =>
 /** What an error says; Node has nothing to say of several addresses that all failed. */
 export function wordsOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') return wordsOf(error.errors[0]);
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  return error.name === 'TimeoutError' ? 'no answer in time' : error.message;
 }
 function apiErrorOf({ status, headers, body }: ApiResponse): ApiError {
-  const { reason = '', message = '' } = (body ?? {}) as { reason?: string; message?: string };
+  const { reason = '', message = `an answer ${status} that no API server gives` } = dictOf(body);
+  if (status < 400) return new ApiError(0, 'NoAnswer', message); // A redirect, for one.
   const seconds = Number(headers['retry-after'] ?? 0);
-  const words = message || `the API server answered ${status}`;
-  const code = status < 400 ? 0 : status; // A redirect is no answer.
-  return new ApiError(code, reason, words, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
+  return new ApiError(status, reason, message, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
 }
 /** Is it an object of the kind that the path names, or the Status of a deletion? Whatever stands
  *  between may answer with a redirect, with nothing, or with JSON of its own. */
@@ -2999,9 +2992,7 @@ export async function call(
     throw error instanceof ApiError ? error : new ApiError(0, 'NoAnswer', wordsOf(error));
   });
   const { status, headers, body } = answer;
-  if (status >= 400) throw apiErrorOf(answer);
-  if (status < 200 || status >= 300 || !isExpected(request, body))
-    throw new ApiError(0, 'NoAnswer', `an answer ${status} that no API server gives`);
+  if (status < 200 || status >= 300 || !isExpected(request, body)) throw apiErrorOf(answer);
   const warning = headers['warning'];
   if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
   for (const [, text = ''] of (warning ?? '').matchAll(/299 \S+ "((?:[^"\\]|\\.)*)"/g))
@@ -3009,35 +3000,38 @@ export async function call(
   return body as Raw;
 }
 
-/** What the current context gives; `proxy` is added by loadConfig. */
+/** What the current context gives: headers, and the way to the server. `proxy` is added by
+ *  loadConfig. */
 async function credentialsOf(config: KubeConfig) {
   const options: Raw = {};
   await config.applyToHTTPSOptions(options);
   const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
   const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
   const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
-  return { tls, headers: { ...headers, ...basic } as Dict, proxy: proxy as string | undefined };
+  return { headers: { ...headers, ...basic } as Dict, way: { tls, proxy: proxy as string } };
 }
 type Credentials = Awaited<ReturnType<typeof credentialsOf>>;
-/** So many connections, direct or through a proxy. Node's keepalive sends ten probes, a second
- *  apart: a connection that only waits, as a watch does, ends 20 s after its way is lost. */
-async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connections: number) {
+/** Connections that have one request at a time each. Node's keepalive sends ten probes, a second
+ *  apart: one that only waits, as a watch's, ends 20 s after its way is lost. */
+async function connectionsTo(origin: string, { tls, proxy }: Credentials['way']) {
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
-  const { connectMs: connectTimeout, idleMs: keepAliveTimeout, keepAliveMs } = BOUNDS;
-  const alive = { allowH2: false, keepAliveInitialDelay: keepAliveMs };
-  const connect = { ...tls, ...alive };
-  const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
-  if (!proxy) return new Pool(origin, { ...options, connect });
-  if (!proxy.startsWith('socks'))
-    return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls: connect });
-  const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
-  return new Socks5ProxyAgent(uri, { connect: buildConnector(alive), requestTls: tls });
+  const alive = { allowH2: false, keepAliveInitialDelay: 10_000 };
+  const requestTls = { ...tls, ...alive };
+  const common = { allowH2: false, connectTimeout: 5_000, keepAliveTimeout: 60_000 };
+  const open = (connections: number | null): Dispatcher => {
+    const options = { ...common, connections };
+    if (!proxy) return new Pool(origin, { ...options, connect: requestTls });
+    if (!proxy.startsWith('socks'))
+      return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls });
+    const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
+    return new Socks5ProxyAgent(uri, { connect: buildConnector(alive), requestTls: tls });
+  };
+  // As many as it takes for the Lease and the watches: they wait for nobody.
+  return { requests: open(BOUNDS.requestsMax), apart: open(null) };
 }
 /** Credentials, and connections that were made with them. */
-interface Access extends Credentials {
+interface Access extends Credentials, Awaited<ReturnType<typeof connectionsTo>> {
   readonly server: URL;
-  readonly requests: Dispatcher;
-  readonly lease: Dispatcher;
   staleAt: number; // From then on files are read again, and after a 401 the kubeconfig, too.
   isRefused: boolean;
 }
@@ -3051,12 +3045,9 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
     if (known?.isRefused) config = undefined;
     const given = await credentialsOf((config ??= await reload()));
     const state = { staleAt: performance.now() + BOUNDS.credentialsMs, isRefused: false };
-    const isSame = isDeepStrictEqual([known?.tls, known?.proxy], [given.tls, given.proxy]);
-    if (known && isSame) return { ...known, ...given, ...state };
-    const requests = await dispatcherOf(server, given, BOUNDS.requestsMax);
-    const lease = await dispatcherOf(server, given, 1);
-    for (const old of [known?.requests, known?.lease]) void old?.close(); // What is in flight ends.
-    return { ...given, ...state, server, requests, lease };
+    if (known && isDeepStrictEqual(known.way, given.way)) return { ...known, ...given, ...state };
+    for (const old of [known?.requests, known?.apart]) void old?.close(); // What is in flight ends.
+    return { ...given, ...state, server, ...(await connectionsTo(server.origin, given.way)) };
   }
   return async (late: AbortSignal): Promise<Access> => {
     if (known && performance.now() < known.staleAt) return known;
@@ -3072,28 +3063,34 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
 const inTime = <T>(work: Promise<T>, late: AbortSignal): Promise<T> =>
   Promise.race([work, aborted(late).then(() => Promise.reject(late.reason))]);
 
-/** So many requests and bytes in flight; others wait in order, their bodies not written yet. */
+/** Room for so many bytes in flight; others wait in order, their bodies not written yet. A request
+ *  counts as a share of it, so that no more than `requestsMax` are let in, or as its bodies. */
 function newGate() {
   const waiting = new Set<() => void>();
-  let [requests, bytes] = [0, 0];
+  const share = BOUNDS.bytesMax / BOUNDS.requestsMax;
+  let bytes = 0;
   function admit(): void {
     for (const enter of waiting) {
-      if (requests >= BOUNDS.requestsMax || bytes >= BOUNDS.bytesMax) return;
+      if (bytes + share > BOUNDS.bytesMax) return;
       waiting.delete(enter);
-      requests++;
       enter();
     }
   }
-  return async <T>(late: AbortSignal, work: (add: (size: number) => void) => Promise<T>) => {
-    const { promise: turn, resolve: enter } = Promise.withResolvers<void>();
+  return async <T>(late: AbortSignal, work: (weigh: (size: number) => void) => Promise<T>) => {
+    const { promise: turn, resolve } = Promise.withResolvers<void>();
     let own = 0;
+    const weigh = (size: number): void => {
+      bytes += Math.max(0, size - own);
+      own = Math.max(own, size);
+    };
+    const enter = (): void => (weigh(share), resolve());
     waiting.add(enter);
     admit();
     try {
       await inTime(turn, late);
-      return await work((size) => ((own += size), (bytes += size)));
+      return await work(weigh);
     } finally {
-      if (!waiting.delete(enter)) requests--;
+      waiting.delete(enter);
       bytes -= own;
       admit();
     }
@@ -3106,91 +3103,75 @@ const written = (body: unknown): string =>
     /[<>&\u2028\u2029]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-/** The body as JSON. An error that is not, a proxy's HTML page say, is told in its own words. */
+/** The body as JSON. What is none, a proxy's HTML page say, is told in its own words. */
 function jsonOf(text: string, status: number): unknown {
-  if (text === '') return undefined;
   try {
-    return JSON.parse(text);
+    return text === '' ? undefined : JSON.parse(text);
   } catch {
     const words = text.replaceAll(/\s+/g, ' ').trim().slice(0, 120);
-    if (status < 400) throw new Error(`answer ${status} is not JSON: ${words}`);
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
 }
-type Hearer = (text: string, status: number) => void;
-/** One request; its body goes to `hear` piece by piece. */
-async function exchange(access: Access, way: Dispatcher, asked: Asking, hear: Hearer) {
+const isOfLease = ({ path }: ApiRequest): boolean => path.startsWith('/apis/coordination.k8s.io/');
+/** One request. `on` gets each line of its body, `weigh` the size of all that is held of it. */
+async function exchange(
+  access: Access,
+  request: ApiRequest,
+  signal: AbortSignal,
+  weigh: (size: number) => void,
+  on?: (event: WatchEvent) => void,
+): Promise<ApiResponse> {
+  const { method, body, contentType = 'application/json' } = request;
   const { origin, pathname } = access.server;
-  const own = { accept: 'application/json', 'user-agent': `statefulcluster/${VERSION}` };
-  const headers = { ...own, ...asked.headers, ...access.headers };
-  const path = pathname.replace(/\/$/, '') + asked.path;
+  const path = pathname.replace(/\/$/, '') + request.path;
+  const sent = body === undefined ? '' : written(body);
+  weigh(sent.length);
+  const agent = `statefulcluster/${VERSION}`;
+  const own = { accept: 'application/json', 'user-agent': agent, 'content-type': contentType };
+  const headers = { ...own, ...access.headers };
+  const way = on || isOfLease(request) ? access.apart : access.requests;
+  const { requestMs: headersTimeout, quietMs: bodyTimeout } = BOUNDS;
+  const asked = { origin, path, method, headers, body: sent, signal, headersTimeout, bodyTimeout };
   try {
-    const answer = await way.request({ ...asked, origin, path, headers });
-    const { statusCode: status, body } = answer;
-    for await (const text of body.setEncoding('utf8')) hear(text, status);
+    const answer = await way.request(asked);
+    const status = answer.statusCode;
+    let text = '';
+    for await (const piece of answer.body.setEncoding('utf8')) {
+      text += piece;
+      weigh(sent.length + text.length);
+      if (!on || status !== 200) continue;
+      const lines = text.split('\n');
+      text = lines.pop() ?? '';
+      for (const line of lines) if (line !== '') on(JSON.parse(line));
+    }
     if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
     const texts = Object.entries(answer.headers).map(([k, v]) => [k, [v].flat().join(', ')]);
-    return { status, headers: Object.fromEntries(texts) as Dict };
+    return { status, headers: Object.fromEntries(texts), body: jsonOf(text, status) };
   } catch (error) {
     access.staleAt = 0;
     throw error;
   }
 }
-type Asking = Dispatcher.RequestOptions & { readonly headers?: Dict };
-/** `send` and `watch` of World over the kubeconfig's current context. Requests share connections;
- *  the Lease has one of its own, and so has each watch. */
-export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
+/** `send` and `watch` of World over the kubeconfig's current context. */
+export function connect(
+  config: KubeConfig,
+  reload: () => Promise<KubeConfig>,
+): Pick<World, 'send' | 'watch'> {
   const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
   const pass = newGate();
-  async function sendOnce(request: ApiRequest, signal: AbortSignal): Promise<ApiResponse> {
-    const { method, path, contentType = 'application/json' } = request;
-    const isLease = path.startsWith('/apis/coordination.k8s.io/');
-    const work = async (add: (size: number) => void): Promise<ApiResponse> => {
-      const access = await open(signal);
-      const body = request.body === undefined ? null : written(request.body);
-      const headers: Dict = body === null ? {} : { 'content-type': contentType };
-      const options = { method, path, headers, body, signal, headersTimeout: 0, bodyTimeout: 0 };
-      add(body?.length ?? 0);
-      let text = '';
-      const way = isLease ? access.lease : access.requests;
-      const hear = (piece: string): void => (add(piece.length), void (text += piece));
-      const answer = await exchange(access, way, options, hear);
-      return { ...answer, body: jsonOf(text, answer.status) };
-    };
-    return isLease ? work(() => undefined) : pass(signal, work);
-  }
-  const world: Pick<World, 'send' | 'watch'> = {
+  const sendOnce = async (request: ApiRequest, late: AbortSignal): Promise<ApiResponse> =>
+    isOfLease(request)
+      ? exchange(await open(late), request, late, () => undefined)
+      : pass(late, async (weigh) => exchange(await open(late), request, late, weigh));
+  return {
     async send(request) {
-      const ms = request.timeoutMs ?? BOUNDS.requestMs;
-      const late = new AbortController();
-      const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
-      try {
-        const answer = await sendOnce(request, late.signal);
-        return answer.status === 401 ? await sendOnce(request, late.signal) : answer;
-      } finally {
-        clearTimeout(timer);
-      }
+      const late = AbortSignal.timeout(request.timeoutMs ?? BOUNDS.requestMs);
+      const answer = await sendOnce(request, late);
+      return answer.status === 401 ? sendOnce(request, late) : answer;
     },
-    async watch(path, on, signal) {
-      const access = await open(signal);
-      const way = await dispatcherOf(access.server, access, 1);
-      const { requestMs: headersTimeout, quietMs: bodyTimeout } = BOUNDS;
-      const options = { method: 'GET', path, signal, headersTimeout, bodyTimeout } as const;
-      let rest = '';
-      try {
-        const answer = await exchange(access, way, options, (text, status) => {
-          const lines = (rest + text).split('\n');
-          rest = lines.pop() ?? '';
-          if (status !== 200) rest = [...lines, rest].join('\n');
-          else for (const line of lines) if (line !== '') on(jsonOf(line, 200) as WatchEvent);
-        });
-        return { ...answer, body: answer.status === 200 ? undefined : jsonOf(rest, answer.status) };
-      } finally {
-        void way.destroy();
-      }
-    },
+    watch: async (path, on, signal) =>
+      exchange(await open(signal), { method: 'GET', path }, signal, () => undefined, on),
   };
-  return world;
 }
 
 // ═══ 9 CACHE · effects ═══════════════════════════════════════════════════════════════════════════
@@ -3401,11 +3382,11 @@ const newFeed = <T extends Thing>(source: Source<T>) => ({
   ready: Promise.withResolvers<void>(), // Listed once, or may not be and need not.
   items: new Map<string, T>(),
   version: 0, // All changes up to this resourceVersion are in.
-  listedAt: -1, // Uptime at which the newest list from a quorum began; -1 before the first.
+  mustList: true, // Anew, from a quorum; else the watch goes on from `version`.
+  listedAt: -1, // Uptime at which the newest list began; -1 before the first.
+  streams: true, // Streaming lists; older API servers page instead.
   denied: '', // The API server's words when this kind may not be read.
   refusals: 0, // 403s in a row; for seconds after its start an API server knows no rights yet.
-  next: 'fresh' as 'fresh' | 'again' | 'resume', // List anew, at `version`, or only watch.
-  streams: true, // Streaming lists; older API servers page instead.
   cut: new AbortController(), // Ends the stream that is open.
 });
 type Feed<T extends Thing> = ReturnType<typeof newFeed<T>>;
@@ -3422,7 +3403,7 @@ export function follow<T extends Thing>(source: Source<T>) {
 }
 /** Throws the view away and lists anew from a quorum. */
 function relist(feed: Feed<Thing>): void {
-  feed.next = 'fresh';
+  feed.mustList = true;
   feed.cut.abort();
 }
 
@@ -3431,7 +3412,7 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
   for (let failures = 0; !signal.aborted;) {
     let before = feed.version;
     try {
-      if (!feed.streams && feed.next !== 'resume') await listPages(feed);
+      if (feed.mustList && !feed.streams) await listPages(feed);
       before = feed.version; // A list that had to be made is no progress of the watch.
       await stream(feed);
       failures = 0;
@@ -3440,7 +3421,7 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
       failures = feed.version > before ? 1 : failures + 1;
       await learn(feed, error);
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(pauseMs(world, error, failures, BOUNDS.retryMinMs, capMs), signal);
+      await world.sleep(pauseMs(world, error, failures, 800, capMs), signal);
     }
   }
 }
@@ -3451,8 +3432,8 @@ function pauseMs(world: World, why: unknown, times: number, minMs: number, capMs
   return Math.max(asked, doubled * (0.5 + world.random() / 2));
 }
 
-/** What a failure says of the next try: expired or unknown versions are listed afresh, others again
- *  at the last version, which also reveals an etcd that was restored to an older one. */
+/** After a failure all is listed anew, which also shows an etcd that was restored to a former
+ *  state. */
 async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
@@ -3468,9 +3449,8 @@ async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const { groups } = isOwn ? await call(feed.world, ask).catch((): Raw => ({})) : {};
   if (groups && !groups.some((group: Raw) => group['name'] === 'enge.me'))
     replaceAll(feed, new Map(), 0, feed.world.uptime());
-  if ((code === 400 || code === 422) && feed.next !== 'resume') feed.streams = false;
-  const unknown = [404, 410, 504].includes(code) || message.includes('Too large resource version');
-  feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
+  if ((code === 400 || code === 422) && feed.mustList) feed.streams = false;
+  feed.mustList = true;
   feed.world.log('warn', 'watch restarts', { path: feed.path, code, error: message });
 }
 
@@ -3488,19 +3468,19 @@ function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = f
 /** A complete list becomes the truth at once: what is not in it is gone. */
 function replaceAll<T extends Thing>(feed: Feed<T>, fresh: Map<string, T>, v: number, at: number) {
   const wasDenied = feed.denied !== ''; // Nobody looked at what it kept: all of it is news.
-  Object.assign(feed, { version: v, listedAt: at, denied: '', refusals: 0, next: 'resume' });
+  Object.assign(feed, { version: v, listedAt: at, denied: '', refusals: 0, mustList: false });
   for (const key of [...feed.items.keys()]) if (!fresh.has(key)) put(feed, key, undefined);
   for (const [key, object] of fresh) put(feed, key, object, wasDenied);
   feed.ready.resolve();
 }
 function applyEvent<T extends Thing>(feed: Feed<T>, event: WatchEvent): void {
-  const version = versionOf(event.object as Raw);
+  const version = versionOf(event.object);
   // A bookmark below what is known: etcd was restored to an older state.
   if (event.type === 'BOOKMARK' && version < feed.version) return relist(feed);
   if (version <= feed.version) return; // Replayed or reordered: what is known is newer.
   feed.version = version;
   if (event.type === 'BOOKMARK') return;
-  const object = feed.project(event.object as Raw);
+  const object = feed.project(event.object);
   const key = keyOf(object.meta);
   // One name, another UID: the end of the old object was not seen; a deletion and an addition.
   if (feed.items.get(key)?.meta.uid !== object.meta.uid) put(feed, key, undefined);
@@ -3513,65 +3493,52 @@ async function listPages<T extends Thing>(feed: Feed<T>): Promise<void> {
   const at = feed.world.uptime();
   const fresh = new Map<string, T>();
   for (let more = ''; ;) {
-    const path = withQuery(feed.path, { limit: BOUNDS.pageSize, continue: more });
+    const path = withQuery(feed.path, { limit: 500, continue: more });
     const page = await call(feed.world, { method: 'GET', path });
-    for (const raw of page['items'] ?? []) {
-      const object = feed.project(raw);
+    for (const object of (page['items'] ?? []).map(feed.project))
       fresh.set(keyOf(object.meta), object);
-    }
     more = page['metadata']?.continue ?? '';
     if (more === '') return replaceAll(feed, fresh, versionOf(page), at);
   }
 }
 
-/** One watch, begun with a streaming list unless it only resumes. Ends with the stream. */
+/** One watch, begun with a streaming list where one is due. Ends with the stream. */
 async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
-  const { world, next } = feed;
+  const { world, version: before } = feed;
   const at = world.uptime();
-  const before = feed.version;
-  let fresh = next === 'resume' ? undefined : new Map<string, T>();
+  let fresh = feed.mustList ? new Map<string, T>() : undefined;
   let failure: ApiError | undefined;
   const cut = (feed.cut = new AbortController());
   const onEvent = (event: WatchEvent): void => {
-    const raw = event.object as Raw;
-    if (event.type === 'ERROR') {
+    const { type, object: raw } = event;
+    if (type === 'ERROR') {
       failure = apiErrorOf({ status: raw['code'] ?? 500, headers: {}, body: raw });
       cut.abort(); // Some servers leave the stream open after an ERROR.
     } else if (!fresh) applyEvent(feed, event);
-    else if (event.type !== 'BOOKMARK') {
+    else if (type !== 'BOOKMARK') {
       const object = feed.project(raw);
       // An API server may tell changes, too, before it says that the list has ended.
-      lay(fresh, keyOf(object.meta), event.type === 'DELETED' ? undefined : object);
+      lay(fresh, keyOf(object.meta), type === 'DELETED' ? undefined : object);
     } else if (raw['metadata']?.annotations?.['k8s.io/initial-events-end'] === 'true') {
-      // At a version, not from a quorum: it may be older than what was written here.
-      replaceAll(feed, fresh, versionOf(raw), next === 'fresh' ? at : feed.listedAt);
+      replaceAll(feed, fresh, versionOf(raw), at);
       fresh = undefined;
     }
   };
-  void world.sleep(BOUNDS.syncMaxMs, cut.signal).then(() => {
-    if (!fresh || cut.signal.aborted) return;
-    feed.streams = false; // No end of the initial events: a server that does not know them.
-    cut.abort();
-  });
+  const timeoutSeconds = Math.floor(300 + world.random() * 300);
+  const resourceVersion = fresh ? '' : feed.version;
+  const listing = fresh && { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' };
+  const query = { watch: 'true', allowWatchBookmarks: 'true', timeoutSeconds, resourceVersion };
+  const path = withQuery(feed.path, { ...query, ...listing });
   try {
     const either = AbortSignal.any([feed.signal, cut.signal]);
-    const answer = await world.watch(watchPath(feed), onEvent, either);
+    const answer = await world.watch(path, onEvent, either);
     if (answer.status !== 200) throw apiErrorOf(answer);
-    const brief = world.uptime() - at < BOUNDS.briefMs && feed.version === before;
-    if (brief) throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
+    if (world.uptime() - at < BOUNDS.briefMs && feed.version === before)
+      throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
   } catch (error) {
     if (!cut.signal.aborted) throw error;
-  } finally {
-    cut.abort();
   }
   if (failure) throw failure;
-}
-function watchPath({ path, next, version, world }: Feed<Thing>): string {
-  const timeoutSeconds = Math.floor(300 + world.random() * 300);
-  const resourceVersion = next === 'fresh' ? '' : version;
-  const query = { watch: 'true', allowWatchBookmarks: 'true', timeoutSeconds, resourceVersion };
-  const listing = { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' };
-  return withQuery(path, next === 'resume' ? query : { ...query, ...listing });
 }
 
 function withQuery(path: string, query: Readonly<Record<string, string | number>>): string {
@@ -3585,26 +3552,9 @@ function withQuery(path: string, query: Readonly<Record<string, string | number>
 // Keys in the order they came, each at most once; `workers` at a time, one key never twice at once.
 // A key whose work throws comes again with backoff, and no other key waits for it.
 
-/** Rings once for each key, at the earliest time that was asked for. */
-function newAlarms(world: World, ring: (key: string) => void) {
-  const due = new Map<string, { readonly at: number; readonly timer: AbortController }>();
-  return (key: string, delayMs: number): void => {
-    const at = world.uptime() + delayMs;
-    const earlier = due.get(key);
-    if (delayMs === Infinity || (earlier && earlier.at <= at)) return;
-    earlier?.timer.abort();
-    const timer = new AbortController();
-    due.set(key, { at, timer });
-    void world.sleep(delayMs, timer.signal).then(() => {
-      if (timer.signal.aborted) return; // An earlier time took its place.
-      due.delete(key);
-      ring(key);
-    });
-  };
-}
 /** `add` and `addAfter` take keys at any time; they wait until `start`. `stop` takes up no further
- *  key and resolves when the running ones have ended. The larger a key is (`sizeOf`), the longer it
- *  rests: its events are looked at in batches, and it leaves time to others. */
+ *  key and resolves when the running ones have ended. A large key rests `sizeOf` milliseconds from
+ *  one run to the next: its events are looked at in batches, and it leaves time to others. */
 export function newQueue(
   world: World,
   workers: number,
@@ -3613,15 +3563,28 @@ export function newQueue(
 ) {
   const waiting = new Set<string>();
   const running = new Map<string, Promise<void>>();
+  const resting = new Set<string>();
   const failures = new Map<string, number>();
-  const restUntil = new Map<string, number>();
+  const due = new Map<string, number>(); // The earliest uptime at which a key was asked for.
   let open = false;
   const add = (key: string): void => (waiting.add(key), pump());
-  const addAfter = newAlarms(world, add);
+  function addAfter(key: string, delayMs: number): void {
+    const at = world.uptime() + delayMs;
+    if (at >= (due.get(key) ?? Infinity)) return;
+    due.set(key, at);
+    void world.sleep(delayMs).then(() => {
+      if (due.get(key) !== at) return; // An earlier time took its place.
+      due.delete(key);
+      add(key);
+    });
+  }
   async function run(key: string): Promise<void> {
     await Promise.resolve(); // So that a change of many objects is whole when it is looked at.
-    const restMs = Math.min(BOUNDS.restEachMs * sizeOf(key), BOUNDS.restMaxMs);
-    lay(restUntil, key, restMs < BOUNDS.restMinMs ? undefined : world.uptime() + restMs);
+    if (sizeOf(key) >= BOUNDS.restMinMs) {
+      const restMs = Math.min(sizeOf(key), BOUNDS.restMaxMs);
+      resting.add(key);
+      void world.sleep(restMs).then(() => (resting.delete(key), pump()));
+    }
     try {
       await work(key);
       failures.delete(key);
@@ -3630,7 +3593,7 @@ export function newQueue(
       failures.set(key, times);
       const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, pauseMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
+      addAfter(key, pauseMs(world, error, times, 100, LIMITS.retryMaxMs)); // Most often a conflict.
     }
     running.delete(key);
     pump();
@@ -3638,11 +3601,9 @@ export function newQueue(
   function pump(): void {
     for (const key of waiting) {
       if (!open || running.size >= workers) return;
-      if (running.has(key)) continue;
+      if (running.has(key) || resting.has(key)) continue;
       waiting.delete(key);
-      const restMs = (restUntil.get(key) ?? 0) - world.uptime();
-      if (restMs > 0) addAfter(key, restMs);
-      else running.set(key, run(key));
+      running.set(key, run(key));
     }
   }
   const start = (): void => ((open = true), pump());
@@ -3682,7 +3643,7 @@ function newPass(o: Operator, { cluster, nodes }: Snapshot, { scope, desk, expec
       const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
       const needs = wanted === 'version' && isLost ? 'list' : wanted;
       expected.add({ feed, meta, needs, at: o.world.uptime() });
-      if (needs === 'list' && feed.next === 'resume') relist(feed);
+      if (needs === 'list' && !feed.mustList) relist(feed);
     },
     /** The cluster is as it was planned upon, and nobody said stop. */
     isCurrent(): boolean {
@@ -4224,7 +4185,7 @@ function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledg
     const isDue = needs === 'list' || world.uptime() - at >= BOUNDS.catchUpMaxMs;
     if (isSeen(e)) expected.delete(e);
     // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
-    else if (isDue && feed.next === 'resume') {
+    else if (isDue && !feed.mustList) {
       const fields = { cluster: key, path: feed.path };
       world.log('warn', 'the cache lags own writes: listing anew', fields);
       relist(feed);
