@@ -2927,7 +2927,6 @@ export const BOUNDS = {
   lagMaxMs: 10_000, // A tick that came later than this: the process is not well.
   silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
   probersMax: 64, // Connections to the probes.
-  briefMs: 1_000, // A stream that ends sooner without news has failed.
   syncMaxMs: 60_000,
   refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
   restMinMs: 100, // A cluster rests a millisecond for each of its pods, if that comes to so much,
@@ -3000,8 +2999,7 @@ export async function call(
   return body as Raw;
 }
 
-/** What the current context gives: headers, and the way to the server. `proxy` is added by
- *  loadConfig. */
+/** What the current context gives; `proxy` is added by loadConfig. */
 async function credentialsOf(config: KubeConfig) {
   const options: Raw = {};
   await config.applyToHTTPSOptions(options);
@@ -3046,53 +3044,45 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
     const given = await credentialsOf((config ??= await reload()));
     const state = { staleAt: performance.now() + BOUNDS.credentialsMs, isRefused: false };
     if (known && isDeepStrictEqual(known.way, given.way)) return { ...known, ...given, ...state };
+    const fresh = await connectionsTo(server.origin, given.way);
     for (const old of [known?.requests, known?.apart]) void old?.close(); // What is in flight ends.
-    return { ...given, ...state, server, ...(await connectionsTo(server.origin, given.way)) };
+    return { ...given, ...state, ...fresh, server };
   }
   return async (late: AbortSignal): Promise<Access> => {
     if (known && performance.now() < known.staleAt) return known;
     reading ??= read().finally(() => (reading = undefined));
+    const tooLate = aborted(late).then(() => Promise.reject(late.reason));
     try {
-      return (known = await inTime(reading, late));
+      return (known = await Promise.race([reading, tooLate]));
     } catch (error) {
       throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
     }
   };
 }
-/** What `work` comes to, unless it comes late. */
-const inTime = <T>(work: Promise<T>, late: AbortSignal): Promise<T> =>
-  Promise.race([work, aborted(late).then(() => Promise.reject(late.reason))]);
-
 /** Room for so many bytes in flight; others wait in order, their bodies not written yet. A request
- *  counts as a share of it, so that no more than `requestsMax` are let in, or as its bodies. */
+ *  counts as a share before it is known what it takes. */
 function newGate() {
   const waiting = new Set<() => void>();
-  const share = BOUNDS.bytesMax / BOUNDS.requestsMax;
+  const share = BOUNDS.bytesMax / (2 * BOUNDS.requestsMax);
   let bytes = 0;
-  function admit(): void {
-    for (const enter of waiting) {
-      if (bytes + share > BOUNDS.bytesMax) return;
-      waiting.delete(enter);
-      enter();
-    }
+  function add(size: number): void {
+    bytes += size;
+    for (const enter of waiting) if (bytes + share <= BOUNDS.bytesMax) enter();
   }
   return async <T>(late: AbortSignal, work: (weigh: (size: number) => void) => Promise<T>) => {
-    const { promise: turn, resolve } = Promise.withResolvers<void>();
-    let own = 0;
-    const weigh = (size: number): void => {
-      bytes += Math.max(0, size - own);
-      own = Math.max(own, size);
-    };
-    const enter = (): void => (weigh(share), resolve());
-    waiting.add(enter);
-    admit();
+    let own = share;
+    await new Promise<void>((resolve) => {
+      const enter = (): void => {
+        if (waiting.delete(enter)) resolve(add(share));
+      };
+      waiting.add(enter);
+      late.addEventListener('abort', enter); // To be told that it is late.
+      add(0);
+    });
     try {
-      await inTime(turn, late);
-      return await work(weigh);
+      return await work((size) => add(((own += size), size)));
     } finally {
-      waiting.delete(enter);
-      bytes -= own;
-      admit();
+      add(-own);
     }
   };
 }
@@ -3113,14 +3103,15 @@ function jsonOf(text: string, status: number): unknown {
   }
 }
 const isOfLease = ({ path }: ApiRequest): boolean => path.startsWith('/apis/coordination.k8s.io/');
-/** One request. `on` gets each line of its body, `weigh` the size of all that is held of it. */
+/** One request. `weigh` gets the size of each piece of its bodies, `on` each line of the answer. */
 async function exchange(
-  access: Access,
+  open: ReturnType<typeof newDoor>,
   request: ApiRequest,
   signal: AbortSignal,
-  weigh: (size: number) => void,
+  weigh: (size: number) => void = () => undefined,
   on?: (event: WatchEvent) => void,
 ): Promise<ApiResponse> {
+  const access = await open(signal);
   const { method, body, contentType = 'application/json' } = request;
   const { origin, pathname } = access.server;
   const path = pathname.replace(/\/$/, '') + request.path;
@@ -3138,7 +3129,7 @@ async function exchange(
     let text = '';
     for await (const piece of answer.body.setEncoding('utf8')) {
       text += piece;
-      weigh(sent.length + text.length);
+      weigh(piece.length);
       if (!on || status !== 200) continue;
       const lines = text.split('\n');
       text = lines.pop() ?? '';
@@ -3153,25 +3144,21 @@ async function exchange(
   }
 }
 /** `send` and `watch` of World over the kubeconfig's current context. */
-export function connect(
-  config: KubeConfig,
-  reload: () => Promise<KubeConfig>,
-): Pick<World, 'send' | 'watch'> {
+export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
   const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
   const pass = newGate();
-  const sendOnce = async (request: ApiRequest, late: AbortSignal): Promise<ApiResponse> =>
+  const sendOnce = (request: ApiRequest, late: AbortSignal): Promise<ApiResponse> =>
     isOfLease(request)
-      ? exchange(await open(late), request, late, () => undefined)
-      : pass(late, async (weigh) => exchange(await open(late), request, late, weigh));
-  return {
-    async send(request) {
-      const late = AbortSignal.timeout(request.timeoutMs ?? BOUNDS.requestMs);
-      const answer = await sendOnce(request, late);
-      return answer.status === 401 ? sendOnce(request, late) : answer;
-    },
-    watch: async (path, on, signal) =>
-      exchange(await open(signal), { method: 'GET', path }, signal, () => undefined, on),
+      ? exchange(open, request, late)
+      : pass(late, (weigh) => exchange(open, request, late, weigh));
+  const send: World['send'] = async (request) => {
+    const late = AbortSignal.timeout(request.timeoutMs ?? BOUNDS.requestMs);
+    const answer = await sendOnce(request, late);
+    return answer.status === 401 ? sendOnce(request, late) : answer;
   };
+  const watch: World['watch'] = (path, on, signal) =>
+    exchange(open, { method: 'GET', path }, signal, undefined, on);
+  return { send, watch };
 }
 
 // ═══ 9 CACHE · effects ═══════════════════════════════════════════════════════════════════════════
@@ -3204,19 +3191,18 @@ export function metaOf(raw: Raw): Meta {
     resourceVersion: m['resourceVersion'] ?? '',
     generation: m['generation'] ?? 0,
     labels: m['labels'] ?? {},
-    annotations: shared(ownAnnotations(m['annotations'])),
+    annotations: shared(ownAnnotations(m['annotations'] ?? {})),
     owners: shared(m['ownerReferences'] ?? []),
     createdMs: ms(m['creationTimestamp']) ?? 0,
     deletedMs: ms(m['deletionTimestamp']),
   };
 }
-const KNOWN = new Set<string>(Object.values(MARK));
 /** Others can be large, and nothing rests on them; of ours no more is kept than is ever written. */
-const ownAnnotations = (annotations: unknown): Dict =>
+const ownAnnotations = (given: Dict): Dict =>
   Object.fromEntries(
-    Object.entries(dictOf(annotations))
-      .filter(([key, value]) => KNOWN.has(key) && typeof value === 'string')
-      .map(([key, value]) => [key, value.slice(0, BOUNDS.annotationMax)]),
+    Object.values(MARK).flatMap((key) =>
+      key in given ? [[key, `${given[key]}`.slice(0, BOUNDS.annotationMax)]] : [],
+    ),
   );
 
 const SIZES = { replicas: 1, minReadySeconds: 0, revisionHistoryLimit: 10, suspend: false };
@@ -3252,50 +3238,53 @@ export function clusterOf(raw: Raw): StatefulCluster {
   };
 }
 
+type Named = Readonly<Record<string, Raw | undefined>>;
+/** A list of which each entry has a name, by these names: conditions, containers. */
+const keyed = (list: readonly Raw[] = [], key = 'name'): Named =>
+  Object.fromEntries(list.map((one) => [one[key], one]));
+const isTrue = (condition?: Raw): boolean => condition?.['status'] === 'True';
+const changedMs = (condition?: Raw): number | undefined => ms(condition?.['lastTransitionTime']);
+
 /** Projects a pod. */
 export function podOf(raw: Raw): Pod {
   const spec: Raw = raw['spec'] ?? {};
   const status: Raw = raw['status'] ?? {};
-  const conditions = (status['conditions'] ?? []) as Raw[];
-  const condition = (type: string): Raw | undefined => conditions.find((c) => c['type'] === type);
-  const at = (type: string): number | undefined => ms(condition(type)?.['lastTransitionTime']);
-  const isTrue = (type: string): boolean => condition(type)?.['status'] === 'True';
-  const trueAt = (type: string): number | undefined => (isTrue(type) ? at(type) : undefined);
-  const containers = (status['containerStatuses'] ?? []) as Raw[];
-  const all = [...((status['initContainerStatuses'] ?? []) as Raw[]), ...containers];
-  const volumes = (spec['volumes'] ?? []) as Raw[];
-  const meta = metaOf(raw);
-  const isChanging = MARK.inPlace in meta.annotations; // Else it only costs memory.
+  const conditions = keyed(status['conditions'], 'type');
+  const { Ready: ready, PodScheduled: scheduled, DisruptionTarget: disrupted } = conditions;
+  const mounted = conditions['PodReadyToStartContainers'] ?? scheduled; // Older kubelets lack it.
+  const { initContainerStatuses: first = [], containerStatuses: main = [] } = status;
+  const all: readonly Raw[] = [...first, ...main];
+  const waits = all.map(({ state }) => state?.waiting?.reason);
+  const why = waits.find((word) => !STARTING.includes(word));
+  const volumes: readonly Raw[] = spec['volumes'] ?? [];
   const specs: readonly Raw[] = spec['containers'] ?? [];
-  const images = specs.map(({ name, image }) => {
-    const id: string = containers.find((c) => c['name'] === name)?.['containerID'] ?? '';
-    return [name, [id, image]] as const;
-  });
-  // Older kubelets do not say when the volumes are there.
-  const mounts = condition('PodReadyToStartContainers') ?? { type: 'PodScheduled' };
+  const meta = metaOf(raw);
+  const changing = MARK.inPlace in meta.annotations ? specs : []; // Others would only cost memory.
+  const idOf = (name: string): string => keyed(main)[name]?.['containerID'] ?? '';
+  const images = changing.map(({ name, image }) => [name, [idOf(name), image]] as const);
   return {
     meta,
     node: spec['nodeName'] ?? '',
     phase: status['phase'] ?? 'Pending',
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
-    mountedMs: trueAt(mounts['type']),
+    mountedMs: isTrue(mounted) ? changedMs(mounted) : undefined,
     startedMs: ms(status['startTime']),
-    ready: isTrue('Ready'),
-    readySinceMs: at('Ready'),
-    disruption: isTrue('DisruptionTarget') ? condition('DisruptionTarget')?.['reason'] : '',
-    disruptedMs: at('DisruptionTarget'),
+    ready: isTrue(ready),
+    readySinceMs: changedMs(ready),
+    disruption: isTrue(disrupted) ? disrupted?.['reason'] : '',
+    disruptedMs: changedMs(disrupted),
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
-    isDown: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff' || hasCrashed(c)),
-    trouble: troubleOf(all, condition('PodScheduled')),
+    isDown: waits.includes('CrashLoopBackOff') || all.some((c) => c['state']?.terminated?.exitCode),
+    trouble: (why ?? (scheduled?.['status'] === 'False' && scheduled['reason'])) || '',
     lastWords: lastWordsIn(status, all),
-    containers: shared(isChanging ? Object.fromEntries(images) : {}),
+    containers: shared(Object.fromEntries(images)),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
-    resize: resizeOf(specs, containers, conditions),
+    resize: resizeOf(specs, keyed(main), conditions),
   };
 }
-const hasCrashed = ({ state }: Raw): boolean => (state?.terminated?.exitCode ?? 0) !== 0;
+const STARTING = ['ContainerCreating', 'PodInitializing', undefined]; // Why a container waits first.
 /** What the kubelet said of the pod, or how a container ended last. */
 function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): string {
   const ends = containers.flatMap(({ name, state, lastState }) => {
@@ -3307,28 +3296,17 @@ function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): stri
   const said = [reason, message].filter(Boolean).join(': ');
   return (said || (ends[0] ?? '')).slice(0, BOUNDS.lastWordsMax);
 }
-/** Why a container does not run, or why the pod found no node; '' when it is just starting. */
-function troubleOf(containers: readonly Raw[], scheduled: Raw | undefined): string {
-  const usual = ['ContainerCreating', 'PodInitializing', undefined];
-  const reasons = containers.map((c) => c['state']?.waiting?.reason);
-  const found = reasons.find((reason) => !usual.includes(reason));
-  return found ?? (scheduled?.['status'] === 'False' ? scheduled['reason'] : undefined) ?? '';
-}
 /** KEP-1287: done when the status has the resources of the spec and no condition says otherwise. */
-function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
-  const open = conditions.find((c) => /^PodResize(Pending|InProgress)$/.test(c['type']));
+function resizeOf(specs: readonly Raw[], statuses: Named, conditions: Named): string {
+  const open = conditions['PodResizePending'] ?? conditions['PodResizeInProgress'];
   const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
-  if (open) return words || 'InProgress';
-  const sizes = (of: Raw | undefined) =>
-    ['requests', 'limits'].flatMap((kind) => [of?.[kind]?.cpu, of?.[kind]?.memory]);
-  const isDone = specs.every((c) => {
-    const has = statuses.find((one) => one['name'] === c['name'])?.['resources'];
-    const found = sizes(has);
-    const isFound = (size: unknown, i: number): boolean =>
-      size === found[i] || quantity(`${size}`) === quantity(`${found[i]}`);
-    return !has || sizes(c['resources']).every(isFound);
+  const sizes = ({ requests: r, limits: l }: Raw = {}): readonly number[] =>
+    [r?.cpu, r?.memory, l?.cpu, l?.memory].map((size) => quantity(`${size}`));
+  const isDone = specs.every(({ name, resources }) => {
+    const has = statuses[name]?.['resources'];
+    return !has || isDeepStrictEqual(sizes(has), sizes(resources));
   });
-  return isDone ? '' : 'InProgress';
+  return open || !isDone ? words || 'InProgress' : '';
 }
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
@@ -3347,15 +3325,14 @@ export function revisionOf(raw: Raw): Revision {
 }
 /** Projects a Node. */
 export function nodeOf(raw: Raw): Node {
-  const conditions = (raw['status']?.conditions ?? []) as Raw[];
-  const ready = conditions.find((c) => c['type'] === 'Ready');
+  const { Ready: ready } = keyed(raw['status']?.conditions, 'type');
   const taints = ((raw['spec']?.taints ?? []) as Taint[])
     .filter(({ effect }) => effect === 'NoSchedule' || effect === 'NoExecute')
     .map(({ key, value = '', effect }) => ({ key, value, effect }));
   return {
     meta: metaOf(raw),
-    ready: ready?.['status'] === 'True',
-    readySinceMs: ms(ready?.['lastTransitionTime']),
+    ready: isTrue(ready),
+    readySinceMs: changedMs(ready),
     unschedulable: raw['spec']?.unschedulable === true,
     taints: shared(taints),
   };
@@ -3507,13 +3484,12 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   const { world, version: before } = feed;
   const at = world.uptime();
   let fresh = feed.mustList ? new Map<string, T>() : undefined;
-  let failure: ApiError | undefined;
   const cut = (feed.cut = new AbortController());
   const onEvent = (event: WatchEvent): void => {
     const { type, object: raw } = event;
     if (type === 'ERROR') {
-      failure = apiErrorOf({ status: raw['code'] ?? 500, headers: {}, body: raw });
-      cut.abort(); // Some servers leave the stream open after an ERROR.
+      // Some servers leave the stream open after it.
+      cut.abort(apiErrorOf({ status: raw['code'] ?? 500, headers: {}, body: raw }));
     } else if (!fresh) applyEvent(feed, event);
     else if (type !== 'BOOKMARK') {
       const object = feed.project(raw);
@@ -3529,16 +3505,15 @@ async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
   const listing = fresh && { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' };
   const query = { watch: 'true', allowWatchBookmarks: 'true', timeoutSeconds, resourceVersion };
   const path = withQuery(feed.path, { ...query, ...listing });
-  try {
-    const either = AbortSignal.any([feed.signal, cut.signal]);
-    const answer = await world.watch(path, onEvent, either);
-    if (answer.status !== 200) throw apiErrorOf(answer);
-    if (world.uptime() - at < BOUNDS.briefMs && feed.version === before)
-      throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
-  } catch (error) {
+  const either = AbortSignal.any([feed.signal, cut.signal]);
+  const answer = await world.watch(path, onEvent, either).catch((error: unknown) => {
     if (!cut.signal.aborted) throw error;
-  }
-  if (failure) throw failure;
+  });
+  if (cut.signal.reason instanceof ApiError) throw cut.signal.reason;
+  if (cut.signal.aborted || !answer) return; // It is listed anew.
+  if (answer.status !== 200) throw apiErrorOf(answer);
+  if (world.uptime() - at < 1000 && feed.version === before)
+    throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
 }
 
 function withQuery(path: string, query: Readonly<Record<string, string | number>>): string {
