@@ -2483,6 +2483,18 @@ caches(
     assert.equal([podOf(odd), claimOf(odd)], [podOf({}), claimOf({})]);
   },
 );
+caches('cache: F39: an annotation of ours, large and ever new → nothing of it stays', () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const heap = (): number => (collect(), process.memoryUsage().heapUsed);
+  const before = heap();
+  for (let i = 0; i < 2000; i++) {
+    const annotations = { [MARK.claims]: `${i}`.padEnd(16_000, 'x') };
+    metaOf({ metadata: { annotations } });
+  }
+  const grownMb = (heap() - before) / 2 ** 20;
+  assert.ok(grownMb < 10, `${grownMb} MB`);
+});
 if (TESTING) caches.run();
 
 // ═══ SCENARIOS · effects in virtual time ════════════════════════════════════════════════════════

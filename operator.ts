@@ -2976,8 +2976,8 @@ function apiErrorOf({ status, headers, body }: ApiResponse): ApiError {
  *  between may answer with a redirect, with nothing, or with JSON of its own. */
 function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
   const kind = String(dictOf(body)['kind'] ?? '').toLowerCase();
-  const [bare = ''] = path.split('?');
-  const [, plural, name] = /\/v\w+\/(?:namespaces\/[^/]+\/)?(\w+)(\/.*)?$/.exec(bare) ?? [];
+  const place = /\/v\w+\/(?:namespaces\/[^/]+\/)?(\w+)(\/[^?]*)?(?:\?|$)/;
+  const [, plural, name] = place.exec(path) ?? [];
   if (plural === undefined || method === 'DELETE') return kind !== '';
   return kind === plural.replace(/s$/, method === 'GET' && !name ? 'list' : '');
 }
@@ -3173,9 +3173,11 @@ const ms = (text: unknown): number | undefined =>
   typeof text === 'string' && text !== '' ? Date.parse(text) : undefined;
 
 const kept = new Map<string, unknown>();
-/** Equal parts of many objects are kept once: owner references, what claims ask for. */
+/** Equal parts of many objects are kept once: owner references, what claims ask for. Large ones
+ *  are seldom equal, and so not kept here. */
 function shared<T>(part: T): T {
   const text = JSON.stringify(part);
+  if (text.length > 1_000) return part;
   if (kept.size >= BOUNDS.sharedMax) kept.clear(); // What is in use stays with its objects.
   if (!kept.has(text)) kept.set(text, part);
   return kept.get(text) as T;
@@ -3538,7 +3540,7 @@ export function newQueue(
 ) {
   const waiting = new Set<string>();
   const running = new Map<string, Promise<void>>();
-  const resting = new Set<string>();
+  const restUntil = new Map<string, number>();
   const failures = new Map<string, number>();
   const due = new Map<string, number>(); // The earliest uptime at which a key was asked for.
   let open = false;
@@ -3555,11 +3557,8 @@ export function newQueue(
   }
   async function run(key: string): Promise<void> {
     await Promise.resolve(); // So that a change of many objects is whole when it is looked at.
-    if (sizeOf(key) >= BOUNDS.restMinMs) {
-      const restMs = Math.min(sizeOf(key), BOUNDS.restMaxMs);
-      resting.add(key);
-      void world.sleep(restMs).then(() => (resting.delete(key), pump()));
-    }
+    const restMs = Math.min(sizeOf(key), BOUNDS.restMaxMs);
+    lay(restUntil, key, restMs < BOUNDS.restMinMs ? undefined : world.uptime() + restMs);
     try {
       await work(key);
       failures.delete(key);
@@ -3576,9 +3575,11 @@ export function newQueue(
   function pump(): void {
     for (const key of waiting) {
       if (!open || running.size >= workers) return;
-      if (running.has(key) || resting.has(key)) continue;
+      if (running.has(key)) continue;
       waiting.delete(key);
-      running.set(key, run(key));
+      const restMs = (restUntil.get(key) ?? 0) - world.uptime();
+      if (restMs > 0) addAfter(key, restMs);
+      else running.set(key, run(key));
     }
   }
   const start = (): void => ((open = true), pump());
