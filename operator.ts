@@ -2911,13 +2911,11 @@ export const BOUNDS = {
   skewToldMs: 30_000,
   eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
   annotationMax: 16_384, // Characters of one of our annotations.
-  lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
   requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
   bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
   credentialsMs: 60_000, // For so long they are not read again.
   pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
-  sharedMax: 10_000, // Different parts of objects that are kept once.
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
   releaseMaxMs: 800,
   leaseMs: 15_000, // A Lease that nobody was seen to renew for so long is free.
@@ -2928,7 +2926,6 @@ export const BOUNDS = {
   silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
   probersMax: 64, // Connections to the probes.
   syncMaxMs: 60_000,
-  refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
   restMinMs: 100, // A cluster rests a millisecond for each of its pods, if that comes to so much,
   restMaxMs: 1_000, // but no longer than this.
 } as const;
@@ -3178,7 +3175,7 @@ const kept = new Map<string, unknown>();
 function shared<T>(part: T): T {
   const text = JSON.stringify(part);
   if (text.length > 1_000) return part;
-  if (kept.size >= BOUNDS.sharedMax) kept.clear(); // What is in use stays with its objects.
+  if (kept.size >= 10_000) kept.clear(); // What is in use stays with its objects.
   if (!kept.has(text)) kept.set(text, part);
   return kept.get(text) as T;
 }
@@ -3221,23 +3218,16 @@ const withoutNulls = (part: unknown): Raw =>
   JSON.parse(JSON.stringify(part ?? {}, (_, value: unknown) => value ?? undefined));
 /** The CRD fills in most defaults; an object that no API server has seen lacks them. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const spec = withoutNulls(raw['spec']);
-  const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = spec;
+  const given = withoutNulls(raw['spec']);
+  const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = given;
   const podUpdatePolicy = 'InPlaceIfPossible';
   const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
-  return {
-    meta: metaOf(raw),
-    status: raw['status'] ?? {},
-    spec: {
-      ...SIZES,
-      ...PARTS,
-      ...POLICIES,
-      ...(spec as StatefulCluster['spec']),
-      updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
-      liveness: { ...JUDGED, ...NEVER, ...spec['liveness'] },
-      persistentVolumeClaimRetentionPolicy: { ...KEPT, ...retention },
-    },
-  };
+  const spec: Spec = Object.assign({}, SIZES, PARTS, POLICIES, given, {
+    updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
+    liveness: { ...JUDGED, ...NEVER, ...given['liveness'] },
+    persistentVolumeClaimRetentionPolicy: { ...KEPT, ...retention },
+  });
+  return { meta: metaOf(raw), spec, status: raw['status'] ?? {} };
 }
 
 type Named = Readonly<Record<string, Raw | undefined>>;
@@ -3286,7 +3276,7 @@ export function podOf(raw: Raw): Pod {
     resize: resizeOf(specs, keyed(main), conditions),
   };
 }
-const STARTING = ['ContainerCreating', 'PodInitializing', undefined]; // Why a container waits first.
+const STARTING = ['ContainerCreating', 'PodInitializing', undefined]; // Why one waits at first.
 /** What the kubelet said of the pod, or how a container ended last. */
 function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): string {
   const ends = containers.flatMap(({ name, state, lastState }) => {
@@ -3296,7 +3286,7 @@ function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[]): stri
     return [`container ${name}: ${words.join(', ')}`];
   });
   const said = [reason, message].filter(Boolean).join(': ');
-  return (said || (ends[0] ?? '')).slice(0, BOUNDS.lastWordsMax);
+  return (said || (ends[0] ?? '')).slice(0, 500);
 }
 /** KEP-1287: done when the status has the resources of the spec and no condition says otherwise. */
 function resizeOf(specs: readonly Raw[], statuses: Named, conditions: Named): string {
@@ -3365,15 +3355,15 @@ const newFeed = <T extends Thing>(source: Source<T>) => ({
   listedAt: -1, // Uptime at which the newest list began; -1 before the first.
   streams: true, // Streaming lists; older API servers page instead.
   denied: '', // The API server's words when this kind may not be read.
-  refusals: 0, // 403s in a row; for seconds after its start an API server knows no rights yet.
+  refusals: 0, // 403s in a row; three are believed: an API server first learns who may what.
   cut: new AbortController(), // Ends the stream that is open.
 });
 type Feed<T extends Thing> = ReturnType<typeof newFeed<T>>;
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
 const versionOf = (raw: Raw): number => Number(raw['metadata']?.resourceVersion ?? 0);
-const unversioned = (o: Thing): string =>
-  JSON.stringify({ ...o, meta: { ...o.meta, resourceVersion: '' } });
+const unversioned = (o?: Thing): string =>
+  JSON.stringify({ ...o, meta: { ...o?.meta, resourceVersion: '' } });
 
 /** Starts to follow one kind, until aborted; `done` settles when it has ended. */
 export function follow<T extends Thing>(source: Source<T>) {
@@ -3417,7 +3407,7 @@ async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
   feed.refusals = code === 403 ? feed.refusals + 1 : 0;
-  if (feed.refusals >= BOUNDS.refusalsMax) {
+  if (feed.refusals >= 3) {
     feed.denied = message;
     if (feed.optional) feed.ready.resolve();
   }
@@ -3441,8 +3431,7 @@ function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = f
   const before = feed.items.get(key);
   lay(feed.items, key, object && Object.freeze(object));
   // A new version alone is no news, but the next patch must name it.
-  const differs = !before || !object || unversioned(before) !== unversioned(object);
-  feed.on(before, object, isNews || differs);
+  feed.on(before, object, isNews || unversioned(before) !== unversioned(object));
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
 function replaceAll<T extends Thing>(feed: Feed<T>, fresh: Map<string, T>, v: number, at: number) {
@@ -3583,10 +3572,7 @@ export function newQueue(
     }
   }
   const start = (): void => ((open = true), pump());
-  const stop = async (): Promise<void> => {
-    open = false;
-    await Promise.all(running.values());
-  };
+  const stop = (): Promise<unknown> => ((open = false), Promise.all(running.values()));
   return { add, addAfter, start, stop, depth: (): number => waiting.size };
 }
 
