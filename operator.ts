@@ -2898,7 +2898,7 @@ export interface World {
 }
 export type Level = 'debug' | 'info' | 'warn' | 'error';
 
-/** Every number that bounds the work: requests, caches, queues, the Lease. */
+/** What bounds the work: requests, passes, the Lease. */
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
@@ -2912,8 +2912,8 @@ export const BOUNDS = {
   eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
   annotationMax: 16_384, // Characters of one of our annotations.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
-  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
-  bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
+  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches.
+  bytesMax: 32 << 20, // Of their bodies: beyond it none is let in, but answers may still grow.
   credentialsMs: 60_000, // For so long they are not read again.
   pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
@@ -3057,10 +3057,10 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
   };
 }
 /** Room for so many bytes in flight; others wait in order, their bodies not written yet. A request
- *  counts as a share before it is known what it takes. */
+ *  counts as its bodies and a share, so that `requestsMax` are in flight at most. */
 function newGate() {
   const waiting = new Set<() => void>();
-  const share = BOUNDS.bytesMax / (2 * BOUNDS.requestsMax);
+  const share = Math.floor(BOUNDS.bytesMax / BOUNDS.requestsMax);
   let bytes = 0;
   function add(size: number): void {
     bytes += size;
@@ -3070,6 +3070,7 @@ function newGate() {
     let own = share;
     await new Promise<void>((resolve) => {
       const enter = (): void => {
+        late.removeEventListener('abort', enter);
         if (waiting.delete(enter)) resolve(add(share));
       };
       waiting.add(enter);
@@ -3077,7 +3078,7 @@ function newGate() {
       add(0);
     });
     try {
-      return await work((size) => add(((own += size), size)));
+      return await work((size) => ((own += size), add(size)));
     } finally {
       add(-own);
     }
