@@ -2632,7 +2632,7 @@ export interface ApiResponse {
 /** One line of a watch. */
 export interface WatchEvent {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
-  readonly object: unknown;
+  readonly object: Raw;
 }
 /** What the operator needs of the outside. */
 export interface World {
@@ -2640,7 +2640,7 @@ export interface World {
   uptime(): number; // Monotonic clock in milliseconds; never steps.
   sleep(ms: number, signal?: AbortSignal): Promise<void>; // Ends early when aborted, never rejects.
   random(): number; // At least 0, below 1.
-  /** Rejects only when there is no answer: network, deadline, a body that is not JSON. */
+  /** Rejects only when there is no answer: network, deadline. */
   send(request: ApiRequest): Promise<ApiResponse>;
   /** Calls `on` for each event in order. Resolves when the stream ends (status 200), or with
    *  another answer; rejects when the connection breaks. */
@@ -2649,7 +2649,7 @@ export interface World {
 }
 export type Level = 'debug' | 'info' | 'warn' | 'error';
 
-/** Every number that bounds the work: requests, caches, queues, the Lease. */
+/** What bounds the work: requests, passes, the Lease. */
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
@@ -2662,17 +2662,11 @@ export const BOUNDS = {
   skewToldMs: 30_000,
   eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
   annotationMax: 16_384, // Characters of one of our annotations.
-  lastWordsMax: 500, // Characters that are kept of what a lost pod said last.
-  connectMs: 5_000, // Of a connection, with its handshake.
-  keepAliveMs: 10_000, // A connection without a packet for so long is probed, ten times.
-  idleMs: 60_000, // A connection that nobody used for so long is closed.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
-  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches;
-  bytesMax: 32 << 20, // none is let in while the bodies of the others are larger than this.
+  requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches.
+  bytesMax: 32 << 20, // Of their bodies: beyond it none is let in, but answers may still grow.
   credentialsMs: 60_000, // For so long they are not read again.
   pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
-  sharedMax: 10_000, // Different parts of objects that are kept once.
-  pageSize: 500,
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
   releaseMaxMs: 800,
   leaseMs: 15_000, // A Lease that nobody was seen to renew for so long is free.
@@ -2682,14 +2676,9 @@ export const BOUNDS = {
   lagMaxMs: 10_000, // A tick that came later than this: the process is not well.
   silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
   probersMax: 64, // Connections to the probes.
-  briefMs: 1_000, // A stream that ends sooner without news has failed.
   syncMaxMs: 60_000,
-  refusalsMax: 3, // So many 403s in a row, over some seconds, are believed.
-  retryMinMs: 800, // A watch that broke.
-  restEachMs: 1, // Between two passes a cluster rests so long for each of its pods …
-  restMinMs: 100, // … unless that comes to less: small clusters never rest;
-  restMaxMs: 1_000, // it rests no longer than this.
-  againMinMs: 100, // A pass that failed, most often on a conflict.
+  restMinMs: 100, // A cluster rests a millisecond for each of its pods, if that comes to so much,
+  restMaxMs: 1_000, // but no longer than this.
 } as const;
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
@@ -2722,21 +2711,21 @@ const isTaken = (error: unknown): boolean =>
 /** What an error says; Node has nothing to say of several addresses that all failed. */
 export function wordsOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') return wordsOf(error.errors[0]);
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  return error.name === 'TimeoutError' ? 'no answer in time' : error.message;
 }
 function apiErrorOf({ status, headers, body }: ApiResponse): ApiError {
-  const { reason = '', message = '' } = (body ?? {}) as { reason?: string; message?: string };
+  const { reason = '', message = `an answer ${status} that no API server gives` } = dictOf(body);
+  if (status < 400) return new ApiError(0, 'NoAnswer', message); // A redirect, for one.
   const seconds = Number(headers['retry-after'] ?? 0);
-  const words = message || `the API server answered ${status}`;
-  const code = status < 400 ? 0 : status; // A redirect is no answer.
-  return new ApiError(code, reason, words, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
+  return new ApiError(status, reason, message, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
 }
 /** Is it an object of the kind that the path names, or the Status of a deletion? Whatever stands
  *  between may answer with a redirect, with nothing, or with JSON of its own. */
 function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
   const kind = String(dictOf(body)['kind'] ?? '').toLowerCase();
-  const [bare = ''] = path.split('?');
-  const [, plural, name] = /\/v\w+\/(?:namespaces\/[^/]+\/)?(\w+)(\/.*)?$/.exec(bare) ?? [];
+  const place = /\/v\w+\/(?:namespaces\/[^/]+\/)?(\w+)(\/[^?]*)?(?:\?|$)/;
+  const [, plural, name] = place.exec(path) ?? [];
   if (plural === undefined || method === 'DELETE') return kind !== '';
   return kind === plural.replace(/s$/, method === 'GET' && !name ? 'list' : '');
 }
@@ -2750,9 +2739,7 @@ export async function call(
     throw error instanceof ApiError ? error : new ApiError(0, 'NoAnswer', wordsOf(error));
   });
   const { status, headers, body } = answer;
-  if (status >= 400) throw apiErrorOf(answer);
-  if (status < 200 || status >= 300 || !isExpected(request, body))
-    throw new ApiError(0, 'NoAnswer', `an answer ${status} that no API server gives`);
+  if (status < 200 || status >= 300 || !isExpected(request, body)) throw apiErrorOf(answer);
   const warning = headers['warning'];
   if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
   for (const [, text = ''] of (warning ?? '').matchAll(/299 \S+ "((?:[^"\\]|\\.)*)"/g))
@@ -2767,28 +2754,30 @@ async function credentialsOf(config: KubeConfig) {
   const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
   const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
   const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
-  return { tls, headers: { ...headers, ...basic } as Dict, proxy: proxy as string | undefined };
+  return { headers: { ...headers, ...basic } as Dict, way: { tls, proxy: proxy as string } };
 }
 type Credentials = Awaited<ReturnType<typeof credentialsOf>>;
-/** So many connections, direct or through a proxy. Node's keepalive sends ten probes, a second
- *  apart: a connection that only waits, as a watch does, ends 20 s after its way is lost. */
-async function dispatcherOf({ origin }: URL, { tls, proxy }: Credentials, connections: number) {
+/** Connections that have one request at a time each. Node's keepalive sends ten probes, a second
+ *  apart: one that only waits, as a watch's, ends 20 s after its way is lost. */
+async function connectionsTo(origin: string, { tls, proxy }: Credentials['way']) {
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
-  const { connectMs: connectTimeout, idleMs: keepAliveTimeout, keepAliveMs } = BOUNDS;
-  const alive = { allowH2: false, keepAliveInitialDelay: keepAliveMs };
-  const connect = { ...tls, ...alive };
-  const options = { connections, allowH2: false, connectTimeout, keepAliveTimeout };
-  if (!proxy) return new Pool(origin, { ...options, connect });
-  if (!proxy.startsWith('socks'))
-    return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls: connect });
-  const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
-  return new Socks5ProxyAgent(uri, { connect: buildConnector(alive), requestTls: tls });
+  const alive = { allowH2: false, keepAliveInitialDelay: 10_000 };
+  const requestTls = { ...tls, ...alive };
+  const common = { allowH2: false, connectTimeout: 5_000, keepAliveTimeout: 60_000 };
+  const open = (connections: number | null): Dispatcher => {
+    const options = { ...common, connections };
+    if (!proxy) return new Pool(origin, { ...options, connect: requestTls });
+    if (!proxy.startsWith('socks'))
+      return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls });
+    const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
+    return new Socks5ProxyAgent(uri, { connect: buildConnector(alive), requestTls: tls });
+  };
+  // As many as it takes for the Lease and the watches: they wait for nobody.
+  return { requests: open(BOUNDS.requestsMax), apart: open(null) };
 }
 /** Credentials, and connections that were made with them. */
-interface Access extends Credentials {
+interface Access extends Credentials, Awaited<ReturnType<typeof connectionsTo>> {
   readonly server: URL;
-  readonly requests: Dispatcher;
-  readonly lease: Dispatcher;
   staleAt: number; // From then on files are read again, and after a 401 the kubeconfig, too.
   isRefused: boolean;
 }
@@ -2802,51 +2791,47 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
     if (known?.isRefused) config = undefined;
     const given = await credentialsOf((config ??= await reload()));
     const state = { staleAt: performance.now() + BOUNDS.credentialsMs, isRefused: false };
-    const isSame = isDeepStrictEqual([known?.tls, known?.proxy], [given.tls, given.proxy]);
-    if (known && isSame) return { ...known, ...given, ...state };
-    const requests = await dispatcherOf(server, given, BOUNDS.requestsMax);
-    const lease = await dispatcherOf(server, given, 1);
-    for (const old of [known?.requests, known?.lease]) void old?.close(); // What is in flight ends.
-    return { ...given, ...state, server, requests, lease };
+    if (known && isDeepStrictEqual(known.way, given.way)) return { ...known, ...given, ...state };
+    const fresh = await connectionsTo(server.origin, given.way);
+    for (const old of [known?.requests, known?.apart]) void old?.close(); // What is in flight ends.
+    return { ...given, ...state, ...fresh, server };
   }
   return async (late: AbortSignal): Promise<Access> => {
     if (known && performance.now() < known.staleAt) return known;
     reading ??= read().finally(() => (reading = undefined));
+    const tooLate = aborted(late).then(() => Promise.reject(late.reason));
     try {
-      return (known = await inTime(reading, late));
+      return (known = await Promise.race([reading, tooLate]));
     } catch (error) {
       throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
     }
   };
 }
-/** What `work` comes to, unless it comes late. */
-const inTime = <T>(work: Promise<T>, late: AbortSignal): Promise<T> =>
-  Promise.race([work, aborted(late).then(() => Promise.reject(late.reason))]);
-
-/** So many requests and bytes in flight; others wait in order, their bodies not written yet. */
+/** Room for so many bytes in flight; others wait in order, their bodies not written yet. A request
+ *  counts as its bodies and a share, so that `requestsMax` are in flight at most. */
 function newGate() {
   const waiting = new Set<() => void>();
-  let [requests, bytes] = [0, 0];
-  function admit(): void {
-    for (const enter of waiting) {
-      if (requests >= BOUNDS.requestsMax || bytes >= BOUNDS.bytesMax) return;
-      waiting.delete(enter);
-      requests++;
-      enter();
-    }
+  const share = Math.floor(BOUNDS.bytesMax / BOUNDS.requestsMax);
+  let bytes = 0;
+  function add(size: number): void {
+    bytes += size;
+    for (const enter of waiting) if (bytes + share <= BOUNDS.bytesMax) enter();
   }
-  return async <T>(late: AbortSignal, work: (add: (size: number) => void) => Promise<T>) => {
-    const { promise: turn, resolve: enter } = Promise.withResolvers<void>();
-    let own = 0;
-    waiting.add(enter);
-    admit();
+  return async <T>(late: AbortSignal, work: (weigh: (size: number) => void) => Promise<T>) => {
+    let own = share;
+    await new Promise<void>((resolve) => {
+      const enter = (): void => {
+        late.removeEventListener('abort', enter);
+        if (waiting.delete(enter)) resolve(add(share));
+      };
+      waiting.add(enter);
+      late.addEventListener('abort', enter); // To be told that it is late.
+      add(0);
+    });
     try {
-      await inTime(turn, late);
-      return await work((size) => ((own += size), (bytes += size)));
+      return await work((size) => ((own += size), add(size)));
     } finally {
-      if (!waiting.delete(enter)) requests--;
-      bytes -= own;
-      admit();
+      add(-own);
     }
   };
 }
@@ -2857,91 +2842,72 @@ const written = (body: unknown): string =>
     /[<>&\u2028\u2029]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-/** The body as JSON. An error that is not, a proxy's HTML page say, is told in its own words. */
+/** The body as JSON. What is none, a proxy's HTML page say, is told in its own words. */
 function jsonOf(text: string, status: number): unknown {
-  if (text === '') return undefined;
   try {
-    return JSON.parse(text);
+    return text === '' ? undefined : JSON.parse(text);
   } catch {
     const words = text.replaceAll(/\s+/g, ' ').trim().slice(0, 120);
-    if (status < 400) throw new Error(`answer ${status} is not JSON: ${words}`);
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
 }
-type Hearer = (text: string, status: number) => void;
-/** One request; its body goes to `hear` piece by piece. */
-async function exchange(access: Access, way: Dispatcher, asked: Asking, hear: Hearer) {
+const isOfLease = ({ path }: ApiRequest): boolean => path.startsWith('/apis/coordination.k8s.io/');
+/** One request. `weigh` gets the size of each piece of its bodies, `on` each line of the answer. */
+async function exchange(
+  open: ReturnType<typeof newDoor>,
+  request: ApiRequest,
+  signal: AbortSignal,
+  weigh: (size: number) => void = () => undefined,
+  on?: (event: WatchEvent) => void,
+): Promise<ApiResponse> {
+  const access = await open(signal);
+  const { method, body, contentType = 'application/json' } = request;
   const { origin, pathname } = access.server;
-  const own = { accept: 'application/json', 'user-agent': `statefulcluster/${VERSION}` };
-  const headers = { ...own, ...asked.headers, ...access.headers };
-  const path = pathname.replace(/\/$/, '') + asked.path;
+  const path = pathname.replace(/\/$/, '') + request.path;
+  const sent = body === undefined ? '' : written(body);
+  weigh(sent.length);
+  const agent = `statefulcluster/${VERSION}`;
+  const own = { accept: 'application/json', 'user-agent': agent, 'content-type': contentType };
+  const headers = { ...own, ...access.headers };
+  const way = on || isOfLease(request) ? access.apart : access.requests;
+  const { requestMs: headersTimeout, quietMs: bodyTimeout } = BOUNDS;
+  const asked = { origin, path, method, headers, body: sent, signal, headersTimeout, bodyTimeout };
   try {
-    const answer = await way.request({ ...asked, origin, path, headers });
-    const { statusCode: status, body } = answer;
-    for await (const text of body.setEncoding('utf8')) hear(text, status);
+    const answer = await way.request(asked);
+    const status = answer.statusCode;
+    let text = '';
+    for await (const piece of answer.body.setEncoding('utf8')) {
+      text += piece;
+      weigh(piece.length);
+      if (!on || status !== 200) continue;
+      const lines = text.split('\n');
+      text = lines.pop() ?? '';
+      for (const line of lines) if (line !== '') on(JSON.parse(line));
+    }
     if (status === 401) Object.assign(access, { staleAt: 0, isRefused: true });
     const texts = Object.entries(answer.headers).map(([k, v]) => [k, [v].flat().join(', ')]);
-    return { status, headers: Object.fromEntries(texts) as Dict };
+    return { status, headers: Object.fromEntries(texts), body: jsonOf(text, status) };
   } catch (error) {
     access.staleAt = 0;
     throw error;
   }
 }
-type Asking = Dispatcher.RequestOptions & { readonly headers?: Dict };
-/** `send` and `watch` of World over the kubeconfig's current context. Requests share connections;
- *  the Lease has one of its own, and so has each watch. */
+/** `send` and `watch` of World over the kubeconfig's current context. */
 export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
   const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
   const pass = newGate();
-  async function sendOnce(request: ApiRequest, signal: AbortSignal): Promise<ApiResponse> {
-    const { method, path, contentType = 'application/json' } = request;
-    const isLease = path.startsWith('/apis/coordination.k8s.io/');
-    const work = async (add: (size: number) => void): Promise<ApiResponse> => {
-      const access = await open(signal);
-      const body = request.body === undefined ? null : written(request.body);
-      const headers: Dict = body === null ? {} : { 'content-type': contentType };
-      const options = { method, path, headers, body, signal, headersTimeout: 0, bodyTimeout: 0 };
-      add(body?.length ?? 0);
-      let text = '';
-      const way = isLease ? access.lease : access.requests;
-      const hear = (piece: string): void => (add(piece.length), void (text += piece));
-      const answer = await exchange(access, way, options, hear);
-      return { ...answer, body: jsonOf(text, answer.status) };
-    };
-    return isLease ? work(() => undefined) : pass(signal, work);
-  }
-  const world: Pick<World, 'send' | 'watch'> = {
-    async send(request) {
-      const ms = request.timeoutMs ?? BOUNDS.requestMs;
-      const late = new AbortController();
-      const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
-      try {
-        const answer = await sendOnce(request, late.signal);
-        return answer.status === 401 ? await sendOnce(request, late.signal) : answer;
-      } finally {
-        clearTimeout(timer);
-      }
-    },
-    async watch(path, on, signal) {
-      const access = await open(signal);
-      const way = await dispatcherOf(access.server, access, 1);
-      const { requestMs: headersTimeout, quietMs: bodyTimeout } = BOUNDS;
-      const options = { method: 'GET', path, signal, headersTimeout, bodyTimeout } as const;
-      let rest = '';
-      try {
-        const answer = await exchange(access, way, options, (text, status) => {
-          const lines = (rest + text).split('\n');
-          rest = lines.pop() ?? '';
-          if (status !== 200) rest = [...lines, rest].join('\n');
-          else for (const line of lines) if (line !== '') on(jsonOf(line, 200) as WatchEvent);
-        });
-        return { ...answer, body: answer.status === 200 ? undefined : jsonOf(rest, answer.status) };
-      } finally {
-        void way.destroy();
-      }
-    },
+  const sendOnce = (request: ApiRequest, late: AbortSignal): Promise<ApiResponse> =>
+    isOfLease(request)
+      ? exchange(open, request, late)
+      : pass(late, (weigh) => exchange(open, request, late, weigh));
+  const send: World['send'] = async (request) => {
+    const late = AbortSignal.timeout(request.timeoutMs ?? BOUNDS.requestMs);
+    const answer = await sendOnce(request, late);
+    return answer.status === 401 ? sendOnce(request, late) : answer;
   };
-  return world;
+  const watch: World['watch'] = (path, on, signal) =>
+    exchange(open, { method: 'GET', path }, signal, undefined, on);
+  return { send, watch };
 }
 
 // ═══ 9 CACHE · effects ═══════════════════════════════════════════════════════════════════════════
@@ -2956,10 +2922,12 @@ const ms = (text: unknown): number | undefined =>
   typeof text === 'string' && text !== '' ? Date.parse(text) : undefined;
 
 const kept = new Map<string, unknown>();
-/** Equal parts of many objects are kept once: owner references, what claims ask for. */
+/** Equal parts of many objects are kept once: owner references, what claims ask for. Large ones
+ *  are seldom equal, and so not kept here. */
 function shared<T>(part: T): T {
   const text = JSON.stringify(part);
-  if (kept.size >= BOUNDS.sharedMax) kept.clear(); // What is in use stays with its objects.
+  if (text.length > 1_000) return part;
+  if (kept.size >= 10_000) kept.clear(); // What is in use stays with its objects.
   if (!kept.has(text)) kept.set(text, part);
   return kept.get(text) as T;
 }
@@ -2974,19 +2942,18 @@ export function metaOf(raw: Raw): Meta {
     resourceVersion: m['resourceVersion'] ?? '',
     generation: m['generation'] ?? 0,
     labels: m['labels'] ?? {},
-    annotations: shared(ownAnnotations(m['annotations'])),
+    annotations: shared(ownAnnotations(m['annotations'] ?? {})),
     owners: shared(m['ownerReferences'] ?? []),
     createdMs: ms(m['creationTimestamp']) ?? 0,
     deletedMs: ms(m['deletionTimestamp']),
   };
 }
-const KNOWN = new Set<string>(Object.values(MARK));
 /** Others can be large, and nothing rests on them; of ours no more is kept than is ever written. */
-const ownAnnotations = (annotations: unknown): Dict =>
+const ownAnnotations = (given: Dict): Dict =>
   Object.fromEntries(
-    Object.entries(dictOf(annotations))
-      .filter(([key, value]) => KNOWN.has(key) && typeof value === 'string')
-      .map(([key, value]) => [key, value.slice(0, BOUNDS.annotationMax)]),
+    Object.values(MARK).flatMap((key) =>
+      key in given ? [[key, `${given[key]}`.slice(0, BOUNDS.annotationMax)]] : [],
+    ),
   );
 
 const SIZES = { replicas: 1, minReadySeconds: 0, revisionHistoryLimit: 10, suspend: false };
@@ -3003,70 +2970,66 @@ const withoutNulls = (part: unknown): Raw =>
   JSON.parse(JSON.stringify(part ?? {}, (_, value: unknown) => value ?? undefined));
 /** The CRD fills in most defaults; an object that no API server has seen lacks them. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const spec = withoutNulls(raw['spec']);
-  const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = spec;
+  const given = withoutNulls(raw['spec']);
+  const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = given;
   const podUpdatePolicy = 'InPlaceIfPossible';
   const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
-  return {
-    meta: metaOf(raw),
-    status: raw['status'] ?? {},
-    spec: {
-      ...SIZES,
-      ...PARTS,
-      ...POLICIES,
-      ...(spec as StatefulCluster['spec']),
-      updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
-      liveness: { ...JUDGED, ...NEVER, ...spec['liveness'] },
-      persistentVolumeClaimRetentionPolicy: { ...KEPT, ...retention },
-    },
-  };
+  const spec: Spec = Object.assign({}, SIZES, PARTS, POLICIES, given, {
+    updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
+    liveness: { ...JUDGED, ...NEVER, ...given['liveness'] },
+    persistentVolumeClaimRetentionPolicy: { ...KEPT, ...retention },
+  });
+  return { meta: metaOf(raw), spec, status: raw['status'] ?? {} };
 }
+
+type Named = Readonly<Record<string, Raw | undefined>>;
+/** A list of which each entry has a name, by these names: conditions, containers. */
+const keyed = (list: readonly Raw[] = [], key = 'name'): Named =>
+  Object.fromEntries(list.map((one) => [one[key], one]));
+const isTrue = (condition?: Raw): boolean => condition?.['status'] === 'True';
+const changedMs = (condition?: Raw): number | undefined => ms(condition?.['lastTransitionTime']);
 
 /** Projects a pod. */
 export function podOf(raw: Raw): Pod {
   const spec: Raw = raw['spec'] ?? {};
   const status: Raw = raw['status'] ?? {};
-  const conditions = (status['conditions'] ?? []) as Raw[];
-  const condition = (type: string): Raw | undefined => conditions.find((c) => c['type'] === type);
-  const at = (type: string): number | undefined => ms(condition(type)?.['lastTransitionTime']);
-  const isTrue = (type: string): boolean => condition(type)?.['status'] === 'True';
-  const trueAt = (type: string): number | undefined => (isTrue(type) ? at(type) : undefined);
-  const containers = (status['containerStatuses'] ?? []) as Raw[];
-  const all = [...((status['initContainerStatuses'] ?? []) as Raw[]), ...containers];
-  const volumes = (spec['volumes'] ?? []) as Raw[];
-  const meta = metaOf(raw);
-  const isChanging = MARK.inPlace in meta.annotations; // Else it only costs memory.
+  const conditions = keyed(status['conditions'], 'type');
+  const { Ready: ready, PodScheduled: scheduled, DisruptionTarget: disrupted } = conditions;
+  const mounted = conditions['PodReadyToStartContainers'] ?? scheduled; // Older kubelets lack it.
+  const { initContainerStatuses: first = [], containerStatuses: main = [] } = status;
+  const all: readonly Raw[] = [...first, ...main];
+  const waits = all.map(({ state }) => state?.waiting?.reason);
+  const why = waits.find((word) => !STARTING.includes(word));
+  const volumes: readonly Raw[] = spec['volumes'] ?? [];
   const specs: readonly Raw[] = spec['containers'] ?? [];
-  const images = specs.map(({ name, image }) => {
-    const id: string = containers.find((c) => c['name'] === name)?.['containerID'] ?? '';
-    return [name, [id, image]] as const;
-  });
-  const unplaced = isTrue('PodScheduled') ? undefined : condition('PodScheduled');
-  // Older kubelets do not say when the volumes are there.
-  const mounts = condition('PodReadyToStartContainers') ?? { type: 'PodScheduled' };
+  const meta = metaOf(raw);
+  const changing = MARK.inPlace in meta.annotations ? specs : []; // Others would only cost memory.
+  const idOf = (name: string): string => keyed(main)[name]?.['containerID'] ?? '';
+  const images = changing.map(({ name, image }) => [name, [idOf(name), image]] as const);
+  const unplaced = isTrue(scheduled) ? undefined : scheduled;
   return {
     meta,
     node: spec['nodeName'] ?? '',
     phase: status['phase'] ?? 'Pending',
     graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
-    mountedMs: trueAt(mounts['type']),
+    mountedMs: isTrue(mounted) ? changedMs(mounted) : undefined,
     startedMs: ms(status['startTime']),
-    ready: isTrue('Ready'),
-    readySinceMs: at('Ready'),
-    disruption: isTrue('DisruptionTarget') ? condition('DisruptionTarget')?.['reason'] : '',
-    disruptedMs: at('DisruptionTarget'),
+    ready: isTrue(ready),
+    readySinceMs: changedMs(ready),
+    disruption: isTrue(disrupted) ? disrupted?.['reason'] : '',
+    disruptedMs: changedMs(disrupted),
     restarts: all.reduce((sum, c) => sum + (c['restartCount'] ?? 0), 0),
     // CrashLoopBackOff shows only near the end of the back-off, `terminated` before.
-    isDown: all.some((c) => c['state']?.waiting?.reason === 'CrashLoopBackOff' || hasCrashed(c)),
-    trouble: troubleOf(all, unplaced),
+    isDown: waits.includes('CrashLoopBackOff') || all.some((c) => c['state']?.terminated?.exitCode),
+    trouble: why ?? unplaced?.['reason'] ?? '',
     lastWords: lastWordsIn(status, all, unplaced?.['message']),
-    containers: shared(isChanging ? Object.fromEntries(images) : {}),
+    containers: shared(Object.fromEntries(images)),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
-    resize: resizeOf(specs, containers, conditions),
+    resize: resizeOf(specs, keyed(main), conditions),
   };
 }
-const hasCrashed = ({ state }: Raw): boolean => (state?.terminated?.exitCode ?? 0) !== 0;
+const STARTING = ['ContainerCreating', 'PodInitializing', undefined]; // Why one waits at first.
 /** What the kubelet said of the pod, or how a container ended last. */
 function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[], unplaced = ''): string {
   const ends = containers.flatMap(({ name, state, lastState }) => {
@@ -3076,29 +3039,19 @@ function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[], unpla
     return [`container ${name}: ${words.join(', ')}`];
   });
   const said = [reason, message].filter(Boolean).join(': ');
-  return (said || (ends[0] ?? unplaced)).slice(0, BOUNDS.lastWordsMax);
-}
-/** Why a container does not run, or why the pod found no node; '' when it is just starting. */
-function troubleOf(containers: readonly Raw[], unplaced: Raw | undefined): string {
-  const usual = ['ContainerCreating', 'PodInitializing', undefined];
-  const reasons = containers.map((c) => c['state']?.waiting?.reason);
-  return reasons.find((reason) => !usual.includes(reason)) ?? unplaced?.['reason'] ?? '';
+  return (said || (ends[0] ?? unplaced)).slice(0, 500);
 }
 /** KEP-1287: done when the status has the resources of the spec and no condition says otherwise. */
-function resizeOf(specs: readonly Raw[], statuses: readonly Raw[], conditions: readonly Raw[]) {
-  const open = conditions.find((c) => /^PodResize(Pending|InProgress)$/.test(c['type']));
+function resizeOf(specs: readonly Raw[], statuses: Named, conditions: Named): string {
+  const open = conditions['PodResizePending'] ?? conditions['PodResizeInProgress'];
   const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
-  if (open) return words || 'InProgress';
-  const sizes = (of: Raw | undefined) =>
-    ['requests', 'limits'].flatMap((kind) => [of?.[kind]?.cpu, of?.[kind]?.memory]);
-  const isDone = specs.every((c) => {
-    const has = statuses.find((one) => one['name'] === c['name'])?.['resources'];
-    const found = sizes(has);
-    const isFound = (size: unknown, i: number): boolean =>
-      size === found[i] || quantity(`${size}`) === quantity(`${found[i]}`);
-    return !has || sizes(c['resources']).every(isFound);
+  const sizes = ({ requests: r, limits: l }: Raw = {}): readonly number[] =>
+    [r?.cpu, r?.memory, l?.cpu, l?.memory].map((size) => quantity(`${size}`));
+  const isDone = specs.every(({ name, resources }) => {
+    const has = statuses[name]?.['resources'];
+    return !has || isDeepStrictEqual(sizes(has), sizes(resources));
   });
-  return isDone ? '' : 'InProgress';
+  return open || !isDone ? words || 'InProgress' : '';
 }
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
@@ -3117,15 +3070,14 @@ export function revisionOf(raw: Raw): Revision {
 }
 /** Projects a Node. */
 export function nodeOf(raw: Raw): Node {
-  const conditions = (raw['status']?.conditions ?? []) as Raw[];
-  const ready = conditions.find((c) => c['type'] === 'Ready');
+  const { Ready: ready } = keyed(raw['status']?.conditions, 'type');
   const taints = ((raw['spec']?.taints ?? []) as Taint[])
     .filter(({ effect }) => effect === 'NoSchedule' || effect === 'NoExecute')
     .map(({ key, value = '', effect }) => ({ key, value, effect }));
   return {
     meta: metaOf(raw),
-    ready: ready?.['status'] === 'True',
-    readySinceMs: ms(ready?.['lastTransitionTime']),
+    ready: isTrue(ready),
+    readySinceMs: changedMs(ready),
     unschedulable: raw['spec']?.unschedulable === true,
     taints: shared(taints),
   };
@@ -3152,19 +3104,19 @@ const newFeed = <T extends Thing>(source: Source<T>) => ({
   ready: Promise.withResolvers<void>(), // Listed once, or may not be and need not.
   items: new Map<string, T>(),
   version: 0, // All changes up to this resourceVersion are in.
-  listedAt: -1, // Uptime at which the newest list from a quorum began; -1 before the first.
-  denied: '', // The API server's words when this kind may not be read.
-  refusals: 0, // 403s in a row; for seconds after its start an API server knows no rights yet.
-  next: 'fresh' as 'fresh' | 'again' | 'resume', // List anew, at `version`, or only watch.
+  mustList: true, // Anew, from a quorum; else the watch goes on from `version`.
+  listedAt: -1, // Uptime at which the newest list began; -1 before the first.
   streams: true, // Streaming lists; older API servers page instead.
+  denied: '', // The API server's words when this kind may not be read.
+  refusals: 0, // 403s in a row; three are believed: an API server first learns who may what.
   cut: new AbortController(), // Ends the stream that is open.
 });
 type Feed<T extends Thing> = ReturnType<typeof newFeed<T>>;
 
 const keyOf = ({ namespace, name }: Meta): string => (namespace ? `${namespace}/${name}` : name);
 const versionOf = (raw: Raw): number => Number(raw['metadata']?.resourceVersion ?? 0);
-const unversioned = (o: Thing): string =>
-  JSON.stringify({ ...o, meta: { ...o.meta, resourceVersion: '' } });
+const unversioned = (o?: Thing): string =>
+  JSON.stringify({ ...o, meta: { ...o?.meta, resourceVersion: '' } });
 
 /** Starts to follow one kind, until aborted; `done` settles when it has ended. */
 export function follow<T extends Thing>(source: Source<T>) {
@@ -3173,7 +3125,7 @@ export function follow<T extends Thing>(source: Source<T>) {
 }
 /** Throws the view away and lists anew from a quorum. */
 function relist(feed: Feed<Thing>): void {
-  feed.next = 'fresh';
+  feed.mustList = true;
   feed.cut.abort();
 }
 
@@ -3182,7 +3134,7 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
   for (let failures = 0; !signal.aborted;) {
     let before = feed.version;
     try {
-      if (!feed.streams && feed.next !== 'resume') await listPages(feed);
+      if (feed.mustList && !feed.streams) await listPages(feed);
       before = feed.version; // A list that had to be made is no progress of the watch.
       await stream(feed);
       failures = 0;
@@ -3191,7 +3143,7 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
       failures = feed.version > before ? 1 : failures + 1;
       await learn(feed, error);
       const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(pauseMs(world, error, failures, BOUNDS.retryMinMs, capMs), signal);
+      await world.sleep(pauseMs(world, error, failures, 800, capMs), signal);
     }
   }
 }
@@ -3202,13 +3154,13 @@ function pauseMs(world: World, why: unknown, times: number, minMs: number, capMs
   return Math.max(asked, doubled * (0.5 + world.random() / 2));
 }
 
-/** What a failure says of the next try: expired or unknown versions are listed afresh, others again
- *  at the last version, which also reveals an etcd that was restored to an older one. */
+/** After a failure all is listed anew, which also shows an etcd that was restored to a former
+ *  state. */
 async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
   feed.refusals = code === 403 ? feed.refusals + 1 : 0;
-  if (feed.refusals >= BOUNDS.refusalsMax) {
+  if (feed.refusals >= 3) {
     feed.denied = message;
     if (feed.optional) feed.ready.resolve();
   }
@@ -3219,9 +3171,8 @@ async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const { groups } = isOwn ? await call(feed.world, ask).catch((): Raw => ({})) : {};
   if (groups && !groups.some((group: Raw) => group['name'] === 'enge.me'))
     replaceAll(feed, new Map(), 0, feed.world.uptime());
-  if ((code === 400 || code === 422) && feed.next !== 'resume') feed.streams = false;
-  const unknown = [404, 410, 504].includes(code) || message.includes('Too large resource version');
-  feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
+  if ((code === 400 || code === 422) && feed.mustList) feed.streams = false;
+  feed.mustList = true;
   feed.world.log('warn', 'watch restarts', { path: feed.path, code, error: message });
 }
 
@@ -3233,25 +3184,24 @@ function put<T extends Thing>(feed: Feed<T>, key: string, object?: T, isNews = f
   const before = feed.items.get(key);
   lay(feed.items, key, object && Object.freeze(object));
   // A new version alone is no news, but the next patch must name it.
-  const differs = !before || !object || unversioned(before) !== unversioned(object);
-  feed.on(before, object, isNews || differs);
+  feed.on(before, object, isNews || unversioned(before) !== unversioned(object));
 }
 /** A complete list becomes the truth at once: what is not in it is gone. */
 function replaceAll<T extends Thing>(feed: Feed<T>, fresh: Map<string, T>, v: number, at: number) {
   const wasDenied = feed.denied !== ''; // Nobody looked at what it kept: all of it is news.
-  Object.assign(feed, { version: v, listedAt: at, denied: '', refusals: 0, next: 'resume' });
+  Object.assign(feed, { version: v, listedAt: at, denied: '', refusals: 0, mustList: false });
   for (const key of [...feed.items.keys()]) if (!fresh.has(key)) put(feed, key, undefined);
   for (const [key, object] of fresh) put(feed, key, object, wasDenied);
   feed.ready.resolve();
 }
 function applyEvent<T extends Thing>(feed: Feed<T>, event: WatchEvent): void {
-  const version = versionOf(event.object as Raw);
+  const version = versionOf(event.object);
   // A bookmark below what is known: etcd was restored to an older state.
   if (event.type === 'BOOKMARK' && version < feed.version) return relist(feed);
   if (version <= feed.version) return; // Replayed or reordered: what is known is newer.
   feed.version = version;
   if (event.type === 'BOOKMARK') return;
-  const object = feed.project(event.object as Raw);
+  const object = feed.project(event.object);
   const key = keyOf(object.meta);
   // One name, another UID: the end of the old object was not seen; a deletion and an addition.
   if (feed.items.get(key)?.meta.uid !== object.meta.uid) put(feed, key, undefined);
@@ -3264,65 +3214,50 @@ async function listPages<T extends Thing>(feed: Feed<T>): Promise<void> {
   const at = feed.world.uptime();
   const fresh = new Map<string, T>();
   for (let more = ''; ;) {
-    const path = withQuery(feed.path, { limit: BOUNDS.pageSize, continue: more });
+    const path = withQuery(feed.path, { limit: 500, continue: more });
     const page = await call(feed.world, { method: 'GET', path });
-    for (const raw of page['items'] ?? []) {
-      const object = feed.project(raw);
+    for (const object of (page['items'] ?? []).map(feed.project))
       fresh.set(keyOf(object.meta), object);
-    }
     more = page['metadata']?.continue ?? '';
     if (more === '') return replaceAll(feed, fresh, versionOf(page), at);
   }
 }
 
-/** One watch, begun with a streaming list unless it only resumes. Ends with the stream. */
+/** One watch, begun with a streaming list where one is due. Ends with the stream. */
 async function stream<T extends Thing>(feed: Feed<T>): Promise<void> {
-  const { world, next } = feed;
+  const { world, version: before } = feed;
   const at = world.uptime();
-  const before = feed.version;
-  let fresh = next === 'resume' ? undefined : new Map<string, T>();
-  let failure: ApiError | undefined;
+  let fresh = feed.mustList ? new Map<string, T>() : undefined;
   const cut = (feed.cut = new AbortController());
   const onEvent = (event: WatchEvent): void => {
-    const raw = event.object as Raw;
-    if (event.type === 'ERROR') {
-      failure = apiErrorOf({ status: raw['code'] ?? 500, headers: {}, body: raw });
-      cut.abort(); // Some servers leave the stream open after an ERROR.
+    const { type, object: raw } = event;
+    if (type === 'ERROR') {
+      // Some servers leave the stream open after it.
+      cut.abort(apiErrorOf({ status: raw['code'] ?? 500, headers: {}, body: raw }));
     } else if (!fresh) applyEvent(feed, event);
-    else if (event.type !== 'BOOKMARK') {
+    else if (type !== 'BOOKMARK') {
       const object = feed.project(raw);
       // An API server may tell changes, too, before it says that the list has ended.
-      lay(fresh, keyOf(object.meta), event.type === 'DELETED' ? undefined : object);
+      lay(fresh, keyOf(object.meta), type === 'DELETED' ? undefined : object);
     } else if (raw['metadata']?.annotations?.['k8s.io/initial-events-end'] === 'true') {
-      // At a version, not from a quorum: it may be older than what was written here.
-      replaceAll(feed, fresh, versionOf(raw), next === 'fresh' ? at : feed.listedAt);
+      replaceAll(feed, fresh, versionOf(raw), at);
       fresh = undefined;
     }
   };
-  void world.sleep(BOUNDS.syncMaxMs, cut.signal).then(() => {
-    if (!fresh || cut.signal.aborted) return;
-    feed.streams = false; // No end of the initial events: a server that does not know them.
-    cut.abort();
-  });
-  try {
-    const either = AbortSignal.any([feed.signal, cut.signal]);
-    const answer = await world.watch(watchPath(feed), onEvent, either);
-    if (answer.status !== 200) throw apiErrorOf(answer);
-    const brief = world.uptime() - at < BOUNDS.briefMs && feed.version === before;
-    if (brief) throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
-  } catch (error) {
-    if (!cut.signal.aborted) throw error;
-  } finally {
-    cut.abort();
-  }
-  if (failure) throw failure;
-}
-function watchPath({ path, next, version, world }: Feed<Thing>): string {
   const timeoutSeconds = Math.floor(300 + world.random() * 300);
-  const resourceVersion = next === 'fresh' ? '' : version;
+  const resourceVersion = fresh ? '' : feed.version;
+  const listing = fresh && { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' };
   const query = { watch: 'true', allowWatchBookmarks: 'true', timeoutSeconds, resourceVersion };
-  const listing = { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' };
-  return withQuery(path, next === 'resume' ? query : { ...query, ...listing });
+  const path = withQuery(feed.path, { ...query, ...listing });
+  const either = AbortSignal.any([feed.signal, cut.signal]);
+  const answer = await world.watch(path, onEvent, either).catch((error: unknown) => {
+    if (!cut.signal.aborted) throw error;
+  });
+  if (cut.signal.reason instanceof ApiError) throw cut.signal.reason;
+  if (cut.signal.aborted || !answer) return; // It is listed anew.
+  if (answer.status !== 200) throw apiErrorOf(answer);
+  if (world.uptime() - at < 1000 && feed.version === before)
+    throw new ApiError(0, 'Brief', 'the stream ended at once, without news');
 }
 
 function withQuery(path: string, query: Readonly<Record<string, string | number>>): string {
@@ -3336,26 +3271,9 @@ function withQuery(path: string, query: Readonly<Record<string, string | number>
 // Keys in the order they came, each at most once; `workers` at a time, one key never twice at once.
 // A key whose work throws comes again with backoff, and no other key waits for it.
 
-/** Rings once for each key, at the earliest time that was asked for. */
-function newAlarms(world: World, ring: (key: string) => void) {
-  const due = new Map<string, { readonly at: number; readonly timer: AbortController }>();
-  return (key: string, delayMs: number): void => {
-    const at = world.uptime() + delayMs;
-    const earlier = due.get(key);
-    if (delayMs === Infinity || (earlier && earlier.at <= at)) return;
-    earlier?.timer.abort();
-    const timer = new AbortController();
-    due.set(key, { at, timer });
-    void world.sleep(delayMs, timer.signal).then(() => {
-      if (timer.signal.aborted) return; // An earlier time took its place.
-      due.delete(key);
-      ring(key);
-    });
-  };
-}
 /** `add` and `addAfter` take keys at any time; they wait until `start`. `stop` takes up no further
- *  key and resolves when the running ones have ended. The larger a key is (`sizeOf`), the longer it
- *  rests: its events are looked at in batches, and it leaves time to others. */
+ *  key and resolves when the running ones have ended. A large key rests `sizeOf` milliseconds from
+ *  one run to the next: its events are looked at in batches, and it leaves time to others. */
 export function newQueue(
   world: World,
   workers: number,
@@ -3364,14 +3282,24 @@ export function newQueue(
 ) {
   const waiting = new Set<string>();
   const running = new Map<string, Promise<void>>();
-  const failures = new Map<string, number>();
   const restUntil = new Map<string, number>();
+  const failures = new Map<string, number>();
+  const due = new Map<string, number>(); // The earliest uptime at which a key was asked for.
   let open = false;
   const add = (key: string): void => (waiting.add(key), pump());
-  const addAfter = newAlarms(world, add);
+  function addAfter(key: string, delayMs: number): void {
+    const at = world.uptime() + delayMs;
+    if (at >= (due.get(key) ?? Infinity)) return;
+    due.set(key, at);
+    void world.sleep(delayMs).then(() => {
+      if (due.get(key) !== at) return; // An earlier time took its place.
+      due.delete(key);
+      add(key);
+    });
+  }
   async function run(key: string): Promise<void> {
     await Promise.resolve(); // So that a change of many objects is whole when it is looked at.
-    const restMs = Math.min(BOUNDS.restEachMs * sizeOf(key), BOUNDS.restMaxMs);
+    const restMs = Math.min(sizeOf(key), BOUNDS.restMaxMs);
     lay(restUntil, key, restMs < BOUNDS.restMinMs ? undefined : world.uptime() + restMs);
     try {
       await work(key);
@@ -3381,7 +3309,7 @@ export function newQueue(
       failures.set(key, times);
       const message = wordsOf(error);
       world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, pauseMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
+      addAfter(key, pauseMs(world, error, times, 100, LIMITS.retryMaxMs)); // Most often a conflict.
     }
     running.delete(key);
     pump();
@@ -3397,10 +3325,7 @@ export function newQueue(
     }
   }
   const start = (): void => ((open = true), pump());
-  const stop = async (): Promise<void> => {
-    open = false;
-    await Promise.all(running.values());
-  };
+  const stop = (): Promise<unknown> => ((open = false), Promise.all(running.values()));
   return { add, addAfter, start, stop, depth: (): number => waiting.size };
 }
 
@@ -3433,7 +3358,7 @@ function newPass(o: Operator, { cluster, nodes }: Snapshot, { scope, desk, expec
       const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
       const needs = wanted === 'version' && isLost ? 'list' : wanted;
       expected.add({ feed, meta, needs, at: o.world.uptime() });
-      if (needs === 'list' && feed.next === 'resume') relist(feed);
+      if (needs === 'list' && !feed.mustList) relist(feed);
     },
     /** The cluster is as it was planned upon, and nobody said stop. */
     isCurrent(): boolean {
@@ -3974,7 +3899,7 @@ function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledg
     const isDue = needs === 'list' || world.uptime() - at >= BOUNDS.catchUpMaxMs;
     if (isSeen(e)) expected.delete(e);
     // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
-    else if (isDue && feed.next === 'resume') {
+    else if (isDue && !feed.mustList) {
       const fields = { cluster: key, path: feed.path };
       world.log('warn', 'the cache lags own writes: listing anew', fields);
       relist(feed);
