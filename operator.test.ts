@@ -220,7 +220,7 @@ function cluster(over: Over = {}): op.StatefulCluster {
   return { ...op.clusterOf({ spec, status }), meta: { ...META, name: 'web', uid: 'U', ...meta } };
 }
 const DESK: op.Desk = {
-  ...{ seen: new Map(), went: new Map(), vanished: new Set(), calm: new Map() },
+  ...{ seen: new Map(), went: new Map(), calm: new Map() },
   backoff: new Map(),
 };
 /** A ControllerRevision as it would be made of this template. */
@@ -514,9 +514,7 @@ const WHEN: Readonly<Record<string, Over>> = {
   limits: { unreadySeconds: 300, startupSeconds: 30, maxRestarts: 5 },
   cCalmAt1: { desk: { calm: new Map([[`uid-web-${id('c')}`, 1]]) } },
   cEnded: saw('deleted', 'ReplaceRequested'),
-  cVanished: { desk: { vanished: new Set([KEYS['pod']!]) } },
   backSoon: waits(`return/${id('c')}`, 1),
-  taken: waits(`taken/${id('c')}`, 1),
   refused: waits('make/1', 1),
   refusedBefore: waits('make/1', -1),
   no2Gi: waits(`expand/data-web-${id('a')}`, 1),
@@ -884,7 +882,6 @@ by us: deleted+announced → - | " | " | " | over Updated | -
 evicted: evicted → - | " | " | " | over PodEvicted | -
 … as seen to go: gone (saw.evicted) → -
 vanished unseen: gone → -
-… from the watch only: gone (cVanished) → -
 failed, succeeded: failed → - | " | " | " | PodFailed | -
 failed, succeeded: succeeded → - | " | " | " | PodFailed | -
 preempted, under pressure: preempted → - | " | " | " | PodEvicted | -
@@ -1068,7 +1065,6 @@ F1: a birth cut short: a b z:gone+claim.unbound → z ScaledOut
 … names whom it replaces: b c z:gone+claim.unbound+claim.forPodDeleted → z PodDeleted for a
 by its own claims, after an update: a b c:gone (saw.announced) → again c
 not yet, it came back just now: a b c:gone (backSoon) → nothing
-F10: somebody has its name, as a POST was told: a b c:gone (taken) → blocked
 refused: a b c:gone (refused) → waits
 its object is there: a b c:evicted | a b c:deleted+announced → nothing
 its claim is being deleted: a b c:gone+claim.going (returns) → lose c ClaimGone
@@ -1090,8 +1086,6 @@ its pod, its node: a b:deleted c:silent d (?pod) | a b:deleted c:silent d (?node
 its volume: a b:gone c:gone (pinned ?volume) → back b
 its claim: a b:gone c:pending+claimAbsent (?claim) → back b
 the cluster: a b:gone c:deleted (?cluster) → back b
-what vanished: a b:gone (replicas=3 cVanished ?pod) → back b
-… was found gone: a b:gone (replicas=3 cVanished) → back b; new ScaledOut
 its trial: a b:gone c:silent d (?heir) → back b; withheld
 F3: freeing: a b:gone !c:gone+PodDeleted@30! (?pod) → back b
 the trial of an update: a:outdated b c:gone (?trial) → back c
@@ -1378,7 +1372,6 @@ no node yet: a b c:unplaced →
 somebody's will, scale-in: a b c:deleted | a b !c | a b c:moved → statefulclusters/web
 absent claim: a b c:pending+claimAbsent → persistentvolumeclaims/c
 asked, the others first: a b c:asked → pods/a pods/b
-vanished: a b (replicas=3 cVanished) | a b c (cVanished) → pods/c
 nothing: a b:starting !c:gone+ScaledIn@30 →
 `;
 const wakes: See = (situation, over) => decide(situation, over).p.wakeMs;
@@ -1501,11 +1494,14 @@ byHand('remember: a trial → refused for a minute, passed or unknown not at all
   assert.equal([passed, refused?.untilUptime, unknown], [undefined, UPTIME + 60_000, undefined]);
 });
 byHand('remember: backoffs of other generations, members, of long ago → forgotten', () => {
-  const keys = ['make/0', 'make/1', 'return/x', 'taken/x', 'trials/x'];
-  const wait = { times: 1, untilUptime: UPTIME, message: 'x' };
+  const keys = ['make/0', 'make/1', 'return/x', 'trials/x'];
+  const wait = { times: 1, untilUptime: UPTIME + 1, message: 'x' };
   const backoff = new Map(keys.map((key) => [key, wait]));
   backoff.set('expand/y', { ...wait, untilUptime: 0 });
-  assert.equal([...memory('a', { desk: { backoff } }).backoff.keys()], ['make/1', 'trials/x']);
+  const keeps = () => [...memory('a', { replicas: 1, desk: { backoff } }).backoff.keys()];
+  assert.equal(keeps(), ['make/1', 'trials/x']);
+  backoff.set('make/1', { ...wait, untilUptime: UPTIME });
+  assert.equal(keeps(), ['trials/x'], 'nothing is to be made any more');
 });
 byHand('plan: an empty desk, as after a restart → nobody is judged sooner (I10)', () => {
   for (const one of ['silent', 'gone+nodeless', 'gone+claim.lost', 'tainted', 'gone+cordoned']) {
@@ -2188,7 +2184,6 @@ tidy('tidy: operator.ts → above THE LINE no time, no chance, no effects', () =
 const DESK_FIELDS: Readonly<Record<keyof op.Desk, string>> = {
   seen: 'a duration begins anew; PodDeleted by its memory needs the pod, whose times say the same',
   went: 'whoever is seen to go without it returns; who ended without a mark loses the word only',
-  vanished: 'what left the watch is read live before its place is filled, or is not there at all',
   calm: 'restarts of a pod that was Ready once are taken for old ones',
   backoff: 'what was refused is tried again; a judged member needs its trial in the same pass',
 };
@@ -4522,6 +4517,26 @@ scenario('F24: a pod is taken out of the selector → released with its data', s
   assert.not(livePods(t).some((o) => noteOf(o, MARK.replaces)));
   assert.is(clusterNow(t).status?.retired?.[0]?.reason, 'Released');
 });
+scenario(
+  'F24: our label is stripped, nobody tells more → nothing ends or is born',
+  six,
+  async (t) => {
+    const all = (): Seen[] => [...listed(t, 'pods'), ...claimsOf(t)];
+    const [before, mark] = [all().map((o) => o.metadata.uid), t.sim.requests.length];
+    t.faults.decide = ({ method, path }) =>
+      method === 'GET' && /\/(pods|persistentvolumeclaims)\/\w/.test(path) ? 500 : undefined;
+    const bare = { metadata: { labels: { [MARK.cluster]: null } } };
+    for (const kind of ['pods', 'persistentvolumeclaims'])
+      for (const o of listed(t, kind))
+        must(t, 'PATCH', `${space}/${kind}/${o.metadata.name}`, bare);
+    await t.sim.run(180_000);
+    assert.not.match(Object.keys(requestsSince(t, mark)).join(), /POST (?!events)|DELETE/);
+    delete t.faults.decide;
+    await settle(t);
+    const labels = all().map((o) => labelOf(o, MARK.cluster));
+    assert.equal([all().map((o) => o.metadata.uid), new Set(labels)], [before, new Set(['coder'])]);
+  },
+);
 /** A pod that carries our labels, of another controller or of none. */
 function intruder(t: Scene, controller: boolean): void {
   const set = { apiVersion: 'apps/v1', kind: 'StatefulSet' };
@@ -7062,8 +7077,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'AlreadyExists is success only for what is ours',
-    'if (isOurs(pass, kind, meta, body)) return',
-    "if (meta.name !== '') return",
+    'if (isTaken(error) && kind !== REVISIONS)',
+    'if (isTaken(error)) return metaOf(body);\n    if (kind !== REVISIONS)',
   ],
   [
     "another controller's claims are not ours",
@@ -7090,11 +7105,6 @@ const MUTANTS: readonly Mutant[] = [
     'places are counted',
     'const free = Math.max(0, wanted - live.length - formerOf(d));',
     'const free = Math.max(0, wanted + 1 - live.length - formerOf(d));',
-  ],
-  [
-    'nobody is born as long as one may be there still',
-    "const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');",
-    'const isBlind = vanished === undefined;',
   ],
   ['early ends hold births', '  if (holdMs > 0) {\n', '  if (holdMs < 0) {\n'],
   [

@@ -328,7 +328,6 @@ export interface Retired {
 export interface Desk {
   readonly seen: ReadonlyMap<string, number>; // Evidence → uptime of its first sight.
   readonly went: ReadonlyMap<string, Went>; // Identity → its last pod, as this process saw it go.
-  readonly vanished: ReadonlySet<string>; // Left the watch without an end: to be read live.
   readonly calm: ReadonlyMap<string, number>; // Pod UID → its restarts when it was last calm.
   readonly backoff: ReadonlyMap<string, Backoff>;
 }
@@ -1314,9 +1313,7 @@ export function specProblem(cluster: StatefulCluster): string {
 
 /** Groups pods and claims by identity; nothing is judged here. Counting is by controller UID. */
 function membersOf(d: Draft): readonly Bare[] {
-  const { cluster, desk, revisions, pods, claims } = d.s;
-  // What left the watch without an end may have lost its labels: nothing rests on its absence.
-  for (const key of desk.vanished) isRead(d, '', refOf(...(key.split('/') as [Kind, string])));
+  const { cluster, revisions, pods, claims } = d.s;
   const ours = [...pods.values()].filter((pod) => isControlledBy(pod.meta, cluster.meta.uid));
   const byIdentity = new Map(ours.map((pod) => [identityOf(pod, d.name), pod]));
   const kept = [...revisions.values()].flatMap((r) => r.claimTemplates);
@@ -1387,12 +1384,8 @@ function endOfClaimless(s: Snapshot, identity: string, pod: Pod): Retired | unde
 /** Whose object stands where its next pod, or a claim of it, would: of a former cluster (it is
  *  waited for), an orphan that may be adopted, or a foreign one. */
 function blockerOf(d: Draft, identity: string): string {
-  const { cluster, desk, claims, pods } = d.s;
+  const { cluster, claims, pods } = d.s;
   const names = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, identity));
-  const refs = [podRef(d, { identity }), ...names.map((name) => refOf(CLAIMS, name))];
-  const taken = desk.backoff.get(`taken/${identity}`); // A POST was told so, and whose it is.
-  const isKnown = taken && (d.s.uptime < taken.untilUptime || !isRead(d, identity, ...refs));
-  if (isKnown) return `foreign ${taken.message}`;
   const pod = pods.get(podName(d.name, identity));
   const isForeign = (claim: Claim | undefined): boolean =>
     claim !== undefined &&
@@ -1401,9 +1394,7 @@ function blockerOf(d: Draft, identity: string): string {
   if (!blocker) return '';
   if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
   const isOrphan = pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
-  return isOrphan
-    ? `orphan ${blocker.meta.name}`
-    : `foreign ${taken?.message ?? blocker.meta.name}`;
+  return `${isOrphan ? 'orphan' : 'foreign'} ${blocker.meta.name}`;
 }
 /** Claims none of which a template of the spec or of a revision in use names make no member. */
 function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
@@ -1773,9 +1764,7 @@ function returnsNow(d: Draft, m: Member): boolean {
   if (pod || m.claims.some(isTerminating)) return false;
   if (m.isBlocked.startsWith('foreign'))
     d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
-  const key = keyOfRef(podRef(d, m));
-  const isVanished = desk.vanished.has(key) && d.s.answers.get(key) !== '';
-  return m.isBlocked === '' && !waiting(desk.backoff, `return/${identity}`, uptime) && !isVanished;
+  return m.isBlocked === '' && !waiting(desk.backoff, `return/${identity}`, uptime);
 }
 /** What its next pod takes: the claims that it has; those that it never had are made. A birth that
  *  was cut short is finished as the birth that it was. */
@@ -1813,17 +1802,14 @@ function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'R
 /** New members. The first of them take the places of who ends in this pass, and
  *  wait for that; each names the newest end that no member replaces yet. */
 function planBirths(d: Draft, live: number, places: number, next: () => Revision): readonly Make[] {
-  const { vanished } = d.s.desk;
   const holdMs = birthHoldMs(d);
   if (holdMs > 0) {
     d.wakes.push(holdMs);
     d.waits = `new members keep ending soon after birth; until ${timeText(d.now + holdMs)}`;
     return [];
   }
-  // What left the watch may be there still, as long as that is not known.
-  const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');
   const most = Math.min(places, LIMITS.batchMax, indicesLeft(d));
-  if (most <= 0 || isBlind) return [];
+  if (most <= 0) return [];
   const ends = endsToFill(d);
   const after = [...d.ending.keys()];
   const drawn = allocate(most, identitiesOf(d.s), d.now, d.random);
@@ -2538,31 +2524,18 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     if (message === '') continue;
     backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
   }
+  const isMaking = p.actions.some((a) => a.do === 'Make');
   for (const [key, { untilUptime }] of backoff) {
-    const isOld = uptime - untilUptime > LIMITS.earlyEndMs;
     const [kind, name = ''] = key.split('/');
-    const isOfMember = kind === 'taken' || kind === 'return';
-    const isOther = isOfMember ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
+    const isOther =
+      kind === 'return' ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
+    // Long ago; or nothing is to be made any more, so what was refused is no news.
+    const isOld = uptime - untilUptime >= (kind === 'make' && !isMaking ? 0 : LIMITS.earlyEndMs);
     if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
   }
-  for (const { identity, isBlocked } of p.members) {
-    const key = `taken/${identity}`;
-    const taken = backoff.get(key);
-    if (taken && isBlocked.startsWith('foreign') && taken.untilUptime <= uptime)
-      backoff.set(key, { ...taken, untilUptime: uptime + LIMITS.trialMs }); // It was read again.
-  }
-  // What lost its labels only is looked for until the cache shows it again.
-  const { uid } = s.cluster.meta;
-  const isThere = (name = ''): boolean => {
-    const pod = s.pods.get(name);
-    return (pod && isControlledBy(pod.meta, uid)) || s.claims.has(name);
-  };
-  const isOpen = (key: string): boolean =>
-    answers.get(key) !== '' || !s.desk.vanished.has(key) || isThere(key.split('/')[1]);
   return {
     seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
     went,
-    vanished: new Set([...desk.vanished].filter(isOpen)),
     calm: p.calm,
     backoff,
   };
@@ -3664,36 +3637,33 @@ export function newQueue(
 type Needs = 'version' | 'absence' | 'list';
 type Written = Kind | 'statefulclusters';
 /** One pass over one cluster: where to write, and what came of it. */
-function newPass(o: Operator, { cluster, nodes }: Snapshot, { scope, desk, expected }: Ledger) {
-  return {
-    world: o.world,
-    cluster,
-    nodesReadable: nodes !== undefined,
-    desk,
-    newest: new Map<string, Meta>(), // Kind and name → the object as this pass left it.
-    done: new Set<Action>(),
-    held: new Set<string>(), // Identities for which nothing more is done in this pass.
-    errors: new Map<Action, unknown>(), // But refusals that are noted for the action itself.
-    warnings: new Set<string>(), // What the API server says of children: unknown fields.
-    isCut: false, // Time was up before all members were made.
-    expect(kind: Written, meta: Meta, wanted: Needs): void {
-      const feed: Feed<Thing> = scope[kind];
-      // A view that is later and lacks it is of before etcd was restored: only a list can tell.
-      const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
-      const needs = wanted === 'version' && isLost ? 'list' : wanted;
-      expected.add({ feed, meta, needs, at: o.world.uptime() });
-      if (needs === 'list' && feed.next === 'resume') relist(feed);
-    },
-    /** The cluster is as it was planned upon, and nobody said stop. */
-    isCurrent(): boolean {
-      const live = scope.statefulclusters.items.get(keyOf(cluster.meta));
-      const { uid, generation } = cluster.meta;
-      const isSame = live?.meta.uid === uid && live.meta.generation === generation;
-      return isSame && !isTerminating(live) && !o.signal.aborted;
-    },
-  };
-}
+const newPass = (o: Operator, s: Snapshot, ledger: Ledger) => ({
+  ...{ o, ledger, world: o.world, cluster: s.cluster, desk: ledger.desk },
+  scope: scopeOf(o, s.cluster.meta.namespace) as Scope,
+  nodesReadable: s.nodes !== undefined,
+  newest: new Map<string, Meta>(), // Kind and name → the object as this pass left it.
+  done: new Set<Action>(),
+  held: new Set<string>(), // Identities for which nothing more is done in this pass.
+  errors: new Map<Action, unknown>(), // But refusals that are noted for the action itself.
+  warnings: new Set<string>(), // What the API server says of children: unknown fields.
+  isCut: false, // Time was up before all members were made.
+});
 type Pass = ReturnType<typeof newPass>;
+/** Nothing more is planned before the cache shows this write. */
+function expect({ world, scope, ledger }: Pass, kind: Written, meta: Meta, wanted: Needs): void {
+  const feed: Feed<Thing> = scope[kind];
+  // A view that is later and lacks it is of before etcd was restored: only a list can tell.
+  const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
+  const needs = wanted === 'version' && isLost ? 'list' : wanted;
+  ledger.expected.add({ feed, meta, needs, at: world.uptime() });
+  if (needs === 'list' && feed.next === 'resume') relist(feed);
+}
+/** The cluster is as it was planned upon, and nobody said stop. */
+function isCurrent({ o, scope, cluster: { meta } }: Pass): boolean {
+  const live = scope.statefulclusters.items.get(keyOf(meta));
+  const isSame = live?.meta.uid === meta.uid && live.meta.generation === meta.generation;
+  return isSame && !isTerminating(live) && !o.signal.aborted;
+}
 
 const CLUSTERS = 'statefulclusters';
 const inNamespace = (namespace: string): string => namespace && `/namespaces/${namespace}`;
@@ -3786,7 +3756,7 @@ const submit = (pass: Pass, kind: Written, request: ApiRequest): Promise<Raw> =>
       const { code, message } = error;
       // Nobody knows whether it landed. What is repeated with a precondition is safe all the same.
       const isOpen = code === 0 || (request.method === 'POST' && (code >= 500 || code === 408));
-      if (isOpen) pass.expect(kind, pass.cluster.meta, 'list');
+      if (isOpen) expect(pass, kind, pass.cluster.meta, 'list');
       // The patch carries the UID of an object of which the name is another's by now.
       const isOther = code === 422 && message.includes('metadata.uid');
       throw isOther ? new ApiError(409, 'Conflict', message) : error;
@@ -3796,7 +3766,7 @@ const submit = (pass: Pass, kind: Written, request: ApiRequest): Promise<Raw> =>
 function shown(pass: Pass, kind: Written, raw: Raw): Meta {
   const meta = metaOf(raw);
   pass.newest.set(`${kind}/${meta.name}`, meta);
-  pass.expect(kind, meta, 'version');
+  expect(pass, kind, meta, 'version');
   return meta;
 }
 /** An object as it was decided upon, or as an earlier action of this pass left it. */
@@ -3816,7 +3786,7 @@ async function patch(pass: Pass, a: Patch | Update, change: Json, how: PatchType
   } catch (error) {
     // An old API server answers 404 where it does not know the subresource.
     if (!isGone(error) || under) throw error;
-    pass.expect(a.kind, a.object.meta, 'absence');
+    expect(pass, a.kind, a.object.meta, 'absence');
     return false;
   }
 }
@@ -3834,48 +3804,21 @@ async function remove(pass: Pass, a: Delete): Promise<boolean> {
   await submit(pass, a.kind, { method: 'DELETE', path, body }).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
-  pass.expect(a.kind, a.object.meta, 'absence');
+  expect(pass, a.kind, a.object.meta, 'absence');
   return true;
 }
 
-/** POST that repeats safely: what is there already and is ours counts as made, and undefined comes
- *  back. Throws AlreadyExists for any other, which is neither adopted nor touched (I8). */
-async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefined> {
-  const { namespace } = pass.cluster.meta;
-  const path = `${pathOf(kind, namespace)}?${FIELDS}`;
+/** A POST. Where the name is taken, the next pass reads whose it is: nothing is taken for made that
+ *  the next plan does not find to be ours (I8). */
+async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta> {
+  const { name } = body.metadata;
+  const path = `${pathOf(kind, pass.cluster.meta.namespace)}?${FIELDS}`;
   try {
     return shown(pass, kind, await submit(pass, kind, { method: 'POST', path, body }));
   } catch (error) {
-    if (!isTaken(error)) throw error;
+    if (isTaken(error) && kind !== REVISIONS) pass.ledger.hidden.set(`${kind}/${name}`, undefined);
+    throw error;
   }
-  const there = { method: 'GET', path: pathOf(kind, namespace, body.metadata.name) } as const;
-  const raw = await call(pass.world, there).catch((error: unknown) => {
-    throw new ApiError(0, 'NoAnswer', wordsOf(error)); // Gone by now, or not known whose it is.
-  });
-  const meta = metaOf(raw);
-  if (isOurs(pass, kind, meta, body)) return void shown(pass, kind, raw);
-  // A pod of ours that lost its labels before this process saw it: the next plan reads it.
-  const isHidden = kind === PODS && isControlledBy(meta, pass.cluster.meta.uid);
-  if (!isHidden) throw new ApiError(409, 'AlreadyExists', whose(kind, meta));
-  pass.desk.vanished.add(`${kind}/${meta.name}`);
-  throw new ApiError(0, 'NoAnswer', whose(kind, meta));
-}
-const askedLabels = (body: Body): Dict => dictOf(body.metadata['labels']);
-/** Is it what an earlier POST of this body made, and still in use? */
-function isOurs({ cluster }: Pass, kind: Kind, meta: Meta, body: Body): boolean {
-  const { labels, annotations } = meta;
-  const asked = askedLabels(body);
-  const isNamed = [MARK.cluster, MARK.identity].every((key) => labels[key] === asked[key]);
-  const isOwned = isControlledBy(meta, cluster.meta.uid);
-  const isFree = kind === CLAIMS && !hasController(meta);
-  const isKept = MARK.claims in annotations && !(MARK.retired in annotations);
-  const isFit = (isOwned || isFree) && (kind !== CLAIMS || isKept);
-  return isNamed && isFit && !isTerminating({ meta });
-}
-function whose(kind: Kind, meta: Meta): string {
-  const owner = meta.owners.find((o) => o.controller) ?? meta.owners[0];
-  const words = owner ? `belongs to ${owner.kind} ${owner.name}` : 'belongs to nobody';
-  return `${kind} ${meta.name} is there and ${isTerminating({ meta }) ? 'being deleted' : words}`;
 }
 
 /** One action; false when there is nothing left to do it to. */
@@ -3905,8 +3848,8 @@ async function makeMember(pass: Pass, a: Make): Promise<true> {
   for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a.identity, name, a));
   const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable });
   const pod = await create(pass, PODS, body);
-  if (!pod || selectorMatches(cluster.spec.selector, pod.labels)) return true;
-  const asked = askedLabels(body);
+  if (selectorMatches(cluster.spec.selector, pod.labels)) return true;
+  const asked = dictOf(body.metadata['labels']);
   const keys = unique([...Object.keys(asked), ...Object.keys(pod.labels)]);
   const changed = keys.filter((key) => asked[key] !== pod.labels[key]);
   const words = ADMISSION + fewNames(changed);
@@ -3916,20 +3859,20 @@ async function makeMember(pass: Pass, a: Make): Promise<true> {
 function noteRefusal({ desk, world }: Pass, key: string, message: string): void {
   desk.backoff.set(key, nextBackoff(desk.backoff.get(key), message, world.uptime()));
 }
-/** Does one action, or notes why not: a refusal, which is not repeated before its time; of a member
- *  to make, that its name is taken, for a refusal to make one speaks of all. */
+/** Does one action, or notes why not: a refusal, which is not repeated before its time. One to make
+ *  a member speaks of all of them, and is noted by `execute`. */
 async function attempt(pass: Pass, a: Action): Promise<void> {
   const { desk, world, done, held, errors } = pass;
-  const key = a.do === 'Make' ? `taken/${a.identity}` : keyOfAction(a);
+  const key = keyOfAction(a);
+  const isMake = a.do === 'Make';
   try {
-    if (!waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
+    if ((isMake || !waiting(desk.backoff, key, world.uptime())) && (await perform(pass, a))) {
       done.add(a);
-      desk.backoff.delete(key);
+      if (!isMake) desk.backoff.delete(key);
       settle(pass, a);
     }
   } catch (error) {
-    const isNoted = a.do === 'Make' ? isTaken(error) : isRefusal(error);
-    if (isNoted) noteRefusal(pass, key, wordsOf(error));
+    if (isRefusal(error) && !isMake) noteRefusal(pass, key, wordsOf(error));
     else errors.set(a, error);
   }
   if (!done.has(a) && stageOf(a) !== 'keep' && a.identity !== '') held.add(a.identity);
@@ -3947,12 +3890,11 @@ function settle(pass: Pass, a: Action): void {
   went.set(a.identity, { pod, reason: a.because as EndReason, atMs: pass.world.now() });
 }
 
-/** Slow start as in ReplicaSet: 1, 2, 4, … at a time, and no further batch after a failure. A name
- *  that is taken is none: it says nothing of the others. */
+/** Slow start as in ReplicaSet: 1, 2, 4, … at a time, and no further batch after a failure. */
 async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
   const { world, errors } = pass;
   const untilUptime = world.uptime() + BOUNDS.passMs;
-  for (let start = 0, size = 1; start < all.length && pass.isCurrent(); start += size, size *= 2) {
+  for (let start = 0, size = 1; start < all.length && isCurrent(pass); start += size, size *= 2) {
     pass.isCut = start > 0 && world.uptime() >= untilUptime;
     if (pass.isCut) return;
     size = Math.min(size, LIMITS.batchMax);
@@ -3961,19 +3903,14 @@ async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
     if (batch.some((a) => errors.has(a))) return;
   }
 }
-/** The first in the plan, not in time: the status tells it, and must not change with each pass. */
-function firstError({ errors }: Pass, all: readonly Action[], is: (error: unknown) => boolean) {
-  return all.map((a) => errors.get(a)).find((error) => error !== undefined && is(error));
-}
-
 const stageOf = (a: Action): (typeof STAGES)[number] => VERBS[a.verb][0];
 /** I4: a member that could not be ended keeps its place, whoever was to come after it. */
 const goesOn = ({ held }: Pass, a: Action): boolean =>
   !held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));
 /** Runs the actions stage by stage: those of one member one after the other, members side by
- *  side. Never rejects; what failed stands in `pass.errors`. */
-async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
-  const { done } = pass;
+ *  side. Never rejects; what failed stands in `pass.errors`. Returns why a member was refused. */
+async function execute(pass: Pass, actions: readonly Action[]): Promise<ApiError | undefined> {
+  const { done, errors } = pass;
   for (const stage of STAGES) {
     const now = actions.filter((a) => stageOf(a) === stage && goesOn(pass, a));
     const groups = Map.groupBy(now, (a): unknown => a.identity || a);
@@ -3986,15 +3923,10 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
   const key = makeKey(pass.cluster);
   const makes = actions.filter((a) => a.do === 'Make');
   if (makes.some((a) => done.has(a))) backoff.delete(key);
-  const refusal = firstError(pass, makes, isRefusal);
+  // The first in the plan, not in time: the status tells it, and must not change with each pass.
+  const refusal = makes.map((a) => errors.get(a)).find(isRefusal);
   if (refusal) noteRefusal(pass, key, wordsOf(refusal));
-}
-/** Nothing is to be made any more: what was refused is no news; but what admission does to labels,
- *  as long as its pods are there: no user took them out of the selector. */
-function forgetRefusal({ desk, world, cluster }: Pass, s: Snapshot, { actions }: Plan): void {
-  const key = makeKey(cluster);
-  const isNews = actions.some((a) => a.do === 'Make') || isOfAdmission(s, key);
-  if (!isNews && !waiting(desk.backoff, key, world.uptime())) desk.backoff.delete(key);
+  return refusal;
 }
 
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
@@ -4024,13 +3956,12 @@ interface Expectation {
   readonly needs: Needs;
   readonly at: number; // Uptime of the write.
 }
-/** What is kept for one cluster between passes. */
-const newLedger = (uid: string, scope: Scope) => ({
-  uid,
-  scope,
+/** What is kept for one cluster between passes, and its children as the feeds show them. */
+const newLedger = (uid: string, children = newChildren(), expected = new Set<Expectation>()) => ({
+  ...{ uid, children, expected },
+  hidden: new Map<string, Thing | undefined>(), // Children that no feed shows, as last seen.
   told: new Map<string, { name: string; count: number; at: number }>(), // Events.
   desk: openDesk(),
-  expected: new Set<Expectation>(),
   volumes: new Map<string, Volume>(), // Read once.
   statusAt: -Infinity, // Uptime of the last status that was written.
 });
@@ -4039,7 +3970,6 @@ type Ledger = ReturnType<typeof newLedger>;
 const openDesk = (desk: Partial<Desk> = {}) => ({
   seen: new Map(desk.seen),
   went: new Map(desk.went),
-  vanished: new Set(desk.vanished),
   calm: new Map(desk.calm),
   backoff: new Map(desk.backoff),
 });
@@ -4057,7 +3987,7 @@ const newChildren = () => ({
 /** All state of a running operator. */
 function newOperator(outer: World, { workers, observer }: Options, signal: AbortSignal) {
   const world = onServerClock(outer);
-  const sizeOf = (key: string): number => o.children.get(key)?.pods.size ?? 0;
+  const sizeOf = (key: string): number => o.ledgers.get(key)?.children.pods.size ?? 0;
   const queue: Queue = newQueue(world, workers, (key) => reconcile(o, key), sizeOf);
   const o = {
     world,
@@ -4065,7 +3995,6 @@ function newOperator(outer: World, { workers, observer }: Options, signal: Abort
     observer,
     queue,
     ledgers: new Map<string, Ledger>(), // By cluster key.
-    children: new Map<string, ReturnType<typeof newChildren>>(), // By cluster key, like the feeds.
     scopes: new Map<string, Scope>(), // By namespace, '' for all.
     nodes: undefined as Feed<Node> | undefined,
     blindUntil: 0, // Uptime at which a volume may be read again, after a 403.
@@ -4074,6 +4003,17 @@ function newOperator(outer: World, { workers, observer }: Options, signal: Abort
 }
 type Queue = ReturnType<typeof newQueue>;
 type Operator = ReturnType<typeof newOperator>;
+const scopeOf = ({ scopes }: Operator, namespace: string): Scope | undefined =>
+  scopes.get(namespace) ?? scopes.get('');
+/** The ledger of a cluster, or of what will be one; with another UID a new one begins. What was
+ *  written for a former object of this name is awaited still. */
+function ledgerOf({ ledgers }: Operator, key: string, uid?: string): Ledger {
+  const known = ledgers.get(key);
+  if (known && (uid === undefined || known.uid === uid)) return known;
+  const ledger = newLedger(uid ?? '', known?.children, known?.expected);
+  ledgers.set(key, ledger);
+  return ledger;
+}
 /** The whole operator on one World, until aborted: what `run` starts and the simulation runs. */
 export async function runOperator(outer: World, options: Options, signal: AbortSignal) {
   const o = newOperator(outer, options, signal);
@@ -4149,30 +4089,23 @@ function startFeeds(o: Operator, options: Options) {
 
 const clusterKeyOf = ({ meta }: Thing): string =>
   `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
-function childrenOf(o: Operator, key: string) {
-  const found = o.children.get(key) ?? newChildren();
-  o.children.set(key, found);
-  return found;
-}
 /** Keeps the index of children by cluster, and wakes the cluster once the index is right. */
 function onChild(o: Operator, kind: Kind, before?: Thing, after?: Thing, isNews?: boolean): void {
   const [from, to] = [before && clusterKeyOf(before), after && clusterKeyOf(after)];
   if (before && from !== undefined && from !== to) {
-    const all = childrenOf(o, from);
-    all[kind].delete(before.meta.name);
-    if (Object.values(all).every((one) => one.size === 0)) o.children.delete(from);
-    onLeft(o, from, kind, before);
+    const ledger = ledgerOf(o, from);
+    ledger.children[kind].delete(before.meta.name);
+    if (kind !== REVISIONS) onLeft(o, ledger, kind, before);
   }
-  if (after && to !== undefined) lay<Thing>(childrenOf(o, to)[kind], after.meta.name, after);
+  if (after && to !== undefined) lay<Thing>(ledgerOf(o, to).children[kind], after.meta.name, after);
   for (const key of unique([from, to])) if (key !== undefined && isNews) o.queue.add(key);
 }
 /** A pod that was seen to end is remembered, with its node and its last words. What left the watch
- *  without an end may have lost its label only: the next pass reads it live. */
-function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid = '', desk } = o.ledgers.get(key) ?? {};
+ *  without an end may have lost its label only: it is hidden. */
+function onLeft(o: Operator, { uid, desk, hidden }: Ledger, kind: Kind, child: Thing): void {
   const { meta } = child;
-  if (!desk || kind === REVISIONS || (kind === PODS && !isControlledBy(meta, uid))) return;
-  if (!isTerminating(child)) desk.vanished.add(`${kind}/${meta.name}`);
+  if (kind === PODS && !isControlledBy(meta, uid)) return;
+  if (!isTerminating(child)) hidden.set(`${kind}/${meta.name}`, child);
   if (kind !== PODS) return;
   const pod = child as Pod;
   const identity = identityOf(pod, meta.labels[MARK.cluster] ?? '');
@@ -4186,7 +4119,8 @@ function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
 /** Wakes who is on a node, and who looks for one or may have to leave its own. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
   const name = (after ?? before)?.meta.name ?? '';
-  for (const [key, { pods, persistentvolumeclaims: claims }] of o.children) {
+  for (const [key, { children }] of o.ledgers) {
+    const { pods, persistentvolumeclaims: claims } = children;
     const cluster = key.slice(key.indexOf('/') + 1);
     const meets = (pod: Pod): boolean =>
       pod.node === name || !pod.ready || isTerminating(pod) || !o.nodes?.items.has(pod.node);
@@ -4197,16 +4131,6 @@ function onNode(o: Operator, before: Node | undefined, after: Node | undefined):
 }
 
 // ── What is kept between passes ─────────────────────────────────────────────────────────────────
-function ledgerOf(o: Operator, key: string, uid: string, scope: Scope): Ledger {
-  const known = o.ledgers.get(key);
-  if (known?.uid === uid) return known;
-  // What was written for a former object of this name is awaited still.
-  const fresh = newLedger(uid, scope);
-  const ledger = known ? { ...fresh, expected: known.expected } : fresh;
-  o.ledgers.set(key, ledger);
-  return ledger;
-}
-
 function isSeen({ feed, meta, needs, at }: Expectation): boolean {
   if (feed.listedAt >= at) return true; // The list began when the answer was there, or overdue.
   if (needs === 'list') return false;
@@ -4235,8 +4159,9 @@ function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledg
 }
 
 /** Copies: the feeds go on while the pass waits for answers, which are laid over them. */
-function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope, volumes }: Ledger) {
-  const { pods, persistentvolumeclaims, controllerrevisions } = childrenOf(o, keyOf(cluster.meta));
+function snapshotOf(o: Operator, cluster: StatefulCluster, { children, desk, volumes }: Ledger) {
+  const { pods, persistentvolumeclaims, controllerrevisions } = children;
+  const scope = scopeOf(o, cluster.meta.namespace);
   const named = new Set([...persistentvolumeclaims.values()].map((claim) => claim.volume));
   for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
   return {
@@ -4250,11 +4175,34 @@ function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope, volume
     bodies: new Map<string, Raw>(),
     answers: new Map<string, string>(),
     desk: openDesk(desk) as Desk,
-    denied: Object.values(scope).find((feed) => feed.denied !== '')?.denied ?? '',
+    denied: Object.values({ ...scope }).find((feed) => feed.denied !== '')?.denied ?? '',
     uptime: o.world.uptime(),
   };
 }
 type OpenSnapshot = ReturnType<typeof snapshotOf>;
+
+/** Lays what no feed shows over the snapshot: as it is now or, without an answer, as it was last
+ *  seen, so that nothing rests on its absence. It is hidden until a feed shows it or it is gone. */
+async function findHidden(o: Operator, s: OpenSnapshot, { hidden }: Ledger): Promise<void> {
+  await forEach([...hidden], async ([key, last]) => {
+    const [kind, name] = key.split('/') as [Kind, string];
+    const all: Map<string, Thing> = kind === PODS ? s.pods : s.claims;
+    if (all.has(name)) return void hidden.delete(key);
+    lay(all, name, last);
+    const ref = refOf(kind, name);
+    overlay(s, ref, await read(o, s.cluster, ref));
+    lay(hidden, key, all.get(name));
+  });
+}
+/** Of what no feed shows, only what is ours, or in the way of a member, is looked for again. */
+function forgetHidden({ hidden, uid }: Ledger, { members }: Plan): void {
+  for (const [key, object] of hidden) {
+    const isOurs =
+      object && (isControlledBy(object.meta, uid) || MARK.claims in object.meta.annotations);
+    const isInTheWay = members.some((m) => isLive(m) && key.endsWith(`-${m.identity}`));
+    if (!isOurs && !isInTheWay) hidden.delete(key);
+  }
+}
 
 // ── Questions and answers ───────────────────────────────────────────────────────────────────────
 const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
@@ -4333,16 +4281,15 @@ function overlay(s: OpenSnapshot, ref: Ref, raw: Answer): void {
 
 // ── One pass ────────────────────────────────────────────────────────────────────────────────────
 async function reconcile(o: Operator, key: string): Promise<void> {
-  const scope = o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
-  const cluster = scope?.statefulclusters.items.get(key);
-  if (!scope || !cluster) {
-    const left = o.ledgers.get(key);
-    if (left && !hasCaughtUp(o, key, left)) return; // It may be chosen again before that.
+  const [namespace = ''] = key.split('/');
+  const cluster = scopeOf(o, namespace)?.statefulclusters.items.get(key);
+  if (!hasCaughtUp(o, key, ledgerOf(o, key))) return; // It may be chosen again before that.
+  const ledger = ledgerOf(o, key, cluster?.meta.uid ?? '');
+  if (!cluster) {
     o.observer?.saw(key, undefined);
-    return void o.ledgers.delete(key);
+    if (Object.values(ledger.children).every((all) => all.size === 0)) o.ledgers.delete(key);
+    return;
   }
-  const ledger = ledgerOf(o, key, cluster.meta.uid, scope);
-  if (!hasCaughtUp(o, key, ledger)) return;
   const at = o.world.uptime();
   try {
     await passOver(o, cluster, ledger);
@@ -4354,29 +4301,26 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   }
 }
 async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): Promise<void> {
-  const { s, p } = await decide(o, snapshotOf(o, cached, ledger));
+  const seen = snapshotOf(o, cached, ledger);
+  await findHidden(o, seen, ledger);
+  const { s, p } = await decide(o, seen);
+  forgetHidden(ledger, p);
   const pass = newPass(o, s, ledger);
-  await execute(pass, p.actions);
-  forgetRefusal(pass, s, p);
+  const refusal = await execute(pass, p.actions);
   const done = p.actions.filter((a) => pass.done.has(a));
-  const { desk } = ledger; // The status tells what was done, and what was refused.
-  ledger.desk = openDesk(remember(s, p, desk));
+  const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
   await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
-  try {
-    const status = statusOf({ ...s, desk }, p, done, o.world.now());
-    o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
-    await report(o, pass, ledger, status);
-  } finally {
-    for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
-    const news = [...storiesOf(done)];
-    const refusal = firstError(pass, p.actions, isRefusal);
-    if (refusal) news.push({ reason: 'Refused', type: 'Warning', message: wordsOf(refusal) });
-    const message = [...pass.warnings].join('; ');
-    if (message) news.push({ reason: 'Warned', type: 'Warning', message });
-    for (const story of news) await recordEvent(o.world, s.cluster, ledger, story);
-  }
+  const status = statusOf({ ...s, desk }, p, done, o.world.now());
+  o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
+  for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
+  const news = [...storiesOf(done)];
+  if (refusal) news.push({ reason: 'Refused', type: 'Warning', message: wordsOf(refusal) });
+  const message = [...pass.warnings].join('; ');
+  if (message) news.push({ reason: 'Warned', type: 'Warning', message });
+  for (const story of news) await recordEvent(o.world, s.cluster, ledger, story);
+  await report(o, pass, ledger, status);
   requeue(o, pass, ledger, p);
-  const failure = firstError(pass, p.actions, (error) => !isRefusal(error));
+  const failure = [...pass.errors.values()].find((error) => !isRefusal(error));
   if (failure) throw failure;
   const unknown = [...s.answers.values()].find((words) => words.startsWith(NO_ANSWER));
   if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
@@ -4394,6 +4338,7 @@ function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan)
   const until = [...ledger.desk.backoff.values()].map((b) => b.untilUptime);
   const waits = [...until, o.blindUntil].map((at) => at - uptime).filter((ms) => ms > 0);
   if (ledger.expected.size > 0) waits.push(BOUNDS.recheckMs);
+  if (ledger.hidden.size > 0) waits.push(LIMITS.trialMs); // No event tells what becomes of it.
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
   if (isCut) o.queue.add(key); // Last in the queue: others have their turn.
 }
@@ -4419,7 +4364,7 @@ async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): 
     // It is another by now, or gone: nothing more is planned for it before the cache says so.
     const next = `${Number(cluster.meta.resourceVersion) + 1}`;
     if (error instanceof ApiError && [404, 409].includes(error.code))
-      pass.expect(CLUSTERS, { ...cluster.meta, resourceVersion: next }, 'version');
+      expect(pass, CLUSTERS, { ...cluster.meta, resourceVersion: next }, 'version');
     throw error;
   }
   ledger.statusAt = o.world.uptime();
@@ -5562,10 +5507,9 @@ async function decideOnly(real: World, ns: string, name: string) {
   const feeds = startFeeds(o, options);
   await Promise.all(feeds.map((feed) => feed.ready.promise));
   const key = `${ns}/${name}`;
-  const scope = o.scopes.get(ns);
-  const cluster = scope?.statefulclusters.items.get(key);
-  if (!scope || !cluster) throw new Error(deletedText(name));
-  const ledger = ledgerOf(o, key, cluster.meta.uid, scope);
+  const cluster = o.scopes.get(ns)?.statefulclusters.items.get(key);
+  if (!cluster) throw new Error(deletedText(name));
+  const ledger = ledgerOf(o, key, cluster.meta.uid);
   const { p } = await decide(o, snapshotOf(o, cluster, ledger));
   for (const evidence of p.evidence)
     ledger.desk.seen.set(evidence, o.world.uptime() - LIMITS.trustMs);
