@@ -4334,6 +4334,24 @@ scenario('F26: pods may not be read for 2 s → nothing stalls', live, async (t)
   assert.is(conditionOf(t, 'Stalled')?.status, 'False');
   t.sim.state.denied = [];
 });
+scenario('a pass throws each time → Stalled, one Event, and ever more slowly', live, async (t) => {
+  t.sim.kill('operator');
+  let times = 0;
+  const saw = (): void => {
+    throw new Error(`a bug, for the ${++times}th time`);
+  };
+  const none = (): void => undefined;
+  const observer = { leads: none, synced: none, passed: none, replaced: none, saw };
+  const options = { namespaces: [], selector: '', workers: 1, observer };
+  const stop = new AbortController();
+  void op.runOperator(t.sim.world('operator', t.faults), options, stop.signal);
+  await t.sim.run(600_000);
+  assert.is(conditionOf(t, 'Stalled')?.reason, 'InternalError');
+  assert.is(newsOf(t, 'InternalError').length, 1);
+  assert.ok(times < 60, `${times} passes`);
+  stop.abort();
+  startOperator(t);
+});
 /** The CRD of a version to come: it has a field more in spec and status. */
 function newerCrd(): Raw {
   const [crd] = structuredClone(crdOnly()) as any[];
@@ -4557,15 +4575,20 @@ for (const [what, replicas, there, end] of [
     await settle(t);
     assert.is(listed(t, 'pods').length, there);
   });
-for (const kind of ['Pod', 'PersistentVolumeClaim']) {
-  scenario(`F10: a foreign ${kind} has the drawn name → another identity`, six, async (t) => {
+for (const prefix of ['coder-', 'data-', 'logs-']) {
+  const title = `F10: a foreign ${prefix}… has the drawn name, and our mark → another identity`;
+  scenario(title, { nodes: 6, spec: inTwo }, async (t) => {
+    const kind = prefix === 'coder-' ? 'Pod' : 'PersistentVolumeClaim';
     const path = `${space}/${kind.toLowerCase()}s`;
     const spec = kind === 'Pod' ? bare.template.spec : netClaim()['spec'];
+    const annotations = { [MARK.claims]: '' };
     let name = '';
     t.faults.decide = (request) => {
-      if (name || request.method !== 'POST' || !request.path.startsWith(path)) return undefined;
-      name = (request.body as Seen).metadata.name;
-      must(t, 'POST', path, { apiVersion: 'v1', kind, metadata: { name }, spec });
+      const wanted = (request.body as Seen | undefined)?.metadata?.name ?? '';
+      if (name || request.method !== 'POST' || !wanted.startsWith(prefix)) return undefined;
+      if (!request.path.startsWith(path)) return undefined;
+      name = wanted;
+      must(t, 'POST', path, { apiVersion: 'v1', kind, metadata: { name, annotations }, spec });
       return undefined;
     };
     edit(t, { replicas: 5 });
@@ -7204,8 +7227,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'a status that does not land holds its cluster',
-    'if (error instanceof ApiError && [404, 409].includes(error.code))\n      pass',
-    'if (error === undefined) pass',
+    'if (error instanceof ApiError && [404, 409].includes(error.code))\n      expect(pass',
+    'if (error === undefined) expect(pass',
   ],
 ];
 function mutantText([what, text, without]: Mutant, source: string): string {

@@ -1348,7 +1348,7 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
     leftovers: all.filter((c) => !claims.includes(c)),
     life: isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live',
     retired: first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod),
-    isBlocked: pod || isOver ? '' : blockerOf(d, identity),
+    isBlocked: pod || isOver ? '' : blockerOf(d, identity, names),
     index: /^\d{1,9}$/.test(index) ? Number(index) : undefined,
     node: nodeWord(d.s, pod?.node ?? ''),
   };
@@ -1383,13 +1383,15 @@ function endOfClaimless(s: Snapshot, identity: string, pod: Pod): Retired | unde
 
 /** Whose object stands where its next pod, or a claim of it, would: of a former cluster (it is
  *  waited for), an orphan that may be adopted, or a foreign one. */
-function blockerOf(d: Draft, identity: string): string {
+function blockerOf(d: Draft, identity: string, seal: readonly string[]): string {
   const { cluster, claims, pods } = d.s;
   const names = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, identity));
   const pod = pods.get(podName(d.name, identity));
   const isForeign = (claim: Claim | undefined): boolean =>
     claim !== undefined &&
-    [MARK.claims, MARK.retired].every((key) => !(key in claim.meta.annotations));
+    ([MARK.claims, MARK.retired].every((key) => !(key in claim.meta.annotations)) ||
+      // One that lost our labels is known by the seal alone.
+      (claim.meta.labels[MARK.cluster] !== d.name && !seal.includes(claim.meta.name)));
   const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
   if (!blocker) return '';
   if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
@@ -3601,8 +3603,9 @@ export function newQueue(
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
       failures.set(key, times);
-      const message = wordsOf(error);
-      world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
+      const level = error instanceof ApiError && error.code === 409 ? 'debug' : 'warn'; // A conflict.
+      const fields = { cluster: key, error: wordsOf(error), times };
+      world.log(level, 'reconcile failed, comes again', fields);
       addAfter(key, pauseMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
     }
     running.delete(key);
@@ -3637,10 +3640,9 @@ export function newQueue(
 type Needs = 'version' | 'absence' | 'list';
 type Written = Kind | 'statefulclusters';
 /** One pass over one cluster: where to write, and what came of it. */
-const newPass = (o: Operator, s: Snapshot, ledger: Ledger) => ({
-  ...{ o, ledger, world: o.world, cluster: s.cluster, desk: ledger.desk },
-  scope: scopeOf(o, s.cluster.meta.namespace) as Scope,
-  nodesReadable: s.nodes !== undefined,
+const newPass = (o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: Scope) => ({
+  ...{ o, world: o.world, scope, ledger, desk: ledger.desk },
+  cluster, // As the cache shows it, then as it was planned upon.
   newest: new Map<string, Meta>(), // Kind and name → the object as this pass left it.
   done: new Set<Action>(),
   held: new Set<string>(), // Identities for which nothing more is done in this pass.
@@ -3749,25 +3751,31 @@ export function claimBody(c: StatefulCluster, identity: string, of: string, maki
 }
 
 // ── Writes ──────────────────────────────────────────────────────────────────────────────────────
-/** Every write to the cluster and its children: without an answer, only a new list can tell. */
-const submit = (pass: Pass, kind: Written, request: ApiRequest): Promise<Raw> =>
-  call(pass.world, request, kind === CLUSTERS ? undefined : pass.warnings).catch(
-    (error: ApiError) => {
-      const { code, message } = error;
-      // Nobody knows whether it landed. What is repeated with a precondition is safe all the same.
-      const isOpen = code === 0 || (request.method === 'POST' && (code >= 500 || code === 408));
-      if (isOpen) expect(pass, kind, pass.cluster.meta, 'list');
-      // The patch carries the UID of an object of which the name is another's by now.
-      const isOther = code === 422 && message.includes('metadata.uid');
-      throw isOther ? new ApiError(409, 'Conflict', message) : error;
-    },
-  );
-/** The cache has to show what the API server made of a write. */
-function shown(pass: Pass, kind: Written, raw: Raw): Meta {
-  const meta = metaOf(raw);
-  pass.newest.set(`${kind}/${meta.name}`, meta);
-  expect(pass, kind, meta, 'version');
-  return meta;
+/** Every write to the cluster and its children, and what the cache must show of it: what the API
+ *  server made of it, which comes back, or that the object decided upon is gone. Without an answer
+ *  only a new list can tell. */
+async function submit(pass: Pass, kind: Written, request: ApiRequest, old?: Meta) {
+  const { method, body } = request;
+  try {
+    const raw = await call(pass.world, request, kind === CLUSTERS ? undefined : pass.warnings);
+    if (method === 'DELETE' && old) return void expect(pass, kind, old, 'absence');
+    const meta = metaOf(raw);
+    pass.newest.set(`${kind}/${meta.name}`, meta);
+    expect(pass, kind, meta, 'version');
+    return meta;
+  } catch (error) {
+    if (isGone(error) && old) return void expect(pass, kind, old, 'absence');
+    const { code, message } = error as ApiError;
+    // Nobody knows whether it landed. What is repeated with a precondition is safe all the same.
+    const isOpen = code === 0 || (method === 'POST' && (code >= 500 || code === 408));
+    if (isOpen) expect(pass, kind, pass.cluster.meta, 'list');
+    // The next pass reads whose it is: nothing counts as made that is not ours (I8).
+    if (isTaken(error) && kind !== REVISIONS)
+      pass.ledger.hidden.set(`${kind}/${(body as Body).metadata.name}`, undefined);
+    // The patch carries the UID of an object of which the name is another's by now.
+    const isOther = code === 422 && message.includes('metadata.uid');
+    throw isOther ? new ApiError(409, 'Conflict', message) : error;
+  }
 }
 /** An object as it was decided upon, or as an earlier action of this pass left it. */
 const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete | Update): Meta =>
@@ -3777,23 +3785,17 @@ const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete | U
 async function patch(pass: Pass, a: Patch | Update, change: Json, how: PatchType = MERGE) {
   const { under = '', ...type } = how;
   const { namespace, name, resourceVersion } = latest(pass, a);
-  const { uid } = a.object.meta;
+  const { meta } = a.object;
   const path = `${pathOf(a.kind, namespace, name)}${under}?${FIELDS}`;
-  const body = { ...change, metadata: { ...(change['metadata'] as Json), uid, resourceVersion } };
-  try {
-    shown(pass, a.kind, await submit(pass, a.kind, { ...type, path, body }));
-    return true;
-  } catch (error) {
-    // An old API server answers 404 where it does not know the subresource.
-    if (!isGone(error) || under) throw error;
-    expect(pass, a.kind, a.object.meta, 'absence');
-    return false;
-  }
+  const metadata = { ...(change['metadata'] as Json), uid: meta.uid, resourceVersion };
+  const request = { ...type, path, body: { ...change, metadata } };
+  // An old API server answers 404 where it does not know the subresource.
+  return (await submit(pass, a.kind, request, under ? undefined : meta)) !== undefined;
 }
 type PatchType = Pick<ApiRequest, 'method' | 'contentType'> & { readonly under?: '/resize' };
 
 /** A delete that hits only the object that was decided upon. Gone already is as good. */
-async function remove(pass: Pass, a: Delete): Promise<boolean> {
+async function remove(pass: Pass, a: Delete): Promise<true> {
   const { namespace, name, uid, resourceVersion } = latest(pass, a);
   // I3: the version too, so that a claim bound in the meantime is not deleted as unbound.
   const preconditions = a.kind === CLAIMS ? { uid, resourceVersion } : { uid };
@@ -3801,24 +3803,12 @@ async function remove(pass: Pass, a: Delete): Promise<boolean> {
   const gracePeriodSeconds = 'claims' in a.object ? Math.max(1, a.object.graceSeconds) : undefined;
   const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions, gracePeriodSeconds };
   const path = pathOf(a.kind, namespace, name);
-  await submit(pass, a.kind, { method: 'DELETE', path, body }).catch((error: unknown) => {
-    if (!isGone(error)) throw error;
-  });
-  expect(pass, a.kind, a.object.meta, 'absence');
+  await submit(pass, a.kind, { method: 'DELETE', path, body }, a.object.meta);
   return true;
 }
-
-/** A POST. Where the name is taken, the next pass reads whose it is: nothing is taken for made that
- *  the next plan does not find to be ours (I8). */
 async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta> {
-  const { name } = body.metadata;
   const path = `${pathOf(kind, pass.cluster.meta.namespace)}?${FIELDS}`;
-  try {
-    return shown(pass, kind, await submit(pass, kind, { method: 'POST', path, body }));
-  } catch (error) {
-    if (isTaken(error) && kind !== REVISIONS) pass.ledger.hidden.set(`${kind}/${name}`, undefined);
-    throw error;
-  }
+  return (await submit(pass, kind, { method: 'POST', path, body })) as Meta;
 }
 
 /** One action; false when there is nothing left to do it to. */
@@ -3844,9 +3834,9 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
 
 /** Claims first, then the pod. Nothing is rolled back: what was made is found again. */
 async function makeMember(pass: Pass, a: Make): Promise<true> {
-  const { cluster, nodesReadable } = pass;
+  const { o, cluster } = pass;
   for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a.identity, name, a));
-  const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable });
+  const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable: readsNodes(o) });
   const pod = await create(pass, PODS, body);
   if (selectorMatches(cluster.spec.selector, pod.labels)) return true;
   const asked = dictOf(body.metadata['labels']);
@@ -3864,15 +3854,14 @@ function noteRefusal({ desk, world }: Pass, key: string, message: string): void 
 async function attempt(pass: Pass, a: Action): Promise<void> {
   const { desk, world, done, held, errors } = pass;
   const key = keyOfAction(a);
-  const isMake = a.do === 'Make';
   try {
-    if ((isMake || !waiting(desk.backoff, key, world.uptime())) && (await perform(pass, a))) {
+    if (!waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
       done.add(a);
-      if (!isMake) desk.backoff.delete(key);
+      desk.backoff.delete(key);
       settle(pass, a);
     }
   } catch (error) {
-    if (isRefusal(error) && !isMake) noteRefusal(pass, key, wordsOf(error));
+    if (isRefusal(error) && a.do !== 'Make') noteRefusal(pass, key, wordsOf(error));
     else errors.set(a, error);
   }
   if (!done.has(a) && stageOf(a) !== 'keep' && a.identity !== '') held.add(a.identity);
@@ -4003,8 +3992,9 @@ function newOperator(outer: World, { workers, observer }: Options, signal: Abort
 }
 type Queue = ReturnType<typeof newQueue>;
 type Operator = ReturnType<typeof newOperator>;
-const scopeOf = ({ scopes }: Operator, namespace: string): Scope | undefined =>
-  scopes.get(namespace) ?? scopes.get('');
+const readsNodes = ({ nodes }: Operator): boolean => nodes?.denied === '';
+const scopeOf = ({ scopes }: Operator, key: string): Scope | undefined =>
+  scopes.get(key.slice(0, key.indexOf('/'))) ?? scopes.get('');
 /** The ledger of a cluster, or of what will be one; with another UID a new one begins. What was
  *  written for a former object of this name is awaited still. */
 function ledgerOf({ ledgers }: Operator, key: string, uid?: string): Ledger {
@@ -4046,12 +4036,11 @@ function onServerClock(world: World): World {
   let offset = world.now() - world.uptime();
   const send: World['send'] = async (request) => {
     const answer = await world.send(request);
-    const told = Date.parse(answer.headers['date'] ?? '');
-    const change = Math.abs(told - world.uptime() - offset); // NaN when no time is told.
-    const words = "the API server's clock counts, and this machine's differs";
-    if (change > BOUNDS.skewToldMs)
-      world.log('warn', words, { ms: Math.round(told - world.now()) });
-    if (change > BOUNDS.skewMs) offset = told - world.uptime();
+    const told = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // NaN without a time.
+    const ms = Math.round(Math.abs(told - offset));
+    if (ms > BOUNDS.skewToldMs)
+      world.log('warn', "the machine's clock is not the server's", { ms });
+    if (ms > BOUNDS.skewMs) offset = told;
     return answer;
   };
   return { ...world, send, now: () => world.uptime() + offset };
@@ -4161,7 +4150,7 @@ function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledg
 /** Copies: the feeds go on while the pass waits for answers, which are laid over them. */
 function snapshotOf(o: Operator, cluster: StatefulCluster, { children, desk, volumes }: Ledger) {
   const { pods, persistentvolumeclaims, controllerrevisions } = children;
-  const scope = scopeOf(o, cluster.meta.namespace);
+  const feeds = Object.values({ ...scopeOf(o, keyOf(cluster.meta)) });
   const named = new Set([...persistentvolumeclaims.values()].map((claim) => claim.volume));
   for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
   return {
@@ -4169,13 +4158,13 @@ function snapshotOf(o: Operator, cluster: StatefulCluster, { children, desk, vol
     pods: new Map(pods),
     claims: new Map(persistentvolumeclaims),
     revisions: new Map(controllerrevisions),
-    nodes: o.nodes?.denied === '' ? new Map(o.nodes.items) : undefined,
+    nodes: readsNodes(o) ? new Map(o.nodes?.items) : undefined,
     volumes,
     volumesReadable: o.world.uptime() >= o.blindUntil,
     bodies: new Map<string, Raw>(),
     answers: new Map<string, string>(),
     desk: openDesk(desk) as Desk,
-    denied: Object.values({ ...scope }).find((feed) => feed.denied !== '')?.denied ?? '',
+    denied: feeds.find((feed) => feed.denied !== '')?.denied ?? '',
     uptime: o.world.uptime(),
   };
 }
@@ -4194,16 +4183,6 @@ async function findHidden(o: Operator, s: OpenSnapshot, { hidden }: Ledger): Pro
     lay(hidden, key, all.get(name));
   });
 }
-/** Of what no feed shows, only what is ours, or in the way of a member, is looked for again. */
-function forgetHidden({ hidden, uid }: Ledger, { members }: Plan): void {
-  for (const [key, object] of hidden) {
-    const isOurs =
-      object && (isControlledBy(object.meta, uid) || MARK.claims in object.meta.annotations);
-    const isInTheWay = members.some((m) => isLive(m) && key.endsWith(`-${m.identity}`));
-    if (!isOurs && !isInTheWay) hidden.delete(key);
-  }
-}
-
 // ── Questions and answers ───────────────────────────────────────────────────────────────────────
 const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
 /** An object, or undefined: there is none; or words: why a trial failed, or nothing is known. */
@@ -4246,7 +4225,7 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
 async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
   const known = withClaims ? claimTemplateNames(c.spec) : [];
   const names = r.claimTemplates.filter((name) => known.includes(name));
-  const pod = podBody(c, 'trial', r, { nodesReadable: o.nodes?.denied === '' });
+  const pod = podBody(c, 'trial', r, { nodesReadable: readsNodes(o) });
   let made: Raw | undefined;
   for (const body of [...names.map((name) => claimBody(c, 'trial', name, {})), pod]) {
     const path = pathOf(body === pod ? PODS : CLAIMS, c.meta.namespace);
@@ -4281,46 +4260,49 @@ function overlay(s: OpenSnapshot, ref: Ref, raw: Answer): void {
 
 // ── One pass ────────────────────────────────────────────────────────────────────────────────────
 async function reconcile(o: Operator, key: string): Promise<void> {
-  const [namespace = ''] = key.split('/');
-  const cluster = scopeOf(o, namespace)?.statefulclusters.items.get(key);
+  const scope = scopeOf(o, key);
+  const cluster = scope?.statefulclusters.items.get(key);
   if (!hasCaughtUp(o, key, ledgerOf(o, key))) return; // It may be chosen again before that.
   const ledger = ledgerOf(o, key, cluster?.meta.uid ?? '');
-  if (!cluster) {
+  if (!scope || !cluster) {
     o.observer?.saw(key, undefined);
     if (Object.values(ledger.children).every((all) => all.size === 0)) o.ledgers.delete(key);
     return;
   }
   const at = o.world.uptime();
+  const pass = newPass(o, cluster, ledger, scope);
   try {
-    await passOver(o, cluster, ledger);
+    await passOver(pass);
     o.observer?.passed(o.world.uptime() - at, 'success');
   } catch (error) {
     o.observer?.passed(o.world.uptime() - at, 'error');
-    if (!(error instanceof ApiError)) await confess(o.world, cluster, ledger, error);
+    if (!(error instanceof ApiError)) await confess(pass, error);
     throw error;
   }
 }
-async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): Promise<void> {
-  const seen = snapshotOf(o, cached, ledger);
+async function passOver(pass: Pass): Promise<void> {
+  const { o, world, ledger, errors, warnings } = pass;
+  const seen = snapshotOf(o, pass.cluster, ledger);
   await findHidden(o, seen, ledger);
   const { s, p } = await decide(o, seen);
-  forgetHidden(ledger, p);
-  const pass = newPass(o, s, ledger);
+  for (const key of ledger.hidden.keys())
+    // Of others nothing rests on it.
+    if (!p.members.some((m) => key.endsWith(`-${m.identity}`))) ledger.hidden.delete(key);
+  pass.cluster = s.cluster;
   const refusal = await execute(pass, p.actions);
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
-  await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
-  const status = statusOf({ ...s, desk }, p, done, o.world.now());
+  await world.sleep(0); // Others have their turn: the status of a large cluster takes long.
+  const status = statusOf({ ...s, desk }, p, done, world.now());
   o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
   for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
-  const news = [...storiesOf(done)];
-  if (refusal) news.push({ reason: 'Refused', type: 'Warning', message: wordsOf(refusal) });
-  const message = [...pass.warnings].join('; ');
-  if (message) news.push({ reason: 'Warned', type: 'Warning', message });
-  for (const story of news) await recordEvent(o.world, s.cluster, ledger, story);
-  await report(o, pass, ledger, status);
-  requeue(o, pass, ledger, p);
-  const failure = [...pass.errors.values()].find((error) => !isRefusal(error));
+  for (const story of storiesOf(done)) await recordEvent(pass, story);
+  const news = { Refused: refusal ? wordsOf(refusal) : '', Warned: [...warnings].join('; ') };
+  for (const [reason, message] of Object.entries(news))
+    if (message !== '') await recordEvent(pass, { reason, type: 'Warning', message });
+  await report(pass, status);
+  requeue(pass, p);
+  const failure = [...errors.values()].find((error) => !isRefusal(error));
   if (failure) throw failure;
   const unknown = [...s.answers.values()].find((words) => words.startsWith(NO_ANSWER));
   if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
@@ -4331,7 +4313,7 @@ function countsOf({ members }: Plan): Sight['health'] {
   return Object.fromEntries([...live].map(([state, all]) => [state, all.length]));
 }
 /** When the next pass comes, should nothing happen before. */
-function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan): void {
+function requeue({ o, cluster, ledger, isCut }: Pass, p: Plan): void {
   const key = keyOf(cluster.meta);
   const uptime = o.world.uptime();
   // What was refused in this pass is tried again, and a right may be given yet.
@@ -4344,81 +4326,83 @@ function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan)
 }
 
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
-function statusPatch({ meta }: StatefulCluster, status: object): ApiRequest {
+/** Writes the status when it differs, at most once a second, on the version computed from. */
+async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<void> {
+  const { o, cluster, ledger } = pass;
+  const { meta, status: before } = cluster;
+  // Fields that a newer version or a hand wrote stay, and are no difference.
+  const isSame = canonicalJson({ ...before, ...status }) === canonicalJson(before);
+  if (isTerminating(cluster) || isSame) return;
+  const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
+  if (dueMs > 0) return o.queue.addAfter(keyOf(meta), dueMs);
   const { namespace, name, uid, resourceVersion } = meta;
   const path = `${clusterPath(namespace, name)}/status?${FIELDS}`;
-  return { ...MERGE, path, body: { metadata: { uid, resourceVersion }, status } };
-}
-/** Writes the status when it differs, at most once a second, on the version computed from. */
-async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): Promise<void> {
-  const { cluster } = pass;
-  const before: Json = { ...cluster.status };
-  // Fields that a newer version or a hand wrote stay, and are no difference.
-  const isSame = ([k, v]: [string, unknown]) => canonicalJson(v) === canonicalJson(before[k]);
-  if (isTerminating(cluster) || Object.entries(status).every(isSame)) return;
-  const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
-  if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
   try {
-    shown(pass, CLUSTERS, await submit(pass, CLUSTERS, statusPatch(cluster, status)));
+    const body = { metadata: { uid, resourceVersion }, status };
+    await submit(pass, CLUSTERS, { ...MERGE, path, body });
   } catch (error) {
     // It is another by now, or gone: nothing more is planned for it before the cache says so.
-    const next = `${Number(cluster.meta.resourceVersion) + 1}`;
+    const next = `${Number(resourceVersion) + 1}`;
     if (error instanceof ApiError && [404, 409].includes(error.code))
-      expect(pass, CLUSTERS, { ...cluster.meta, resourceVersion: next }, 'version');
+      expect(pass, CLUSTERS, { ...meta, resourceVersion: next }, 'version');
     throw error;
   }
   ledger.statusAt = o.world.uptime();
-  for (const story of turnsOf(cluster.status.conditions ?? [], status.conditions))
-    await recordEvent(o.world, cluster, ledger, story);
+  for (const story of turnsOf(before.conditions ?? [], status.conditions))
+    await recordEvent(pass, story);
 }
 
 /** A bug stops no other cluster, and is told where people look. */
-async function confess(world: World, cluster: StatefulCluster, ledger: Ledger, error: unknown) {
+async function confess(pass: Pass, error: unknown): Promise<void> {
+  const { meta, status } = pass.cluster;
   const message = wordsOf(error).slice(0, LIMITS.messageMax);
   const where = error instanceof Error ? error.stack : message;
-  world.log('error', 'bug', { cluster: keyOf(cluster.meta), error: where });
-  const before = cluster.status.conditions ?? [];
-  const observedGeneration = cluster.meta.generation;
-  const words = { status: 'True', reason: 'InternalError', message, observedGeneration } as const;
-  const stalled = setCondition(before, { type: 'Stalled', ...words }, world.now());
-  const conditions = [...before.filter((c) => c.type !== 'Stalled'), stalled];
-  await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
-    world.log('warn', 'status not written', { error: wordsOf(failure) });
-  });
-  await recordEvent(world, cluster, ledger, { reason: words.reason, type: 'Warning', message });
+  pass.world.log('error', 'bug', { cluster: keyOf(meta), error: where });
+  const reason = 'InternalError';
+  await recordEvent(pass, { reason, type: 'Warning', message });
+  const { conditions: before = [] } = status;
+  const next = { type: 'Stalled', status: 'True', reason, message } as const;
+  const observedGeneration = meta.generation;
+  // Words that differ each time would wake the cluster each time.
+  if (before.some((c) => c.reason === reason && c.observedGeneration === observedGeneration))
+    return;
+  const stalled = setCondition(before, { ...next, observedGeneration }, pass.world.now());
+  await report(pass, { conditions: [...before.filter((c) => c.type !== 'Stalled'), stalled] });
 }
 
 /** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
  *  failure is logged, and nothing waits for it for long. */
-async function recordEvent(world: World, cluster: StatefulCluster, { told }: Ledger, story: Story) {
+async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: Story) {
   const { reason, type, message } = story;
   const { namespace, name, uid } = cluster.meta;
   const fields = { cluster: keyOf(cluster.meta), message };
   world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
   const now = world.now();
-  // A refusal names another pod each time it is tried again, and is still the same news.
-  const key = reason === 'Refused' ? reason : `${reason} ${message}`;
-  const same = told.get(key);
-  const isKnown = same && now - same.at < LIMITS.earlyEndMs;
+  // Their words name another pod each time it is tried again, and are still the same news.
+  const key = ['Refused', 'InternalError'].includes(reason) ? reason : `${reason} ${message}`;
+  const before = told.get(key);
+  const same = before && now - before.at < LIMITS.earlyEndMs ? before : undefined;
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
-  const one = isKnown ? same : { name: `${name}.${digits(now, 9)}${chance}`, count: 0 };
-  const count = one.count + 1;
+  const one = { name: `${name}.${digits(now, 9)}${chance}`, ...same };
+  const count = (same?.count ?? 0) + 1;
   told.delete(key);
   told.set(key, { name: one.name, count, at: now });
   for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
-  const again = { count, lastTimestamp: timeText(now), message: message.slice(0, 1000) };
+  const at = timeText(now);
+  const again = { count, lastTimestamp: at, message: message.slice(0, 1000) };
   const { apiVersion, kind } = ownerOf(cluster);
   const involvedObject = { apiVersion, kind, name, namespace, uid };
   const about = { involvedObject, source: { component: 'statefulcluster' }, reason, type };
-  const first = { metadata: { name: one.name }, ...about, firstTimestamp: timeText(now), ...again };
+  const first = { metadata: { name: one.name }, ...about, firstTimestamp: at, ...again };
   const path = `/api/v1/namespaces/${namespace}/events`;
-  const request: ApiRequest = isKnown
+  const request: ApiRequest = same
     ? { ...MERGE, path: `${path}/${one.name}`, body: again }
     : { method: 'POST', path, body: first };
   await call(world, { ...request, timeoutMs: BOUNDS.eventMs }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
 }
+
 // ═══ 13 LEADER · effects ═════════════════════════════════════════════════════════════════════════
 // Of all processes with one scope, one works at a time: the holder of a Lease. Times are counted on
 // the own monotonic clock from what was seen here; nobody's wall clock is compared. A holder stops
