@@ -6936,8 +6936,8 @@ const MUTANTS: readonly Mutant[] = [
   ],
   [
     'a patch names UID and version',
-    "...(change['metadata'] as Json), uid, resourceVersion }",
-    "...(change['metadata'] as Json), uid }",
+    "...(change['metadata'] as Json), uid: meta.uid, resourceVersion }",
+    "...(change['metadata'] as Json), uid: meta.uid }",
   ],
   ['read your writes', 'return expected.size === 0;', 'return true;'],
   [
@@ -7123,7 +7123,7 @@ const MUTANTS: readonly Mutant[] = [
     "!held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));",
     '!held.has(a.identity);',
   ],
-  ['an outdated plan is dropped between batches', ' && pass.isCurrent(); start', '; start'],
+  ['an outdated plan is dropped between batches', ' && isCurrent(pass); start', '; start'],
   [
     'places are counted',
     'const free = Math.max(0, wanted - live.length - formerOf(d));',
