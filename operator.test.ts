@@ -4452,43 +4452,6 @@ scenario('I4: chosen no more, and again, within a lag → none too many', claiml
   await t.sim.run(10_000);
   delete t.faults.lagMs;
 });
-scenario('I9: an end without claims is not told → one Reason', claimless, async (t) => {
-  const old = firstPod(t);
-  t.actors.kill(nodeOfPod(old)); // Its pod stays, going.
-  let rest = 1;
-  t.faults.decide = ({ method, path }) =>
-    method === 'PATCH' && path.includes('/status') && rest-- > 0 ? 'reset' : undefined;
-  removePod(t, old);
-  await t.sim.run(5000);
-  const told = (): string =>
-    clusterNow(t)
-      .status?.retired?.map((r) => r.reason)
-      .join() ?? '';
-  assert.is(told(), 'PodDeleted');
-  t.sim.kill('operator');
-  edit(t, { replicas: 2 });
-  startOperator(t);
-  await t.sim.run(5000);
-  assert.is(told(), 'ScaledIn,PodDeleted');
-  t.actors.revive(nodeOfPod(old));
-});
-scenario('I4: chosen no more, and again, within a lag → none too many', claimless, async (t) => {
-  t.sim.kill('operator');
-  t.selector = 'app=coder';
-  const choose = (app: string): unknown =>
-    must(t, 'PATCH', coder, { metadata: { labels: { app } } });
-  choose('coder');
-  startOperator(t);
-  await t.sim.run(5000);
-  t.faults.lagMs = { pods: 8000 };
-  edit(t, { replicas: 6 });
-  await until(t, 'they are made', () => livePods(t).length === 6);
-  choose('none');
-  await t.sim.run(200);
-  choose('coder');
-  await t.sim.run(10_000);
-  delete t.faults.lagMs;
-});
 scenario('I4: a POST is lost, then it is not wanted any more → not repeated', six, async (t) => {
   const mark = t.sim.requests.length;
   t.faults.decide = ({ method, path }) => {
@@ -4501,26 +4464,30 @@ scenario('I4: a POST is lost, then it is not wanted any more → not repeated', 
   await settle(t);
   assert.is(requestsSince(t, mark)['POST pods'], 1);
 });
-scenario('I9: an end without claims, a new process → one Reason', claimless, async (t) => {
-  const old = firstPod(t);
-  t.actors.kill(nodeOfPod(old)); // Its pod stays, going.
-  let rest = 1;
-  t.faults.decide = ({ method, path }) =>
-    method === 'PATCH' && path.includes('/status') && rest-- > 0 ? 'reset' : undefined;
-  removePod(t, old);
-  await t.sim.run(5000);
-  const told = (): string =>
-    clusterNow(t)
-      .status?.retired?.map((r) => r.reason)
-      .join() ?? '';
-  assert.is(told(), 'PodDeleted');
-  t.sim.kill('operator');
-  edit(t, { replicas: 2 });
-  startOperator(t);
-  await t.sim.run(5000);
-  assert.is(told(), 'ScaledIn,PodDeleted');
-  t.actors.revive(nodeOfPod(old));
-});
+scenario(
+  'I9: an end without claims, not told, a new process → one Reason',
+  claimless,
+  async (t) => {
+    const old = firstPod(t);
+    t.actors.kill(nodeOfPod(old)); // Its pod stays, going.
+    let rest = 1;
+    t.faults.decide = ({ method, path }) =>
+      method === 'PATCH' && path.includes('/status') && rest-- > 0 ? 'reset' : undefined;
+    removePod(t, old);
+    await t.sim.run(5000);
+    const told = (): string =>
+      clusterNow(t)
+        .status?.retired?.map((r) => r.reason)
+        .join() ?? '';
+    assert.is(told(), 'PodDeleted');
+    t.sim.kill('operator');
+    edit(t, { replicas: 2 });
+    startOperator(t);
+    await t.sim.run(5000);
+    assert.is(told(), 'ScaledIn,PodDeleted');
+    t.actors.revive(nodeOfPod(old));
+  },
+);
 scenario('F24: a pod is taken out of the selector → released with its data', six, async (t) => {
   const old = firstPod(t);
   must(t, 'PATCH', podAt(old), { metadata: { labels: { app: 'mine' } } });
