@@ -3603,9 +3603,9 @@ export function newQueue(
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
       failures.set(key, times);
-      const level = error instanceof ApiError && error.code === 409 ? 'debug' : 'warn'; // A conflict.
+      const isConflict = error instanceof ApiError && error.code === 409; // Which is usual.
       const fields = { cluster: key, error: wordsOf(error), times };
-      world.log(level, 'reconcile failed, comes again', fields);
+      world.log(isConflict ? 'debug' : 'warn', 'reconcile failed, comes again', fields);
       addAfter(key, pauseMs(world, error, times, BOUNDS.againMinMs, LIMITS.retryMaxMs));
     }
     running.delete(key);
