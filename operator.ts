@@ -309,7 +309,6 @@ export interface Retired {
 export interface Desk {
   readonly seen: ReadonlyMap<string, number>; // Evidence → uptime of its first sight.
   readonly went: ReadonlyMap<string, Went>; // Identity → its last pod, as this process saw it go.
-  readonly vanished: ReadonlySet<string>; // Left the watch without an end: to be read live.
   readonly calm: ReadonlyMap<string, number>; // Pod UID → its restarts when it was last calm.
   readonly backoff: ReadonlyMap<string, Backoff>;
 }
@@ -1211,9 +1210,7 @@ export function specProblem(cluster: StatefulCluster): string {
 
 /** Groups pods and claims by identity; nothing is judged here. Counting is by controller UID. */
 function membersOf(d: Draft): readonly Bare[] {
-  const { cluster, desk, revisions, pods, claims } = d.s;
-  // What left the watch without an end may have lost its labels: nothing rests on its absence.
-  for (const key of desk.vanished) isRead(d, '', refOf(...(key.split('/') as [Kind, string])));
+  const { cluster, revisions, pods, claims } = d.s;
   const ours = [...pods.values()].filter((pod) => isControlledBy(pod.meta, cluster.meta.uid));
   const byIdentity = new Map(ours.map((pod) => [identityOf(pod, d.name), pod]));
   const kept = [...revisions.values()].flatMap((r) => r.claimTemplates);
@@ -1247,7 +1244,7 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
     leftovers: all.filter((c) => !claims.includes(c)),
     life: isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live',
     retired: first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod),
-    isBlocked: pod || isOver ? '' : blockerOf(d, identity),
+    isBlocked: pod || isOver ? '' : blockerOf(d, identity, names),
     index: indexOf(first ?? pod, identity),
     node: nodeWord(d.s, pod?.node ?? ''),
   };
@@ -1285,15 +1282,22 @@ function endOfClaimless(s: Snapshot, identity: string, pod: Pod): Retired | unde
   return { reason, atMs: pod.meta.deletedMs - pod.graceSeconds * 1000 };
 }
 
-/** What stands where its next pod, or a claim of it, would: a pod of a former cluster, which is
- *  waited for, an orphan that may be adopted, or, as the last POST was told, a foreign object. */
-function blockerOf({ s, name }: Draft, identity: string): string {
-  const pod = s.pods.get(podName(name, identity));
-  if (pod && isOfFormer(pod.meta, s.cluster.meta)) return `former ${pod.meta.name}`;
-  if (pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(s, pod))
-    return `orphan ${pod.meta.name}`;
-  const taken = s.desk.backoff.get(`taken/${identity}`);
-  return taken ? `foreign ${taken.message}` : '';
+/** Whose object stands where its next pod, or a claim of it, would: of a former cluster (it is
+ *  waited for), an orphan that may be adopted, or a foreign one. */
+function blockerOf(d: Draft, identity: string, seal: readonly string[]): string {
+  const { cluster, claims, pods } = d.s;
+  const names = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, identity));
+  const pod = pods.get(podName(d.name, identity));
+  const isForeign = (claim: Claim | undefined): boolean =>
+    claim !== undefined &&
+    ([MARK.claims, MARK.retired].every((key) => !(key in claim.meta.annotations)) ||
+      // One that lost our labels is known by the seal alone.
+      (claim.meta.labels[MARK.cluster] !== d.name && !seal.includes(claim.meta.name)));
+  const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
+  if (!blocker) return '';
+  if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
+  const isOrphan = pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
+  return `${isOrphan ? 'orphan' : 'foreign'} ${blocker.meta.name}`;
 }
 /** Claims none of which a template of the spec or of a revision in use names make no member. */
 function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
@@ -1649,10 +1653,7 @@ function returnsNow(d: Draft, m: Member): boolean {
   if (pod || m.claims.some(isTerminating)) return false;
   if (m.isBlocked.startsWith('foreign'))
     d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
-  const key = keyOfRef(podRef(d, m));
-  const isVanished = desk.vanished.has(key) && d.s.answers.get(key) !== '';
-  const isSoon = ['return', 'taken'].some((w) => waiting(desk.backoff, `${w}/${identity}`, uptime));
-  return !/^(former|orphan)/.test(m.isBlocked) && !isSoon && !isVanished;
+  return m.isBlocked === '' && !waiting(desk.backoff, `return/${identity}`, uptime);
 }
 /** The next pod of a member. A birth that was cut short is finished as the birth that it was. */
 function backOf(d: Draft, m: Member, revision: Revision): Make {
@@ -1703,17 +1704,14 @@ function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'R
 /** New members. The first of them take the places of who ends in this pass, and wait for that; each
  *  names the newest end that no member replaces yet. */
 function planBirths(d: Draft, live: number, places: number, next: () => Revision): readonly Make[] {
-  const { vanished } = d.s.desk;
   const holdMs = birthHoldMs(d);
   if (holdMs > 0) {
     d.wakes.push(holdMs);
     d.waits = `new members keep ending soon after birth; until ${timeText(d.now + holdMs)}`;
     return [];
   }
-  // What left the watch may be there still, as long as that is not known.
-  const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');
   const most = Math.min(places, LIMITS.batchMax, indicesLeft(d), turnsNow(d));
-  if (most <= 0 || isBlind) return [];
+  if (most <= 0) return [];
   const ends = endsToFill(d);
   const after = [...d.ending.keys()];
   return allocate(most, identitiesOf(d.s, d.members), d.now, d.random).map((identity, i) => {
@@ -2314,24 +2312,18 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     if (message !== '')
       backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
   }
+  const isMaking = p.actions.some((a) => a.do === 'Make');
   for (const [key, { untilUptime }] of backoff) {
-    const [kind = '', name = ''] = key.split('/');
-    const isOther = ['taken', 'return'].includes(kind) && !live.has(name);
-    const isOld = uptime - untilUptime > LIMITS.earlyEndMs && !isOfAdmission(s, key);
-    if (isOther || isOld || (kind === 'make' && key !== makeKey(s.cluster))) backoff.delete(key);
+    const [kind, name = ''] = key.split('/');
+    const isOther =
+      kind === 'return' ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
+    // Long ago; or nothing is to be made any more, so what was refused is no news.
+    const isOld = uptime - untilUptime >= (kind === 'make' && !isMaking ? 0 : LIMITS.earlyEndMs);
+    if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
   }
-  // What lost its labels only is looked for until the cache shows it again.
-  const { uid } = s.cluster.meta;
-  const isThere = (name = ''): boolean => {
-    const pod = s.pods.get(name);
-    return (pod && isControlledBy(pod.meta, uid)) || s.claims.has(name);
-  };
-  const isOpen = (key: string): boolean =>
-    answers.get(key) !== '' || !s.desk.vanished.has(key) || isThere(key.split('/')[1]);
   return {
     seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
     went,
-    vanished: new Set([...desk.vanished].filter(isOpen)),
     calm: p.calm,
     backoff,
   };
@@ -3307,9 +3299,10 @@ export function newQueue(
     } catch (error) {
       const times = (failures.get(key) ?? 0) + 1;
       failures.set(key, times);
-      const message = wordsOf(error);
-      world.log('warn', 'reconcile failed, comes again', { cluster: key, error: message, times });
-      addAfter(key, pauseMs(world, error, times, 100, LIMITS.retryMaxMs)); // Most often a conflict.
+      const isConflict = error instanceof ApiError && error.code === 409; // Which is usual.
+      const fields = { cluster: key, error: wordsOf(error), times };
+      world.log(isConflict ? 'debug' : 'warn', 'reconcile failed, comes again', fields);
+      addAfter(key, pauseMs(world, error, times, 100, LIMITS.retryMaxMs));
     }
     running.delete(key);
     pump();
@@ -3340,36 +3333,32 @@ export function newQueue(
 type Needs = 'version' | 'absence' | 'list';
 type Written = Kind | 'statefulclusters';
 /** One pass over one cluster: where to write, and what came of it. */
-function newPass(o: Operator, { cluster, nodes }: Snapshot, { scope, desk, expected }: Ledger) {
-  return {
-    world: o.world,
-    cluster,
-    nodesReadable: nodes !== undefined,
-    desk,
-    newest: new Map<string, Meta>(), // Kind and name → the object as this pass left it.
-    done: new Set<Action>(),
-    held: new Set<string>(), // Identities for which nothing more is done in this pass.
-    errors: new Map<Action, unknown>(), // But refusals that are noted for the action itself.
-    warnings: new Set<string>(), // What the API server says of children: unknown fields.
-    isCut: false, // Time was up before all members were made.
-    expect(kind: Written, meta: Meta, wanted: Needs): void {
-      const feed: Feed<Thing> = scope[kind];
-      // A view that is later and lacks it is of before etcd was restored: only a list can tell.
-      const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
-      const needs = wanted === 'version' && isLost ? 'list' : wanted;
-      expected.add({ feed, meta, needs, at: o.world.uptime() });
-      if (needs === 'list' && !feed.mustList) relist(feed);
-    },
-    /** The cluster is as it was planned upon, and nobody said stop. */
-    isCurrent(): boolean {
-      const live = scope.statefulclusters.items.get(keyOf(cluster.meta));
-      const { uid, generation } = cluster.meta;
-      const isSame = live?.meta.uid === uid && live.meta.generation === generation;
-      return isSame && !isTerminating(live) && !o.signal.aborted;
-    },
-  };
-}
+const newPass = (o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: Scope) => ({
+  ...{ o, world: o.world, scope, ledger, desk: ledger.desk },
+  cluster, // As the cache shows it, then as it was planned upon.
+  newest: new Map<string, Meta>(), // Kind and name → the object as this pass left it.
+  done: new Set<Action>(),
+  held: new Set<string>(), // Identities for which nothing more is done in this pass.
+  errors: new Map<Action, unknown>(), // But refusals that are noted for the action itself.
+  warnings: new Set<string>(), // What the API server says of children: unknown fields.
+  isCut: false, // Time was up before all members were made.
+});
 type Pass = ReturnType<typeof newPass>;
+/** Nothing more is planned before the cache shows this write. */
+function expect({ world, scope, ledger }: Pass, kind: Written, meta: Meta, wanted: Needs): void {
+  const feed: Feed<Thing> = scope[kind];
+  // A view that is later and lacks it is of before etcd was restored: only a list can tell.
+  const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
+  const needs = wanted === 'version' && isLost ? 'list' : wanted;
+  ledger.expected.add({ feed, meta, needs, at: world.uptime() });
+  if (needs === 'list' && !feed.mustList) relist(feed);
+}
+/** The cluster is as it was planned upon, and nobody said stop. */
+function isCurrent({ o, scope, cluster: { meta } }: Pass): boolean {
+  const live = scope.statefulclusters.items.get(keyOf(meta));
+  const isSame = live?.meta.uid === meta.uid && live.meta.generation === meta.generation;
+  return isSame && !isTerminating(live) && !o.signal.aborted;
+}
 
 const CLUSTERS = 'statefulclusters';
 const inNamespace = (namespace: string): string => namespace && `/namespaces/${namespace}`;
@@ -3455,25 +3444,31 @@ export function claimBody(c: StatefulCluster, identity: string, of: string, maki
 }
 
 // ── Writes ──────────────────────────────────────────────────────────────────────────────────────
-/** Every write to the cluster and its children: without an answer, only a new list can tell. */
-const submit = (pass: Pass, kind: Written, request: ApiRequest): Promise<Raw> =>
-  call(pass.world, request, kind === CLUSTERS ? undefined : pass.warnings).catch(
-    (error: ApiError) => {
-      const { code, message } = error;
-      // Nobody knows whether it landed. What is repeated with a precondition is safe all the same.
-      const isOpen = code === 0 || (request.method === 'POST' && (code >= 500 || code === 408));
-      if (isOpen) pass.expect(kind, pass.cluster.meta, 'list');
-      // The patch carries the UID of an object of which the name is another's by now.
-      const isOther = code === 422 && message.includes('metadata.uid');
-      throw isOther ? new ApiError(409, 'Conflict', message) : error;
-    },
-  );
-/** The cache has to show what the API server made of a write. */
-function shown(pass: Pass, kind: Written, raw: Raw): Meta {
-  const meta = metaOf(raw);
-  pass.newest.set(`${kind}/${meta.name}`, meta);
-  pass.expect(kind, meta, 'version');
-  return meta;
+/** Every write to the cluster and its children, and what the cache must show of it: what the API
+ *  server made of it, which comes back, or that the object decided upon is gone. Without an answer
+ *  only a new list can tell. */
+async function submit(pass: Pass, kind: Written, request: ApiRequest, old?: Meta) {
+  const { method, body } = request;
+  try {
+    const raw = await call(pass.world, request, kind === CLUSTERS ? undefined : pass.warnings);
+    if (method === 'DELETE' && old) return void expect(pass, kind, old, 'absence');
+    const meta = metaOf(raw);
+    pass.newest.set(`${kind}/${meta.name}`, meta);
+    expect(pass, kind, meta, 'version');
+    return meta;
+  } catch (error) {
+    if (isGone(error) && old) return void expect(pass, kind, old, 'absence');
+    const { code, message } = error as ApiError;
+    // Nobody knows whether it landed. What is repeated with a precondition is safe all the same.
+    const isOpen = code === 0 || (method === 'POST' && (code >= 500 || code === 408));
+    if (isOpen) expect(pass, kind, pass.cluster.meta, 'list');
+    // The next pass reads whose it is: nothing counts as made that is not ours (I8).
+    if (isTaken(error) && kind !== REVISIONS)
+      pass.ledger.hidden.set(`${kind}/${(body as Body).metadata.name}`, undefined);
+    // The patch carries the UID of an object of which the name is another's by now.
+    const isOther = code === 422 && message.includes('metadata.uid');
+    throw isOther ? new ApiError(409, 'Conflict', message) : error;
+  }
 }
 /** An object as it was decided upon, or as an earlier action of this pass left it. */
 const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete): Meta =>
@@ -3483,23 +3478,17 @@ const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete): M
 async function patch(pass: Pass, a: Patch, change: Json, how: PatchType) {
   const { under = '', ...type } = how;
   const { namespace, name, resourceVersion } = latest(pass, a);
-  const { uid } = a.object.meta;
+  const { meta } = a.object;
   const path = `${pathOf(a.kind, namespace, name)}${under}?${FIELDS}`;
-  const body = { ...change, metadata: { ...(change['metadata'] as Json), uid, resourceVersion } };
-  try {
-    shown(pass, a.kind, await submit(pass, a.kind, { ...type, path, body }));
-    return true;
-  } catch (error) {
-    // An old API server answers 404 where it does not know the subresource.
-    if (!isGone(error) || under) throw error;
-    pass.expect(a.kind, a.object.meta, 'absence');
-    return false;
-  }
+  const metadata = { ...(change['metadata'] as Json), uid: meta.uid, resourceVersion };
+  const request = { ...type, path, body: { ...change, metadata } };
+  // An old API server answers 404 where it does not know the subresource.
+  return (await submit(pass, a.kind, request, under ? undefined : meta)) !== undefined;
 }
 type PatchType = Pick<ApiRequest, 'method' | 'contentType'> & { readonly under?: '/resize' };
 
 /** A delete that hits only the object that was decided upon. Gone already is as good. */
-async function remove(pass: Pass, a: Delete): Promise<boolean> {
+async function remove(pass: Pass, a: Delete): Promise<true> {
   const { namespace, name, uid, resourceVersion } = latest(pass, a);
   // I3: the version too, so that a claim bound in the meantime is not deleted as unbound.
   const preconditions = a.kind === CLAIMS ? { uid, resourceVersion } : { uid };
@@ -3507,51 +3496,12 @@ async function remove(pass: Pass, a: Delete): Promise<boolean> {
   const gracePeriodSeconds = 'claims' in a.object ? Math.max(1, a.object.graceSeconds) : undefined;
   const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions, gracePeriodSeconds };
   const path = pathOf(a.kind, namespace, name);
-  await submit(pass, a.kind, { method: 'DELETE', path, body }).catch((error: unknown) => {
-    if (!isGone(error)) throw error;
-  });
-  pass.expect(a.kind, a.object.meta, 'absence');
+  await submit(pass, a.kind, { method: 'DELETE', path, body }, a.object.meta);
   return true;
 }
-
-/** POST that repeats safely: what is there already and is ours counts as made, and undefined comes
- *  back. Throws AlreadyExists for any other, which is neither adopted nor touched (I8). */
-async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta | undefined> {
-  const { namespace } = pass.cluster.meta;
-  const path = `${pathOf(kind, namespace)}?${FIELDS}`;
-  try {
-    return shown(pass, kind, await submit(pass, kind, { method: 'POST', path, body }));
-  } catch (error) {
-    if (!isTaken(error)) throw error;
-  }
-  const there = { method: 'GET', path: pathOf(kind, namespace, body.metadata.name) } as const;
-  const raw = await call(pass.world, there).catch((error: unknown) => {
-    throw new ApiError(0, 'NoAnswer', wordsOf(error)); // Gone by now, or not known whose it is.
-  });
-  const meta = metaOf(raw);
-  if (isOurs(pass, kind, meta, body)) return void shown(pass, kind, raw);
-  // A pod of ours that lost its labels before this process saw it: the next plan reads it.
-  const isHidden = kind === PODS && isControlledBy(meta, pass.cluster.meta.uid);
-  if (!isHidden) throw new ApiError(409, 'AlreadyExists', whose(kind, meta));
-  pass.desk.vanished.add(`${kind}/${meta.name}`);
-  throw new ApiError(0, 'NoAnswer', whose(kind, meta));
-}
-const askedLabels = (body: Body): Dict => dictOf(body.metadata['labels']);
-/** Is it what an earlier POST of this body made, and still in use? */
-function isOurs({ cluster }: Pass, kind: Kind, meta: Meta, body: Body): boolean {
-  const { labels, annotations } = meta;
-  const asked = askedLabels(body);
-  const isNamed = [MARK.cluster, MARK.identity].every((key) => labels[key] === asked[key]);
-  const isOwned = isControlledBy(meta, cluster.meta.uid);
-  const isFree = kind === CLAIMS && !hasController(meta);
-  const isKept = MARK.claims in annotations && !(MARK.retired in annotations);
-  const isFit = (isOwned || isFree) && (kind !== CLAIMS || isKept);
-  return isNamed && isFit && !isTerminating({ meta });
-}
-function whose(kind: Kind, meta: Meta): string {
-  const owner = meta.owners.find((o) => o.controller) ?? meta.owners[0];
-  const words = owner ? `belongs to ${owner.kind} ${owner.name}` : 'belongs to nobody';
-  return `${kind} ${meta.name} (${isTerminating({ meta }) ? 'being deleted' : words})`;
+async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta> {
+  const path = `${pathOf(kind, pass.cluster.meta.namespace)}?${FIELDS}`;
+  return (await submit(pass, kind, { method: 'POST', path, body })) as Meta;
 }
 
 /** One action; false when there is nothing left to do it to. */
@@ -3576,12 +3526,12 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
 
 /** Claims first, then the pod. Nothing is rolled back: what was made is found again. */
 async function makeMember(pass: Pass, a: Make): Promise<true> {
-  const { cluster, nodesReadable } = pass;
+  const { o, cluster } = pass;
   for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a.identity, name, a));
-  const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable });
+  const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable: readsNodes(o) });
   const pod = await create(pass, PODS, body);
-  if (!pod || selectorMatches(cluster.spec.selector, pod.labels)) return true;
-  const asked = askedLabels(body);
+  if (selectorMatches(cluster.spec.selector, pod.labels)) return true;
+  const asked = dictOf(body.metadata['labels']);
   const keys = unique([...Object.keys(asked), ...Object.keys(pod.labels)]);
   const changed = keys.filter((key) => asked[key] !== pod.labels[key]);
   const words = ADMISSION + fewNames(changed);
@@ -3591,11 +3541,11 @@ async function makeMember(pass: Pass, a: Make): Promise<true> {
 function noteRefusal({ desk, world }: Pass, key: string, message: string): void {
   desk.backoff.set(key, nextBackoff(desk.backoff.get(key), message, world.uptime()));
 }
-/** Does one action, or notes why not: a refusal, which is not repeated before its time; of a member
- *  to make, that its name is taken, for a refusal to make one speaks of all. */
+/** Does one action, or notes why not: a refusal, which is not repeated before its time. One to make
+ *  a member speaks of all of them, and is noted by `execute`. */
 async function attempt(pass: Pass, a: Action): Promise<void> {
   const { desk, world, done, held, errors } = pass;
-  const key = a.do === 'Make' ? `taken/${a.identity}` : keyOfAction(a);
+  const key = keyOfAction(a);
   try {
     if (!waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
       done.add(a);
@@ -3603,8 +3553,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
       settle(pass, a);
     }
   } catch (error) {
-    const isNoted = a.do === 'Make' ? isTaken(error) : isRefusal(error);
-    if (isNoted) noteRefusal(pass, key, wordsOf(error));
+    if (isRefusal(error) && a.do !== 'Make') noteRefusal(pass, key, wordsOf(error));
     else errors.set(a, error);
   }
   if (!done.has(a) && stageOf(a) !== 'keep' && a.identity !== '') held.add(a.identity);
@@ -3622,12 +3571,11 @@ function settle(pass: Pass, a: Action): void {
   went.set(a.identity, { pod, reason: a.because as EndReason, atMs: pass.world.now() });
 }
 
-/** Slow start as in ReplicaSet: 1, 2, 4, … at a time, and no further batch after a failure. A name
- *  that is taken is none: it says nothing of the others. */
+/** Slow start as in ReplicaSet: 1, 2, 4, … at a time, and no further batch after a failure. */
 async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
   const { world, errors } = pass;
   const untilUptime = world.uptime() + BOUNDS.passMs;
-  for (let start = 0, size = 1; start < all.length && pass.isCurrent(); start += size, size *= 2) {
+  for (let start = 0, size = 1; start < all.length && isCurrent(pass); start += size, size *= 2) {
     pass.isCut = start > 0 && world.uptime() >= untilUptime;
     if (pass.isCut) return;
     size = Math.min(size, LIMITS.batchMax);
@@ -3636,19 +3584,14 @@ async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
     if (batch.some((a) => errors.has(a))) return;
   }
 }
-/** The first in the plan, not in time: the status tells it, and must not change with each pass. */
-function firstError({ errors }: Pass, all: readonly Action[], is: (error: unknown) => boolean) {
-  return all.map((a) => errors.get(a)).find((error) => error !== undefined && is(error));
-}
-
 const stageOf = (a: Action): (typeof STAGES)[number] => VERBS[a.verb][0];
 /** I4: a member that could not be ended keeps its place, whoever was to come after it. */
 const goesOn = ({ held }: Pass, a: Action): boolean =>
   !held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));
 /** Runs the actions stage by stage: those of one member one after the other, members side by
- *  side. Never rejects; what failed stands in `pass.errors`. */
-async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
-  const { done } = pass;
+ *  side. Never rejects; what failed stands in `pass.errors`. Returns why a member was refused. */
+async function execute(pass: Pass, actions: readonly Action[]): Promise<ApiError | undefined> {
+  const { done, errors } = pass;
   for (const stage of STAGES) {
     const now = actions.filter((a) => stageOf(a) === stage && goesOn(pass, a));
     const groups = Map.groupBy(now, (a): unknown => a.identity || a);
@@ -3661,15 +3604,10 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
   const key = makeKey(pass.cluster);
   const makes = actions.filter((a) => a.do === 'Make');
   if (makes.some((a) => done.has(a))) backoff.delete(key);
-  const refusal = firstError(pass, makes, isRefusal);
+  // The first in the plan, not in time: the status tells it, and must not change with each pass.
+  const refusal = makes.map((a) => errors.get(a)).find(isRefusal);
   if (refusal) noteRefusal(pass, key, wordsOf(refusal));
-}
-/** Nothing is to be made any more: what was refused is no news; but what admission does to labels,
- *  as long as its pods are there: no user took them out of the selector. */
-function forgetRefusal({ desk, world, cluster }: Pass, s: Snapshot, { actions }: Plan): void {
-  const key = makeKey(cluster);
-  const isNews = actions.some((a) => a.do === 'Make') || isOfAdmission(s, key);
-  if (!isNews && !waiting(desk.backoff, key, world.uptime())) desk.backoff.delete(key);
+  return refusal;
 }
 
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
@@ -3699,13 +3637,12 @@ interface Expectation {
   readonly needs: Needs;
   readonly at: number; // Uptime of the write.
 }
-/** What is kept for one cluster between passes. */
-const newLedger = (uid: string, scope: Scope) => ({
-  uid,
-  scope,
+/** What is kept for one cluster between passes, and its children as the feeds show them. */
+const newLedger = (uid: string, children = newChildren(), expected = new Set<Expectation>()) => ({
+  ...{ uid, children, expected },
+  hidden: new Map<string, Thing | undefined>(), // Children that no feed shows, as last seen.
   told: new Map<string, { name: string; count: number; at: number }>(), // Events.
   desk: openDesk(),
-  expected: new Set<Expectation>(),
   volumes: new Map<string, Volume>(), // Read once.
   statusAt: -Infinity, // Uptime of the last status that was written.
 });
@@ -3714,7 +3651,6 @@ type Ledger = ReturnType<typeof newLedger>;
 const openDesk = (desk: Partial<Desk> = {}) => ({
   seen: new Map(desk.seen),
   went: new Map(desk.went),
-  vanished: new Set(desk.vanished),
   calm: new Map(desk.calm),
   backoff: new Map(desk.backoff),
 });
@@ -3732,7 +3668,7 @@ const newChildren = () => ({
 /** All state of a running operator. */
 function newOperator(outer: World, { workers, observer }: Options, signal: AbortSignal) {
   const world = onServerClock(outer);
-  const sizeOf = (key: string): number => o.children.get(key)?.pods.size ?? 0;
+  const sizeOf = (key: string): number => o.ledgers.get(key)?.children.pods.size ?? 0;
   const queue: Queue = newQueue(world, workers, (key) => reconcile(o, key), sizeOf);
   const o = {
     world,
@@ -3740,7 +3676,6 @@ function newOperator(outer: World, { workers, observer }: Options, signal: Abort
     observer,
     queue,
     ledgers: new Map<string, Ledger>(), // By cluster key.
-    children: new Map<string, ReturnType<typeof newChildren>>(), // By cluster key, like the feeds.
     scopes: new Map<string, Scope>(), // By namespace, '' for all.
     nodes: undefined as Feed<Node> | undefined,
     blindUntil: 0, // Uptime at which a volume may be read again, after a 403.
@@ -3749,6 +3684,18 @@ function newOperator(outer: World, { workers, observer }: Options, signal: Abort
 }
 type Queue = ReturnType<typeof newQueue>;
 type Operator = ReturnType<typeof newOperator>;
+const readsNodes = ({ nodes }: Operator): boolean => nodes?.denied === '';
+const scopeOf = ({ scopes }: Operator, key: string): Scope | undefined =>
+  scopes.get(key.slice(0, key.indexOf('/'))) ?? scopes.get('');
+/** The ledger of a cluster, or of what will be one; with another UID a new one begins. What was
+ *  written for a former object of this name is awaited still. */
+function ledgerOf({ ledgers }: Operator, key: string, uid?: string): Ledger {
+  const known = ledgers.get(key);
+  if (known && (uid === undefined || known.uid === uid)) return known;
+  const ledger = newLedger(uid ?? '', known?.children, known?.expected);
+  ledgers.set(key, ledger);
+  return ledger;
+}
 /** The whole operator on one World, until aborted: what `run` starts and the simulation runs. */
 export async function runOperator(outer: World, options: Options, signal: AbortSignal) {
   const o = newOperator(outer, options, signal);
@@ -3781,12 +3728,11 @@ function onServerClock(world: World): World {
   let offset = world.now() - world.uptime();
   const send: World['send'] = async (request) => {
     const answer = await world.send(request);
-    const told = Date.parse(answer.headers['date'] ?? '');
-    const change = Math.abs(told - world.uptime() - offset); // NaN when no time is told.
-    const words = "the API server's clock counts, and this machine's differs";
-    if (change > BOUNDS.skewToldMs)
-      world.log('warn', words, { ms: Math.round(told - world.now()) });
-    if (change > BOUNDS.skewMs) offset = told - world.uptime();
+    const told = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // NaN without a time.
+    const ms = Math.round(Math.abs(told - offset));
+    if (ms > BOUNDS.skewToldMs)
+      world.log('warn', "the machine's clock is not the server's", { ms });
+    if (ms > BOUNDS.skewMs) offset = told;
     return answer;
   };
   return { ...world, send, now: () => world.uptime() + offset };
@@ -3824,30 +3770,23 @@ function startFeeds(o: Operator, options: Options) {
 
 const clusterKeyOf = ({ meta }: Thing): string =>
   `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
-function childrenOf(o: Operator, key: string) {
-  const found = o.children.get(key) ?? newChildren();
-  o.children.set(key, found);
-  return found;
-}
 /** Keeps the index of children by cluster, and wakes the cluster once the index is right. */
 function onChild(o: Operator, kind: Kind, before?: Thing, after?: Thing, isNews?: boolean): void {
   const [from, to] = [before && clusterKeyOf(before), after && clusterKeyOf(after)];
   if (before && from !== undefined && from !== to) {
-    const all = childrenOf(o, from);
-    all[kind].delete(before.meta.name);
-    if (Object.values(all).every((one) => one.size === 0)) o.children.delete(from);
-    onLeft(o, from, kind, before);
+    const ledger = ledgerOf(o, from);
+    ledger.children[kind].delete(before.meta.name);
+    if (kind !== REVISIONS) onLeft(o, ledger, kind, before);
   }
-  if (after && to !== undefined) lay<Thing>(childrenOf(o, to)[kind], after.meta.name, after);
+  if (after && to !== undefined) lay<Thing>(ledgerOf(o, to).children[kind], after.meta.name, after);
   for (const key of unique([from, to])) if (key !== undefined && isNews) o.queue.add(key);
 }
 /** A pod that was seen to end is remembered, with its node and its last words. What left the watch
- *  without an end may have lost its label only: the next pass reads it live. */
-function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
-  const { uid = '', desk } = o.ledgers.get(key) ?? {};
+ *  without an end may have lost its label only: it is hidden. */
+function onLeft(o: Operator, { uid, desk, hidden }: Ledger, kind: Kind, child: Thing): void {
   const { meta } = child;
-  if (!desk || kind === REVISIONS || (kind === PODS && !isControlledBy(meta, uid))) return;
-  if (!isTerminating(child)) desk.vanished.add(`${kind}/${meta.name}`);
+  if (kind === PODS && !isControlledBy(meta, uid)) return;
+  if (!isTerminating(child)) hidden.set(`${kind}/${meta.name}`, child);
   if (kind !== PODS) return;
   const pod = child as Pod;
   const identity = identityOf(pod, meta.labels[MARK.cluster] ?? '');
@@ -3861,7 +3800,8 @@ function onLeft(o: Operator, key: string, kind: Kind, child: Thing): void {
 /** Wakes who is on a node, and who looks for one or may have to leave its own. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
   const name = (after ?? before)?.meta.name ?? '';
-  for (const [key, { pods, persistentvolumeclaims: claims }] of o.children) {
+  for (const [key, { children }] of o.ledgers) {
+    const { pods, persistentvolumeclaims: claims } = children;
     const cluster = key.slice(key.indexOf('/') + 1);
     const meets = (pod: Pod): boolean =>
       pod.node === name || !pod.ready || isTerminating(pod) || !o.nodes?.items.has(pod.node);
@@ -3872,16 +3812,6 @@ function onNode(o: Operator, before: Node | undefined, after: Node | undefined):
 }
 
 // ── What is kept between passes ─────────────────────────────────────────────────────────────────
-function ledgerOf(o: Operator, key: string, uid: string, scope: Scope): Ledger {
-  const known = o.ledgers.get(key);
-  if (known?.uid === uid) return known;
-  // What was written for a former object of this name is awaited still.
-  const fresh = newLedger(uid, scope);
-  const ledger = known ? { ...fresh, expected: known.expected } : fresh;
-  o.ledgers.set(key, ledger);
-  return ledger;
-}
-
 function isSeen({ feed, meta, needs, at }: Expectation): boolean {
   if (feed.listedAt >= at) return true; // The list began when the answer was there, or overdue.
   if (needs === 'list') return false;
@@ -3910,8 +3840,9 @@ function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledg
 }
 
 /** Copies: the feeds go on while the pass waits for answers, which are laid over them. */
-function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope, volumes }: Ledger) {
-  const { pods, persistentvolumeclaims, controllerrevisions } = childrenOf(o, keyOf(cluster.meta));
+function snapshotOf(o: Operator, cluster: StatefulCluster, { children, desk, volumes }: Ledger) {
+  const { pods, persistentvolumeclaims, controllerrevisions } = children;
+  const feeds = Object.values({ ...scopeOf(o, keyOf(cluster.meta)) });
   const named = new Set([...persistentvolumeclaims.values()].map((claim) => claim.volume));
   for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
   return {
@@ -3919,18 +3850,31 @@ function snapshotOf(o: Operator, cluster: StatefulCluster, { desk, scope, volume
     pods: new Map(pods),
     claims: new Map(persistentvolumeclaims),
     revisions: new Map(controllerrevisions),
-    nodes: o.nodes?.denied === '' ? new Map(o.nodes.items) : undefined,
+    nodes: readsNodes(o) ? new Map(o.nodes?.items) : undefined,
     volumes,
     volumesReadable: o.world.uptime() >= o.blindUntil,
     bodies: new Map<string, Raw>(),
     answers: new Map<string, string>(),
     desk: openDesk(desk) as Desk,
-    denied: Object.values(scope).find((feed) => feed.denied !== '')?.denied ?? '',
+    denied: feeds.find((feed) => feed.denied !== '')?.denied ?? '',
     uptime: o.world.uptime(),
   };
 }
 type OpenSnapshot = ReturnType<typeof snapshotOf>;
 
+/** Lays what no feed shows over the snapshot: as it is now or, without an answer, as it was last
+ *  seen, so that nothing rests on its absence. It is hidden until a feed shows it or it is gone. */
+async function findHidden(o: Operator, s: OpenSnapshot, { hidden }: Ledger): Promise<void> {
+  await forEach([...hidden], async ([key, last]) => {
+    const [kind, name] = key.split('/') as [Kind, string];
+    const all: Map<string, Thing> = kind === PODS ? s.pods : s.claims;
+    if (all.has(name)) return void hidden.delete(key);
+    lay(all, name, last);
+    const ref = refOf(kind, name);
+    overlay(s, ref, await read(o, s.cluster, ref));
+    lay(hidden, key, all.get(name));
+  });
+}
 // ── Questions and answers ───────────────────────────────────────────────────────────────────────
 const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
 /** An object, or undefined: there is none; or words: why a trial failed, or nothing is known. */
@@ -3973,7 +3917,7 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
 async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
   const known = withClaims ? claimTemplateNames(c.spec) : [];
   const names = r.claimTemplates.filter((name) => known.includes(name));
-  const pod = podBody(c, 'trial', r, { nodesReadable: o.nodes?.denied === '' });
+  const pod = podBody(c, 'trial', r, { nodesReadable: readsNodes(o) });
   let made: Raw | undefined;
   for (const body of [...names.map((name) => claimBody(c, 'trial', name, {})), pod]) {
     const path = pathOf(body === pod ? PODS : CLAIMS, c.meta.namespace);
@@ -4008,50 +3952,49 @@ function overlay(s: OpenSnapshot, ref: Ref, raw: Answer): void {
 
 // ── One pass ────────────────────────────────────────────────────────────────────────────────────
 async function reconcile(o: Operator, key: string): Promise<void> {
-  const scope = o.scopes.get(key.slice(0, key.indexOf('/'))) ?? o.scopes.get('');
+  const scope = scopeOf(o, key);
   const cluster = scope?.statefulclusters.items.get(key);
+  if (!hasCaughtUp(o, key, ledgerOf(o, key))) return; // It may be chosen again before that.
+  const ledger = ledgerOf(o, key, cluster?.meta.uid ?? '');
   if (!scope || !cluster) {
-    const left = o.ledgers.get(key);
-    if (left && !hasCaughtUp(o, key, left)) return; // It may be chosen again before that.
     o.observer?.saw(key, undefined);
-    return void o.ledgers.delete(key);
+    if (Object.values(ledger.children).every((all) => all.size === 0)) o.ledgers.delete(key);
+    return;
   }
-  const ledger = ledgerOf(o, key, cluster.meta.uid, scope);
-  if (!hasCaughtUp(o, key, ledger)) return;
   const at = o.world.uptime();
+  const pass = newPass(o, cluster, ledger, scope);
   try {
-    await passOver(o, cluster, ledger);
+    await passOver(pass);
     o.observer?.passed(o.world.uptime() - at, 'success');
   } catch (error) {
     o.observer?.passed(o.world.uptime() - at, 'error');
-    if (!(error instanceof ApiError)) await confess(o.world, cluster, ledger, error);
+    if (!(error instanceof ApiError)) await confess(pass, error);
     throw error;
   }
 }
-async function passOver(o: Operator, cached: StatefulCluster, ledger: Ledger): Promise<void> {
-  const { s, p } = await decide(o, snapshotOf(o, cached, ledger));
-  const pass = newPass(o, s, ledger);
-  await execute(pass, p.actions);
-  forgetRefusal(pass, s, p);
+async function passOver(pass: Pass): Promise<void> {
+  const { o, world, ledger, errors, warnings } = pass;
+  const seen = snapshotOf(o, pass.cluster, ledger);
+  await findHidden(o, seen, ledger);
+  const { s, p } = await decide(o, seen);
+  for (const key of ledger.hidden.keys())
+    // Of others nothing rests on it.
+    if (!p.members.some((m) => key.endsWith(`-${m.identity}`))) ledger.hidden.delete(key);
+  pass.cluster = s.cluster;
+  const refusal = await execute(pass, p.actions);
   const done = p.actions.filter((a) => pass.done.has(a));
-  const { desk } = ledger; // The status tells what was done, and what was refused.
-  ledger.desk = openDesk(remember(s, p, desk));
-  await o.world.sleep(0); // Others have their turn: the status of a large cluster takes long.
-  try {
-    const status = statusOf({ ...s, desk }, p, done, o.world.now());
-    o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
-    await report(o, pass, ledger, status);
-  } finally {
-    for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
-    const news = [...storiesOf(done)];
-    const refusal = firstError(pass, p.actions, isRefusal);
-    if (refusal) news.push({ reason: 'Refused', type: 'Warning', message: wordsOf(refusal) });
-    const message = [...pass.warnings].join('; ');
-    if (message) news.push({ reason: 'Warned', type: 'Warning', message });
-    for (const story of news) await recordEvent(o.world, s.cluster, ledger, story);
-  }
-  requeue(o, pass, ledger, p);
-  const failure = firstError(pass, p.actions, (error) => !isRefusal(error));
+  const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
+  await world.sleep(0); // Others have their turn: the status of a large cluster takes long.
+  const status = statusOf({ ...s, desk }, p, done, world.now());
+  o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
+  for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
+  for (const story of storiesOf(done)) await recordEvent(pass, story);
+  const news = { Refused: refusal ? wordsOf(refusal) : '', Warned: [...warnings].join('; ') };
+  for (const [reason, message] of Object.entries(news))
+    if (message !== '') await recordEvent(pass, { reason, type: 'Warning', message });
+  await report(pass, status);
+  requeue(pass, p);
+  const failure = [...errors.values()].find((error) => !isRefusal(error));
   if (failure) throw failure;
   const unknown = [...s.answers.values()].find((words) => words.startsWith(NO_ANSWER));
   if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
@@ -4062,92 +4005,94 @@ function countsOf({ members }: Plan): Sight['health'] {
   return Object.fromEntries([...live].map(([state, all]) => [state, all.length]));
 }
 /** When the next pass comes, should nothing happen before. */
-function requeue(o: Operator, { cluster, isCut }: Pass, ledger: Ledger, p: Plan): void {
+function requeue({ o, cluster, ledger, isCut }: Pass, p: Plan): void {
   const key = keyOf(cluster.meta);
   const uptime = o.world.uptime();
   // What was refused in this pass is tried again, and a right may be given yet.
   const until = [...ledger.desk.backoff.values()].map((b) => b.untilUptime);
   const waits = [...until, o.blindUntil].map((at) => at - uptime).filter((ms) => ms > 0);
   if (ledger.expected.size > 0) waits.push(BOUNDS.recheckMs);
+  if (ledger.hidden.size > 0) waits.push(LIMITS.trialMs); // No event tells what becomes of it.
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
   if (isCut) o.queue.add(key); // Last in the queue: others have their turn.
 }
 
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
-function statusPatch({ meta }: StatefulCluster, status: object): ApiRequest {
+/** Writes the status when it differs, at most once a second, on the version computed from. */
+async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<void> {
+  const { o, cluster, ledger } = pass;
+  const { meta, status: before } = cluster;
+  // Fields that a newer version or a hand wrote stay, and are no difference.
+  const isSame = canonicalJson({ ...before, ...status }) === canonicalJson(before);
+  if (isTerminating(cluster) || isSame) return;
+  const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
+  if (dueMs > 0) return o.queue.addAfter(keyOf(meta), dueMs);
   const { namespace, name, uid, resourceVersion } = meta;
   const path = `${clusterPath(namespace, name)}/status?${FIELDS}`;
-  return { ...MERGE, path, body: { metadata: { uid, resourceVersion }, status } };
-}
-/** Writes the status when it differs, at most once a second, on the version computed from. */
-async function report(o: Operator, pass: Pass, ledger: Ledger, status: Status): Promise<void> {
-  const { cluster } = pass;
-  const before: Json = { ...cluster.status };
-  // Fields that a newer version or a hand wrote stay, and are no difference.
-  const isSame = ([k, v]: [string, unknown]) => canonicalJson(v) === canonicalJson(before[k]);
-  if (isTerminating(cluster) || Object.entries(status).every(isSame)) return;
-  const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
-  if (dueMs > 0) return o.queue.addAfter(keyOf(cluster.meta), dueMs);
   try {
-    shown(pass, CLUSTERS, await submit(pass, CLUSTERS, statusPatch(cluster, status)));
+    const body = { metadata: { uid, resourceVersion }, status };
+    await submit(pass, CLUSTERS, { ...MERGE, path, body });
   } catch (error) {
     // It is another by now, or gone: nothing more is planned for it before the cache says so.
-    const next = `${Number(cluster.meta.resourceVersion) + 1}`;
+    const next = `${Number(resourceVersion) + 1}`;
     if (error instanceof ApiError && [404, 409].includes(error.code))
-      pass.expect(CLUSTERS, { ...cluster.meta, resourceVersion: next }, 'version');
+      expect(pass, CLUSTERS, { ...meta, resourceVersion: next }, 'version');
     throw error;
   }
   ledger.statusAt = o.world.uptime();
-  for (const story of turnsOf(cluster.status.conditions ?? [], status.conditions))
-    await recordEvent(o.world, cluster, ledger, story);
+  for (const story of turnsOf(before.conditions ?? [], status.conditions))
+    await recordEvent(pass, story);
 }
 
 /** A bug stops no other cluster, and is told where people look. */
-async function confess(world: World, cluster: StatefulCluster, ledger: Ledger, error: unknown) {
-  const message = wordsOf(error);
+async function confess(pass: Pass, error: unknown): Promise<void> {
+  const { meta, status } = pass.cluster;
+  const message = wordsOf(error).slice(0, LIMITS.messageMax);
   const where = error instanceof Error ? error.stack : message;
-  world.log('error', 'bug', { cluster: keyOf(cluster.meta), error: where });
-  const before = cluster.status.conditions ?? [];
-  const words = { status: 'True', reason: 'InternalError', message } as const;
-  const stalled = setCondition(cluster, { type: 'Stalled', ...words }, world.now());
-  const conditions = [...before.filter((c) => c.type !== 'Stalled'), stalled];
-  await call(world, statusPatch(cluster, { conditions })).catch((failure: unknown) => {
-    world.log('warn', 'status not written', { error: wordsOf(failure) });
-  });
-  await recordEvent(world, cluster, ledger, { reason: words.reason, type: 'Warning', message });
+  pass.world.log('error', 'bug', { cluster: keyOf(meta), error: where });
+  const reason = 'InternalError';
+  await recordEvent(pass, { reason, type: 'Warning', message });
+  const { conditions: before = [] } = status;
+  const next = { type: 'Stalled', status: 'True', reason, message } as const;
+  // Words that differ each time would wake the cluster each time.
+  if (before.some((c) => c.reason === reason && c.observedGeneration === meta.generation)) return;
+  const stalled = setCondition(pass.cluster, next, pass.world.now());
+  await report(pass, { conditions: [...before.filter((c) => c.type !== 'Stalled'), stalled] });
 }
 
 /** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
  *  failure is logged, and nothing waits for it for long. */
-async function recordEvent(world: World, cluster: StatefulCluster, { told }: Ledger, story: Story) {
+async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: Story) {
   const { reason, type, message } = story;
   const { namespace, name, uid } = cluster.meta;
   const fields = { cluster: keyOf(cluster.meta), message };
   world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
   const now = world.now();
-  // A refusal names another pod each time it is tried again, and is still the same news.
-  const key = reason === 'Refused' ? reason : `${reason} ${message}`;
-  const same = told.get(key);
-  const isKnown = same && now - same.at < LIMITS.earlyEndMs;
+  // Their words name another pod each time it is tried again, and are still the same news.
+  const key = ['Refused', 'InternalError'].includes(reason) ? reason : `${reason} ${message}`;
+  const before = told.get(key);
+  const same = before && now - before.at < LIMITS.earlyEndMs ? before : undefined;
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
-  const one = isKnown ? same : { name: `${name}.${digits(now, 9)}${chance}`, count: 0 };
-  const count = one.count + 1;
+  const one = { name: `${name}.${digits(now, 9)}${chance}`, ...same };
+  const count = (same?.count ?? 0) + 1;
   told.delete(key);
   told.set(key, { name: one.name, count, at: now });
   for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
-  const again = { count, lastTimestamp: timeText(now), message: message.slice(0, 1000) };
+  const at = timeText(now);
+  const again = { count, lastTimestamp: at, message: message.slice(0, 1000) };
   const { apiVersion, kind } = ownerOf(cluster);
   const involvedObject = { apiVersion, kind, name, namespace, uid };
   const about = { involvedObject, source: { component: 'statefulcluster' }, reason, type };
-  const first = { metadata: { name: one.name }, ...about, firstTimestamp: timeText(now), ...again };
+  const first = { metadata: { name: one.name }, ...about, firstTimestamp: at, ...again };
   const path = `/api/v1/namespaces/${namespace}/events`;
-  const request: ApiRequest = isKnown
+  const request: ApiRequest = same
     ? { ...MERGE, path: `${path}/${one.name}`, body: again }
     : { method: 'POST', path, body: first };
   await call(world, { ...request, timeoutMs: BOUNDS.eventMs }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
 }
+
 // ═══ 13 LEADER · effects ═════════════════════════════════════════════════════════════════════════
 // Of all processes with one scope, one works at a time: the holder of a Lease. Times are counted on
 // the own monotonic clock from what was seen here; nobody's wall clock is compared. A holder stops
@@ -5236,10 +5181,9 @@ async function decideOnly(real: World, ns: string, name: string) {
   const feeds = startFeeds(o, options);
   await Promise.all(feeds.map((feed) => feed.ready.promise));
   const key = `${ns}/${name}`;
-  const scope = o.scopes.get(ns);
-  const cluster = scope?.statefulclusters.items.get(key);
-  if (!scope || !cluster) throw new Error(deletedText(name));
-  const ledger = ledgerOf(o, key, cluster.meta.uid, scope);
+  const cluster = o.scopes.get(ns)?.statefulclusters.items.get(key);
+  if (!cluster) throw new Error(deletedText(name));
+  const ledger = ledgerOf(o, key, cluster.meta.uid);
   const { p } = await decide(o, snapshotOf(o, cluster, ledger));
   for (const evidence of p.evidence)
     ledger.desk.seen.set(evidence, o.world.uptime() - LIMITS.trustMs);
