@@ -4481,29 +4481,19 @@ async function recordEvent(world: World, cluster: StatefulCluster, { told }: Led
 // suspended machine stops that clock too; a holder on it finds out at its next renewal.
 
 /** Where the Lease is, and who wants it: a name that no other process has. */
-export interface Candidate {
-  readonly namespace: string;
-  readonly identity: string;
-}
+export type Candidate = Readonly<Record<'namespace' | 'identity', string>>;
 type Elected = Options & { readonly lease: Candidate };
 /** The scope of one operator: which StatefulClusters it works on. */
 export type Share = Pick<Options, 'namespaces' | 'selector'>;
-/** A Lease as it was last seen to change. */
-interface Sighting {
-  readonly share: Share;
-  readonly holder: string;
-  readonly text: string;
-  readonly freeAt: number; // Uptime from which it is no one's, if it does not change again.
-  readonly renewed: boolean; // It changed before the eyes of this process: somebody lives.
-}
 const newElection = (world: World, share: Share, { namespace, identity }: Candidate) => ({
   world,
   share,
   path: `/apis/coordination.k8s.io/v1${inNamespace(namespace)}/leases`,
   name: leaseName(share),
   identity,
-  seen: new Map<string, Sighting>(), // By name of the Lease.
-  held: undefined as Raw | undefined, // As this process wrote it last, if the answer came.
+  // By name, each as it was last seen to change, and the uptime from which it is no one's if it
+  // does not change again. Also a deleted one: its holder will make it again.
+  seen: new Map<string, Raw & { readonly freeAt: number }>(),
   until: -Infinity, // Uptime up to which this process leads.
 });
 type Election = ReturnType<typeof newElection>;
@@ -4515,29 +4505,11 @@ export function leaseName({ namespaces, selector }: Share): string {
   const hash = createHash('sha256').update(text).digest();
   return `statefulcluster-${digits(hash.readUIntBE(0, 6), 10)}`;
 }
-/** May one cluster be in both? Selectors are apart only if one key cannot satisfy both. */
+/** May one cluster be in both? Of two selectors that differ, their users see to it that it is not. */
 export function overlaps(a: Share, b: Share): boolean {
   const all = a.namespaces.length === 0 || b.namespaces.length === 0;
-  const apart = termsOf(a.selector).some((x) =>
-    termsOf(b.selector).some((y) => excludes(x, y) || excludes(y, x)),
-  );
+  const apart = a.selector !== '' && b.selector !== '' && a.selector !== b.selector;
   return !apart && (all || a.namespaces.some((ns) => b.namespaces.includes(ns)));
-}
-function excludes({ key, operator, values = [] }: SelectorTerm, other: SelectorTerm): boolean {
-  if (key !== other.key) return false;
-  if (operator === 'Exists') return other.operator === 'DoesNotExist';
-  return operator === 'In' && values.every((value) => !termMatches(other, { [key]: value }));
-}
-/** A selector as kubectl takes it. From what is not understood here, nothing is concluded. */
-function termsOf(selector: string): readonly SelectorTerm[] {
-  const form = /^(!?)\s*([\w./-]+)\s*(?:(==?|!=|\bin\b|\bnotin\b)\s*\(?([^()]*)\)?)?$/;
-  return selector.split(/,(?![^(]*\))/).flatMap((text): SelectorTerm[] => {
-    const [, not, key = '', is = '', list = ''] = form.exec(text.trim()) ?? [];
-    if (key === '') return [];
-    if (is === '') return [{ key, operator: not ? 'DoesNotExist' : 'Exists' }];
-    const operator = is === '!=' || is === 'notin' ? 'NotIn' : 'In';
-    return [{ key, operator, values: list.split(',').map((value) => value.trim()) }];
-  });
 }
 
 /** `runOperator` while this process leads. Resolves after `signal`, when the Lease is released;
@@ -4545,7 +4517,6 @@ function termsOf(selector: string): readonly SelectorTerm[] {
 export async function runElected(world: World, options: Elected, signal: AbortSignal) {
   const e = newElection(world, options, options.lease);
   await campaign(e, signal);
-  if (!leads(e)) return;
   const over = new AbortController();
   const keeping = keepLease(e, over.signal);
   const until = AbortSignal.any([signal, over.signal]);
@@ -4570,26 +4541,26 @@ const fenced = (e: Election): World => ({
   },
 });
 
-/** Resolves when this process leads, or shall not any more. The Lease is taken and renewed once
- *  before anything else: of two newcomers with overlapping scopes at least one sees the other. */
+/** Resolves when this process leads, or shall not any more. It looks around before it takes the
+ *  Lease and after: of two newcomers with overlapping scopes at least one sees the other, and steps
+ *  back, for a while that is hardly ever the other's. */
 async function campaign(e: Election, signal: AbortSignal): Promise<void> {
   const { world, name: lease } = e;
-  for (let [tries, wins, told] = [0, 0, '']; !signal.aborted; tries++) {
+  for (let [tries, told] = [0, '']; !signal.aborted; tries++) {
     try {
-      const why = await tryLease(e);
-      wins = why === '' ? wins + 1 : 0;
-      if (wins === 2) return world.log('info', 'leads', { lease });
-      if (wins === 0 && why !== told) world.log('info', 'stands by', { lease, why: (told = why) });
+      const why = (await tryLease(e)) || (await lookAround(e));
+      if (why === '' && leads(e)) return world.log('info', 'leads', { lease });
+      if (why !== told) world.log('info', 'stands by', { lease, why: (told = why) });
+      if (leads(e)) await world.sleep(world.random() * BOUNDS.leaseRetryMs, signal);
+      await release(e);
     } catch (error) {
-      // An overlap is final; a missing right is, too, if it is missing from the start.
+      // A right that is missing from the start is not waited for.
       if (!(error instanceof ApiError) || (tries === 0 && isRefusal(error))) throw error;
       world.log('warn', 'the Lease cannot be had', { lease, error: wordsOf(error) });
-      wins = 0;
     }
-    e.held = undefined;
     const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
     const pauseMs = Math.min(freeInMs > 0 ? freeInMs : Infinity, BOUNDS.leaseRetryMs);
-    if (wins === 0) await world.sleep(pauseMs, signal);
+    await world.sleep(pauseMs, signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
@@ -4604,94 +4575,72 @@ async function keepLease(e: Election, over: AbortSignal): Promise<void> {
 }
 /** The next one may begin at once: what was in flight has ended, or ends with this process. */
 async function release(e: Election): Promise<void> {
-  const found = leads(e) ? (e.held ?? (await look(e))) : undefined;
+  const [found] = leads(e) ? await look(e) : [];
   e.until = -Infinity;
-  if (found?.['spec'].holderIdentity !== e.identity) return;
-  const now = microTime(e.world);
-  const free = { holderIdentity: '', leaseDurationSeconds: 1, acquireTime: now, renewTime: now };
-  await write(e, found, { ...found['spec'], ...free });
+  if (found?.['spec']?.holderIdentity === e.identity) await write(e, found, '');
 }
 
 /** Takes or renews the Lease; says why not, if somebody else may work on this scope. */
 async function tryLease(e: Election): Promise<string> {
   const at = e.world.uptime(); // Whoever sees this renewal sees it later.
-  const known = e.held;
-  const found = known ?? (await look(e));
-  e.held = undefined; // If the answer does not come, it is read again.
-  const why = rivalOf(e);
-  if (why) e.until = -Infinity;
-  if (why) return why;
-  const { leaseTransitions = 0, ...spec }: Raw = found?.['spec'] ?? { leaseTransitions: -1 };
-  const renewTime = microTime(e.world);
-  const isNews = spec['holderIdentity'] !== e.identity;
-  const turn = isNews && { acquireTime: renewTime };
-  const own = {
-    holderIdentity: e.identity,
-    leaseDurationSeconds: BOUNDS.leaseMs / 1000,
-    renewTime,
-  };
-  const turns = { leaseTransitions: leaseTransitions + Number(isNews) };
-  try {
-    e.held = await write(e, found, { ...spec, ...turns, ...turn, ...own });
-  } catch (error) {
-    // Somebody changed or deleted what was known: it is read at once.
-    if (known && error instanceof ApiError && [404, 409].includes(error.code)) return tryLease(e);
-    throw error;
+  const [found] = await look(e); // By its name: it may have lost its label.
+  const why = rivalOf(e) || (found && leads(e) ? '' : await lookAround(e));
+  if (why === '') await write(e, found, e.identity);
+  e.until = why ? -Infinity : at + BOUNDS.renewMaxMs;
+  return why;
+}
+/** Reads the Lease of this path, or those of a list, and remembers when each changed. */
+async function look(e: Election, path = `${e.path}/${e.name}`): Promise<readonly Raw[]> {
+  const found = await ask(e, { method: 'GET', path }).catch((error: unknown) => {
+    return isGone(error) ? { items: [] } : Promise.reject(error);
+  });
+  const leases: readonly Raw[] = found['items'] ?? [found];
+  for (const { metadata, spec = {} } of leases) {
+    if (isDeepStrictEqual(e.seen.get(metadata.name)?.['spec'], spec)) continue;
+    const freeAt = e.world.uptime() + 1000 * (spec.leaseDurationSeconds ?? 0);
+    e.seen.set(metadata.name, { metadata, spec, freeAt });
   }
-  e.until = at + BOUNDS.renewMaxMs;
-  return '';
+  return leases;
 }
-/** Reads the own Lease and, unless another holds it, all that may be of overlapping scopes. */
-async function look(e: Election): Promise<Raw | undefined> {
-  const own = ask(e, { method: 'GET', path: `${e.path}/${e.name}` });
-  const found = await own.catch((error) => (isGone(error) ? undefined : Promise.reject(error)));
-  if (found) note(e, found);
-  if (isHeld(e, e.seen.get(e.name))) return found;
-  const path = withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASE_LABELS }) });
-  const { items = [] } = await ask(e, { method: 'GET', path });
-  for (const item of items) note(e, item);
-  return found;
+/** Reads all Leases that may be of overlapping scopes; says who works on this one. */
+async function lookAround(e: Election): Promise<string> {
+  const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
+  await look(e, withQuery(e.path, { labelSelector }));
+  return rivalOf(e);
 }
-/** Remembers when a Lease last changed, also of a deleted one: its holder will make it again. */
-function note(e: Election, { metadata, spec = {} }: Raw): void {
-  const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
-  const marks = dictOf(metadata.annotations);
-  const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = marks;
-  const text = JSON.stringify(spec);
-  const before = e.seen.get(metadata.name);
-  if (before?.text === text) return;
-  const share = { namespaces: list.split(',').filter(Boolean), selector };
-  const freeAt = e.world.uptime() + 1000 * seconds;
-  e.seen.set(metadata.name, { share, holder, text, freeAt, renewed: before !== undefined });
-}
-/** May another work on it? */
-const isHeld = (e: Election, seen: Sighting | undefined): boolean =>
-  seen !== undefined && ![e.identity, ''].includes(seen.holder) && e.world.uptime() < seen.freeAt;
-/** Who else works, or may work, on this scope; '' if nobody. Throws beside an overlapping scope. */
+/** Who else works, or may work, on this scope, of all that were seen; '' if nobody. */
 function rivalOf(e: Election): string {
-  for (const [name, one] of e.seen) {
-    if (!isHeld(e, one)) continue;
-    if (name === e.name) return `${one.holder} holds it`;
-    if (!overlaps(e.share, one.share)) continue;
-    const why = `${one.holder} works on an overlapping scope: see the Lease ${name}`;
-    if (one.renewed) throw new Error(why);
-    return `perhaps ${why}`;
+  for (const [name, { metadata, spec, freeAt }] of e.seen) {
+    const { holderIdentity: holder = '' } = spec;
+    if (['', e.identity].includes(holder) || e.world.uptime() >= freeAt) continue;
+    if (name === e.name) return `${holder} holds it`;
+    const marks = dictOf(metadata.annotations);
+    const namespaces = marks[MARK.namespaces]?.split(',').filter(Boolean) ?? [];
+    if (overlaps(e.share, { namespaces, selector: marks[MARK.selector] ?? '' }))
+      return `${holder} works on an overlapping scope: see the Lease ${name}`;
   }
   return '';
 }
 
 const LEASE_LABELS = { 'app.kubernetes.io/name': 'statefulcluster' };
-const microTime = (world: World): string =>
-  new Date(world.now()).toISOString().replace('Z', '000Z');
 /** Lands only on the version that was read: of two candidates one gets a conflict. */
-function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
-  const { metadata = {} } = found ?? {};
+function write(e: Election, found: Raw | undefined, holderIdentity: string): Promise<Raw> {
+  const { metadata, spec = {} } = found ?? {};
   const { namespaces, selector } = e.share;
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
-  const labels = { ...metadata.labels, ...LEASE_LABELS };
-  const annotations = { ...metadata.annotations, ...scope };
-  const meta = { ...metadata, name: e.name, labels, annotations };
-  const body = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: meta, spec };
+  const labels = { ...metadata?.labels, ...LEASE_LABELS };
+  const annotations = { ...metadata?.annotations, ...scope };
+  const renewTime = new Date(e.world.now()).toISOString().replace('Z', '000Z');
+  const turns = found ? (spec.leaseTransitions ?? 0) + 1 : 0;
+  const isTaken = !['', spec.holderIdentity].includes(holderIdentity);
+  const turn = isTaken && { acquireTime: renewTime, leaseTransitions: turns };
+  const own = { holderIdentity, leaseDurationSeconds: BOUNDS.leaseMs / 1000, renewTime };
+  const body = {
+    apiVersion: 'coordination.k8s.io/v1',
+    kind: 'Lease',
+    metadata: { ...metadata, name: e.name, labels, annotations },
+    spec: { ...spec, ...turn, ...own },
+  };
   if (!found) return ask(e, { method: 'POST', path: e.path, body });
   return ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body });
 }
