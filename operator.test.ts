@@ -2052,17 +2052,19 @@ probes(
     assert.is(page('/healthz'), '500 the event loop was blocked for 10001 ms');
   },
 );
-probes('probes: --probe-addr → an address, nowhere, or a refusal', () => {
-  const rows: Readonly<Record<string, unknown>> = {
-    ':8080': { port: 8080 },
-    'localhost:1': { port: 1, host: 'localhost' },
-    '127.0.0.1:0': { port: 0, host: '127.0.0.1' },
-    '[::1]:9': { port: 9, host: '::1' },
-    ...{ '': undefined, '0': undefined },
+probes('probes: --probe-addr → an address, nowhere, or a refusal', async () => {
+  const { error } = console;
+  let said = '';
+  console.error = (text: string): void => void (said = text);
+  const tried = async (address: string): Promise<string> => {
+    const words = ['run', '--kubeconfig', '/absent', '--probe-addr', address];
+    return `${await op.main(words)} ${said}`;
   };
-  for (const [text, wanted] of Object.entries(rows)) assert.equal(op.probeAddress(text), wanted);
-  for (const text of ['8080', ':', ':x', ':65536', 'a:b:1', '[::1]', '::1:80'])
-    assert.throws(() => op.probeAddress(text), /--probe-addr must be/, text);
+  for (const text of [':8080', 'localhost:1', '127.0.0.1:0', '[::1]:9', '0'])
+    assert.match(await tried(text), /^1 statefulcluster: cannot read \/absent/, text);
+  for (const text of ['8080', '', ':', ':x', ':655360', 'a:b:1', '[::1]', '::1:80'])
+    assert.match(await tried(text), /^2 statefulcluster: --probe-addr must be/, text);
+  console.error = error;
 });
 if (TESTING) probes.run();
 

@@ -4677,6 +4677,7 @@ export const METRICS = {
   nodejs_eventloop_lag_seconds: ['gauge', 'How late the last tick of a second came.'],
 } as const;
 type Metric = keyof typeof METRICS;
+const FAMILIES = Object.keys(METRICS) as Metric[];
 const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, Infinity];
 
 /** What a pass found of one cluster; all its members are counted, not only those it lists. */
@@ -4684,35 +4685,25 @@ export type Sight = Pick<Status, 'conditions' | 'retiredClaims'> & {
   readonly health: Readonly<Record<string, number>>; // Word of status.members → how many.
 };
 /** What the pages are made of. */
-export interface Vitals {
-  readonly world: World;
-  readonly series: ReadonlyMap<string, Map<string, number>>; // Metric → suffix and labels → value.
-  readonly watches: Map<string, { newsAt: number; signAt: number }>; // By path; uptimes.
-  readonly sights: Map<string, Sight>; // By cluster.
-  phase: 'standby' | 'syncing' | 'synced';
-  depth: () => number;
-  lagMs: number;
-}
-/** Series whose labels are known begin at 0, so that a rate sees their first step. */
-export function newVitals(world: World): Vitals {
-  const series = new Map(Object.keys(METRICS).map((name) => [name, new Map()]));
-  const maps = { watches: new Map(), sights: new Map() };
-  const v: Vitals = { world, series, ...maps, phase: 'standby', depth: () => 0, lagMs: 0 };
-  for (const reason of Object.keys(ENDS))
-    count(v, 'statefulcluster_replacements_total', { reason }, 0);
-  count(v, 'statefulcluster_reconciles_total', { result: 'success' }, 0);
-  count(v, 'statefulcluster_reconciles_total', { result: 'error' }, 0);
-  count(v, 'statefulcluster_watch_restarts_total', {}, 0);
-  return v;
-}
+export const newVitals = (world: World) => ({
+  world,
+  series: new Map<Metric, Map<string, number>>(), // Suffix and labels → value.
+  watches: new Map<string, { newsAt: number; signAt: number }>(), // By path; uptimes.
+  sights: new Map<string, Sight>(), // By cluster.
+  phase: 'standby' as 'standby' | 'syncing' | 'synced',
+  depth: () => 0,
+  lagMs: 0,
+});
+export type Vitals = ReturnType<typeof newVitals>;
 /** Values are words of this program, and names: what JSON escapes beyond the format is in none. */
 function labelsText(labels: Dict): string {
   const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
   return pairs.length > 0 ? `{${pairs.join()}}` : '';
 }
 function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
+  const family = series.get(metric) ?? new Map<string, number>();
   const key = suffix + labelsText(labels);
-  series.get(metric)?.set(key, (series.get(metric)?.get(key) ?? 0) + by);
+  series.set(metric, family.set(key, (family.get(key) ?? 0) + by));
 }
 function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
@@ -4725,7 +4716,7 @@ function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
 
 /** The same World, and what passes through it is counted. */
 export function measured(v: Vitals): World {
-  const { world } = v;
+  const { world, watches } = v;
   const bare = (path: string): string => path.split('?')[0] ?? '';
   const told = async (verb: string, answer: Promise<ApiResponse>): Promise<ApiResponse> => {
     const code = await answer.then(({ status }) => `${status}`).catch(() => 'none');
@@ -4737,7 +4728,7 @@ export function measured(v: Vitals): World {
     send(request) {
       const { method: verb, path } = request;
       const at = world.uptime();
-      const watch = v.watches.get(bare(path));
+      const watch = watches.get(bare(path));
       if (watch && verb === 'GET') watch.signAt = at; // A list, before it is watched again.
       return told(verb, world.send(request)).finally(() =>
         time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at),
@@ -4745,10 +4736,10 @@ export function measured(v: Vitals): World {
     },
     watch(path, on, signal) {
       const signAt = world.uptime();
-      const known = v.watches.get(bare(path));
+      const known = watches.get(bare(path));
       if (known) count(v, 'statefulcluster_watch_restarts_total', {});
       const watch = { newsAt: known?.newsAt ?? signAt, signAt };
-      v.watches.set(bare(path), watch);
+      watches.set(bare(path), watch);
       const hear = (event: WatchEvent): void => {
         watch.newsAt = watch.signAt = world.uptime();
         on(event);
@@ -4773,103 +4764,95 @@ export const observerOf = (v: Vitals): Observer => ({
   replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
 });
 
-/** What is read off when it is asked for. Of a cluster that is gone, or a word that fits nobody any
- *  more, no series is left. */
-function gaugesOf(v: Vitals) {
-  const gauge = (name: Metric, value: number, labels: Dict = {}) => [name, value, labels] as const;
+/** Reads off what is not counted when it happens. Of a cluster that is gone, or a word that fits
+ *  nobody any more, no series is left; those of known labels begin at 0, so that a rate sees their
+ *  first step. */
+function readOff(v: Vitals): void {
   const { rss, heapUsed } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
-  const clusters = [...v.sights].flatMap(([key, { health, conditions, retiredClaims }]) => {
+  const isRead = (name: Metric): boolean => METRICS[name][0] === 'gauge' || /^process/.test(name);
+  for (const name of FAMILIES) if (isRead(name)) v.series.delete(name);
+  count(v, 'statefulcluster_build_info', { version: VERSION });
+  count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
+  count(v, 'statefulcluster_queue_depth', {}, v.depth());
+  count(v, 'statefulcluster_watch_restarts_total', {}, 0);
+  count(v, 'process_cpu_seconds_total', {}, (user + system) / 1e6);
+  count(v, 'process_resident_memory_bytes', {}, rss);
+  count(v, 'process_start_time_seconds', {}, performance.timeOrigin / 1000);
+  count(v, 'nodejs_heap_size_used_bytes', {}, heapUsed);
+  count(v, 'nodejs_eventloop_lag_seconds', {}, v.lagMs / 1000);
+  for (const result of ['success', 'error'])
+    count(v, 'statefulcluster_reconciles_total', { result }, 0);
+  for (const reason of Object.keys(ENDS))
+    count(v, 'statefulcluster_replacements_total', { reason }, 0);
+  for (const [key, { health, conditions, retiredClaims }] of v.sights) {
     const [namespace = '', name = ''] = key.split('/');
     const own = { namespace, name };
-    const counts = Object.entries(health);
-    return [
-      ...counts.map(([word, n]) => gauge('statefulcluster_members', n, { ...own, health: word })),
-      ...conditions.map(({ type, status }) =>
-        gauge('statefulcluster_condition', Number(status === 'True'), { ...own, type }),
-      ),
-      gauge('statefulcluster_retired_claims', retiredClaims, own),
-    ];
-  });
-  return [
-    gauge('statefulcluster_build_info', 1, { version: VERSION }),
-    gauge('statefulcluster_leader', Number(v.phase !== 'standby')),
-    gauge('statefulcluster_queue_depth', v.depth()),
-    gauge('process_cpu_seconds_total', (user + system) / 1e6),
-    gauge('process_resident_memory_bytes', rss),
-    gauge('process_start_time_seconds', performance.timeOrigin / 1000),
-    gauge('nodejs_heap_size_used_bytes', heapUsed),
-    gauge('nodejs_eventloop_lag_seconds', v.lagMs / 1000),
-    ...clusters,
-  ];
+    for (const [word, n] of Object.entries(health))
+      count(v, 'statefulcluster_members', { ...own, health: word }, n);
+    for (const { type, status } of conditions)
+      count(v, 'statefulcluster_condition', { ...own, type }, Number(status === 'True'));
+    count(v, 'statefulcluster_retired_claims', own, retiredClaims);
+  }
 }
 /** The text format 0.0.4 of Prometheus. */
 export function metricsText(v: Vitals): string {
-  const series = new Map([...v.series].map(([metric, counted]) => [metric, [...counted]]));
-  for (const [metric, value, labels] of gaugesOf(v))
-    series.get(metric)?.push([labelsText(labels), value]);
-  const families = Object.entries(METRICS).map(([name, [type, help]]) => {
-    const lines = series.get(name)?.map(([rest, value]) => `${name}${rest} ${value}\n`) ?? [];
+  readOff(v);
+  const families = FAMILIES.map((name) => {
+    const samples = [...(v.series.get(name) ?? [])];
+    const lines = samples.map(([rest, value]) => `${name}${rest} ${value}\n`);
+    const [type, help] = METRICS[name];
     return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`;
   });
   return families.join('');
 }
 
-/** Why this process should be started anew, or ''. A server that is away is no reason: a watch that
- *  cannot be opened is opened again, which is a sign too. */
-function illness(v: Vitals): string {
-  if (v.lagMs > BOUNDS.lagMaxMs) return `the event loop was blocked for ${v.lagMs} ms`;
+type Page = readonly [status: number, text: string];
+/** Should this process be started anew? A server that is away is no reason: a watch that cannot be
+ *  opened is opened again, which is a sign too. */
+function healthPage(v: Vitals): Page {
+  if (v.lagMs > BOUNDS.lagMaxMs) return [500, `the event loop was blocked for ${v.lagMs} ms\n`];
   const since = v.world.uptime() - BOUNDS.silenceMaxMs;
   const [path] = [...v.watches].find(([, { signAt }]) => signAt < since) ?? [];
-  return path ? `no sign of the watch ${path} for ${BOUNDS.silenceMaxMs / 1000} s` : '';
+  const words = `no sign of the watch ${path} for ${BOUNDS.silenceMaxMs / 1000} s\n`;
+  return path ? [500, words] : [200, 'ok\n'];
+}
+function readyPage(v: Vitals): Page {
+  if (v.phase === 'standby') return [200, 'standby\n'];
+  const ages = [...v.watches].map(([path, { newsAt }]) => {
+    const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
+    return `${path}: last event or bookmark ${seconds} s ago\n`;
+  });
+  if (v.phase === 'synced') return [200, `leader\n${ages.join('')}`];
+  return [503, `leader, the caches are not synced\n${ages.join('')}`];
 }
 /** Status and text of one page. */
-export function pageOf(v: Vitals, path: string): readonly [status: number, text: string] {
+export function pageOf(v: Vitals, path: string): Page {
+  if (path === '/healthz') return healthPage(v);
+  if (path === '/readyz') return readyPage(v);
   if (path === '/metrics') return [200, metricsText(v)];
-  if (path === '/readyz' && v.phase === 'standby') return [200, 'standby\n'];
-  if (path === '/readyz') {
-    const head = v.phase === 'synced' ? 'leader\n' : 'leader, the caches are not synced\n';
-    const ages = [...v.watches].map(([watched, { newsAt }]) => {
-      const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
-      return `${watched}: last event or bookmark ${seconds} s ago\n`;
-    });
-    return [v.phase === 'synced' ? 200 : 503, head + ages.join('')];
-  }
-  if (path !== '/healthz') return [404, 'there are /healthz, /readyz and /metrics\n'];
-  const why = illness(v);
-  return why ? [500, `${why}\n`] : [200, 'ok\n'];
+  return [404, 'there are /healthz, /readyz and /metrics\n'];
 }
 
-/** Where to listen; undefined for nowhere. */
-export function probeAddress(text: string): net.ListenOptions | undefined {
-  if (text === '' || text === '0') return undefined;
-  const form = /^(?:\[([\da-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/;
-  const [, six, name, port = ''] = form.exec(text) ?? [];
-  if (port === '' || Number(port) > 65_535)
-    throw new UsageError('--probe-addr must be :PORT or HOST:PORT, or 0 for none');
-  const host = six || name;
-  return { port: Number(port), ...(host && { host }) };
-}
-/** Serves the pages until aborted. Whoever holds connections open and asks nothing keeps nobody
- *  out: beyond the limit the one that has been idle for longest goes. */
-async function serveProbes(v: Vitals, address: net.ListenOptions, signal: AbortSignal) {
+/** Serves the pages on [HOST]:PORT until aborted. Whoever holds connections open and asks nothing
+ *  keeps nobody out: beyond the limit the oldest goes. */
+async function serveProbes(v: Vitals, address: string, signal: AbortSignal): Promise<void> {
   const http = process.getBuiltinModule('node:http'); // Not needed by `version`.
   const server = http.createServer((request, response) => {
     const [status, body] = pageOf(v, request.url?.split('?')[0] ?? '');
     const type = 'text/plain; version=0.0.4; charset=utf-8';
     response.writeHead(status, { 'content-type': type }).end(body);
-    seen(request.socket);
   });
   server.headersTimeout = server.requestTimeout = server.keepAliveTimeout = 5000;
-  const sockets = new Set<net.Socket>(); // The one that has been idle for longest is the first.
-  const seen = (socket: net.Socket): unknown => sockets.delete(socket) && sockets.add(socket);
+  const sockets = new Set<net.Socket>();
   server.on('connection', (socket) => {
     sockets.add(socket.once('close', () => sockets.delete(socket)));
     if (sockets.size > BOUNDS.probersMax) [...sockets][0]?.destroy();
   });
+  const [, host, port] = /^\[?(.*?)\]?:(\d+)$/.exec(address) ?? [];
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(new Error(`--probe-addr: ${error.message}`)));
-    server.listen({ ...address, signal }, resolve);
+    server.listen({ host, port: Number(port), signal }, resolve);
   });
   v.world.log('info', 'probes', { ...(server.address() as net.AddressInfo) });
   void watchLag(v, signal);
@@ -5147,7 +5130,7 @@ async function run({ flags }: Asked): Promise<void> {
   const { namespace, selector = '', 'all-namespaces': isAll } = flags;
   if (isAll && namespace) throw new UsageError('-A and -n exclude each other');
   const format = flags['log'] ?? (process.stdout.isTTY ? 'pretty' : 'json');
-  const probes = probeAddress(flags['probe-addr'] ?? ':8080');
+  const probes = flags['probe-addr'] ?? ':8080';
   const config = await load(flags);
   const own = spaceOf(config);
   const asked = namespace ?? process.env['WATCH_NAMESPACE'] ?? own;
@@ -5161,7 +5144,7 @@ async function run({ flags }: Asked): Promise<void> {
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
-  if (probes) await serveProbes(vitals, probes, stop.signal);
+  if (probes !== '0') await serveProbes(vitals, probes, stop.signal);
   await preflight(world, options, inPod);
   process.stdout.on('error', () => stop.abort()); // Whoever read the log is gone.
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
@@ -5981,6 +5964,7 @@ const FLAGS = `
 const FORMS: Readonly<Record<string, readonly [form: RegExp, words: string]>> = {
   N: [/^[1-9]\d*$/, 'a number above 0'],
   TIME: [/^(0|(\d+(\.\d+)?(ms|s|m|h))+)$/, 'a time like 90s, 5m or 1h30m'],
+  ADDR: [/^(0|(\[[\da-f:.]+\]|[^:[\]]*):\d{1,5})$/i, ':PORT or HOST:PORT, or 0 for none'],
   IMAGE: [/^\w[\w.:/@-]*$/, 'the name of an image'],
   'json|yaml': [/^(json|yaml)$/, 'json or yaml'],
   'json|pretty': [/^(json|pretty)$/, 'json or pretty'],
