@@ -8058,11 +8058,6 @@ const REFUSED: readonly (readonly [user: object, cluster: object, words: RegExp]
   [{ as: 'me', 'as-user-extra': { x: ['y'] } }, {}, /user: as-user-extra is not supported/],
   [{ 'token-file': 'x' }, {}, /user: token-file is not supported/],
   [exec({ interactiveMode: 'Always' }), {}, /interactiveMode Always/],
-  [
-    exec({ apiVersion: 'client.authentication.k8s.io/v1alpha1' }),
-    {},
-    /apiVersion client.*v1alpha1/,
-  ],
   [exec({ jump: true }), {}, /exec: jump is not supported/],
   [{}, { 'proxy-url': 'ftp://x' }, /proxy-url ftp:\/\/x is not supported/],
   [{}, { 'certificate-authority': 'x', 'insecure-skip-tls-verify': true }, /insecure beside/],

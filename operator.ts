@@ -4901,95 +4901,85 @@ const HONOURED: Dict = {
   context: 'cluster user namespace extensions',
   exec: 'apiVersion command args env installHint interactiveMode provideClusterInfo',
 };
-const PATHS = ['certificate-authority', 'client-certificate', 'client-key', 'tokenFile'];
+const PATHS = /^(certificate-authority|client-certificate|client-key|tokenFile)$/;
 /** One part of a kubeconfig in `folder`, with absolute paths. Data goes before a file. */
 function partOf(kind: string, part: Raw, folder: string): Raw {
-  const known = (HONOURED[kind] ?? '').split(/\s+/);
-  const fields = Object.entries(part).filter(([name]) => part[name] && !part[`${name}-data`]);
-  const odd = fields.find(([name]) => !known.includes(name));
-  if (odd) throw new Error(`kubeconfig: ${kind}: ${odd[0]} is not supported`);
-  const whole = fields.map(([name, value]) => {
-    if (name === 'exec') return [name, partOf('exec', value, folder)];
-    const isPath = PATHS.includes(name) || (name === 'command' && value.includes(sep));
-    return [name, isPath ? resolve(folder, value) : value];
-  });
-  return Object.fromEntries(whole);
+  const known = HONOURED[kind]?.split(/\s+/) ?? [];
+  const whole: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(part)) {
+    if (!value || part[`${name}-data`]) continue;
+    if (!known.includes(name)) throw new Error(`kubeconfig: ${kind}: ${name} is not supported`);
+    const isPath = PATHS.test(name) || (name === 'command' && value.includes(sep));
+    whole[name] = isPath ? resolve(folder, value) : value;
+    if (name === 'exec') whole[name] = partOf(name, value, folder);
+  }
+  return whole;
 }
 /** Refuses what kubectl refuses, and what needs a terminal or a library that is not here. */
 function checkParts(cluster: Raw, user: Raw): void {
-  const { as, exec } = user;
-  const alone = ['as-uid', 'as-groups'].find((field) => !as && user[field]);
+  const alone = ['as-uid', 'as-groups'].find((field) => !user['as'] && user[field]);
   const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
-  const proxy = cluster['proxy-url'] ?? 'http://';
-  const isOdd = exec && !/^client\.authentication\.k8s\.io\/v1(beta1)?$/.test(exec.apiVersion);
+  const { 'proxy-url': proxy = 'http://' } = cluster;
   const wrong = [
     alone && `user: ${alone} without as`,
-    isOdd && `exec: apiVersion ${exec.apiVersion} is not supported`,
-    exec?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
+    user['exec']?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
     !/^(https?|socks5h?):\/\//.test(proxy) && `cluster: proxy-url ${proxy} is not supported`,
     authority && cluster['insecure-skip-tls-verify'] && 'cluster: insecure beside an authority',
   ].find(Boolean);
   if (wrong) throw new Error(`kubeconfig: ${wrong}`);
 }
-/** Runs a plugin for credentials as client-go does, but never at the terminal. Its answer is kept
- *  until it expires. */
-function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
+/** Runs a plugin for credentials as client-go does, but never at the terminal. */
+async function askPlugin(exec: Raw, cluster: Raw): Promise<Raw> {
   const { apiVersion, command, args = [], env = [], provideClusterInfo } = exec;
-  async function ask(): Promise<Raw> {
-    const { 'certificate-authority': file, extensions = [], ...plain } = cluster;
-    const data = file && { 'certificate-authority-data': readFileSync(file, 'base64') };
-    const key = 'client.authentication.k8s.io/exec';
-    const config = extensions.find((e: Raw) => e['name'] === key)?.extension;
-    const info = provideClusterInfo ? { ...plain, ...data, config } : undefined;
-    const request = {
-      apiVersion,
-      kind: 'ExecCredential',
-      spec: { interactive: false, cluster: info },
-    };
-    const given = Object.fromEntries(env.map((e: Raw) => [e['name'], e['value']]));
-    const { execFile } = process.getBuiltinModule('node:child_process');
-    const running = promisify(execFile)(command, args, {
-      env: { ...process.env, ...given, KUBERNETES_EXEC_INFO: JSON.stringify(request) },
-      timeout: BOUNDS.pluginMs,
-      killSignal: 'SIGKILL',
-    });
-    running.child.stdin?.end();
+  const { 'certificate-authority': file, extensions = [], ...plain } = cluster;
+  const key = 'client.authentication.k8s.io/exec';
+  const config = extensions.find(({ name }: Raw) => name === key)?.extension;
+  const data = file && { 'certificate-authority-data': readFileSync(file, 'base64') };
+  const spec = { interactive: false, cluster: provideClusterInfo && { ...plain, ...data, config } };
+  const given = Object.fromEntries(env.map(({ name, value }: Raw) => [name, value]));
+  given.KUBERNETES_EXEC_INFO = JSON.stringify({ apiVersion, kind: 'ExecCredential', spec });
+  const { execFile } = process.getBuiltinModule('node:child_process');
+  const limits = { timeout: BOUNDS.pluginMs, killSignal: 'SIGKILL' } as const;
+  const options = { env: { ...process.env, ...given }, ...limits };
+  const running = promisify(execFile)(command, args, options);
+  running.child.stdin?.end();
+  try {
     const { apiVersion: version, status = {} } = JSON.parse((await running).stdout) as Raw;
     if (version !== apiVersion) throw new Error(`it answered in ${version}, not in ${apiVersion}`);
     return status;
+  } catch (error) {
+    const { killed, stderr } = error as { killed?: boolean; stderr?: string };
+    const late = killed && `no answer within ${BOUNDS.pluginMs} ms`;
+    const words = late || stderr?.trim().split('\n').at(-1) || wordsOf(error);
+    throw new Error(`the plugin ${command} failed: ${words}`);
   }
-  let told: Raw | undefined;
-  return async () => {
-    if (told && !(Date.parse(told['expirationTimestamp']) <= Date.now())) return told;
-    told = await ask().catch((error: Error & { killed?: boolean; stderr?: string }) => {
-      const late = error.killed && `no answer within ${BOUNDS.pluginMs} ms`;
-      const words = late || error.stderr?.trim().split('\n').at(-1) || error.message;
-      throw new Error(`the plugin ${command} failed: ${words}`);
-    });
-    return told;
-  };
 }
 /** HTTPS_PROXY, HTTP_PROXY and NO_PROXY as Go reads them: an entry is `*`, a domain with all below
  *  it (only that, with a dot before), an address or a CIDR, each perhaps with a port. */
 export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEnv) {
   const { BlockList, isIP } = process.getBuiltinModule('node:net');
   const valueOf = (name: string): string => env[name] || env[name.toLowerCase()] || '';
-  const proxy = valueOf(protocol === 'http:' ? 'HTTP_PROXY' : 'HTTPS_PROXY');
-  const usual = protocol === 'http:' ? '80' : '443';
-  const host = hostname.replace(/^\[(.*)\]$/, '$1');
+  const [way, usual] = protocol === 'http:' ? ['HTTP_PROXY', '80'] : ['HTTPS_PROXY', '443'];
   const family = (ip: string) => (isIP(ip) === 6 ? 'ipv6' : 'ipv4');
-  const form = /^(?:\[?([^\]]*:[^\]]*:[^\]]*)\]?|([^:]*))(?::(\d+))?$/;
+  const host = hostname.replace(/^\[|\]$/g, '');
   const isDirect = (entry: string): boolean => {
-    const [, six, other = '', at] = form.exec(entry.toLowerCase()) ?? [];
-    const [name = '', bits] = (six ?? other).replace(/^\*\./, '.').split('/');
-    if (name === '' || (at && at !== (port || usual))) return false;
-    if (isIP(name) === 0)
-      return name === '*' || name === host || host.endsWith(`.${name.replace(/^\./, '')}`);
-    const list = new BlockList();
-    list.addSubnet(name, Number(bits ?? (six ? 128 : 32)), family(name));
-    return isIP(host) !== 0 && list.check(host, family(host));
+    const [ip = '', bits] = entry.split('/');
+    const subnet = new BlockList();
+    if (bits) subnet.addSubnet(ip, Number(bits), family(ip));
+    if (entry === host || (isIP(host) && subnet.check(host, family(host)))) return true;
+    const [, name = '', at] = /^(.*?)(?::(\d+))?$/.exec(entry) ?? [];
+    if (at && at !== (port || usual)) return false;
+    return ['*', hostname].includes(name) || hostname.endsWith(`.${name.replace(/^\*?\./, '')}`);
   };
-  const entries = ['localhost', '127.0.0.0/8', '::1', ...valueOf('NO_PROXY').split(/[\s,]+/)];
+  const entries = [
+    'localhost',
+    '127.0.0.0/8',
+    '::1',
+    ...valueOf('NO_PROXY')
+      .toLowerCase()
+      .split(/[\s,]+/),
+  ];
+  const proxy = valueOf(way);
   if (proxy === '' || entries.some(isDirect)) return undefined;
   return proxy.includes('://') ? proxy : `http://${proxy}`;
 }
@@ -4997,10 +4987,12 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
 function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   const apply = config.applyToHTTPSOptions.bind(config);
   const { exec, tokenFile: file, 'as-uid': uid, 'as-groups': groups } = user;
-  const ask = exec ? pluginOf(exec, cluster) : async () => ({}) as Raw;
+  let kept: Raw | undefined; // What the plugin answered, until it expires.
   config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
     await apply(options);
-    const { token: given, clientCertificateData: cert, clientKeyData: key } = await ask();
+    if (kept && Date.parse(kept['expirationTimestamp']) <= Date.now()) kept = undefined;
+    if (exec) kept ??= await askPlugin(exec, cluster);
+    const { token: given, clientCertificateData: cert, clientKeyData: key } = kept ?? {};
     const token = file ? readFileSync(file, 'utf8').trim() : given;
     const bearer = token && { Authorization: `Bearer ${token}` };
     const as = { 'Impersonate-Uid': uid, 'Impersonate-Group': groups };
@@ -5014,22 +5006,18 @@ const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 /** Reads kubeconfigs as kubectl does: of equal names the first counts; a file that is empty, or one
  *  of $KUBECONFIG that is missing, is none. Where there is nothing, it is the pod's account. */
 export async function loadConfig(file?: string, context?: string): Promise<KubeConfig> {
-  const { KubeConfig, loadYaml } = await import('@kubernetes/client-node'); // Not for `version`.
+  const { KubeConfig, loadAllYaml } = await import('@kubernetes/client-node'); // Not for `version`.
   const config = new KubeConfig();
   const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
   const usual = (KUBECONFIG || join(homedir(), '.kube/config')).split(delimiter);
   const where = file ?? (KUBECONFIG || 'the default kubeconfig');
-  const read = (path: string): Raw => {
-    const text = readFileSync(path, 'utf8');
-    const raw = /^\s*[^\s#]/m.test(text) ? loadYaml<Raw>(text) : {};
-    return { ...raw, folder: dirname(resolve(path)) };
-  };
-  let files: readonly Raw[];
-  try {
-    files = (file ? [file] : usual.filter((one) => one && existsSync(one))).map(read);
-  } catch (error) {
-    throw new Error(`cannot read ${where}: ${wordsOf(error)}`);
-  }
+  const files = (file ? [file] : usual.filter((path) => existsSync(path))).map((path): Raw => {
+    try {
+      return { folder: dirname(resolve(path)), ...loadAllYaml(readFileSync(path, 'utf8'))[0] };
+    } catch (error) {
+      throw new Error(`cannot read ${path}: ${wordsOf(error)}`);
+    }
+  });
   const isPod = KUBERNETES_SERVICE_HOST && existsSync(ACCOUNT);
   if (files.every((raw) => !raw['clusters']) && !file && !context && isPod) {
     config.loadFromCluster();
@@ -5051,13 +5039,13 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
   checkParts(cluster, user);
   // The library refuses plain http (`kubectl proxy`) unless TLS is waived, which it has none of.
   const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
-  const text = JSON.stringify({
+  const whole = {
     'current-context': name,
-    contexts: [{ name, context: { ...chosen, cluster: 'cluster', user: 'user' } }],
-    clusters: [{ name: 'cluster', cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
-    users: [{ name: 'user', user: { ...user, exec: undefined } }],
-  });
-  config.loadFromString(text);
+    contexts: [{ name, context: { ...chosen, cluster: name, user: name } }],
+    clusters: [{ name, cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
+    users: [{ name, user: { ...user, exec: undefined } }],
+  };
+  config.loadFromString(JSON.stringify(whole));
   return complete(config, cluster, user);
 }
 
@@ -5077,12 +5065,8 @@ function logger(format: string): World['log'] {
 }
 
 /** The World of production. */
-export function realWorld(
-  config: KubeConfig,
-  log: World['log'],
-  reload: () => Promise<KubeConfig> = async () => config,
-): World {
-  return {
+export function realWorld(config: KubeConfig, log: World['log'], reload = async () => config) {
+  const world: World = {
     now: () => Date.now(),
     uptime: () => performance.now(),
     random: () => Math.random(),
@@ -5091,6 +5075,7 @@ export function realWorld(
     ...connect(config, reload),
     log,
   };
+  return world;
 }
 
 /** The error, in words for what the person at the terminal can mend. */
