@@ -7387,7 +7387,7 @@ function launch(args: readonly string[], ring: () => void = none, ...file: strin
 }
 /** Many run at once: their probes have no port, or any one. */
 const runArgs = (kubeconfig: string): string[] =>
-  `run --probe-addr 127.0.0.1:0 --kubeconfig ${kubeconfig}`.split(' ');
+  `run --probe-addr 127.0.0.1:0 --metrics-addr 127.0.0.1:0 --kubeconfig ${kubeconfig}`.split(' ');
 
 /** Its last wish is clean: exit 0 within 5 s, and nothing on stderr. */
 async function endsWell(program: Program): Promise<void> {
@@ -7914,8 +7914,10 @@ processes('client: F26: 401 on a watch alone → the credentials are read again'
 });
 processes('process: its probes → ready, well, metrics that a strict reader takes', async () => {
   const { program } = bench;
-  const port: number = program.said.find((line) => line['msg'] === 'probes')?.['port'];
-  const page = async (path: string): Promise<string> => {
+  const portOf = (flag: string): number =>
+    program.said.find((line) => line['msg'] === 'listens' && line['flag'] === flag)?.['port'];
+  const [port, other] = [portOf('probe-addr'), portOf('metrics-addr')];
+  const page = async (path: string, port = portOf('probe-addr')): Promise<string> => {
     const { promise, resolve } = Promise.withResolvers<http.IncomingMessage>();
     http.get({ host: '127.0.0.1', port, path }, resolve);
     const answer = await promise;
@@ -7924,12 +7926,14 @@ processes('process: its probes → ready, well, metrics that a strict reader tak
   const type = 'text/plain; version=0.0.4; charset=utf-8';
   assert.is(await page('/healthz'), `200 ${type} ok\n`);
   assert.match(await page('/readyz'), /^200 .* leader\n.*pods: last event or bookmark \d+ s ago\n/);
-  const series = parseMetrics((await page('/metrics')).replace(`200 ${type} `, ''));
+  const series = parseMetrics((await page('/metrics', other)).replace(`200 ${type} `, ''));
   const coder = 'namespace="default",name="coder"';
   assert.is(series.get(`statefulcluster_members{${coder},health="Available"}`), 3);
   assert.is(series.get(`statefulcluster_condition{${coder},type="Ready"}`), 1);
   assert.is(series.get('statefulcluster_leader'), 1);
-  const idle = Array.from({ length: 1000 }, () => net.connect(port, '127.0.0.1'));
+  const idle = Array.from({ length: 1000 }, (_, i) =>
+    net.connect(i % 2 ? port : other, '127.0.0.1'),
+  );
   leftOver.push(() => idle.forEach((socket) => socket.destroy()));
   await Promise.all(
     idle.map((socket) =>
@@ -7939,7 +7943,8 @@ processes('process: its probes → ready, well, metrics that a strict reader tak
       ),
     ),
   );
-  assert.is(await page('/healthz'), `200 ${type} ok\n`, 'beside 1,000 idle connections');
+  for (const one of [port, other])
+    assert.is(await page('/healthz', one), `200 ${type} ok\n`, 'beside 1,000 idle connections');
   const posted = series.get('statefulcluster_api_requests_total{verb="POST",code="201"}');
   assert.ok((posted ?? 0) >= 6, `${posted} POSTs`);
   const second = launch(['run', '--kubeconfig', bench.file, '--probe-addr', `127.0.0.1:${port}`]);

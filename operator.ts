@@ -4505,7 +4505,7 @@ export function leaseName({ namespaces, selector }: Share): string {
   const hash = createHash('sha256').update(text).digest();
   return `statefulcluster-${digits(hash.readUIntBE(0, 6), 10)}`;
 }
-/** May one cluster be in both? Of two selectors that differ, their users see to it that it is not. */
+/** May one cluster be in both? If both have a selector and these differ, users see to that. */
 export function overlaps(a: Share, b: Share): boolean {
   const all = a.namespaces.length === 0 || b.namespaces.length === 0;
   const apart = a.selector !== '' && b.selector !== '' && a.selector !== b.selector;
@@ -4836,7 +4836,7 @@ export function pageOf(v: Vitals, path: string): Page {
 
 /** Serves the pages on [HOST]:PORT until aborted. Whoever holds connections open and asks nothing
  *  keeps nobody out: beyond the limit the oldest goes. */
-async function serveProbes(v: Vitals, address: string, signal: AbortSignal): Promise<void> {
+async function servePages(v: Vitals, flag: string, address: string, signal: AbortSignal) {
   const http = process.getBuiltinModule('node:http'); // Not needed by `version`.
   const server = http.createServer((request, response) => {
     const [status, body] = pageOf(v, request.url?.split('?')[0] ?? '');
@@ -4851,11 +4851,10 @@ async function serveProbes(v: Vitals, address: string, signal: AbortSignal): Pro
   });
   const [, host, port] = /^\[?(.*?)\]?:(\d+)$/.exec(address) ?? [];
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(new Error(`--probe-addr: ${error.message}`)));
+    server.once('error', (error) => reject(new Error(`--${flag}: ${error.message}`)));
     server.listen({ host, port: Number(port), signal }, resolve);
   });
-  v.world.log('info', 'probes', { ...(server.address() as net.AddressInfo) });
-  void watchLag(v, signal);
+  v.world.log('info', 'listens', { flag, ...(server.address() as net.AddressInfo) });
 }
 async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
@@ -4971,16 +4970,9 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
     if (at && at !== (port || usual)) return false;
     return ['*', hostname].includes(name) || hostname.endsWith(`.${name.replace(/^\*?\./, '')}`);
   };
-  const entries = [
-    'localhost',
-    '127.0.0.0/8',
-    '::1',
-    ...valueOf('NO_PROXY')
-      .toLowerCase()
-      .split(/[\s,]+/),
-  ];
+  const entries = `localhost 127.0.0.0/8 ::1 ${valueOf('NO_PROXY')}`.toLowerCase();
   const proxy = valueOf(way);
-  if (proxy === '' || entries.some(isDirect)) return undefined;
+  if (proxy === '' || entries.split(/[\s,]+/).some(isDirect)) return undefined;
   return proxy.includes('://') ? proxy : `http://${proxy}`;
 }
 /** Lets the library's KubeConfig also give what the library does not read. */
@@ -5115,7 +5107,6 @@ async function run({ flags }: Asked): Promise<void> {
   const { namespace, selector = '', 'all-namespaces': isAll } = flags;
   if (isAll && namespace) throw new UsageError('-A and -n exclude each other');
   const format = flags['log'] ?? (process.stdout.isTTY ? 'pretty' : 'json');
-  const probes = flags['probe-addr'] ?? ':8080';
   const config = await load(flags);
   const own = spaceOf(config);
   const asked = namespace ?? process.env['WATCH_NAMESPACE'] ?? own;
@@ -5124,12 +5115,16 @@ async function run({ flags }: Asked): Promise<void> {
   const log = logger(format);
   const vitals = newVitals(realWorld(config, log, () => load(flags)));
   const world = measured(vitals);
-  const observer = observerOf(vitals);
-  const options = { namespaces, workers: Number(flags['workers'] ?? 4), selector, observer };
+  const workers = Number(flags['workers'] ?? 4);
+  const options = { namespaces, workers, selector, observer: observerOf(vitals) };
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
-  if (probes !== '0') await serveProbes(vitals, probes, stop.signal);
+  void watchLag(vitals, stop.signal);
+  for (const [flag, usual] of Object.entries({ 'probe-addr': ':8080', 'metrics-addr': '0' })) {
+    const address = flags[flag] ?? usual;
+    if (address !== '0') await servePages(vitals, flag, address, stop.signal);
+  }
   await preflight(world, options, inPod);
   process.stdout.on('error', () => stop.abort()); // Whoever read the log is gone.
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
@@ -5939,7 +5934,8 @@ const FLAGS = `
    --workers N                  clusters worked on at a time (4)
    --leader-elect true|false    false where no other operator runs
    --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
-   --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
+   --probe-addr ADDR            [HOST]:PORT of probes, metrics (:8080; 0: none)
+   --metrics-addr ADDR          another one for them (0: none)
    --log json|pretty            default: pretty on a terminal
 -n --namespace NS               default: the context's; run takes several
    --context NAME               of the kubeconfig; default: its current one
@@ -5959,7 +5955,7 @@ const FORMS: Readonly<Record<string, readonly [form: RegExp, words: string]>> = 
  *  are not just these. */
 const COMMANDS = `
 run: replace lost members, until stopped: + all-namespaces selector workers leader-elect \
-leader-elect-namespace probe-addr log
+leader-elect-namespace probe-addr metrics-addr log
 status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces output +
 plan NAME: what the operator would do now, and why; reads only
 replace POD|IDENTITY: give a member up for a new one: yes +
