@@ -4677,7 +4677,6 @@ export const METRICS = {
   nodejs_eventloop_lag_seconds: ['gauge', 'How late the last tick of a second came.'],
 } as const;
 type Metric = keyof typeof METRICS;
-const FAMILIES = Object.keys(METRICS) as Metric[];
 const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, Infinity];
 
 /** What a pass found of one cluster; all its members are counted, not only those it lists. */
@@ -4718,21 +4717,21 @@ function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
 export function measured(v: Vitals): World {
   const { world, watches } = v;
   const bare = (path: string): string => path.split('?')[0] ?? '';
-  const told = async (verb: string, answer: Promise<ApiResponse>): Promise<ApiResponse> => {
+  const told = async (verb: string, ask: () => Promise<ApiResponse>): Promise<ApiResponse> => {
+    const at = world.uptime();
+    const answer = ask();
     const code = await answer.then(({ status }) => `${status}`).catch(() => 'none');
+    const ms = world.uptime() - at;
     count(v, 'statefulcluster_api_requests_total', { verb, code });
+    if (verb !== 'WATCH') time(v, 'statefulcluster_api_request_duration_seconds', { verb }, ms);
     return answer;
   };
   return {
     ...world,
     send(request) {
-      const { method: verb, path } = request;
-      const at = world.uptime();
-      const watch = watches.get(bare(path));
-      if (watch && verb === 'GET') watch.signAt = at; // A list, before it is watched again.
-      return told(verb, world.send(request)).finally(() =>
-        time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at),
-      );
+      const watch = request.method === 'GET' && watches.get(bare(request.path));
+      if (watch) watch.signAt = world.uptime(); // A list, before it is watched again.
+      return told(request.method, () => world.send(request));
     },
     watch(path, on, signal) {
       const signAt = world.uptime();
@@ -4744,7 +4743,7 @@ export function measured(v: Vitals): World {
         watch.newsAt = watch.signAt = world.uptime();
         on(event);
       };
-      return told('WATCH', world.watch(path, hear, signal));
+      return told('WATCH', () => world.watch(path, hear, signal));
     },
     log(level, message, fields) {
       if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
@@ -4764,14 +4763,12 @@ export const observerOf = (v: Vitals): Observer => ({
   replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
 });
 
-/** Reads off what is not counted when it happens. Of a cluster that is gone, or a word that fits
- *  nobody any more, no series is left; those of known labels begin at 0, so that a rate sees their
- *  first step. */
+/** Adds what is not counted when it happens. Of a cluster that is gone, or a word that fits nobody
+ *  any more, no series is left; those of known labels begin at 0, so that a rate sees their first
+ *  step. */
 function readOff(v: Vitals): void {
   const { rss, heapUsed } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
-  const isRead = (name: Metric): boolean => METRICS[name][0] === 'gauge' || /^process/.test(name);
-  for (const name of FAMILIES) if (isRead(name)) v.series.delete(name);
   count(v, 'statefulcluster_build_info', { version: VERSION });
   count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
   count(v, 'statefulcluster_queue_depth', {}, v.depth());
@@ -4797,11 +4794,11 @@ function readOff(v: Vitals): void {
 }
 /** The text format 0.0.4 of Prometheus. */
 export function metricsText(v: Vitals): string {
-  readOff(v);
-  const families = FAMILIES.map((name) => {
-    const samples = [...(v.series.get(name) ?? [])];
+  const series = new Map(v.series);
+  readOff({ ...v, series });
+  const families = Object.entries(METRICS).map(([name, [type, help]]) => {
+    const samples = [...(series.get(name as Metric) ?? [])];
     const lines = samples.map(([rest, value]) => `${name}${rest} ${value}\n`);
-    const [type, help] = METRICS[name];
     return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`;
   });
   return families.join('');
@@ -5072,10 +5069,10 @@ export function realWorld(config: KubeConfig, log: World['log'], reload = async 
 
 /** The error, in words for what the person at the terminal can mend. */
 function explained(error: unknown, path: string): unknown {
-  const { code, reason } = error instanceof ApiError ? error : { code: -1, reason: '' };
-  const words = wordsOf(error);
-  if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${words}`);
-  const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(words);
+  if (!(error instanceof ApiError)) return error;
+  const { code, reason, message } = error;
+  if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${message}`);
+  const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(message);
   if (code !== 404 || !isKind) return error;
   return new Error('the API server does not know StatefulCluster: kubectl apply -f deploy.yaml');
 }
