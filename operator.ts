@@ -5931,8 +5931,8 @@ const FLAGS = `
    --workers N                  clusters worked on at a time (4)
    --leader-elect true|false    false where no other operator runs
    --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
-   --probe-addr ADDR            [HOST]:PORT of probes, metrics (:8080; 0: none)
-   --metrics-addr ADDR          another one for them (0: none)
+   --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
+   --metrics-addr ADDR          one more, for metrics (0: none)
    --log json|pretty            default: pretty on a terminal
 -n --namespace NS               default: the context's; run takes several
    --context NAME               of the kubeconfig; default: its current one
