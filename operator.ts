@@ -4543,7 +4543,7 @@ const fenced = (e: Election): World => ({
 
 /** Resolves when this process leads, or shall not any more. It looks around before it takes the
  *  Lease and after: of two newcomers with overlapping scopes at least one sees the other, and steps
- *  back, for a while that is hardly ever the other's. */
+ *  back. If both do, chance decides who is back first. */
 async function campaign(e: Election, signal: AbortSignal): Promise<void> {
   const { world, name: lease } = e;
   for (let [tries, told] = [0, '']; !signal.aborted; tries++) {
