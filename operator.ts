@@ -4100,29 +4100,19 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
 // suspended machine stops that clock too; a holder on it finds out at its next renewal.
 
 /** Where the Lease is, and who wants it: a name that no other process has. */
-export interface Candidate {
-  readonly namespace: string;
-  readonly identity: string;
-}
+export type Candidate = Readonly<Record<'namespace' | 'identity', string>>;
 type Elected = Options & { readonly lease: Candidate };
 /** The scope of one operator: which StatefulClusters it works on. */
 export type Share = Pick<Options, 'namespaces' | 'selector'>;
-/** A Lease as it was last seen to change. */
-interface Sighting {
-  readonly share: Share;
-  readonly holder: string;
-  readonly text: string;
-  readonly freeAt: number; // Uptime from which it is no one's, if it does not change again.
-  readonly renewed: boolean; // It changed before the eyes of this process: somebody lives.
-}
 const newElection = (world: World, share: Share, { namespace, identity }: Candidate) => ({
   world,
   share,
   path: `/apis/coordination.k8s.io/v1${inNamespace(namespace)}/leases`,
   name: leaseName(share),
   identity,
-  seen: new Map<string, Sighting>(), // By name of the Lease.
-  held: undefined as Raw | undefined, // As this process wrote it last, if the answer came.
+  // By name, each as it was last seen to change, and the uptime from which it is no one's if it
+  // does not change again. Also a deleted one: its holder will make it again.
+  seen: new Map<string, Raw & { readonly freeAt: number }>(),
   until: -Infinity, // Uptime up to which this process leads.
 });
 type Election = ReturnType<typeof newElection>;
@@ -4134,29 +4124,11 @@ export function leaseName({ namespaces, selector }: Share): string {
   const hash = createHash('sha256').update(text).digest();
   return `statefulcluster-${digits(hash.readUIntBE(0, 6), 10)}`;
 }
-/** May one cluster be in both? Selectors are apart only if one key cannot satisfy both. */
+/** May one cluster be in both? If both have a selector and these differ, users see to that. */
 export function overlaps(a: Share, b: Share): boolean {
   const all = a.namespaces.length === 0 || b.namespaces.length === 0;
-  const apart = termsOf(a.selector).some((x) =>
-    termsOf(b.selector).some((y) => excludes(x, y) || excludes(y, x)),
-  );
+  const apart = a.selector !== '' && b.selector !== '' && a.selector !== b.selector;
   return !apart && (all || a.namespaces.some((ns) => b.namespaces.includes(ns)));
-}
-function excludes({ key, operator, values = [] }: SelectorTerm, other: SelectorTerm): boolean {
-  if (key !== other.key) return false;
-  if (operator === 'Exists') return other.operator === 'DoesNotExist';
-  return operator === 'In' && values.every((value) => !termMatches(other, { [key]: value }));
-}
-/** A selector as kubectl takes it. From what is not understood here, nothing is concluded. */
-function termsOf(selector: string): readonly SelectorTerm[] {
-  const form = /^(!?)\s*([\w./-]+)\s*(?:(==?|!=|\bin\b|\bnotin\b)\s*\(?([^()]*)\)?)?$/;
-  return selector.split(/,(?![^(]*\))/).flatMap((text): SelectorTerm[] => {
-    const [, not, key = '', is = '', list = ''] = form.exec(text.trim()) ?? [];
-    if (key === '') return [];
-    if (is === '') return [{ key, operator: not ? 'DoesNotExist' : 'Exists' }];
-    const operator = is === '!=' || is === 'notin' ? 'NotIn' : 'In';
-    return [{ key, operator, values: list.split(',').map((value) => value.trim()) }];
-  });
 }
 
 /** `runOperator` while this process leads. Resolves after `signal`, when the Lease is released;
@@ -4164,7 +4136,6 @@ function termsOf(selector: string): readonly SelectorTerm[] {
 export async function runElected(world: World, options: Elected, signal: AbortSignal) {
   const e = newElection(world, options, options.lease);
   await campaign(e, signal);
-  if (!leads(e)) return;
   const over = new AbortController();
   const keeping = keepLease(e, over.signal);
   const until = AbortSignal.any([signal, over.signal]);
@@ -4189,26 +4160,26 @@ const fenced = (e: Election): World => ({
   },
 });
 
-/** Resolves when this process leads, or shall not any more. The Lease is taken and renewed once
- *  before anything else: of two newcomers with overlapping scopes at least one sees the other. */
+/** Resolves when this process leads, or shall not any more. It looks around before it takes the
+ *  Lease and after: of two newcomers with overlapping scopes at least one sees the other, and steps
+ *  back. If both do, chance decides who is back first. */
 async function campaign(e: Election, signal: AbortSignal): Promise<void> {
   const { world, name: lease } = e;
-  for (let [tries, wins, told] = [0, 0, '']; !signal.aborted; tries++) {
+  for (let [tries, told] = [0, '']; !signal.aborted; tries++) {
     try {
-      const why = await tryLease(e);
-      wins = why === '' ? wins + 1 : 0;
-      if (wins === 2) return world.log('info', 'leads', { lease });
-      if (wins === 0 && why !== told) world.log('info', 'stands by', { lease, why: (told = why) });
+      const why = (await tryLease(e)) || (await lookAround(e));
+      if (why === '' && leads(e)) return world.log('info', 'leads', { lease });
+      if (why !== told) world.log('info', 'stands by', { lease, why: (told = why) });
+      if (leads(e)) await world.sleep(world.random() * BOUNDS.leaseRetryMs, signal);
+      await release(e);
     } catch (error) {
-      // An overlap is final; a missing right is, too, if it is missing from the start.
+      // A right that is missing from the start is not waited for.
       if (!(error instanceof ApiError) || (tries === 0 && isRefusal(error))) throw error;
       world.log('warn', 'the Lease cannot be had', { lease, error: wordsOf(error) });
-      wins = 0;
     }
-    e.held = undefined;
     const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
     const pauseMs = Math.min(freeInMs > 0 ? freeInMs : Infinity, BOUNDS.leaseRetryMs);
-    if (wins === 0) await world.sleep(pauseMs, signal);
+    await world.sleep(pauseMs, signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
@@ -4223,94 +4194,72 @@ async function keepLease(e: Election, over: AbortSignal): Promise<void> {
 }
 /** The next one may begin at once: what was in flight has ended, or ends with this process. */
 async function release(e: Election): Promise<void> {
-  const found = leads(e) ? (e.held ?? (await look(e))) : undefined;
+  const [found] = leads(e) ? await look(e) : [];
   e.until = -Infinity;
-  if (found?.['spec'].holderIdentity !== e.identity) return;
-  const now = microTime(e.world);
-  const free = { holderIdentity: '', leaseDurationSeconds: 1, acquireTime: now, renewTime: now };
-  await write(e, found, { ...found['spec'], ...free });
+  if (found?.['spec']?.holderIdentity === e.identity) await write(e, found, '');
 }
 
 /** Takes or renews the Lease; says why not, if somebody else may work on this scope. */
 async function tryLease(e: Election): Promise<string> {
   const at = e.world.uptime(); // Whoever sees this renewal sees it later.
-  const known = e.held;
-  const found = known ?? (await look(e));
-  e.held = undefined; // If the answer does not come, it is read again.
-  const why = rivalOf(e);
-  if (why) e.until = -Infinity;
-  if (why) return why;
-  const { leaseTransitions = 0, ...spec }: Raw = found?.['spec'] ?? { leaseTransitions: -1 };
-  const renewTime = microTime(e.world);
-  const isNews = spec['holderIdentity'] !== e.identity;
-  const turn = isNews && { acquireTime: renewTime };
-  const own = {
-    holderIdentity: e.identity,
-    leaseDurationSeconds: BOUNDS.leaseMs / 1000,
-    renewTime,
-  };
-  const turns = { leaseTransitions: leaseTransitions + Number(isNews) };
-  try {
-    e.held = await write(e, found, { ...spec, ...turns, ...turn, ...own });
-  } catch (error) {
-    // Somebody changed or deleted what was known: it is read at once.
-    if (known && error instanceof ApiError && [404, 409].includes(error.code)) return tryLease(e);
-    throw error;
+  const [found] = await look(e); // By its name: it may have lost its label.
+  const why = rivalOf(e) || (found && leads(e) ? '' : await lookAround(e));
+  if (why === '') await write(e, found, e.identity);
+  e.until = why ? -Infinity : at + BOUNDS.renewMaxMs;
+  return why;
+}
+/** Reads the Lease of this path, or those of a list, and remembers when each changed. */
+async function look(e: Election, path = `${e.path}/${e.name}`): Promise<readonly Raw[]> {
+  const found = await ask(e, { method: 'GET', path }).catch((error: unknown) => {
+    return isGone(error) ? { items: [] } : Promise.reject(error);
+  });
+  const leases: readonly Raw[] = found['items'] ?? [found];
+  for (const { metadata, spec = {} } of leases) {
+    if (isDeepStrictEqual(e.seen.get(metadata.name)?.['spec'], spec)) continue;
+    const freeAt = e.world.uptime() + 1000 * (spec.leaseDurationSeconds ?? 0);
+    e.seen.set(metadata.name, { metadata, spec, freeAt });
   }
-  e.until = at + BOUNDS.renewMaxMs;
-  return '';
+  return leases;
 }
-/** Reads the own Lease and, unless another holds it, all that may be of overlapping scopes. */
-async function look(e: Election): Promise<Raw | undefined> {
-  const own = ask(e, { method: 'GET', path: `${e.path}/${e.name}` });
-  const found = await own.catch((error) => (isGone(error) ? undefined : Promise.reject(error)));
-  if (found) note(e, found);
-  if (isHeld(e, e.seen.get(e.name))) return found;
-  const path = withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASE_LABELS }) });
-  const { items = [] } = await ask(e, { method: 'GET', path });
-  for (const item of items) note(e, item);
-  return found;
+/** Reads all Leases that may be of overlapping scopes; says who works on this one. */
+async function lookAround(e: Election): Promise<string> {
+  const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
+  await look(e, withQuery(e.path, { labelSelector }));
+  return rivalOf(e);
 }
-/** Remembers when a Lease last changed, also of a deleted one: its holder will make it again. */
-function note(e: Election, { metadata, spec = {} }: Raw): void {
-  const { holderIdentity: holder = '', leaseDurationSeconds: seconds = 0 } = spec;
-  const marks = dictOf(metadata.annotations);
-  const { [MARK.namespaces]: list = '', [MARK.selector]: selector = '' } = marks;
-  const text = JSON.stringify(spec);
-  const before = e.seen.get(metadata.name);
-  if (before?.text === text) return;
-  const share = { namespaces: list.split(',').filter(Boolean), selector };
-  const freeAt = e.world.uptime() + 1000 * seconds;
-  e.seen.set(metadata.name, { share, holder, text, freeAt, renewed: before !== undefined });
-}
-/** May another work on it? */
-const isHeld = (e: Election, seen: Sighting | undefined): boolean =>
-  seen !== undefined && ![e.identity, ''].includes(seen.holder) && e.world.uptime() < seen.freeAt;
-/** Who else works, or may work, on this scope; '' if nobody. Throws beside an overlapping scope. */
+/** Who else works, or may work, on this scope, of all that were seen; '' if nobody. */
 function rivalOf(e: Election): string {
-  for (const [name, one] of e.seen) {
-    if (!isHeld(e, one)) continue;
-    if (name === e.name) return `${one.holder} holds it`;
-    if (!overlaps(e.share, one.share)) continue;
-    const why = `${one.holder} works on an overlapping scope: see the Lease ${name}`;
-    if (one.renewed) throw new Error(why);
-    return `perhaps ${why}`;
+  for (const [name, { metadata, spec, freeAt }] of e.seen) {
+    const { holderIdentity: holder = '' } = spec;
+    if (['', e.identity].includes(holder) || e.world.uptime() >= freeAt) continue;
+    if (name === e.name) return `${holder} holds it`;
+    const marks = dictOf(metadata.annotations);
+    const namespaces = marks[MARK.namespaces]?.split(',').filter(Boolean) ?? [];
+    if (overlaps(e.share, { namespaces, selector: marks[MARK.selector] ?? '' }))
+      return `${holder} works on an overlapping scope: see the Lease ${name}`;
   }
   return '';
 }
 
 const LEASE_LABELS = { 'app.kubernetes.io/name': 'statefulcluster' };
-const microTime = (world: World): string =>
-  new Date(world.now()).toISOString().replace('Z', '000Z');
 /** Lands only on the version that was read: of two candidates one gets a conflict. */
-function write(e: Election, found: Raw | undefined, spec: Raw): Promise<Raw> {
-  const { metadata = {} } = found ?? {};
+function write(e: Election, found: Raw | undefined, holderIdentity: string): Promise<Raw> {
+  const { metadata, spec = {} } = found ?? {};
   const { namespaces, selector } = e.share;
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
-  const labels = { ...metadata.labels, ...LEASE_LABELS };
-  const annotations = { ...metadata.annotations, ...scope };
-  const meta = { ...metadata, name: e.name, labels, annotations };
-  const body = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: meta, spec };
+  const labels = { ...metadata?.labels, ...LEASE_LABELS };
+  const annotations = { ...metadata?.annotations, ...scope };
+  const renewTime = new Date(e.world.now()).toISOString().replace('Z', '000Z');
+  const turns = found ? (spec.leaseTransitions ?? 0) + 1 : 0;
+  const isTaken = !['', spec.holderIdentity].includes(holderIdentity);
+  const turn = isTaken && { acquireTime: renewTime, leaseTransitions: turns };
+  const own = { holderIdentity, leaseDurationSeconds: BOUNDS.leaseMs / 1000, renewTime };
+  const body = {
+    apiVersion: 'coordination.k8s.io/v1',
+    kind: 'Lease',
+    metadata: { ...metadata, name: e.name, labels, annotations },
+    spec: { ...spec, ...turn, ...own },
+  };
   if (!found) return ask(e, { method: 'POST', path: e.path, body });
   return ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body });
 }
@@ -4354,35 +4303,25 @@ export type Sight = Pick<Status, 'conditions' | 'retiredClaims'> & {
   readonly health: Readonly<Record<string, number>>; // Word of status.members → how many.
 };
 /** What the pages are made of. */
-export interface Vitals {
-  readonly world: World;
-  readonly series: ReadonlyMap<string, Map<string, number>>; // Metric → suffix and labels → value.
-  readonly watches: Map<string, { newsAt: number; signAt: number }>; // By path; uptimes.
-  readonly sights: Map<string, Sight>; // By cluster.
-  phase: 'standby' | 'syncing' | 'synced';
-  depth: () => number;
-  lagMs: number;
-}
-/** Series whose labels are known begin at 0, so that a rate sees their first step. */
-export function newVitals(world: World): Vitals {
-  const series = new Map(Object.keys(METRICS).map((name) => [name, new Map()]));
-  const maps = { watches: new Map(), sights: new Map() };
-  const v: Vitals = { world, series, ...maps, phase: 'standby', depth: () => 0, lagMs: 0 };
-  for (const reason of Object.keys(ENDS))
-    count(v, 'statefulcluster_replacements_total', { reason }, 0);
-  count(v, 'statefulcluster_reconciles_total', { result: 'success' }, 0);
-  count(v, 'statefulcluster_reconciles_total', { result: 'error' }, 0);
-  count(v, 'statefulcluster_watch_restarts_total', {}, 0);
-  return v;
-}
+export const newVitals = (world: World) => ({
+  world,
+  series: new Map<Metric, Map<string, number>>(), // Suffix and labels → value.
+  watches: new Map<string, { newsAt: number; signAt: number }>(), // By path; uptimes.
+  sights: new Map<string, Sight>(), // By cluster.
+  phase: 'standby' as 'standby' | 'syncing' | 'synced',
+  depth: () => 0,
+  lagMs: 0,
+});
+export type Vitals = ReturnType<typeof newVitals>;
 /** Values are words of this program, and names: what JSON escapes beyond the format is in none. */
 function labelsText(labels: Dict): string {
   const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
   return pairs.length > 0 ? `{${pairs.join()}}` : '';
 }
 function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
+  const family = series.get(metric) ?? new Map<string, number>();
   const key = suffix + labelsText(labels);
-  series.get(metric)?.set(key, (series.get(metric)?.get(key) ?? 0) + by);
+  series.set(metric, family.set(key, (family.get(key) ?? 0) + by));
 }
 function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
@@ -4395,35 +4334,35 @@ function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
 
 /** The same World, and what passes through it is counted. */
 export function measured(v: Vitals): World {
-  const { world } = v;
+  const { world, watches } = v;
   const bare = (path: string): string => path.split('?')[0] ?? '';
-  const told = async (verb: string, answer: Promise<ApiResponse>): Promise<ApiResponse> => {
+  const told = async (verb: string, ask: () => Promise<ApiResponse>): Promise<ApiResponse> => {
+    const at = world.uptime();
+    const answer = ask();
     const code = await answer.then(({ status }) => `${status}`).catch(() => 'none');
+    const ms = world.uptime() - at;
     count(v, 'statefulcluster_api_requests_total', { verb, code });
+    if (verb !== 'WATCH') time(v, 'statefulcluster_api_request_duration_seconds', { verb }, ms);
     return answer;
   };
   return {
     ...world,
     send(request) {
-      const { method: verb, path } = request;
-      const at = world.uptime();
-      const watch = v.watches.get(bare(path));
-      if (watch && verb === 'GET') watch.signAt = at; // A list, before it is watched again.
-      return told(verb, world.send(request)).finally(() =>
-        time(v, 'statefulcluster_api_request_duration_seconds', { verb }, world.uptime() - at),
-      );
+      const watch = request.method === 'GET' && watches.get(bare(request.path));
+      if (watch) watch.signAt = world.uptime(); // A list, before it is watched again.
+      return told(request.method, () => world.send(request));
     },
     watch(path, on, signal) {
       const signAt = world.uptime();
-      const known = v.watches.get(bare(path));
+      const known = watches.get(bare(path));
       if (known) count(v, 'statefulcluster_watch_restarts_total', {});
       const watch = { newsAt: known?.newsAt ?? signAt, signAt };
-      v.watches.set(bare(path), watch);
+      watches.set(bare(path), watch);
       const hear = (event: WatchEvent): void => {
         watch.newsAt = watch.signAt = world.uptime();
         on(event);
       };
-      return told('WATCH', world.watch(path, hear, signal));
+      return told('WATCH', () => world.watch(path, hear, signal));
     },
     log(level, message, fields) {
       if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
@@ -4443,106 +4382,95 @@ export const observerOf = (v: Vitals): Observer => ({
   replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
 });
 
-/** What is read off when it is asked for. Of a cluster that is gone, or a word that fits nobody any
- *  more, no series is left. */
-function gaugesOf(v: Vitals) {
-  const gauge = (name: Metric, value: number, labels: Dict = {}) => [name, value, labels] as const;
+/** Adds what is not counted when it happens. Of a cluster that is gone, or a word that fits nobody
+ *  any more, no series is left; those of known labels begin at 0, so that a rate sees their first
+ *  step. */
+function readOff(v: Vitals): void {
   const { rss, heapUsed } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
-  const clusters = [...v.sights].flatMap(([key, { health, conditions, retiredClaims }]) => {
+  count(v, 'statefulcluster_build_info', { version: VERSION });
+  count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
+  count(v, 'statefulcluster_queue_depth', {}, v.depth());
+  count(v, 'statefulcluster_watch_restarts_total', {}, 0);
+  count(v, 'process_cpu_seconds_total', {}, (user + system) / 1e6);
+  count(v, 'process_resident_memory_bytes', {}, rss);
+  count(v, 'process_start_time_seconds', {}, performance.timeOrigin / 1000);
+  count(v, 'nodejs_heap_size_used_bytes', {}, heapUsed);
+  count(v, 'nodejs_eventloop_lag_seconds', {}, v.lagMs / 1000);
+  for (const result of ['success', 'error'])
+    count(v, 'statefulcluster_reconciles_total', { result }, 0);
+  for (const reason of Object.keys(ENDS))
+    count(v, 'statefulcluster_replacements_total', { reason }, 0);
+  for (const [key, { health, conditions, retiredClaims }] of v.sights) {
     const [namespace = '', name = ''] = key.split('/');
     const own = { namespace, name };
-    const counts = Object.entries(health);
-    return [
-      ...counts.map(([word, n]) => gauge('statefulcluster_members', n, { ...own, health: word })),
-      ...conditions.map(({ type, status }) =>
-        gauge('statefulcluster_condition', Number(status === 'True'), { ...own, type }),
-      ),
-      gauge('statefulcluster_retired_claims', retiredClaims, own),
-    ];
-  });
-  return [
-    gauge('statefulcluster_build_info', 1, { version: VERSION }),
-    gauge('statefulcluster_leader', Number(v.phase !== 'standby')),
-    gauge('statefulcluster_queue_depth', v.depth()),
-    gauge('process_cpu_seconds_total', (user + system) / 1e6),
-    gauge('process_resident_memory_bytes', rss),
-    gauge('process_start_time_seconds', performance.timeOrigin / 1000),
-    gauge('nodejs_heap_size_used_bytes', heapUsed),
-    gauge('nodejs_eventloop_lag_seconds', v.lagMs / 1000),
-    ...clusters,
-  ];
+    for (const [word, n] of Object.entries(health))
+      count(v, 'statefulcluster_members', { ...own, health: word }, n);
+    for (const { type, status } of conditions)
+      count(v, 'statefulcluster_condition', { ...own, type }, Number(status === 'True'));
+    count(v, 'statefulcluster_retired_claims', own, retiredClaims);
+  }
 }
 /** The text format 0.0.4 of Prometheus. */
 export function metricsText(v: Vitals): string {
-  const series = new Map([...v.series].map(([metric, counted]) => [metric, [...counted]]));
-  for (const [metric, value, labels] of gaugesOf(v))
-    series.get(metric)?.push([labelsText(labels), value]);
+  const series = new Map(v.series);
+  readOff({ ...v, series });
   const families = Object.entries(METRICS).map(([name, [type, help]]) => {
-    const lines = series.get(name)?.map(([rest, value]) => `${name}${rest} ${value}\n`) ?? [];
+    const samples = [...(series.get(name as Metric) ?? [])];
+    const lines = samples.map(([rest, value]) => `${name}${rest} ${value}\n`);
     return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`;
   });
   return families.join('');
 }
 
-/** Why this process should be started anew, or ''. A server that is away is no reason: a watch that
- *  cannot be opened is opened again, which is a sign too. */
-function illness(v: Vitals): string {
-  if (v.lagMs > BOUNDS.lagMaxMs) return `the event loop was blocked for ${v.lagMs} ms`;
+type Page = readonly [status: number, text: string];
+/** Should this process be started anew? A server that is away is no reason: a watch that cannot be
+ *  opened is opened again, which is a sign too. */
+function healthPage(v: Vitals): Page {
+  if (v.lagMs > BOUNDS.lagMaxMs) return [500, `the event loop was blocked for ${v.lagMs} ms\n`];
   const since = v.world.uptime() - BOUNDS.silenceMaxMs;
   const [path] = [...v.watches].find(([, { signAt }]) => signAt < since) ?? [];
-  return path ? `no sign of the watch ${path} for ${BOUNDS.silenceMaxMs / 1000} s` : '';
+  const words = `no sign of the watch ${path} for ${BOUNDS.silenceMaxMs / 1000} s\n`;
+  return path ? [500, words] : [200, 'ok\n'];
+}
+function readyPage(v: Vitals): Page {
+  if (v.phase === 'standby') return [200, 'standby\n'];
+  const ages = [...v.watches].map(([path, { newsAt }]) => {
+    const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
+    return `${path}: last event or bookmark ${seconds} s ago\n`;
+  });
+  if (v.phase === 'synced') return [200, `leader\n${ages.join('')}`];
+  return [503, `leader, the caches are not synced\n${ages.join('')}`];
 }
 /** Status and text of one page. */
-export function pageOf(v: Vitals, path: string): readonly [status: number, text: string] {
+export function pageOf(v: Vitals, path: string): Page {
+  if (path === '/healthz') return healthPage(v);
+  if (path === '/readyz') return readyPage(v);
   if (path === '/metrics') return [200, metricsText(v)];
-  if (path === '/readyz' && v.phase === 'standby') return [200, 'standby\n'];
-  if (path === '/readyz') {
-    const head = v.phase === 'synced' ? 'leader\n' : 'leader, the caches are not synced\n';
-    const ages = [...v.watches].map(([watched, { newsAt }]) => {
-      const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
-      return `${watched}: last event or bookmark ${seconds} s ago\n`;
-    });
-    return [v.phase === 'synced' ? 200 : 503, head + ages.join('')];
-  }
-  if (path !== '/healthz') return [404, 'there are /healthz, /readyz and /metrics\n'];
-  const why = illness(v);
-  return why ? [500, `${why}\n`] : [200, 'ok\n'];
+  return [404, 'there are /healthz, /readyz and /metrics\n'];
 }
 
-/** Where to listen; undefined for nowhere. */
-export function probeAddress(text: string): net.ListenOptions | undefined {
-  if (text === '' || text === '0') return undefined;
-  const form = /^(?:\[([\da-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/;
-  const [, six, name, port = ''] = form.exec(text) ?? [];
-  if (port === '' || Number(port) > 65_535)
-    throw new UsageError('--probe-addr must be :PORT or HOST:PORT, or 0 for none');
-  const host = six || name;
-  return { port: Number(port), ...(host && { host }) };
-}
-/** Serves the pages until aborted. Whoever holds connections open and asks nothing keeps nobody
- *  out: beyond the limit the one that has been idle for longest goes. */
-async function serveProbes(v: Vitals, address: net.ListenOptions, signal: AbortSignal) {
+/** Serves the pages on [HOST]:PORT until aborted. Whoever holds connections open and asks nothing
+ *  keeps nobody out: beyond the limit the oldest goes. */
+async function servePages(v: Vitals, flag: string, address: string, signal: AbortSignal) {
   const http = process.getBuiltinModule('node:http'); // Not needed by `version`.
   const server = http.createServer((request, response) => {
     const [status, body] = pageOf(v, request.url?.split('?')[0] ?? '');
     const type = 'text/plain; version=0.0.4; charset=utf-8';
     response.writeHead(status, { 'content-type': type }).end(body);
-    seen(request.socket);
   });
   server.headersTimeout = server.requestTimeout = server.keepAliveTimeout = 5000;
-  const sockets = new Set<net.Socket>(); // The one that has been idle for longest is the first.
-  const seen = (socket: net.Socket): unknown => sockets.delete(socket) && sockets.add(socket);
+  const sockets = new Set<net.Socket>();
   server.on('connection', (socket) => {
     sockets.add(socket.once('close', () => sockets.delete(socket)));
     if (sockets.size > BOUNDS.probersMax) [...sockets][0]?.destroy();
   });
+  const [, host, port] = /^\[?(.*?)\]?:(\d+)$/.exec(address) ?? [];
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(new Error(`--probe-addr: ${error.message}`)));
-    server.listen({ ...address, signal }, resolve);
+    server.once('error', (error) => reject(new Error(`--${flag}: ${error.message}`)));
+    server.listen({ host, port: Number(port), signal }, resolve);
   });
-  v.world.log('info', 'probes', { ...(server.address() as net.AddressInfo) });
-  void watchLag(v, signal);
+  v.world.log('info', 'listens', { flag, ...(server.address() as net.AddressInfo) });
 }
 async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
@@ -4588,106 +4516,91 @@ const HONOURED: Dict = {
   context: 'cluster user namespace extensions',
   exec: 'apiVersion command args env installHint interactiveMode provideClusterInfo',
 };
-const PATHS = ['certificate-authority', 'client-certificate', 'client-key', 'tokenFile'];
+const PATHS = /^(certificate-authority|client-certificate|client-key|tokenFile)$/;
 /** One part of a kubeconfig in `folder`, with absolute paths. Data goes before a file. */
 function partOf(kind: string, part: Raw, folder: string): Raw {
-  const known = (HONOURED[kind] ?? '').split(/\s+/);
-  const fields = Object.entries(part).filter(([name]) => part[name] && !part[`${name}-data`]);
-  const odd = fields.find(([name]) => !known.includes(name));
-  if (odd) throw new Error(`kubeconfig: ${kind}: ${odd[0]} is not supported`);
-  const whole = fields.map(([name, value]) => {
-    if (name === 'exec') return [name, partOf('exec', value, folder)];
-    const isPath = PATHS.includes(name) || (name === 'command' && value.includes(sep));
-    return [name, isPath ? resolve(folder, value) : value];
-  });
-  return Object.fromEntries(whole);
+  const known = HONOURED[kind]?.split(/\s+/) ?? [];
+  const whole: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(part)) {
+    if (!value || part[`${name}-data`]) continue;
+    if (!known.includes(name)) throw new Error(`kubeconfig: ${kind}: ${name} is not supported`);
+    const isPath = PATHS.test(name) || (name === 'command' && value.includes(sep));
+    whole[name] = isPath ? resolve(folder, value) : value;
+    if (name === 'exec') whole[name] = partOf(name, value, folder);
+  }
+  return whole;
 }
 /** Refuses what kubectl refuses, and what needs a terminal or a library that is not here. */
 function checkParts(cluster: Raw, user: Raw): void {
-  const { as, exec } = user;
-  const alone = ['as-uid', 'as-groups'].find((field) => !as && user[field]);
+  const alone = ['as-uid', 'as-groups'].find((field) => !user['as'] && user[field]);
   const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
-  const proxy = cluster['proxy-url'] ?? 'http://';
-  const isOdd = exec && !/^client\.authentication\.k8s\.io\/v1(beta1)?$/.test(exec.apiVersion);
+  const { 'proxy-url': proxy = 'http://' } = cluster;
   const wrong = [
     alone && `user: ${alone} without as`,
-    isOdd && `exec: apiVersion ${exec.apiVersion} is not supported`,
-    exec?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
+    user['exec']?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
     !/^(https?|socks5h?):\/\//.test(proxy) && `cluster: proxy-url ${proxy} is not supported`,
     authority && cluster['insecure-skip-tls-verify'] && 'cluster: insecure beside an authority',
   ].find(Boolean);
   if (wrong) throw new Error(`kubeconfig: ${wrong}`);
 }
-/** Runs a plugin for credentials as client-go does, but never at the terminal. Its answer is kept
- *  until it expires. */
-function pluginOf(exec: Raw, cluster: Raw): () => Promise<Raw> {
+/** Runs a plugin for credentials as client-go does, but never at the terminal. */
+async function askPlugin(exec: Raw, cluster: Raw): Promise<Raw> {
   const { apiVersion, command, args = [], env = [], provideClusterInfo } = exec;
-  async function ask(): Promise<Raw> {
-    const { 'certificate-authority': file, extensions = [], ...plain } = cluster;
-    const data = file && { 'certificate-authority-data': readFileSync(file, 'base64') };
-    const key = 'client.authentication.k8s.io/exec';
-    const config = extensions.find((e: Raw) => e['name'] === key)?.extension;
-    const info = provideClusterInfo ? { ...plain, ...data, config } : undefined;
-    const request = {
-      apiVersion,
-      kind: 'ExecCredential',
-      spec: { interactive: false, cluster: info },
-    };
-    const given = Object.fromEntries(env.map((e: Raw) => [e['name'], e['value']]));
-    const { execFile } = process.getBuiltinModule('node:child_process');
-    const running = promisify(execFile)(command, args, {
-      env: { ...process.env, ...given, KUBERNETES_EXEC_INFO: JSON.stringify(request) },
-      timeout: BOUNDS.pluginMs,
-      killSignal: 'SIGKILL',
-    });
-    running.child.stdin?.end();
+  const { 'certificate-authority': file, extensions = [], ...plain } = cluster;
+  const key = 'client.authentication.k8s.io/exec';
+  const config = extensions.find(({ name }: Raw) => name === key)?.extension;
+  const data = file && { 'certificate-authority-data': readFileSync(file, 'base64') };
+  const spec = { interactive: false, cluster: provideClusterInfo && { ...plain, ...data, config } };
+  const given = Object.fromEntries(env.map(({ name, value }: Raw) => [name, value]));
+  given.KUBERNETES_EXEC_INFO = JSON.stringify({ apiVersion, kind: 'ExecCredential', spec });
+  const { execFile } = process.getBuiltinModule('node:child_process');
+  const limits = { timeout: BOUNDS.pluginMs, killSignal: 'SIGKILL' } as const;
+  const options = { env: { ...process.env, ...given }, ...limits };
+  const running = promisify(execFile)(command, args, options);
+  running.child.stdin?.end();
+  try {
     const { apiVersion: version, status = {} } = JSON.parse((await running).stdout) as Raw;
     if (version !== apiVersion) throw new Error(`it answered in ${version}, not in ${apiVersion}`);
     return status;
+  } catch (error) {
+    const { killed, stderr } = error as { killed?: boolean; stderr?: string };
+    const late = killed && `no answer within ${BOUNDS.pluginMs} ms`;
+    const words = late || stderr?.trim().split('\n').at(-1) || wordsOf(error);
+    throw new Error(`the plugin ${command} failed: ${words}`);
   }
-  let told: Raw | undefined;
-  return async () => {
-    if (told && !(Date.parse(told['expirationTimestamp']) <= Date.now())) return told;
-    told = await ask().catch((error: Error & { killed?: boolean; stderr?: string }) => {
-      const late = error.killed && `no answer within ${BOUNDS.pluginMs} ms`;
-      const words = late || error.stderr?.trim().split('\n').at(-1) || error.message;
-      throw new Error(`the plugin ${command} failed: ${words}`);
-    });
-    return told;
-  };
 }
 /** HTTPS_PROXY, HTTP_PROXY and NO_PROXY as Go reads them: an entry is `*`, a domain with all below
  *  it (only that, with a dot before), an address or a CIDR, each perhaps with a port. */
 export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEnv) {
   const { BlockList, isIP } = process.getBuiltinModule('node:net');
   const valueOf = (name: string): string => env[name] || env[name.toLowerCase()] || '';
-  const proxy = valueOf(protocol === 'http:' ? 'HTTP_PROXY' : 'HTTPS_PROXY');
-  const usual = protocol === 'http:' ? '80' : '443';
-  const host = hostname.replace(/^\[(.*)\]$/, '$1');
+  const [way, usual] = protocol === 'http:' ? ['HTTP_PROXY', '80'] : ['HTTPS_PROXY', '443'];
   const family = (ip: string) => (isIP(ip) === 6 ? 'ipv6' : 'ipv4');
-  const form = /^(?:\[?([^\]]*:[^\]]*:[^\]]*)\]?|([^:]*))(?::(\d+))?$/;
+  const host = hostname.replace(/^\[|\]$/g, '');
   const isDirect = (entry: string): boolean => {
-    const [, six, other = '', at] = form.exec(entry.toLowerCase()) ?? [];
-    const [name = '', bits] = (six ?? other).replace(/^\*\./, '.').split('/');
-    if (name === '' || (at && at !== (port || usual))) return false;
-    if (isIP(name) === 0)
-      return name === '*' || name === host || host.endsWith(`.${name.replace(/^\./, '')}`);
-    const list = new BlockList();
-    list.addSubnet(name, Number(bits ?? (six ? 128 : 32)), family(name));
-    return isIP(host) !== 0 && list.check(host, family(host));
+    const [ip = '', bits] = entry.split('/');
+    const subnet = new BlockList();
+    if (bits) subnet.addSubnet(ip, Number(bits), family(ip));
+    if (entry === host || (isIP(host) && subnet.check(host, family(host)))) return true;
+    const [, name = '', at] = /^(.*?)(?::(\d+))?$/.exec(entry) ?? [];
+    if (at && at !== (port || usual)) return false;
+    return ['*', hostname].includes(name) || hostname.endsWith(`.${name.replace(/^\*?\./, '')}`);
   };
-  const entries = ['localhost', '127.0.0.0/8', '::1', ...valueOf('NO_PROXY').split(/[\s,]+/)];
-  if (proxy === '' || entries.some(isDirect)) return undefined;
+  const entries = `localhost 127.0.0.0/8 ::1 ${valueOf('NO_PROXY')}`.toLowerCase();
+  const proxy = valueOf(way);
+  if (proxy === '' || entries.split(/[\s,]+/).some(isDirect)) return undefined;
   return proxy.includes('://') ? proxy : `http://${proxy}`;
 }
 /** Lets the library's KubeConfig also give what the library does not read. */
 function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   const apply = config.applyToHTTPSOptions.bind(config);
   const { exec, tokenFile: file, 'as-uid': uid, 'as-groups': groups } = user;
-  const ask = exec ? pluginOf(exec, cluster) : async () => ({}) as Raw;
+  let kept: Raw | undefined; // What the plugin answered, until it expires.
   config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
     await apply(options);
-    const { token: given, clientCertificateData: cert, clientKeyData: key } = await ask();
+    if (kept && Date.parse(kept['expirationTimestamp']) <= Date.now()) kept = undefined;
+    if (exec) kept ??= await askPlugin(exec, cluster);
+    const { token: given, clientCertificateData: cert, clientKeyData: key } = kept ?? {};
     const token = file ? readFileSync(file, 'utf8').trim() : given;
     const bearer = token && { Authorization: `Bearer ${token}` };
     const as = { 'Impersonate-Uid': uid, 'Impersonate-Group': groups };
@@ -4701,22 +4614,18 @@ const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 /** Reads kubeconfigs as kubectl does: of equal names the first counts; a file that is empty, or one
  *  of $KUBECONFIG that is missing, is none. Where there is nothing, it is the pod's account. */
 export async function loadConfig(file?: string, context?: string): Promise<KubeConfig> {
-  const { KubeConfig, loadYaml } = await import('@kubernetes/client-node'); // Not for `version`.
+  const { KubeConfig, loadAllYaml } = await import('@kubernetes/client-node'); // Not for `version`.
   const config = new KubeConfig();
   const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
   const usual = (KUBECONFIG || join(homedir(), '.kube/config')).split(delimiter);
   const where = file ?? (KUBECONFIG || 'the default kubeconfig');
-  const read = (path: string): Raw => {
-    const text = readFileSync(path, 'utf8');
-    const raw = /^\s*[^\s#]/m.test(text) ? loadYaml<Raw>(text) : {};
-    return { ...raw, folder: dirname(resolve(path)) };
-  };
-  let files: readonly Raw[];
-  try {
-    files = (file ? [file] : usual.filter((one) => one && existsSync(one))).map(read);
-  } catch (error) {
-    throw new Error(`cannot read ${where}: ${wordsOf(error)}`);
-  }
+  const files = (file ? [file] : usual.filter((path) => existsSync(path))).map((path): Raw => {
+    try {
+      return { folder: dirname(resolve(path)), ...loadAllYaml(readFileSync(path, 'utf8'))[0] };
+    } catch (error) {
+      throw new Error(`cannot read ${path}: ${wordsOf(error)}`);
+    }
+  });
   const isPod = KUBERNETES_SERVICE_HOST && existsSync(ACCOUNT);
   if (files.every((raw) => !raw['clusters']) && !file && !context && isPod) {
     config.loadFromCluster();
@@ -4738,13 +4647,13 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
   checkParts(cluster, user);
   // The library refuses plain http (`kubectl proxy`) unless TLS is waived, which it has none of.
   const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
-  const text = JSON.stringify({
+  const whole = {
     'current-context': name,
-    contexts: [{ name, context: { ...chosen, cluster: 'cluster', user: 'user' } }],
-    clusters: [{ name: 'cluster', cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
-    users: [{ name: 'user', user: { ...user, exec: undefined } }],
-  });
-  config.loadFromString(text);
+    contexts: [{ name, context: { ...chosen, cluster: name, user: name } }],
+    clusters: [{ name, cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
+    users: [{ name, user: { ...user, exec: undefined } }],
+  };
+  config.loadFromString(JSON.stringify(whole));
   return complete(config, cluster, user);
 }
 
@@ -4764,12 +4673,8 @@ function logger(format: string): World['log'] {
 }
 
 /** The World of production. */
-export function realWorld(
-  config: KubeConfig,
-  log: World['log'],
-  reload: () => Promise<KubeConfig> = async () => config,
-): World {
-  return {
+export function realWorld(config: KubeConfig, log: World['log'], reload = async () => config) {
+  const world: World = {
     now: () => Date.now(),
     uptime: () => performance.now(),
     random: () => Math.random(),
@@ -4778,14 +4683,15 @@ export function realWorld(
     ...connect(config, reload),
     log,
   };
+  return world;
 }
 
 /** The error, in words for what the person at the terminal can mend. */
 function explained(error: unknown, path: string): unknown {
-  const { code, reason } = error instanceof ApiError ? error : { code: -1, reason: '' };
-  const words = wordsOf(error);
-  if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${words}`);
-  const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(words);
+  if (!(error instanceof ApiError)) return error;
+  const { code, reason, message } = error;
+  if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${message}`);
+  const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(message);
   if (code !== 404 || !isKind) return error;
   return new Error('the API server does not know StatefulCluster: kubectl apply -f deploy.yaml');
 }
@@ -4817,7 +4723,6 @@ async function run({ flags }: Asked): Promise<void> {
   const { namespace, selector = '', 'all-namespaces': isAll } = flags;
   if (isAll && namespace) throw new UsageError('-A and -n exclude each other');
   const format = flags['log'] ?? (process.stdout.isTTY ? 'pretty' : 'json');
-  const probes = probeAddress(flags['probe-addr'] ?? ':8080');
   const config = await load(flags);
   const own = spaceOf(config);
   const asked = namespace ?? process.env['WATCH_NAMESPACE'] ?? own;
@@ -4826,12 +4731,16 @@ async function run({ flags }: Asked): Promise<void> {
   const log = logger(format);
   const vitals = newVitals(realWorld(config, log, () => load(flags)));
   const world = measured(vitals);
-  const observer = observerOf(vitals);
-  const options = { namespaces, workers: Number(flags['workers'] ?? 4), selector, observer };
+  const workers = Number(flags['workers'] ?? 4);
+  const options = { namespaces, workers, selector, observer: observerOf(vitals) };
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
-  if (probes) await serveProbes(vitals, probes, stop.signal);
+  void watchLag(vitals, stop.signal);
+  for (const [flag, usual] of Object.entries({ 'probe-addr': ':8080', 'metrics-addr': '0' })) {
+    const address = flags[flag] ?? usual;
+    if (address !== '0') await servePages(vitals, flag, address, stop.signal);
+  }
   await preflight(world, options, inPod);
   process.stdout.on('error', () => stop.abort()); // Whoever read the log is gone.
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
@@ -5642,6 +5551,7 @@ const FLAGS = `
    --leader-elect true|false    false where no other operator runs
    --leader-elect-namespace NS  of the Lease; default: the pod's, else of -n
    --probe-addr ADDR            [HOST]:PORT of probes (:8080; 0: none)
+   --metrics-addr ADDR          one more, for metrics (0: none)
    --log json|pretty            default: pretty on a terminal
 -n --namespace NS               default: the context's; run takes several
    --context NAME               of the kubeconfig; default: its current one
@@ -5651,6 +5561,7 @@ const FLAGS = `
 const FORMS: Readonly<Record<string, readonly [form: RegExp, words: string]>> = {
   N: [/^[1-9]\d*$/, 'a number above 0'],
   TIME: [/^(0|(\d+(\.\d+)?(ms|s|m|h))+)$/, 'a time like 90s, 5m or 1h30m'],
+  ADDR: [/^(0|(\[[\da-f:.]+\]|[^:[\]]*):\d{1,5})$/i, ':PORT or HOST:PORT, or 0 for none'],
   IMAGE: [/^\w[\w.:/@-]*$/, 'the name of an image'],
   'json|yaml': [/^(json|yaml)$/, 'json or yaml'],
   'json|pretty': [/^(json|pretty)$/, 'json or pretty'],
@@ -5660,7 +5571,7 @@ const FORMS: Readonly<Record<string, readonly [form: RegExp, words: string]>> = 
  *  are not just these. */
 const COMMANDS = `
 run: replace lost members, until stopped: + all-namespaces selector workers leader-elect \
-leader-elect-namespace probe-addr log
+leader-elect-namespace probe-addr metrics-addr log
 status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces output +
 plan NAME: what the operator would do now, and why; reads only
 replace POD|IDENTITY: give a member up for a new one: yes +
