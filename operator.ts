@@ -4946,9 +4946,8 @@ const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 /** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
 
-/** What the user asked for: a command, the words after it, and its flags ('true' for bare ones). */
+/** What comes after a command: words, and its flags ('true' for bare ones). */
 interface Asked {
-  readonly words: string;
   readonly names: readonly string[];
   readonly flags: Readonly<Record<string, string | undefined>>;
 }
@@ -5307,26 +5306,29 @@ async function keepSeeing(
   throw new Error(late);
 }
 
-type Row = Readonly<Record<string, string | number>>;
+/** The names of its fields are the titles of the columns. */
+type Row = Readonly<Record<string, string | number | undefined>>;
 /** Columns that a narrow terminal is spared, the first one first. */
-const SPARE = `CLAIMS RETIRED-CLAIMS REPLACED UP-TO-DATE READY AVAILABLE AGE REVISION POD
-  CLAIMS-KEPT REPLACED-BY NODE SINCE`.split(/\s+/);
+const SPARE =
+  `claims retired-claims replaced up-to-date ready available age revision pod replaced-by
+  node since`.split(/\s+/);
 const PROSE = 30; // Characters: a cell with more may wrap.
 const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
-/** The fields of the first row are the columns; those that are empty everywhere are left out, and
- *  those that do not fit. '' without rows. */
+/** A table without columns that are empty, or do not fit. '' without rows. */
 function tableOf(rows: readonly Row[]): string {
   const columns = new Map<string, readonly string[]>();
   for (const title of Object.keys(rows[0] ?? {})) {
-    const cells = rows.map((row) => String(row[title]));
+    const cells = rows.map((row) => String(row[title] ?? ''));
     const width = Math.max(...[title, ...cells].map(widthOf));
-    const padded = [gray(title), ...cells].map((cell) => cell + ' '.repeat(width - widthOf(cell)));
-    if (cells.some(Boolean)) columns.set(title, padded);
+    const all = [gray(title.toUpperCase()), ...cells];
+    if (cells.some(Boolean))
+      columns.set(
+        title,
+        all.map((cell) => cell + ' '.repeat(width - widthOf(cell))),
+      );
   }
-  const isWide = (): boolean => {
-    const widths = [...columns.values()].map(([head = '']) => Math.min(widthOf(head), PROSE) + 2);
-    return widths.reduce((sum, width) => sum + width, -2) > process.stdout.columns;
-  };
+  const widths = () => [...columns.values()].map(([head = '']) => Math.min(widthOf(head), PROSE));
+  const isWide = () => widths().reduce((sum, w) => sum + w + 2, -2) > process.stdout.columns;
   for (const title of SPARE) if (isWide()) columns.delete(title);
   const lines = ['', ...rows].map((_, i) => [...columns.values()].map((cells) => cells[i]));
   return lines.map((cells) => cells.join('  ').trimEnd()).join('\n');
@@ -5382,34 +5384,25 @@ function stateIn(c: StatefulCluster): string {
   return isObserved(c) ? (conditionOf(c, 'Ready')?.reason ?? 'Starting') : 'Unseen';
 }
 
-function listText(raws: readonly Raw[], ns: string, now: number): string {
-  if (raws.length === 0) return `No StatefulClusters${ns && ` in namespace ${ns}`}.`;
-  const all = raws.map((raw) => clusterOf(tamed(raw)));
+/** A table of clusters, the gravest first. */
+function listText(all: readonly StatefulCluster[], ns: string, now: number): string {
   const rank = (c: StatefulCluster): number => rankOf(stateIn(c));
-  all.sort((a, b) => rank(a) - rank(b) || (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
-  const rows = all.map((c) => ({
-    NAMESPACE: ns ? '' : c.meta.namespace,
-    NAME: c.meta.name,
-    STATE: painted(stateIn(c)),
-    LIVE: `${c.status.replicas ?? 0}/${c.spec.replicas}`,
-    READY: c.status.readyReplicas ?? 0,
-    'UP-TO-DATE': c.status.updatedReplicas ?? 0,
-    AVAILABLE: c.status.availableReplicas ?? 0,
-    REPLACED: c.status.replacements ?? 0,
-    'RETIRED-CLAIMS': c.status.retiredClaims ?? 0,
-    AGE: ageText(now - c.meta.createdMs),
-  }));
+  const isFirst = (a: Meta, b: Meta): number => (keyOf(a) < keyOf(b) ? -1 : 1);
+  const sorted = all.toSorted((a, b) => rank(a) - rank(b) || isFirst(a.meta, b.meta));
+  const rows = sorted.map((c) => {
+    const {
+      meta: { namespace, name, createdMs },
+      spec,
+      status: s,
+    } = c;
+    const who = { namespace: ns ? '' : namespace, name, state: painted(stateIn(c)) };
+    const live = `${s.replicas ?? 0}/${spec.replicas}`;
+    const counts = { live, ready: s.readyReplicas, 'up-to-date': s.updatedReplicas };
+    const more = { available: s.availableReplicas, replaced: s.replacements };
+    const age = ageText(now - createdMs);
+    return { ...who, ...counts, ...more, 'retired-claims': s.retiredClaims, age };
+  });
   return tableOf(rows);
-}
-
-/** What the operator says of all that goes on. */
-const progressOf = (c: StatefulCluster): string => conditionOf(c, 'Progressing')?.message ?? '';
-function headText(c: StatefulCluster, now: number): string {
-  const { meta, spec, status } = c;
-  const name = `${painted(stateIn(c), '')} ${bold(meta.name)} ${gray(`in ${meta.namespace}`)}`;
-  const facts = `${stateIn(c)} · ${status.replacements ?? 0} replaced so far`;
-  const age = `${ageText(now - meta.createdMs)} old`;
-  return `${name}  ${facts} · ${age}\n  ${progressOf(c) || `${spec.replicas} members are wanted`}`;
 }
 
 const CALM = ['Available', 'Progressing', 'Ready', 'Reconciling']; // True is no trouble.
@@ -5429,21 +5422,15 @@ function membersText({ status }: StatefulCluster, now: number): string {
   const { members = [], retired = [], replicas = 0, updateRevision } = status;
   const sorted = members.toSorted((a, b) => rankOf(a.health) - rankOf(b.health));
   const rows = sorted.map((m) => {
-    const isOld = m.revision !== '' && m.revision !== updateRevision;
-    const old = retired.find((r) => r.replacedBy === m.identity);
-    const why = [m.reason || lookOf(m.health)[3], old && `replaced ${old.identity}`];
-    return {
-      HEALTH: painted(m.health),
-      IDENTITY: bold(m.identity),
-      POD: m.pod || '-',
-      INDEX: m.index ?? '',
-      AGE: birthSecond(m.identity) < 0 ? '-' : ageText(now - birthMs(m.identity)),
-      NODE: m.node || '-',
-      REVISION: isOld ? yellow(`${m.revision} outdated`) : m.revision || '-',
-      CLAIMS: m.claims.length,
-      SINCE: sinceText(m.since, now),
-      WHY: why.filter(Boolean).join('; '),
-    };
+    const { health, identity, pod, index, node, revision } = m;
+    const age = birthSecond(identity) < 0 ? '' : ageText(now - birthMs(identity));
+    const isOld = revision !== '' && revision !== updateRevision;
+    const state = { node, revision: isOld ? yellow(`${revision} outdated`) : revision };
+    const old = retired.find((r) => r.replacedBy === identity);
+    const why = [m.reason || lookOf(health)[3], old && `replaced ${old.identity}`];
+    const times = { since: sinceText(m.since, now), why: why.filter(Boolean).join('; ') };
+    const who = { health: painted(health), identity: bold(identity), pod, index, age };
+    return { ...who, ...state, claims: m.claims.length, ...times };
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
   return tableOf(rows) + more;
@@ -5451,14 +5438,10 @@ function membersText({ status }: StatefulCluster, now: number): string {
 /** Identities that are over, and how to free or bring back what is left of them. */
 function retiredText({ meta, status }: StatefulCluster, now: number): string {
   const { retired = [], retiredClaims = 0 } = status;
-  const rows = retired.map((r) => ({
-    OVER: r.identity,
-    AGO: sinceText(r.at, now),
-    REASON: r.reason,
-    'REPLACED-BY': r.replacedBy || '-',
-    'CLAIMS-KEPT': r.claims.length,
-    'LAST-WORDS': r.message ?? '',
-  }));
+  const rows = retired.map(({ identity, at, reason, replacedBy, claims, message }) => {
+    const end = { over: identity, ago: sinceText(at, now), reason, 'replaced-by': replacedBy };
+    return { ...end, claims: claims.length, 'last-words': message };
+  });
   const kept = retired.find((r) => r.claims.length > 0)?.identity ?? 'IDENTITY';
   const labels = `${MARK.cluster}=${meta.name},${MARK.retired}=true`;
   const hints = [
@@ -5477,8 +5460,7 @@ async function leaderOf(world: World, ns: string) {
     const path = `/apis/coordination.k8s.io/v1${inNamespace(where)}/leases`;
     return itemsOf(world, path, LEASE_LABELS).catch(() => undefined);
   };
-  const all = await look('');
-  const found = all ? [all] : await Promise.all([ns || SYSTEM, SYSTEM].map(look));
+  const found = await Promise.all(unique(['', ns || SYSTEM, SYSTEM]).map(look));
   const leases = found.flat().flatMap((raw) => {
     const { metadata, spec = {} } = tamed(raw ?? {});
     const scope: string = metadata?.annotations?.[MARK.namespaces] ?? '';
@@ -5488,7 +5470,7 @@ async function leaderOf(world: World, ns: string) {
     return [{ holder, ms, leads: holder !== '' && ms <= 1000 * leaseDurationSeconds }];
   });
   const [best] = leases.sort((a, b) => Number(b.leads) - Number(a.leads) || a.ms - b.ms);
-  if (!best && found.includes(undefined))
+  if (!best && !found[0])
     return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
   if (!best) return { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
   const [who, ago] = [best.holder || 'released', `${ageText(best.ms)} ago`];
@@ -5496,35 +5478,38 @@ async function leaderOf(world: World, ns: string) {
   return { runs: best.leads, words: `Operator: ${words}` };
 }
 
-const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
-async function status({ world, ns: own, name, flags }: There): Promise<void> {
-  const { watch, output, 'all-namespaces': all } = flags;
+/** What `status` shows of clusters; of one that is named, all. */
+async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Promise<string> {
+  const now = world.now();
+  const { runs, words } = await leaderOf(world, ns);
+  const all = raws.map((raw) => clusterOf(tamed(raw)));
+  const what = `StatefulClusters${name && ` "${name}"`}${ns && ` in namespace ${ns}`}`;
+  const list = listText(all, ns, now) || `There are no ${what}.`;
+  const details = name ? all.map((c) => detailsOf(c, now)) : [];
+  return paragraphs((runs === false ? red : gray)(words), list, ...details);
+}
+const progressOf = (c: StatefulCluster): string => conditionOf(c, 'Progressing')?.message ?? '';
+const detailsOf = (c: StatefulCluster, now: number): string =>
+  paragraphs(progressOf(c), troubleText(c, now), membersText(c, now), retiredText(c, now));
+async function status(asked: There): Promise<void> {
+  const { world, name, flags } = asked;
+  const { watch, output, 'all-namespaces': isAll } = flags;
   if (output && watch) throw new UsageError('--watch and --output exclude each other');
-  if (name && all) throw new UsageError('NAME and -A exclude each other');
-  const ns = all ? '' : own;
-  const first = await api(world, { method: 'GET', path: clusterPath(ns, name) });
+  if (name && isAll) throw new UsageError('NAME and -A exclude each other');
+  const at = isAll ? { ...asked, ns: '' } : asked;
+  const first = await getCluster(at);
   if (output) return show(first, output);
-  const textOf = async (raws: readonly Raw[]): Promise<string> => {
-    const now = world.now();
-    const { runs, words } = await leaderOf(world, ns);
-    const operator = (runs === false ? red : gray)(words);
-    if (!name) return paragraphs(operator, listText(raws, ns, now));
-    if (!raws[0]) return paragraphs(operator, deletedText(name));
-    const c = clusterOf(tamed(raws[0]));
-    const texts = [headText, troubleText, membersText, retiredText].map((text) => text(c, now));
-    return paragraphs(operator, ...texts);
-  };
-  if (!watch) return say(await textOf(name ? [first] : first['items']));
+  if (!watch) return say(await pictureOf(at, name ? [first] : first['items']));
   const draws = process.stdout.isTTY && kleur.enabled;
   const see = async (raws: readonly Raw[]): Promise<boolean> => {
-    const text = await textOf(raws);
+    const text = await pictureOf(at, raws);
     if (draws) process.stdout.write('\x1b[H\x1b[2J'); // In the place of the last picture.
     say(`${text}\n`);
     return name !== '' && raws.length === 0;
   };
   // The watch brings the news; on a terminal the ages are drawn anew.
   const limits = draws ? { everyMs: BOUNDS.leaseRetryMs } : {};
-  await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits);
+  await keepSeeing(world, oneOrAll(clusterPath(at.ns), name), see, limits);
 }
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
@@ -5556,15 +5541,8 @@ async function decideOnly({ world: real, ns, name }: There) {
   return decide(o, snapshotOf(o, cluster, ledger));
 }
 
-/** What would be done, in the words of its Events. New identities are drawn anew by the operator. */
-function actionsText({ actions }: Plan): string {
-  const rows = storiesOf(actions).map(({ reason, message }) => ({
-    BECAUSE: reason,
-    DONE: message,
-  }));
-  return tableOf(rows) || 'The operator would do nothing now.';
-}
-/** The actions, and the status that the operator would write: what it waits for is there. */
+/** What would be done, in the words of its Events, and the status that the operator would write:
+ *  what it waits for is there. New identities are drawn anew when they are made. */
 async function showPlan(at: There): Promise<void> {
   const { s, p } = await decideOnly(at);
   const now = at.world.now();
@@ -5572,50 +5550,55 @@ async function showPlan(at: There): Promise<void> {
   const planned = statusOf(s, p, [], now);
   const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
   const c = { ...s.cluster, status: { ...planned, conditions } };
-  const texts = [headText(c, now), actionsText(p), troubleText(c, now), membersText(c, now)];
-  say(paragraphs(...texts, gray('Nothing was written.')));
+  const rows = storiesOf(p.actions).map(({ reason, message }) => ({
+    reason,
+    'would say': message,
+  }));
+  const deeds = tableOf(rows) || 'The operator would do nothing now.';
+  say(
+    paragraphs(listText([c], at.ns, now), deeds, detailsOf(c, now), gray('Nothing was written.')),
+  );
 }
 
 // ── replace, restore ────────────────────────────────────────────────────────────────────────────
+interface Part {
+  readonly kind: typeof PODS | typeof CLAIMS;
+  readonly meta: Meta;
+  readonly owner: string;
+}
 /** Pods, then claims, of the member that is called so, by identity or pod. */
 async function partsOf({ world, ns }: There, called: string, of?: string) {
   const identity = called.slice(called.lastIndexOf('-') + 1);
-  const find = async (kind: typeof PODS | typeof CLAIMS) => {
-    const found = await itemsOf(world, pathOf(kind, ns), { [MARK.identity]: identity });
-    const parts = found
-      .map(metaOf)
-      .map((meta) => ({ kind, meta, owner: meta.labels[MARK.cluster] }));
-    return parts.filter(({ owner = '' }) => {
-      return (of ?? owner) === owner && [identity, podName(owner, identity)].includes(called);
-    });
-  };
-  const parts = [...(await find(PODS)), ...(await find(CLAIMS))];
+  const parts: Part[] = [];
+  for (const kind of [PODS, CLAIMS] as const)
+    for (const raw of await itemsOf(world, pathOf(kind, ns), { [MARK.identity]: identity })) {
+      const meta = metaOf(raw);
+      const owner = meta.labels[MARK.cluster] ?? '';
+      const names = [identity, podName(owner, identity)];
+      if ((of ?? owner) === owner && names.includes(called)) parts.push({ kind, meta, owner });
+    }
+  const retired = parts.filter(({ meta }) => MARK.retired in meta.annotations);
   const [owner, another] = unique(parts.map((part) => part.owner));
   if (!owner) throw new Error(`no member is called "${called}"`);
   if (another) throw new Error(`${owner} and ${another} have a "${called}": name its pod`);
-  return {
-    identity,
-    owner,
-    parts,
-    retired: parts.filter((p) => MARK.retired in p.meta.annotations),
-  };
+  return { identity, owner, parts, retired };
 }
-type Part = Awaited<ReturnType<typeof partsOf>>['parts'][number];
 /** Asks the operator for something, by an annotation that it looks for. */
-async function annotate(at: There, { kind, meta }: Part, key: string): Promise<void> {
-  await merge(at, kind, meta, { annotations: { [key]: 'true' } });
-  say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
+async function annotate(at: There, parts: readonly Part[], key: string): Promise<void> {
+  for (const { kind, meta } of parts) {
+    await merge(at, kind, meta, { annotations: { [key]: 'true' } });
+    say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
+  }
 }
 async function replace(at: There): Promise<void> {
   const { identity, owner, parts, retired } = await partsOf(at, at.name);
-  const part = parts.find((one) => !isTerminating(one));
-  if (!part || retired.length > 0) throw new Error(`${identity} of ${owner} is on its way out`);
+  if (retired.length > 0) throw new Error(`${identity} of ${owner} is retired already`);
   const { spec } = clusterOf(await getCluster({ ...at, name: owner }));
   const deletes = spec.persistentVolumeClaimRetentionPolicy.whenReplaced === 'Delete';
   const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
   if (deletes && parts.some(({ kind }) => kind === CLAIMS) && !at.flags['yes'])
     throw new UsageError(`${loss}: say --yes`);
-  await annotate(at, part, MARK.replace);
+  await annotate(at, parts.slice(0, 1), MARK.replace);
   say(`${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
@@ -5623,7 +5606,7 @@ async function restore(at: There): Promise<void> {
   const { identity, retired } = await partsOf(at, names[1] ?? '', name);
   if (retired.length === 0) throw new Error(`${identity} of ${name} is not retired`);
   const { spec, status } = clusterOf(await getCluster(at));
-  for (const part of retired) await annotate(at, part, MARK.restore);
+  await annotate(at, retired, MARK.restore);
   const room = `${status.replicas ?? 0} of ${spec.replicas} members live`;
   say(`${identity} returns as the next member of ${name} that there is room for: ${room}`);
 }
@@ -5671,28 +5654,34 @@ const restart = edit('restarted', (at) => setTemplate({ [RESTART]: timeText(at.w
 const pause = edit('paused', () => setPaused(true));
 const resume = edit('resumed', () => setPaused(false));
 
+/** What the operator says of a rollout that is not through, or ''. */
+function waitsFor(c: StatefulCluster): string {
+  if (!isObserved(c)) return 'the operator has not seen its spec yet';
+  const said = [trueIn(c, 'ReplacementWithheld')?.message, progressOf(c)].filter(Boolean);
+  return trueIn(c, 'Ready') ? '' : said.join('\n  ') || 'not Ready';
+}
 async function rolloutStatus(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
   const { spec } = clusterOf(await getCluster(at));
   if (spec.updateStrategy.type === 'OnDelete')
     throw new Error('rollout status is only available for RollingUpdate strategy type');
+  const what = `${FULL} "${name}"`;
   let [told, aloneAt] = ['', Infinity];
   const see = async ([raw]: readonly Raw[]): Promise<boolean> => {
-    if (!raw) throw new Error(deletedText(name));
+    if (!raw) throw new Error(`${what} was deleted`);
     const c = clusterOf(tamed(raw));
-    const [stalled, isReady] = ['Stalled', 'Ready'].map((type) => isObserved(c) && trueIn(c, type));
-    if (stalled) throw new Error(`statefulcluster "${name}" is stalled: ${stalled.message}`);
-    const waits = [trueIn(c, 'ReplacementWithheld')?.message, progressOf(c)].filter(Boolean);
-    const why = isObserved(c) ? waits.join('\n  ') : 'the operator has not seen its spec yet';
-    const text = isReady ? 'successfully rolled out' : `waits: ${why}`;
-    if (text !== told) say(`statefulcluster "${name}" ${(told = text)}`);
+    const stalled = isObserved(c) && trueIn(c, 'Stalled');
+    if (stalled) throw new Error(`${what} is stalled: ${stalled.message}`);
+    const wait = waitsFor(c);
+    const text = wait ? `Waiting for ${what}: ${wait}` : `${what} successfully rolled out`;
+    if (text !== told) say((told = text));
     const { runs, words } = await leaderOf(world, ns);
     aloneAt = runs === false ? Math.min(aloneAt, world.uptime()) : Infinity;
-    if (!isReady && world.uptime() - aloneAt >= BOUNDS.leaseMs) throw new Error(words);
-    return isReady !== undefined && isReady !== false;
+    if (wait && world.uptime() - aloneAt >= BOUNDS.leaseMs) throw new Error(words);
+    return wait === '';
   };
   const timeout = flags['timeout'] ?? '';
-  const limitMs = 1000 * parseInt(timeout) * (SECONDS[timeout.slice(-1)] ?? NaN) || Infinity;
+  const limitMs = 1000 * parseInt(timeout) * (SECONDS[timeout.slice(-1)] ?? 0) || Infinity;
   const limits = { limitMs, everyMs: BOUNDS.leaseRetryMs };
   await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits);
 }
@@ -5702,13 +5691,7 @@ async function rolloutStatus(at: There): Promise<void> {
 // the set is not taken over.
 const ADOPTS = 'enge.me/adopts'; // On the cluster: the UID of the set.
 const SETS = 'statefulsets.apps';
-const setPath = (ns: string, name = ''): string =>
-  `/apis/apps/v1${inNamespace(ns)}/statefulsets${name && `/${name}`}`;
-const find = (world: World, path: string): Promise<Raw | undefined> =>
-  api(world, { method: 'GET', path }).catch((error: unknown) => {
-    if (isGone(error)) return undefined;
-    throw error;
-  });
+const setPath = (ns: string): string => `/apis/apps/v1${inNamespace(ns)}/statefulsets`;
 
 /** The cluster of a set: its fields have the names of ours, and the templates stay as they are. */
 function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
@@ -5740,31 +5723,25 @@ async function wardsOf({ world, ns, name }: There, set?: Raw): Promise<readonly 
 
 /** Annotations and labels of those who would make the set again: Helm, Argo CD, Flux. */
 const KEEPERS = /helm\.sh\/|argoproj\.io\/|fluxcd\.io\//;
-/** What speaks against it unless the user insists. What ConfigMaps and images say is not seen. */
-function doubtsAbout({ metadata, spec }: Raw): readonly string[] {
-  const { name, ownerReferences: [owner] = [], labels, annotations } = metadata;
-  const keys = Object.keys({ ...labels, ...annotations });
-  const mark = keys.find((key) => KEEPERS.test(key));
+/** How scripts take a number out of a host name. */
+const CUTS = /\$\{\w+##\*-\}|(hostname|pod_?name).*(\[0-9\]|\\d|:digit:|##|cut -d|-F ?['"]?-)/i;
+/** Why this set cannot be adopted now, or ''. What ConfigMaps and images say is not seen. */
+function obstacleTo({ metadata, spec, status = {} }: Raw, isForced: boolean): string {
+  const { name, generation, ownerReferences: [owner] = [], labels, annotations } = metadata;
+  const there = status.observedGeneration === generation ? (status.updatedReplicas ?? 0) : 0;
+  if (there !== spec.replicas)
+    return `${there} of its ${spec.replicas} pods are there at its newest revision: wait for all`;
+  const mark = Object.keys({ ...labels, ...annotations }).find((key) => KEEPERS.test(key));
   const keeper = owner?.kind ?? (mark && `who set ${mark}`);
   const lines = JSON.stringify(spec.template, null, 1).replaceAll('\\n', '\n');
-  const number = /\$\{\w+##\*-\}|(hostname|pod_?name).*(\[0-9\]|\\d|:digit:|##|cut -d|-F ?['"]?-)/i;
   const doubts = [
     keeper && `${keeper} would make it again`,
     RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`).test(lines) && 'it names members by their number',
-    number.test(lines) && 'it takes a number out of the host name',
+    CUTS.test(lines) && 'it takes a number out of the host name',
     lines.includes(`metadata.labels['${MARK.ordinalName}']`) && `it reads ${MARK.ordinalName}`,
-  ];
-  return doubts.filter(Boolean);
-}
-/** Why this set cannot be adopted now, or ''. */
-function obstacleTo(set: Raw, force: boolean): string {
-  const { metadata, spec, status = {} } = set;
-  const isSeen = status.observedGeneration === metadata.generation;
-  const there = isSeen ? (status.updatedReplicas ?? 0) : 0;
-  if (there !== spec.replicas)
-    return `${there} of its ${spec.replicas} pods are there at its newest revision: wait for all`;
-  const doubts = force ? '' : doubtsAbout(set).join('; ');
-  return doubts && `${doubts} (--force adopts it all the same)`;
+  ].filter(Boolean);
+  if (isForced || doubts.length === 0) return '';
+  return `${doubts.join('; ')} (--force adopts it all the same)`;
 }
 /** What names the set, or one of its pods by number, and must be changed by hand. */
 async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
@@ -5801,7 +5778,7 @@ async function labelAll(at: There, set: Raw): Promise<void> {
 /** Deletes the set and leaves its pods and claims: the garbage collector frees them of it first. */
 async function orphan({ world, ns, name }: There, { uid }: Meta): Promise<void> {
   const body = { propagationPolicy: 'Orphan', preconditions: { uid } };
-  await api(world, { method: 'DELETE', path: setPath(ns, name), body });
+  await api(world, { method: 'DELETE', path: `${setPath(ns)}/${name}`, body });
   const isOut = (raws: readonly Raw[]): boolean => !raws.some((raw) => metaOf(raw).uid === uid);
   const late = `${SETS} "${name}" is still going: run this again once it is gone`;
   const limits = { limitMs: BOUNDS.syncMaxMs, late };
@@ -5828,8 +5805,8 @@ async function handOver(at: There): Promise<void> {
 }
 async function adopt(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  const set = await find(world, setPath(ns, name));
-  const old = await find(world, clusterPath(ns, name));
+  const [set] = await itemsOf(world, oneOrAll(setPath(ns), name));
+  const [old] = await itemsOf(world, oneOrAll(clusterPath(ns), name));
   const adopts = old?.['metadata'].annotations?.[ADOPTS];
   if (!set && !adopts) throw new Error(`${SETS} "${name}" not found`);
   if (set && old && adopts !== metaOf(set).uid)
@@ -5868,16 +5845,13 @@ async function adopt(at: There): Promise<void> {
 const SYSTEM = 'statefulcluster-system'; // The namespace that deploy.yaml names.
 /** Rights in one namespace: the operator's ClusterRole becomes a Role, and what it reads of nodes
  *  and volumes stands by itself. The Namespace must exist, with labels of its owner's choice. */
-function narrowed(text: string, ns: string): string {
-  const nodes = 'statefulcluster-nodes';
-  const note = '# To take or leave: without it, what rests on nodes and volumes is not judged.\n';
-  const head = '\nmetadata:\n  name: statefulcluster\n';
-  if (text.includes(nodes)) return note + text.replaceAll(nodes, `${nodes}-${ns}`);
-  if (!/^kind: ClusterRole/m.test(text) || !text.includes(head))
-    return text.replace(/(?<=[\s,[])-A(?=[\s,\]])/, `--namespace=${ns}`);
-  const own = text.replace(head, `${head}  namespace: ${ns}\n`);
-  return own.replaceAll('kind: Cluster', 'kind: ');
-}
+const narrowings = (ns: string): readonly (readonly [what: RegExp, by: string])[] => [
+  [/^apiVersion: v1\nkind: Namespace\n[^]*?^---\n/m, ''],
+  [/\bstatefulcluster-nodes\b/g, `statefulcluster-nodes-${ns}`],
+  [/^(kind: )Cluster(Role.*\nmetadata:\n  name: statefulcluster\n)/gm, `$1$2  namespace: ${ns}\n`],
+  [/^(  kind: )Cluster(Role\n  name: statefulcluster\n)/gm, '$1$2'],
+  [/(?<=args: \[run, )-A/, `--namespace=${ns}`],
+];
 function manifest({ flags }: Asked): void {
   const { image, namespace: ns, namespaced } = flags;
   if (namespaced && !ns) throw new UsageError('--namespaced needs -n: the one it works in and for');
@@ -5885,12 +5859,8 @@ function manifest({ flags }: Asked): void {
   let text = built ?? readFileSync(`${import.meta.dirname}/deploy.yaml`, 'utf8');
   if (ns) text = text.replaceAll(SYSTEM, ns);
   if (image) text = text.replaceAll(/^( +(?:- )?image:) .*$/gm, `$1 ${image}`);
-  let parts = text.split(/^---\n/m);
-  if (namespaced && ns)
-    parts = parts
-      .filter((part) => !/^kind: Namespace$/m.test(part))
-      .map((part) => narrowed(part, ns));
-  say(parts.join('---\n').trimEnd());
+  for (const [what, by] of namespaced && ns ? narrowings(ns) : []) text = text.replace(what, by);
+  say(text.trimEnd());
 }
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────
@@ -5916,11 +5886,8 @@ const FLAGS = `
    --context NAME               of the kubeconfig; default: its current one
    --kubeconfig FILE            default: $KUBECONFIG or ~/.kube/config
 -h --help                       print this`;
-/** What the value of a flag must look like, by its word above, if that is not a choice. */
-const FORMS: Readonly<Record<string, readonly [form: RegExp, words: string]>> = {
-  N: [/^[1-9]\d*$/, 'a number above 0'],
-  TIME: [/^\d+[smh]$/, 'a time like 90s, 5m or 2h'],
-};
+/** What the value of a flag must look like, by its word above. */
+const FORMS: Readonly<Record<string, string>> = { N: '[1-9]\\d*', TIME: '\\d+[smh]' };
 /** A command with its words, what it does, and its flags beside those that all have. */
 const COMMANDS = `
 run: replace lost members, until stopped: all-namespaces selector workers leader-elect \
@@ -5958,6 +5925,7 @@ const commands = COMMANDS.slice(1)
     const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
     return { usage, words, rest, about, takes };
   });
+type Command = (typeof commands)[number];
 const commandOf = (words: readonly string[]) => commands.find((c) => c.words === words.join(' '));
 
 /** Explains the commands that begin so; one alone with its flags. */
@@ -5969,7 +5937,7 @@ function help({ names }: Pick<Asked, 'names'>): void {
     const lines = flagList.filter(({ flag }) => one.takes.includes(flag)).map(({ line }) => line);
     return say(`${PROGRAM} ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
   }
-  const table = tableOf(some.map(({ usage, about }) => ({ COMMAND: `  ${usage}`, '': about })));
+  const table = tableOf(some.map(({ usage, about }) => ({ command: `  ${usage}`, '': about })));
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${table}\n`);
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
@@ -5991,17 +5959,15 @@ function readArgs(argv: readonly string[]): Pick<Asked, 'flags'> & { words: read
     throw new UsageError(wordsOf(error).split('. ')[0]);
   }
 }
-function checkFlags({ takes, words }: (typeof commands)[number], { flags }: Asked): void {
-  for (const { flag, value = '' } of flagList) {
-    const text = flags[flag];
-    if (text === undefined) continue;
+/** Throws where the command has no such flag, or the flag no such value. */
+function checkFlags({ takes, words }: Command, flags: Asked['flags']): void {
+  for (const { flag, line, value = '' } of flagList.filter(
+    ({ flag }) => flags[flag] !== undefined,
+  )) {
+    const form = FORMS[value] ?? (value.includes('|') ? value : '.*');
     if (!takes.includes(flag)) throw new UsageError(`"${words}" has no --${flag}`);
-    const choice = [
-      RegExp(value.includes('|') ? `^(${value})$` : ''),
-      value.replace('|', ' or '),
-    ] as const;
-    const [form, what] = FORMS[value] ?? choice;
-    if (!form.test(text)) throw new UsageError(`--${flag} must be ${what}`);
+    if (!RegExp(`^(${form})$`).test(flags[flag] ?? ''))
+      throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
   }
 }
 /** Names may come as kubectl has them. */
@@ -6019,11 +5985,11 @@ async function obey(argv: readonly string[]): Promise<unknown> {
   const least = rest.filter((word) => !word.startsWith('[')).length;
   if (names.length < least || names.length > rest.length)
     throw new UsageError(`usage: ${PROGRAM} ${usage}`);
-  const asked = { words: command.words, names, flags };
-  checkFlags(command, asked);
+  checkFlags(command, flags);
   const all = [...names, ...(flags['namespace']?.split(',') ?? [])];
   const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
   if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
+  const asked = { names, flags };
   const [first = '', second = ''] = words;
   const act = first === 'rollout' ? ROLLOUT[second] : THERE[first];
   return act ? act(await placed(asked)) : HERE[first]?.(asked);
