@@ -5269,39 +5269,40 @@ async function placed(asked: Asked): Promise<There> {
 const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
 const BY = '?fieldManager=statefulcluster-cli';
-type Which = Pick<Meta, 'name'> & Partial<Meta>;
-/** A merge patch that, where the UID is known, only lands on the very object that was looked at. */
-function merge({ world, ns }: There, kind: Ref['kind'], which: Which, meta: Raw, spec?: Raw) {
-  const body = { metadata: { ...meta, uid: which.uid }, spec };
-  return api(world, { ...MERGE, path: pathOf(kind, ns, which.name) + BY, body });
+function merge({ world, ns }: There, kind: Ref['kind'], name: string, metadata: Raw, spec?: Raw) {
+  return api(world, { ...MERGE, path: pathOf(kind, ns, name) + BY, body: { metadata, spec } });
 }
 async function itemsOf(world: World, path: string, labels: Dict = {}): Promise<readonly Raw[]> {
   const labelSelector = selectorText({ matchLabels: labels });
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
   return list['items'] ?? [];
 }
-const oneOrAll = (path: string, name: string): string =>
-  withQuery(path, { fieldSelector: name && `metadata.name=${name}` });
-
-/** Hands the objects of a path to `see` at once, after each change and every `everyMs`, until it
- *  has seen enough. Throws when `limitMs` is over before. */
-async function keepSeeing(
+const LATE = 'timed out waiting for the condition';
+/** The objects of a path ('' as name: all): at once, after each change, and every `everyMs`. Throws
+ *  `late` when `limitMs` is over. */
+async function* viewsOf(
   world: World,
   path: string,
-  see: (raws: readonly Raw[]) => boolean | Promise<boolean>,
-  { everyMs = Infinity, limitMs = Infinity, late = 'timed out waiting for the condition' } = {},
-): Promise<void> {
+  name: string,
+  { everyMs = Infinity, limitMs = Infinity, late = LATE } = {},
+) {
   const stop = new AbortController();
   const { signal } = stop;
   let bell = Promise.withResolvers<void>();
-  const project = (raw: Raw) => ({ meta: metaOf(raw), raw });
-  const on = (): void => bell.resolve();
-  const feed = follow({ world, path, project, on, signal, optional: false });
+  const feed = follow({
+    world,
+    path: withQuery(path, { fieldSelector: name && `metadata.name=${name}` }),
+    project: (raw: Raw) => ({ meta: metaOf(raw), raw }),
+    on: () => bell.resolve(),
+    signal,
+    optional: false,
+  });
   const limit = world.sleep(limitMs, signal).then(() => stop.abort());
   await Promise.race([feed.ready.promise, limit]);
-  for (; !signal.aborted; await Promise.race([bell.promise, limit, world.sleep(everyMs, signal)])) {
+  while (!signal.aborted) {
     bell = Promise.withResolvers();
-    if (await see([...feed.items.values()].map(({ raw }) => raw))) return;
+    yield [...feed.items.values()].map(({ raw }) => raw);
+    await Promise.race([bell.promise, limit, world.sleep(everyMs, signal)]);
   }
   throw new Error(late);
 }
@@ -5386,38 +5387,32 @@ function stateIn(c: StatefulCluster): string {
 
 /** A table of clusters, the gravest first. */
 function listText(all: readonly StatefulCluster[], ns: string, now: number): string {
-  const rank = (c: StatefulCluster): number => rankOf(stateIn(c));
-  const isFirst = (a: Meta, b: Meta): number => (keyOf(a) < keyOf(b) ? -1 : 1);
-  const sorted = all.toSorted((a, b) => rank(a) - rank(b) || isFirst(a.meta, b.meta));
+  const sorted = all.toSorted((a, b) => rankOf(stateIn(a)) - rankOf(stateIn(b)));
   const rows = sorted.map((c) => {
-    const {
-      meta: { namespace, name, createdMs },
-      spec,
-      status: s,
-    } = c;
-    const who = { namespace: ns ? '' : namespace, name, state: painted(stateIn(c)) };
+    const { meta, spec, status: s } = c;
+    const { name } = meta;
+    const who = { namespace: ns ? '' : meta.namespace, name, state: painted(stateIn(c)) };
     const live = `${s.replicas ?? 0}/${spec.replicas}`;
     const counts = { live, ready: s.readyReplicas, 'up-to-date': s.updatedReplicas };
     const more = { available: s.availableReplicas, replaced: s.replacements };
-    const age = ageText(now - createdMs);
+    const age = ageText(now - meta.createdMs);
     return { ...who, ...counts, ...more, 'retired-claims': s.retiredClaims, age };
   });
   return tableOf(rows);
 }
-
-const CALM = ['Available', 'Progressing', 'Ready', 'Reconciling']; // True is no trouble.
-/** Conditions that a person must know of, the gravest first, in the words they carry. */
-function troubleText({ status: { conditions = [] } }: StatefulCluster, now: number): string {
-  const found = conditions.filter((c) => c.status === 'True' && !CALM.includes(c.type));
-  const texts = found
+/** A table of what a person must know of, the gravest first, and of how far the cluster is. */
+function conditionsText({ status: { conditions = [] } }: StatefulCluster, now: number): string {
+  const calm = ['Available', 'Progressing', 'Reconciling'];
+  const said = conditions.filter((c) => c.type === 'Ready' || c.status === 'True');
+  const rows = said
+    .filter(({ type }) => !calm.includes(type))
     .sort((a, b) => rankOf(a.type) - rankOf(b.type))
     .map(({ type, reason, message, lastTransitionTime: at }) => {
-      const about = gray(`${reason}, for ${sinceText(at, now)}`);
-      return `${painted(type)} ${about}\n  ${message}`;
+      const look = painted(type === 'Ready' ? reason : type);
+      return { condition: look, reason, for: sinceText(at, now), message };
     });
-  return paragraphs(...texts);
+  return tableOf(rows);
 }
-
 function membersText({ status }: StatefulCluster, now: number): string {
   const { members = [], retired = [], replicas = 0, updateRevision } = status;
   const sorted = members.toSorted((a, b) => rankOf(a.health) - rankOf(b.health));
@@ -5488,9 +5483,8 @@ async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Prom
   const details = name ? all.map((c) => detailsOf(c, now)) : [];
   return paragraphs((runs === false ? red : gray)(words), list, ...details);
 }
-const progressOf = (c: StatefulCluster): string => conditionOf(c, 'Progressing')?.message ?? '';
 const detailsOf = (c: StatefulCluster, now: number): string =>
-  paragraphs(progressOf(c), troubleText(c, now), membersText(c, now), retiredText(c, now));
+  paragraphs(...[conditionsText, membersText, retiredText].map((text) => text(c, now)));
 async function status(asked: There): Promise<void> {
   const { world, name, flags } = asked;
   const { watch, output, 'all-namespaces': isAll } = flags;
@@ -5501,15 +5495,14 @@ async function status(asked: There): Promise<void> {
   if (output) return show(first, output);
   if (!watch) return say(await pictureOf(at, name ? [first] : first['items']));
   const draws = process.stdout.isTTY && kleur.enabled;
-  const see = async (raws: readonly Raw[]): Promise<boolean> => {
+  // The watch brings the news; on a terminal the ages are drawn anew.
+  const limits = draws ? { everyMs: BOUNDS.leaseRetryMs } : {};
+  for await (const raws of viewsOf(world, clusterPath(at.ns), name, limits)) {
     const text = await pictureOf(at, raws);
     if (draws) process.stdout.write('\x1b[H\x1b[2J'); // In the place of the last picture.
     say(`${text}\n`);
-    return name !== '' && raws.length === 0;
-  };
-  // The watch brings the news; on a terminal the ages are drawn anew.
-  const limits = draws ? { everyMs: BOUNDS.leaseRetryMs } : {};
-  await keepSeeing(world, oneOrAll(clusterPath(at.ns), name), see, limits);
+    if (name && raws.length === 0) return;
+  }
 }
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
@@ -5521,9 +5514,8 @@ async function decideOnly({ world: real, ns, name }: There) {
   const world: World = {
     ...real,
     async send(request) {
-      if (request.method === 'GET') return real.send(request);
-      assert(/[?&]dryRun=All(&|$)/.test(request.path), 'plan sends reads only');
-      return { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
+      const isTaken = { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
+      return request.method === 'GET' ? real.send(request) : isTaken;
     },
   };
   const options = { namespaces: [ns], selector: '', workers: 1 };
@@ -5550,14 +5542,10 @@ async function showPlan(at: There): Promise<void> {
   const planned = statusOf(s, p, [], now);
   const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
   const c = { ...s.cluster, status: { ...planned, conditions } };
-  const rows = storiesOf(p.actions).map(({ reason, message }) => ({
-    reason,
-    'would say': message,
-  }));
-  const deeds = tableOf(rows) || 'The operator would do nothing now.';
-  say(
-    paragraphs(listText([c], at.ns, now), deeds, detailsOf(c, now), gray('Nothing was written.')),
-  );
+  const news = storiesOf(p.actions).map(({ reason, message }) => ({ reason, event: message }));
+  const deeds = tableOf(news) || 'The operator would do nothing now.';
+  const list = listText([c], at.ns, now);
+  say(paragraphs(list, deeds, detailsOf(c, now), gray('Nothing was written.')));
 }
 
 // ── replace, restore ────────────────────────────────────────────────────────────────────────────
@@ -5586,7 +5574,7 @@ async function partsOf({ world, ns }: There, called: string, of?: string) {
 /** Asks the operator for something, by an annotation that it looks for. */
 async function annotate(at: There, parts: readonly Part[], key: string): Promise<void> {
   for (const { kind, meta } of parts) {
-    await merge(at, kind, meta, { annotations: { [key]: 'true' } });
+    await merge(at, kind, meta.name, { annotations: { [key]: 'true' } });
     say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
   }
 }
@@ -5646,7 +5634,7 @@ const setTemplate = (annotations: Dict): Raw => ({ template: { metadata: { annot
 const setPaused = (paused: boolean): Raw => ({ updateStrategy: { rollingUpdate: { paused } } });
 /** One merge patch of the spec. */
 const edit = (done: string, change: (at: There) => Raw) => async (at: There) => {
-  await merge(at, CLUSTERS, at, {}, change(at));
+  await merge(at, CLUSTERS, at.name, {}, change(at));
   say(`${FULL}/${at.name} ${done}`);
 };
 const RESTART = 'kubectl.kubernetes.io/restartedAt';
@@ -5657,8 +5645,8 @@ const resume = edit('resumed', () => setPaused(false));
 /** What the operator says of a rollout that is not through, or ''. */
 function waitsFor(c: StatefulCluster): string {
   if (!isObserved(c)) return 'the operator has not seen its spec yet';
-  const said = [trueIn(c, 'ReplacementWithheld')?.message, progressOf(c)].filter(Boolean);
-  return trueIn(c, 'Ready') ? '' : said.join('\n  ') || 'not Ready';
+  const said = [trueIn(c, 'ReplacementWithheld'), conditionOf(c, 'Ready')].map((o) => o?.message);
+  return trueIn(c, 'Ready') ? '' : said.filter(Boolean).join('\n  ') || 'not Ready';
 }
 async function rolloutStatus(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
@@ -5666,8 +5654,11 @@ async function rolloutStatus(at: There): Promise<void> {
   if (spec.updateStrategy.type === 'OnDelete')
     throw new Error('rollout status is only available for RollingUpdate strategy type');
   const what = `${FULL} "${name}"`;
+  const timeout = flags['timeout'] ?? '';
+  const limitMs = 1000 * parseInt(timeout) * (SECONDS[timeout.slice(-1)] ?? 0) || Infinity;
+  const limits = { limitMs, everyMs: BOUNDS.leaseRetryMs };
   let [told, aloneAt] = ['', Infinity];
-  const see = async ([raw]: readonly Raw[]): Promise<boolean> => {
+  for await (const [raw] of viewsOf(world, clusterPath(ns), name, limits)) {
     if (!raw) throw new Error(`${what} was deleted`);
     const c = clusterOf(tamed(raw));
     const stalled = isObserved(c) && trueIn(c, 'Stalled');
@@ -5675,15 +5666,11 @@ async function rolloutStatus(at: There): Promise<void> {
     const wait = waitsFor(c);
     const text = wait ? `Waiting for ${what}: ${wait}` : `${what} successfully rolled out`;
     if (text !== told) say((told = text));
+    if (!wait) return;
     const { runs, words } = await leaderOf(world, ns);
     aloneAt = runs === false ? Math.min(aloneAt, world.uptime()) : Infinity;
-    if (wait && world.uptime() - aloneAt >= BOUNDS.leaseMs) throw new Error(words);
-    return wait === '';
-  };
-  const timeout = flags['timeout'] ?? '';
-  const limitMs = 1000 * parseInt(timeout) * (SECONDS[timeout.slice(-1)] ?? 0) || Infinity;
-  const limits = { limitMs, everyMs: BOUNDS.leaseRetryMs };
-  await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits);
+    if (world.uptime() - aloneAt >= BOUNDS.leaseMs) throw new Error(words);
+  }
 }
 
 // ── adopt: a StatefulSet becomes a StatefulCluster, and no pod is restarted ─────────────────────
@@ -5746,19 +5733,18 @@ function obstacleTo({ metadata, spec, status = {} }: Raw, isForced: boolean): st
 /** What names the set, or one of its pods by number, and must be changed by hand. */
 async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
   const { ordinals, template } = clusterFrom(set)['spec'];
-  const isMeant = ({ selector = {}, scaleTargetRef: ref = {} }: Raw): boolean => {
+  const isMeant = ({ spec: { selector = {}, scaleTargetRef: ref = {} } = {} }: Raw): boolean => {
     const labels = dictOf(selector.matchLabels ?? selector);
-    const { [MARK.index]: index, [MARK.ordinalName]: pod, ...others } = labels;
-    const isIts = pod?.startsWith(`${name}-`) ?? (index !== undefined && !ordinals);
-    if (!isIts) return ref.kind === 'StatefulSet' && ref.name === name;
-    return selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
+    const { [MARK.index]: index, [MARK.ordinalName]: pod = '', ...others } = labels;
+    if (index !== undefined && !ordinals)
+      return selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
+    return pod.startsWith(`${name}-`) || (ref.kind === 'StatefulSet' && ref.name === name);
   };
   const paths = ['/api/v1 services', '/apis/policy/v1 poddisruptionbudgets'];
   const found = [...paths, '/apis/autoscaling/v2 horizontalpodautoscalers'].map(async (path) => {
     const [group, plural] = path.split(' ');
     const all = await itemsOf(world, `${group}${inNamespace(ns)}/${plural}`);
-    const meant = all.filter(({ spec = {} }) => isMeant(spec));
-    return meant.map((raw) => `${plural}/${metaOf(raw).name}`);
+    return all.filter(isMeant).map((raw) => `${plural}/${metaOf(raw).name}`);
   });
   return (await Promise.all(found)).flat();
 }
@@ -5771,18 +5757,18 @@ async function labelAll(at: There, set: Raw): Promise<void> {
     const index = clusterFrom(set)['spec'].ordinals && { [MARK.index]: identity };
     const labels = { ...ourLabels(at.name, identity), ...index };
     const annotations = { [MARK.claims]: claims.sort().join(' ') };
-    await merge(at, PODS, pod.meta, { labels });
-    for (const name of claims) await merge(at, CLAIMS, { name }, { labels, annotations });
+    await merge(at, PODS, pod.meta.name, { labels });
+    for (const name of claims) await merge(at, CLAIMS, name, { labels, annotations });
   }
 }
 /** Deletes the set and leaves its pods and claims: the garbage collector frees them of it first. */
-async function orphan({ world, ns, name }: There, { uid }: Meta): Promise<void> {
+async function orphan({ world, ns, name }: There, uid: string): Promise<void> {
   const body = { propagationPolicy: 'Orphan', preconditions: { uid } };
   await api(world, { method: 'DELETE', path: `${setPath(ns)}/${name}`, body });
-  const isOut = (raws: readonly Raw[]): boolean => !raws.some((raw) => metaOf(raw).uid === uid);
   const late = `${SETS} "${name}" is still going: run this again once it is gone`;
   const limits = { limitMs: BOUNDS.syncMaxMs, late };
-  await keepSeeing(world, oneOrAll(setPath(ns), name), isOut, limits);
+  for await (const raws of viewsOf(world, setPath(ns), name, limits))
+    if (!raws.some((raw) => metaOf(raw).uid === uid)) return;
 }
 /** Makes the cluster the controller of its pods, at the revision of its template, and waits until
  *  the operator counts them all: only then may it act. */
@@ -5795,25 +5781,25 @@ async function handOver(at: There): Promise<void> {
     const { resourceVersion } = pod.meta;
     const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
     const labels = { [MARK.revision]: revisionHash(spec.template, 0) };
-    await merge(at, PODS, pod.meta, { resourceVersion, ownerReferences, labels });
+    await merge(at, PODS, pod.meta.name, { resourceVersion, ownerReferences, labels });
   }
-  const see = ([raw]: readonly Raw[]): boolean =>
-    raw !== undefined && clusterOf(raw).status.updatedReplicas === wards.length;
   const late = `the operator does not count all ${wards.length} pods: does it run? Try again`;
   const limits = { limitMs: BOUNDS.syncMaxMs, late };
-  await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits);
+  for await (const [raw] of viewsOf(world, clusterPath(ns), name, limits))
+    if (raw?.['status']?.updatedReplicas === wards.length) return;
 }
 async function adopt(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  const [set] = await itemsOf(world, oneOrAll(setPath(ns), name));
-  const [old] = await itemsOf(world, oneOrAll(clusterPath(ns), name));
+  const find = async (path: string) =>
+    (await itemsOf(world, path)).find((raw) => metaOf(raw).name === name);
+  const [set, old] = [await find(setPath(ns)), await find(clusterPath(ns))];
   const adopts = old?.['metadata'].annotations?.[ADOPTS];
-  if (!set && !adopts) throw new Error(`${SETS} "${name}" not found`);
-  if (set && old && adopts !== metaOf(set).uid)
-    throw new Error(`there is a StatefulCluster "${name}" already`);
+  const uid = set ? metaOf(set).uid : adopts;
+  if (!uid) throw new Error(`${SETS} "${name}" not found`);
+  if (old && adopts !== uid) throw new Error(`there is a StatefulCluster "${name}" already`);
   if (set && flags['output']) return show(clusterFrom(set), flags['output']);
   const create = async (dryRun = ''): Promise<unknown> => {
-    const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: metaOf(set).uid });
+    const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: uid });
     return old ?? api(world, { method: 'POST', path: clusterPath(ns) + BY + dryRun, body });
   };
   if (set && metaOf(set).deletedMs === undefined) {
@@ -5825,9 +5811,9 @@ async function adopt(at: There): Promise<void> {
   const steps: readonly (readonly [words: string, run: () => unknown])[] = [
     ['label its pods and claims', () => set && labelAll(at, set)],
     ['create the cluster, paused', () => create()],
-    ['delete the set, but not its pods', () => set && orphan(at, metaOf(set))],
+    ['delete the set, but not its pods', () => set && orphan(at, uid)],
     ['make the cluster the controller of the pods', () => handOver(at)],
-    ['let the operator act', () => merge(at, CLUSTERS, { name }, { annotations })],
+    ['let the operator act', () => merge(at, CLUSTERS, name, { annotations })],
   ];
   const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
@@ -5926,7 +5912,6 @@ const commands = COMMANDS.slice(1)
     return { usage, words, rest, about, takes };
   });
 type Command = (typeof commands)[number];
-const commandOf = (words: readonly string[]) => commands.find((c) => c.words === words.join(' '));
 
 /** Explains the commands that begin so; one alone with its flags. */
 function help({ names }: Pick<Asked, 'names'>): void {
@@ -5961,12 +5946,11 @@ function readArgs(argv: readonly string[]): Pick<Asked, 'flags'> & { words: read
 }
 /** Throws where the command has no such flag, or the flag no such value. */
 function checkFlags({ takes, words }: Command, flags: Asked['flags']): void {
-  for (const { flag, line, value = '' } of flagList.filter(
-    ({ flag }) => flags[flag] !== undefined,
-  )) {
-    const form = FORMS[value] ?? (value.includes('|') ? value : '.*');
-    if (!takes.includes(flag)) throw new UsageError(`"${words}" has no --${flag}`);
-    if (!RegExp(`^(${form})$`).test(flags[flag] ?? ''))
+  for (const { flag, line, value = '' } of flagList) {
+    const [text, form] = [flags[flag], FORMS[value] ?? (value.includes('|') ? value : '.*')];
+    if (text !== undefined && !takes.includes(flag))
+      throw new UsageError(`"${words}" has no --${flag}`);
+    if (text !== undefined && !RegExp(`^(${form})$`).test(text))
       throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
   }
 }
@@ -5975,10 +5959,10 @@ const KINDS = /^(stc|statefulclusters?(\.enge\.me)?|po|pods?|sts|statefulsets?(\
 /** Finds the command and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
   const { words, flags } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
-  const command = commandOf(words.slice(0, 2)) ?? commandOf(words.slice(0, 1));
+  const command = commands.find((c) => `${words.join(' ')} `.startsWith(`${c.words} `));
   if (flags['help'] || words.length === 0)
     return help({ names: command?.words.split(' ') ?? words });
-  if (!command) throw unknown(words.slice(0, words[0] === 'rollout' ? 2 : 1));
+  if (!command) throw unknown(words);
   const { usage, rest } = command;
   const given = words.slice(command.words.split(' ').length);
   const names = given.map((text) => text.replace(KINDS, ''));
