@@ -5277,26 +5277,21 @@ async function itemsOf(world: World, path: string, labels: Dict = {}): Promise<r
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
   return list['items'] ?? [];
 }
-const LATE = 'timed out waiting for the condition';
-/** The objects of a path ('' as name: all): at once, after each change, and every `everyMs`. Throws
- *  `late` when `limitMs` is over. */
+/** The objects of a path ('' as name: all): at once, after each change and every `everyMs`, until
+ *  `limitMs` is over. */
 async function* viewsOf(
   world: World,
   path: string,
   name: string,
-  { everyMs = Infinity, limitMs = Infinity, late = LATE } = {},
+  { everyMs = Infinity, limitMs = Infinity } = {},
 ) {
   const stop = new AbortController();
   const { signal } = stop;
   let bell = Promise.withResolvers<void>();
-  const feed = follow({
-    world,
-    path: withQuery(path, { fieldSelector: name && `metadata.name=${name}` }),
-    project: (raw: Raw) => ({ meta: metaOf(raw), raw }),
-    on: () => bell.resolve(),
-    signal,
-    optional: false,
-  });
+  const on = (): void => bell.resolve();
+  const project = (raw: Raw) => ({ meta: metaOf(raw), raw });
+  const some = withQuery(path, { fieldSelector: name && `metadata.name=${name}` });
+  const feed = follow({ world, path: some, project, on, signal, optional: false });
   const limit = world.sleep(limitMs, signal).then(() => stop.abort());
   await Promise.race([feed.ready.promise, limit]);
   while (!signal.aborted) {
@@ -5304,29 +5299,24 @@ async function* viewsOf(
     yield [...feed.items.values()].map(({ raw }) => raw);
     await Promise.race([bell.promise, limit, world.sleep(everyMs, signal)]);
   }
-  throw new Error(late);
 }
 
-/** The names of its fields are the titles of the columns. */
-type Row = Readonly<Record<string, string | number | undefined>>;
 /** Columns that a narrow terminal is spared, the first one first. */
 const SPARE =
   `claims retired-claims replaced up-to-date ready available age revision pod replaced-by
   node since`.split(/\s+/);
 const PROSE = 30; // Characters: a cell with more may wrap.
 const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
-/** A table without columns that are empty, or do not fit. '' without rows. */
-function tableOf(rows: readonly Row[]): string {
+/** A table of `titles`, each perhaps with the name of another field (`title=field`), without
+ *  columns that are empty or do not fit. '' without rows. */
+function tableOf(rows: readonly Raw[], titles: string): string {
   const columns = new Map<string, readonly string[]>();
-  for (const title of Object.keys(rows[0] ?? {})) {
-    const cells = rows.map((row) => String(row[title] ?? ''));
+  for (const [title = '', field = title] of titles.split(' ').map((one) => one.split('='))) {
+    const cells = rows.map((row) => String(row[field] ?? ''));
     const width = Math.max(...[title, ...cells].map(widthOf));
     const all = [gray(title.toUpperCase()), ...cells];
-    if (cells.some(Boolean))
-      columns.set(
-        title,
-        all.map((cell) => cell + ' '.repeat(width - widthOf(cell))),
-      );
+    const padded = all.map((cell) => cell + ' '.repeat(width - widthOf(cell)));
+    if (cells.some(Boolean)) columns.set(title, padded);
   }
   const widths = () => [...columns.values()].map(([head = '']) => Math.min(widthOf(head), PROSE));
   const isWide = () => widths().reduce((sum, w) => sum + w + 2, -2) > process.stdout.columns;
@@ -5385,58 +5375,51 @@ function stateIn(c: StatefulCluster): string {
   return isObserved(c) ? (conditionOf(c, 'Ready')?.reason ?? 'Starting') : 'Unseen';
 }
 
-/** A table of clusters, the gravest first. */
+/** Clusters, the gravest first. */
 function listText(all: readonly StatefulCluster[], ns: string, now: number): string {
   const sorted = all.toSorted((a, b) => rankOf(stateIn(a)) - rankOf(stateIn(b)));
   const rows = sorted.map((c) => {
-    const { meta, spec, status: s } = c;
-    const { name } = meta;
-    const who = { namespace: ns ? '' : meta.namespace, name, state: painted(stateIn(c)) };
-    const live = `${s.replicas ?? 0}/${spec.replicas}`;
-    const counts = { live, ready: s.readyReplicas, 'up-to-date': s.updatedReplicas };
-    const more = { available: s.availableReplicas, replaced: s.replacements };
-    const age = ageText(now - meta.createdMs);
-    return { ...who, ...counts, ...more, 'retired-claims': s.retiredClaims, age };
+    const live = `${c.status.replicas ?? 0}/${c.spec.replicas}`;
+    const own = { live, state: painted(stateIn(c)), age: ageText(now - c.meta.createdMs) };
+    return { ...c.meta, ...c.status, ...own, ...(ns && { namespace: '' }) };
   });
-  return tableOf(rows);
+  const counts = 'ready=readyReplicas up-to-date=updatedReplicas available=availableReplicas';
+  const sums = 'replaced=replacements retired-claims=retiredClaims';
+  return tableOf(rows, `namespace name state live ${counts} ${sums} age`);
 }
-/** A table of what a person must know of, the gravest first, and of how far the cluster is. */
+/** What a person must know of, the gravest first, and how far the cluster is. */
 function conditionsText({ status: { conditions = [] } }: StatefulCluster, now: number): string {
   const calm = ['Available', 'Progressing', 'Reconciling'];
-  const said = conditions.filter((c) => c.type === 'Ready' || c.status === 'True');
-  const rows = said
-    .filter(({ type }) => !calm.includes(type))
+  const grave = conditions.filter((c) => c.status === 'True' && !calm.includes(c.type));
+  const ready = conditions.filter((c) => c.type === 'Ready').map((c) => ({ ...c, type: c.reason }));
+  const rows = [...grave.filter((c) => c.type !== 'Ready'), ...ready]
     .sort((a, b) => rankOf(a.type) - rankOf(b.type))
-    .map(({ type, reason, message, lastTransitionTime: at }) => {
-      const look = painted(type === 'Ready' ? reason : type);
-      return { condition: look, reason, for: sinceText(at, now), message };
-    });
-  return tableOf(rows);
+    .map((c) => ({ ...c, type: painted(c.type), for: sinceText(c.lastTransitionTime, now) }));
+  return tableOf(rows, 'condition=type reason for message');
 }
 function membersText({ status }: StatefulCluster, now: number): string {
   const { members = [], retired = [], replicas = 0, updateRevision } = status;
   const sorted = members.toSorted((a, b) => rankOf(a.health) - rankOf(b.health));
   const rows = sorted.map((m) => {
-    const { health, identity, pod, index, node, revision } = m;
+    const { health, identity, revision } = m;
     const age = birthSecond(identity) < 0 ? '' : ageText(now - birthMs(identity));
     const isOld = revision !== '' && revision !== updateRevision;
-    const state = { node, revision: isOld ? yellow(`${revision} outdated`) : revision };
     const old = retired.find((r) => r.replacedBy === identity);
     const why = [m.reason || lookOf(health)[3], old && `replaced ${old.identity}`];
-    const times = { since: sinceText(m.since, now), why: why.filter(Boolean).join('; ') };
-    const who = { health: painted(health), identity: bold(identity), pod, index, age };
-    return { ...who, ...state, claims: m.claims.length, ...times };
+    return {
+      ...{ ...m, age, health: painted(health), identity: bold(identity), claims: m.claims.length },
+      ...{ revision: isOld ? yellow(`${revision} outdated`) : revision },
+      ...{ since: sinceText(m.since, now), why: why.filter(Boolean).join('; ') },
+    };
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
-  return tableOf(rows) + more;
+  return tableOf(rows, 'health identity pod index age node revision claims since why') + more;
 }
 /** Identities that are over, and how to free or bring back what is left of them. */
 function retiredText({ meta, status }: StatefulCluster, now: number): string {
   const { retired = [], retiredClaims = 0 } = status;
-  const rows = retired.map(({ identity, at, reason, replacedBy, claims, message }) => {
-    const end = { over: identity, ago: sinceText(at, now), reason, 'replaced-by': replacedBy };
-    return { ...end, claims: claims.length, 'last-words': message };
-  });
+  const rows = retired.map((r) => ({ ...r, ago: sinceText(r.at, now), claims: r.claims.length }));
+  const titles = 'over=identity ago reason replaced-by=replacedBy claims last-words=message';
   const kept = retired.find((r) => r.claims.length > 0)?.identity ?? 'IDENTITY';
   const labels = `${MARK.cluster}=${meta.name},${MARK.retired}=true`;
   const hints = [
@@ -5445,7 +5428,7 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
     gray('To bring an identity back with its data:'),
     `${PROGRAM} restore -n ${meta.namespace} ${meta.name} ${kept}`,
   ];
-  return paragraphs(tableOf(rows), retiredClaims > 0 ? hints.join('\n') : '');
+  return paragraphs(tableOf(rows, titles), retiredClaims > 0 ? hints.join('\n') : '');
 }
 
 /** Who works on the namespace ('': on any), by the newest Lease that covers it. `runs` is undefined
@@ -5542,8 +5525,8 @@ async function showPlan(at: There): Promise<void> {
   const planned = statusOf(s, p, [], now);
   const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
   const c = { ...s.cluster, status: { ...planned, conditions } };
-  const news = storiesOf(p.actions).map(({ reason, message }) => ({ reason, event: message }));
-  const deeds = tableOf(news) || 'The operator would do nothing now.';
+  const news = storiesOf(p.actions).map((story) => ({ ...story }));
+  const deeds = tableOf(news, 'reason event=message') || 'The operator would do nothing now.';
   const list = listText([c], at.ns, now);
   say(paragraphs(list, deeds, detailsOf(c, now), gray('Nothing was written.')));
 }
@@ -5612,10 +5595,11 @@ async function historyOf(at: There, asked?: string) {
 }
 async function history(at: There): Promise<void> {
   const { own, found } = await historyOf(at, at.flags['revision']);
-  const rows = own.map(({ number, meta }) => {
-    return { REVISION: number, 'CHANGE-CAUSE': escaped(meta.annotations[MARK.changeCause] ?? '-') };
+  const rows = own.map(({ number, meta: { annotations } }) => {
+    return { number, cause: escaped(annotations[MARK.changeCause] ?? '-') };
   });
-  say(found ? await yamlOf(found.template) : tableOf(rows) || 'No rollout history found.');
+  const table = tableOf(rows, 'revision=number change-cause=cause');
+  say(found ? await yamlOf(found.template) : table || 'No rollout history found.');
 }
 /** Replaces the template as a whole: a merge would keep what the newer one added. The cause of the
  *  change goes back with it. Lands only on the version that was looked at: no edit is lost. */
@@ -5671,6 +5655,7 @@ async function rolloutStatus(at: There): Promise<void> {
     aloneAt = runs === false ? Math.min(aloneAt, world.uptime()) : Infinity;
     if (world.uptime() - aloneAt >= BOUNDS.leaseMs) throw new Error(words);
   }
+  throw new Error('timed out waiting for the condition');
 }
 
 // ── adopt: a StatefulSet becomes a StatefulCluster, and no pod is restarted ─────────────────────
@@ -5700,14 +5685,6 @@ function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
     },
   };
 }
-/** The pods that are handed over. Once the set is gone, or going, the label tells them. */
-async function wardsOf({ world, ns, name }: There, set?: Raw): Promise<readonly Pod[]> {
-  const pods = (await itemsOf(world, pathOf(PODS, ns))).map(podOf);
-  return pods.filter(({ meta }) =>
-    set ? isControlledBy(meta, metaOf(set).uid) : meta.labels[MARK.cluster] === name,
-  );
-}
-
 /** Annotations and labels of those who would make the set again: Helm, Argo CD, Flux. */
 const KEEPERS = /helm\.sh\/|argoproj\.io\/|fluxcd\.io\//;
 /** How scripts take a number out of a host name. */
@@ -5740,53 +5717,53 @@ async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly st
       return selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
     return pod.startsWith(`${name}-`) || (ref.kind === 'StatefulSet' && ref.name === name);
   };
-  const paths = ['/api/v1 services', '/apis/policy/v1 poddisruptionbudgets'];
-  const found = [...paths, '/apis/autoscaling/v2 horizontalpodautoscalers'].map(async (path) => {
-    const [group, plural] = path.split(' ');
-    const all = await itemsOf(world, `${group}${inNamespace(ns)}/${plural}`);
-    return all.filter(isMeant).map((raw) => `${plural}/${metaOf(raw).name}`);
-  });
-  return (await Promise.all(found)).flat();
+  const kinds = {
+    services: '/api/v1',
+    poddisruptionbudgets: '/apis/policy/v1',
+    horizontalpodautoscalers: '/apis/autoscaling/v2',
+  };
+  const found: string[] = [];
+  for (const [plural, group] of Object.entries(kinds))
+    for (const raw of await itemsOf(world, `${group}${inNamespace(ns)}/${plural}`))
+      if (isMeant(raw)) found.push(`${plural}/${metaOf(raw).name}`);
+  return found;
 }
 
-/** Labels and seals what the set still controls, which is harmless under it. */
-async function labelAll(at: There, set: Raw): Promise<void> {
-  for (const pod of await wardsOf(at, set)) {
-    const identity = identityOf(pod, at.name);
-    const claims = pod.claims.filter((claim) => claim.endsWith(`-${at.name}-${identity}`));
-    const index = clusterFrom(set)['spec'].ordinals && { [MARK.index]: identity };
-    const labels = { ...ourLabels(at.name, identity), ...index };
-    const annotations = { [MARK.claims]: claims.sort().join(' ') };
-    await merge(at, PODS, pod.meta.name, { labels });
-    for (const name of claims) await merge(at, CLAIMS, name, { labels, annotations });
-  }
-}
 /** Deletes the set and leaves its pods and claims: the garbage collector frees them of it first. */
 async function orphan({ world, ns, name }: There, uid: string): Promise<void> {
   const body = { propagationPolicy: 'Orphan', preconditions: { uid } };
   await api(world, { method: 'DELETE', path: `${setPath(ns)}/${name}`, body });
-  const late = `${SETS} "${name}" is still going: run this again once it is gone`;
-  const limits = { limitMs: BOUNDS.syncMaxMs, late };
-  for await (const raws of viewsOf(world, setPath(ns), name, limits))
+  for await (const raws of viewsOf(world, setPath(ns), name, { limitMs: BOUNDS.syncMaxMs }))
     if (!raws.some((raw) => metaOf(raw).uid === uid)) return;
+  throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
 }
-/** Makes the cluster the controller of its pods, at the revision of its template, and waits until
- *  the operator counts them all: only then may it act. */
+/** Makes the cluster the controller of the pods that the set left, at the revision of its template,
+ *  labels and seals their claims, and waits until the operator counts them all: only then may it
+ *  act. */
 async function handOver(at: There): Promise<void> {
   const { world, ns, name } = at;
   const cluster = clusterOf(await getCluster(at));
   const { meta, spec } = cluster;
-  const wards = await wardsOf(at);
-  for (const pod of wards.filter((pod) => !isControlledBy(pod.meta, meta.uid))) {
-    const { resourceVersion } = pod.meta;
+  const hash = revisionHash(spec.template, 0);
+  const wards = (await itemsOf(world, pathOf(PODS, ns))).map(podOf).filter((pod) => {
+    const isFree = !hasController(pod.meta) || isControlledBy(pod.meta, meta.uid);
+    const isOurs = selectorMatches(spec.selector, pod.meta.labels);
+    return isFree && isOurs && /^\d+$/.test(identityOf(pod, name));
+  });
+  for (const pod of wards) {
+    const identity = identityOf(pod, name);
+    const own = { ...ourLabels(name, identity), ...(spec.ordinals && { [MARK.index]: identity }) };
+    const claims = pod.claims.filter((claim) => claim.endsWith(`-${name}-${identity}`)).sort();
+    const annotations = { [MARK.claims]: claims.join(' ') };
+    for (const claim of claims) await merge(at, CLAIMS, claim, { labels: own, annotations });
     const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
-    const labels = { [MARK.revision]: revisionHash(spec.template, 0) };
+    const labels = { ...own, [MARK.revision]: hash };
+    const { resourceVersion } = pod.meta;
     await merge(at, PODS, pod.meta.name, { resourceVersion, ownerReferences, labels });
   }
-  const late = `the operator does not count all ${wards.length} pods: does it run? Try again`;
-  const limits = { limitMs: BOUNDS.syncMaxMs, late };
-  for await (const [raw] of viewsOf(world, clusterPath(ns), name, limits))
+  for await (const [raw] of viewsOf(world, clusterPath(ns), name, { limitMs: BOUNDS.syncMaxMs }))
     if (raw?.['status']?.updatedReplicas === wards.length) return;
+  throw new Error(`the operator does not count all ${wards.length} pods: does it run? Try again`);
 }
 async function adopt(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
@@ -5809,10 +5786,9 @@ async function adopt(at: There): Promise<void> {
   }
   const annotations = { [MARK.paused]: null, [ADOPTS]: null };
   const steps: readonly (readonly [words: string, run: () => unknown])[] = [
-    ['label its pods and claims', () => set && labelAll(at, set)],
     ['create the cluster, paused', () => create()],
     ['delete the set, but not its pods', () => set && orphan(at, uid)],
-    ['make the cluster the controller of the pods', () => handOver(at)],
+    ['make the cluster the controller of its pods, and label its claims', () => handOver(at)],
     ['let the operator act', () => merge(at, CLUSTERS, name, { annotations })],
   ];
   const others = set ? await leftTo(at, set) : [];
@@ -5873,7 +5849,14 @@ const FLAGS = `
    --kubeconfig FILE            default: $KUBECONFIG or ~/.kube/config
 -h --help                       print this`;
 /** What the value of a flag must look like, by its word above. */
-const FORMS: Readonly<Record<string, string>> = { N: '[1-9]\\d*', TIME: '\\d+[smh]' };
+const FORMS: Readonly<Record<string, string>> = {
+  N: '[1-9]\\d*',
+  TIME: '\\d+[smh]',
+  NS: '[-a-z0-9,]+',
+};
+/** A name of an object, which may come with its kind, as kubectl has it. */
+const KIND = String.raw`(?:stc|sts|po|pods?|stateful(?:cluster|set)s?)(?:\.[a-z.]+)?/`;
+const NAME = `(?:${KIND})?([a-z0-9][-a-z0-9.]*)`;
 /** A command with its words, what it does, and its flags beside those that all have. */
 const COMMANDS = `
 run: replace lost members, until stopped: all-namespaces selector workers leader-elect \
@@ -5907,9 +5890,11 @@ const commands = COMMANDS.slice(1)
   .split('\n')
   .map((line) => {
     const [usage = '', about = '', own = ''] = line.split(': ');
-    const [words = '', ...rest] = usage.split(/ (?=\[?[A-Z])/);
+    const [words = ''] = usage.split(/ \[?[A-Z]/);
+    const some = usage.replaceAll(/ \[[A-Z]+\]/g, `(?: ${NAME})?`);
+    const form = RegExp(`^${some.replaceAll(/ [A-Z|]+/g, ` ${NAME}`)}$`);
     const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
-    return { usage, words, rest, about, takes };
+    return { usage, words, form, about, takes };
   });
 type Command = (typeof commands)[number];
 
@@ -5917,17 +5902,13 @@ type Command = (typeof commands)[number];
 function help({ names }: Pick<Asked, 'names'>): void {
   const some = commands.filter((c) => c.words.startsWith(names.join(' ')));
   const [one, another] = some;
-  if (!one) throw unknown(names);
-  if (!another) {
-    const lines = flagList.filter(({ flag }) => one.takes.includes(flag)).map(({ line }) => line);
-    return say(`${PROGRAM} ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
-  }
-  const table = tableOf(some.map(({ usage, about }) => ({ command: `  ${usage}`, '': about })));
-  say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${table}\n`);
+  if (!one) throw new UsageError(`there is no command "${names.join(' ')}": see ${PROGRAM} help`);
+  const lines = flagList.filter(({ flag }) => one.takes.includes(flag)).map(({ line }) => line);
+  if (!another) return say(`${PROGRAM} ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
+  const list = tableOf(some, 'command=usage what=about').replaceAll(/^/gm, '  ');
+  say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${list}\n`);
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
-const unknown = (words: readonly string[]): UsageError =>
-  new UsageError(`there is no command "${words.join(' ')}": see ${PROGRAM} help`);
 
 /** All words and flags, wherever they stand. */
 function readArgs(argv: readonly string[]): Pick<Asked, 'flags'> & { words: readonly string[] } {
@@ -5954,26 +5935,16 @@ function checkFlags({ takes, words }: Command, flags: Asked['flags']): void {
       throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
   }
 }
-/** Names may come as kubectl has them. */
-const KINDS = /^(stc|statefulclusters?(\.enge\.me)?|po|pods?|sts|statefulsets?(\.apps)?)\//;
 /** Finds the command and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
   const { words, flags } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
-  const command = commands.find((c) => `${words.join(' ')} `.startsWith(`${c.words} `));
-  if (flags['help'] || words.length === 0)
-    return help({ names: command?.words.split(' ') ?? words });
-  if (!command) throw unknown(words);
-  const { usage, rest } = command;
-  const given = words.slice(command.words.split(' ').length);
-  const names = given.map((text) => text.replace(KINDS, ''));
-  const least = rest.filter((word) => !word.startsWith('[')).length;
-  if (names.length < least || names.length > rest.length)
-    throw new UsageError(`usage: ${PROGRAM} ${usage}`);
+  const text = words.join(' ');
+  const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
+  if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? words });
+  const names = command.form.exec(text)?.slice(1);
+  if (!names) throw new UsageError(`usage: ${PROGRAM} ${command.usage}`);
   checkFlags(command, flags);
-  const all = [...names, ...(flags['namespace']?.split(',') ?? [])];
-  const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
-  if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
-  const asked = { names, flags };
+  const asked = { names: names.filter(Boolean), flags };
   const [first = '', second = ''] = words;
   const act = first === 'rollout' ? ROLLOUT[second] : THERE[first];
   return act ? act(await placed(asked)) : HERE[first]?.(asked);
