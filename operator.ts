@@ -5532,22 +5532,16 @@ async function showPlan(at: There): Promise<void> {
 }
 
 // ── replace, restore ────────────────────────────────────────────────────────────────────────────
-interface Part {
-  readonly kind: typeof PODS | typeof CLAIMS;
-  readonly meta: Meta;
-  readonly owner: string;
-}
 /** Pods, then claims, of the member that is called so, by identity or pod. */
 async function partsOf({ world, ns }: There, called: string, of?: string) {
   const identity = called.slice(called.lastIndexOf('-') + 1);
-  const parts: Part[] = [];
-  for (const kind of [PODS, CLAIMS] as const)
-    for (const raw of await itemsOf(world, pathOf(kind, ns), { [MARK.identity]: identity })) {
-      const meta = metaOf(raw);
-      const owner = meta.labels[MARK.cluster] ?? '';
-      const names = [identity, podName(owner, identity)];
-      if ((of ?? owner) === owner && names.includes(called)) parts.push({ kind, meta, owner });
-    }
+  const find = async (kind: Kind) => {
+    const all = await itemsOf(world, pathOf(kind, ns), { [MARK.identity]: identity });
+    return all.map(metaOf).map((meta) => ({ kind, meta, owner: meta.labels[MARK.cluster] ?? '' }));
+  };
+  const isMeant = ({ owner }: { readonly owner: string }): boolean =>
+    (of ?? owner) === owner && [identity, podName(owner, identity)].includes(called);
+  const parts = [...(await find(PODS)), ...(await find(CLAIMS))].filter(isMeant);
   const retired = parts.filter(({ meta }) => MARK.retired in meta.annotations);
   const [owner, another] = unique(parts.map((part) => part.owner));
   if (!owner) throw new Error(`no member is called "${called}"`);
@@ -5555,11 +5549,9 @@ async function partsOf({ world, ns }: There, called: string, of?: string) {
   return { identity, owner, parts, retired };
 }
 /** Asks the operator for something, by an annotation that it looks for. */
-async function annotate(at: There, parts: readonly Part[], key: string): Promise<void> {
-  for (const { kind, meta } of parts) {
-    await merge(at, kind, meta.name, { annotations: { [key]: 'true' } });
-    say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
-  }
+async function annotate(at: There, { kind, meta }: { kind: Kind; meta: Meta }, key: string) {
+  await merge(at, kind, meta.name, { annotations: { [key]: 'true' } });
+  say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
 }
 async function replace(at: There): Promise<void> {
   const { identity, owner, parts, retired } = await partsOf(at, at.name);
@@ -5569,7 +5561,7 @@ async function replace(at: There): Promise<void> {
   const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
   if (deletes && parts.some(({ kind }) => kind === CLAIMS) && !at.flags['yes'])
     throw new UsageError(`${loss}: say --yes`);
-  await annotate(at, parts.slice(0, 1), MARK.replace);
+  for (const part of parts.slice(0, 1)) await annotate(at, part, MARK.replace);
   say(`${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
@@ -5577,7 +5569,7 @@ async function restore(at: There): Promise<void> {
   const { identity, retired } = await partsOf(at, names[1] ?? '', name);
   if (retired.length === 0) throw new Error(`${identity} of ${name} is not retired`);
   const { spec, status } = clusterOf(await getCluster(at));
-  await annotate(at, retired, MARK.restore);
+  for (const part of retired) await annotate(at, part, MARK.restore);
   const room = `${status.replicas ?? 0} of ${spec.replicas} members live`;
   say(`${identity} returns as the next member of ${name} that there is room for: ${room}`);
 }
