@@ -8542,6 +8542,23 @@ cli('cli: what is asked → is told, and nothing is written, by plan neither', a
   const sent = new Set(stand.front.passed.map(({ method }) => method));
   assert.equal([...sent], ['GET']);
 });
+/** What a terminal of so many columns shows: the titles of its tables. */
+const NARROW: readonly (readonly [columns: number, titles: readonly string[]])[] = [
+  [200, ['NAME STATE LIVE READY UP-TO-DATE AVAILABLE REPLACED RETIRED-CLAIMS AGE']],
+  [80, ['NAME STATE LIVE READY UP-TO-DATE AVAILABLE REPLACED AGE', 'HEALTH IDENTITY NODE SINCE WHY']],
+  [60, ['NAME STATE LIVE READY UP-TO-DATE AVAILABLE AGE', 'HEALTH IDENTITY WHY']],
+];
+cli('cli: a narrow terminal → columns are left out before a line wraps', async () => {
+  for (const [columns, titles] of NARROW) {
+    const [text = ''] = await saidBy(stand, ['status web'], { columns });
+    for (const some of titles) assert.match(text.replaceAll(/ +/g, ' '), some);
+    const table = text.split('\n').filter((line) => /^(NAME|web|HEALTH|OVER) /.test(line));
+    assert.ok(
+      table.every((line) => line.length <= columns),
+      text,
+    );
+  }
+});
 cli('cli: wrong use → one line, exit code 2, and nothing is sent', async () => {
   const from = stand.front.passed.length;
   await tells(stand, MISUSED.replaceAll(/^(statefulcluster: .*)$/gm, '$1\nexit 2'));

@@ -5277,14 +5277,9 @@ async function itemsOf(world: World, path: string, labels: Dict = {}): Promise<r
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
   return list['items'] ?? [];
 }
-/** The objects of a path ('' as name: all): at once, after each change and every `everyMs`, until
- *  `limitMs` is over. */
-async function* viewsOf(
-  world: World,
-  path: string,
-  name: string,
-  { everyMs = Infinity, limitMs = Infinity } = {},
-) {
+/** The objects of a path, or the one that is named: at once, after each change and every `everyMs`,
+ *  until `limitMs` is over. */
+async function* seen({ world, name }: There, path: string, limitMs = Infinity, everyMs = Infinity) {
   const stop = new AbortController();
   const { signal } = stop;
   let bell = Promise.withResolvers<void>();
@@ -5303,8 +5298,9 @@ async function* viewsOf(
 
 /** Columns that a narrow terminal is spared, the first one first. */
 const SPARE =
-  `claims retired-claims replaced up-to-date ready available age revision pod replaced-by
-  node since`.split(/\s+/);
+  'claims retired-claims replaced up-to-date ready age available revision pod node since'.split(
+    ' ',
+  );
 const PROSE = 30; // Characters: a cell with more may wrap.
 const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
 /** A table of `titles`, each perhaps with the name of another field (`title=field`), without
@@ -5469,7 +5465,7 @@ async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Prom
 const detailsOf = (c: StatefulCluster, now: number): string =>
   paragraphs(...[conditionsText, membersText, retiredText].map((text) => text(c, now)));
 async function status(asked: There): Promise<void> {
-  const { world, name, flags } = asked;
+  const { name, flags } = asked;
   const { watch, output, 'all-namespaces': isAll } = flags;
   if (output && watch) throw new UsageError('--watch and --output exclude each other');
   if (name && isAll) throw new UsageError('NAME and -A exclude each other');
@@ -5479,8 +5475,8 @@ async function status(asked: There): Promise<void> {
   if (!watch) return say(await pictureOf(at, name ? [first] : first['items']));
   const draws = process.stdout.isTTY && kleur.enabled;
   // The watch brings the news; on a terminal the ages are drawn anew.
-  const limits = draws ? { everyMs: BOUNDS.leaseRetryMs } : {};
-  for await (const raws of viewsOf(world, clusterPath(at.ns), name, limits)) {
+  const everyMs = draws ? BOUNDS.leaseRetryMs : Infinity;
+  for await (const raws of seen(at, clusterPath(at.ns), Infinity, everyMs)) {
     const text = await pictureOf(at, raws);
     if (draws) process.stdout.write('\x1b[H\x1b[2J'); // In the place of the last picture.
     say(`${text}\n`);
@@ -5632,9 +5628,8 @@ async function rolloutStatus(at: There): Promise<void> {
   const what = `${FULL} "${name}"`;
   const timeout = flags['timeout'] ?? '';
   const limitMs = 1000 * parseInt(timeout) * (SECONDS[timeout.slice(-1)] ?? 0) || Infinity;
-  const limits = { limitMs, everyMs: BOUNDS.leaseRetryMs };
   let [told, aloneAt] = ['', Infinity];
-  for await (const [raw] of viewsOf(world, clusterPath(ns), name, limits)) {
+  for await (const [raw] of seen(at, clusterPath(ns), limitMs, BOUNDS.leaseRetryMs)) {
     if (!raw) throw new Error(`${what} was deleted`);
     const c = clusterOf(tamed(raw));
     const stalled = isObserved(c) && trueIn(c, 'Stalled');
@@ -5722,10 +5717,11 @@ async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly st
 }
 
 /** Deletes the set and leaves its pods and claims: the garbage collector frees them of it first. */
-async function orphan({ world, ns, name }: There, uid: string): Promise<void> {
+async function orphan(at: There, uid: string): Promise<void> {
+  const { world, ns, name } = at;
   const body = { propagationPolicy: 'Orphan', preconditions: { uid } };
   await api(world, { method: 'DELETE', path: `${setPath(ns)}/${name}`, body });
-  for await (const raws of viewsOf(world, setPath(ns), name, { limitMs: BOUNDS.syncMaxMs }))
+  for await (const raws of seen(at, setPath(ns), BOUNDS.syncMaxMs))
     if (!raws.some((raw) => metaOf(raw).uid === uid)) return;
   throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
 }
@@ -5753,7 +5749,7 @@ async function handOver(at: There): Promise<void> {
     const { resourceVersion } = pod.meta;
     await merge(at, PODS, pod.meta.name, { resourceVersion, ownerReferences, labels });
   }
-  for await (const [raw] of viewsOf(world, clusterPath(ns), name, { limitMs: BOUNDS.syncMaxMs }))
+  for await (const [raw] of seen(at, clusterPath(ns), BOUNDS.syncMaxMs))
     if (raw?.['status']?.updatedReplicas === wards.length) return;
   throw new Error(`the operator does not count all ${wards.length} pods: does it run? Try again`);
 }
