@@ -8545,7 +8545,10 @@ cli('cli: what is asked → is told, and nothing is written, by plan neither', a
 /** What a terminal of so many columns shows: the titles of its tables. */
 const NARROW: readonly (readonly [columns: number, titles: readonly string[]])[] = [
   [200, ['NAME STATE LIVE READY UP-TO-DATE AVAILABLE REPLACED RETIRED-CLAIMS AGE']],
-  [80, ['NAME STATE LIVE READY UP-TO-DATE AVAILABLE REPLACED AGE', 'HEALTH IDENTITY NODE SINCE WHY']],
+  [
+    80,
+    ['NAME STATE LIVE READY UP-TO-DATE AVAILABLE REPLACED AGE', 'HEALTH IDENTITY NODE SINCE WHY'],
+  ],
   [60, ['NAME STATE LIVE READY UP-TO-DATE AVAILABLE AGE', 'HEALTH IDENTITY WHY']],
 ];
 cli('cli: a narrow terminal → columns are left out before a line wraps', async () => {
