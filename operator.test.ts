@@ -2587,7 +2587,8 @@ function learnReason(ledger: Ledger, key: string, reason: string, o: Seen): void
 const isLost = (ledger: Ledger, ms = 70_000): boolean =>
   ledger.sim.uptime() - ledger.restoredAt < ms;
 
-const claimsIn = (o: Seen): readonly string[] => podOf(o as unknown as Raw).claims;
+const claimsIn = ({ spec }: Seen): readonly string[] =>
+  (spec.volumes ?? []).flatMap((volume) => volume.persistentVolumeClaim?.claimName ?? []);
 /** Without claims and our labels it is hidden from whoever did not know it before. */
 const isHidden = (pod: Seen): boolean => !labelOf(pod, MARK.cluster) && claimsIn(pod).length === 0;
 const isMade = (o: Seen): boolean => o.metadata.annotations?.[MARK.claims] !== undefined;
@@ -2993,12 +2994,15 @@ function exampleCluster(spec: Rec = {}, name = 'coder'): Rec {
 }
 
 /** The library renames fields of kinds that it knows (x-kubernetes-…): show it an unknown one. */
+let crds: readonly unknown[] | undefined;
 function crdOfManifest(): readonly unknown[] {
+  if (crds) return crds;
   const text = readFileSync(new URL('deploy.yaml', import.meta.url), 'utf8');
   const all = loadAllYaml(text.replaceAll('kind: CustomResourceDefinition', 'kind: Crd')) as Rec[];
-  return all
+  crds = all
     .filter((o) => o['kind'] === 'Crd')
     .map((o) => ({ ...o, kind: 'CustomResourceDefinition' }));
+  return crds;
 }
 
 /** What is under test. */
@@ -6071,7 +6075,8 @@ const isKnown = ({ t, witness }: Trial, fact: string): boolean =>
   witness.facts.get(fact) === Infinity &&
   (witness.since.get(fact) ?? Infinity) <= t.sim.uptime() - witness.slowMs - t.ledger.passMs;
 const disruptionOf = (pod: Seen | undefined): string =>
-  pod ? podOf(pod as unknown as Raw).disruption : '';
+  pod?.status?.conditions?.find((c) => c.type === 'DisruptionTarget' && c.status === 'True')
+    ?.reason ?? '';
 
 const OF_KUBERNETES = /^node\.(cloudprovider\.)?kubernetes\.io\//;
 function seeNode(s: Trial, { type, object }: SeenChange): void {
@@ -10389,11 +10394,20 @@ const objectOf = (state: ApiState, plural: string, namespace: string, name: stri
   storeOf(state, plural).get(namespace)?.get(name);
 
 /** etcd's key order, where 'a-b/…' comes before 'a/…'. */
-function inOrder(objects: Objects, namespace: string): ApiObject[] {
+function inOrder(objects: Objects, namespace: string): readonly ApiObject[] {
   const spaces = namespace ? [namespace] : [...objects.keys()];
   if (spaces.length > 1) spaces.sort((a, b) => (`${a}/` < `${b}/` ? -1 : 1));
+  if (spaces.length === 1) return sortedIn(objects.get(spaces[0]!));
+  return spaces.flatMap((name) => sortedIn(objects.get(name)));
+}
+/** Sorted once after each write. */
+const sorted = new WeakMap<ReadonlyMap<string, ApiObject>, readonly ApiObject[]>();
+function sortedIn(names: ReadonlyMap<string, ApiObject> | undefined): readonly ApiObject[] {
+  if (!names) return [];
   const byName = (a: ApiObject, b: ApiObject) => (a.metadata.name < b.metadata.name ? -1 : 1);
-  return spaces.flatMap((name) => [...(objects.get(name)?.values() ?? [])].sort(byName));
+  const known = sorted.get(names) ?? [...names.values()].sort(byName);
+  sorted.set(names, known);
+  return known;
 }
 
 /** The one place that writes: stamps the next revision, stores, logs for the watches. */
@@ -10407,6 +10421,7 @@ function commit(call: Call, type: ChangeType, draft: ApiObject, previous?: ApiOb
   const namespace = metadata.namespace ?? '';
   let names = store.objects.get(namespace);
   if (!names) store.objects.set(namespace, (names = new Map()));
+  sorted.delete(names);
   if (type === 'DELETED') names.delete(metadata.name);
   else names.set(metadata.name, object);
   store.log.push({ type, revision, object, ...(previous && { previous }) });
@@ -10650,7 +10665,7 @@ function tooLarge(wanted: number, now: number): ApiStatus {
 }
 
 /** The objects as they were at a revision, as etcd's MVCC shows them: the log undone backwards. */
-function objectsAt({ resource, namespace }: Call, revision: number): ApiObject[] {
+function objectsAt({ resource, namespace }: Call, revision: number): readonly ApiObject[] {
   const { objects, log } = resource.store;
   const later = log.slice(log.findLastIndex((change) => change.revision <= revision) + 1);
   const copy = later.length > 0 ? copyOf(objects) : objects;
@@ -11575,27 +11590,40 @@ const under = (path: string, key: string): string => (path ? `${path}.${key}` : 
 
 function conform(schema: Rec, value: unknown, path: string, unknown: string[]): unknown {
   const { properties, additionalProperties, items, type } = schema;
-  if (Array.isArray(value))
-    return value.map((item, index) => conform(recOf(items), item, `${path}[${index}]`, unknown));
-  if (!isRec(value)) return value;
+  if (Array.isArray(value)) {
+    const all = value.map((one, i) => conform(recOf(items), one, `${path}[${i}]`, unknown));
+    return all.every((one, i) => one === value[i]) ? value : all;
+  }
+  if (!isRec(value) || conformed.get(value) === schema) return value;
+  const [before, { length }] = [Object.keys(value).length, unknown];
+  let isSame = true;
   const keepsAll = schema['x-kubernetes-preserve-unknown-fields'] === true || type !== 'object';
   const result: Record<string, unknown> = {};
   for (const [key, given] of Object.entries(value)) {
     const inner = recOf(properties)[key] ?? additionalProperties;
     const { default: fallback, nullable } = recOf(inner);
     if (inner === undefined && !keepsAll) unknown.push(under(path, key));
-    else if (given !== null || fallback === undefined || nullable)
+    else if (given !== null || fallback === undefined || nullable) {
       result[key] = conform(recOf(inner), given, under(path, key), unknown);
+      isSame &&= result[key] === given;
+    }
   }
   for (const [key, inner] of Object.entries(recOf(properties))) {
     const { default: fallback } = recOf(inner);
     if (result[key] === undefined && fallback !== undefined)
       result[key] = conform(recOf(inner), fallback, under(path, key), unknown);
   }
-  return result;
+  if (!isSame || Object.keys(result).length !== before) return result;
+  if (unknown.length === length) conformed.set(value, schema);
+  return value;
 }
+/** What is as its schema wants it, and was looked at whole: a write shares most of the object. */
+const conformed = new WeakMap<Rec, Rec>();
+const valid = new WeakMap<Rec, Rec>();
 
 function checkValue(schema: Rec, value: unknown, old: unknown, at: string, errors: FieldError[]) {
+  const { length } = errors;
+  if (value === old && isRec(value) && valid.get(value) === schema) return;
   const type = typeName(value);
   const wanted = schema['x-kubernetes-int-or-string'] ? 'integer,string' : textOf(schema['type']);
   const fits = wanted.split(',').includes(type) || (wanted === 'number' && type === 'integer');
@@ -11629,12 +11657,20 @@ function checkValue(schema: Rec, value: unknown, old: unknown, at: string, error
     if ((at !== '' || key !== 'metadata') && !isMissing(key))
       checkValue(recOf(known), inner, recOf(old)[key], under(at, key), errors);
   }
+  if (errors.length === length) valid.set(value, schema);
 }
 
 function typeName(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'array';
   return Number.isInteger(value) ? 'integer' : typeof value;
+}
+
+const patterns = new Map<string, RegExp>();
+function patternOf(text: string): RegExp {
+  const pattern = patterns.get(text) ?? new RegExp(text);
+  patterns.set(text, pattern);
+  return pattern;
 }
 
 function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldError[]): void {
@@ -11651,7 +11687,7 @@ function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldErr
     if (schema['format'] === 'date-time' && Number.isNaN(Date.parse(value)))
       errors.push(wrong(path, value, `${path} in body must be of type date-time: "${value}"`));
     check(value.length < Number(minLength), `be at least ${minLength} chars long`);
-    check(pattern !== undefined && !new RegExp(textOf(pattern)).test(value), `match '${pattern}'`);
+    check(pattern !== undefined && !patternOf(textOf(pattern)).test(value), `match '${pattern}'`);
     most(maxLength, value.length, 'TooLong', `Too long: may not be more than ${maxLength} bytes`);
   } else if (value !== null && typeof value === 'object') {
     const word = Array.isArray(value) ? 'Items' : 'Properties';
