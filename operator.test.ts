@@ -5125,8 +5125,9 @@ function drawSpec(roll: () => number): Rec {
     ...some(0.3, { ordinals: { start: oneOf([0, 1, 5], roll()) } }),
   };
 }
-/** Each seed knows only some of the moves, so that these meet each other more often. */
-function drawScript(seed: number, steps: number): Script {
+/** Each seed knows only some of the moves, so that these meet each other more often. Half of its
+ *  moves are of the `wanted` ones, if there are any. */
+function drawScript(seed: number, steps: number, wanted: readonly string[]): Script {
   const roll = newRandom(seed, 'script');
   const nodes = 3 + Math.floor(roll() * 4);
   const names = ['a', 'b', 'c'].slice(0, oneOf([1, 1, 1, 1, 2, 3], roll()));
@@ -5134,6 +5135,7 @@ function drawScript(seed: number, steps: number): Script {
   const operators = roll() < 0.25 ? 2 : 1;
   const known = Object.entries(MOVES).filter(() => roll() < 0.4);
   const urn = known.flatMap(([what, { weight }]) => Array<string>(weight).fill(what));
+  urn.push(...urn.flatMap((_, i) => wanted[i % wanted.length] ?? []));
   let at = 0;
   const moves = Array.from({ length: steps }, (): Move => {
     at += roll() < 0.2 ? 0 : spanOf(roll(), 1, 30_000);
@@ -6763,6 +6765,7 @@ const SIM_USAGE = `npm run sim -- [flags]
   --seed S       the first one (default 1)
   --steps K      moves of each seed (default 12)
   --only I,J     only these moves of it
+  --moves A,B    half of the moves are of these
   --workers N    processes (default: one for each CPU)
   --mutants      without each protection in turn: does a seed notice? (--match TEXT: of these)`;
 const SIM_FLAGS = {
@@ -6770,6 +6773,7 @@ const SIM_FLAGS = {
   seed: { type: 'string' },
   steps: { type: 'string' },
   only: { type: 'string' },
+  moves: { type: 'string' },
   workers: { type: 'string' },
   operator: { type: 'string' },
   mutants: { type: 'boolean' },
@@ -6781,6 +6785,7 @@ interface Wanted {
   readonly steps: number;
   readonly workers: number;
   readonly only?: readonly number[];
+  readonly moves: readonly string[];
   readonly operator: string; // The file under test.
   readonly mutants: boolean;
   readonly match: string;
@@ -6802,20 +6807,28 @@ function wantedOf(args: readonly string[]): Wanted {
     steps: number('steps', 12),
     workers: number('workers', availableParallelism()),
     ...(only && { only }),
+    moves: values.moves?.split(',').filter(Boolean) ?? [],
     operator: values.operator ?? '',
     ...{ mutants: values.mutants ?? false, match: values.match ?? '' },
   };
 }
-function scriptOf({ steps, only }: Wanted, seed: number): Script {
-  const script = drawScript(seed, steps);
+function scriptOf({ steps, only, moves }: Wanted, seed: number): Script {
+  const script = drawScript(seed, steps, moves);
   return only ? { ...script, moves: script.moves.filter((_, i) => only.includes(i)) } : script;
 }
+const movesFlag = ({ moves }: Wanted): string =>
+  moves.length > 0 ? ` --moves ${moves.join()}` : '';
 /** One seed, and if it breaks something, the shortest script that does. */
 async function trySeed(wanted: Wanted, seed: number, code: Code, forMs: number) {
   const first = await playScript(scriptOf(wanted, seed), code);
   if (first.law === '') return { seed, hash: first.hash, law: '', text: '' };
   const best = await shorten(first, code, forMs);
-  return { seed, hash: first.hash, law: first.law, text: failureText(first, best, '') };
+  return {
+    seed,
+    hash: first.hash,
+    law: first.law,
+    text: failureText(first, best, movesFlag(wanted)),
+  };
 }
 type Tried = Awaited<ReturnType<typeof trySeed>>;
 
@@ -6888,8 +6901,9 @@ async function playSeeds(wanted: Wanted, args: readonly string[]): Promise<numbe
 // ─── npm run sim -- --mutants ───────────────────────────────────────────────────────────────────
 // Each protection is taken out of operator.ts's text in turn, and the seeds must notice.
 
-/** What is protected; the text that does it, which is there once; what stands there without it. */
-type Mutant = readonly [protection: string, text: string, without: string];
+/** What is protected; the text that does it, which is there once; what stands there without it;
+ *  and the moves that lead there. */
+type Mutant = readonly [protection: string, text: string, without: string, moves?: string];
 const MUTANTS: readonly Mutant[] = [
   [
     'a pod is deleted by its UID',
@@ -6931,6 +6945,7 @@ const MUTANTS: readonly Mutant[] = [
     'older versions are refused',
     'if (version <= feed.version) return; // Replayed',
     'if (version <= 0) return; // Replayed',
+    'replay,lag,deletePod,scale',
   ],
   [
     'another version is told even if it is no news',
@@ -6942,16 +6957,19 @@ const MUTANTS: readonly Mutant[] = [
     'the brake counts who is away',
     'judged.includes(m) || isAway(m) || isHeir(m)',
     'judged.includes(m) || isHeir(m)',
+    'cutOff,kill,fallSilent,breakTemplate,deleteClaim,unready',
   ],
   [
     'the brake counts successors',
     'judged.includes(m) || isAway(m) || isHeir(m)',
     'judged.includes(m) || isAway(m)',
+    'cutOff,kill,removeNode,breakTemplate,fallSilent,outOfService',
   ],
   [
     'the brake counts places',
     'return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);',
     'return awaited < 0 ? 0 : out;',
+    'removeNode,fallSilent,quota,refuse,kill',
   ],
   [
     'a judgement takes its time',
@@ -6962,21 +6980,25 @@ const MUTANTS: readonly Mutant[] = [
     'a changed transition is new evidence',
     "pod?.meta.uid ?? '', sinceMs ?? '']",
     "pod?.meta.uid ?? '', sinceMs ? 1 : '']",
+    'cutOff,unready,stale,lag,crash',
   ],
   [
     'a judgement is read live',
     'else if (isGuarded(d, m)) go.add(m.identity);',
     'else go.add(m.identity);',
+    'stale,lag,laggard,cutOff,drain,unready',
   ],
   [
     'a node out of service is read live',
     'go.has(identity) : !rests || isGuarded(d, m);',
     'go.has(identity) : !rests || d.now > 0;',
+    'unheard,outOfService,stale,lag',
   ],
   [
     'nobody is given up before a node is open',
     'const isOpen = hasOpenNode(s);',
     'const isOpen = s.uptime >= 0;',
+    'night,removeNode,drain,crash',
   ],
   ['a trouble of the node waits', "if (why === 'pressure' || ", 'if ('],
   [
@@ -6993,6 +7015,7 @@ const MUTANTS: readonly Mutant[] = [
     'a deletion on a closed node is none by hand',
     "  if (nodeWord(d.s, pod.node) !== 'open') return false;\n",
     '',
+    'drain,deletePod,taint,cutOff,kill',
   ],
   [
     'own deletions are none by hand',
@@ -7003,6 +7026,7 @@ const MUTANTS: readonly Mutant[] = [
     'while suspended nobody is judged',
     '  if (d.spec.suspend) return undefined; // Nobody',
     '  // Nobody',
+    'suspend,cutOff,removeNode,kill,deletePod',
   ],
   [
     'a name that is taken ends only who has no data',
@@ -7013,16 +7037,19 @@ const MUTANTS: readonly Mutant[] = [
     'the cluster is read live before ends',
     'if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();',
     '',
+    'lag,stale,replacementPolicy,retention,template,deletePod,liveness,strategy',
   ],
   [
     'the cluster is read live before scale-in',
     '  if (!readsCluster(d)) return;\n  if (isOrdered',
     '  if (isOrdered',
+    'lag,stale,dip,scale,surge',
   ],
   [
     'the cluster is read live before adoption',
     'if (!(isWhole || isNew) || !readsCluster(d)) continue;',
     'if (!(isWhole || isNew)) continue;',
+    'lag,stale,deleteCluster,stripOwner,takeOut',
   ],
   [
     'marks before ends',
@@ -7038,11 +7065,13 @@ const MUTANTS: readonly Mutant[] = [
     'an identity that is ending gets no pod',
     "isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'",
     "isOver ? 'over' : 'live'",
+    'stumble,crash,scale,refuse,deletePod,rights',
   ],
   [
     'claims that the cache lacks are read live',
     'const isWholly = !hasUnread(d, identity, pod);',
     'const isWholly = pod !== null;',
+    'lag,stale,laggard,deletePod,failPod,stripLabels',
   ],
   [
     'only what is marked Delete is deleted',
@@ -7059,6 +7088,7 @@ const MUTANTS: readonly Mutant[] = [
     "claims of a former cluster's pod stay",
     'if (isMounted || (pod && isControlledBy',
     'if ((pod && isControlledBy',
+    'deleteCluster,scale,kill,crash',
   ],
   [
     'what a former cluster kept is kept',
@@ -7074,6 +7104,7 @@ const MUTANTS: readonly Mutant[] = [
     "another controller's claims are not ours",
     'if (!isNamed || (hasController(meta) && !isControlledBy(meta, uid))) return false;',
     "if (!isNamed || uid === '') return false;",
+    'intrude,scale,deletePod,retention',
   ],
   [
     'claims that others made are not ours',
@@ -7090,7 +7121,12 @@ const MUTANTS: readonly Mutant[] = [
     "!held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));",
     '!held.has(a.identity);',
   ],
-  ['an outdated plan is dropped between batches', ' && pass.isCurrent(); start', '; start'],
+  [
+    'an outdated plan is dropped between batches',
+    ' && pass.isCurrent(); start',
+    '; start',
+    'surge,dip,slow,scale',
+  ],
   [
     'places are counted',
     'const free = Math.max(0, wanted - live.length - formerOf(d));',
@@ -7100,8 +7136,14 @@ const MUTANTS: readonly Mutant[] = [
     'nobody is born as long as one may be there still',
     "const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');",
     'const isBlind = vanished === undefined;',
+    'stripLabels,stripOwner,unheard,lag,stale,deleteClaim',
   ],
-  ['early ends hold births', '  if (holdMs > 0) {\n', '  if (holdMs < 0) {\n'],
+  [
+    'early ends hold births',
+    '  if (holdMs > 0) {\n',
+    '  if (holdMs < 0) {\n',
+    'breakTemplate,unready,crashPod',
+  ],
   [
     'only the surplus is scaled in',
     'slice(0, isOrdered ? 1 : surplus);',
@@ -7121,11 +7163,13 @@ const MUTANTS: readonly Mutant[] = [
     'who returns keeps an index that is its own',
     'const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;',
     'const isOwn = m.index !== undefined;',
+    'failPod,evict,deletePod,kill,scale,replacementPolicy,stripLabels',
   ],
   [
     'nobody returns on a claim that is being deleted',
     'if (pod || m.claims.some(isTerminating)) return false;',
     'if (pod) return false;',
+    'deleteClaim,failPod,evict,drain,suspend',
   ],
   [
     'a claim that a seal names is missed',
@@ -7146,6 +7190,7 @@ const MUTANTS: readonly Mutant[] = [
     'who could not come back is not recreated',
     'else if (canComeBack(d, m)) leaveAndReturn',
     'else if (m.pod !== undefined) leaveAndReturn',
+    'template,strategy,cutOff,drain,taint,kill',
   ],
   [
     'requests keep to the budget',
@@ -7161,11 +7206,13 @@ const MUTANTS: readonly Mutant[] = [
     'those who stay are read live',
     'const isAllowed = [isReliedOn(d, chosen), passesTrial',
     'const isAllowed = [passesTrial',
+    'lag,stale,template,strategy,ask,unready',
   ],
   [
     'a new revision is tried before it costs a member',
     'passesTrial(d, first), readsCluster(d)];',
     'readsCluster(d)];',
+    'breakTemplate,template,strategy',
   ],
   [
     'who is updated in place counts as gone',
@@ -7176,11 +7223,13 @@ const MUTANTS: readonly Mutant[] = [
     'a resize without its mark is awaited',
     "inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';",
     "inPlaceOf(pod) ? isApplied(pod) : pod.meta.uid !== '';",
+    'template,strategy',
   ],
   [
     'a paused cluster is left alone',
     'isTerminating(s.cluster) || isPaused || stalled',
     'isTerminating(s.cluster) || stalled',
+    'pause,scale,deletePod,template',
   ],
   [
     'a cluster on its way out is left alone',
@@ -7196,11 +7245,13 @@ const MUTANTS: readonly Mutant[] = [
     'whoever lost the Lease writes nothing',
     'if (!leads(e)) throw new Error(`not sent:',
     'if (e === undefined) throw new Error(`not sent:',
+    'freeze,overlap,scale,partition,surge',
   ],
   [
     'a status that does not land holds its cluster',
     'if (error instanceof ApiError && [404, 409].includes(error.code))\n      pass',
     'if (error === undefined) pass',
+    'beat,wipeStatus,lag,scale,deletePod,stumble',
   ],
 ];
 function mutantText([what, text, without]: Mutant, source: string): string {
@@ -7223,9 +7274,10 @@ interface Caught {
   readonly ms: number;
 }
 /** Plays seeds with it until one breaks something, in a process of its own. */
-async function tryMutant(file: string, { seeds, seed, steps }: Wanted): Promise<Caught> {
+async function tryMutant(file: string, moves: string, wanted: Wanted): Promise<Caught> {
   const startedAt = performance.now();
-  const flags = { operator: file, seeds, seed, steps };
+  const { seeds, seed, steps } = wanted;
+  const flags = { operator: file, seeds, seed, steps, moves };
   const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, `${value}`]);
   const env = { ...process.env, SIM_SHARE: '0/1', SIM_QUICK: '1' };
   const own = [import.meta.filename, 'sim', ...args];
@@ -7259,11 +7311,11 @@ async function tryMutants(wanted: Wanted): Promise<number> {
   try {
     const files = chosen.map((mutant, i) => writeMutant(folder, i, mutant));
     console.log(`${'without'.padEnd(width)}  caught by           seeds  seconds`);
-    const left = files.map((file, i) => [file, chosen[i]?.[0] ?? ''] as const);
+    const left = chosen.map(([what, , , moves = ''], i) => [files[i] ?? '', what, moves] as const);
     const work = async (): Promise<void> => {
       for (let next = left.shift(); next; next = left.shift()) {
-        const [file, what] = next;
-        const { law, seeds, ms } = await tryMutant(file, wanted);
+        const [file, what, moves] = next;
+        const { law, seeds, ms } = await tryMutant(file, wanted.moves.join() || moves, wanted);
         if (!law) alive.push(what);
         const cells = [what.padEnd(width), (law || 'SURVIVED').padEnd(18)];
         console.log(`${cells.join('  ')}  ${`${seeds}`.padStart(5)}  ${(ms / 1000).toFixed(1)}`);
