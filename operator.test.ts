@@ -2882,6 +2882,7 @@ const lawsOf = {
   '/events': obeyNews,
   '/nodes': (): void => undefined, // Only `also` looks at them.
 } as const;
+const laws = Object.entries(lawsOf);
 const children = 'pods|persistentvolumeclaims|controllerrevisions|events|leases';
 const mayWrite = new RegExp(`/(${children})(/|\\?|$)|/[a-z0-9-]+/status\\?`);
 
@@ -2897,7 +2898,7 @@ function checkStep(ledger: Ledger): void {
   const restored = state.epoch !== ledger.epoch;
   Object.assign(ledger, { revision: state.revision, epoch: state.epoch });
   if (restored) return restoreLedger(ledger);
-  for (const [name, check] of Object.entries(lawsOf)) {
+  for (const [name, check] of laws) {
     const store = state.resources.get(name)?.store;
     if (!store) continue;
     const from = ledger.read.get(store) ?? 0;
@@ -2914,7 +2915,7 @@ function checkStep(ledger: Ledger): void {
 function restoreLedger(ledger: Ledger): void {
   for (const known of [ledger.live, ledger.ended, ledger.reasons]) known.clear();
   ledger.restoredAt = ledger.sim.uptime();
-  for (const [name, check] of Object.entries(lawsOf)) {
+  for (const [name, check] of laws) {
     const plural = name.split('/')[1] ?? '';
     for (const object of objectsOf(ledger.sim.state, plural) as unknown as Seen[]) {
       const change = { type: 'MODIFIED', object, previous: object };
@@ -10256,7 +10257,16 @@ const textOf = (value: unknown): string => (typeof value === 'string' ? value : 
 const textsOf = (value: unknown): readonly string[] => listOf(value).map(textOf);
 const pathOf = (value: unknown, path: string): unknown =>
   path.split('.').reduce((at: unknown, key) => recOf(at)[key], value);
-const timeOf = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+const timeOf = (ms: number): string => timesOf(ms)[0];
+/** As metav1.Time and as HTTP have it; a burst of requests asks for the same second. */
+let timesAt = NaN;
+let times = ['', ''] as readonly [metav1: string, http: string];
+function timesOf(ms: number): typeof times {
+  const second = Math.floor(ms / 1000);
+  if (second === timesAt) return times;
+  const date = new Date((timesAt = second) * 1000);
+  return (times = [date.toISOString().replace('.000', ''), date.toUTCString()]);
+}
 
 /** The record without these keys, and without undefined ones (JSON has none). */
 function without<T extends Rec>(record: T, ...keys: readonly string[]): T {
@@ -10505,15 +10515,14 @@ const answerOf = (status: number, body: unknown): ServerAnswer => {
 /** An answer tells the API server's time, too: the operator goes by that (F41). */
 function handle(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   const { headers, ...answer } = answerTo(state, request, now);
-  return { ...answer, headers: { ...headers, date: new Date(now).toUTCString() } };
+  return { ...answer, headers: { ...headers, date: timesOf(now)[1] } };
 }
 function answerTo(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   try {
-    const [path = ''] = request.path.split('?');
-    const segments = path.replace(/\/$/, '').split('/').slice(1);
+    const [segments, query] = readPath(request.path);
     const open = request.method === 'GET' && discover(state, segments);
     if (open) return open;
-    const call = understand(state, request, segments, now);
+    const call = understand(state, request, segments, query, now);
     authorize(call);
     const answer = verbs[call.verb]!(call);
     if (call.warnings.length === 0) return answer;
@@ -10523,6 +10532,18 @@ function answerTo(state: ApiState, request: ServerRequest, now: number): ServerA
     if (recOf(error)['kind'] !== 'Status') throw error;
     return answerOf((error as ApiStatus).code, error);
   }
+}
+
+/** Actors and operators ask for the same paths again and again. */
+const paths = new Map<string, readonly [Segments, Strings]>();
+function readPath(text: string): readonly [Segments, Strings] {
+  const known = paths.get(text);
+  if (known) return known;
+  const [path = '', search = ''] = text.split('?');
+  const read = [path.replace(/\/$/, '').split('/').slice(1), readQuery(search)] as const;
+  if (paths.size >= 4096) paths.clear();
+  paths.set(text, read);
+  return read;
 }
 
 function readQuery(search: string): Strings {
@@ -10544,9 +10565,13 @@ const verbsOf: Readonly<Record<string, readonly [string, string]>> = {
 type Segments = readonly string[];
 
 /** /api/v1/… or /apis/<group>/<version>/…, then [namespaces/<ns>/]<resource>[/<name>[/<sub>]]. */
-function understand(state: ApiState, request: ServerRequest, all: Segments, now: number): Call {
-  const { method, headers, body } = request;
-  const query = readQuery(request.path.split('?')[1] ?? '');
+function understand(
+  state: ApiState,
+  { method, headers, body }: ServerRequest,
+  all: Segments,
+  query: Strings,
+  now: number,
+): Call {
   const core = all[0] === 'api';
   const group = core ? '' : (all[1] ?? '');
   const [version, place] = core ? ['v1', all.slice(2)] : [all.slice(1, 3).join('/'), all.slice(3)];
@@ -10566,9 +10591,10 @@ function understand(state: ApiState, request: ServerRequest, all: Segments, now:
   const asked =
     verb.startsWith('delete') && isRec(body) ? listOf(body['dryRun'])[0] : query['dryRun'];
   const dryRun = asked === 'All';
-  const optionsOf = `${verb.charAt(0).toUpperCase()}${verb.slice(1)}Options`;
-  if (asked !== undefined && !dryRun && verb)
-    invalid('meta.k8s.io', optionsOf, '', [unsupported('dryRun', [asked], ['All'])]);
+  if (asked !== undefined && !dryRun) {
+    const kind = `${verb.charAt(0).toUpperCase()}${verb.slice(1)}Options`;
+    invalid('meta.k8s.io', kind, '', [unsupported('dryRun', [asked], ['All'])]);
+  }
   const where = { resource, namespace, name, subresource };
   return { state, now, verb, ...where, query, body, headers, dryRun, warnings: [] };
 }
@@ -12230,7 +12256,7 @@ function statusIn({ status }: SeenPod | SeenNode, type: string): string | undefi
   return status?.conditions?.find((condition) => condition.type === type)?.status;
 }
 function stamp({ world }: Stage): string {
-  return `${new Date(world.now()).toISOString().slice(0, 19)}Z`;
+  return timeOf(world.now());
 }
 
 /** A condition whose transition time moves with its status only. `null` removes an old reason. */
