@@ -6902,360 +6902,226 @@ async function playSeeds(wanted: Wanted, args: readonly string[]): Promise<numbe
 // ─── npm run sim -- --mutants ───────────────────────────────────────────────────────────────────
 // Each protection is taken out of operator.ts's text in turn, and the seeds must notice.
 
-/** What is protected; the text that does it, which is there once; what stands there without it;
- *  and the moves that lead there. */
-type Mutant = readonly [protection: string, text: string, without: string, moves?: string];
-const MUTANTS: readonly Mutant[] = [
-  [
-    'a pod is deleted by its UID',
-    'a.kind === CLAIMS ? { uid, resourceVersion } : { uid };',
-    'a.kind === CLAIMS ? { uid, resourceVersion } : {};',
-  ],
-  [
-    'a claim is deleted in its version',
-    'const preconditions = a.kind === CLAIMS ? { uid, resourceVersion }',
-    'const preconditions = a.kind === CLAIMS ? { uid }',
-  ],
-  [
-    'a patch names UID and version',
-    "...(change['metadata'] as Json), uid, resourceVersion }",
-    "...(change['metadata'] as Json), uid }",
-  ],
-  ['read your writes', 'return expected.size === 0;', 'return true;'],
-  [
-    'a cache that lags is listed anew',
-    "'the cache lags own writes: listing anew', fields);\n      relist(feed);",
-    "'the cache lags own writes', fields);",
-  ],
-  [
-    'the first list is a quorum list',
-    "const resourceVersion = next === 'fresh' ? '' : version;",
-    "const resourceVersion = next === 'fresh' ? 0 : version;",
-  ],
-  [
-    'an expired version is listed afresh',
-    "feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';",
-    "feed.next = feed.listedAt < 0 || !unknown ? 'fresh' : 'resume';",
-  ],
-  [
-    'a broken stream is listed again',
-    "feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';",
-    "feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'resume';",
-  ],
-  [
-    'older versions are refused',
-    'if (version <= feed.version) return; // Replayed',
-    'if (version <= 0) return; // Replayed',
-    'replay,lag,deletePod,scale',
-  ],
-  [
-    'another version is told even if it is no news',
-    'feed.on(before, object, isNews || differs);',
-    'if (isNews || differs) feed.on(before, object, true);',
-  ],
-  ['the brake', 'out > limit && !isFree ?', 'out > 1e9 && !isFree ?'],
-  [
-    'the brake counts who is away',
-    'judged.includes(m) || isAway(m) || isHeir(m)',
-    'judged.includes(m) || isHeir(m)',
-    'cutOff,kill,fallSilent,breakTemplate,deleteClaim,unready',
-  ],
-  [
-    'the brake counts successors',
-    'judged.includes(m) || isAway(m) || isHeir(m)',
-    'judged.includes(m) || isAway(m)',
-    'cutOff,kill,removeNode,breakTemplate,fallSilent,outOfService',
-  ],
-  [
-    'the brake counts places',
-    'return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);',
-    'return awaited < 0 ? 0 : out;',
-    'removeNode,fallSilent,quota,refuse,kill',
-  ],
-  [
-    'a judgement takes its time',
-    'Math.max(0, seconds * 1000 - lastedMs(',
-    'Math.max(0, 0 * seconds - lastedMs(',
-  ],
-  [
-    'a changed transition is new evidence',
-    "pod?.meta.uid ?? '', sinceMs ?? '']",
-    "pod?.meta.uid ?? '', sinceMs ? 1 : '']",
-    'cutOff,unready,stale,lag,crash',
-  ],
-  [
-    'a judgement is read live',
-    'else if (isGuarded(d, m)) go.add(m.identity);',
-    'else go.add(m.identity);',
-    'stale,lag,laggard,cutOff,drain,unready',
-  ],
-  [
-    'a node out of service is read live',
-    'go.has(identity) : !rests || isGuarded(d, m);',
-    'go.has(identity) : !rests || d.now > 0;',
-    'unheard,outOfService,stale,lag',
-  ],
-  [
-    'nobody is given up before a node is open',
-    'const isOpen = hasOpenNode(s);',
-    'const isOpen = s.uptime >= 0;',
-    'night,removeNode,drain,crash',
-  ],
-  ['a trouble of the node waits', "if (why === 'pressure' || ", 'if ('],
-  [
-    'WhenVolumesLost: a deleted pod returns',
-    "if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {",
-    'if (isDeletedByHand(d, m)) {',
-  ],
-  [
-    'an eviction is no deletion by hand',
-    "return pod.disruption === '' || d.s.desk",
-    "return pod.disruption !== '?' || d.s.desk",
-  ],
-  [
-    'a deletion on a closed node is none by hand',
-    "  if (nodeWord(d.s, pod.node) !== 'open') return false;\n",
-    '',
-    'drain,deletePod,taint,cutOff,kill',
-  ],
-  [
-    'own deletions are none by hand',
-    'pod.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations)',
-    'pod.meta.deletedMs === undefined)',
-  ],
-  [
-    'while suspended nobody is judged',
-    '  if (d.spec.suspend) return undefined; // Nobody',
-    '  // Nobody',
-    'suspend,cutOff,removeNode,kill,deletePod',
-  ],
-  [
-    'a name that is taken ends only who has no data',
-    "m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)",
-    "m.isBlocked.startsWith('foreign')",
-  ],
-  [
-    'the cluster is read live before ends',
-    'if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();',
-    '',
-    'lag,stale,replacementPolicy,retention,template,deletePod,liveness,strategy',
-  ],
-  [
-    'the cluster is read live before scale-in',
-    '  if (!readsCluster(d)) return;\n  if (isOrdered',
-    '  if (isOrdered',
-    'lag,stale,dip,scale,surge',
-  ],
-  [
-    'the cluster is read live before adoption',
-    'if (!(isWhole || isNew) || !readsCluster(d)) continue;',
-    'if (!(isWhole || isNew)) continue;',
-    'lag,stale,deleteCluster,stripOwner,takeOut',
-  ],
-  [
-    'marks before ends',
-    "['revise', 'mark', 'end', 'free', 'make', 'keep'] as const",
-    "['revise', 'end', 'mark', 'free', 'make', 'keep'] as const",
-  ],
-  [
-    'half-made marks are finished with the same Reason',
-    'if (!isLive(m) && retired) planEnd(d, m, retired.reason);',
-    "if (!isLive(m) && retired) planEnd(d, m, 'PodDeleted');",
-  ],
-  [
-    'an identity that is ending gets no pod',
-    "isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'",
-    "isOver ? 'over' : 'live'",
-    'stumble,crash,scale,refuse,deletePod,rights',
-  ],
-  [
-    'claims that the cache lacks are read live',
-    'const isWholly = !hasUnread(d, identity, pod);',
-    'const isWholly = pod !== null;',
-    'lag,stale,laggard,deletePod,failPod,stripLabels',
-  ],
-  [
-    'only what is marked Delete is deleted',
-    "annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c)",
-    "annotations[MARK.retiredPolicy] !== '' || isNeverBound(c)",
-  ],
-  ['what was never bound is deleted', "=== 'Delete' || isNeverBound(c));", "=== 'Delete');"],
-  [
-    'claims go after their pod',
-    'if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;',
-    'if (isMounted && pod === undefined) return;',
-  ],
-  [
-    "claims of a former cluster's pod stay",
-    'if (isMounted || (pod && isControlledBy',
-    'if ((pod && isControlledBy',
-    'deleteCluster,scale,kill,crash',
-  ],
-  [
-    'what a former cluster kept is kept',
-    "const isKept = moment === 'Retain' || isOlder;",
-    "const isKept = moment === 'Retain' || (isOlder && d.now < 0);",
-  ],
-  [
-    'AlreadyExists is success only for what is ours',
-    'if (isOurs(pass, kind, meta, body)) return',
-    "if (meta.name !== '') return",
-  ],
-  [
-    "another controller's claims are not ours",
-    'if (!isNamed || (hasController(meta) && !isControlledBy(meta, uid))) return false;',
-    "if (!isNamed || uid === '') return false;",
-    'intrude,scale,deletePod,retention',
-  ],
-  [
-    'claims that others made are not ours',
-    'return MARK.claims in meta.annotations || (isGiven',
-    "return MARK.claims !== '' || (isGiven",
-  ],
-  [
-    "another controller's pods are not adopted",
-    'if (hasController(pod.meta) || isTerminating(pod) || isTakenOut',
-    'if (isTerminating(pod) || isTakenOut',
-  ],
-  [
-    'no birth in the room of one that could not be ended',
-    "!held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));",
-    '!held.has(a.identity);',
-  ],
-  [
-    'an outdated plan is dropped between batches',
-    ' && pass.isCurrent(); start',
-    '; start',
-    'surge,dip,slow,scale',
-  ],
-  [
-    'places are counted',
-    'const free = Math.max(0, wanted - live.length - formerOf(d));',
-    'const free = Math.max(0, wanted + 1 - live.length - formerOf(d));',
-  ],
-  [
-    'nobody is born as long as one may be there still',
-    "const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');",
-    'const isBlind = vanished === undefined;',
-    'stripLabels,stripOwner,unheard,lag,stale,deleteClaim',
-  ],
-  [
-    'early ends hold births',
-    '  if (holdMs > 0) {\n',
-    '  if (holdMs < 0) {\n',
-    'breakTemplate,unready,crashPod',
-  ],
-  [
-    'only the surplus is scaled in',
-    'slice(0, isOrdered ? 1 : surplus);',
-    'slice(0, isOrdered ? 1 : surplus + 1);',
-  ],
-  [
-    'who is not Ready is scaled in first',
-    '      pod?.ready ? 1 : 0,\n',
-    '      pod?.ready ? 0 : 1,\n',
-  ],
-  [
-    'an index is not given twice',
-    "(m.life === 'over' || d.ending.has(m.identity)) && (!m.pod || isDead(m));",
-    "m.life === 'over' || d.ending.has(m.identity) || isDead(m);",
-  ],
-  [
-    'who returns keeps an index that is its own',
-    'const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;',
-    'const isOwn = m.index !== undefined;',
-    'failPod,evict,deletePod,kill,scale,replacementPolicy,stripLabels',
-  ],
-  [
-    'nobody returns on a claim that is being deleted',
-    'if (pod || m.claims.some(isTerminating)) return false;',
-    'if (pod) return false;',
-    'deleteClaim,failPod,evict,drain,suspend',
-  ],
-  [
-    'a claim that a seal names is missed',
-    'const isMeant = own !== undefined || sealed.includes(name);',
-    'const isMeant = own !== undefined && sealed.length >= 0;',
-  ],
-  [
-    'two claims are sealed',
-    "act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }));",
-    'void claim;',
-  ],
-  [
-    'a pod that comes back is marked first',
-    '  if (pod.meta.annotations[MARK.returns] !== why)\n',
-    "  if (pod.meta.annotations[MARK.returns] === '')\n",
-  ],
-  [
-    'who could not come back is not recreated',
-    'else if (canComeBack(d, m)) leaveAndReturn',
-    'else if (m.pod !== undefined) leaveAndReturn',
-    'template,strategy,cutOff,drain,taint,kill',
-  ],
-  [
-    'requests keep to the budget',
-    'const served = up.slice(0, spareOf(d, 1));',
-    'const served = up;',
-  ],
-  [
-    'updates keep to the budget',
-    'youngestFirst.filter(isReady).slice(0, spareOf(d));',
-    'youngestFirst.filter(isReady);',
-  ],
-  [
-    'those who stay are read live',
-    'const isAllowed = [isReliedOn(d, chosen), passesTrial',
-    'const isAllowed = [passesTrial',
-    'lag,stale,template,strategy,ask,unready',
-  ],
-  [
-    'a new revision is tried before it costs a member',
-    'passesTrial(d, first), readsCluster(d)];',
-    'readsCluster(d)];',
-    'breakTemplate,template,strategy',
-  ],
-  [
-    'who is updated in place counts as gone',
-    "  if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';\n",
-    '',
-  ],
-  [
-    'a resize without its mark is awaited',
-    "inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';",
-    "inPlaceOf(pod) ? isApplied(pod) : pod.meta.uid !== '';",
-    'template,strategy',
-  ],
-  [
-    'a paused cluster is left alone',
-    'isTerminating(s.cluster) || isPaused || stalled',
-    'isTerminating(s.cluster) || stalled',
-    'pause,scale,deletePod,template',
-  ],
-  [
-    'a cluster on its way out is left alone',
-    'const isIdle = isTerminating(s.cluster) || isPaused',
-    'const isIdle = isPaused',
-  ],
-  [
-    'claims are owned as whenDeleted says',
-    "const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';",
-    'const wantsOwner = d.spec.replicas < 0;',
-  ],
-  [
-    'whoever lost the Lease writes nothing',
-    'if (!leads(e)) throw new Error(`not sent:',
-    'if (e === undefined) throw new Error(`not sent:',
-    'freeze,overlap,scale,partition,surge',
-  ],
-  [
-    'a status that does not land holds its cluster',
-    'if (error instanceof ApiError && [404, 409].includes(error.code))\n      pass',
-    'if (error === undefined) pass',
-    'beat,wipeStatus,lag,scale,deletePod,stumble',
-  ],
-];
-function mutantText([what, text, without]: Mutant, source: string): string {
+interface Mutant {
+  readonly what: string; // Is protected.
+  readonly text: string; // Does it, and is there once.
+  readonly without: string; // Stands there without it.
+  readonly moves: string; // Lead there; '' for any.
+}
+/** A change as `diff` shows it, below what it takes away, and the moves that lead there. */
+const mutantsIn = (table: string): readonly Mutant[] =>
+  table.split(/\n(?![-+] )/).flatMap((one) => {
+    const [what = '', moves = ''] = (one.split('\n')[0] ?? '').split(' · ');
+    const lines = (sign: string): string =>
+      [...one.matchAll(/\n([-+]) (.*)/g)]
+        .flatMap(([, s, line]) => (s === sign ? line : []))
+        .join('\n');
+    return what ? [{ what, text: lines('-'), without: lines('+'), moves }] : [];
+  });
+const MUTANTS = mutantsIn(String.raw`
+a pod is deleted by its UID
+- a.kind === CLAIMS ? { uid, resourceVersion } : { uid };
++ a.kind === CLAIMS ? { uid, resourceVersion } : {};
+a claim is deleted in its version
+- const preconditions = a.kind === CLAIMS ? { uid, resourceVersion }
++ const preconditions = a.kind === CLAIMS ? { uid }
+a patch names UID and version
+- ...(change['metadata'] as Json), uid, resourceVersion }
++ ...(change['metadata'] as Json), uid }
+read your writes
+- return expected.size === 0;
++ return true;
+a cache that lags is listed anew
+- 'the cache lags own writes: listing anew', fields);
+-       relist(feed);
++ 'the cache lags own writes', fields);
+the first list is a quorum list
+- const resourceVersion = next === 'fresh' ? '' : version;
++ const resourceVersion = next === 'fresh' ? 0 : version;
+an expired version is listed afresh
+- feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
++ feed.next = feed.listedAt < 0 || !unknown ? 'fresh' : 'resume';
+a broken stream is listed again
+- feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'again';
++ feed.next = unknown || feed.listedAt < 0 ? 'fresh' : 'resume';
+older versions are refused · replay,lag,deletePod,scale
+- if (version <= feed.version) return; // Replayed
++ if (version <= 0) return; // Replayed
+another version is told even if it is no news
+- feed.on(before, object, isNews || differs);
++ if (isNews || differs) feed.on(before, object, true);
+the brake
+- out > limit && !isFree ?
++ out > 1e9 && !isFree ?
+the brake counts who is away · cutOff,kill,fallSilent,breakTemplate,deleteClaim,unready
+- judged.includes(m) || isAway(m) || isHeir(m)
++ judged.includes(m) || isHeir(m)
+the brake counts successors · cutOff,kill,removeNode,breakTemplate,fallSilent,outOfService
+- judged.includes(m) || isAway(m) || isHeir(m)
++ judged.includes(m) || isAway(m)
+the brake counts places · removeNode,fallSilent,quota,refuse,kill
+- return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);
++ return awaited < 0 ? 0 : out;
+a judgement takes its time
+- Math.max(0, seconds * 1000 - lastedMs(
++ Math.max(0, 0 * seconds - lastedMs(
+a changed transition is new evidence · cutOff,unready,stale,lag,crash
+- pod?.meta.uid ?? '', sinceMs ?? '']
++ pod?.meta.uid ?? '', sinceMs ? 1 : '']
+a judgement is read live · stale,lag,laggard,cutOff,drain,unready
+- else if (isGuarded(d, m)) go.add(m.identity);
++ else go.add(m.identity);
+a node out of service is read live · unheard,outOfService,stale,lag
+- go.has(identity) : !rests || isGuarded(d, m);
++ go.has(identity) : !rests || d.now > 0;
+nobody is given up before a node is open · night,removeNode,drain,crash
+- const isOpen = hasOpenNode(s);
++ const isOpen = s.uptime >= 0;
+a trouble of the node waits
+- why === 'pressure' ||
++ why === '' ||
+WhenVolumesLost: a deleted pod returns
+- if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {
++ if (isDeletedByHand(d, m)) {
+an eviction is no deletion by hand
+- return pod.disruption === '' || d.s.desk
++ return pod.disruption !== '?' || d.s.desk
+a deletion on a closed node is none by hand · drain,deletePod,taint,cutOff,kill
+-   if (nodeWord(d.s, pod.node) !== 'open') return false;
+own deletions are none by hand
+- pod.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations)
++ pod.meta.deletedMs === undefined)
+while suspended nobody is judged · suspend,cutOff,removeNode,kill,deletePod
+-   if (d.spec.suspend) return undefined; // Nobody
++   // Nobody
+a name that is taken ends only who has no data
+- m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)
++ m.isBlocked.startsWith('foreign')
+the cluster is read live before ends · lag,stale,replacementPolicy,retention,template,deletePod,liveness,strategy
+- if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();
+the cluster is read live before scale-in · lag,stale,dip,scale,surge
+-   if (!readsCluster(d)) return;
+-   if (isOrdered
++   if (isOrdered
+the cluster is read live before adoption · lag,stale,deleteCluster,stripOwner,takeOut
+- if (!(isWhole || isNew) || !readsCluster(d)) continue;
++ if (!(isWhole || isNew)) continue;
+marks before ends
+- ['revise', 'mark', 'end', 'free', 'make', 'keep'] as const
++ ['revise', 'end', 'mark', 'free', 'make', 'keep'] as const
+half-made marks are finished with the same Reason
+- if (!isLive(m) && retired) planEnd(d, m, retired.reason);
++ if (!isLive(m) && retired) planEnd(d, m, 'PodDeleted');
+an identity that is ending gets no pod · stumble,crash,scale,refuse,deletePod,rights
+- isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'
++ isOver ? 'over' : 'live'
+claims that the cache lacks are read live · lag,stale,laggard,deletePod,failPod,stripLabels
+- const isWholly = !hasUnread(d, identity, pod);
++ const isWholly = pod !== null;
+only what is marked Delete is deleted
+- annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c)
++ annotations[MARK.retiredPolicy] !== '' || isNeverBound(c)
+what was never bound is deleted
+- === 'Delete' || isNeverBound(c));
++ === 'Delete');
+claims go after their pod
+- if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;
++ if (isMounted && pod === undefined) return;
+claims of a former cluster's pod stay · deleteCluster,scale,kill,crash
+- if (isMounted || (pod && isControlledBy
++ if ((pod && isControlledBy
+what a former cluster kept is kept
+- const isKept = moment === 'Retain' || isOlder;
++ const isKept = moment === 'Retain' || (isOlder && d.now < 0);
+AlreadyExists is success only for what is ours
+- if (isOurs(pass, kind, meta, body)) return
++ if (meta.name !== '') return
+another controller's claims are not ours · intrude,scale,deletePod,retention
+- if (!isNamed || (hasController(meta) && !isControlledBy(meta, uid))) return false;
++ if (!isNamed || uid === '') return false;
+claims that others made are not ours
+- return MARK.claims in meta.annotations || (isGiven
++ return MARK.claims !== '' || (isGiven
+another controller's pods are not adopted
+- if (hasController(pod.meta) || isTerminating(pod) || isTakenOut
++ if (isTerminating(pod) || isTakenOut
+no birth in the room of one that could not be ended
+- !held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));
++ !held.has(a.identity);
+an outdated plan is dropped between batches · surge,dip,slow,scale
+-  && pass.isCurrent(); start
++ ; start
+places are counted
+- const free = Math.max(0, wanted - live.length - formerOf(d));
++ const free = Math.max(0, wanted + 1 - live.length - formerOf(d));
+nobody is born as long as one may be there still · stripLabels,stripOwner,unheard,lag,stale,deleteClaim
+- const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');
++ const isBlind = vanished === undefined;
+early ends hold births · breakTemplate,unready,crashPod
+-   if (holdMs > 0) {
++   if (holdMs < 0) {
+only the surplus is scaled in
+- slice(0, isOrdered ? 1 : surplus);
++ slice(0, isOrdered ? 1 : surplus + 1);
+who is not Ready is scaled in first
+-       pod?.ready ? 1 : 0,
++       pod?.ready ? 0 : 1,
+an index is not given twice
+- (m.life === 'over' || d.ending.has(m.identity)) && (!m.pod || isDead(m));
++ m.life === 'over' || d.ending.has(m.identity) || isDead(m);
+who returns keeps an index that is its own · failPod,evict,deletePod,kill,scale,replacementPolicy,stripLabels
+- const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;
++ const isOwn = m.index !== undefined;
+nobody returns on a claim that is being deleted · deleteClaim,failPod,evict,drain,suspend
+- if (pod || m.claims.some(isTerminating)) return false;
++ if (pod) return false;
+a claim that a seal names is missed
+- const isMeant = own !== undefined || sealed.includes(name);
++ const isMeant = own !== undefined && sealed.length >= 0;
+two claims are sealed
+- act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }));
++ void claim;
+a pod that comes back is marked first
+-   if (pod.meta.annotations[MARK.returns] !== why)
++   if (pod.meta.annotations[MARK.returns] === '')
+who could not come back is not recreated · template,strategy,cutOff,drain,taint,kill
+- else if (canComeBack(d, m)) leaveAndReturn
++ else if (m.pod !== undefined) leaveAndReturn
+requests keep to the budget
+- const served = up.slice(0, spareOf(d, 1));
++ const served = up;
+updates keep to the budget
+- youngestFirst.filter(isReady).slice(0, spareOf(d));
++ youngestFirst.filter(isReady);
+those who stay are read live · lag,stale,template,strategy,ask,unready
+- const isAllowed = [isReliedOn(d, chosen), passesTrial
++ const isAllowed = [passesTrial
+a new revision is tried before it costs a member · breakTemplate,template,strategy
+- passesTrial(d, first), readsCluster(d)];
++ readsCluster(d)];
+who is updated in place counts as gone
+-   if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';
+a resize without its mark is awaited · template,strategy
+- inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';
++ inPlaceOf(pod) ? isApplied(pod) : pod.meta.uid !== '';
+a paused cluster is left alone · pause,scale,deletePod,template
+- isTerminating(s.cluster) || isPaused || stalled
++ isTerminating(s.cluster) || stalled
+a cluster on its way out is left alone
+- const isIdle = isTerminating(s.cluster) || isPaused
++ const isIdle = isPaused
+claims are owned as whenDeleted says
+- const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
++ const wantsOwner = d.spec.replicas < 0;
+whoever lost the Lease writes nothing · freeze,overlap,scale,partition,surge
+- if (request.method === 'GET') return e.world.send(request);
++ if (request.method !== '') return e.world.send(request);
+a status that does not land holds its cluster · beat,wipeStatus,lag,scale,deletePod,stumble
+- if (error instanceof ApiError && [404, 409].includes(error.code))
+-       pass
++ if (error === undefined) pass
+`);
+function mutantText({ what, text, without }: Mutant, source: string): string {
   const times = source.split(text).length - 1;
   if (times !== 1) throw new Error(`mutant "${what}": its text is there ${times} times`);
   return source.replace(text, () => without);
@@ -7275,9 +7141,10 @@ interface Caught {
   readonly ms: number;
 }
 /** Plays seeds with it until one breaks something, in a process of its own. */
-async function tryMutant(file: string, moves: string, wanted: Wanted): Promise<Caught> {
+async function tryMutant(file: string, usual: string, wanted: Wanted): Promise<Caught> {
   const startedAt = performance.now();
   const { seeds, seed, steps } = wanted;
+  const moves = wanted.moves.join() || usual;
   const flags = { operator: file, seeds, seed, steps, moves };
   const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, `${value}`]);
   const env = { ...process.env, SIM_SHARE: '0/1', SIM_QUICK: '1' };
@@ -7305,18 +7172,18 @@ async function tryMutant(file: string, moves: string, wanted: Wanted): Promise<C
 }
 /** The table: each mutant, what caught it, and how many seeds that took. */
 async function tryMutants(wanted: Wanted): Promise<number> {
-  const chosen = MUTANTS.filter(([what]) => what.includes(wanted.match));
+  const chosen = MUTANTS.filter(({ what }) => what.includes(wanted.match));
   const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-mutants-'));
-  const width = Math.max(...chosen.map(([what]) => what.length));
+  const width = Math.max(...chosen.map(({ what }) => what.length));
   const alive: string[] = [];
   try {
-    const files = chosen.map((mutant, i) => writeMutant(folder, i, mutant));
     console.log(`${'without'.padEnd(width)}  caught by           seeds  seconds`);
-    const left = chosen.map(([what, , , moves = ''], i) => [files[i] ?? '', what, moves] as const);
+    const left = chosen.entries(); // One iterator: each worker takes the next of it.
     const work = async (): Promise<void> => {
-      for (let next = left.shift(); next; next = left.shift()) {
-        const [file, what, moves] = next;
-        const { law, seeds, ms } = await tryMutant(file, wanted.moves.join() || moves, wanted);
+      for (const [i, mutant] of left) {
+        const { what } = mutant;
+        const file = writeMutant(folder, i, mutant);
+        const { law, seeds, ms } = await tryMutant(file, mutant.moves, wanted);
         if (!law) alive.push(what);
         const cells = [what.padEnd(width), (law || 'SURVIVED').padEnd(18)];
         console.log(`${cells.join('  ')}  ${`${seeds}`.padStart(5)}  ${(ms / 1000).toFixed(1)}`);
