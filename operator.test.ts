@@ -5174,8 +5174,16 @@ function wish(s: Trial, method: ApiRequest['method'], path: string, body: unknow
   const why = status >= 300 ? `: ${status} ${(answer as { message?: string }).message}` : '';
   return what + why;
 }
+const patchCluster = (s: Trial, name: string, body: Rec, what = ''): string =>
+  wish(s, 'PATCH', `${clustersAt}/${name}`, body, what);
+const patchPod = (s: Trial, pod: Seen, metadata: Rec, what = ''): string =>
+  wish(s, 'PATCH', podAt(pod), { metadata }, what);
+const setTaints = (s: Trial, node: string, taints: readonly Rec[], what = ''): string =>
+  wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints } }, what);
+const removeObject = (s: Trial, path: string, options: Rec, what = ''): string =>
+  wish(s, 'DELETE', path, options, what);
 /** Begins something that ends after a while, or with all faults. */
-function during(s: Trial, ms: number, what: string, end: () => void): string {
+function during(s: Trial, ms: number, what: string, end: () => unknown): string {
   const once = (): void => {
     if (s.ends.delete(once)) end();
   };
@@ -5186,22 +5194,26 @@ function during(s: Trial, ms: number, what: string, end: () => void): string {
 const clustersAt = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters';
 const nameOfCluster = (s: Trial, x: number): string =>
   (oneOf(s.script.clusters, x)['metadata'] as { name: string }).name;
+const claimsAt = `${space}/persistentvolumeclaims`;
 const podAt = (o: Seen): string => `${space}/pods/${o.metadata.name}`;
 /** Pods of all clusters, also those on their way out. */
 const anyPods = (s: Trial): Seen[] => listed(s.t, 'pods').filter(isOurs);
 const nodeNames = (s: Trial): string[] => Array.from({ length: s.script.nodes }, (_, i) => `n${i}`);
 
-/** A change of the spec of one cluster. */
-const editing =
-  (draw: (move: Move, now: Seen) => Rec): Deed =>
+/** Something done to one cluster, if it is there. */
+const toCluster =
+  (play: (s: Trial, now: Seen, move: Move) => string | undefined): Deed =>
   (s, move) => {
-    const name = nameOfCluster(s, move.x);
-    const now = clusterNow(s.t, name) as Seen | undefined;
-    if (!now) return undefined;
-    const spec = draw(move, now);
-    const text = `edit ${name} ${JSON.stringify(spec)}`;
-    return wish(s, 'PATCH', `${clustersAt}/${name}`, { spec }, text);
+    const now = clusterNow(s.t, nameOfCluster(s, move.x)) as Seen | undefined;
+    return now && play(s, now, move);
   };
+/** A change of the spec of one cluster. */
+const editing = (draw: (move: Move, now: Seen) => Rec): Deed =>
+  toCluster((s, now, move) => {
+    const { name } = now.metadata;
+    const spec = draw(move, now);
+    return patchCluster(s, name, { spec }, `edit ${name} ${JSON.stringify(spec)}`);
+  });
 /** Something done to one pod. */
 const toPod =
   (play: (s: Trial, pod: Seen, move: Move) => string | undefined): Deed =>
@@ -5210,7 +5222,7 @@ const toPod =
     return pods.length > 0 ? play(s, oneOf(pods, move.x), move) : undefined;
   };
 const patching = (what: string, metadata: Rec): Deed =>
-  toPod((s, pod) => wish(s, 'PATCH', podAt(pod), { metadata }, `${what} ${pod.metadata.name}`));
+  toPod((s, pod) => patchPod(s, pod, metadata, `${what} ${pod.metadata.name}`));
 /** What only a kubelet can do: nothing, where none runs the pod. */
 function byKubelet(what: string, move: () => void): string | undefined {
   try {
@@ -5233,16 +5245,10 @@ const toNode =
 function deletes(s: Trial, { x, y, z }: Move): string {
   const name = nameOfCluster(s, x);
   const propagationPolicy = oneOf(['Background', 'Background', 'Foreground', 'Orphan'], y);
-  const path = `${clustersAt}/${name}`;
-  const text = wish(
-    s,
-    'DELETE',
-    path,
-    { propagationPolicy },
-    `${propagationPolicy} delete ${name}`,
-  );
+  const what = `${propagationPolicy} delete ${name}`;
+  const text = removeObject(s, `${clustersAt}/${name}`, { propagationPolicy }, what);
   if (z < 0.3) return `${text}; ${comesBack(s, name)}`;
-  return during(s, spanOf(z, 1, 30_000), `${text}, away`, () => void comesBack(s, name));
+  return during(s, spanOf(z, 1, 30_000), `${text}, away`, () => comesBack(s, name));
 }
 /** The cluster as it was drawn, unless it is there. */
 function comesBack(s: Trial, name: string): string {
@@ -5265,13 +5271,7 @@ function intrudes(s: Trial, { x, y, z }: Move): string {
   if (y < 0.25) {
     const claim = { metadata: { ...metadata, name: `data-${metadata.name}` } };
     const body = { ...claim, spec: netClaim()['spec'] };
-    return wish(
-      s,
-      'POST',
-      `${space}/persistentvolumeclaims`,
-      body,
-      `${whose} claim of ${identity}`,
-    );
+    return wish(s, 'POST', claimsAt, body, `${whose} claim of ${identity}`);
   }
   const body = { metadata, spec: bare.template.spec };
   return wish(s, 'POST', `${space}/pods`, body, `${whose} pod ${metadata.name}`);
@@ -5298,31 +5298,25 @@ function touches(s: Trial, { x, y }: Move): string | undefined {
   const path = `${space}/${kind === 'Pod' ? 'pods' : 'persistentvolumeclaims'}/${metadata.name}`;
   return wish(s, 'PATCH', path, { metadata: note('seen', `${y}`) }, `touch ${metadata.name}`);
 }
+const scale = (s: Trial, { metadata: { name } }: Seen, replicas = 1): string =>
+  patchCluster(s, name, { spec: { replicas } }, `${name} has ${replicas}`);
 /** Fewer replicas for a moment. */
-function dips(s: Trial, { x, y }: Move): string | undefined {
-  const name = nameOfCluster(s, x);
-  const now = clusterNow(s.t, name) as Seen | undefined;
-  if (!now?.spec.replicas) return undefined;
-  const scale = (replicas: number): string =>
-    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { replicas } }, `${name} has ${replicas}`);
+function dips(s: Trial, now: Seen, { y }: Move): string | undefined {
   const { replicas } = now.spec;
-  return during(s, spanOf(y, 5, 5000), scale(Math.floor(replicas / 2)), () => void scale(replicas));
+  if (!replicas) return undefined;
+  const text = scale(s, now, Math.floor(replicas / 2));
+  return during(s, spanOf(y, 5, 5000), text, () => scale(s, now, replicas));
 }
 /** Many more replicas; or, before a slow operator has made them, as few as before. */
-function surges(s: Trial, { x, y, z }: Move): string | undefined {
-  const name = nameOfCluster(s, x);
-  const now = clusterNow(s.t, name) as Seen | undefined;
-  if (!now) return undefined;
-  const scale = (replicas: number): string =>
-    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { replicas } }, `${name} has ${replicas}`);
+function surges(s: Trial, now: Seen, { y, z }: Move): string {
   const most = 10 + Math.floor(y * 20);
-  if (z < 0.5) return scale(most);
+  if (z < 0.5) return scale(s, now, most);
   const ms = spanOf(z, 100, 2000); // Each way.
   for (const faults of s.faults.values()) faults.latencyMs = [ms, ms];
   s.t.ledger.passMs += 12 * ms;
   s.witness.slowMs = Math.max(s.witness.slowMs, 3000 + 6 * ms);
   during(s, 30 * ms, '', () => s.faults.forEach((faults) => delete faults.latencyMs));
-  return during(s, 6 * ms, scale(most), () => void scale(now.spec.replicas ?? 1));
+  return during(s, 6 * ms, scale(s, now, most), () => scale(s, now, now.spec.replicas));
 }
 /** One node after the other falls silent, and they return in another order. */
 function fallSilent(s: Trial, { x, y, z }: Move): string {
@@ -5555,55 +5549,40 @@ const templates: Readonly<Record<string, (z: number, now: Seen) => Rec>> = {
     containersWith(now, { resources: { requests: { cpu: `${100 + Math.floor(z * 4) * 100}m` } } }),
 };
 /** A template that cannot work, for a while. */
-function breaks(s: Trial, { x, y, z }: Move): string | undefined {
-  const name = nameOfCluster(s, x);
-  const now = clusterNow(s.t, name) as Seen | undefined;
-  if (!now) return undefined;
+function breaks(s: Trial, now: Seen, { y, z }: Move): string {
+  const { name } = now.metadata;
   const image = oneOf(['bad', 'crash', 'missing', ''], z);
   const change = (to: string): Rec => containersWith(now, { image: to });
-  const text = wish(
-    s,
-    'PATCH',
-    `${clustersAt}/${name}`,
-    { spec: change(image) },
-    `${name} ${image}`,
-  );
-  return during(s, spanOf(y, 500, 90_000), `the template breaks: ${text}`, () => {
-    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: change('img:9') }, '');
-  });
+  const text = patchCluster(s, name, { spec: change(image) }, `${name} ${image}`);
+  const mend = (): string => patchCluster(s, name, { spec: change('img:9') });
+  return during(s, spanOf(y, 500, 90_000), `the template breaks: ${text}`, mend);
 }
 function pauses(s: Trial, { x, y }: Move): string {
   const name = nameOfCluster(s, x);
   const mark = (value: string | null): unknown =>
-    wish(
-      s,
-      'PATCH',
-      `${clustersAt}/${name}`,
-      { metadata: { annotations: { [MARK.paused]: value } } },
-      '',
-    );
+    patchCluster(s, name, { metadata: { annotations: { [MARK.paused]: value } } });
   mark('true');
-  return during(s, spanOf(y), `pause ${name}`, () => void mark(null));
+  return during(s, spanOf(y), `pause ${name}`, () => mark(null));
 }
 /** Its pods go and come back as themselves; or the node of one dies meanwhile, for longer than it
  *  is waited for, and no status can be written. */
 function suspends(s: Trial, { x, y, z }: Move): string {
   const name = nameOfCluster(s, x);
   const set = (suspend: boolean): string =>
-    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { suspend } }, `suspend ${name}`);
+    patchCluster(s, name, { spec: { suspend } }, `suspend ${name}`);
   const [pod] = livePods(s.t, name).filter(isUp);
   const node = pod ? nodeOfPod(pod) : '';
-  if (z < 0.5 || node === '') return during(s, spanOf(y), set(true), () => void set(false));
+  if (z < 0.5 || node === '') return during(s, spanOf(y), set(true), () => set(false));
   s.t.actors.kill(node);
   denies(s, ['patch'], 'statefulclusters/status', spanOf(y, 10_000, 100_000));
   during(s, 110_000, '', () => s.t.actors.revive(node));
-  return during(s, 1000, `${node} dies; ${set(true)}, no status`, () => void set(false));
+  return during(s, 1000, `${node} dies; ${set(true)}, no status`, () => set(false));
 }
 function goesOut(s: Trial, { x, y }: Move): string {
   const node = oneOf(nodeNames(s), x);
   if (objectOf(s.t.sim.state, 'nodes', '', node)) outOfService(s.t, node);
   return during(s, spanOf(y, 1000, 90_000), `${node} is out of service`, () => {
-    wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, '');
+    setTaints(s, node, []);
     s.t.actors.revive(node);
   });
 }
@@ -5638,15 +5617,8 @@ function taints(s: Trial, { x, y, z }: Move): string {
   const own = ['memory-pressure', 'network-unavailable'].map((one) => `node.kubernetes.io/${one}`);
   const key = oneOf(['maintenance', 'maintenance', ...own], z);
   const effect = z < 0.25 || z > 0.9 ? 'NoExecute' : 'NoSchedule';
-  const set = (all: readonly Rec[]): string =>
-    wish(
-      s,
-      'PATCH',
-      `/api/v1/nodes/${node}`,
-      { spec: { taints: all } },
-      `${node} ${key} ${effect}`,
-    );
-  return during(s, spanOf(y, 1000, 120_000), set([{ key, effect }]), () => void set([]));
+  const text = setTaints(s, node, [{ key, effect }], `${node} ${key} ${effect}`);
+  return during(s, spanOf(y, 1000, 120_000), text, () => setTaints(s, node, []));
 }
 /** The scheduler makes room for another pod. */
 function preempts(s: Trial, pod: Seen): string {
@@ -5654,7 +5626,7 @@ function preempts(s: Trial, pod: Seen): string {
   const why = { type: 'DisruptionTarget', status: 'True', reason: 'PreemptionByScheduler' };
   const status = { conditions: [...conditions, { ...why, lastTransitionTime: null }] };
   wish(s, 'PATCH', `${podAt(pod)}/status`, { status }, '');
-  return wish(s, 'DELETE', podAt(pod), {}, `${fullName(pod)} is preempted`);
+  return removeObject(s, podAt(pod), {}, `${fullName(pod)} is preempted`);
 }
 /** All nodes are taken away over night, and the operator with them. */
 function night(s: Trial, { y }: Move): string {
@@ -5681,7 +5653,7 @@ function forges(s: Trial, { x, y, z }: Move): string {
   const claim = `${template}-${name}-${identity}`;
   const metadata = { name: claim, labels, annotations: z < 0.6 ? marks : {} };
   const body = { metadata, spec: netClaim()['spec'] };
-  if (z < 0.7) return wish(s, 'POST', `${space}/persistentvolumeclaims`, body, `forge ${claim}`);
+  if (z < 0.7) return wish(s, 'POST', claimsAt, body, `forge ${claim}`);
   const pod = { name: `${name}-${identity}`, labels, annotations: note(MARK.deletionCost, '-9') };
   const text = `forge pod ${pod.name}`;
   return wish(s, 'POST', `${space}/pods`, { metadata: pod, spec: bare.template.spec }, text);
@@ -5715,11 +5687,11 @@ function returnsUnheard(s: Trial, { x, y, z }: Move): string {
   if (objectOf(sim.state, 'nodes', '', node)) outOfService(s.t, node);
   const back = (): void => {
     faults.frozen = new Set(['nodes']);
-    wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, '');
+    setTaints(s, node, []);
     s.t.actors.revive(node);
     sim.at(3000, () => {
       const [pod] = anyPods(s);
-      if (pod) wish(s, 'DELETE', podAt(pod), { gracePeriodSeconds: 0 }, '');
+      if (pod) removeObject(s, podAt(pod), { gracePeriodSeconds: 0 });
     });
     during(s, 30_000, '', () => delete faults.frozen);
   };
@@ -5746,8 +5718,8 @@ function unlabels(s: Trial, move: Move): string | undefined {
     const node = nodeOfPod(pod);
     if (node === '') return undefined;
     s.t.actors.kill(node);
-    wish(s, 'DELETE', podAt(pod), {}, '');
-    s.t.sim.at(1000, () => void wish(s, 'PATCH', podAt(pod), { metadata }, ''));
+    removeObject(s, podAt(pod), {});
+    s.t.sim.at(1000, () => patchPod(s, pod, metadata));
     const text = `${fullName(pod)} is going on ${node}, which is away; labels off`;
     return during(s, spanOf(move.y, 2000, 120_000), text, () => s.t.actors.revive(node));
   })(s, move);
@@ -5756,15 +5728,14 @@ function unlabels(s: Trial, move: Move): string | undefined {
 function asksAll(s: Trial, { x, y, z }: Move): string {
   const name = nameOfCluster(s, x);
   const ask = (): void => {
-    for (const pod of livePods(s.t, name))
-      wish(s, 'PATCH', podAt(pod), { metadata: note(MARK.replace, 'true') }, '');
+    for (const pod of livePods(s.t, name)) patchPod(s, pod, note(MARK.replace, 'true'));
   };
   const now = clusterNow(s.t, name) as Seen | undefined;
   if (!now || z < 0.5) return (ask(), `replace all of ${name}`);
   const rollingUpdate = { podUpdatePolicy: 'InPlaceIfPossible', partition: 0, paused: false };
   const updateStrategy = { type: 'RollingUpdate', rollingUpdate };
   const spec = { ...containersWith(now, { image: `img:${Math.floor(z * 40)}` }), updateStrategy };
-  const text = wish(s, 'PATCH', `${clustersAt}/${name}`, { spec }, `update ${name}`);
+  const text = patchCluster(s, name, { spec }, `update ${name}`);
   const who = oneOf([...s.faults.keys()], y);
   const what = `${text}; when it changes a pod in place, all are to be replaced`;
   return strikes(s, who, what, ({ path, body }) => {
@@ -5783,14 +5754,14 @@ function asks(s: Trial, move: Move): string | undefined {
   const { replicas = 1 } = (clusterNow(s.t, name) as Seen | undefined)?.spec ?? {};
   if (move.z < 0.7 || !lost || !next || replicas < 2) return ask(s, move);
   const { state } = s.t.sim;
-  wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { replicas: replicas - 1 } }, '');
-  wish(s, 'DELETE', podAt(lost), { gracePeriodSeconds: 0 }, '');
+  patchCluster(s, name, { spec: { replicas: replicas - 1 } });
+  removeObject(s, podAt(lost), { gracePeriodSeconds: 0 });
   s.t.sim.at(8000, () => {
     state.refuse = (verb, plural) =>
       (verb !== 'create' && plural === 'persistentvolumeclaims') || verb === 'delete'
         ? refusalOf(403, 'Forbidden', 'admission webhook denied the request')
         : undefined;
-    wish(s, 'PATCH', podAt(next), { metadata: note(MARK.replace, 'true') }, '');
+    patchPod(s, next, note(MARK.replace, 'true'));
     during(s, spanOf(move.z, 500, 9000), '', () => void delete state.refuse);
   });
   return `${fullName(lost)} goes with a replica; ${fullName(next)} is to be replaced, in vain`;
@@ -5798,9 +5769,9 @@ function asks(s: Trial, move: Move): string | undefined {
 
 const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: Deed }>> = {
   scale: { weight: 8, play: editing(({ y }) => ({ replicas: oneOf([0, 1, 2, 3, 4, 5, 8], y) })) },
-  dip: { weight: 2, play: dips },
+  dip: { weight: 2, play: toCluster(dips) },
   touch: { weight: 3, play: touches },
-  surge: { weight: 1, play: surges },
+  surge: { weight: 1, play: toCluster(surges) },
   retention: {
     weight: 2,
     play: editing(({ y, z }) => {
@@ -5858,14 +5829,13 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
       const retired = claimsOf(s.t).filter((o) => labelOf(o, MARK.retired) === 'true');
       if (retired.length === 0) return undefined;
       const key = memberKey(oneOf(retired, x));
-      for (const { metadata } of retired.filter((o) => memberKey(o) === key)) {
-        const path = `${space}/persistentvolumeclaims/${metadata.name}`;
-        wish(s, 'PATCH', path, { metadata: note('enge.me/restore', 'true') }, '');
-      }
+      const metadata = note(MARK.restore, 'true');
+      for (const o of retired.filter((one) => memberKey(one) === key))
+        wish(s, 'PATCH', `${claimsAt}/${o.metadata.name}`, { metadata }, '');
       return `restore ${key}`;
     },
   },
-  breakTemplate: { weight: 2, play: breaks },
+  breakTemplate: { weight: 2, play: toCluster(breaks) },
   grow: {
     weight: 1,
     play: editing(({ y }, now) => ({
@@ -5884,7 +5854,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
     play: toPod((s, pod, { y }) => {
       const options = oneOf([{}, {}, { gracePeriodSeconds: 0 }], y);
       const how = 'gracePeriodSeconds' in options ? 'force-delete' : 'delete';
-      return wish(s, 'DELETE', podAt(pod), options, `${how} ${pod.metadata.name}`);
+      return removeObject(s, podAt(pod), options, `${how} ${pod.metadata.name}`);
     }),
   },
   evict: {
@@ -5922,20 +5892,11 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
       const claims = claimsOf(s.t);
       if (claims.length === 0) return undefined;
       const { name } = oneOf(claims, x).metadata;
-      return wish(
-        s,
-        'DELETE',
-        `${space}/persistentvolumeclaims/${name}`,
-        {},
-        `delete claim ${name}`,
-      );
+      return removeObject(s, `${claimsAt}/${name}`, {}, `delete claim ${name}`);
     },
   },
   ask: { weight: 3, play: asks },
-  askAll: {
-    weight: 1,
-    play: asksAll,
-  },
+  askAll: { weight: 1, play: asksAll },
   cost: { weight: 1, play: patching('cheap', { annotations: { [MARK.deletionCost]: '-5' } }) },
   stripLabels: { weight: 1, play: unlabels },
   stripOwner: { weight: 1, play: patching('owner off', { ownerReferences: null }) },
@@ -5950,13 +5911,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
       const lie = { replicas: 99, members: [], conditions: null, newestIdentity: 'x' };
       const status = y < 0.6 ? null : lie;
       s.t.ledger.reasons.clear(); // Of a member without claims nothing else told.
-      return wish(
-        s,
-        'PATCH',
-        `${clustersAt}/${name}/status`,
-        { status },
-        `status of ${name} wiped`,
-      );
+      return patchCluster(s, `${name}/status`, { status }, `status of ${name} wiped`);
     },
   },
   beat: { weight: 1, play: beats },
@@ -6617,7 +6572,7 @@ function removeSquatters(s: Trial): void {
     const { name: cluster } = metadata;
     const moved = livePods(s.t, cluster).filter((o) => labelOf(o, 'app') !== cluster);
     for (const pod of words[0]?.startsWith('admission changes') ? moved : [])
-      wish(s, 'PATCH', podAt(pod), { metadata: { labels: { app: cluster } } }, '');
+      patchPod(s, pod, { labels: { app: cluster } });
     const others = [...listed(s.t, 'pods'), ...claimsOf(s.t)].filter((o) => !bossOf(o));
     for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
       const { name } = o.metadata;
@@ -6626,7 +6581,7 @@ function removeSquatters(s: Trial): void {
         (identityIn(o) && words[1]?.includes(`is waited for: ${identityIn(o)}`));
       const plural = o.kind === 'Pod' ? 'pods' : 'persistentvolumeclaims';
       if (isNamed)
-        tell(s, wish(s, 'DELETE', `${space}/${plural}/${name}`, {}, `${name} is taken away`));
+        tell(s, removeObject(s, `${space}/${plural}/${name}`, {}, `${name} is taken away`));
     }
   }
 }
