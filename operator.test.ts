@@ -6952,7 +6952,7 @@ while suspended nobody is judged · suspend,cutOff,removeNode,kill,deletePod
 a name that is taken ends only who has no data
 - m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)
 + m.isBlocked.startsWith('foreign')
-the cluster is read live before ends · lag,stale,replacementPolicy,retention,template,deletePod,liveness,strategy
+the cluster is read live before ends · lag,stale,replacementPolicy,template,deletePod,strategy
 - if (d.ending.size > 0 && !readsCluster(d)) return d.ending.clear();
 the cluster is read live before scale-in · lag,stale,dip,scale,surge
 -   if (!readsCluster(d)) return;
@@ -7009,7 +7009,7 @@ an outdated plan is dropped between batches · surge,dip,slow,scale
 places are counted
 - const free = Math.max(0, wanted - live.length - formerOf(d));
 + const free = Math.max(0, wanted + 1 - live.length - formerOf(d));
-nobody is born as long as one may be there still · stripLabels,stripOwner,unheard,lag,stale,deleteClaim
+nobody is born as long as one may be there still · stripLabels,unheard,lag,stale,deleteClaim
 - const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');
 + const isBlind = vanished === undefined;
 early ends hold births · breakTemplate,unready,crashPod
@@ -7024,7 +7024,7 @@ who is not Ready is scaled in first
 an index is not given twice
 - (m.life === 'over' || d.ending.has(m.identity)) && (!m.pod || isDead(m));
 + m.life === 'over' || d.ending.has(m.identity) || isDead(m);
-who returns keeps an index that is its own · failPod,evict,deletePod,kill,scale,replacementPolicy,stripLabels
+who returns keeps an index that is its own · failPod,evict,deletePod,kill,scale,stripLabels
 - const isOwn = d.members.find((other) => isLive(other) && other.index === m.index) === m;
 + const isOwn = m.index !== undefined;
 nobody returns on a claim that is being deleted · deleteClaim,failPod,evict,drain,suspend
