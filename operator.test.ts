@@ -2620,7 +2620,8 @@ function learnReason(ledger: Ledger, key: string, reason: string, o: Seen): void
 const isLost = (ledger: Ledger, ms = 70_000): boolean =>
   ledger.sim.uptime() - ledger.restoredAt < ms;
 
-const claimsIn = (o: Seen): readonly string[] => podOf(o as unknown as Raw).claims;
+const claimsIn = ({ spec }: Seen): readonly string[] =>
+  (spec.volumes ?? []).flatMap((volume) => volume.persistentVolumeClaim?.claimName ?? []);
 /** Without claims and our labels it is hidden from whoever did not know it before. */
 const isHidden = (pod: Seen): boolean => !labelOf(pod, MARK.cluster) && claimsIn(pod).length === 0;
 const isMade = (o: Seen): boolean => o.metadata.annotations?.[MARK.claims] !== undefined;
@@ -2915,6 +2916,7 @@ const lawsOf = {
   '/events': obeyNews,
   '/nodes': (): void => undefined, // Only `also` looks at them.
 } as const;
+const laws = Object.entries(lawsOf);
 const children = 'pods|persistentvolumeclaims|controllerrevisions|events|leases';
 const mayWrite = new RegExp(`/(${children})(/|\\?|$)|/[a-z0-9-]+/status\\?`);
 
@@ -2930,7 +2932,7 @@ function checkStep(ledger: Ledger): void {
   const restored = state.epoch !== ledger.epoch;
   Object.assign(ledger, { revision: state.revision, epoch: state.epoch });
   if (restored) return restoreLedger(ledger);
-  for (const [name, check] of Object.entries(lawsOf)) {
+  for (const [name, check] of laws) {
     const store = state.resources.get(name)?.store;
     if (!store) continue;
     const from = ledger.read.get(store) ?? 0;
@@ -2947,7 +2949,7 @@ function checkStep(ledger: Ledger): void {
 function restoreLedger(ledger: Ledger): void {
   for (const known of [ledger.live, ledger.ended, ledger.reasons]) known.clear();
   ledger.restoredAt = ledger.sim.uptime();
-  for (const [name, check] of Object.entries(lawsOf)) {
+  for (const [name, check] of laws) {
     const plural = name.split('/')[1] ?? '';
     for (const object of objectsOf(ledger.sim.state, plural) as unknown as Seen[]) {
       const change = { type: 'MODIFIED', object, previous: object };
@@ -3027,12 +3029,15 @@ function exampleCluster(spec: Rec = {}, name = 'coder'): Rec {
 }
 
 /** The library renames fields of kinds that it knows (x-kubernetes-…): show it an unknown one. */
+let crds: readonly unknown[] | undefined;
 function crdOfManifest(): readonly unknown[] {
+  if (crds) return crds;
   const text = readFileSync(new URL('deploy.yaml', import.meta.url), 'utf8');
   const all = loadAllYaml(text.replaceAll('kind: CustomResourceDefinition', 'kind: Crd')) as Rec[];
-  return all
+  crds = all
     .filter((o) => o['kind'] === 'Crd')
     .map((o) => ({ ...o, kind: 'CustomResourceDefinition' }));
+  return crds;
 }
 
 /** What is under test. */
@@ -5180,8 +5185,9 @@ function drawSpec(roll: () => number): Rec {
     ...some(0.3, { ordinals: { start: oneOf([0, 1, 5], roll()) } }),
   };
 }
-/** Each seed knows only some of the moves, so that these meet each other more often. */
-function drawScript(seed: number, steps: number): Script {
+/** Each seed knows only some of the moves, so that these meet each other more often. Half of its
+ *  moves are of the `wanted` ones, if there are any. */
+function drawScript(seed: number, steps: number, wanted: readonly string[]): Script {
   const roll = newRandom(seed, 'script');
   const nodes = 3 + Math.floor(roll() * 4);
   const names = ['a', 'b', 'c'].slice(0, oneOf([1, 1, 1, 1, 2, 3], roll()));
@@ -5189,6 +5195,7 @@ function drawScript(seed: number, steps: number): Script {
   const operators = roll() < 0.25 ? 2 : 1;
   const known = Object.entries(MOVES).filter(() => roll() < 0.4);
   const urn = known.flatMap(([what, { weight }]) => Array<string>(weight).fill(what));
+  urn.push(...urn.flatMap((_, i) => wanted[i % wanted.length] ?? []));
   let at = 0;
   const moves = Array.from({ length: steps }, (): Move => {
     at += roll() < 0.2 ? 0 : spanOf(roll(), 1, 30_000);
@@ -5226,8 +5233,16 @@ function wish(s: Trial, method: ApiRequest['method'], path: string, body: unknow
   const why = status >= 300 ? `: ${status} ${(answer as { message?: string }).message}` : '';
   return what + why;
 }
+const patchCluster = (s: Trial, name: string, body: Rec, what = ''): string =>
+  wish(s, 'PATCH', `${clustersAt}/${name}`, body, what);
+const patchPod = (s: Trial, pod: Seen, metadata: Rec, what = ''): string =>
+  wish(s, 'PATCH', podAt(pod), { metadata }, what);
+const setTaints = (s: Trial, node: string, taints: readonly Rec[], what = ''): string =>
+  wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints } }, what);
+const removeObject = (s: Trial, path: string, options: Rec, what = ''): string =>
+  wish(s, 'DELETE', path, options, what);
 /** Begins something that ends after a while, or with all faults. */
-function during(s: Trial, ms: number, what: string, end: () => void): string {
+function during(s: Trial, ms: number, what: string, end: () => unknown): string {
   const once = (): void => {
     if (s.ends.delete(once)) end();
   };
@@ -5238,22 +5253,26 @@ function during(s: Trial, ms: number, what: string, end: () => void): string {
 const clustersAt = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters';
 const nameOfCluster = (s: Trial, x: number): string =>
   (oneOf(s.script.clusters, x)['metadata'] as { name: string }).name;
+const claimsAt = `${space}/persistentvolumeclaims`;
 const podAt = (o: Seen): string => `${space}/pods/${o.metadata.name}`;
 /** Pods of all clusters, also those on their way out. */
 const anyPods = (s: Trial): Seen[] => listed(s.t, 'pods').filter(isOurs);
 const nodeNames = (s: Trial): string[] => Array.from({ length: s.script.nodes }, (_, i) => `n${i}`);
 
-/** A change of the spec of one cluster. */
-const editing =
-  (draw: (move: Move, now: Seen) => Rec): Deed =>
+/** Something done to one cluster, if it is there. */
+const toCluster =
+  (play: (s: Trial, now: Seen, move: Move) => string | undefined): Deed =>
   (s, move) => {
-    const name = nameOfCluster(s, move.x);
-    const now = clusterNow(s.t, name) as Seen | undefined;
-    if (!now) return undefined;
-    const spec = draw(move, now);
-    const text = `edit ${name} ${JSON.stringify(spec)}`;
-    return wish(s, 'PATCH', `${clustersAt}/${name}`, { spec }, text);
+    const now = clusterNow(s.t, nameOfCluster(s, move.x)) as Seen | undefined;
+    return now && play(s, now, move);
   };
+/** A change of the spec of one cluster. */
+const editing = (draw: (move: Move, now: Seen) => Rec): Deed =>
+  toCluster((s, now, move) => {
+    const { name } = now.metadata;
+    const spec = draw(move, now);
+    return patchCluster(s, name, { spec }, `edit ${name} ${JSON.stringify(spec)}`);
+  });
 /** Something done to one pod. */
 const toPod =
   (play: (s: Trial, pod: Seen, move: Move) => string | undefined): Deed =>
@@ -5262,7 +5281,7 @@ const toPod =
     return pods.length > 0 ? play(s, oneOf(pods, move.x), move) : undefined;
   };
 const patching = (what: string, metadata: Rec): Deed =>
-  toPod((s, pod) => wish(s, 'PATCH', podAt(pod), { metadata }, `${what} ${pod.metadata.name}`));
+  toPod((s, pod) => patchPod(s, pod, metadata, `${what} ${pod.metadata.name}`));
 /** What only a kubelet can do: nothing, where none runs the pod. */
 function byKubelet(what: string, move: () => void): string | undefined {
   try {
@@ -5285,16 +5304,10 @@ const toNode =
 function deletes(s: Trial, { x, y, z }: Move): string {
   const name = nameOfCluster(s, x);
   const propagationPolicy = oneOf(['Background', 'Background', 'Foreground', 'Orphan'], y);
-  const path = `${clustersAt}/${name}`;
-  const text = wish(
-    s,
-    'DELETE',
-    path,
-    { propagationPolicy },
-    `${propagationPolicy} delete ${name}`,
-  );
+  const what = `${propagationPolicy} delete ${name}`;
+  const text = removeObject(s, `${clustersAt}/${name}`, { propagationPolicy }, what);
   if (z < 0.3) return `${text}; ${comesBack(s, name)}`;
-  return during(s, spanOf(z, 1, 30_000), `${text}, away`, () => void comesBack(s, name));
+  return during(s, spanOf(z, 1, 30_000), `${text}, away`, () => comesBack(s, name));
 }
 /** The cluster as it was drawn, unless it is there. */
 function comesBack(s: Trial, name: string): string {
@@ -5317,13 +5330,7 @@ function intrudes(s: Trial, { x, y, z }: Move): string {
   if (y < 0.25) {
     const claim = { metadata: { ...metadata, name: `data-${metadata.name}` } };
     const body = { ...claim, spec: netClaim()['spec'] };
-    return wish(
-      s,
-      'POST',
-      `${space}/persistentvolumeclaims`,
-      body,
-      `${whose} claim of ${identity}`,
-    );
+    return wish(s, 'POST', claimsAt, body, `${whose} claim of ${identity}`);
   }
   const body = { metadata, spec: bare.template.spec };
   return wish(s, 'POST', `${space}/pods`, body, `${whose} pod ${metadata.name}`);
@@ -5350,31 +5357,25 @@ function touches(s: Trial, { x, y }: Move): string | undefined {
   const path = `${space}/${kind === 'Pod' ? 'pods' : 'persistentvolumeclaims'}/${metadata.name}`;
   return wish(s, 'PATCH', path, { metadata: note('seen', `${y}`) }, `touch ${metadata.name}`);
 }
+const scale = (s: Trial, { metadata: { name } }: Seen, replicas = 1): string =>
+  patchCluster(s, name, { spec: { replicas } }, `${name} has ${replicas}`);
 /** Fewer replicas for a moment. */
-function dips(s: Trial, { x, y }: Move): string | undefined {
-  const name = nameOfCluster(s, x);
-  const now = clusterNow(s.t, name) as Seen | undefined;
-  if (!now?.spec.replicas) return undefined;
-  const scale = (replicas: number): string =>
-    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { replicas } }, `${name} has ${replicas}`);
+function dips(s: Trial, now: Seen, { y }: Move): string | undefined {
   const { replicas } = now.spec;
-  return during(s, spanOf(y, 5, 5000), scale(Math.floor(replicas / 2)), () => void scale(replicas));
+  if (!replicas) return undefined;
+  const text = scale(s, now, Math.floor(replicas / 2));
+  return during(s, spanOf(y, 5, 5000), text, () => scale(s, now, replicas));
 }
 /** Many more replicas; or, before a slow operator has made them, as few as before. */
-function surges(s: Trial, { x, y, z }: Move): string | undefined {
-  const name = nameOfCluster(s, x);
-  const now = clusterNow(s.t, name) as Seen | undefined;
-  if (!now) return undefined;
-  const scale = (replicas: number): string =>
-    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { replicas } }, `${name} has ${replicas}`);
+function surges(s: Trial, now: Seen, { y, z }: Move): string {
   const most = 10 + Math.floor(y * 20);
-  if (z < 0.5) return scale(most);
+  if (z < 0.5) return scale(s, now, most);
   const ms = spanOf(z, 100, 2000); // Each way.
   for (const faults of s.faults.values()) faults.latencyMs = [ms, ms];
   s.t.ledger.passMs += 12 * ms;
   s.witness.slowMs = Math.max(s.witness.slowMs, 3000 + 6 * ms);
   during(s, 30 * ms, '', () => s.faults.forEach((faults) => delete faults.latencyMs));
-  return during(s, 6 * ms, scale(most), () => void scale(now.spec.replicas ?? 1));
+  return during(s, 6 * ms, scale(s, now, most), () => scale(s, now, now.spec.replicas));
 }
 /** One node after the other falls silent, and they return in another order. */
 function fallSilent(s: Trial, { x, y, z }: Move): string {
@@ -5607,55 +5608,40 @@ const templates: Readonly<Record<string, (z: number, now: Seen) => Rec>> = {
     containersWith(now, { resources: { requests: { cpu: `${100 + Math.floor(z * 4) * 100}m` } } }),
 };
 /** A template that cannot work, for a while. */
-function breaks(s: Trial, { x, y, z }: Move): string | undefined {
-  const name = nameOfCluster(s, x);
-  const now = clusterNow(s.t, name) as Seen | undefined;
-  if (!now) return undefined;
+function breaks(s: Trial, now: Seen, { y, z }: Move): string {
+  const { name } = now.metadata;
   const image = oneOf(['bad', 'crash', 'missing', ''], z);
   const change = (to: string): Rec => containersWith(now, { image: to });
-  const text = wish(
-    s,
-    'PATCH',
-    `${clustersAt}/${name}`,
-    { spec: change(image) },
-    `${name} ${image}`,
-  );
-  return during(s, spanOf(y, 500, 90_000), `the template breaks: ${text}`, () => {
-    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: change('img:9') }, '');
-  });
+  const text = patchCluster(s, name, { spec: change(image) }, `${name} ${image}`);
+  const mend = (): string => patchCluster(s, name, { spec: change('img:9') });
+  return during(s, spanOf(y, 500, 90_000), `the template breaks: ${text}`, mend);
 }
 function pauses(s: Trial, { x, y }: Move): string {
   const name = nameOfCluster(s, x);
   const mark = (value: string | null): unknown =>
-    wish(
-      s,
-      'PATCH',
-      `${clustersAt}/${name}`,
-      { metadata: { annotations: { [MARK.paused]: value } } },
-      '',
-    );
+    patchCluster(s, name, { metadata: { annotations: { [MARK.paused]: value } } });
   mark('true');
-  return during(s, spanOf(y), `pause ${name}`, () => void mark(null));
+  return during(s, spanOf(y), `pause ${name}`, () => mark(null));
 }
 /** Its pods go and come back as themselves; or the node of one dies meanwhile, for longer than it
  *  is waited for, and no status can be written. */
 function suspends(s: Trial, { x, y, z }: Move): string {
   const name = nameOfCluster(s, x);
   const set = (suspend: boolean): string =>
-    wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { suspend } }, `suspend ${name}`);
+    patchCluster(s, name, { spec: { suspend } }, `suspend ${name}`);
   const [pod] = livePods(s.t, name).filter(isUp);
   const node = pod ? nodeOfPod(pod) : '';
-  if (z < 0.5 || node === '') return during(s, spanOf(y), set(true), () => void set(false));
+  if (z < 0.5 || node === '') return during(s, spanOf(y), set(true), () => set(false));
   s.t.actors.kill(node);
   denies(s, ['patch'], 'statefulclusters/status', spanOf(y, 10_000, 100_000));
   during(s, 110_000, '', () => s.t.actors.revive(node));
-  return during(s, 1000, `${node} dies; ${set(true)}, no status`, () => void set(false));
+  return during(s, 1000, `${node} dies; ${set(true)}, no status`, () => set(false));
 }
 function goesOut(s: Trial, { x, y }: Move): string {
   const node = oneOf(nodeNames(s), x);
   if (objectOf(s.t.sim.state, 'nodes', '', node)) outOfService(s.t, node);
   return during(s, spanOf(y, 1000, 90_000), `${node} is out of service`, () => {
-    wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, '');
+    setTaints(s, node, []);
     s.t.actors.revive(node);
   });
 }
@@ -5690,15 +5676,8 @@ function taints(s: Trial, { x, y, z }: Move): string {
   const own = ['memory-pressure', 'network-unavailable'].map((one) => `node.kubernetes.io/${one}`);
   const key = oneOf(['maintenance', 'maintenance', ...own], z);
   const effect = z < 0.25 || z > 0.9 ? 'NoExecute' : 'NoSchedule';
-  const set = (all: readonly Rec[]): string =>
-    wish(
-      s,
-      'PATCH',
-      `/api/v1/nodes/${node}`,
-      { spec: { taints: all } },
-      `${node} ${key} ${effect}`,
-    );
-  return during(s, spanOf(y, 1000, 120_000), set([{ key, effect }]), () => void set([]));
+  const text = setTaints(s, node, [{ key, effect }], `${node} ${key} ${effect}`);
+  return during(s, spanOf(y, 1000, 120_000), text, () => setTaints(s, node, []));
 }
 /** The scheduler makes room for another pod. */
 function preempts(s: Trial, pod: Seen): string {
@@ -5706,7 +5685,7 @@ function preempts(s: Trial, pod: Seen): string {
   const why = { type: 'DisruptionTarget', status: 'True', reason: 'PreemptionByScheduler' };
   const status = { conditions: [...conditions, { ...why, lastTransitionTime: null }] };
   wish(s, 'PATCH', `${podAt(pod)}/status`, { status }, '');
-  return wish(s, 'DELETE', podAt(pod), {}, `${fullName(pod)} is preempted`);
+  return removeObject(s, podAt(pod), {}, `${fullName(pod)} is preempted`);
 }
 /** All nodes are taken away over night, and the operator with them. */
 function night(s: Trial, { y }: Move): string {
@@ -5733,7 +5712,7 @@ function forges(s: Trial, { x, y, z }: Move): string {
   const claim = `${template}-${name}-${identity}`;
   const metadata = { name: claim, labels, annotations: z < 0.6 ? marks : {} };
   const body = { metadata, spec: netClaim()['spec'] };
-  if (z < 0.7) return wish(s, 'POST', `${space}/persistentvolumeclaims`, body, `forge ${claim}`);
+  if (z < 0.7) return wish(s, 'POST', claimsAt, body, `forge ${claim}`);
   const pod = { name: `${name}-${identity}`, labels, annotations: note(MARK.deletionCost, '-9') };
   const text = `forge pod ${pod.name}`;
   return wish(s, 'POST', `${space}/pods`, { metadata: pod, spec: bare.template.spec }, text);
@@ -5767,11 +5746,11 @@ function returnsUnheard(s: Trial, { x, y, z }: Move): string {
   if (objectOf(sim.state, 'nodes', '', node)) outOfService(s.t, node);
   const back = (): void => {
     faults.frozen = new Set(['nodes']);
-    wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints: [] } }, '');
+    setTaints(s, node, []);
     s.t.actors.revive(node);
     sim.at(3000, () => {
       const [pod] = anyPods(s);
-      if (pod) wish(s, 'DELETE', podAt(pod), { gracePeriodSeconds: 0 }, '');
+      if (pod) removeObject(s, podAt(pod), { gracePeriodSeconds: 0 });
     });
     during(s, 30_000, '', () => delete faults.frozen);
   };
@@ -5798,8 +5777,8 @@ function unlabels(s: Trial, move: Move): string | undefined {
     const node = nodeOfPod(pod);
     if (node === '') return undefined;
     s.t.actors.kill(node);
-    wish(s, 'DELETE', podAt(pod), {}, '');
-    s.t.sim.at(1000, () => void wish(s, 'PATCH', podAt(pod), { metadata }, ''));
+    removeObject(s, podAt(pod), {});
+    s.t.sim.at(1000, () => patchPod(s, pod, metadata));
     const text = `${fullName(pod)} is going on ${node}, which is away; labels off`;
     return during(s, spanOf(move.y, 2000, 120_000), text, () => s.t.actors.revive(node));
   })(s, move);
@@ -5808,15 +5787,14 @@ function unlabels(s: Trial, move: Move): string | undefined {
 function asksAll(s: Trial, { x, y, z }: Move): string {
   const name = nameOfCluster(s, x);
   const ask = (): void => {
-    for (const pod of livePods(s.t, name))
-      wish(s, 'PATCH', podAt(pod), { metadata: note(MARK.replace, 'true') }, '');
+    for (const pod of livePods(s.t, name)) patchPod(s, pod, note(MARK.replace, 'true'));
   };
   const now = clusterNow(s.t, name) as Seen | undefined;
   if (!now || z < 0.5) return (ask(), `replace all of ${name}`);
   const rollingUpdate = { podUpdatePolicy: 'InPlaceIfPossible', partition: 0, paused: false };
   const updateStrategy = { type: 'RollingUpdate', rollingUpdate };
   const spec = { ...containersWith(now, { image: `img:${Math.floor(z * 40)}` }), updateStrategy };
-  const text = wish(s, 'PATCH', `${clustersAt}/${name}`, { spec }, `update ${name}`);
+  const text = patchCluster(s, name, { spec }, `update ${name}`);
   const who = oneOf([...s.faults.keys()], y);
   const what = `${text}; when it changes a pod in place, all are to be replaced`;
   return strikes(s, who, what, ({ path, body }) => {
@@ -5835,14 +5813,14 @@ function asks(s: Trial, move: Move): string | undefined {
   const { replicas = 1 } = (clusterNow(s.t, name) as Seen | undefined)?.spec ?? {};
   if (move.z < 0.7 || !lost || !next || replicas < 2) return ask(s, move);
   const { state } = s.t.sim;
-  wish(s, 'PATCH', `${clustersAt}/${name}`, { spec: { replicas: replicas - 1 } }, '');
-  wish(s, 'DELETE', podAt(lost), { gracePeriodSeconds: 0 }, '');
+  patchCluster(s, name, { spec: { replicas: replicas - 1 } });
+  removeObject(s, podAt(lost), { gracePeriodSeconds: 0 });
   s.t.sim.at(8000, () => {
     state.refuse = (verb, plural) =>
       (verb !== 'create' && plural === 'persistentvolumeclaims') || verb === 'delete'
         ? refusalOf(403, 'Forbidden', 'admission webhook denied the request')
         : undefined;
-    wish(s, 'PATCH', podAt(next), { metadata: note(MARK.replace, 'true') }, '');
+    patchPod(s, next, note(MARK.replace, 'true'));
     during(s, spanOf(move.z, 500, 9000), '', () => void delete state.refuse);
   });
   return `${fullName(lost)} goes with a replica; ${fullName(next)} is to be replaced, in vain`;
@@ -5850,9 +5828,9 @@ function asks(s: Trial, move: Move): string | undefined {
 
 const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: Deed }>> = {
   scale: { weight: 8, play: editing(({ y }) => ({ replicas: oneOf([0, 1, 2, 3, 4, 5, 8], y) })) },
-  dip: { weight: 2, play: dips },
+  dip: { weight: 2, play: toCluster(dips) },
   touch: { weight: 3, play: touches },
-  surge: { weight: 1, play: surges },
+  surge: { weight: 1, play: toCluster(surges) },
   retention: {
     weight: 2,
     play: editing(({ y, z }) => {
@@ -5910,14 +5888,13 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
       const retired = claimsOf(s.t).filter((o) => labelOf(o, MARK.retired) === 'true');
       if (retired.length === 0) return undefined;
       const key = memberKey(oneOf(retired, x));
-      for (const { metadata } of retired.filter((o) => memberKey(o) === key)) {
-        const path = `${space}/persistentvolumeclaims/${metadata.name}`;
-        wish(s, 'PATCH', path, { metadata: note('enge.me/restore', 'true') }, '');
-      }
+      const metadata = note(MARK.restore, 'true');
+      for (const o of retired.filter((one) => memberKey(one) === key))
+        wish(s, 'PATCH', `${claimsAt}/${o.metadata.name}`, { metadata }, '');
       return `restore ${key}`;
     },
   },
-  breakTemplate: { weight: 2, play: breaks },
+  breakTemplate: { weight: 2, play: toCluster(breaks) },
   grow: {
     weight: 1,
     play: editing(({ y }, now) => ({
@@ -5936,7 +5913,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
     play: toPod((s, pod, { y }) => {
       const options = oneOf([{}, {}, { gracePeriodSeconds: 0 }], y);
       const how = 'gracePeriodSeconds' in options ? 'force-delete' : 'delete';
-      return wish(s, 'DELETE', podAt(pod), options, `${how} ${pod.metadata.name}`);
+      return removeObject(s, podAt(pod), options, `${how} ${pod.metadata.name}`);
     }),
   },
   evict: {
@@ -5974,20 +5951,11 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
       const claims = claimsOf(s.t);
       if (claims.length === 0) return undefined;
       const { name } = oneOf(claims, x).metadata;
-      return wish(
-        s,
-        'DELETE',
-        `${space}/persistentvolumeclaims/${name}`,
-        {},
-        `delete claim ${name}`,
-      );
+      return removeObject(s, `${claimsAt}/${name}`, {}, `delete claim ${name}`);
     },
   },
   ask: { weight: 3, play: asks },
-  askAll: {
-    weight: 1,
-    play: asksAll,
-  },
+  askAll: { weight: 1, play: asksAll },
   cost: { weight: 1, play: patching('cheap', { annotations: { [MARK.deletionCost]: '-5' } }) },
   stripLabels: { weight: 1, play: unlabels },
   stripOwner: { weight: 1, play: patching('owner off', { ownerReferences: null }) },
@@ -6002,13 +5970,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
       const lie = { replicas: 99, members: [], conditions: null, newestIdentity: 'x' };
       const status = y < 0.6 ? null : lie;
       s.t.ledger.reasons.clear(); // Of a member without claims nothing else told.
-      return wish(
-        s,
-        'PATCH',
-        `${clustersAt}/${name}/status`,
-        { status },
-        `status of ${name} wiped`,
-      );
+      return patchCluster(s, `${name}/status`, { status }, `status of ${name} wiped`);
     },
   },
   beat: { weight: 1, play: beats },
@@ -6130,7 +6092,8 @@ const isKnown = ({ t, witness }: Trial, fact: string): boolean =>
   witness.facts.get(fact) === Infinity &&
   (witness.since.get(fact) ?? Infinity) <= t.sim.uptime() - witness.slowMs - t.ledger.passMs;
 const disruptionOf = (pod: Seen | undefined): string =>
-  pod ? podOf(pod as unknown as Raw).disruption : '';
+  pod?.status?.conditions?.find((c) => c.type === 'DisruptionTarget' && c.status === 'True')
+    ?.reason ?? '';
 
 const OF_KUBERNETES = /^node\.(cloudprovider\.)?kubernetes\.io\//;
 function seeNode(s: Trial, { type, object }: SeenChange): void {
@@ -6668,7 +6631,7 @@ function removeSquatters(s: Trial): void {
     const { name: cluster } = metadata;
     const moved = livePods(s.t, cluster).filter((o) => labelOf(o, 'app') !== cluster);
     for (const pod of words[0]?.startsWith('admission changes') ? moved : [])
-      wish(s, 'PATCH', podAt(pod), { metadata: { labels: { app: cluster } } }, '');
+      patchPod(s, pod, { labels: { app: cluster } });
     const others = [...listed(s.t, 'pods'), ...claimsOf(s.t)].filter((o) => !bossOf(o));
     for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
       const { name } = o.metadata;
@@ -6677,7 +6640,7 @@ function removeSquatters(s: Trial): void {
         (identityIn(o) && words[1]?.includes(`is waited for: ${identityIn(o)}`));
       const plural = o.kind === 'Pod' ? 'pods' : 'persistentvolumeclaims';
       if (isNamed)
-        tell(s, wish(s, 'DELETE', `${space}/${plural}/${name}`, {}, `${name} is taken away`));
+        tell(s, removeObject(s, `${space}/${plural}/${name}`, {}, `${name} is taken away`));
     }
   }
 }
@@ -6817,6 +6780,7 @@ const SIM_USAGE = `npm run sim -- [flags]
   --seed S       the first one (default 1)
   --steps K      moves of each seed (default 12)
   --only I,J     only these moves of it
+  --moves A,B    half of the moves are of these
   --workers N    processes (default: one for each CPU)
   --mutants      without each protection in turn: does a seed notice? (--match TEXT: of these)`;
 const SIM_FLAGS = {
@@ -6824,6 +6788,7 @@ const SIM_FLAGS = {
   seed: { type: 'string' },
   steps: { type: 'string' },
   only: { type: 'string' },
+  moves: { type: 'string' },
   workers: { type: 'string' },
   operator: { type: 'string' },
   mutants: { type: 'boolean' },
@@ -6835,6 +6800,7 @@ interface Wanted {
   readonly steps: number;
   readonly workers: number;
   readonly only?: readonly number[];
+  readonly moves: readonly string[];
   readonly operator: string; // The file under test.
   readonly mutants: boolean;
   readonly match: string;
@@ -6856,20 +6822,28 @@ function wantedOf(args: readonly string[]): Wanted {
     steps: number('steps', 12),
     workers: number('workers', availableParallelism()),
     ...(only && { only }),
+    moves: values.moves?.split(',').filter(Boolean) ?? [],
     operator: values.operator ?? '',
     ...{ mutants: values.mutants ?? false, match: values.match ?? '' },
   };
 }
-function scriptOf({ steps, only }: Wanted, seed: number): Script {
-  const script = drawScript(seed, steps);
+function scriptOf({ steps, only, moves }: Wanted, seed: number): Script {
+  const script = drawScript(seed, steps, moves);
   return only ? { ...script, moves: script.moves.filter((_, i) => only.includes(i)) } : script;
 }
+const movesFlag = ({ moves }: Wanted): string =>
+  moves.length > 0 ? ` --moves ${moves.join()}` : '';
 /** One seed, and if it breaks something, the shortest script that does. */
 async function trySeed(wanted: Wanted, seed: number, code: Code, forMs: number) {
   const first = await playScript(scriptOf(wanted, seed), code);
   if (first.law === '') return { seed, hash: first.hash, law: '', text: '' };
   const best = await shorten(first, code, forMs);
-  return { seed, hash: first.hash, law: first.law, text: failureText(first, best, '') };
+  return {
+    seed,
+    hash: first.hash,
+    law: first.law,
+    text: failureText(first, best, movesFlag(wanted)),
+  };
 }
 type Tried = Awaited<ReturnType<typeof trySeed>>;
 
@@ -6942,308 +6916,224 @@ async function playSeeds(wanted: Wanted, args: readonly string[]): Promise<numbe
 // ─── npm run sim -- --mutants ───────────────────────────────────────────────────────────────────
 // Each protection is taken out of operator.ts's text in turn, and the seeds must notice.
 
-/** What is protected; the text that does it, which is there once; what stands there without it. */
-type Mutant = readonly [protection: string, text: string, without: string];
-const MUTANTS: readonly Mutant[] = [
-  [
-    'a pod is deleted by its UID',
-    'a.kind === CLAIMS ? { uid, resourceVersion } : { uid };',
-    'a.kind === CLAIMS ? { uid, resourceVersion } : {};',
-  ],
-  [
-    'a claim is deleted in its version',
-    'const preconditions = a.kind === CLAIMS ? { uid, resourceVersion }',
-    'const preconditions = a.kind === CLAIMS ? { uid }',
-  ],
-  [
-    'a patch names UID and version',
-    "...(change['metadata'] as Json), uid: meta.uid, resourceVersion }",
-    "...(change['metadata'] as Json), uid: meta.uid }",
-  ],
-  ['read your writes', 'return expected.size === 0;', 'return true;'],
-  [
-    'a cache that lags is listed anew',
-    "'the cache lags own writes: listing anew', fields);\n      relist(feed);",
-    "'the cache lags own writes', fields);",
-  ],
-  [
-    'a list is a quorum list',
-    "const resourceVersion = fresh ? '' : feed.version;",
-    'const resourceVersion = fresh ? 0 : feed.version;',
-  ],
-  [
-    'a broken stream is listed anew',
-    'feed.mustList = true;\n  feed.world.log(',
-    'feed.mustList = feed.listedAt < 0;\n  feed.world.log(',
-  ],
-  [
-    'older versions are refused',
-    'if (version <= feed.version) return; // Replayed',
-    'if (version <= 0) return; // Replayed',
-  ],
-  [
-    'another version is told even if it is no news',
-    'feed.on(before, object, isNews || unversioned(before) !== unversioned(object));',
-    'if (isNews || unversioned(before) !== unversioned(object)) feed.on(before, object, true);',
-  ],
-  ['the brake', 'out > limit && !isFree ?', 'out > 1e9 && !isFree ?'],
-  [
-    'the brake counts who is away',
-    'judged.includes(m) || isAway(m) || isHeir(m)',
-    'judged.includes(m) || isHeir(m)',
-  ],
-  [
-    'the brake counts successors',
-    'judged.includes(m) || isAway(m) || isHeir(m)',
-    'judged.includes(m) || isAway(m)',
-  ],
-  [
-    'the brake counts places',
-    'return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);',
-    'return awaited < 0 ? 0 : out;',
-  ],
-  [
-    'a judgement takes its time',
-    'Math.max(0, seconds * 1000 - lastedMs(',
-    'Math.max(0, 0 * seconds - lastedMs(',
-  ],
-  [
-    'a changed transition is new evidence',
-    "pod?.meta.uid ?? '', sinceMs ?? '']",
-    "pod?.meta.uid ?? '', sinceMs ? 1 : '']",
-  ],
-  [
-    'a judgement is read live',
-    'if (isGuarded(d, m, reason) && isSafe)',
-    'if ((isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)',
-  ],
-  [
-    'the node of a deleted pod, or one out of service, is read live',
-    'if (isGuarded(d, m, reason) && isSafe)',
-    'if ((!isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)',
-  ],
-  [
-    'nobody is given up before a node is open',
-    'const isOpen = hasOpenNode(s);',
-    'const isOpen = s.uptime >= 0;',
-  ],
-  ['a trouble of the node waits', "if (word === 'pressed' || ", 'if ('],
-  [
-    'WhenVolumesLost: a deleted pod returns',
-    "if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {",
-    'if (isDeletedByHand(d, m)) {',
-  ],
-  [
-    'an eviction is no deletion by hand',
-    "return pod.disruption === '' || d.s.desk",
-    "return pod.disruption !== '?' || d.s.desk",
-  ],
-  [
-    'a deletion on a closed node is none by hand',
-    "  if (nodeWord(d.s, pod.node) !== 'open') return false;\n",
-    '',
-  ],
-  [
-    'own deletions are none by hand',
-    'pod.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations)',
-    'pod.meta.deletedMs === undefined)',
-  ],
-  [
-    'while suspended nobody is judged',
-    '  if (d.spec.suspend) return undefined; // Nobody',
-    '  // Nobody',
-  ],
-  [
-    'a name that is taken ends only who has no data',
-    "m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)",
-    "m.isBlocked.startsWith('foreign')",
-  ],
-  [
-    'the cluster is read live before ends',
-    'const reads = [isRead(d, m.identity, ...refs), readsCluster(d)];',
-    'const reads = [isRead(d, m.identity, ...refs)];',
-  ],
-  [
-    'the cluster is read live before scale-in',
-    '  if (!readsCluster(d)) return;\n  const most = Math.min(surplus',
-    '  const most = Math.min(surplus',
-  ],
-  [
-    'the cluster is read live before adoption',
-    'if (!(isWhole || isNew) || !readsCluster(d)) continue;',
-    'if (!(isWhole || isNew)) continue;',
-  ],
-  [
-    'marks before ends',
-    "['revise', 'mark', 'end', 'free', 'make', 'keep'] as const",
-    "['revise', 'end', 'mark', 'free', 'make', 'keep'] as const",
-  ],
-  [
-    'half-made marks are finished with the same Reason',
-    'if (!isLive(m) && m.retired) planEnd(d, m, m.retired.reason);',
-    "if (!isLive(m) && m.retired) planEnd(d, m, 'PodDeleted');",
-  ],
-  [
-    'an identity that is ending gets no pod',
-    "isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'",
-    "isOver ? 'over' : 'live'",
-  ],
-  [
-    'claims that the cache lacks are read live',
-    'const isWholly = !hasUnread(d, identity, pod);',
-    'const isWholly = pod !== null;',
-  ],
-  [
-    'only what is marked Delete is deleted',
-    "annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c)",
-    "annotations[MARK.retiredPolicy] !== '' || isNeverBound(c)",
-  ],
-  ['what was never bound is deleted', "=== 'Delete' || isNeverBound(c));", "=== 'Delete');"],
-  [
-    'claims go after their pod',
-    'if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;',
-    'if (isMounted && pod === undefined) return;',
-  ],
-  [
-    "claims of a former cluster's pod stay",
-    'if (isMounted || (pod && isControlledBy',
-    'if ((pod && isControlledBy',
-  ],
-  [
-    'what a former cluster kept is kept',
-    "const isKept = moment === 'Retain' || isOlder;",
-    "const isKept = moment === 'Retain' || (isOlder && d.now < 0);",
-  ],
-  [
-    'AlreadyExists is success only for what is ours',
-    'if (isTaken(error) && kind !== REVISIONS)',
-    'if (isTaken(error)) return metaOf(body);\n    if (kind !== REVISIONS)',
-  ],
-  [
-    "another controller's claims are not ours",
-    'if (!isNamed || (hasController(meta) && !isControlledBy(meta, uid))) return false;',
-    "if (!isNamed || uid === '') return false;",
-  ],
-  [
-    'claims that others made are not ours',
-    'return MARK.claims in meta.annotations || (isGiven',
-    "return MARK.claims !== '' || (isGiven",
-  ],
-  [
-    "another controller's pods are not adopted",
-    'if (hasController(pod.meta) || isTerminating(pod) || isTakenOut',
-    'if (isTerminating(pod) || isTakenOut',
-  ],
-  [
-    'no birth in the room of one that could not be ended',
-    "!held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));",
-    '!held.has(a.identity);',
-  ],
-  ['an outdated plan is dropped between batches', ' && isCurrent(pass); start', '; start'],
-  [
-    'places are counted',
-    'const free = Math.max(0, wanted - live.length - formerOf(d));',
-    'const free = Math.max(0, wanted + 1 - live.length - formerOf(d));',
-  ],
-  ['early ends hold births', '  if (holdMs > 0) {\n', '  if (holdMs < 0) {\n'],
-  [
-    'only the surplus is scaled in',
-    'const most = Math.min(surplus, turnsNow',
-    'const most = Math.min(surplus + 1, turnsNow',
-  ],
-  [
-    'who is not Ready is scaled in first',
-    '      pod?.ready ? 1 : 0,\n',
-    '      pod?.ready ? 0 : 1,\n',
-  ],
-  [
-    'an index is not given twice',
-    "m.life === 'ending' || (m.pod && !isDown(m.node)));",
-    "m.life === 'ending');",
-  ],
-  [
-    'who returns keeps an index that is its own',
-    'own !== undefined && d.indices.get(own) === m',
-    'own !== undefined && d.indices.has(own)',
-  ],
-  [
-    'nobody returns on a claim that is being deleted',
-    'if (pod || m.claims.some(isTerminating)) return false;',
-    'if (pod) return false;',
-  ],
-  [
-    'a claim that a seal names is missed',
-    'const isMeant = own !== undefined || sealed.includes(name);',
-    'const isMeant = own !== undefined && sealed.length >= 0;',
-  ],
-  [
-    'two claims are sealed',
-    "act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }));",
-    'void claim;',
-  ],
-  [
-    'a pod that comes back is marked first',
-    '  if (pod.meta.annotations[MARK.returns] !== why)\n',
-    "  if (pod.meta.annotations[MARK.returns] === '')\n",
-  ],
-  [
-    'who could not come back is not recreated',
-    'else if (canComeBack(d, m)) leaveAndReturn',
-    'else if (m.pod !== undefined) leaveAndReturn',
-  ],
-  ['requests keep to the budget', '...up.slice(0, spareOf(d, 1))];', '...up];'],
-  [
-    'updates keep to the budget',
-    'youngestFirst.filter(isReady).slice(0, spareOf(d));',
-    'youngestFirst.filter(isReady);',
-  ],
-  [
-    'those who stay are read live',
-    'const isAllowed = [isReliedOn(d, chosen), passesTrial',
-    'const isAllowed = [passesTrial',
-  ],
-  [
-    'a new revision is tried before it costs a member',
-    'passesTrial(d, first), readsCluster(d)];',
-    'readsCluster(d)];',
-  ],
-  [
-    'who is updated in place counts as gone',
-    "  if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';\n",
-    '',
-  ],
-  [
-    'a resize without its mark is awaited',
-    "inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';",
-    "inPlaceOf(pod) ? isApplied(pod) : pod.meta.uid !== '';",
-  ],
-  [
-    'a paused cluster is left alone',
-    'isTerminating(s.cluster) || isPaused || stalled',
-    'isTerminating(s.cluster) || stalled',
-  ],
-  [
-    'a cluster on its way out is left alone',
-    'const isIdle = isTerminating(s.cluster) || isPaused',
-    'const isIdle = isPaused',
-  ],
-  [
-    'claims are owned as whenDeleted says',
-    "const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';",
-    'const wantsOwner = d.spec.replicas < 0;',
-  ],
-  [
-    'whoever lost the Lease writes nothing',
-    'if (!leads(e)) throw new Error(`not sent:',
-    'if (e === undefined) throw new Error(`not sent:',
-  ],
-  [
-    'a status that does not land holds its cluster',
-    'if (error instanceof ApiError && [404, 409].includes(error.code))\n      expect(pass',
-    'if (error === undefined) expect(pass',
-  ],
-];
-function mutantText([what, text, without]: Mutant, source: string): string {
+interface Mutant {
+  readonly what: string; // Is protected.
+  readonly text: string; // Does it, and is there once.
+  readonly without: string; // Stands there without it.
+  readonly moves: string; // Lead there; '' for any.
+}
+/** A change as `diff` shows it, below what it takes away, and the moves that lead there. */
+const mutantsIn = (table: string): readonly Mutant[] =>
+  table.split(/\n(?![-+] )/).flatMap((one) => {
+    const [what = '', moves = ''] = (one.split('\n')[0] ?? '').split(' · ');
+    const lines = (sign: string): string =>
+      [...one.matchAll(/\n([-+]) (.*)/g)]
+        .flatMap(([, s, line]) => (s === sign ? line : []))
+        .join('\n');
+    return what ? [{ what, text: lines('-'), without: lines('+'), moves }] : [];
+  });
+const MUTANTS = mutantsIn(String.raw`
+a pod is deleted by its UID
+- a.kind === CLAIMS ? { uid, resourceVersion } : { uid };
++ a.kind === CLAIMS ? { uid, resourceVersion } : {};
+a claim is deleted in its version
+- const preconditions = a.kind === CLAIMS ? { uid, resourceVersion }
++ const preconditions = a.kind === CLAIMS ? { uid }
+a patch names UID and version
+- ...(change['metadata'] as Json), uid: meta.uid, resourceVersion }
++ ...(change['metadata'] as Json), uid: meta.uid }
+read your writes
+- return expected.size === 0;
++ return true;
+a cache that lags is listed anew
+- 'the cache lags own writes: listing anew', fields);
+-       relist(feed);
++ 'the cache lags own writes', fields);
+a list is a quorum list
+- const resourceVersion = fresh ? '' : feed.version;
++ const resourceVersion = fresh ? 0 : feed.version;
+a broken stream is listed anew
+- feed.mustList = true;
+-   feed.world.log(
++ feed.mustList = feed.listedAt < 0;
++   feed.world.log(
+older versions are refused · replay,lag,deletePod,scale
+- if (version <= feed.version) return; // Replayed
++ if (version <= 0) return; // Replayed
+another version is told even if it is no news
+- feed.on(before, object, isNews || unversioned(before) !== unversioned(object));
++ if (isNews || unversioned(before) !== unversioned(object)) feed.on(before, object, true);
+the brake
+- out > limit && !isFree ?
++ out > 1e9 && !isFree ?
+the brake counts who is away · cutOff,kill,fallSilent,breakTemplate,deleteClaim,unready
+- judged.includes(m) || isAway(m) || isHeir(m)
++ judged.includes(m) || isHeir(m)
+the brake counts successors · cutOff,kill,removeNode,breakTemplate,fallSilent,outOfService
+- judged.includes(m) || isAway(m) || isHeir(m)
++ judged.includes(m) || isAway(m)
+the brake counts places · removeNode,fallSilent,quota,refuse,kill
+- return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);
++ return awaited < 0 ? 0 : out;
+a judgement takes its time
+- Math.max(0, seconds * 1000 - lastedMs(
++ Math.max(0, 0 * seconds - lastedMs(
+a changed transition is new evidence · cutOff,unready,stale,lag,crash
+- pod?.meta.uid ?? '', sinceMs ?? '']
++ pod?.meta.uid ?? '', sinceMs ? 1 : '']
+a judgement is read live · stale,lag,laggard,cutOff,drain,unready
+- if (isGuarded(d, m, reason) && isSafe)
++ if ((isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)
+the node of a deleted pod, or one out of service, is read live · unheard,outOfService,stale,lag
+- if (isGuarded(d, m, reason) && isSafe)
++ if ((!isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)
+nobody is given up before a node is open · night,removeNode,drain,crash
+- const isOpen = hasOpenNode(s);
++ const isOpen = s.uptime >= 0;
+a trouble of the node waits
+- if (word === 'pressed' || 
++ if (
+WhenVolumesLost: a deleted pod returns
+- if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {
++ if (isDeletedByHand(d, m)) {
+an eviction is no deletion by hand
+- return pod.disruption === '' || d.s.desk
++ return pod.disruption !== '?' || d.s.desk
+a deletion on a closed node is none by hand · drain,deletePod,taint,cutOff,kill
+-   if (nodeWord(d.s, pod.node) !== 'open') return false;
+own deletions are none by hand
+- pod.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations)
++ pod.meta.deletedMs === undefined)
+while suspended nobody is judged · suspend,cutOff,removeNode,kill,deletePod
+-   if (d.spec.suspend) return undefined; // Nobody
++   // Nobody
+a name that is taken ends only who has no data
+- m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)
++ m.isBlocked.startsWith('foreign')
+the cluster is read live before ends · lag,stale,replacementPolicy,template,deletePod,strategy
+- const reads = [isRead(d, m.identity, ...refs), readsCluster(d)];
++ const reads = [isRead(d, m.identity, ...refs)];
+the cluster is read live before scale-in · lag,stale,dip,scale,surge
+-   if (!readsCluster(d)) return;
+-   const most = Math.min(surplus
++   const most = Math.min(surplus
+the cluster is read live before adoption · lag,stale,deleteCluster,stripOwner,takeOut
+- if (!(isWhole || isNew) || !readsCluster(d)) continue;
++ if (!(isWhole || isNew)) continue;
+marks before ends
+- ['revise', 'mark', 'end', 'free', 'make', 'keep'] as const
++ ['revise', 'end', 'mark', 'free', 'make', 'keep'] as const
+half-made marks are finished with the same Reason
+- if (!isLive(m) && m.retired) planEnd(d, m, m.retired.reason);
++ if (!isLive(m) && m.retired) planEnd(d, m, 'PodDeleted');
+an identity that is ending gets no pod · stumble,crash,scale,refuse,deletePod,rights
+- isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'
++ isOver ? 'over' : 'live'
+claims that the cache lacks are read live · lag,stale,laggard,deletePod,failPod,stripLabels
+- const isWholly = !hasUnread(d, identity, pod);
++ const isWholly = pod !== null;
+only what is marked Delete is deleted
+- annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c)
++ annotations[MARK.retiredPolicy] !== '' || isNeverBound(c)
+what was never bound is deleted
+- === 'Delete' || isNeverBound(c));
++ === 'Delete');
+claims go after their pod
+- if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;
++ if (isMounted && pod === undefined) return;
+claims of a former cluster's pod stay · deleteCluster,scale,kill,crash
+- if (isMounted || (pod && isControlledBy
++ if ((pod && isControlledBy
+what a former cluster kept is kept
+- const isKept = moment === 'Retain' || isOlder;
++ const isKept = moment === 'Retain' || (isOlder && d.now < 0);
+AlreadyExists is success only for what is ours
+- if (isTaken(error) && kind !== REVISIONS)
++ if (isTaken(error)) return metaOf(body);
++     if (kind !== REVISIONS)
+another controller's claims are not ours · intrude,scale,deletePod,retention
+- if (!isNamed || (hasController(meta) && !isControlledBy(meta, uid))) return false;
++ if (!isNamed || uid === '') return false;
+claims that others made are not ours
+- return MARK.claims in meta.annotations || (isGiven
++ return MARK.claims !== '' || (isGiven
+another controller's pods are not adopted
+- if (hasController(pod.meta) || isTerminating(pod) || isTakenOut
++ if (isTerminating(pod) || isTakenOut
+no birth in the room of one that could not be ended
+- !held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));
++ !held.has(a.identity);
+an outdated plan is dropped between batches · surge,dip,slow,scale
+-  && isCurrent(pass); start
++ ; start
+places are counted
+- const free = Math.max(0, wanted - live.length - formerOf(d));
++ const free = Math.max(0, wanted + 1 - live.length - formerOf(d));
+early ends hold births · breakTemplate,unready,crashPod
+-   if (holdMs > 0) {
++   if (holdMs < 0) {
+only the surplus is scaled in
+- const most = Math.min(surplus, turnsNow
++ const most = Math.min(surplus + 1, turnsNow
+who is not Ready is scaled in first
+-       pod?.ready ? 1 : 0,
++       pod?.ready ? 0 : 1,
+an index is not given twice
+- m.life === 'ending' || (m.pod && !isDown(m.node)));
++ m.life === 'ending');
+who returns keeps an index that is its own · failPod,evict,deletePod,kill,scale,stripLabels
+- own !== undefined && d.indices.get(own) === m
++ own !== undefined && d.indices.has(own)
+nobody returns on a claim that is being deleted · deleteClaim,failPod,evict,drain,suspend
+- if (pod || m.claims.some(isTerminating)) return false;
++ if (pod) return false;
+a claim that a seal names is missed
+- const isMeant = own !== undefined || sealed.includes(name);
++ const isMeant = own !== undefined && sealed.length >= 0;
+two claims are sealed
+- act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }));
++ void claim;
+a pod that comes back is marked first
+-   if (pod.meta.annotations[MARK.returns] !== why)
++   if (pod.meta.annotations[MARK.returns] === '')
+who could not come back is not recreated · template,strategy,cutOff,drain,taint,kill
+- else if (canComeBack(d, m)) leaveAndReturn
++ else if (m.pod !== undefined) leaveAndReturn
+requests keep to the budget
+- ...up.slice(0, spareOf(d, 1))];
++ ...up];
+updates keep to the budget
+- youngestFirst.filter(isReady).slice(0, spareOf(d));
++ youngestFirst.filter(isReady);
+those who stay are read live · lag,stale,template,strategy,ask,unready
+- const isAllowed = [isReliedOn(d, chosen), passesTrial
++ const isAllowed = [passesTrial
+a new revision is tried before it costs a member · breakTemplate,template,strategy
+- passesTrial(d, first), readsCluster(d)];
++ readsCluster(d)];
+who is updated in place counts as gone
+-   if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';
+a resize without its mark is awaited · template,strategy
+- inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';
++ inPlaceOf(pod) ? isApplied(pod) : pod.meta.uid !== '';
+a paused cluster is left alone · pause,scale,deletePod,template
+- isTerminating(s.cluster) || isPaused || stalled
++ isTerminating(s.cluster) || stalled
+a cluster on its way out is left alone
+- const isIdle = isTerminating(s.cluster) || isPaused
++ const isIdle = isPaused
+claims are owned as whenDeleted says
+- const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
++ const wantsOwner = d.spec.replicas < 0;
+whoever lost the Lease writes nothing · freeze,overlap,scale,partition,surge
+- if (!leads(e)) throw new Error(
++ if (e === undefined) throw new Error(
+a status that does not land holds its cluster · beat,wipeStatus,lag,scale,deletePod,stumble
+- if (error instanceof ApiError && [404, 409].includes(error.code))
+-       expect(pass
++ if (error === undefined) expect(pass
+`);
+function mutantText({ what, text, without }: Mutant, source: string): string {
   const times = source.split(text).length - 1;
   if (times !== 1) throw new Error(`mutant "${what}": its text is there ${times} times`);
   return source.replace(text, () => without);
@@ -7263,9 +7153,11 @@ interface Caught {
   readonly ms: number;
 }
 /** Plays seeds with it until one breaks something, in a process of its own. */
-async function tryMutant(file: string, { seeds, seed, steps }: Wanted): Promise<Caught> {
+async function tryMutant(file: string, usual: string, wanted: Wanted): Promise<Caught> {
   const startedAt = performance.now();
-  const flags = { operator: file, seeds, seed, steps };
+  const { seeds, seed, steps } = wanted;
+  const moves = wanted.moves.join() || usual;
+  const flags = { operator: file, seeds, seed, steps, moves };
   const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, `${value}`]);
   const env = { ...process.env, SIM_SHARE: '0/1', SIM_QUICK: '1' };
   const own = [import.meta.filename, 'sim', ...args];
@@ -7292,18 +7184,18 @@ async function tryMutant(file: string, { seeds, seed, steps }: Wanted): Promise<
 }
 /** The table: each mutant, what caught it, and how many seeds that took. */
 async function tryMutants(wanted: Wanted): Promise<number> {
-  const chosen = MUTANTS.filter(([what]) => what.includes(wanted.match));
+  const chosen = MUTANTS.filter(({ what }) => what.includes(wanted.match));
   const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-mutants-'));
-  const width = Math.max(...chosen.map(([what]) => what.length));
+  const width = Math.max(...chosen.map(({ what }) => what.length));
   const alive: string[] = [];
   try {
-    const files = chosen.map((mutant, i) => writeMutant(folder, i, mutant));
     console.log(`${'without'.padEnd(width)}  caught by           seeds  seconds`);
-    const left = files.map((file, i) => [file, chosen[i]?.[0] ?? ''] as const);
+    const left = chosen.entries(); // One iterator: each worker takes the next of it.
     const work = async (): Promise<void> => {
-      for (let next = left.shift(); next; next = left.shift()) {
-        const [file, what] = next;
-        const { law, seeds, ms } = await tryMutant(file, wanted);
+      for (const [i, mutant] of left) {
+        const { what } = mutant;
+        const file = writeMutant(folder, i, mutant);
+        const { law, seeds, ms } = await tryMutant(file, mutant.moves, wanted);
         if (!law) alive.push(what);
         const cells = [what.padEnd(width), (law || 'SURVIVED').padEnd(18)];
         console.log(`${cells.join('  ')}  ${`${seeds}`.padStart(5)}  ${(ms / 1000).toFixed(1)}`);
@@ -10428,7 +10320,16 @@ const textOf = (value: unknown): string => (typeof value === 'string' ? value : 
 const textsOf = (value: unknown): readonly string[] => listOf(value).map(textOf);
 const pathOf = (value: unknown, path: string): unknown =>
   path.split('.').reduce((at: unknown, key) => recOf(at)[key], value);
-const timeOf = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+const timeOf = (ms: number): string => timesOf(ms)[0];
+/** As metav1.Time and as HTTP have it; a burst of requests asks for the same second. */
+let timesAt = NaN;
+let times = ['', ''] as readonly [metav1: string, http: string];
+function timesOf(ms: number): typeof times {
+  const second = Math.floor(ms / 1000);
+  if (second === timesAt) return times;
+  const date = new Date((timesAt = second) * 1000);
+  return (times = [date.toISOString().replace('.000', ''), date.toUTCString()]);
+}
 
 /** The record without these keys, and without undefined ones (JSON has none). */
 function without<T extends Rec>(record: T, ...keys: readonly string[]): T {
@@ -10618,11 +10519,20 @@ const objectOf = (state: ApiState, plural: string, namespace: string, name: stri
   storeOf(state, plural).get(namespace)?.get(name);
 
 /** etcd's key order, where 'a-b/…' comes before 'a/…'. */
-function inOrder(objects: Objects, namespace: string): ApiObject[] {
+function inOrder(objects: Objects, namespace: string): readonly ApiObject[] {
   const spaces = namespace ? [namespace] : [...objects.keys()];
   if (spaces.length > 1) spaces.sort((a, b) => (`${a}/` < `${b}/` ? -1 : 1));
+  if (spaces.length === 1) return sortedIn(objects.get(spaces[0]!));
+  return spaces.flatMap((name) => sortedIn(objects.get(name)));
+}
+/** Sorted once after each write. */
+const sorted = new WeakMap<ReadonlyMap<string, ApiObject>, readonly ApiObject[]>();
+function sortedIn(names: ReadonlyMap<string, ApiObject> | undefined): readonly ApiObject[] {
+  if (!names) return [];
   const byName = (a: ApiObject, b: ApiObject) => (a.metadata.name < b.metadata.name ? -1 : 1);
-  return spaces.flatMap((name) => [...(objects.get(name)?.values() ?? [])].sort(byName));
+  const known = sorted.get(names) ?? [...names.values()].sort(byName);
+  sorted.set(names, known);
+  return known;
 }
 
 /** The one place that writes: stamps the next revision, stores, logs for the watches. */
@@ -10636,6 +10546,7 @@ function commit(call: Call, type: ChangeType, draft: ApiObject, previous?: ApiOb
   const namespace = metadata.namespace ?? '';
   let names = store.objects.get(namespace);
   if (!names) store.objects.set(namespace, (names = new Map()));
+  sorted.delete(names);
   if (type === 'DELETED') names.delete(metadata.name);
   else names.set(metadata.name, object);
   store.log.push({ type, revision, object, ...(previous && { previous }) });
@@ -10667,15 +10578,14 @@ const answerOf = (status: number, body: unknown): ServerAnswer => {
 /** An answer tells the API server's time, too: the operator goes by that (F41). */
 function handle(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   const { headers, ...answer } = answerTo(state, request, now);
-  return { ...answer, headers: { ...headers, date: new Date(now).toUTCString() } };
+  return { ...answer, headers: { ...headers, date: timesOf(now)[1] } };
 }
 function answerTo(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   try {
-    const [path = ''] = request.path.split('?');
-    const segments = path.replace(/\/$/, '').split('/').slice(1);
+    const [segments, query] = readPath(request.path);
     const open = request.method === 'GET' && discover(state, segments);
     if (open) return open;
-    const call = understand(state, request, segments, now);
+    const call = understand(state, request, segments, query, now);
     authorize(call);
     const answer = verbs[call.verb]!(call);
     if (call.warnings.length === 0) return answer;
@@ -10685,6 +10595,18 @@ function answerTo(state: ApiState, request: ServerRequest, now: number): ServerA
     if (recOf(error)['kind'] !== 'Status') throw error;
     return answerOf((error as ApiStatus).code, error);
   }
+}
+
+/** Actors and operators ask for the same paths again and again. */
+const paths = new Map<string, readonly [Segments, Strings]>();
+function readPath(text: string): readonly [Segments, Strings] {
+  const known = paths.get(text);
+  if (known) return known;
+  const [path = '', search = ''] = text.split('?');
+  const read = [path.replace(/\/$/, '').split('/').slice(1), readQuery(search)] as const;
+  if (paths.size >= 4096) paths.clear();
+  paths.set(text, read);
+  return read;
 }
 
 function readQuery(search: string): Strings {
@@ -10706,9 +10628,13 @@ const verbsOf: Readonly<Record<string, readonly [string, string]>> = {
 type Segments = readonly string[];
 
 /** /api/v1/… or /apis/<group>/<version>/…, then [namespaces/<ns>/]<resource>[/<name>[/<sub>]]. */
-function understand(state: ApiState, request: ServerRequest, all: Segments, now: number): Call {
-  const { method, headers, body } = request;
-  const query = readQuery(request.path.split('?')[1] ?? '');
+function understand(
+  state: ApiState,
+  { method, headers, body }: ServerRequest,
+  all: Segments,
+  query: Strings,
+  now: number,
+): Call {
   const core = all[0] === 'api';
   const group = core ? '' : (all[1] ?? '');
   const [version, place] = core ? ['v1', all.slice(2)] : [all.slice(1, 3).join('/'), all.slice(3)];
@@ -10728,9 +10654,10 @@ function understand(state: ApiState, request: ServerRequest, all: Segments, now:
   const asked =
     verb.startsWith('delete') && isRec(body) ? listOf(body['dryRun'])[0] : query['dryRun'];
   const dryRun = asked === 'All';
-  const optionsOf = `${verb.charAt(0).toUpperCase()}${verb.slice(1)}Options`;
-  if (asked !== undefined && !dryRun && verb)
-    invalid('meta.k8s.io', optionsOf, '', [unsupported('dryRun', [asked], ['All'])]);
+  if (asked !== undefined && !dryRun) {
+    const kind = `${verb.charAt(0).toUpperCase()}${verb.slice(1)}Options`;
+    invalid('meta.k8s.io', kind, '', [unsupported('dryRun', [asked], ['All'])]);
+  }
   const where = { resource, namespace, name, subresource };
   return { state, now, verb, ...where, query, body, headers, dryRun, warnings: [] };
 }
@@ -10879,7 +10806,7 @@ function tooLarge(wanted: number, now: number): ApiStatus {
 }
 
 /** The objects as they were at a revision, as etcd's MVCC shows them: the log undone backwards. */
-function objectsAt({ resource, namespace }: Call, revision: number): ApiObject[] {
+function objectsAt({ resource, namespace }: Call, revision: number): readonly ApiObject[] {
   const { objects, log } = resource.store;
   const later = log.slice(log.findLastIndex((change) => change.revision <= revision) + 1);
   const copy = later.length > 0 ? copyOf(objects) : objects;
@@ -11804,27 +11731,40 @@ const under = (path: string, key: string): string => (path ? `${path}.${key}` : 
 
 function conform(schema: Rec, value: unknown, path: string, unknown: string[]): unknown {
   const { properties, additionalProperties, items, type } = schema;
-  if (Array.isArray(value))
-    return value.map((item, index) => conform(recOf(items), item, `${path}[${index}]`, unknown));
-  if (!isRec(value)) return value;
+  if (Array.isArray(value)) {
+    const all = value.map((one, i) => conform(recOf(items), one, `${path}[${i}]`, unknown));
+    return all.every((one, i) => one === value[i]) ? value : all;
+  }
+  if (!isRec(value) || conformed.get(value) === schema) return value;
+  const [before, { length }] = [Object.keys(value).length, unknown];
+  let isSame = true;
   const keepsAll = schema['x-kubernetes-preserve-unknown-fields'] === true || type !== 'object';
   const result: Record<string, unknown> = {};
   for (const [key, given] of Object.entries(value)) {
     const inner = recOf(properties)[key] ?? additionalProperties;
     const { default: fallback, nullable } = recOf(inner);
     if (inner === undefined && !keepsAll) unknown.push(under(path, key));
-    else if (given !== null || fallback === undefined || nullable)
+    else if (given !== null || fallback === undefined || nullable) {
       result[key] = conform(recOf(inner), given, under(path, key), unknown);
+      isSame &&= result[key] === given;
+    }
   }
   for (const [key, inner] of Object.entries(recOf(properties))) {
     const { default: fallback } = recOf(inner);
     if (result[key] === undefined && fallback !== undefined)
       result[key] = conform(recOf(inner), fallback, under(path, key), unknown);
   }
-  return result;
+  if (!isSame || Object.keys(result).length !== before) return result;
+  if (unknown.length === length) conformed.set(value, schema);
+  return value;
 }
+/** What is as its schema wants it, and was looked at whole: a write shares most of the object. */
+const conformed = new WeakMap<Rec, Rec>();
+const valid = new WeakMap<Rec, Rec>();
 
 function checkValue(schema: Rec, value: unknown, old: unknown, at: string, errors: FieldError[]) {
+  const { length } = errors;
+  if (value === old && isRec(value) && valid.get(value) === schema) return;
   const type = typeName(value);
   const wanted = schema['x-kubernetes-int-or-string'] ? 'integer,string' : textOf(schema['type']);
   const fits = wanted.split(',').includes(type) || (wanted === 'number' && type === 'integer');
@@ -11858,12 +11798,20 @@ function checkValue(schema: Rec, value: unknown, old: unknown, at: string, error
     if ((at !== '' || key !== 'metadata') && !isMissing(key))
       checkValue(recOf(known), inner, recOf(old)[key], under(at, key), errors);
   }
+  if (errors.length === length) valid.set(value, schema);
 }
 
 function typeName(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'array';
   return Number.isInteger(value) ? 'integer' : typeof value;
+}
+
+const patterns = new Map<string, RegExp>();
+function patternOf(text: string): RegExp {
+  const pattern = patterns.get(text) ?? new RegExp(text);
+  patterns.set(text, pattern);
+  return pattern;
 }
 
 function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldError[]): void {
@@ -11880,7 +11828,7 @@ function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldErr
     if (schema['format'] === 'date-time' && Number.isNaN(Date.parse(value)))
       errors.push(wrong(path, value, `${path} in body must be of type date-time: "${value}"`));
     check(value.length < Number(minLength), `be at least ${minLength} chars long`);
-    check(pattern !== undefined && !new RegExp(textOf(pattern)).test(value), `match '${pattern}'`);
+    check(pattern !== undefined && !patternOf(textOf(pattern)).test(value), `match '${pattern}'`);
     most(maxLength, value.length, 'TooLong', `Too long: may not be more than ${maxLength} bytes`);
   } else if (value !== null && typeof value === 'object') {
     const word = Array.isArray(value) ? 'Items' : 'Properties';
@@ -12371,7 +12319,7 @@ function statusIn({ status }: SeenPod | SeenNode, type: string): string | undefi
   return status?.conditions?.find((condition) => condition.type === type)?.status;
 }
 function stamp({ world }: Stage): string {
-  return `${new Date(world.now()).toISOString().slice(0, 19)}Z`;
+  return timeOf(world.now());
 }
 
 /** A condition whose transition time moves with its status only. `null` removes an old reason. */
