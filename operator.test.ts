@@ -7126,8 +7126,10 @@ claims are owned as whenDeleted says
 - const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
 + const wantsOwner = d.spec.replicas < 0;
 whoever lost the Lease writes nothing · freeze,overlap,scale,partition,surge
-- if (!leads(e)) throw new Error(
-+ if (e === undefined) throw new Error(
+- if (request.method === 'GET') return e.world.send(request);
+-     if (!leads(e))
++ if (request.method === 'GET') return e.world.send(request);
++     if (e === undefined)
 a status that does not land holds its cluster · beat,wipeStatus,lag,scale,deletePod,stumble
 - if (error instanceof ApiError && [404, 409].includes(error.code))
 -       expect(pass
