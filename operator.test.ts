@@ -1086,9 +1086,8 @@ I10: replicas is what returns: a:gone b:gone (replicas=5) → back a; back b; 3 
 `;
 /** An answer that does not come: the member is left alone, and all others go on. */
 table('plan: no answer', actions)`
-its pod, its node: a b:deleted c:silent d (?pod) | a b:deleted c:silent d (?node)
-  → lose b PodDeleted
-its node, which may be cordoned by now: a b:gone c:deleted (?node) → back b
+its pod: a b:deleted c:silent d (?pod) → lose b PodDeleted
+its node, cordoned by now: a b:gone c:silent (?node) | a b:gone c:deleted (?node) → back b
 its volume: a b:gone c:gone (pinned ?volume) → back b
 its claim: a b:gone c:pending+claimAbsent (?claim) → back b
 the cluster: a b:gone c:deleted (?cluster) → back b
@@ -1347,12 +1346,8 @@ restored, its own: a:#0 !c:#1+gone+ScaledIn@30+claim.restored (start=0 replicas=
   → restore c Restored
 I2: two of one index, the younger ends: a:#0 b:#0 (start=0) → replace b IndexTaken
 I2: … without a pod it gets another: a:#0 b:#0+gone (start=0) → seal b Sealed; back b #1
-I2: … the older one goes anyway: a:#0+deleted b:#0 (start=0) → lose a PodDeleted
-a label that a hand edited ends nobody: a:#0 b:#1+claim.#0 (start=0) | a:#0+claim.#1 b:#1 (start=0)
-  → nothing
-… nor is it given away what its pod has: a:#0 b:#1+claim.#0 (start=0 replicas=3) |
+an edited label ends nobody, nor frees what its pod has: a:#0 b:#1+claim.#0 (start=0 replicas=3) |
   a:#0+claim.#1 b:#1 (start=0 replicas=3) → new ScaledOut #2
-… its next pod has one of its own: a:#0 b:#1+claim.#0+gone (start=0) → seal b Sealed; back b #1
 `;
 /** F3: what must be read live before it is acted upon; only births do not wait. */
 const questions: See = (situation, over) => {
@@ -1631,7 +1626,7 @@ who waits for room: a b !c:gone+ScaledIn@30+claim.restored → there is room and
 who is withheld, and why: a b:silent c:silent
   → b NodeUnreachable, c NodeUnreachable); 2 are out, and at most 1 may be
 … and the way out: a b:silent c:silent | a b c:silent (noHeir)
-  → its pod or a claim of it is annotated enge.me/replace=true
+  → its pod or claim is annotated enge.me/replace=true
 … and that no successor can be made: a b c:silent (noHeir) → no successor can be made: quota
 until when births wait: a !y:gone+CrashLoop@5 !z:gone+CrashLoop@90 (replicas=3)
   → birth; until 2026-01-02T00:00:05Z
@@ -7030,8 +7025,8 @@ an identity that is ending gets no pod · stumble,crash,scale,refuse,deletePod,r
 - isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'
 + isOver ? 'over' : 'live'
 claims that the cache lacks are read live · lag,stale,laggard,deletePod,failPod,stripLabels
-- const isWholly = !hasUnread(d, identity, pod);
-+ const isWholly = pod !== null;
+- const isOver = isRead(d, identity, ...absent) && isEnded;
++ const isOver = isEnded;
 only what is marked Delete is deleted
 - annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c)
 + annotations[MARK.retiredPolicy] !== '' || isNeverBound(c)

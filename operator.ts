@@ -270,9 +270,9 @@ export const STATES = [
 ] as const;
 export type State = (typeof STATES)[number];
 
-/** What a node is to the pods of a cluster. Closed, as it is Ready and takes none of them, is a node
- *  that is cordoned, or by somebody's taint tainted, or pressed by one of Kubernetes' own, which
- *  says nothing about the disks. Silent = not Ready; gone = absent; none = the pod is on no node. */
+/** What a node is to the pods of a cluster: open, or Ready but closed to them, as it is cordoned,
+ *  or by somebody's taint tainted, or by one of Kubernetes' own pressed, which says nothing about
+ *  the disks; silent = not Ready; gone = absent; none = the pod is on no node. */
 export type NodeWord =
   'open' | ('cordoned' | 'tainted' | 'pressed') | ('silent' | 'gone' | 'outOfService') | 'none';
 
@@ -1233,10 +1233,12 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
   const isWhole = pod === undefined && names.length === 0;
   const claims = all.filter(({ meta }) => isWhole || names.includes(meta.name));
   const first = claims[0];
-  // A pod may be seen before its claims; without these it were ended, and nothing marked.
-  const isWholly = !hasUnread(d, identity, pod);
-  const isGone = pod !== undefined && isTerminating(pod) && isWholly;
-  const isOver = first ? claims.every(isMarked) && isWholly : isGone;
+  // A pod may be seen before its claims, or these may have lost their labels: without them it were
+  // ended, and nothing marked.
+  const own = (pod?.claims ?? []).filter((name) => name.endsWith(`-${d.name}-${identity}`));
+  const absent = own.filter((name) => !d.s.claims.has(name)).map((name) => refOf(CLAIMS, name));
+  const isEnded = first ? claims.every(isMarked) : pod !== undefined && isTerminating(pod);
+  const isOver = isRead(d, identity, ...absent) && isEnded;
   return {
     identity,
     pod,
@@ -1253,12 +1255,6 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
 function indexOf(of: Pod | Claim | undefined, identity: string): number | undefined {
   const index = of?.meta.labels[MARK.index] ?? identity;
   return /^\d{1,9}$/.test(index) ? Number(index) : undefined;
-}
-/** Does its pod mount a claim of its identity that the cache lacks? It may have lost its labels. */
-function hasUnread(d: Draft, identity: string, pod: Pod | undefined): boolean {
-  const own = (pod?.claims ?? []).filter((c) => c.endsWith(`-${d.name}-${identity}`));
-  const absent = own.filter((c) => !d.s.claims.has(c));
-  return !isRead(d, identity, ...absent.map((c) => refOf(CLAIMS, c)));
 }
 /** A mark with a known Reason; or any, on a claim that a user wants to be restored. */
 const isMarked = ({ meta: { annotations } }: Claim): boolean =>
@@ -1420,7 +1416,7 @@ function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
     `${held.length} of ${d.spec.replicas} members are judged and wait (${who})`,
     fewNames(unique(why.values())),
     'they go on when their nodes or volumes are back, or spec.liveness.maxReplacements is raised',
-    `a member ends at once when its pod or a claim of it is annotated ${MARK.replace}=true`,
+    `a member ends at once when its pod or claim is annotated ${MARK.replace}=true`,
   ].join('; ');
 }
 
@@ -1445,8 +1441,8 @@ function planEnds(d: Draft): void {
     if (reason) planEnd(d, m, reason);
   }
 }
-/** I10: one guard for all ends. Nobody ends before what that rests on was read live in this pass, so
- *  a stale cache gives no member up: the cluster, its pod, its nodes, its claims. */
+/** I10: one guard for all ends. Nobody ends before what that rests on was read live in this pass,
+ *  so a stale cache gives no member up: the cluster, its pod, its nodes, its claims. */
 function isGuarded(d: Draft, m: Member, reason: EndReason): boolean {
   const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
   const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
