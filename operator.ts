@@ -4946,9 +4946,8 @@ const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 /** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
 
-/** What the user asked for: a command, the words after it, and its flags ('true' for bare ones). */
+/** What comes after a command: words, and its flags ('true' for bare ones). */
 interface Asked {
-  readonly words: string;
   readonly names: readonly string[];
   readonly flags: Readonly<Record<string, string | undefined>>;
 }
@@ -5234,6 +5233,7 @@ async function run({ flags }: Asked): Promise<void> {
 }
 
 // ── At the terminal ─────────────────────────────────────────────────────────────────────────────
+const FULL = 'statefulcluster.enge.me';
 const readerLeft = (): void => process.exit(0);
 /** Colours pass; any other control character that came so far is escaped here. */
 function say(text: string): void {
@@ -5242,16 +5242,15 @@ function say(text: string): void {
   process.stdout.write(`${text.replace(odd, unicode)}\n`);
 }
 /** What the API server warns of, and watches that broke; the rest is the log of an operator. */
-const warn: World['log'] = (level, message, { warning, error } = {}) => {
+const warn: World['log'] = (level, message, { warning, error = '' } = {}) => {
   if (level === 'warn') console.error(escaped(`${message}: ${String(warning ?? error)}`));
 };
 async function yamlOf(raw: Raw): Promise<string> {
   const { dumpYaml } = await import('@kubernetes/client-node');
   return dumpYaml(raw).trimEnd();
 }
-async function show({ metadata, ...rest }: Raw, output: string): Promise<void> {
-  const { managedFields: _, ...kept } = metadata;
-  const json = JSON.stringify({ ...rest, metadata: kept }, undefined, 2);
+async function show(raw: Raw, output: string): Promise<void> {
+  const json = JSON.stringify(raw, (key, v) => (key === 'managedFields' ? undefined : v), 2);
   say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
 }
 
@@ -5264,282 +5263,225 @@ interface There extends Asked {
 async function placed(asked: Asked): Promise<There> {
   const { names, flags } = asked;
   const config = await load(flags);
-  const world = realWorld(config, warn, () => load(flags));
+  const world = onServerClock(realWorld(config, warn, () => load(flags)));
   return { ...asked, world, ns: flags['namespace'] ?? spaceOf(config), name: names[0] ?? '' };
 }
 const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
 const BY = '?fieldManager=statefulcluster-cli';
-/** A merge patch that only lands on the very object that was looked at. */
-function merge(
-  { world, ns }: There,
-  kind: Ref['kind'],
-  { name, uid }: Meta,
-  meta: Raw,
-  spec?: Raw,
-) {
-  const body = { metadata: { ...meta, uid }, spec };
-  return api(world, { ...MERGE, path: pathOf(kind, ns, name) + BY, body });
+function merge({ world, ns }: There, kind: Ref['kind'], name: string, metadata: Raw, spec?: Raw) {
+  return api(world, { ...MERGE, path: pathOf(kind, ns, name) + BY, body: { metadata, spec } });
 }
-async function itemsOf(world: World, path: string, wanted: LabelSelector = {}) {
-  const labelSelector = selectorText(wanted);
+async function itemsOf(world: World, path: string, labels: Dict = {}): Promise<readonly Raw[]> {
+  const labelSelector = selectorText({ matchLabels: labels });
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
-  return (list['items'] ?? []) as readonly Raw[];
+  return list['items'] ?? [];
 }
-const oneOrAll = (path: string, name: string): string =>
-  withQuery(path, { fieldSelector: name && `metadata.name=${name}` });
-
-/** Hands the objects of a path to `see` at once, after each change and every `everyMs`, until it
- *  has seen enough. False: `limitMs` was over before. */
-async function keepSeeing(
-  world: World,
-  path: string,
-  see: (raws: readonly Raw[]) => boolean | Promise<boolean>,
-  { everyMs = Infinity, limitMs = Infinity } = {},
-): Promise<boolean> {
+/** The objects of a path, or the one that is named: at once, after each change and every `everyMs`,
+ *  until `limitMs` is over. */
+async function* seen({ world, name }: There, path: string, limitMs = Infinity, everyMs = Infinity) {
   const stop = new AbortController();
   const { signal } = stop;
   let bell = Promise.withResolvers<void>();
-  const project = (raw: Raw) => ({ meta: metaOf(raw), raw });
   const on = (): void => bell.resolve();
-  const feed = follow({ world, path, project, on, signal, optional: false });
+  const project = (raw: Raw) => ({ meta: metaOf(raw), raw });
+  const some = withQuery(path, { fieldSelector: name && `metadata.name=${name}` });
+  const feed = follow({ world, path: some, project, on, signal, optional: false });
   const limit = world.sleep(limitMs, signal).then(() => stop.abort());
   await Promise.race([feed.ready.promise, limit]);
-  for (; !signal.aborted; await Promise.race([bell.promise, limit, world.sleep(everyMs, signal)])) {
+  while (!signal.aborted) {
     bell = Promise.withResolvers();
-    if (await see([...feed.items.values()].map(({ raw }) => raw))) return true;
+    yield [...feed.items.values()].map(({ raw }) => raw);
+    await Promise.race([bell.promise, limit, world.sleep(everyMs, signal)]);
   }
-  return false;
 }
 
-type Rows = readonly (readonly string[])[];
-const widthOf = (text = ''): number => [...stripVTControlCharacters(text)].length;
-/** Columns as wide as their widest cell. */
-function tableOf(rows: Rows): string {
-  const widest = (i: number): number =>
-    rows.reduce((most, row) => Math.max(most, widthOf(row[i])), 0);
-  const widths = rows[0]?.map((_, i) => widest(i)) ?? [];
-  const padded = (cell: string, i: number) => cell + ' '.repeat((widths[i] ?? 0) - widthOf(cell));
-  return rows.map((row) => row.map(padded).join('  ').trimEnd()).join('\n');
-}
-/** A table with titles, without its empty columns; '' without rows. */
-function titled(titles: string, rows: Rows): string {
-  const head = titles.split('  ').map((title) => gray(title));
-  const isUsed = (_: string, i: number): boolean => rows.some((row) => row[i]);
-  return rows.length > 0 ? tableOf([head, ...rows].map((row) => row.filter(isUsed))) : '';
+/** Columns that a narrow terminal is spared, the first one first. */
+const SPARE =
+  'claims retired-claims replaced up-to-date ready age available revision pod node since'.split(
+    ' ',
+  );
+const PROSE = 30; // Characters: a cell with more may wrap.
+const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
+/** A table of `titles`, each perhaps with the name of another field (`title=field`), without
+ *  columns that are empty or do not fit. '' without rows. */
+function tableOf(rows: readonly Raw[], titles: string): string {
+  const columns = new Map<string, readonly string[]>();
+  for (const [title = '', field = title] of titles.split(' ').map((one) => one.split('='))) {
+    const cells = rows.map((row) => String(row[field] ?? ''));
+    const width = Math.max(...[title, ...cells].map(widthOf));
+    const all = [gray(title.toUpperCase()), ...cells];
+    const padded = all.map((cell) => cell + ' '.repeat(width - widthOf(cell)));
+    if (cells.some(Boolean)) columns.set(title, padded);
+  }
+  const widths = () => [...columns.values()].map(([head = '']) => Math.min(widthOf(head), PROSE));
+  const isWide = () => widths().reduce((sum, w) => sum + w + 2, -2) > process.stdout.columns;
+  for (const title of SPARE) if (isWide()) columns.delete(title);
+  const lines = ['', ...rows].map((_, i) => [...columns.values()].map((cells) => cells[i]));
+  return lines.map((cells) => cells.join('  ').trimEnd()).join('\n');
 }
 /** Parts with a blank line between them, without the empty ones. */
 const paragraphs = (...parts: readonly string[]): string => parts.filter(Boolean).join('\n\n');
+const SECONDS: Readonly<Record<string, number>> = { d: 86_400, h: 3600, m: 60, s: 1 };
 /** In the largest unit of which there are two. */
 function ageText(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));
-  const found = Object.entries({ d: 86_400, h: 3600, m: 60 }).find(([, s]) => seconds >= 2 * s);
-  return found ? `${Math.floor(seconds / found[1])}${found[0]}` : `${seconds}s`;
+  const [unit, size] = Object.entries(SECONDS).find(([, size]) => seconds >= 2 * size) ?? ['s', 1];
+  return `${Math.floor(seconds / size)}${unit}`;
 }
 const sinceText = (at: string | undefined, now: number): string =>
-  at && Date.parse(at) <= now ? ageText(now - Date.parse(at)) : '';
+  at ? ageText(now - Date.parse(at)) : '';
 
 // ── status ──────────────────────────────────────────────────────────────────────────────────────
-/** Health of a member or state of a cluster, the gravest first: its look, and why, where nobody
- *  says it better. */
-type Look = readonly [glyph: string, paint: (text: string) => string, why?: string];
-const LOOKS: Readonly<Record<string, Look>> = {
-  Withheld: ['▲', magenta, 'given up, but the brake holds'],
-  Stalled: ['×', red],
-  Unready: ['▲', red, 'was Ready, and is not'],
-  Pending: ['○', yellow, 'no node yet'],
-  Starting: ['◐', yellow, 'not Ready yet'],
-  Returning: ['↻', cyan, 'between two pods'],
-  Updating: ['↻', cyan, 'being updated in place'],
-  Ready: ['◕', green, 'Ready for less than minReadySeconds'],
-  Retiring: ['◌', gray, 'its identity is over'],
-  Suspended: ['‖', gray, 'spec.suspend'],
-  Available: ['●', green],
+/** How health of members, states and troubles of clusters look, the gravest first; and why a member
+ *  is so, where nobody says it better. */
+type Look = readonly [words: string, glyph: string, paint: (text: string) => string, why?: string];
+const LOOKS: readonly Look[] = [
+  ['Withheld ReplacementWithheld', '▲', magenta, 'given up, but the brake holds'],
+  ['Stalled', '×', red],
+  ['Unready', '▲', red, 'was Ready, and is not'],
+  ['Pending Unseen', '○', yellow, 'no node yet'],
+  ['Starting MembersUnavailable ClaimTemplatesDrifted', '◐', yellow, 'not Ready yet'],
+  ['Paused UpdatePaused', '‖', yellow],
+  ['Returning', '↻', cyan, 'between two pods'],
+  ['Updating', '↻', cyan, 'being updated in place'],
+  ['Ready', '◕', green, 'Ready for less than minReadySeconds'],
+  ['Retiring Terminating', '◌', gray, 'its identity is over'],
+  ['Suspended', '‖', gray, 'spec.suspend'],
+  ['Available AllAvailable', '●', green],
+];
+const lookOf = (word: string): Look =>
+  LOOKS.find(([words]) => words.split(' ').includes(word)) ?? ['', '◐', yellow];
+const rankOf = (word: string): number => LOOKS.indexOf(lookOf(word));
+const painted = (word: string, text = word): string => {
+  const [, glyph, paint] = lookOf(word);
+  return paint(`${glyph} ${text}`.trimEnd());
 };
-const rankOf = (look: string): number => Object.keys(LOOKS).indexOf(look);
-const lookOf = (word: string): Look => LOOKS[word] ?? ['◐', yellow];
-const painted = (look: string, words = look): string =>
-  lookOf(look)[1](`${lookOf(look)[0]} ${words}`.trimEnd());
 const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
   status.conditions?.find((c) => c.type === type);
 const trueIn = (c: StatefulCluster, type: string): Condition | undefined =>
   conditionOf(c, type)?.status === 'True' ? conditionOf(c, type) : undefined;
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
-/** Look and word of a whole cluster: what needs a person, else the reason of Ready. */
-function stateIn(c: StatefulCluster): readonly [look: string, word: string] {
-  if (trueIn(c, 'ReplacementWithheld')) return ['Withheld', 'Withheld'];
-  if (trueIn(c, 'Stalled')) return ['Stalled', 'Stalled'];
-  if (isTerminating(c)) return ['Retiring', 'Terminating'];
-  if (!isObserved(c)) return ['Pending', 'Unseen'];
-  const { status, reason } = conditionOf(c, 'Ready') ?? { status: 'False', reason: 'Starting' };
-  return [status === 'True' ? 'Available' : reason in LOOKS ? reason : 'Starting', reason];
+/** What needs a person, else the reason of Ready. */
+function stateIn(c: StatefulCluster): string {
+  if (trueIn(c, 'ReplacementWithheld')) return 'Withheld';
+  if (trueIn(c, 'Stalled')) return 'Stalled';
+  if (isTerminating(c)) return 'Terminating';
+  return isObserved(c) ? (conditionOf(c, 'Ready')?.reason ?? 'Starting') : 'Unseen';
 }
 
-/** The table of clusters. */
-function listText(raws: readonly Raw[], ns: string, now: number): string {
-  if (raws.length === 0) return `No StatefulClusters${ns && ` in namespace ${ns}`}.`;
-  const all = raws.map((raw) => clusterOf(tamed(raw)));
-  const rank = (c: StatefulCluster): number => rankOf(stateIn(c)[0]);
-  all.sort((a, b) => rank(a) - rank(b) || (keyOf(a.meta) < keyOf(b.meta) ? -1 : 1));
-  const rows = all.map((c) => {
-    const { meta, spec, status: s } = c;
-    const counts = [s.readyReplicas, s.updatedReplicas, s.availableReplicas, s.replacements];
-    const numbers = [...counts, s.retiredClaims].map((n) => String(n ?? 0));
-    const own = [ns ? '' : meta.namespace, meta.name, painted(...stateIn(c))];
-    return [
-      ...own,
-      `${s.replicas ?? 0}/${spec.replicas}`,
-      ...numbers,
-      ageText(now - meta.createdMs),
-    ];
+/** Clusters, the gravest first. */
+function listText(all: readonly StatefulCluster[], ns: string, now: number): string {
+  const sorted = all.toSorted((a, b) => rankOf(stateIn(a)) - rankOf(stateIn(b)));
+  const rows = sorted.map((c) => {
+    const live = `${c.status.replicas ?? 0}/${c.spec.replicas}`;
+    const own = { live, state: painted(stateIn(c)), age: ageText(now - c.meta.createdMs) };
+    return { ...c.meta, ...c.status, ...own, ...(ns && { namespace: '' }) };
   });
-  const titles = 'READY  UP-TO-DATE  AVAILABLE  REPLACED  RETIRED-CLAIMS  AGE';
-  return titled(`NAMESPACE  NAME  STATE  LIVE  ${titles}`, rows);
+  const counts = 'ready=readyReplicas up-to-date=updatedReplicas available=availableReplicas';
+  const sums = 'replaced=replacements retired-claims=retiredClaims';
+  return tableOf(rows, `namespace name state live ${counts} ${sums} age`);
 }
-
-/** What the operator says of all that goes on, without the count that stands before it. */
-function progressOf(c: StatefulCluster): string {
-  const { message = '' } = conditionOf(c, 'Progressing') ?? {};
-  return message.replace(/^\d+ of \d+ members are available(; )?/, '');
+/** What a person must know of, the gravest first, and how far the cluster is. */
+function conditionsText({ status: { conditions = [] } }: StatefulCluster, now: number): string {
+  const calm = ['Available', 'Progressing', 'Reconciling'];
+  const grave = conditions.filter((c) => c.status === 'True' && !calm.includes(c.type));
+  const ready = conditions.filter((c) => c.type === 'Ready').map((c) => ({ ...c, type: c.reason }));
+  const rows = [...grave.filter((c) => c.type !== 'Ready'), ...ready]
+    .sort((a, b) => rankOf(a.type) - rankOf(b.type))
+    .map((c) => ({ ...c, type: painted(c.type), for: sinceText(c.lastTransitionTime, now) }));
+  return tableOf(rows, 'condition=type reason for message');
 }
-function headText(c: StatefulCluster, now: number): string {
-  const { meta, spec, status } = c;
-  const { currentRevision: from, updateRevision: to } = status;
-  const facts = [
-    `${status.availableReplicas ?? 0} of ${spec.replicas} members are available`,
-    `${status.replacements ?? 0} replaced so far`,
-    `${ageText(now - meta.createdMs)} old`,
-  ];
-  const notes = [
-    isTerminating(c) && 'It is being deleted.',
-    meta.annotations[MARK.paused] === 'true' && `${MARK.paused}=true: only its status is kept.`,
-    !isObserved(c) && 'The operator has not seen its spec yet.',
-    from !== to && `Revision ${from} → ${to}`,
-    progressOf(c),
-  ].flatMap((note) => (note ? [`  ${note}`] : []));
-  const title = `${painted(stateIn(c)[0], '')} ${bold(meta.name)} ${gray(`in ${meta.namespace}`)}`;
-  return [`${title}  ${facts.join(' · ')}`, ...notes].join('\n');
-}
-
-const CALM = ['Available', 'Progressing', 'Ready', 'Reconciling']; // True is no trouble.
-/** Conditions that a person must know of, the gravest first, in the words they carry. */
-function troubleText(c: StatefulCluster, now: number): string {
-  const found = (c.status.conditions ?? []).filter(
-    ({ type, status }) => status === 'True' && !CALM.includes(type),
-  );
-  const look = (type: string): string => (type === 'ReplacementWithheld' ? 'Withheld' : type);
-  found.sort((a, b) => rankOf(look(a.type)) - rankOf(look(b.type)));
-  const texts = found.map(({ type, reason, message, lastTransitionTime: at }) => {
-    const about = gray(`${reason}, for ${sinceText(at, now)}`);
-    return `${painted(look(type), type)} ${about}\n  ${message}`;
-  });
-  return paragraphs(...texts);
-}
-
-/** Of the claims of one identity, the names of their templates. */
-const claimsText = (claims: readonly string[], name: string, identity: string): string =>
-  claims.map((claim) => claim.replace(`-${name}-${identity}`, '')).join(',') || '-';
-function membersText({ meta, status }: StatefulCluster, now: number): string {
+function membersText({ status }: StatefulCluster, now: number): string {
   const { members = [], retired = [], replicas = 0, updateRevision } = status;
   const sorted = members.toSorted((a, b) => rankOf(a.health) - rankOf(b.health));
   const rows = sorted.map((m) => {
-    const age = birthSecond(m.identity) < 0 ? '-' : ageText(now - birthMs(m.identity));
-    const outdated = m.revision !== '' && m.revision !== updateRevision;
-    const revision = outdated ? yellow(`${m.revision} outdated`) : m.revision || '-';
-    const old = retired.find((r) => r.replacedBy === m.identity);
-    const why = [m.reason || lookOf(m.health)[2], old && `replaced ${old.identity}`];
-    const place = [painted(m.health), bold(m.identity), m.pod || '-', String(m.index ?? ''), age];
-    const claims = claimsText(m.claims, meta.name, m.identity);
-    const times = [sinceText(m.since, now), why.filter(Boolean).join('; ')];
-    return [...place, m.node || '-', revision, claims, ...times];
+    const { health, identity, revision } = m;
+    const age = birthSecond(identity) < 0 ? '' : ageText(now - birthMs(identity));
+    const isOld = revision !== '' && revision !== updateRevision;
+    const old = retired.find((r) => r.replacedBy === identity);
+    const why = [m.reason || lookOf(health)[3], old && `replaced ${old.identity}`];
+    return {
+      ...{ ...m, age, health: painted(health), identity: bold(identity), claims: m.claims.length },
+      ...{ revision: isOld ? yellow(`${revision} outdated`) : revision },
+      ...{ since: sinceText(m.since, now), why: why.filter(Boolean).join('; ') },
+    };
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
-  const titles = 'HEALTH  IDENTITY  POD  INDEX  AGE  NODE  REVISION  CLAIMS  SINCE  WHY';
-  return titled(titles, rows) + more;
+  return tableOf(rows, 'health identity pod index age node revision claims since why') + more;
 }
 /** Identities that are over, and how to free or bring back what is left of them. */
 function retiredText({ meta, status }: StatefulCluster, now: number): string {
   const { retired = [], retiredClaims = 0 } = status;
-  const rows = retired.map((r) => {
-    const claims = claimsText(r.claims, meta.name, r.identity);
-    const by = r.replacedBy || '-';
-    return [r.identity, sinceText(r.at, now), r.reason, by, claims, r.message ?? ''];
-  });
-  const table = titled('OVER  AGO  REASON  REPLACED-BY  CLAIMS-KEPT  LAST-WORDS', rows);
-  if (retiredClaims === 0) return table;
+  const rows = retired.map((r) => ({ ...r, ago: sinceText(r.at, now), claims: r.claims.length }));
+  const titles = 'over=identity ago reason replaced-by=replacedBy claims last-words=message';
   const kept = retired.find((r) => r.claims.length > 0)?.identity ?? 'IDENTITY';
   const labels = `${MARK.cluster}=${meta.name},${MARK.retired}=true`;
   const hints = [
-    gray(`Retired claims with their data: ${retiredClaims}. To delete them for ever:`),
-    `  kubectl delete pvc -n ${meta.namespace} -l ${labels}`,
+    gray(`${retiredClaims} retired claims keep their data. To delete them for ever:`),
+    `kubectl delete pvc -n ${meta.namespace} -l ${labels}`,
     gray('To bring an identity back with its data:'),
-    `  ${PROGRAM} restore -n ${meta.namespace} ${meta.name} ${kept}`,
+    `${PROGRAM} restore -n ${meta.namespace} ${meta.name} ${kept}`,
   ];
-  return paragraphs(table, hints.join('\n'));
+  return paragraphs(tableOf(rows, titles), retiredClaims > 0 ? hints.join('\n') : '');
 }
 
-/** Who works on the namespace ('': on any), by the newest Lease that covers it and the server's
- *  clock. `runs` is undefined where no Lease may be read. */
+/** Who works on the namespace ('': on any), by the newest Lease that covers it. `runs` is undefined
+ *  where no Lease may be read. */
 async function leaderOf(world: World, ns: string) {
-  const look = async (where: string) => {
+  const look = (where: string) => {
     const path = `/apis/coordination.k8s.io/v1${inNamespace(where)}/leases`;
-    const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
-    const request = { method: 'GET', path: withQuery(path, { labelSelector }) } as const;
-    const answer = await world.send(request).catch(() => undefined);
-    if (answer?.status !== 200) return undefined;
-    const now = Date.parse(answer.headers['date'] ?? '') || world.now();
-    const { items } = tamed(answer.body as Raw) as { items?: Raw[] };
-    return (items ?? []).flatMap(({ metadata, spec = {} }) => {
-      const scope: string = metadata.annotations?.[MARK.namespaces] ?? '';
-      if (scope && ns && !scope.split(',').includes(ns)) return [];
-      const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime } = spec;
-      const ms = now - Date.parse(renewTime);
-      return [{ holder, ms, leads: holder !== '' && ms <= 1000 * leaseDurationSeconds }];
-    });
+    return itemsOf(world, path, LEASE_LABELS).catch(() => undefined);
   };
-  const all = await look('');
-  const found = all ? [all] : await Promise.all(unique([ns || SYSTEM, SYSTEM]).map(look));
-  const leases = found.flatMap((some) => some ?? []).sort((a, b) => a.ms - b.ms);
-  const best = leases.find(({ leads }) => leads) ?? leases[0];
-  if (!best && found.includes(undefined))
+  const found = await Promise.all(unique(['', ns || SYSTEM, SYSTEM]).map(look));
+  const leases = found.flat().flatMap((raw) => {
+    const { metadata, spec = {} } = tamed(raw ?? {});
+    const scope: string = metadata?.annotations?.[MARK.namespaces] ?? '';
+    if (!metadata || (scope && ns && !scope.split(',').includes(ns))) return [];
+    const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime } = spec;
+    const ms = world.now() - Date.parse(renewTime);
+    return [{ holder, ms, leads: holder !== '' && ms <= 1000 * leaseDurationSeconds }];
+  });
+  const [best] = leases.sort((a, b) => Number(b.leads) - Number(a.leads) || a.ms - b.ms);
+  if (!best && !found[0])
     return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
   if (!best) return { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
-  const { holder, ms, leads } = best;
-  const ago = `${ageText(ms)} ago`;
-  if (leads) return { runs: true, words: `Operator: ${holder} leads, renewed ${ago}` };
-  return { runs: false, words: `Operator: nobody runs (${holder || 'released'}, ${ago})` };
+  const [who, ago] = [best.holder || 'released', `${ageText(best.ms)} ago`];
+  const words = best.leads ? `${who} leads, renewed ${ago}` : `nobody runs (${who}, ${ago})`;
+  return { runs: best.leads, words: `Operator: ${words}` };
 }
 
-const deletedText = (name: string): string => `${FULL} "${name}" was deleted`;
-async function status({ world, ns: own, name, flags }: There): Promise<void> {
-  const { watch, output, 'all-namespaces': all } = flags;
+/** What `status` shows of clusters; of one that is named, all. */
+async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Promise<string> {
+  const now = world.now();
+  const { runs, words } = await leaderOf(world, ns);
+  const all = raws.map((raw) => clusterOf(tamed(raw)));
+  const what = `StatefulClusters${name && ` "${name}"`}${ns && ` in namespace ${ns}`}`;
+  const list = listText(all, ns, now) || `There are no ${what}.`;
+  const details = name ? all.map((c) => detailsOf(c, now)) : [];
+  return paragraphs((runs === false ? red : gray)(words), list, ...details);
+}
+const detailsOf = (c: StatefulCluster, now: number): string =>
+  paragraphs(...[conditionsText, membersText, retiredText].map((text) => text(c, now)));
+async function status(asked: There): Promise<void> {
+  const { name, flags } = asked;
+  const { watch, output, 'all-namespaces': isAll } = flags;
   if (output && watch) throw new UsageError('--watch and --output exclude each other');
-  if (name && all) throw new UsageError('NAME and -A exclude each other');
-  const ns = all ? '' : own;
-  const first = await api(world, { method: 'GET', path: clusterPath(ns, name) });
+  if (name && isAll) throw new UsageError('NAME and -A exclude each other');
+  const at = isAll ? { ...asked, ns: '' } : asked;
+  const first = await getCluster(at);
   if (output) return show(first, output);
-  const textOf = async (raws: readonly Raw[]): Promise<string> => {
-    const now = world.now();
-    const { runs, words } = await leaderOf(world, ns);
-    const operator = (runs === false ? red : gray)(words);
-    if (!name) return paragraphs(operator, listText(raws, ns, now));
-    if (!raws[0]) return paragraphs(operator, deletedText(name));
-    const c = clusterOf(tamed(raws[0]));
-    const texts = [headText, troubleText, membersText, retiredText].map((text) => text(c, now));
-    return paragraphs(operator, ...texts);
-  };
-  if (!watch) return say(await textOf(name ? [first] : (first['items'] ?? [])));
+  if (!watch) return say(await pictureOf(at, name ? [first] : first['items']));
   const draws = process.stdout.isTTY && kleur.enabled;
-  const see = async (raws: readonly Raw[]): Promise<boolean> => {
-    const text = await textOf(raws);
+  // The watch brings the news; on a terminal the ages are drawn anew.
+  const everyMs = draws ? BOUNDS.leaseRetryMs : Infinity;
+  for await (const raws of seen(at, clusterPath(at.ns), Infinity, everyMs)) {
+    const text = await pictureOf(at, raws);
     if (draws) process.stdout.write('\x1b[H\x1b[2J'); // In the place of the last picture.
     say(`${text}\n`);
-    return name !== '' && raws.length === 0;
-  };
-  // The watch brings the news; on a terminal the ages are drawn anew.
-  const limits = draws ? { everyMs: BOUNDS.leaseRetryMs } : {};
-  await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits);
+    if (name && raws.length === 0) return;
+  }
 }
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
@@ -5547,24 +5489,22 @@ async function status({ world, ns: own, name, flags }: There): Promise<void> {
  *  taken to succeed. What speaks against a member is taken to have been watched for a
  *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
  *  is not known here. */
-async function decideOnly(real: World, ns: string, name: string) {
-  const { signal } = new AbortController();
+async function decideOnly({ world: real, ns, name }: There) {
   const world: World = {
     ...real,
     async send(request) {
-      if (request.method === 'GET') return real.send(request);
-      assert(/[?&]dryRun=All(&|$)/.test(request.path), 'plan sends reads only');
-      return { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
+      const isTaken = { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
+      return request.method === 'GET' ? real.send(request) : isTaken;
     },
   };
   const options = { namespaces: [ns], selector: '', workers: 1 };
-  const o = newOperator(world, options, signal); // Its queue is never started.
-  const feeds = startFeeds(o, options);
-  await Promise.all(feeds.map((feed) => feed.ready.promise));
+  await preflight(world, options, false);
+  const o = newOperator(world, options, new AbortController().signal); // Its queue never starts.
+  await Promise.all(startFeeds(o, options).map((feed) => feed.ready.promise));
   const key = `${ns}/${name}`;
   const scope = o.scopes.get(ns);
   const cluster = scope?.statefulclusters.items.get(key);
-  if (!scope || !cluster) throw new Error(deletedText(name));
+  if (!scope || !cluster) throw new Error(`${FULL} "${name}" not found`);
   const ledger = ledgerOf(o, key, cluster.meta.uid, scope);
   const { p } = await decide(o, snapshotOf(o, cluster, ledger));
   for (const evidence of p.evidence)
@@ -5572,216 +5512,137 @@ async function decideOnly(real: World, ns: string, name: string) {
   return decide(o, snapshotOf(o, cluster, ledger));
 }
 
-/** What `plan` says of one action, in the words of its Event. A new identity is drawn by chance, so
- *  it has no name yet. */
-function actionRow(a: Action, members: readonly Member[]): string {
-  const isNew = a.do === 'Make' && members.every((m) => m.identity !== a.identity);
-  const marks = a.do === 'Patch' ? metaOf({ ...a.change }).annotations : {};
-  const policy = a.verb === 'retire' && marks[MARK.retiredPolicy];
-  const more = [
-    a.do === 'Make' && a.replaces && `replaces ${a.replaces.split(' ')[0]}`,
-    policy && `policy ${policy}`,
-    a.do === 'Update' && `to revision ${a.revision}`,
-  ];
-  const what = isNew ? 'a new member' : subjectOf(a);
-  return [a.verb, what, a.because, more.filter(Boolean).join(', ')].join('\t');
-}
-function actionsText({ actions, members }: Plan): string {
-  if (actions.length === 0) return 'The operator would do nothing now.';
-  const rows = actions.map((a) => actionRow(a, members));
-  const counted = unique(rows).map((row) => {
-    const times = rows.filter((other) => other === row).length;
-    const [verb = '', ...rest] = row.split('\t');
-    return [`  ${verb}${times > 1 ? ` × ${times}` : ''}`, ...rest];
-  });
-  return `The operator would now\n${tableOf(counted)}`;
-}
-/** The actions, and the status that the operator would write: what it waits for is there. */
+/** What would be done, in the words of its Events, and the status that the operator would write:
+ *  what it waits for is there. New identities are drawn anew when they are made. */
 async function showPlan(at: There): Promise<void> {
-  const { world, ns, name } = at;
-  await getCluster(at);
-  await preflight(world, { namespaces: [ns], selector: '', workers: 1 }, false);
-  const { s, p } = await decideOnly(world, ns, name);
-  const now = world.now();
+  const { s, p } = await decideOnly(at);
+  const now = at.world.now();
   const stalled = trueIn(s.cluster, 'Stalled'); // By refusals that only the operator remembers.
   const planned = statusOf(s, p, [], now);
   const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
   const c = { ...s.cluster, status: { ...planned, conditions } };
-  const texts = [headText(c, now), actionsText(p), troubleText(c, now), membersText(c, now)];
-  say(paragraphs(...texts, gray('Nothing was written.')));
+  const news = storiesOf(p.actions).map((story) => ({ ...story }));
+  const deeds = tableOf(news, 'reason event=message') || 'The operator would do nothing now.';
+  const list = listText([c], at.ns, now);
+  say(paragraphs(list, deeds, detailsOf(c, now), gray('Nothing was written.')));
 }
 
 // ── replace, restore ────────────────────────────────────────────────────────────────────────────
-/** Pods and claims of members of a cluster ('': of any) that are called so, by identity or pod. */
-async function partsOf({ world, ns }: There, called: string, of: string) {
+/** Pods, then claims, of the member that is called so, by identity or pod. */
+async function partsOf({ world, ns }: There, called: string, of?: string) {
   const identity = called.slice(called.lastIndexOf('-') + 1);
-  const labelled = { matchLabels: { [MARK.identity]: identity } };
-  const find = async (kind: typeof PODS | typeof CLAIMS) => {
-    const metas = (await itemsOf(world, pathOf(kind, ns), labelled)).map(metaOf);
-    const parts = metas.map((meta) => ({ kind, meta, cluster: meta.labels[MARK.cluster] ?? '' }));
-    return parts.filter(({ cluster }) => {
-      return (!of || cluster === of) && [identity, podName(cluster, identity)].includes(called);
-    });
+  const find = async (kind: Kind) => {
+    const all = await itemsOf(world, pathOf(kind, ns), { [MARK.identity]: identity });
+    return all.map(metaOf).map((meta) => ({ kind, meta, owner: meta.labels[MARK.cluster] ?? '' }));
   };
-  return { identity, pods: await find(PODS), claims: await find(CLAIMS) };
+  const isMeant = ({ owner }: { readonly owner: string }): boolean =>
+    (of ?? owner) === owner && [identity, podName(owner, identity)].includes(called);
+  const parts = [...(await find(PODS)), ...(await find(CLAIMS))].filter(isMeant);
+  const retired = parts.filter(({ meta }) => MARK.retired in meta.annotations);
+  const [owner, another] = unique(parts.map((part) => part.owner));
+  if (!owner) throw new Error(`no member is called "${called}"`);
+  if (another) throw new Error(`${owner} and ${another} have a "${called}": name its pod`);
+  return { identity, owner, parts, retired };
 }
-const isOver = ({ meta }: { readonly meta: Meta }): boolean => MARK.retired in meta.annotations;
 /** Asks the operator for something, by an annotation that it looks for. */
-async function annotate(at: There, kind: typeof PODS | typeof CLAIMS, meta: Meta, key: string) {
-  await merge(at, kind, meta, { annotations: { [key]: 'true' } });
-  return `${kind.replace(/s$/, '')}/${meta.name} annotated`;
+async function annotate(at: There, { kind, meta }: { kind: Kind; meta: Meta }, key: string) {
+  await merge(at, kind, meta.name, { annotations: { [key]: 'true' } });
+  say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
 }
-
 async function replace(at: There): Promise<void> {
-  const { name, flags } = at;
-  const { identity, pods, claims } = await partsOf(at, name, '');
-  const living = [...pods, ...claims].filter(({ cluster }) => {
-    const own = claims.filter((claim) => claim.cluster === cluster);
-    return own.length === 0 || !own.every(isOver);
-  });
-  const clusters = unique(living.map(({ cluster }) => cluster));
-  const [owner = ''] = clusters;
-  if (clusters.length === 0) throw new Error(`no living member is called "${name}"`);
-  if (clusters.length > 1)
-    throw new Error(`${clusters.join(' and ')} have a "${name}": name its pod`);
-  const part = living.find((one) => !isTerminating(one));
-  if (!part) throw new Error(`"${name}" is being deleted already`);
+  const { identity, owner, parts, retired } = await partsOf(at, at.name);
+  if (retired.length > 0) throw new Error(`${identity} of ${owner} is retired already`);
   const { spec } = clusterOf(await getCluster({ ...at, name: owner }));
-  const { whenReplaced } = spec.persistentVolumeClaimRetentionPolicy;
+  const deletes = spec.persistentVolumeClaimRetentionPolicy.whenReplaced === 'Delete';
   const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
-  if (whenReplaced === 'Delete' && claims.length > 0 && !flags['yes'])
+  if (deletes && parts.some(({ kind }) => kind === CLAIMS) && !at.flags['yes'])
     throw new UsageError(`${loss}: say --yes`);
-  const said = await annotate(at, part.kind, part.meta, MARK.replace);
-  say(`${said}: ${owner} gives ${identity} up for a new member`);
+  for (const part of parts.slice(0, 1)) await annotate(at, part, MARK.replace);
+  say(`${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
-  const { name } = at;
+  const { name, names } = at;
+  const { identity, retired } = await partsOf(at, names[1] ?? '', name);
+  if (retired.length === 0) throw new Error(`${identity} of ${name} is not retired`);
   const { spec, status } = clusterOf(await getCluster(at));
-  const { identity, pods, claims } = await partsOf(at, at.names[1] ?? '', name);
-  const who = `identity "${identity}" of ${name}`;
-  if (claims.length + pods.length === 0) throw new Error(`${who}: no claim is left of it`);
-  if (!claims.some(isOver)) throw new Error(`${who} is not retired`);
-  for (const { meta } of claims.filter(isOver)) say(await annotate(at, CLAIMS, meta, MARK.restore));
-  const { replicas: live = 0 } = status;
-  const wait = live < spec.replicas ? '' : ', once there is room';
-  say(`${identity} returns as the next member of ${name}${wait}: ${live} of ${spec.replicas} live`);
+  for (const part of retired) await annotate(at, part, MARK.restore);
+  const room = `${status.replicas ?? 0} of ${spec.replicas} members live`;
+  say(`${identity} returns as the next member of ${name} that there is room for: ${room}`);
 }
 
 // ── rollout, in kubectl's words, whose own `rollout` knows no custom kinds ──────────────────────
-const FULL = 'statefulcluster.enge.me';
-
-/** The cluster, and its revisions, oldest first. */
-async function historyOf(at: There) {
+/** The cluster, its revisions, oldest first, and the one that is asked for. */
+async function historyOf(at: There, asked?: string) {
   const raw = await getCluster(at);
-  const c = clusterOf(raw);
-  const labelled = { matchLabels: { [MARK.cluster]: at.name } };
-  const all = (await itemsOf(at.world, pathOf(REVISIONS, at.ns), labelled)).map(revisionOf);
-  const own = all.filter((r) => isControlledBy(r.meta, c.meta.uid));
-  return { raw, c, all: own.sort((a, b) => a.number - b.number) };
+  const all = await itemsOf(at.world, pathOf(REVISIONS, at.ns), { [MARK.cluster]: at.name });
+  const own = all.map(revisionOf).filter(({ meta }) => isControlledBy(meta, metaOf(raw).uid));
+  own.sort((a, b) => a.number - b.number);
+  const found = own.find((r) => r.number === Number(asked));
+  if (asked && !found) throw new Error(`unable to find specified revision ${asked} in history`);
+  return { raw, own, found };
 }
 async function history(at: There): Promise<void> {
-  const { revision } = at.flags;
-  const { all } = await historyOf(at);
-  if (revision === undefined) {
-    const cause = ({ meta }: Revision): string => meta.annotations[MARK.changeCause] ?? '<none>';
-    const rows = all.map((r) => [String(r.number), escaped(cause(r))]);
-    const table = titled('REVISION  CHANGE-CAUSE', rows) || 'No rollout history found.';
-    return say(`${FULL}/${at.name}\n${table}`);
-  }
-  const found = all.find((r) => r.number === Number(revision));
-  if (!found) throw new Error('unable to find the specified revision');
-  const template = (await yamlOf(found.template)).replaceAll(/^/gm, '  ');
-  say(`${FULL}/${at.name} with revision #${revision}\nPod Template:\n${template}`);
+  const { own, found } = await historyOf(at, at.flags['revision']);
+  const rows = own.map(({ number, meta: { annotations } }) => {
+    return { number, cause: escaped(annotations[MARK.changeCause] ?? '-') };
+  });
+  const table = tableOf(rows, 'revision=number change-cause=cause');
+  say(found ? await yamlOf(found.template) : table || 'No rollout history found.');
 }
 /** Replaces the template as a whole: a merge would keep what the newer one added. The cause of the
  *  change goes back with it. Lands only on the version that was looked at: no edit is lost. */
 async function undo(at: There): Promise<void> {
-  const { world, ns, name, flags } = at;
-  const { raw, c, all } = await historyOf(at);
-  const asked = flags['to-revision'];
-  const to = asked === undefined ? all.at(-2) : all.find((r) => r.number === Number(asked));
-  if (!to) throw new Error(`unable to find specified revision ${asked ?? 'before it'} in history`);
-  if (sameTemplate(to.template, c.spec.template)) {
-    const why = `current template already matches revision ${to.number}`;
-    return say(`${FULL}/${name} skipped rollback (${why})`);
-  }
+  const { raw, own, found } = await historyOf(at, at.flags['to-revision']);
+  const to = found ?? own.at(-2);
+  if (!to) throw new Error('there is no earlier revision');
+  const { metadata, spec } = raw;
   const cause = { [MARK.changeCause]: to.meta.annotations[MARK.changeCause] }; // Or none.
-  const metadata = {
-    ...raw['metadata'],
-    annotations: { ...raw['metadata'].annotations, ...cause },
-  };
-  const body = { ...raw, metadata, spec: { ...raw['spec'], template: to.template } };
-  const path = clusterPath(ns, name) + BY;
-  await api(world, { method: 'PUT', path, body }).catch((error: unknown) => {
-    if (!(error instanceof ApiError) || error.code !== 409) throw error;
-    throw new Error(`${FULL} "${name}" was changed meanwhile: nothing was rolled back, try again`);
-  });
-  say(`${FULL}/${name} rolled back`);
+  const meta = { ...metadata, annotations: { ...metadata.annotations, ...cause } };
+  const body = { ...raw, metadata: meta, spec: { ...spec, template: to.template } };
+  await api(at.world, { method: 'PUT', path: clusterPath(at.ns, at.name) + BY, body });
+  say(`${FULL}/${at.name} is at revision ${to.number}`);
 }
+const setTemplate = (annotations: Dict): Raw => ({ template: { metadata: { annotations } } });
+const setPaused = (paused: boolean): Raw => ({ updateStrategy: { rollingUpdate: { paused } } });
+/** One merge patch of the spec. */
+const edit = (done: string, change: (at: There) => Raw) => async (at: There) => {
+  await merge(at, CLUSTERS, at.name, {}, change(at));
+  say(`${FULL}/${at.name} ${done}`);
+};
+const RESTART = 'kubectl.kubernetes.io/restartedAt';
+const restart = edit('restarted', (at) => setTemplate({ [RESTART]: timeText(at.world.now()) }));
+const pause = edit('paused', () => setPaused(true));
+const resume = edit('resumed', () => setPaused(false));
 
-/** `restart`, `pause` and `resume`: one merge patch, refused where it would change nothing. */
-async function edit(at: There): Promise<void> {
-  const { world, name, words } = at;
-  const { meta, spec: old } = clusterOf(await getCluster(at));
-  const { paused } = old.updateStrategy.rollingUpdate;
-  const [isRestart, isPause] = [words === 'rollout restart', words === 'rollout pause'];
-  const refusal = isRestart
-    ? paused && "can't restart while paused (run rollout resume first)"
-    : paused === isPause && (paused ? 'is already paused' : 'is not paused');
-  if (refusal) throw new Error(`${FULL} "${name}" ${refusal}`);
-  const annotations = { 'kubectl.kubernetes.io/restartedAt': new Date(world.now()).toISOString() };
-  const spec = isRestart
-    ? { template: { metadata: { annotations } } }
-    : { updateStrategy: { rollingUpdate: { paused: isPause } } };
-  await merge(at, CLUSTERS, meta, {}, spec);
-  say(`${FULL}/${name} ${isRestart ? 'restarted' : isPause ? 'paused' : 'resumed'}`);
-}
-
-/** What the rollout waits for, and why as far as the operator says; or ''. */
+/** What the operator says of a rollout that is not through, or ''. */
 function waitsFor(c: StatefulCluster): string {
-  const { meta, spec, status } = c;
-  const { updatedReplicas: updated = 0, replicas: live = 0, availableReplicas: up = 0 } = status;
-  const wanted = Math.max(0, spec.replicas - partitionOf(spec));
-  if (!isObserved(c)) return 'Waiting for statefulcluster spec update to be observed...';
-  const what = [
-    updated < wanted && `${updated} out of ${wanted} members have been updated...`,
-    live > spec.replicas && `${live - spec.replicas} members are still to go...`,
-    up < spec.replicas && `${up} of ${spec.replicas} members are available...`,
-  ].find(Boolean);
-  const reasons = [trueIn(c, 'ReplacementWithheld')?.message, progressOf(c)].filter(Boolean);
-  const lines = [`Waiting for statefulcluster "${meta.name}" rollout to finish: ${what}`];
-  return what ? [...lines, ...reasons].join('\n  ') : '';
+  if (!isObserved(c)) return 'the operator has not seen its spec yet';
+  const said = [trueIn(c, 'ReplacementWithheld'), conditionOf(c, 'Ready')].map((o) => o?.message);
+  return trueIn(c, 'Ready') ? '' : said.filter(Boolean).join('\n  ') || 'not Ready';
 }
 async function rolloutStatus(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
   const { spec } = clusterOf(await getCluster(at));
   if (spec.updateStrategy.type === 'OnDelete')
     throw new Error('rollout status is only available for RollingUpdate strategy type');
-  let [failure, told, aloneAt] = ['', '', Infinity];
-  const see = async ([raw]: readonly Raw[]): Promise<boolean> => {
-    const c = raw && clusterOf(tamed(raw));
-    const stalled = c && isObserved(c) && trueIn(c, 'Stalled')?.message;
-    if (stalled) failure = `statefulcluster "${name}" is stalled: ${stalled}`;
-    else if (!c) failure = deletedText(name);
-    if (!c || failure) return true;
+  const what = `${FULL} "${name}"`;
+  const timeout = flags['timeout'] ?? '';
+  const limitMs = 1000 * parseInt(timeout) * (SECONDS[timeout.slice(-1)] ?? 0) || Infinity;
+  let [told, aloneAt] = ['', Infinity];
+  for await (const [raw] of seen(at, clusterPath(ns), limitMs, BOUNDS.leaseRetryMs)) {
+    if (!raw) throw new Error(`${what} was deleted`);
+    const c = clusterOf(tamed(raw));
+    const stalled = isObserved(c) && trueIn(c, 'Stalled');
+    if (stalled) throw new Error(`${what} is stalled: ${stalled.message}`);
     const wait = waitsFor(c);
-    const text = wait || `statefulcluster "${name}" successfully rolled out`;
+    const text = wait ? `Waiting for ${what}: ${wait}` : `${what} successfully rolled out`;
     if (text !== told) say((told = text));
+    if (!wait) return;
     const { runs, words } = await leaderOf(world, ns);
     aloneAt = runs === false ? Math.min(aloneAt, world.uptime()) : Infinity;
-    if (wait && world.uptime() - aloneAt >= BOUNDS.leaseMs) failure = words;
-    return wait === '' || failure !== '';
-  };
-  const limits = { limitMs: durationMs(flags['timeout'] ?? ''), everyMs: BOUNDS.leaseRetryMs };
-  const inTime = await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits);
-  if (failure || !inTime) throw new Error(failure || 'timed out waiting for the condition');
-}
-/** A duration as Go writes it; none or 0 is no limit. */
-function durationMs(text: string): number {
-  const sizes: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-  const parts = [...text.matchAll(/([\d.]+)(ms|s|m|h)/g)];
-  const sum = parts.reduce((ms, [, n, unit = '']) => ms + Number(n) * (sizes[unit] ?? 0), 0);
-  return sum || Infinity;
+    if (world.uptime() - aloneAt >= BOUNDS.leaseMs) throw new Error(words);
+  }
+  throw new Error('timed out waiting for the condition');
 }
 
 // ── adopt: a StatefulSet becomes a StatefulCluster, and no pod is restarted ─────────────────────
@@ -5789,22 +5650,15 @@ function durationMs(text: string): number {
 // the set is not taken over.
 const ADOPTS = 'enge.me/adopts'; // On the cluster: the UID of the set.
 const SETS = 'statefulsets.apps';
-const setPath = (ns: string, name = ''): string =>
-  `/apis/apps/v1${inNamespace(ns)}/statefulsets${name && `/${name}`}`;
-const find = (world: World, path: string): Promise<Raw | undefined> =>
-  api(world, { method: 'GET', path }).catch((error: unknown) => {
-    if (isGone(error)) return undefined;
-    throw error;
-  });
+const setPath = (ns: string): string => `/apis/apps/v1${inNamespace(ns)}/statefulsets`;
 
-/** The cluster of a set: most fields have the names of ours, and the template stays as it is. */
+/** The cluster of a set: its fields have the names of ours, and the templates stay as they are. */
 function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
   const { name, namespace, labels } = metadata;
   const start: number = spec.ordinals?.start ?? 0;
   const { rollingUpdate } = spec.updateStrategy ?? {};
   const partition = Math.max(0, (rollingUpdate?.partition ?? 0) - start);
   const readsIndex = JSON.stringify(spec.template).includes(`metadata.labels['${MARK.index}']`);
-  const claims: readonly Raw[] = spec.volumeClaimTemplates ?? [];
   return {
     apiVersion: 'enge.me/v1alpha1',
     kind: 'StatefulCluster',
@@ -5812,159 +5666,118 @@ function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
     spec: {
       podManagementPolicy: 'OrderedReady', // What a StatefulSet has by default.
       ...spec,
-      template: revisionTemplate(spec.template),
-      volumeClaimTemplates: claims.map(({ metadata: { name, labels, annotations }, spec }) => {
-        return { metadata: { name, labels, annotations }, spec };
-      }),
       updateStrategy: { ...spec.updateStrategy, rollingUpdate: { ...rollingUpdate, partition } },
       replacementPolicy: 'WhenVolumesLost',
       ordinals: readsIndex ? { start } : undefined,
     },
   };
 }
-/** What is handed over. Once the set is gone, or going, the label tells its pods. */
-async function wardsOf({ world, ns, name }: There, set?: Raw) {
-  const marked = { matchLabels: { [MARK.cluster]: name } };
-  const all = await itemsOf(world, pathOf(PODS, ns), set?.['spec'].selector ?? marked);
-  const pods = all.map(podOf).filter(({ meta }) => !set || isControlledBy(meta, metaOf(set).uid));
-  const claims = (await itemsOf(world, pathOf(CLAIMS, ns))).map(claimOf);
-  return pods.map((pod) => {
-    const identity = identityOf(pod, name);
-    const isOwn = ({ meta }: Claim): boolean =>
-      pod.claims.includes(meta.name) && meta.name.endsWith(`-${name}-${identity}`);
-    return { pod, identity, claims: claims.filter(isOwn) };
-  });
-}
-
-/** Why this set cannot be adopted now, or ''. */
-async function obstacleTo(at: There, set: Raw): Promise<string> {
-  const { replicas } = set['spec'];
-  const pods = (await wardsOf(at, set)).map(({ pod }) => pod);
-  const alive = pods.filter((pod) => !isTerminating(pod) && !isTerminal(pod)).length;
-  const newest = set['status']?.updateRevision;
-  const old = pods.find(({ meta }) => meta.labels[MARK.revision] !== newest);
-  if (alive !== replicas) return `${alive} of its ${replicas} pods are there: wait for all`;
-  if (old) return `${old.meta.name} is not at its newest revision: let the rollout end first`;
-  return specProblem(clusterOf(clusterFrom(set)));
-}
-/** Whoever would make the set again, by the labels and annotations it is known by. */
-const KEEPERS = {
-  Helm: /meta\.helm\.sh|=Helm$/,
-  'Argo CD': /argocd\.argoproj/,
-  Flux: /toolkit\.fluxcd/,
-};
-/** How templates tell members by their number. */
-const readersOf = (name: string) => ({
-  'names members by their number': RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`),
-  'takes a number out of the host name':
-    /\$\{\w+##\*-\}|(hostname|pod_?name).*(\[0-9\]|\\d|:digit:|##|cut -d|-F ?['"]?-)/i,
-  [`reads the label ${MARK.ordinalName}`]: RegExp(`metadata.labels\\['${MARK.ordinalName}'\\]`),
-});
-/** What speaks against it unless the user insists. What ConfigMaps and images say is not seen. */
-function doubtsAbout({ metadata, spec }: Raw): readonly string[] {
-  const { name, ownerReferences: [owner] = [], labels = {}, annotations } = metadata;
-  const keys = Object.keys({ ...labels, ...annotations }).join();
-  const known = `${keys}=${labels['app.kubernetes.io/managed-by']}`;
-  const keeper = owner?.kind ?? Object.entries(KEEPERS).find(([, form]) => form.test(known))?.[0];
+/** Annotations and labels of those who would make the set again: Helm, Argo CD, Flux. */
+const KEEPERS = /helm\.sh\/|argoproj\.io\/|fluxcd\.io\//;
+/** How scripts take a number out of a host name. */
+const CUTS = /\$\{\w+##\*-\}|(hostname|pod_?name).*(\[0-9\]|\\d|:digit:|##|cut -d|-F ?['"]?-)/i;
+/** Why this set cannot be adopted now, or ''. What ConfigMaps and images say is not seen. */
+function obstacleTo({ metadata, spec, status = {} }: Raw, isForced: boolean): string {
+  const { name, generation, ownerReferences: [owner] = [], labels, annotations } = metadata;
+  const there = status.observedGeneration === generation ? (status.updatedReplicas ?? 0) : 0;
+  if (there !== spec.replicas)
+    return `${there} of its ${spec.replicas} pods are there at its newest revision: wait for all`;
+  const mark = Object.keys({ ...labels, ...annotations }).find((key) => KEEPERS.test(key));
+  const keeper = owner?.kind ?? (mark && `who set ${mark}`);
   const lines = JSON.stringify(spec.template, null, 1).replaceAll('\\n', '\n');
-  const found = Object.entries(readersOf(name)).filter(([, form]) => form.test(lines));
-  const doubts = found.map(([what]) => `its template ${what}`);
-  return keeper ? [`${keeper} keeps it, and would make it again`, ...doubts] : doubts;
+  const doubts = [
+    keeper && `${keeper} would make it again`,
+    RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`).test(lines) && 'it names members by their number',
+    CUTS.test(lines) && 'it takes a number out of the host name',
+    lines.includes(`metadata.labels['${MARK.ordinalName}']`) && `it reads ${MARK.ordinalName}`,
+  ].filter(Boolean);
+  if (isForced || doubts.length === 0) return '';
+  return `${doubts.join('; ')} (--force adopts it all the same)`;
 }
 /** What names the set, or one of its pods by number, and must be changed by hand. */
 async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
   const { ordinals, template } = clusterFrom(set)['spec'];
-  const isMeant = ({ selector = {}, scaleTargetRef: ref }: Raw): boolean => {
-    if (ref) return ref.kind === 'StatefulSet' && ref.name === name;
+  const isMeant = ({ spec: { selector = {}, scaleTargetRef: ref = {} } = {} }: Raw): boolean => {
     const labels = dictOf(selector.matchLabels ?? selector);
-    const { [MARK.index]: index, [MARK.ordinalName]: pod, ...others } = labels;
-    const isIts = pod?.startsWith(`${name}-`) ?? (index !== undefined && !ordinals);
-    return isIts && selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
+    const { [MARK.index]: index, [MARK.ordinalName]: pod = '', ...others } = labels;
+    if (index !== undefined && !ordinals)
+      return selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
+    return pod.startsWith(`${name}-`) || (ref.kind === 'StatefulSet' && ref.name === name);
   };
-  const selects = 'selects a pod by its number, which new members do not have';
-  const kinds = [
-    ['/api/v1', 'services', selects],
-    ['/apis/policy/v1', 'poddisruptionbudgets', selects],
-    ['/apis/autoscaling/v2', 'horizontalpodautoscalers', `must scale ${FULL}/${name} now`],
-  ];
-  const found = kinds.map(async ([group, plural, what]) => {
-    const list = await find(world, `${group}${inNamespace(ns)}/${plural}`);
-    const items = ((list?.['items'] ?? []) as Raw[]).filter(({ spec = {} }) => isMeant(spec));
-    return items.map((raw) => `${plural}/${metaOf(raw).name} ${what}`);
-  });
-  return (await Promise.all(found)).flat();
+  const kinds = {
+    services: '/api/v1',
+    poddisruptionbudgets: '/apis/policy/v1',
+    horizontalpodautoscalers: '/apis/autoscaling/v2',
+  };
+  const found: string[] = [];
+  for (const [plural, group] of Object.entries(kinds))
+    for (const raw of await itemsOf(world, `${group}${inNamespace(ns)}/${plural}`))
+      if (isMeant(raw)) found.push(`${plural}/${metaOf(raw).name}`);
+  return found;
 }
 
-/** Labels and seals what the set still controls, which is harmless under it. */
-async function labelAll(at: There, set: Raw): Promise<void> {
-  for (const { pod, identity, claims } of await wardsOf(at, set)) {
-    const index = clusterFrom(set)['spec'].ordinals && { [MARK.index]: identity };
-    const labels = { ...ourLabels(at.name, identity), ...index };
-    const seal = claims.map(({ meta }) => meta.name).sort();
-    const annotations = { [MARK.claims]: seal.join(' ') };
-    await merge(at, PODS, pod.meta, { labels });
-    for (const { meta } of claims) await merge(at, CLAIMS, meta, { labels, annotations });
-  }
-}
 /** Deletes the set and leaves its pods and claims: the garbage collector frees them of it first. */
-async function orphan({ world, ns, name }: There, { uid }: Meta): Promise<void> {
+async function orphan(at: There, uid: string): Promise<void> {
+  const { world, ns, name } = at;
   const body = { propagationPolicy: 'Orphan', preconditions: { uid } };
-  await api(world, { method: 'DELETE', path: setPath(ns, name), body });
-  const isOut = (raws: readonly Raw[]): boolean => !raws.some((raw) => metaOf(raw).uid === uid);
-  const limits = { limitMs: BOUNDS.syncMaxMs };
-  if (await keepSeeing(world, oneOrAll(setPath(ns), name), isOut, limits)) return;
+  await api(world, { method: 'DELETE', path: `${setPath(ns)}/${name}`, body });
+  for await (const raws of seen(at, setPath(ns), BOUNDS.syncMaxMs))
+    if (!raws.some((raw) => metaOf(raw).uid === uid)) return;
   throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
 }
-/** Makes the cluster the controller of its pods, at the revision of its template, and waits until
- *  the operator counts them all: only then may it act. */
+/** Makes the cluster the controller of the pods that the set left, at the revision of its template,
+ *  labels and seals their claims, and waits until the operator counts them all: only then may it
+ *  act. */
 async function handOver(at: There): Promise<void> {
   const { world, ns, name } = at;
   const cluster = clusterOf(await getCluster(at));
   const { meta, spec } = cluster;
-  const wards = await wardsOf(at);
-  for (const { pod } of wards.filter(({ pod }) => !isControlledBy(pod.meta, meta.uid))) {
-    const { resourceVersion } = pod.meta;
+  const hash = revisionHash(spec.template, 0);
+  const wards = (await itemsOf(world, pathOf(PODS, ns))).map(podOf).filter((pod) => {
+    const isFree = !hasController(pod.meta) || isControlledBy(pod.meta, meta.uid);
+    const isOurs = selectorMatches(spec.selector, pod.meta.labels);
+    return isFree && isOurs && /^\d+$/.test(identityOf(pod, name));
+  });
+  for (const pod of wards) {
+    const identity = identityOf(pod, name);
+    const own = { ...ourLabels(name, identity), ...(spec.ordinals && { [MARK.index]: identity }) };
+    const claims = pod.claims.filter((claim) => claim.endsWith(`-${name}-${identity}`)).sort();
+    const annotations = { [MARK.claims]: claims.join(' ') };
+    for (const claim of claims) await merge(at, CLAIMS, claim, { labels: own, annotations });
     const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
-    const labels = { [MARK.revision]: revisionHash(spec.template, 0) };
-    await merge(at, PODS, pod.meta, { resourceVersion, ownerReferences, labels });
+    const labels = { ...own, [MARK.revision]: hash };
+    const { resourceVersion } = pod.meta;
+    await merge(at, PODS, pod.meta.name, { resourceVersion, ownerReferences, labels });
   }
-  const see = ([raw]: readonly Raw[]): boolean =>
-    raw !== undefined && clusterOf(raw).status.updatedReplicas === wards.length;
-  const limits = { limitMs: BOUNDS.syncMaxMs };
-  if (await keepSeeing(world, oneOrAll(clusterPath(ns), name), see, limits)) return;
+  for await (const [raw] of seen(at, clusterPath(ns), BOUNDS.syncMaxMs))
+    if (raw?.['status']?.updatedReplicas === wards.length) return;
   throw new Error(`the operator does not count all ${wards.length} pods: does it run? Try again`);
 }
 async function adopt(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  const set = await find(world, setPath(ns, name));
-  const old = await find(world, clusterPath(ns, name));
-  const of = old?.['metadata'].annotations?.[ADOPTS];
-  if (!set && !of) throw new Error(`${SETS} "${name}" not found`);
-  if (set && old && of !== metaOf(set).uid)
-    throw new Error(`there is a StatefulCluster "${name}" already`);
+  const find = async (path: string) =>
+    (await itemsOf(world, path)).find((raw) => metaOf(raw).name === name);
+  const [set, old] = [await find(setPath(ns)), await find(clusterPath(ns))];
+  const adopts = old?.['metadata'].annotations?.[ADOPTS];
+  const uid = set ? metaOf(set).uid : adopts;
+  if (!uid) throw new Error(`${SETS} "${name}" not found`);
+  if (old && adopts !== uid) throw new Error(`there is a StatefulCluster "${name}" already`);
   if (set && flags['output']) return show(clusterFrom(set), flags['output']);
-  const whole = set && metaOf(set).deletedMs === undefined ? set : undefined;
   const create = async (dryRun = ''): Promise<unknown> => {
-    const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: metaOf(set).uid });
-    return old ? 0 : api(world, { method: 'POST', path: clusterPath(ns) + BY + dryRun, body });
+    const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: uid });
+    return old ?? api(world, { method: 'POST', path: clusterPath(ns) + BY + dryRun, body });
   };
-  const resume = async (): Promise<unknown> => {
-    const annotations = { [MARK.paused]: null, [ADOPTS]: null };
-    return merge(at, CLUSTERS, metaOf(await getCluster(at)), { annotations });
-  };
-  if (whole) {
-    const doubts = flags['force'] ? [] : doubtsAbout(whole);
-    const doubt = doubts.length > 0 ? `${doubts.join('; ')} (--force adopts it all the same)` : '';
-    const why = (await obstacleTo(at, whole)) || doubt;
+  if (set && metaOf(set).deletedMs === undefined) {
+    const why = obstacleTo(set, flags['force'] !== undefined);
     if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
     await create('&dryRun=All'); // What the API server has against it, it says now.
   }
+  const annotations = { [MARK.paused]: null, [ADOPTS]: null };
   const steps: readonly (readonly [words: string, run: () => unknown])[] = [
-    ['label its pods and claims', () => whole && labelAll(at, whole)],
     ['create the cluster, paused', () => create()],
-    ['delete the set, but not its pods', () => set && orphan(at, metaOf(set))],
-    ['make the cluster the controller of the pods', () => handOver(at)],
-    ['let the operator act', resume],
+    ['delete the set, but not its pods', () => set && orphan(at, uid)],
+    ['make the cluster the controller of its pods, and label its claims', () => handOver(at)],
+    ['let the operator act', () => merge(at, CLUSTERS, name, { annotations })],
   ];
   const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
@@ -5973,27 +5786,22 @@ async function adopt(at: There): Promise<void> {
     say(`  ${flags['dry-run'] ? '·' : '✓'} ${words}`);
   }
   say('The history of the set is not taken over: its controllerrevisions stay as they are');
-  say(`New members have random names${others.length > 0 ? '. Yours to change:' : ''}`);
-  for (const other of others) say(`  ${other}`);
+  const yours =
+    others.length > 0 ? '. What names the set, or a pod by its number, is yours to change:' : '';
+  say([`New members have random names${yours}`, ...others].join('\n  '));
 }
 
 // ── manifest ────────────────────────────────────────────────────────────────────────────────────
 const SYSTEM = 'statefulcluster-system'; // The namespace that deploy.yaml names.
 /** Rights in one namespace: the operator's ClusterRole becomes a Role, and what it reads of nodes
  *  and volumes stands by itself. The Namespace must exist, with labels of its owner's choice. */
-function narrowed(texts: readonly string[], ns: string): readonly string[] {
-  const nodes = 'statefulcluster-nodes';
-  const note = '# To take or leave: without it, what rests on nodes and volumes is not judged.\n';
-  const head = '\nmetadata:\n  name: statefulcluster\n';
-  const inside = texts.filter((text) => !/^kind: Namespace$/m.test(text));
-  return inside.map((text) => {
-    if (text.includes(nodes)) return note + text.replaceAll(nodes, `${nodes}-${ns}`);
-    if (!/^kind: ClusterRole/m.test(text) || !text.includes(head))
-      return text.replace(/(?<=[\s,[])-A(?=[\s,\]])/, `--namespace=${ns}`);
-    const own = text.replace(head, `${head}  namespace: ${ns}\n`);
-    return own.replaceAll('kind: Cluster', 'kind: ');
-  });
-}
+const narrowings = (ns: string): readonly (readonly [what: RegExp, by: string])[] => [
+  [/^apiVersion: v1\nkind: Namespace\n[^]*?^---\n/m, ''],
+  [/\bstatefulcluster-nodes\b/g, `statefulcluster-nodes-${ns}`],
+  [/^(kind: )Cluster(Role.*\nmetadata:\n  name: statefulcluster\n)/gm, `$1$2  namespace: ${ns}\n`],
+  [/^(  kind: )Cluster(Role\n  name: statefulcluster\n)/gm, '$1$2'],
+  [/(?<=args: \[run, )-A/, `--namespace=${ns}`],
+];
 function manifest({ flags }: Asked): void {
   const { image, namespace: ns, namespaced } = flags;
   if (namespaced && !ns) throw new UsageError('--namespaced needs -n: the one it works in and for');
@@ -6001,8 +5809,8 @@ function manifest({ flags }: Asked): void {
   let text = built ?? readFileSync(`${import.meta.dirname}/deploy.yaml`, 'utf8');
   if (ns) text = text.replaceAll(SYSTEM, ns);
   if (image) text = text.replaceAll(/^( +(?:- )?image:) .*$/gm, `$1 ${image}`);
-  const texts = text.split(/^---\n/m);
-  say((namespaced && ns ? narrowed(texts, ns) : texts).join('---\n').trimEnd());
+  for (const [what, by] of namespaced && ns ? narrowings(ns) : []) text = text.replace(what, by);
+  say(text.trimEnd());
 }
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────
@@ -6012,7 +5820,7 @@ const FLAGS = `
 -o --output json|yaml           the object as it is, or would be
    --revision N                 show the template of this revision
    --to-revision N              default: the one before the newest
-   --timeout TIME               give up after 90s, 5m, 1h30m; default: never
+   --timeout TIME               give up after 90s, 5m, 2h; default: never
 -y --yes                        in spite of data that is deleted
    --dry-run                    say what would be done
    --force                      in spite of doubts
@@ -6029,79 +5837,64 @@ const FLAGS = `
    --kubeconfig FILE            default: $KUBECONFIG or ~/.kube/config
 -h --help                       print this`;
 /** What the value of a flag must look like, by its word above. */
-const FORMS: Readonly<Record<string, readonly [form: RegExp, words: string]>> = {
-  N: [/^[1-9]\d*$/, 'a number above 0'],
-  TIME: [/^(0|(\d+(\.\d+)?(ms|s|m|h))+)$/, 'a time like 90s, 5m or 1h30m'],
-  IMAGE: [/^\w[\w.:/@-]*$/, 'the name of an image'],
-  'json|yaml': [/^(json|yaml)$/, 'json or yaml'],
-  'json|pretty': [/^(json|pretty)$/, 'json or pretty'],
-  'true|false': [/^(true|false)$/, 'true or false'],
+const FORMS: Readonly<Record<string, string>> = {
+  N: '[1-9]\\d*',
+  TIME: '\\d+[smh]',
+  NS: '[-a-z0-9,]+',
 };
-/** A command and its words, what it does, its flags (`+`: those of all that ask a server) if they
- *  are not just these. */
+/** A name of an object, which may come with its kind, as kubectl has it. */
+const KIND = String.raw`(?:stc|sts|po|pods?|stateful(?:cluster|set)s?)(?:\.[a-z.]+)?/`;
+const NAME = `(?:${KIND})?([a-z0-9][-a-z0-9.]*)`;
+/** A command with its words, what it does, and its flags beside those that all have. */
 const COMMANDS = `
-run: replace lost members, until stopped: + all-namespaces selector workers leader-elect \
+run: replace lost members, until stopped: all-namespaces selector workers leader-elect \
 leader-elect-namespace probe-addr log
-status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces output +
+status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces output
 plan NAME: what the operator would do now, and why; reads only
-replace POD|IDENTITY: give a member up for a new one: yes +
+replace POD|IDENTITY: give a member up for a new one: yes
 restore NAME IDENTITY|POD: bring a retired identity back with its claims
-rollout status NAME: wait until a rollout is through, or stalls: timeout +
-rollout history NAME: revisions of the template: revision +
-rollout undo NAME: go back to an earlier revision: to-revision +
+rollout status NAME: wait until a rollout is through, or stalls: timeout
+rollout history NAME: revisions of the template: revision
+rollout undo NAME: go back to an earlier revision: to-revision
 rollout restart NAME: restart every member, within the budget
 rollout pause NAME: stop updates, not replacements
 rollout resume NAME: go on with updates
-adopt STATEFULSET: turn it into a StatefulCluster, no pod is restarted: dry-run output force +
-manifest: what installs the operator, for kubectl apply -f -: image namespaced namespace help
-version: print the version: help
-help [COMMAND] [WORD]: explain a command and its flags: help`;
+adopt STATEFULSET: turn it into a StatefulCluster, no pod is restarted: dry-run output force
+manifest: what installs the operator, for kubectl apply -f -: image namespaced
+version: print the version
+help [COMMAND] [WORD]: explain a command and its flags`;
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
 const version = (): void => say(VERSION);
 const HERE: Acts<Asked> = { run, manifest, version, help };
-const THERE: Acts<There> = {
-  status,
-  plan: showPlan,
-  replace,
-  restore,
-  adopt,
-  'rollout status': rolloutStatus,
-  'rollout history': history,
-  'rollout undo': undo,
-  'rollout restart': edit,
-  'rollout pause': edit,
-  'rollout resume': edit,
-};
+const THERE: Acts<There> = { status, plan: showPlan, replace, restore, adopt };
+const ROLLOUT: Acts<There> = { status: rolloutStatus, history, undo, restart, pause, resume };
 const flagList = FLAGS.slice(1)
   .split('\n')
   .map((line) => {
-    const [, short, flag = '', value] =
-      /^(?:-(\w)|  ) --([a-z-]+)\S*(?: (\S+))?  /.exec(line) ?? [];
+    const [, short, flag = '', value] = /^(?:-(\w)|  ) --([a-z-]+)(?: (\S+))?  /.exec(line) ?? [];
     return { line: `  ${line}`, short, flag, value };
   });
 const commands = COMMANDS.slice(1)
   .split('\n')
   .map((line) => {
-    const [usage = '', about = '', own = '+'] = line.split(': ');
-    const words = usage.replace(/ [[A-Z].*/, '');
-    const rest = usage.slice(words.length).split(' ').slice(1);
-    const takes = own.replace('+', 'namespace context kubeconfig help').split(' ');
-    return { usage, words, rest, about, takes };
+    const [usage = '', about = '', own = ''] = line.split(': ');
+    const [words = ''] = usage.split(/ \[?[A-Z]/);
+    const some = usage.replaceAll(/ \[[A-Z]+\]/g, `(?: ${NAME})?`);
+    const form = RegExp(`^${some.replaceAll(/ [A-Z|]+/g, ` ${NAME}`)}$`);
+    const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
+    return { usage, words, form, about, takes };
   });
-const commandOf = (words: readonly string[]) => commands.find((c) => c.words === words.join(' '));
-const unknown = (words: readonly string[]): UsageError =>
-  new UsageError(`there is no command "${words.join(' ')}": see ${PROGRAM} help`);
+type Command = (typeof commands)[number];
 
+/** Explains the commands that begin so; one alone with its flags. */
 function help({ names }: Pick<Asked, 'names'>): void {
-  const one = commandOf(names);
-  if (one) {
-    const lines = flagList.flatMap(({ flag, line }) => (one.takes.includes(flag) ? [line] : []));
-    return say(`${PROGRAM} ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
-  }
   const some = commands.filter((c) => c.words.startsWith(names.join(' ')));
-  if (some.length === 0) throw unknown(names);
-  const table = tableOf(some.map(({ usage, about }) => [`  ${usage}`, about]));
-  say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${table}\n`);
+  const [one, another] = some;
+  if (!one) throw new UsageError(`there is no command "${names.join(' ')}": see ${PROGRAM} help`);
+  const lines = flagList.filter(({ flag }) => one.takes.includes(flag)).map(({ line }) => line);
+  if (!another) return say(`${PROGRAM} ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
+  const list = tableOf(some, 'command=usage what=about').replaceAll(/^/gm, '  ');
+  say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${list}\n`);
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
 
@@ -6112,47 +5905,37 @@ function readArgs(argv: readonly string[]): Pick<Asked, 'flags'> & { words: read
     return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }] as const;
   });
   try {
-    const config = {
-      args: [...argv],
-      options: Object.fromEntries(options),
-      allowPositionals: true,
-    };
-    const { values, positionals: words } = parseArgs(config);
+    const config = { args: [...argv], options: Object.fromEntries(options) };
+    const { values, positionals: words } = parseArgs({ ...config, allowPositionals: true });
     const flags = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
     return { words, flags: Object.fromEntries(flags) };
   } catch (error) {
     throw new UsageError(wordsOf(error).split('. ')[0]);
   }
 }
-/** Names may come as kubectl has them. */
-const KINDS = /^(stc|statefulclusters?(\.enge\.me)?|po|pods?|sts|statefulsets?(\.apps)?)\//;
+/** Throws where the command has no such flag, or the flag no such value. */
+function checkFlags({ takes, words }: Command, flags: Asked['flags']): void {
+  for (const { flag, line, value = '' } of flagList) {
+    const [text, form] = [flags[flag], FORMS[value] ?? (value.includes('|') ? value : '.*')];
+    if (text !== undefined && !takes.includes(flag))
+      throw new UsageError(`"${words}" has no --${flag}`);
+    if (text !== undefined && !RegExp(`^(${form})$`).test(text))
+      throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
+  }
+}
 /** Finds the command and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
   const { words, flags } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
-  const command = commandOf(words.slice(0, 2)) ?? commandOf(words.slice(0, 1));
-  if (flags['help'] || words.length === 0)
-    return help({ names: command?.words.split(' ') ?? words });
-  if (!command) throw unknown(words.slice(0, words[0] === 'rollout' ? 2 : 1));
-  const { usage, rest, takes } = command;
-  const given = words.slice(command.words.split(' ').length);
-  const names = given.map((text) => text.replace(KINDS, ''));
-  const least = rest.filter((word) => !word.startsWith('[')).length;
-  const [extra] = names.slice(rest.length);
-  if (extra !== undefined) throw new UsageError(`"${extra}" is one too many: ${PROGRAM} ${usage}`);
-  if (names.length < least) throw new UsageError(`usage: ${PROGRAM} ${usage}`);
-  for (const { flag, value = '' } of flagList) {
-    const text = flags[flag];
-    if (text !== undefined && !takes.includes(flag))
-      throw new UsageError(`"${command.words}" has no --${flag}`);
-    const [form, what] = FORMS[value] ?? [/^/, ''];
-    if (text !== undefined && !form.test(text)) throw new UsageError(`--${flag} must be ${what}`);
-  }
-  const all = [...names, ...(flags['namespace']?.split(',') ?? [])];
-  const odd = all.find((name) => !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(name));
-  if (odd !== undefined) throw new UsageError(`"${odd}" is not a name`);
-  const asked = { words: command.words, names, flags };
-  const act = THERE[command.words];
-  return act ? act(await placed(asked)) : HERE[command.words]?.(asked);
+  const text = words.join(' ');
+  const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
+  if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? words });
+  const names = command.form.exec(text)?.slice(1);
+  if (!names) throw new UsageError(`usage: ${PROGRAM} ${command.usage}`);
+  checkFlags(command, flags);
+  const asked = { names: names.filter(Boolean), flags };
+  const [first = '', second = ''] = words;
+  const act = first === 'rollout' ? ROLLOUT[second] : THERE[first];
+  return act ? act(await placed(asked)) : HERE[first]?.(asked);
 }
 
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
