@@ -6430,7 +6430,9 @@ function checkBrake(s: Trial, claim: Seen): void {
 const restoring = (o: Seen): boolean => noteOf(o, MARK.restore) === 'true';
 function isOut(s: Trial, key: string): boolean {
   const [space = '', name = ''] = key.split('/');
-  const pod = objectOf(s.t.sim.state, 'pods', space, name) as Seen | undefined;
+  const found = objectOf(s.t.sim.state, 'pods', space, name) as Seen | undefined;
+  const isOwn = found && (isOurs(found) || labelOf(found, MARK.cluster) !== '');
+  const pod = isOwn ? found : undefined; // Another's pod that took the name says nothing of it.
   const on = (node: string): boolean =>
     ['silent', 'absent'].some((fact) => isKnown(s, `${fact} ${node}`));
   if (pod && on(nodeOfPod(pod))) return true;
