@@ -97,7 +97,7 @@ export const LIMITS = {
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
-  heirLeadMs: 10_000, // A successor is drawn at most so long before the end that it fills is marked.
+  heirLeadMs: 10_000, // A successor is drawn at most so long before its end is marked.
   unplacedMs: 300_000, // A pod that no node takes for so long: Ready names the way out.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
