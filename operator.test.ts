@@ -5698,6 +5698,21 @@ function returnsUnheard(s: Trial, { x, y, z }: Move): string {
   s.witness.slowMs = 130_000;
   return during(s, spanOf(y, 1000, 20_000), `${node} is out of service, to return unheard`, back);
 }
+/** A node falls silent and comes back unheard; or it falls silent once more meanwhile. */
+function silentUnheard(s: Trial, { x, y, z }: Move): string {
+  const node = oneOf(nodeNames(s), x);
+  const faults = s.faults.get(oneOf([...s.faults.keys()], z)) ?? {};
+  const { cutOff, revive } = s.t.actors;
+  cutOff(node);
+  s.witness.slowMs = 130_000;
+  return during(s, spanOf(y, 12_000, 50_000), `${node} is silent, to return unheard`, () => {
+    faults.frozen = new Set(['nodes']);
+    revive(node);
+    if (z < 0.5) during(s, 2000, '', () => cutOff(node));
+    during(s, 20_000, '', () => delete faults.frozen);
+    during(s, spanOf(y, 40_000, 90_000), '', () => revive(node));
+  });
+}
 function failsAll(s: Trial, { x, y }: Move): string {
   const name = nameOfCluster(s, x);
   let on = true;
@@ -5983,6 +5998,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
     },
   },
   etcd: { weight: 1, play: restores },
+  silentUnheard: { weight: 2, play: silentUnheard },
 };
 
 // ─── Playing ────────────────────────────────────────────────────────────────────────────────────
@@ -6922,10 +6938,10 @@ the brake counts places · removeNode,fallSilent,quota,refuse,kill
 a judgement takes its time
 - Math.max(0, seconds * 1000 - lastedMs(
 + Math.max(0, 0 * seconds - lastedMs(
-a changed transition is new evidence · cutOff,unready,stale,lag,crash
+a changed transition is new evidence · silentUnheard
 - pod?.meta.uid ?? '', sinceMs ?? '']
 + pod?.meta.uid ?? '', sinceMs ? 1 : '']
-a judgement is read live · stale,lag,laggard,cutOff,drain,unready
+a judgement is read live · silentUnheard,stale
 - else if (isGuarded(d, m)) go.add(m.identity);
 + else go.add(m.identity);
 a node out of service is read live · unheard,outOfService,stale,lag
@@ -7014,7 +7030,7 @@ places are counted
 nobody is born as long as one may be there still · stripLabels,unheard,lag,stale,deleteClaim
 - const isBlind = [...vanished].some((key) => d.s.answers.get(key) !== '');
 + const isBlind = vanished === undefined;
-early ends hold births · breakTemplate,unready,crashPod
+early ends hold births · breakTemplate,liveness
 -   if (holdMs > 0) {
 +   if (holdMs < 0) {
 only the surplus is scaled in
