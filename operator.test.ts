@@ -6192,7 +6192,8 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
   const { ledger } = s.t;
   const pod = podOfMember(ledger, claim);
   const node = s.witness.nodes.get(key) ?? '';
-  const specs = recentSpecs(ledger, clusterOfPod(ledger, claim)?.metadata.uid ?? '');
+  const { uid = '' } = clusterOfPod(ledger, claim)?.metadata ?? {};
+  const specs = recentSpecs(ledger, uid, ledger.passMs); // It is read live just before.
   const isIdle = !pod || held(s, `idle ${key}`) || held(s, `absent ${node}`);
   const pins = isIdle ? pinsOf(s, key) : [];
   const some = (...facts: string[]): boolean =>
