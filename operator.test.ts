@@ -942,9 +942,7 @@ table('endOf', fateOf)`
 its volume may not be read: a b c:gone+nodeless (pvDenied) → NodeGone*
 … its last pod was elsewhere: a b c:gone+nodeless (pvDenied saw.onX+evicted) → -
 no other node is open: a:cordoned b:cordoned c:gone+cordoned !x:spot+cordoned (pinned)
-  → PodEvicted* Infinity
-no other node is open: a:silent b:silent c:gone+nodeless !x:spot+silent (pinned)
-  → NodeGone* Infinity
+  | a:silent b:silent c:gone+nodeless !x:spot+silent (pinned) → -
 … out of service: a:silent b:silent c:gone+oos !x:spot+silent (pinned) → NodeOutOfService
 its volume is unknown: a b c:gone+nodeless (pinned ?volume) → -
 labels that admission changes are no release: a b c:moved (badLabels) → Available
@@ -6993,8 +6991,8 @@ the node of a deleted pod, or one out of service, is read live · unheard,outOfS
 - if (isGuarded(d, m, reason) && isSafe)
 + if ((!isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)
 nobody is given up before a node is open · night,removeNode,drain,crash
-- const isOpen = hasOpenNode(s);
-+ const isOpen = s.uptime >= 0;
+- if (words.includes('open') || !hasOpenNode(s)) return
++ if (words.includes('open')) return
 a trouble of the node waits
 - if (word === 'pressed' || 
 + if (
@@ -7057,14 +7055,14 @@ AlreadyExists is success only for what is ours
 + if (isTaken(error)) return metaOf(body);
 +     if (kind !== REVISIONS)
 another controller's claims are not ours · intrude,scale,deletePod,retention
-- if (!isNamed || (hasController(meta) && !isControlledBy(meta, uid))) return false;
-+ if (!isNamed || uid === '') return false;
+- if (!isNamed || isOthers(claim, cluster)) return false;
++ if (!isNamed) return false;
 claims that others made are not ours
 - return MARK.claims in meta.annotations || (isGiven
 + return MARK.claims !== '' || (isGiven
 another controller's pods are not adopted
-- if (hasController(pod.meta) || isTerminating(pod) || isTakenOut
-+ if (isTerminating(pod) || isTakenOut
+- !hasController(pod.meta) && !isTerminating(pod) && !isTakenOut
++ !isTerminating(pod) && !isTakenOut
 no birth in the room of one that could not be ended
 - !held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));
 + !held.has(a.identity);

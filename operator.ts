@@ -294,7 +294,7 @@ export interface Member {
 export interface End {
   readonly reason: EndReason;
   readonly kind: 'will' | 'judgement'; // An eviction is a will where no claim is left to judge.
-  readonly dueInMs: number; // Infinity: not as long as something else is so.
+  readonly dueInMs: number;
   readonly sinceMs: number | undefined;
   readonly evidence: string; // Under this key its first sight is kept.
 }
@@ -647,24 +647,28 @@ export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
     (o) => o.controller && o.kind === 'StatefulCluster' && o.name === name && o.uid !== uid,
   );
 
+/** Does one of these templates name it, for the identity in its label? */
+const isNamedBy = (templates: readonly string[], cluster: string, { meta }: Claim): boolean =>
+  templates.some((t) => claimName(t, cluster, meta.labels[MARK.identity] ?? '') === meta.name);
+/** Another controller has it. */
+const isOthers = ({ meta }: Claim, cluster: StatefulCluster): boolean =>
+  hasController(meta) && !isControlledBy(meta, cluster.meta.uid);
 /** Is this claim one of ours, of the identity that its label names? By its exact name, of a
  *  template of the spec or of a kept revision or as a volume of its pod; by its labels; by its
  *  owners; and by the mark that the operator, adoption or a restore put on it. The one door for
  *  claims that others made: retired, and to be restored. Anything else moves nothing, whatever it
  *  carries. */
 export function isOurClaim(
-  { meta }: Claim,
+  claim: Claim,
   cluster: StatefulCluster,
-  templates: Iterable<string>,
+  templates: readonly string[],
   pod: Pod | undefined,
 ): boolean {
-  const { name, uid } = cluster.meta;
-  const identity = meta.labels[MARK.identity] ?? '';
-  if (identity === '' || meta.labels[MARK.cluster] !== name) return false;
-  const isNamed =
-    pod?.claims.includes(meta.name) === true ||
-    [...templates].some((t) => claimName(t, name, identity) === meta.name);
-  if (!isNamed || (hasController(meta) && !isControlledBy(meta, uid))) return false;
+  const { meta } = claim;
+  const { name } = cluster.meta;
+  if (!meta.labels[MARK.identity] || meta.labels[MARK.cluster] !== name) return false;
+  const isNamed = pod?.claims.includes(meta.name) || isNamedBy(templates, name, claim);
+  if (!isNamed || isOthers(claim, cluster)) return false;
   const isGiven = MARK.retired in meta.annotations && meta.annotations[MARK.restore] === 'true';
   return MARK.claims in meta.annotations || (isGiven && !hasController(meta));
 }
@@ -706,10 +710,10 @@ export function updateRevisionOf(
   const text = templateText(template);
   const found = ours.find((r) => templateText(r.template) === text);
   if (found) return { update: { ...found, claimTemplates }, collisionCount };
-  while (revisions.has(`${meta.name}-${revisionHash(template, collisionCount)}`)) collisionCount++;
-  const hash = revisionHash(template, collisionCount);
-  const number = (ours[0]?.number ?? 0) + 1;
+  let hash = revisionHash(template, collisionCount);
+  while (revisions.has(`${meta.name}-${hash}`)) hash = revisionHash(template, ++collisionCount);
   const name = `${meta.name}-${hash}`;
+  const number = (ours[0]?.number ?? 0) + 1;
   const fresh = { ...meta, name, uid: '', labels: {}, annotations: {}, owners: [] };
   return { update: { meta: fresh, hash, number, template, claimTemplates }, collisionCount };
 }
@@ -986,18 +990,16 @@ function isTakenOut(s: Snapshot, pod: Pod): boolean {
   return !isAdmissions && !selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
 }
 
-/** Another controller has it. */
-const isOthers = ({ meta }: Claim, cluster: StatefulCluster): boolean =>
-  hasController(meta) && !isControlledBy(meta, cluster.meta.uid);
+/** The claims that its next pod names. */
+const nextClaims = ({ name, spec }: Draft, identity: string): readonly string[] =>
+  claimTemplateNames(spec).map((template) => claimName(template, name, identity));
 /** A claim that its pod mounts is absent or being deleted; without a pod, one that its next pod
  *  names is being deleted, or is absent although the seal names it. Absence is read live. */
 function isClaimGone(d: Draft, m: Bare): boolean {
-  const { claims } = d.s;
-  const own = m.pod?.claims.filter((claim) => claim.endsWith(`-${d.name}-${m.identity}`));
-  const next = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, m.identity));
   const sealed = sealOf(m.claims[0]);
-  return (own ?? next).some((name) => {
-    const claim = claims.get(name);
+  const own = m.pod && ownClaims(m.pod);
+  return (own ?? nextClaims(d, m.identity)).some((name) => {
+    const claim = d.s.claims.get(name);
     if (claim && m.claims.includes(claim)) return isTerminating(claim);
     if (claim) return own !== undefined && isOthers(claim, d.s.cluster);
     const isMeant = own !== undefined || sealed.includes(name);
@@ -1039,20 +1041,16 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   }
   if (m.node === 'open') return undefined; // Its volumes allow it.
   const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
-  const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
-  if (words.includes('open')) return undefined;
-  if (words.length > 0 && words.every((word) => word === 'outOfService')) {
-    return endBy(d, m, 'NodeOutOfService');
-  }
+  if (!allowed) return undefined;
+  const words = unique(allowed.map((node) => nodeWord(s, node.meta.name)));
+  if (words.join() === 'outOfService') return endBy(d, m, 'NodeOutOfService');
   // Never before another node is open, and counted only from then on: nothing would be won, and
   // nodes that went together come back one after the other.
-  const isOpen = hasOpenNode(s);
-  const draft = isOpen ? d : { ...d, evidence: [], wakes: [] };
-  const ends = (allowed ?? []).map((node) => endByVolumeNode(draft, m, node));
+  if (words.includes('open') || !hasOpenNode(s)) return undefined;
+  const ends = allowed.map((node) => endByVolumeNode(d, m, node));
   if (ends.includes(undefined)) return undefined;
   const [latest] = ends.sort((a, b) => (b?.dueInMs ?? 0) - (a?.dueInMs ?? 0));
-  const found = latest ?? endBy(draft, m, 'NodeGone', nodeGoneSeconds);
-  return isOpen ? found : { ...found, dueInMs: Infinity };
+  return latest ?? endBy(d, m, 'NodeGone', nodeGoneSeconds);
 }
 /** What one of the nodes that hold it says; undefined: that it waits. */
 function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
@@ -1213,18 +1211,29 @@ function membersOf(d: Draft): readonly Bare[] {
   const { cluster, revisions, pods, claims } = d.s;
   const ours = [...pods.values()].filter((pod) => isControlledBy(pod.meta, cluster.meta.uid));
   const byIdentity = new Map(ours.map((pod) => [identityOf(pod, d.name), pod]));
-  const kept = [...revisions.values()].flatMap((r) => r.claimTemplates);
-  const templates = unique([...claimTemplateNames(d.spec), ...kept]);
+  const templatesOf = (some: readonly Revision[]): readonly string[] =>
+    unique([...claimTemplateNames(d.spec), ...some.flatMap((r) => r.claimTemplates)]);
+  const kept = templatesOf([...revisions.values()]);
   const labelOf = ({ meta }: Claim): string => meta.labels[MARK.identity] ?? '';
   const own = [...claims.values()].filter((claim) =>
-    isOurClaim(claim, cluster, templates, byIdentity.get(labelOf(claim))),
+    isOurClaim(claim, cluster, kept, byIdentity.get(labelOf(claim))),
   );
   const groups = Map.groupBy(own, labelOf);
-  return unique([...byIdentity.keys(), ...groups.keys()])
+  const all = unique([...byIdentity.keys(), ...groups.keys()])
     .filter((identity) => identity !== '')
     .sort(byAge)
-    .map((identity) => memberOf(d, identity, byIdentity.get(identity), groups.get(identity) ?? []))
-    .filter((m) => m.pod || m.life !== 'live' || isNamedNow(d, m));
+    .map((identity) => memberOf(d, identity, byIdentity.get(identity), groups.get(identity) ?? []));
+  // Claims none of which a template of the spec or of a revision in use names make no member.
+  const hashes = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
+  const used = [...revisions.values()].filter(({ hash }) =>
+    [...hashes, cluster.status.currentRevision].includes(hash),
+  );
+  const isNamed = ({ claims }: Bare): boolean =>
+    claims.some((claim) => isNamedBy(templatesOf(used), d.name, claim));
+  const strays = all.filter((m) => !m.pod && m.life === 'live' && !isNamed(m));
+  const names = strays.flatMap((m) => m.claims.map((c) => c.meta.name));
+  if (names.length > 0) d.notes.push(`no claim template names ${fewNames(names)}`);
+  return all.filter((m) => !strays.includes(m));
 }
 function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]): Bare {
   all.sort((a, b) => a.meta.createdMs - b.meta.createdMs || (a.meta.name < b.meta.name ? -1 : 1));
@@ -1235,8 +1244,9 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
   const first = claims[0];
   // A pod may be seen before its claims, or these may have lost their labels: without them it were
   // ended, and nothing marked.
-  const own = (pod?.claims ?? []).filter((name) => name.endsWith(`-${d.name}-${identity}`));
-  const absent = own.filter((name) => !d.s.claims.has(name)).map((name) => refOf(CLAIMS, name));
+  const absent = (pod ? ownClaims(pod) : [])
+    .filter((name) => !d.s.claims.has(name))
+    .map((name) => refOf(CLAIMS, name));
   const isEnded = first ? claims.every(isMarked) : pod !== undefined && isTerminating(pod);
   const isOver = isRead(d, identity, ...absent) && isEnded;
   return {
@@ -1246,7 +1256,7 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
     leftovers: all.filter((c) => !claims.includes(c)),
     life: isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live',
     retired: first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod),
-    isBlocked: pod || isOver ? '' : blockerOf(d, identity, names),
+    isBlocked: pod || isOver ? '' : blockerOf(d, identity, all, names),
     index: indexOf(first ?? pod, identity),
     node: nodeWord(d.s, pod?.node ?? ''),
   };
@@ -1280,33 +1290,21 @@ function endOfClaimless(s: Snapshot, identity: string, pod: Pod): Retired | unde
 
 /** Whose object stands where its next pod, or a claim of it, would: of a former cluster (it is
  *  waited for), an orphan that may be adopted, or a foreign one. */
-function blockerOf(d: Draft, identity: string, seal: readonly string[]): string {
+function blockerOf(d: Draft, identity: string, all: Claim[], seal: readonly string[]): string {
   const { cluster, claims, pods } = d.s;
-  const names = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, identity));
   const pod = pods.get(podName(d.name, identity));
-  const isForeign = (claim: Claim | undefined): boolean =>
-    claim !== undefined &&
-    ([MARK.claims, MARK.retired].every((key) => !(key in claim.meta.annotations)) ||
-      // One that lost our labels is known by the seal alone.
-      (claim.meta.labels[MARK.cluster] !== d.name && !seal.includes(claim.meta.name)));
-  const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
+  // One that lost our labels is known by the seal alone.
+  const isSealed = ({ meta }: Claim): boolean =>
+    seal.includes(meta.name) && MARK.claims in meta.annotations;
+  const next = nextClaims(d, identity).flatMap((name) => claims.get(name) ?? []);
+  const blocker = pod ?? next.find((claim) => !all.includes(claim) && !isSealed(claim));
   if (!blocker) return '';
   if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
-  const isOrphan = pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
-  return `${isOrphan ? 'orphan' : 'foreign'} ${blocker.meta.name}`;
+  return `${pod && isOrphan(d.s, pod) ? 'orphan' : 'foreign'} ${blocker.meta.name}`;
 }
-/** Claims none of which a template of the spec or of a revision in use names make no member. */
-function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
-  const { cluster, revisions, pods } = d.s;
-  const shown = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
-  const used = [...shown, cluster.status.currentRevision];
-  const older = [...revisions.values()].filter(({ hash }) => used.includes(hash));
-  const templates = [...claimTemplateNames(d.spec), ...older.flatMap((r) => r.claimTemplates)];
-  const names = templates.map((t) => claimName(t, d.name, identity));
-  if (claims.some(({ meta }) => names.includes(meta.name))) return true;
-  d.notes.push(`no claim template names ${fewNames(claims.map((c) => c.meta.name))}`);
-  return false;
-}
+/** A pod that nobody controls, and that a member may take up. */
+const isOrphan = (s: Snapshot, pod: Pod): boolean =>
+  !hasController(pod.meta) && !isTerminating(pod) && !isTakenOut(s, pod);
 /** Identities of which there are only objects of a former cluster of this name: they hold a place
  *  until garbage collection takes these or frees them. */
 function formerOf(d: Draft): number {
@@ -1758,14 +1756,12 @@ function restoration(d: Draft, m: Member): Json {
  *  places that takes. */
 function planAdoption(d: Draft, live: readonly Member[], places: number): number {
   let taken = 0;
-  for (const pod of d.s.pods.values()) {
+  for (const pod of [...d.s.pods.values()].filter((one) => isOrphan(d.s, one))) {
     const identity = identityOf(pod, d.name);
-    if (hasController(pod.meta) || isTerminating(pod) || isTakenOut(d.s, pod) || identity === '')
-      continue;
     const m = live.find((one) => one.identity === identity);
     const names = m?.claims.map((c) => c.meta.name) ?? [];
     const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
-    const isNamed = pod.meta.labels[MARK.identity] === identity;
+    const isNamed = identity !== '' && pod.meta.labels[MARK.identity] === identity;
     const isNew = !m && isUp(pod) && pod.claims.length === 0 && isNamed && taken < places;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
