@@ -1572,7 +1572,7 @@ facts('plan', [
 
 const statusOf = (situation: string, over: Over = {}): op.Status => {
   const { s, p } = decide(situation, over);
-  return op.statusOf(s, p, p.actions, NOW);
+  return op.statusOf(s, p, NOW);
 };
 const counters: See = (situation, over) => {
   const s = statusOf(situation, over);
@@ -1582,25 +1582,24 @@ table('status: live, ready, available, updated', counters)`
 starting: a b:starting → 2 1 1 2
 between two pods: a b:gone → 2 1 1 1
 not yet Available: a b:justReady (minReadySeconds=9) → 2 2 1 2
-over, ending now, foreign: a !b:deleted+ScaledIn@30 | a b:deleted | a !b:foreign+claim.unmarked
-  → 1 1 1 1
+over, foreign: a !b:deleted+ScaledIn@30 | a !b:foreign+claim.unmarked → 1 1 1 1
+ends now, as the next pass sees: a b:deleted → 2 1 1 2
 withheld: a b:silent c:silent → 3 1 1 3
 outdated: a b:outdated → 2 2 2 1
-asked, its turn has not come: a:asked b:asked c:asked → 2 2 2 2
 `;
 const conditions: See = (situation, over) => {
   const all = statusOf(situation, over).conditions.filter((c) => c.status === 'True');
   return all.map((c) => c.type).join(' ');
 };
 table('status: conditions', conditions)`
-all there: a b c | a !b | a (badTrialBefore) → Available Progressing Ready
+all there: a b c | a (badTrialBefore) → Available Progressing Ready
 outdated: a b:outdated → Available Progressing Reconciling
 its update blocked: a b:outdated (badTrial) | a b:outdated (badTrialBefore) → Available Stalled
 outdated, OnDelete, kept: a:outdated (updates=OnDelete) → Available Progressing Ready
 outdated, paused: a:outdated (paused=1) → Available
 … a repair goes on: a:outdated b:starting (paused=1) → Available Progressing Reconciling
 suspended: a:gone b:gone (suspend=1) →
-one is missing: a b c:starting → Available Progressing Reconciling
+one is missing, or too many: a b c:starting | a !b → Available Progressing Reconciling
 two of three missing: a b:starting c:starting → Progressing Reconciling
 the only one is missing: a:starting → Progressing Reconciling
 withheld: a b:silent c:silent → Progressing Reconciling ReplacementWithheld
@@ -1645,7 +1644,7 @@ const members: See = (situation, over) =>
     .join('; ');
 table('status: members', members)`
 unhealthy first: b:starting a c:unready → b Starting; c Unready; a Available
-ends now: b a c:silent → c Retiring NodeUnreachable; a Available; b Available
+is due: b a c:silent → c Unready NodeUnreachable; a Available; b Available
 withheld: a:silent → a Withheld NodeUnreachable
 returning: a:gone → a Returning
 its node has no room for what it asks: a:inPlace+anew+resizing → a Updating InProgress
@@ -1656,17 +1655,16 @@ const lineage: See = (situation, over) =>
     .retired.map((r) => `${plain(r.identity)} ${r.reason} ${plain(r.replacedBy) || '-'}`)
     .join('; ');
 table('status: retired', lineage)`
-in the pass itself: a b c:deleted → c PodDeleted new
-later, from the marks: !a:gone+PodDeleted@400 y:forPodDeleted → a PodDeleted y
-scaled in: a !b → b ScaledIn -
+not in the pass itself: a b c:deleted →
+from the marks: !a:gone+PodDeleted@400 y:forPodDeleted → a PodDeleted y
+scaled in: a !b:gone+ScaledIn@30 → b ScaledIn -
 no object is left: a b (cInStatus) → c PodDeleted y
-F42: restored: a b !c:gone+ScaledIn@30+claim.restored (replicas=3 cInStatus)
-  | a b c:gone (cInStatus) → 
-newest first: a !b:deleted !c:gone+ScaledIn@30 → b PodDeleted -; c ScaledIn -
+F42: restored: a b c:gone (cInStatus) → 
+newest first: a !b:gone+PodDeleted@20 !c:gone+ScaledIn@30 → b PodDeleted -; c ScaledIn -
 `;
 const replacements: See = (situation, over) => statusOf(situation, over).replacements;
 table('status: replacements', replacements)`
-in the pass itself: a b c:deleted (newestC) → 5
+not in the pass itself: a b c:deleted (newestC) → 4
 seen in the cache: b c y:justReady+forPodDeleted (newestC) → 5
 counted before: b c y:forPodDeleted (newestZ) → 4
 by one that nobody owns any more: b c !y:orphan+claimless+forPodDeleted (newestC) → 4
@@ -1675,7 +1673,6 @@ scale-out, a return: a b (replicas=3 newestC) | a b c:gone (newestC) → 4
 const newestIn: See = (situation, over) => plain(statusOf(situation, over).newestIdentity);
 table('status: newestIdentity', newestIn)`
 of the members: a b → b
-of those born now: a (replicas=2) → new
 only raised: a b (newestZ) → z
 `;
 const gone = statusOf('a !b:gone+ScaledIn@30 !c:gone+PodDeleted@30!+claim.going');
@@ -1695,10 +1692,10 @@ tellings('status: an unchanged cluster a minute later → the same status, byte 
   for (const situation of ['a b:starting c', 'a b:silent c:silent', 'a b:unready', 'a b:gone']) {
     const { s } = decide(situation, {});
     const { p } = settled(s, {});
-    const status = op.statusOf(s, p, [], NOW);
+    const status = op.statusOf(s, p, NOW);
     const later = { ...s, cluster: { ...s.cluster, status }, uptime: s.uptime + 60_000 };
     const again = settled(later, {}, NOW + 60_000);
-    assert.is(json(op.statusOf(again.s, again.p, [], NOW + 60_000)), json(status));
+    assert.is(json(op.statusOf(again.s, again.p, NOW + 60_000)), json(status));
   }
 });
 tellings('status: 150 members → 100 are shown, 150 counted', () => {
@@ -1710,8 +1707,8 @@ tellings('status: 150 members → 100 are shown, 150 counted', () => {
 tellings('status: the last words of a lost pod → in retired and in its Event', () => {
   const lost = pod('c', going, { claims: [`data-web-${id('c')}`], lastWords: 'exit code 137' });
   const pods = new Map(snapshot('a b').pods).set(lost.meta.name, lost);
-  const { s, p } = decide('a b c:deleted', { snap: { pods } });
-  assert.is(op.statusOf(s, p, p.actions, NOW).retired[0]?.message, 'exit code 137');
+  const { s, p } = decide('a b !c:gone+PodDeleted@30', { snap: { pods } });
+  assert.is(op.statusOf(s, p, NOW).retired[0]?.message, 'exit code 137');
   const failed = { ...lost, ...dead, meta: { ...lost.meta, deletedMs: undefined } };
   const end = { do: 'Delete', verb: 'end', kind: 'pods', because: 'PodFailed' } as const;
   const [story] = op.storiesOf([{ ...end, object: failed, identity: id('c') }]);
@@ -9552,7 +9549,7 @@ const FUZZED = 1000;
 function foundOdd(over: Partial<Snapshot>, text = 'a b c'): void {
   const first = { ...snapshot(text), ...over };
   const { s, p } = settled(first, {});
-  const { conditions } = op.statusOf(s, p, [], NOW);
+  const { conditions } = op.statusOf(s, p, NOW);
   assert.ok(conditions.every((c) => c.status === 'True' || c.status === 'False'));
   assert.ok(conditions.find((c) => c.type === 'Ready')?.message);
   op.remember(s, p, s.desk);

@@ -2354,57 +2354,37 @@ function memberStatus(s: Snapshot, { update }: Revisions, m: Member) {
   };
 }
 
-/** The members, as what was done leaves them: whose end has begun is over, and a restored one is
- *  retired no more. A suspended one that has claims comes back. */
-function membersAfter({ members }: Plan, done: readonly Action[], now: number): readonly Member[] {
-  const restored = new Set(done.filter((a) => a.verb === 'restore').map((a) => a.identity));
-  const endings = done.filter((a) => ['retire', 'end', 'release'].includes(a.verb));
-  const ends = new Map(endings.map((a) => [a.identity, a.because as EndReason]));
-  return members.map((m): Member => {
-    const reason = ends.get(m.identity);
-    if (restored.has(m.identity)) return { ...m, retired: undefined };
-    const comesBack = reason === 'Suspended' && m.claims.length > 0;
-    if (reason === undefined || !(reason in ENDS) || comesBack) return m;
-    const retired = m.life === 'live' ? { reason, atMs: now } : m.retired;
-    return { ...m, life: 'over', state: 'Retiring', retired };
+/** Who replaces whom (`replaces` = identity and Reason). Two processes that overlapped may both have
+ *  made one: the older comes first. */
+function heirsOf({ pods, claims }: Snapshot) {
+  const heirs = [...pods.values(), ...claims.values()].map(({ meta: { labels, annotations } }) => {
+    return { identity: labels[MARK.identity] ?? '', replaces: annotations[MARK.replaces] };
   });
-}
-/** Who replaces whom (`replaces` = identity and Reason), as objects and births of this pass have
- *  it. Two processes that overlapped may both have made one: the older comes first. */
-function heirsOf({ pods, claims }: Snapshot, done: readonly Action[]) {
-  const recorded = [...pods.values(), ...claims.values()].map(
-    ({ meta: { labels, annotations } }) => {
-      return { identity: labels[MARK.identity] ?? '', replaces: annotations[MARK.replaces] };
-    },
-  );
-  const all = [...recorded, ...done.filter((a) => a.do === 'Make')];
-  return all.filter((heir) => heir.replaces).sort((a, b) => byAge(a.identity, b.identity));
+  return heirs.filter((h) => h.replaces).sort((a, b) => byAge(a.identity, b.identity));
 }
 /** The last retired identities, newest first, each with its successor and the last words of its
  *  pod; of those of which nothing tells any more, the status before. */
-function retiredStatus(s: Snapshot, p: Plan, done: readonly Action[]) {
-  const { members } = p;
+function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[] {
   const before = s.cluster.status.retired ?? [];
-  const heirs = heirsOf(s, done);
-  const ends = knownEnds({ s, members });
+  const heirs = heirsOf(s);
+  const ends = [...knownEnds({ s, members })].sort((a, b) => b.atMs - a.atMs);
   const known = new Set([...ends, ...members].map(nameOf));
-  const others = before.filter((r) => !known.has(r.identity)).map((r) => ({ ...r, atMs: 0 }));
-  const all = [...ends, ...others].map(({ identity, reason, atMs }) => {
+  const told = ends.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, atMs }) => {
     const earlier = before.find((r) => r.identity === identity && r.reason === reason);
-    return { identity, reason, earlier, at: earlier?.at ?? timeText(atMs) };
-  });
-  all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at) || byAge(b.identity, a.identity));
-  return all.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, earlier, at }) => {
     const m = members.find((one) => one.identity === identity);
     const pod = m?.pod ?? s.desk.went.get(identity)?.pod;
     const message = pod?.lastWords || earlier?.message;
     const claims = m ? [...m.claims, ...m.leftovers].map((c) => c.meta.name).sort() : [];
     // One that was restored has the heir of its former end, too.
-    const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > Date.parse(at);
+    const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > atMs;
     const heir = heirs.find((h) => h.replaces === `${identity} ${reason}` && isOfEnd(h.identity));
     const replacedBy = heir?.identity ?? earlier?.replacedBy ?? '';
+    const at = timeText(atMs);
     return { identity, reason, ...(message && { message }), at, claims, replacedBy };
   });
+  const all = [...told, ...before.filter((r) => !known.has(r.identity))];
+  all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at));
+  return all.slice(0, LIMITS.statusRetiredMax);
 }
 
 /** What living claims cannot follow: a field, or an expansion, in the API server's words. */
@@ -2520,19 +2500,16 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   });
 }
 
-/** The whole status, from the snapshot, the plan and what was done of it. Times in it come from
- *  objects and from ends, never from the clock of a pass that does nothing: an unchanged cluster
- *  has an unchanged status. */
-export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: number): Status {
+/** The whole status, of what a pass saw: what it did is seen by the next one. Times in it come from
+ *  objects, never from the clock of a pass: an unchanged cluster has an unchanged status. */
+export function statusOf(s: Snapshot, p: Plan, now: number): Status {
   const { spec, meta, status: before } = s.cluster;
-  const p = { ...plan, members: membersAfter(plan, done, now) };
   const live = p.members.filter(isLive);
   const { update, current, collisionCount } = p.revisions;
   const count = ({ hash }: Revision): number => live.filter((m) => revisionIn(m) === hash).length;
   const available = live.filter((m) => m.state === 'Available').length;
-  const heirs = unique(heirsOf(s, done).map(nameOf));
-  const born = done.filter((a) => a.do === 'Make').map(nameOf);
-  const newestIdentity = youngest([...identitiesOf(s, p.members), ...born]);
+  const heirs = unique(heirsOf(s).map(nameOf));
+  const newestIdentity = youngest(identitiesOf(s, p.members));
   // Each is counted once: in the pass that raises the newest identity to it.
   const isNew = (identity: string): boolean =>
     byAge(identity, before.newestIdentity ?? '') > 0 && byAge(identity, newestIdentity) <= 0;
@@ -2555,7 +2532,7 @@ export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: 
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
     newestIdentity,
     members: shown.slice(0, LIMITS.statusMembersMax).map((m) => memberStatus(s, p.revisions, m)),
-    retired: retiredStatus(s, p, done),
+    retired: retiredStatus(s, p),
     conditions: conditionsOf(s, p, available, now),
   };
 }
@@ -3981,7 +3958,7 @@ async function passOver(pass: Pass): Promise<void> {
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
   await world.sleep(0); // Others have their turn: the status of a large cluster takes long.
-  const status = statusOf({ ...s, desk }, p, done, world.now());
+  const status = statusOf({ ...s, desk }, p, world.now());
   o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
   for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
   for (const story of storiesOf(done)) await recordEvent(pass, story);
@@ -5041,7 +5018,7 @@ async function showPlan(at: There): Promise<void> {
   const { s, p } = await decideOnly(at);
   const now = at.world.now();
   const stalled = trueIn(s.cluster, 'Stalled'); // By refusals that only the operator remembers.
-  const planned = statusOf(s, p, [], now);
+  const planned = statusOf(s, p, now);
   const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
   const c = { ...s.cluster, status: { ...planned, conditions } };
   const news = storiesOf(p.actions).map((story) => ({ ...story }));
