@@ -294,7 +294,7 @@ export interface Member {
 export interface End {
   readonly reason: EndReason;
   readonly kind: 'will' | 'judgement'; // An eviction is a will where no claim is left to judge.
-  readonly dueInMs: number; // Infinity: not as long as something else is so.
+  readonly dueInMs: number;
   readonly sinceMs: number | undefined;
   readonly evidence: string; // Under this key its first sight is kept.
 }
@@ -647,24 +647,28 @@ export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
     (o) => o.controller && o.kind === 'StatefulCluster' && o.name === name && o.uid !== uid,
   );
 
+/** Does one of these templates name it, for the identity in its label? */
+const isNamedBy = (templates: readonly string[], cluster: string, { meta }: Claim): boolean =>
+  templates.some((t) => claimName(t, cluster, meta.labels[MARK.identity] ?? '') === meta.name);
+/** Another controller has it. */
+const isOthers = ({ meta }: Claim, cluster: StatefulCluster): boolean =>
+  hasController(meta) && !isControlledBy(meta, cluster.meta.uid);
 /** Is this claim one of ours, of the identity that its label names? By its exact name, of a
  *  template of the spec or of a kept revision or as a volume of its pod; by its labels; by its
  *  owners; and by the mark that the operator, adoption or a restore put on it. The one door for
  *  claims that others made: retired, and to be restored. Anything else moves nothing, whatever it
  *  carries. */
 export function isOurClaim(
-  { meta }: Claim,
+  claim: Claim,
   cluster: StatefulCluster,
-  templates: Iterable<string>,
+  templates: readonly string[],
   pod: Pod | undefined,
 ): boolean {
-  const { name, uid } = cluster.meta;
-  const identity = meta.labels[MARK.identity] ?? '';
-  if (identity === '' || meta.labels[MARK.cluster] !== name) return false;
-  const isNamed =
-    pod?.claims.includes(meta.name) === true ||
-    [...templates].some((t) => claimName(t, name, identity) === meta.name);
-  if (!isNamed || (hasController(meta) && !isControlledBy(meta, uid))) return false;
+  const { meta } = claim;
+  const { name } = cluster.meta;
+  if (!meta.labels[MARK.identity] || meta.labels[MARK.cluster] !== name) return false;
+  const isNamed = pod?.claims.includes(meta.name) || isNamedBy(templates, name, claim);
+  if (!isNamed || isOthers(claim, cluster)) return false;
   const isGiven = MARK.retired in meta.annotations && meta.annotations[MARK.restore] === 'true';
   return MARK.claims in meta.annotations || (isGiven && !hasController(meta));
 }
@@ -706,10 +710,10 @@ export function updateRevisionOf(
   const text = templateText(template);
   const found = ours.find((r) => templateText(r.template) === text);
   if (found) return { update: { ...found, claimTemplates }, collisionCount };
-  while (revisions.has(`${meta.name}-${revisionHash(template, collisionCount)}`)) collisionCount++;
-  const hash = revisionHash(template, collisionCount);
-  const number = (ours[0]?.number ?? 0) + 1;
+  let hash = revisionHash(template, collisionCount);
+  while (revisions.has(`${meta.name}-${hash}`)) hash = revisionHash(template, ++collisionCount);
   const name = `${meta.name}-${hash}`;
+  const number = (ours[0]?.number ?? 0) + 1;
   const fresh = { ...meta, name, uid: '', labels: {}, annotations: {}, owners: [] };
   return { update: { meta: fresh, hash, number, template, claimTemplates }, collisionCount };
 }
@@ -986,18 +990,16 @@ function isTakenOut(s: Snapshot, pod: Pod): boolean {
   return !isAdmissions && !selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
 }
 
-/** Another controller has it. */
-const isOthers = ({ meta }: Claim, cluster: StatefulCluster): boolean =>
-  hasController(meta) && !isControlledBy(meta, cluster.meta.uid);
+/** The claims that its next pod names. */
+const nextClaims = ({ name, spec }: Draft, identity: string): readonly string[] =>
+  claimTemplateNames(spec).map((template) => claimName(template, name, identity));
 /** A claim that its pod mounts is absent or being deleted; without a pod, one that its next pod
  *  names is being deleted, or is absent although the seal names it. Absence is read live. */
 function isClaimGone(d: Draft, m: Bare): boolean {
-  const { claims } = d.s;
-  const own = m.pod?.claims.filter((claim) => claim.endsWith(`-${d.name}-${m.identity}`));
-  const next = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, m.identity));
   const sealed = sealOf(m.claims[0]);
-  return (own ?? next).some((name) => {
-    const claim = claims.get(name);
+  const own = m.pod && ownClaims(m.pod);
+  return (own ?? nextClaims(d, m.identity)).some((name) => {
+    const claim = d.s.claims.get(name);
     if (claim && m.claims.includes(claim)) return isTerminating(claim);
     if (claim) return own !== undefined && isOthers(claim, d.s.cluster);
     const isMeant = own !== undefined || sealed.includes(name);
@@ -1039,20 +1041,16 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   }
   if (m.node === 'open') return undefined; // Its volumes allow it.
   const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
-  const words = allowed?.map((node) => nodeWord(s, node.meta.name)) ?? ['open'];
-  if (words.includes('open')) return undefined;
-  if (words.length > 0 && words.every((word) => word === 'outOfService')) {
-    return endBy(d, m, 'NodeOutOfService');
-  }
+  if (!allowed) return undefined;
+  const words = unique(allowed.map((node) => nodeWord(s, node.meta.name)));
+  if (words.join() === 'outOfService') return endBy(d, m, 'NodeOutOfService');
   // Never before another node is open, and counted only from then on: nothing would be won, and
   // nodes that went together come back one after the other.
-  const isOpen = hasOpenNode(s);
-  const draft = isOpen ? d : { ...d, evidence: [], wakes: [] };
-  const ends = (allowed ?? []).map((node) => endByVolumeNode(draft, m, node));
+  if (words.includes('open') || !hasOpenNode(s)) return undefined;
+  const ends = allowed.map((node) => endByVolumeNode(d, m, node));
   if (ends.includes(undefined)) return undefined;
   const [latest] = ends.sort((a, b) => (b?.dueInMs ?? 0) - (a?.dueInMs ?? 0));
-  const found = latest ?? endBy(draft, m, 'NodeGone', nodeGoneSeconds);
-  return isOpen ? found : { ...found, dueInMs: Infinity };
+  return latest ?? endBy(d, m, 'NodeGone', nodeGoneSeconds);
 }
 /** What one of the nodes that hold it says; undefined: that it waits. */
 function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
@@ -1213,18 +1211,29 @@ function membersOf(d: Draft): readonly Bare[] {
   const { cluster, revisions, pods, claims } = d.s;
   const ours = [...pods.values()].filter((pod) => isControlledBy(pod.meta, cluster.meta.uid));
   const byIdentity = new Map(ours.map((pod) => [identityOf(pod, d.name), pod]));
-  const kept = [...revisions.values()].flatMap((r) => r.claimTemplates);
-  const templates = unique([...claimTemplateNames(d.spec), ...kept]);
+  const templatesOf = (some: readonly Revision[]): readonly string[] =>
+    unique([...claimTemplateNames(d.spec), ...some.flatMap((r) => r.claimTemplates)]);
+  const kept = templatesOf([...revisions.values()]);
   const labelOf = ({ meta }: Claim): string => meta.labels[MARK.identity] ?? '';
   const own = [...claims.values()].filter((claim) =>
-    isOurClaim(claim, cluster, templates, byIdentity.get(labelOf(claim))),
+    isOurClaim(claim, cluster, kept, byIdentity.get(labelOf(claim))),
   );
   const groups = Map.groupBy(own, labelOf);
-  return unique([...byIdentity.keys(), ...groups.keys()])
+  const all = unique([...byIdentity.keys(), ...groups.keys()])
     .filter((identity) => identity !== '')
     .sort(byAge)
-    .map((identity) => memberOf(d, identity, byIdentity.get(identity), groups.get(identity) ?? []))
-    .filter((m) => m.pod || m.life !== 'live' || isNamedNow(d, m));
+    .map((identity) => memberOf(d, identity, byIdentity.get(identity), groups.get(identity) ?? []));
+  // Claims none of which a template of the spec or of a revision in use names make no member.
+  const hashes = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
+  const used = [...revisions.values()].filter(({ hash }) =>
+    [...hashes, cluster.status.currentRevision].includes(hash),
+  );
+  const isNamed = ({ claims }: Bare): boolean =>
+    claims.some((claim) => isNamedBy(templatesOf(used), d.name, claim));
+  const strays = all.filter((m) => !m.pod && m.life === 'live' && !isNamed(m));
+  const names = strays.flatMap((m) => m.claims.map((c) => c.meta.name));
+  if (names.length > 0) d.notes.push(`no claim template names ${fewNames(names)}`);
+  return all.filter((m) => !strays.includes(m));
 }
 function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]): Bare {
   all.sort((a, b) => a.meta.createdMs - b.meta.createdMs || (a.meta.name < b.meta.name ? -1 : 1));
@@ -1235,8 +1244,9 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
   const first = claims[0];
   // A pod may be seen before its claims, or these may have lost their labels: without them it were
   // ended, and nothing marked.
-  const own = (pod?.claims ?? []).filter((name) => name.endsWith(`-${d.name}-${identity}`));
-  const absent = own.filter((name) => !d.s.claims.has(name)).map((name) => refOf(CLAIMS, name));
+  const absent = (pod ? ownClaims(pod) : [])
+    .filter((name) => !d.s.claims.has(name))
+    .map((name) => refOf(CLAIMS, name));
   const isEnded = first ? claims.every(isMarked) : pod !== undefined && isTerminating(pod);
   const isOver = isRead(d, identity, ...absent) && isEnded;
   return {
@@ -1246,7 +1256,7 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
     leftovers: all.filter((c) => !claims.includes(c)),
     life: isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live',
     retired: first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod),
-    isBlocked: pod || isOver ? '' : blockerOf(d, identity, names),
+    isBlocked: pod || isOver ? '' : blockerOf(d, identity, all, names),
     index: indexOf(first ?? pod, identity),
     node: nodeWord(d.s, pod?.node ?? ''),
   };
@@ -1280,33 +1290,21 @@ function endOfClaimless(s: Snapshot, identity: string, pod: Pod): Retired | unde
 
 /** Whose object stands where its next pod, or a claim of it, would: of a former cluster (it is
  *  waited for), an orphan that may be adopted, or a foreign one. */
-function blockerOf(d: Draft, identity: string, seal: readonly string[]): string {
+function blockerOf(d: Draft, identity: string, all: Claim[], seal: readonly string[]): string {
   const { cluster, claims, pods } = d.s;
-  const names = claimTemplateNames(d.spec).map((t) => claimName(t, d.name, identity));
   const pod = pods.get(podName(d.name, identity));
-  const isForeign = (claim: Claim | undefined): boolean =>
-    claim !== undefined &&
-    ([MARK.claims, MARK.retired].every((key) => !(key in claim.meta.annotations)) ||
-      // One that lost our labels is known by the seal alone.
-      (claim.meta.labels[MARK.cluster] !== d.name && !seal.includes(claim.meta.name)));
-  const blocker = pod ?? names.map((name) => claims.get(name)).find(isForeign);
+  // One that lost our labels is known by the seal alone.
+  const isSealed = ({ meta }: Claim): boolean =>
+    seal.includes(meta.name) && MARK.claims in meta.annotations;
+  const next = nextClaims(d, identity).flatMap((name) => claims.get(name) ?? []);
+  const blocker = pod ?? next.find((claim) => !all.includes(claim) && !isSealed(claim));
   if (!blocker) return '';
   if (isOfFormer(blocker.meta, cluster.meta)) return `former ${blocker.meta.name}`;
-  const isOrphan = pod && !isTerminating(pod) && !hasController(pod.meta) && !isTakenOut(d.s, pod);
-  return `${isOrphan ? 'orphan' : 'foreign'} ${blocker.meta.name}`;
+  return `${pod && isOrphan(d.s, pod) ? 'orphan' : 'foreign'} ${blocker.meta.name}`;
 }
-/** Claims none of which a template of the spec or of a revision in use names make no member. */
-function isNamedNow(d: Draft, { identity, claims }: Bare): boolean {
-  const { cluster, revisions, pods } = d.s;
-  const shown = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
-  const used = [...shown, cluster.status.currentRevision];
-  const older = [...revisions.values()].filter(({ hash }) => used.includes(hash));
-  const templates = [...claimTemplateNames(d.spec), ...older.flatMap((r) => r.claimTemplates)];
-  const names = templates.map((t) => claimName(t, d.name, identity));
-  if (claims.some(({ meta }) => names.includes(meta.name))) return true;
-  d.notes.push(`no claim template names ${fewNames(claims.map((c) => c.meta.name))}`);
-  return false;
-}
+/** A pod that nobody controls, and that a member may take up. */
+const isOrphan = (s: Snapshot, pod: Pod): boolean =>
+  !hasController(pod.meta) && !isTerminating(pod) && !isTakenOut(s, pod);
 /** Identities of which there are only objects of a former cluster of this name: they hold a place
  *  until garbage collection takes these or frees them. */
 function formerOf(d: Draft): number {
@@ -1758,14 +1756,12 @@ function restoration(d: Draft, m: Member): Json {
  *  places that takes. */
 function planAdoption(d: Draft, live: readonly Member[], places: number): number {
   let taken = 0;
-  for (const pod of d.s.pods.values()) {
+  for (const pod of [...d.s.pods.values()].filter((one) => isOrphan(d.s, one))) {
     const identity = identityOf(pod, d.name);
-    if (hasController(pod.meta) || isTerminating(pod) || isTakenOut(d.s, pod) || identity === '')
-      continue;
     const m = live.find((one) => one.identity === identity);
     const names = m?.claims.map((c) => c.meta.name) ?? [];
     const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
-    const isNamed = pod.meta.labels[MARK.identity] === identity;
+    const isNamed = identity !== '' && pod.meta.labels[MARK.identity] === identity;
     const isNew = !m && isUp(pod) && pod.claims.length === 0 && isNamed && taken < places;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
@@ -2354,57 +2350,37 @@ function memberStatus(s: Snapshot, { update }: Revisions, m: Member) {
   };
 }
 
-/** The members, as what was done leaves them: whose end has begun is over, and a restored one is
- *  retired no more. A suspended one that has claims comes back. */
-function membersAfter({ members }: Plan, done: readonly Action[], now: number): readonly Member[] {
-  const restored = new Set(done.filter((a) => a.verb === 'restore').map((a) => a.identity));
-  const endings = done.filter((a) => ['retire', 'end', 'release'].includes(a.verb));
-  const ends = new Map(endings.map((a) => [a.identity, a.because as EndReason]));
-  return members.map((m): Member => {
-    const reason = ends.get(m.identity);
-    if (restored.has(m.identity)) return { ...m, retired: undefined };
-    const comesBack = reason === 'Suspended' && m.claims.length > 0;
-    if (reason === undefined || !(reason in ENDS) || comesBack) return m;
-    const retired = m.life === 'live' ? { reason, atMs: now } : m.retired;
-    return { ...m, life: 'over', state: 'Retiring', retired };
+/** Who replaces whom (`replaces` = identity and Reason). Two processes that overlapped may both have
+ *  made one: the older comes first. */
+function heirsOf({ pods, claims }: Snapshot) {
+  const heirs = [...pods.values(), ...claims.values()].map(({ meta: { labels, annotations } }) => {
+    return { identity: labels[MARK.identity] ?? '', replaces: annotations[MARK.replaces] };
   });
-}
-/** Who replaces whom (`replaces` = identity and Reason), as objects and births of this pass have
- *  it. Two processes that overlapped may both have made one: the older comes first. */
-function heirsOf({ pods, claims }: Snapshot, done: readonly Action[]) {
-  const recorded = [...pods.values(), ...claims.values()].map(
-    ({ meta: { labels, annotations } }) => {
-      return { identity: labels[MARK.identity] ?? '', replaces: annotations[MARK.replaces] };
-    },
-  );
-  const all = [...recorded, ...done.filter((a) => a.do === 'Make')];
-  return all.filter((heir) => heir.replaces).sort((a, b) => byAge(a.identity, b.identity));
+  return heirs.filter((h) => h.replaces).sort((a, b) => byAge(a.identity, b.identity));
 }
 /** The last retired identities, newest first, each with its successor and the last words of its
  *  pod; of those of which nothing tells any more, the status before. */
-function retiredStatus(s: Snapshot, p: Plan, done: readonly Action[]) {
-  const { members } = p;
+function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[] {
   const before = s.cluster.status.retired ?? [];
-  const heirs = heirsOf(s, done);
-  const ends = knownEnds({ s, members });
+  const heirs = heirsOf(s);
+  const ends = [...knownEnds({ s, members })].sort((a, b) => b.atMs - a.atMs);
   const known = new Set([...ends, ...members].map(nameOf));
-  const others = before.filter((r) => !known.has(r.identity)).map((r) => ({ ...r, atMs: 0 }));
-  const all = [...ends, ...others].map(({ identity, reason, atMs }) => {
+  const told = ends.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, atMs }) => {
     const earlier = before.find((r) => r.identity === identity && r.reason === reason);
-    return { identity, reason, earlier, at: earlier?.at ?? timeText(atMs) };
-  });
-  all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at) || byAge(b.identity, a.identity));
-  return all.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, earlier, at }) => {
     const m = members.find((one) => one.identity === identity);
     const pod = m?.pod ?? s.desk.went.get(identity)?.pod;
     const message = pod?.lastWords || earlier?.message;
     const claims = m ? [...m.claims, ...m.leftovers].map((c) => c.meta.name).sort() : [];
     // One that was restored has the heir of its former end, too.
-    const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > Date.parse(at);
+    const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > atMs;
     const heir = heirs.find((h) => h.replaces === `${identity} ${reason}` && isOfEnd(h.identity));
     const replacedBy = heir?.identity ?? earlier?.replacedBy ?? '';
+    const at = timeText(atMs);
     return { identity, reason, ...(message && { message }), at, claims, replacedBy };
   });
+  const all = [...told, ...before.filter((r) => !known.has(r.identity))];
+  all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at));
+  return all.slice(0, LIMITS.statusRetiredMax);
 }
 
 /** What living claims cannot follow: a field, or an expansion, in the API server's words. */
@@ -2520,19 +2496,16 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   });
 }
 
-/** The whole status, from the snapshot, the plan and what was done of it. Times in it come from
- *  objects and from ends, never from the clock of a pass that does nothing: an unchanged cluster
- *  has an unchanged status. */
-export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: number): Status {
+/** The whole status, of what a pass saw: what it did is seen by the next one. Times in it come from
+ *  objects, never from the clock of a pass: an unchanged cluster has an unchanged status. */
+export function statusOf(s: Snapshot, p: Plan, now: number): Status {
   const { spec, meta, status: before } = s.cluster;
-  const p = { ...plan, members: membersAfter(plan, done, now) };
   const live = p.members.filter(isLive);
   const { update, current, collisionCount } = p.revisions;
   const count = ({ hash }: Revision): number => live.filter((m) => revisionIn(m) === hash).length;
   const available = live.filter((m) => m.state === 'Available').length;
-  const heirs = unique(heirsOf(s, done).map(nameOf));
-  const born = done.filter((a) => a.do === 'Make').map(nameOf);
-  const newestIdentity = youngest([...identitiesOf(s, p.members), ...born]);
+  const heirs = unique(heirsOf(s).map(nameOf));
+  const newestIdentity = youngest(identitiesOf(s, p.members));
   // Each is counted once: in the pass that raises the newest identity to it.
   const isNew = (identity: string): boolean =>
     byAge(identity, before.newestIdentity ?? '') > 0 && byAge(identity, newestIdentity) <= 0;
@@ -2555,7 +2528,7 @@ export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: 
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
     newestIdentity,
     members: shown.slice(0, LIMITS.statusMembersMax).map((m) => memberStatus(s, p.revisions, m)),
-    retired: retiredStatus(s, p, done),
+    retired: retiredStatus(s, p),
     conditions: conditionsOf(s, p, available, now),
   };
 }
@@ -3981,7 +3954,7 @@ async function passOver(pass: Pass): Promise<void> {
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
   await world.sleep(0); // Others have their turn: the status of a large cluster takes long.
-  const status = statusOf({ ...s, desk }, p, done, world.now());
+  const status = statusOf({ ...s, desk }, p, world.now());
   o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
   for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
   for (const story of storiesOf(done)) await recordEvent(pass, story);
@@ -5041,7 +5014,7 @@ async function showPlan(at: There): Promise<void> {
   const { s, p } = await decideOnly(at);
   const now = at.world.now();
   const stalled = trueIn(s.cluster, 'Stalled'); // By refusals that only the operator remembers.
-  const planned = statusOf(s, p, [], now);
+  const planned = statusOf(s, p, now);
   const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
   const c = { ...s.cluster, status: { ...planned, conditions } };
   const news = storiesOf(p.actions).map((story) => ({ ...story }));
