@@ -2652,7 +2652,6 @@ export const BOUNDS = {
   annotationMax: 16_384, // Characters of one of our annotations.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
   requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches.
-  bytesMax: 32 << 20, // Of their bodies: beyond it none is let in, but answers may still grow.
   credentialsMs: 60_000, // For so long they are not read again.
   pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
@@ -2735,54 +2734,48 @@ export async function call(
   return body as Raw;
 }
 
-/** What the current context gives; `proxy` is added by loadConfig. */
-async function credentialsOf(config: KubeConfig) {
+/** Credentials of the current context, and connections that are made with them, which have one
+ *  request at a time each. Node's keepalive sends ten probes, a second apart: a connection that
+ *  only waits, as a watch's, ends 20 s after its way is lost. */
+async function accessTo(server: URL, config: KubeConfig) {
   const options: Raw = {};
-  await config.applyToHTTPSOptions(options);
+  await config.applyToHTTPSOptions(options); // The `proxy` is added by loadConfig.
   const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
   const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
-  const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
-  return { headers: { ...headers, ...basic } as Dict, way: { tls, proxy: proxy as string } };
-}
-type Credentials = Awaited<ReturnType<typeof credentialsOf>>;
-/** Connections that have one request at a time each. Node's keepalive sends ten probes, a second
- *  apart: one that only waits, as a watch's, ends 20 s after its way is lost. */
-async function connectionsTo(origin: string, { tls, proxy }: Credentials['way']) {
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
+  const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
   const alive = { allowH2: false, keepAliveInitialDelay: 10_000 };
   const requestTls = { ...tls, ...alive };
   const common = { allowH2: false, connectTimeout: 5_000, keepAliveTimeout: 60_000 };
   const open = (connections: number | null): Dispatcher => {
-    const options = { ...common, connections };
-    if (!proxy) return new Pool(origin, { ...options, connect: requestTls });
+    const how = { ...common, connections };
+    if (!proxy) return new Pool(server.origin, { ...how, connect: requestTls });
     if (!proxy.startsWith('socks'))
-      return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls });
+      return new ProxyAgent({ ...how, uri: proxy, proxyTls: alive, requestTls });
     const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
     return new Socks5ProxyAgent(uri, { connect: buildConnector(alive), requestTls: tls });
   };
-  // As many as it takes for the Lease and the watches: they wait for nobody.
-  return { requests: open(BOUNDS.requestsMax), apart: open(null) };
+  return {
+    server,
+    headers: { ...headers, ...basic } as Dict,
+    requests: open(BOUNDS.requestsMax),
+    apart: open(null), // As many as it takes for the Lease and the watches: they wait for nobody.
+    staleAt: performance.now() + BOUNDS.credentialsMs, // From then on files are read again,
+    isRefused: false, // and after a 401 the kubeconfig, too.
+  };
 }
-/** Credentials, and connections that were made with them. */
-interface Access extends Credentials, Awaited<ReturnType<typeof connectionsTo>> {
-  readonly server: URL;
-  staleAt: number; // From then on files are read again, and after a 401 the kubeconfig, too.
-  isRefused: boolean;
-}
-/** Opens the way for a request. What it rests on is read again after a minute and after a failure,
- *  since tokens and authorities rotate. Nobody waits for a plugin longer than until `late`. */
+type Access = Awaited<ReturnType<typeof accessTo>>;
+/** Opens the way for a request. It is made anew after a minute and after a failure, since tokens
+ *  and authorities rotate. Nobody waits for a plugin longer than until `late`. */
 function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
   let config: KubeConfig | undefined;
   let known: Access | undefined;
   let reading: Promise<Access> | undefined;
   async function read(): Promise<Access> {
     if (known?.isRefused) config = undefined;
-    const given = await credentialsOf((config ??= await reload()));
-    const state = { staleAt: performance.now() + BOUNDS.credentialsMs, isRefused: false };
-    if (known && isDeepStrictEqual(known.way, given.way)) return { ...known, ...given, ...state };
-    const fresh = await connectionsTo(server.origin, given.way);
+    const fresh = await accessTo(server, (config ??= await reload()));
     for (const old of [known?.requests, known?.apart]) void old?.close(); // What is in flight ends.
-    return { ...given, ...state, ...fresh, server };
+    return fresh;
   }
   return async (late: AbortSignal): Promise<Access> => {
     if (known && performance.now() < known.staleAt) return known;
@@ -2795,41 +2788,10 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
     }
   };
 }
-/** Room for so many bytes in flight; others wait in order, their bodies not written yet. A request
- *  counts as its bodies and a share, so that `requestsMax` are in flight at most. */
-function newGate() {
-  const waiting = new Set<() => void>();
-  const share = Math.floor(BOUNDS.bytesMax / BOUNDS.requestsMax);
-  let bytes = 0;
-  function add(size: number): void {
-    bytes += size;
-    for (const enter of waiting) if (bytes + share <= BOUNDS.bytesMax) enter();
-  }
-  return async <T>(late: AbortSignal, work: (weigh: (size: number) => void) => Promise<T>) => {
-    let own = share;
-    await new Promise<void>((resolve) => {
-      const enter = (): void => {
-        late.removeEventListener('abort', enter);
-        if (waiting.delete(enter)) resolve(add(share));
-      };
-      waiting.add(enter);
-      late.addEventListener('abort', enter); // To be told that it is late.
-      add(0);
-    });
-    try {
-      return await work((size) => ((own += size), add(size)));
-    } finally {
-      add(-own);
-    }
-  };
-}
 
 /** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
 const written = (body: unknown): string =>
-  JSON.stringify(body).replace(
-    /[<>&\u2028\u2029]/g,
-    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  JSON.stringify(body).replace(/[<>&\u2028\u2029]/g, unicode);
 /** The body as JSON. What is none, a proxy's HTML page say, is told in its own words. */
 function jsonOf(text: string, status: number): unknown {
   try {
@@ -2840,12 +2802,11 @@ function jsonOf(text: string, status: number): unknown {
   }
 }
 const isOfLease = ({ path }: ApiRequest): boolean => path.startsWith('/apis/coordination.k8s.io/');
-/** One request. `weigh` gets the size of each piece of its bodies, `on` each line of the answer. */
+/** One request; `on` gets each line of the answer. */
 async function exchange(
   open: ReturnType<typeof newDoor>,
   request: ApiRequest,
   signal: AbortSignal,
-  weigh: (size: number) => void = () => undefined,
   on?: (event: WatchEvent) => void,
 ): Promise<ApiResponse> {
   const access = await open(signal);
@@ -2853,7 +2814,6 @@ async function exchange(
   const { origin, pathname } = access.server;
   const path = pathname.replace(/\/$/, '') + request.path;
   const sent = body === undefined ? '' : written(body);
-  weigh(sent.length);
   const agent = `statefulcluster/${VERSION}`;
   const own = { accept: 'application/json', 'user-agent': agent, 'content-type': contentType };
   const headers = { ...own, ...access.headers };
@@ -2866,7 +2826,6 @@ async function exchange(
     let text = '';
     for await (const piece of answer.body.setEncoding('utf8')) {
       text += piece;
-      weigh(piece.length);
       if (!on || status !== 200) continue;
       const lines = text.split('\n');
       text = lines.pop() ?? '';
@@ -2883,18 +2842,13 @@ async function exchange(
 /** `send` and `watch` of World over the kubeconfig's current context. */
 export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
   const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
-  const pass = newGate();
-  const sendOnce = (request: ApiRequest, late: AbortSignal): Promise<ApiResponse> =>
-    isOfLease(request)
-      ? exchange(open, request, late)
-      : pass(late, (weigh) => exchange(open, request, late, weigh));
   const send: World['send'] = async (request) => {
     const late = AbortSignal.timeout(request.timeoutMs ?? BOUNDS.requestMs);
-    const answer = await sendOnce(request, late);
-    return answer.status === 401 ? sendOnce(request, late) : answer;
+    const answer = await exchange(open, request, late);
+    return answer.status === 401 ? exchange(open, request, late) : answer;
   };
   const watch: World['watch'] = (path, on, signal) =>
-    exchange(open, { method: 'GET', path }, signal, undefined, on);
+    exchange(open, { method: 'GET', path }, signal, on);
   return { send, watch };
 }
 
@@ -3366,13 +3320,14 @@ const FIELDS = 'fieldManager=statefulcluster';
 const MERGE = { method: 'PATCH', contentType: 'application/merge-patch+json' } as const;
 const STRATEGIC = { ...MERGE, contentType: 'application/strategic-merge-patch+json' } as const;
 
-/** Does `work` for each, at most so many at once as fit in a batch. */
+/** Does `work` for each, at most so many at once as the process has connections: bodies are built
+ *  when they can be sent, and the API server takes none above 3 MB. */
 async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
   const rest = items.values(); // All runners take from it.
   const run = async (): Promise<void> => {
     for (const item of rest) await work(item);
   };
-  await Promise.all(Array.from({ length: Math.min(items.length, LIMITS.batchMax) }, run));
+  await Promise.all(Array.from({ length: Math.min(items.length, BOUNDS.requestsMax) }, run));
 }
 
 // ── Bodies ──────────────────────────────────────────────────────────────────────────────────────
