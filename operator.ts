@@ -59,7 +59,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   persistentvolumeclaims: 'get list watch create patch delete',
   nodes: 'get list watch', // Without it, every node counts as open.
   persistentvolumes: 'get', // Without it, a volume counts as bound to its pod's last node.
-  events: 'create patch',
+  events: 'create',
   'coordination.k8s.io/leases': 'get list create update', // In the Lease's namespace only.
 };
 
@@ -2641,7 +2641,7 @@ export type Level = 'debug' | 'info' | 'warn' | 'error';
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
-  toldMax: 50, // Events of one cluster that are remembered, to count repeats.
+  toldMax: 50, // Events of one cluster that are remembered, so that none is written twice.
   statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
   catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
@@ -3346,15 +3346,14 @@ export function revisionBody(cluster: StatefulCluster, revision: Revision): Body
   return { apiVersion: 'apps/v1', kind: 'ControllerRevision', metadata, data, revision: number };
 }
 
-/** What a member is made with beside its template. */
-type Making = Partial<Pick<Make, 'replaces' | 'index'>> & { readonly nodesReadable?: boolean };
-const replacesMark = ({ replaces }: Making): Dict =>
-  replaces === undefined ? {} : { [MARK.replaces]: replaces };
+/** What the bodies need of a Make. */
+type Born = Pick<Make, 'identity' | 'revision' | 'replaces' | 'index'>;
 
 /** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
  *  annotations only. An adopted ordinal keeps its own labels for life. */
-export function podBody(c: StatefulCluster, identity: string, r: Revision, making: Making): Body {
-  const { template, claimTemplates } = r;
+export function podBody(c: StatefulCluster, born: Born, nodesReadable: boolean): Body {
+  const { identity, revision, replaces, index } = born;
+  const { template, claimTemplates } = revision;
   const name = podName(c.meta.name, identity);
   const claims = claimTemplates.map((volume) => {
     const persistentVolumeClaim = { claimName: claimName(volume, c.meta.name, identity) };
@@ -3362,13 +3361,13 @@ export function podBody(c: StatefulCluster, identity: string, r: Revision, makin
   });
   const { hostname: _h, subdomain: _s, volumes = [], ...own } = template.spec ?? { containers: [] };
   const mounts = [...volumes.filter((v) => !claimTemplates.includes(v.name)), ...claims];
-  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
+  const tolerations = tolerationsOf(template, nodesReadable);
   const labels = {
-    ...podLabels(c, identity, r),
+    ...podLabels(c, identity, revision),
     ...(/^\d+$/.test(identity) && { [MARK.index]: identity, [MARK.ordinalName]: name }),
-    ...indexLabel(making.index),
+    ...indexLabel(index),
   };
-  const annotations = { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) };
+  const annotations = { ...withoutOurs(template.metadata?.annotations), [MARK.replaces]: replaces };
   const spec = {
     ...own,
     ...(c.spec.serviceName !== '' && { hostname: name, subdomain: c.spec.serviceName }),
@@ -3381,13 +3380,14 @@ export function podBody(c: StatefulCluster, identity: string, r: Revision, makin
 
 /** Body of an identity's claim of one template. The selector's labels are not copied: a GitOps tool
  *  would take an ownerless claim for its own. An owner reference is `whenDeleted: Delete`. */
-export function claimBody(c: StatefulCluster, identity: string, of: string, making: Making): Body {
+export function claimBody(c: StatefulCluster, born: Born, of: string): Body {
+  const { identity, replaces, index } = born;
   const { metadata, spec } = c.spec.volumeClaimTemplates.find((t) => t.metadata?.name === of) ?? {};
   const { whenDeleted } = c.spec.persistentVolumeClaimRetentionPolicy;
   const name = claimName(of, c.meta.name, identity);
-  const ours = { ...ourLabels(c.meta.name, identity), ...indexLabel(making.index) };
+  const ours = { ...ourLabels(c.meta.name, identity), ...indexLabel(index) };
   const labels = { ...withoutOurs(metadata?.labels), ...ours };
-  const marks = { [MARK.prune]: 'Prune=false', [MARK.claims]: '', ...replacesMark(making) };
+  const marks = { [MARK.prune]: 'Prune=false', [MARK.claims]: '', [MARK.replaces]: replaces };
   const annotations = { ...withoutOurs(metadata?.annotations), ...marks };
   const owned = whenDeleted === 'Delete' && { ownerReferences: [ownerOf(c)] };
   const meta = { name, labels, annotations, ...owned };
@@ -3478,8 +3478,8 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
 /** Claims first, then the pod. Nothing is rolled back: what was made is found again. */
 async function makeMember(pass: Pass, a: Make): Promise<true> {
   const { o, cluster } = pass;
-  for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a.identity, name, a));
-  const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable: readsNodes(o) });
+  for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a, name));
+  const body = podBody(cluster, a, readsNodes(o));
   const pod = await create(pass, PODS, body);
   if (selectorMatches(cluster.spec.selector, pod.labels)) return true;
   const asked = dictOf(body.metadata['labels']);
@@ -3592,7 +3592,7 @@ interface Expectation {
 const newLedger = (uid: string, children = newChildren(), expected = new Set<Expectation>()) => ({
   ...{ uid, children, expected },
   hidden: new Map<string, Thing | undefined>(), // Children that no feed shows, as last seen.
-  told: new Map<string, { name: string; count: number; at: number }>(), // Events.
+  told: new Map<string, number>(), // Events, and when they were written.
   desk: openDesk(),
   volumes: new Map<string, Volume>(), // Read once.
   statusAt: -Infinity, // Uptime of the last status that was written.
@@ -3868,9 +3868,10 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
 async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
   const known = withClaims ? claimTemplateNames(c.spec) : [];
   const names = r.claimTemplates.filter((name) => known.includes(name));
-  const pod = podBody(c, 'trial', r, { nodesReadable: readsNodes(o) });
+  const trial = { identity: 'trial', revision: r, index: undefined };
+  const pod = podBody(c, trial, readsNodes(o));
   let made: Raw | undefined;
-  for (const body of [...names.map((name) => claimBody(c, 'trial', name, {})), pod]) {
+  for (const body of [...names.map((name) => claimBody(c, trial, name)), pod]) {
     const path = pathOf(body === pod ? PODS : CLAIMS, c.meta.namespace);
     const query = `?dryRun=All&fieldValidation=Strict&${FIELDS}`;
     try {
@@ -4011,7 +4012,7 @@ async function confess(pass: Pass, error: unknown): Promise<void> {
   await report(pass, { conditions: [...before.filter((c) => c.type !== 'Stalled'), stalled] });
 }
 
-/** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
+/** An Event, unless an equal one was written less than ten minutes ago. It is news, not work: a
  *  failure is logged, and nothing waits for it for long. */
 async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: Story) {
   const { reason, type, message } = story;
@@ -4021,25 +4022,22 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   const now = world.now();
   // Their words name another pod each time it is tried again, and are still the same news.
   const key = ['Refused', 'InternalError'].includes(reason) ? reason : `${reason} ${message}`;
-  const before = told.get(key);
-  const same = before && now - before.at < LIMITS.earlyEndMs ? before : undefined;
-  const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
-  const one = { name: `${name}.${digits(now, 9)}${chance}`, ...same };
-  const count = (same?.count ?? 0) + 1;
-  told.delete(key);
-  told.set(key, { name: one.name, count, at: now });
+  if (now - (told.get(key) ?? -Infinity) < LIMITS.earlyEndMs) return;
+  told.delete(key); // So that it comes last.
+  told.set(key, now);
   for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
+  const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
   const at = timeText(now);
-  const again = { count, lastTimestamp: at, message: message.slice(0, 1000) };
+  const metadata = { name: `${name}.${digits(now, 9)}${chance}` };
   const { apiVersion, kind } = ownerOf(cluster);
   const involvedObject = { apiVersion, kind, name, namespace, uid };
-  const about = { involvedObject, source: { component: 'statefulcluster' }, reason, type };
-  const first = { metadata: { name: one.name }, ...about, firstTimestamp: at, ...again };
+  const source = { component: 'statefulcluster' };
+  const times = { count: 1, firstTimestamp: at, lastTimestamp: at };
+  const said = { reason, type, message: message.slice(0, 1000) };
+  const body = { metadata, involvedObject, source, ...times, ...said };
   const path = `/api/v1/namespaces/${namespace}/events`;
-  const request: ApiRequest = same
-    ? { ...MERGE, path: `${path}/${one.name}`, body: again }
-    : { method: 'POST', path, body: first };
-  await call(world, { ...request, timeoutMs: BOUNDS.eventMs }).catch((error: unknown) => {
+  const request: ApiRequest = { method: 'POST', path, body, timeoutMs: BOUNDS.eventMs };
+  await call(world, request).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
 }
