@@ -2641,14 +2641,10 @@ export type Level = 'debug' | 'info' | 'warn' | 'error';
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
-  toldMax: 50, // Events of one cluster that are remembered, so that none is written twice.
   statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
   catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
   requestMs: 15_000,
-  skewMs: 2_000, // Of the API server's clock: its answers tell whole seconds, and take time.
-  skewToldMs: 30_000,
-  eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
   annotationMax: 16_384, // Characters of one of our annotations.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
   requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches.
@@ -3426,17 +3422,15 @@ const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete): M
   newest.get(`${kind}/${meta.name}`) ?? meta;
 
 /** A patch that lands only on the very object and version decided upon; false when it is gone. */
-async function patch(pass: Pass, a: Patch, change: Json, how: PatchType) {
-  const { under = '', ...type } = how;
+async function patch(pass: Pass, a: Patch, change: Json, type: Partial<ApiRequest>, under = '') {
   const { namespace, name, resourceVersion } = latest(pass, a);
   const { meta } = a.object;
   const path = `${pathOf(a.kind, namespace, name)}${under}?${FIELDS}`;
   const metadata = { ...(change['metadata'] as Json), uid: meta.uid, resourceVersion };
-  const request = { ...type, path, body: { ...change, metadata } };
+  const request = { ...MERGE, ...type, path, body: { ...change, metadata } };
   // An old API server answers 404 where it does not know the subresource.
   return (await submit(pass, a.kind, request, under ? undefined : meta)) !== undefined;
 }
-type PatchType = Pick<ApiRequest, 'method' | 'contentType'> & { readonly under?: '/resize' };
 
 /** A delete that hits only the object that was decided upon. Gone already is as good. */
 async function remove(pass: Pass, a: Delete): Promise<true> {
@@ -3460,7 +3454,7 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
   switch (a.do) {
     case 'Patch':
       // The resize goes first: it may be refused, and the second patch says that all was asked for.
-      if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
+      if (a.resize) await patch(pass, a, a.resize, STRATEGIC, '/resize');
       if (await patch(pass, a, a.change, a.verb === 'update' ? STRATEGIC : MERGE)) return true;
       return a.verb === 'retire'; // Nothing is left to mark.
     case 'Delete':
@@ -3675,15 +3669,13 @@ const aborted = (signal: AbortSignal): Promise<void> =>
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
-  // Uptime goes on evenly, should this machine's clock be set between two answers.
+  // Uptime goes on evenly, should this machine's clock be set between two answers. Those tell whole
+  // seconds, and take time: less than two seconds are no difference.
   let offset = world.now() - world.uptime();
   const send: World['send'] = async (request) => {
     const answer = await world.send(request);
     const told = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // NaN without a time.
-    const ms = Math.round(Math.abs(told - offset));
-    if (ms > BOUNDS.skewToldMs)
-      world.log('warn', "the machine's clock is not the server's", { ms });
-    if (ms > BOUNDS.skewMs) offset = told;
+    if (Math.abs(told - offset) > 2_000) offset = told;
     return answer;
   };
   return { ...world, send, now: () => world.uptime() + offset };
@@ -3744,9 +3736,7 @@ function onLeft(o: Operator, { uid, desk, hidden }: Ledger, kind: Kind, child: T
   const reason = desk.went.get(identity)?.reason;
   if (isTerminating(pod)) desk.went.set(identity, { pod, reason, atMs: o.world.now() });
   // A quota may have room again: what was refused may be tried at once.
-  const untilUptime = o.world.uptime();
-  for (const [what, refused] of desk.backoff)
-    if (what.startsWith('make/')) desk.backoff.set(what, { ...refused, untilUptime });
+  for (const what of desk.backoff.keys()) if (what.startsWith('make/')) desk.backoff.delete(what);
 }
 /** Wakes who is on a node, and who looks for one or may have to leave its own. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
@@ -4025,7 +4015,7 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   if (now - (told.get(key) ?? -Infinity) < LIMITS.earlyEndMs) return;
   told.delete(key); // So that it comes last.
   told.set(key, now);
-  for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
+  for (const [oldest] of told) if (told.size > 50) told.delete(oldest);
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
   const at = timeText(now);
   const metadata = { name: `${name}.${digits(now, 9)}${chance}` };
@@ -4036,7 +4026,7 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   const said = { reason, type, message: message.slice(0, 1000) };
   const body = { metadata, involvedObject, source, ...times, ...said };
   const path = `/api/v1/namespaces/${namespace}/events`;
-  const request: ApiRequest = { method: 'POST', path, body, timeoutMs: BOUNDS.eventMs };
+  const request: ApiRequest = { method: 'POST', path, body, timeoutMs: 2_000 };
   await call(world, request).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
