@@ -704,7 +704,11 @@ const reads =
 const podWith = (template: object, over: Over): op.Body =>
   podIn(cluster({ ...over, template }), !('nodes' in (over.snap ?? {})));
 const podIn = (one: op.StatefulCluster, nodesReadable: boolean): op.Body =>
-  op.podBody(one, id('a'), updateIn(one), { replaces: 'x Lost', index: 4, nodesReadable });
+  op.podBody(one, bornIn(one), nodesReadable);
+const bornIn = (one: op.StatefulCluster) => {
+  const as = { identity: id('a'), replaces: 'x Lost', index: 4 };
+  return { ...as, revision: updateIn(one) };
+};
 const updateIn = (one: op.StatefulCluster): op.Revision =>
   op.updateRevisionOf(one, new Map()).update;
 const metadataOf = reads((meta, over) => podWith({ ...TEMPLATE, metadata: meta }, over).metadata);
@@ -712,7 +716,7 @@ const specOf = reads((spec, over) => podWith({ spec }, over)['spec'] as object);
 const claimWith = reads((metadata, over) => {
   const volumeClaimTemplates = [{ ...gi('1Gi'), metadata: { name: 'data', ...metadata } }];
   const one = cluster({ ...over, volumeClaimTemplates });
-  return op.claimBody(one, id('a'), 'data', { replaces: 'x Lost', index: 4 });
+  return op.claimBody(one, bornIn(one), 'data');
 });
 const REVISION_OF_X = hash({ ...TEMPLATE, metadata: { labels: { [MARK.revision]: 'x' } } }, 0);
 table('podBody', metadataOf)`
@@ -4278,7 +4282,7 @@ async function refused(t: Scene, words: string, claims: number): Promise<void> {
   assert.is(claimsOf(t).length, before + claims, 'claims');
   assert.match(conditionOf(t, 'Stalled')?.message ?? '', words);
   const [told, ...more] = newsOf(t, 'Refused');
-  assert.ok(told?.message?.includes(words) && !more.length && (told.count ?? 0) > 9, 'one Event');
+  assert.ok(told?.message?.includes(words) && more.length < 6, 'one Event in ten minutes');
   assert.ok(sumOf(requestsSince(t, mark)) < 100, 'no hot loop');
 }
 const quota = (t: Scene, hard: Rec): Seen => {
@@ -4639,9 +4643,9 @@ scenario('scale: 0 → 300 → a claim and a pod each, few writes beside', ten, 
     ...sent
   } = requestsSince(t, mark);
   assert.equal([pods, claims], [300, 300]);
-  const { 'PATCH status': written = 0, 'POST events': told = 0, 'PATCH events': more = 0 } = sent;
+  const { 'PATCH status': written = 0, 'POST events': told = 0 } = sent;
   assert.ok(written <= 30, `${written} status writes`);
-  assert.ok(told + more <= 30, `${told + more} Events`);
+  assert.ok(told <= 30, `${told} Events`);
   assert.equal(Object.keys(sent).sort(), ['PATCH status', 'POST events']);
 });
 if (only.test('scale: 1,000 events'))
@@ -14320,10 +14324,11 @@ const bareCluster = (): op.StatefulCluster => {
 function bodiesOf(cluster: op.StatefulCluster, count: number) {
   const { update } = op.updateRevisionOf(cluster, new Map());
   const ids = op.allocate(count, new Set(), Date.now(), Math.random);
-  const members = ids.map((id) => ({
-    claims: update.claimTemplates.map((name) => op.claimBody(cluster, id, name, {})),
-    pod: op.podBody(cluster, id, update, { nodesReadable: true }),
-  }));
+  const members = ids.map((identity) => {
+    const born = { identity, revision: update, index: undefined };
+    const claims = update.claimTemplates.map((name) => op.claimBody(cluster, born, name));
+    return { claims, pod: op.podBody(cluster, born, true) };
+  });
   return { revision: op.revisionBody(cluster, update), members };
 }
 const benchNodes = Array.from({ length: 10 }, (_, i) => `node-${i}`);

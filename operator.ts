@@ -59,7 +59,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   persistentvolumeclaims: 'get list watch create patch delete',
   nodes: 'get list watch', // Without it, every node counts as open.
   persistentvolumes: 'get', // Without it, a volume counts as bound to its pod's last node.
-  events: 'create patch',
+  events: 'create',
   'coordination.k8s.io/leases': 'get list create update', // In the Lease's namespace only.
 };
 
@@ -2614,18 +2614,13 @@ export type Level = 'debug' | 'info' | 'warn' | 'error';
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
-  toldMax: 50, // Events of one cluster that are remembered, to count repeats.
   statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
   catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
   requestMs: 15_000,
-  skewMs: 2_000, // Of the API server's clock: its answers tell whole seconds, and take time.
-  skewToldMs: 30_000,
-  eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
   annotationMax: 16_384, // Characters of one of our annotations.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
   requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches.
-  bytesMax: 32 << 20, // Of their bodies: beyond it none is let in, but answers may still grow.
   credentialsMs: 60_000, // For so long they are not read again.
   pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
@@ -2708,54 +2703,48 @@ export async function call(
   return body as Raw;
 }
 
-/** What the current context gives; `proxy` is added by loadConfig. */
-async function credentialsOf(config: KubeConfig) {
+/** Credentials of the current context, and connections that are made with them, which have one
+ *  request at a time each. Node's keepalive sends ten probes, a second apart: a connection that
+ *  only waits, as a watch's, ends 20 s after its way is lost. */
+async function accessTo(server: URL, config: KubeConfig) {
   const options: Raw = {};
-  await config.applyToHTTPSOptions(options);
+  await config.applyToHTTPSOptions(options); // The `proxy` is added by loadConfig.
   const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
   const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
-  const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
-  return { headers: { ...headers, ...basic } as Dict, way: { tls, proxy: proxy as string } };
-}
-type Credentials = Awaited<ReturnType<typeof credentialsOf>>;
-/** Connections that have one request at a time each. Node's keepalive sends ten probes, a second
- *  apart: one that only waits, as a watch's, ends 20 s after its way is lost. */
-async function connectionsTo(origin: string, { tls, proxy }: Credentials['way']) {
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
+  const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
   const alive = { allowH2: false, keepAliveInitialDelay: 10_000 };
   const requestTls = { ...tls, ...alive };
   const common = { allowH2: false, connectTimeout: 5_000, keepAliveTimeout: 60_000 };
   const open = (connections: number | null): Dispatcher => {
-    const options = { ...common, connections };
-    if (!proxy) return new Pool(origin, { ...options, connect: requestTls });
+    const how = { ...common, connections };
+    if (!proxy) return new Pool(server.origin, { ...how, connect: requestTls });
     if (!proxy.startsWith('socks'))
-      return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls });
+      return new ProxyAgent({ ...how, uri: proxy, proxyTls: alive, requestTls });
     const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
     return new Socks5ProxyAgent(uri, { connect: buildConnector(alive), requestTls: tls });
   };
-  // As many as it takes for the Lease and the watches: they wait for nobody.
-  return { requests: open(BOUNDS.requestsMax), apart: open(null) };
+  return {
+    server,
+    headers: { ...headers, ...basic } as Dict,
+    requests: open(BOUNDS.requestsMax),
+    apart: open(null), // As many as it takes for the Lease and the watches: they wait for nobody.
+    staleAt: performance.now() + BOUNDS.credentialsMs, // From then on files are read again,
+    isRefused: false, // and after a 401 the kubeconfig, too.
+  };
 }
-/** Credentials, and connections that were made with them. */
-interface Access extends Credentials, Awaited<ReturnType<typeof connectionsTo>> {
-  readonly server: URL;
-  staleAt: number; // From then on files are read again, and after a 401 the kubeconfig, too.
-  isRefused: boolean;
-}
-/** Opens the way for a request. What it rests on is read again after a minute and after a failure,
- *  since tokens and authorities rotate. Nobody waits for a plugin longer than until `late`. */
+type Access = Awaited<ReturnType<typeof accessTo>>;
+/** Opens the way for a request. It is made anew after a minute and after a failure, since tokens
+ *  and authorities rotate. Nobody waits for a plugin longer than until `late`. */
 function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
   let config: KubeConfig | undefined;
   let known: Access | undefined;
   let reading: Promise<Access> | undefined;
   async function read(): Promise<Access> {
     if (known?.isRefused) config = undefined;
-    const given = await credentialsOf((config ??= await reload()));
-    const state = { staleAt: performance.now() + BOUNDS.credentialsMs, isRefused: false };
-    if (known && isDeepStrictEqual(known.way, given.way)) return { ...known, ...given, ...state };
-    const fresh = await connectionsTo(server.origin, given.way);
+    const fresh = await accessTo(server, (config ??= await reload()));
     for (const old of [known?.requests, known?.apart]) void old?.close(); // What is in flight ends.
-    return { ...given, ...state, ...fresh, server };
+    return fresh;
   }
   return async (late: AbortSignal): Promise<Access> => {
     if (known && performance.now() < known.staleAt) return known;
@@ -2768,41 +2757,10 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
     }
   };
 }
-/** Room for so many bytes in flight; others wait in order, their bodies not written yet. A request
- *  counts as its bodies and a share, so that `requestsMax` are in flight at most. */
-function newGate() {
-  const waiting = new Set<() => void>();
-  const share = Math.floor(BOUNDS.bytesMax / BOUNDS.requestsMax);
-  let bytes = 0;
-  function add(size: number): void {
-    bytes += size;
-    for (const enter of waiting) if (bytes + share <= BOUNDS.bytesMax) enter();
-  }
-  return async <T>(late: AbortSignal, work: (weigh: (size: number) => void) => Promise<T>) => {
-    let own = share;
-    await new Promise<void>((resolve) => {
-      const enter = (): void => {
-        late.removeEventListener('abort', enter);
-        if (waiting.delete(enter)) resolve(add(share));
-      };
-      waiting.add(enter);
-      late.addEventListener('abort', enter); // To be told that it is late.
-      add(0);
-    });
-    try {
-      return await work((size) => ((own += size), add(size)));
-    } finally {
-      add(-own);
-    }
-  };
-}
 
 /** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
 const written = (body: unknown): string =>
-  JSON.stringify(body).replace(
-    /[<>&\u2028\u2029]/g,
-    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  JSON.stringify(body).replace(/[<>&\u2028\u2029]/g, unicode);
 /** The body as JSON. What is none, a proxy's HTML page say, is told in its own words. */
 function jsonOf(text: string, status: number): unknown {
   try {
@@ -2813,12 +2771,11 @@ function jsonOf(text: string, status: number): unknown {
   }
 }
 const isOfLease = ({ path }: ApiRequest): boolean => path.startsWith('/apis/coordination.k8s.io/');
-/** One request. `weigh` gets the size of each piece of its bodies, `on` each line of the answer. */
+/** One request; `on` gets each line of the answer. */
 async function exchange(
   open: ReturnType<typeof newDoor>,
   request: ApiRequest,
   signal: AbortSignal,
-  weigh: (size: number) => void = () => undefined,
   on?: (event: WatchEvent) => void,
 ): Promise<ApiResponse> {
   const access = await open(signal);
@@ -2826,7 +2783,6 @@ async function exchange(
   const { origin, pathname } = access.server;
   const path = pathname.replace(/\/$/, '') + request.path;
   const sent = body === undefined ? '' : written(body);
-  weigh(sent.length);
   const agent = `statefulcluster/${VERSION}`;
   const own = { accept: 'application/json', 'user-agent': agent, 'content-type': contentType };
   const headers = { ...own, ...access.headers };
@@ -2839,7 +2795,6 @@ async function exchange(
     let text = '';
     for await (const piece of answer.body.setEncoding('utf8')) {
       text += piece;
-      weigh(piece.length);
       if (!on || status !== 200) continue;
       const lines = text.split('\n');
       text = lines.pop() ?? '';
@@ -2856,18 +2811,13 @@ async function exchange(
 /** `send` and `watch` of World over the kubeconfig's current context. */
 export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
   const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
-  const pass = newGate();
-  const sendOnce = (request: ApiRequest, late: AbortSignal): Promise<ApiResponse> =>
-    isOfLease(request)
-      ? exchange(open, request, late)
-      : pass(late, (weigh) => exchange(open, request, late, weigh));
   const send: World['send'] = async (request) => {
     const late = AbortSignal.timeout(request.timeoutMs ?? BOUNDS.requestMs);
-    const answer = await sendOnce(request, late);
-    return answer.status === 401 ? sendOnce(request, late) : answer;
+    const answer = await exchange(open, request, late);
+    return answer.status === 401 ? exchange(open, request, late) : answer;
   };
   const watch: World['watch'] = (path, on, signal) =>
-    exchange(open, { method: 'GET', path }, signal, undefined, on);
+    exchange(open, { method: 'GET', path }, signal, on);
   return { send, watch };
 }
 
@@ -3339,13 +3289,14 @@ const FIELDS = 'fieldManager=statefulcluster';
 const MERGE = { method: 'PATCH', contentType: 'application/merge-patch+json' } as const;
 const STRATEGIC = { ...MERGE, contentType: 'application/strategic-merge-patch+json' } as const;
 
-/** Does `work` for each, at most so many at once as fit in a batch. */
+/** Does `work` for each, at most so many at once as the process has connections: bodies are built
+ *  when they can be sent, and the API server takes none above 3 MB. */
 async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
   const rest = items.values(); // All runners take from it.
   const run = async (): Promise<void> => {
     for (const item of rest) await work(item);
   };
-  await Promise.all(Array.from({ length: Math.min(items.length, LIMITS.batchMax) }, run));
+  await Promise.all(Array.from({ length: Math.min(items.length, BOUNDS.requestsMax) }, run));
 }
 
 // ── Bodies ──────────────────────────────────────────────────────────────────────────────────────
@@ -3364,15 +3315,14 @@ export function revisionBody(cluster: StatefulCluster, revision: Revision): Body
   return { apiVersion: 'apps/v1', kind: 'ControllerRevision', metadata, data, revision: number };
 }
 
-/** What a member is made with beside its template. */
-type Making = Partial<Pick<Make, 'replaces' | 'index'>> & { readonly nodesReadable?: boolean };
-const replacesMark = ({ replaces }: Making): Dict =>
-  replaces === undefined ? {} : { [MARK.replaces]: replaces };
+/** What the bodies need of a Make. */
+type Born = Pick<Make, 'identity' | 'revision' | 'replaces' | 'index'>;
 
 /** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
  *  annotations only. An adopted ordinal keeps its own labels for life. */
-export function podBody(c: StatefulCluster, identity: string, r: Revision, making: Making): Body {
-  const { template, claimTemplates } = r;
+export function podBody(c: StatefulCluster, born: Born, nodesReadable: boolean): Body {
+  const { identity, revision, replaces, index } = born;
+  const { template, claimTemplates } = revision;
   const name = podName(c.meta.name, identity);
   const claims = claimTemplates.map((volume) => {
     const persistentVolumeClaim = { claimName: claimName(volume, c.meta.name, identity) };
@@ -3380,13 +3330,13 @@ export function podBody(c: StatefulCluster, identity: string, r: Revision, makin
   });
   const { hostname: _h, subdomain: _s, volumes = [], ...own } = template.spec ?? { containers: [] };
   const mounts = [...volumes.filter((v) => !claimTemplates.includes(v.name)), ...claims];
-  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
+  const tolerations = tolerationsOf(template, nodesReadable);
   const labels = {
-    ...podLabels(c, identity, r),
+    ...podLabels(c, identity, revision),
     ...(/^\d+$/.test(identity) && { [MARK.index]: identity, [MARK.ordinalName]: name }),
-    ...indexLabel(making.index),
+    ...indexLabel(index),
   };
-  const annotations = { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) };
+  const annotations = { ...withoutOurs(template.metadata?.annotations), [MARK.replaces]: replaces };
   const spec = {
     ...own,
     ...(c.spec.serviceName !== '' && { hostname: name, subdomain: c.spec.serviceName }),
@@ -3399,13 +3349,14 @@ export function podBody(c: StatefulCluster, identity: string, r: Revision, makin
 
 /** Body of an identity's claim of one template. The selector's labels are not copied: a GitOps tool
  *  would take an ownerless claim for its own. An owner reference is `whenDeleted: Delete`. */
-export function claimBody(c: StatefulCluster, identity: string, of: string, making: Making): Body {
+export function claimBody(c: StatefulCluster, born: Born, of: string): Body {
+  const { identity, replaces, index } = born;
   const { metadata, spec } = c.spec.volumeClaimTemplates.find((t) => t.metadata?.name === of) ?? {};
   const { whenDeleted } = c.spec.persistentVolumeClaimRetentionPolicy;
   const name = claimName(of, c.meta.name, identity);
-  const ours = { ...ourLabels(c.meta.name, identity), ...indexLabel(making.index) };
+  const ours = { ...ourLabels(c.meta.name, identity), ...indexLabel(index) };
   const labels = { ...withoutOurs(metadata?.labels), ...ours };
-  const marks = { [MARK.prune]: 'Prune=false', [MARK.claims]: '', ...replacesMark(making) };
+  const marks = { [MARK.prune]: 'Prune=false', [MARK.claims]: '', [MARK.replaces]: replaces };
   const annotations = { ...withoutOurs(metadata?.annotations), ...marks };
   const owned = whenDeleted === 'Delete' && { ownerReferences: [ownerOf(c)] };
   const meta = { name, labels, annotations, ...owned };
@@ -3444,17 +3395,15 @@ const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete): M
   newest.get(`${kind}/${meta.name}`) ?? meta;
 
 /** A patch that lands only on the very object and version decided upon; false when it is gone. */
-async function patch(pass: Pass, a: Patch, change: Json, how: PatchType) {
-  const { under = '', ...type } = how;
+async function patch(pass: Pass, a: Patch, change: Json, type: Partial<ApiRequest>, under = '') {
   const { namespace, name, resourceVersion } = latest(pass, a);
   const { meta } = a.object;
   const path = `${pathOf(a.kind, namespace, name)}${under}?${FIELDS}`;
   const metadata = { ...(change['metadata'] as Json), uid: meta.uid, resourceVersion };
-  const request = { ...type, path, body: { ...change, metadata } };
+  const request = { ...MERGE, ...type, path, body: { ...change, metadata } };
   // An old API server answers 404 where it does not know the subresource.
   return (await submit(pass, a.kind, request, under ? undefined : meta)) !== undefined;
 }
-type PatchType = Pick<ApiRequest, 'method' | 'contentType'> & { readonly under?: '/resize' };
 
 /** A delete that hits only the object that was decided upon. Gone already is as good. */
 async function remove(pass: Pass, a: Delete): Promise<true> {
@@ -3478,7 +3427,7 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
   switch (a.do) {
     case 'Patch':
       // The resize goes first: it may be refused, and the second patch says that all was asked for.
-      if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
+      if (a.resize) await patch(pass, a, a.resize, STRATEGIC, '/resize');
       if (await patch(pass, a, a.change, a.verb === 'update' ? STRATEGIC : MERGE)) return true;
       return a.verb === 'retire'; // Nothing is left to mark.
     case 'Delete':
@@ -3496,8 +3445,8 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
 /** Claims first, then the pod. Nothing is rolled back: what was made is found again. */
 async function makeMember(pass: Pass, a: Make): Promise<true> {
   const { o, cluster } = pass;
-  for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a.identity, name, a));
-  const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable: readsNodes(o) });
+  for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a, name));
+  const body = podBody(cluster, a, readsNodes(o));
   const pod = await create(pass, PODS, body);
   if (selectorMatches(cluster.spec.selector, pod.labels)) return true;
   const asked = dictOf(body.metadata['labels']);
@@ -3610,7 +3559,7 @@ interface Expectation {
 const newLedger = (uid: string, children = newChildren(), expected = new Set<Expectation>()) => ({
   ...{ uid, children, expected },
   hidden: new Map<string, Thing | undefined>(), // Children that no feed shows, as last seen.
-  told: new Map<string, { name: string; count: number; at: number }>(), // Events.
+  told: new Map<string, number>(), // Events, and when they were written.
   desk: openDesk(),
   volumes: new Map<string, Volume>(), // Read once.
   statusAt: -Infinity, // Uptime of the last status that was written.
@@ -3693,15 +3642,13 @@ const aborted = (signal: AbortSignal): Promise<void> =>
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
-  // Uptime goes on evenly, should this machine's clock be set between two answers.
+  // Uptime goes on evenly, should this machine's clock be set between two answers. Those tell whole
+  // seconds, and take time: less than two seconds are no difference.
   let offset = world.now() - world.uptime();
   const send: World['send'] = async (request) => {
     const answer = await world.send(request);
     const told = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // NaN without a time.
-    const ms = Math.round(Math.abs(told - offset));
-    if (ms > BOUNDS.skewToldMs)
-      world.log('warn', "the machine's clock is not the server's", { ms });
-    if (ms > BOUNDS.skewMs) offset = told;
+    if (Math.abs(told - offset) > 2_000) offset = told;
     return answer;
   };
   return { ...world, send, now: () => world.uptime() + offset };
@@ -3762,9 +3709,7 @@ function onLeft(o: Operator, { uid, desk, hidden }: Ledger, kind: Kind, child: T
   const reason = desk.went.get(identity)?.reason;
   if (isTerminating(pod)) desk.went.set(identity, { pod, reason, atMs: o.world.now() });
   // A quota may have room again: what was refused may be tried at once.
-  const untilUptime = o.world.uptime();
-  for (const [what, refused] of desk.backoff)
-    if (what.startsWith('make/')) desk.backoff.set(what, { ...refused, untilUptime });
+  for (const what of desk.backoff.keys()) if (what.startsWith('make/')) desk.backoff.delete(what);
 }
 /** Wakes who is on a node, and who looks for one or may have to leave its own. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
@@ -3886,9 +3831,10 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
 async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
   const known = withClaims ? claimTemplateNames(c.spec) : [];
   const names = r.claimTemplates.filter((name) => known.includes(name));
-  const pod = podBody(c, 'trial', r, { nodesReadable: readsNodes(o) });
+  const trial = { identity: 'trial', revision: r, index: undefined };
+  const pod = podBody(c, trial, readsNodes(o));
   let made: Raw | undefined;
-  for (const body of [...names.map((name) => claimBody(c, 'trial', name, {})), pod]) {
+  for (const body of [...names.map((name) => claimBody(c, trial, name)), pod]) {
     const path = pathOf(body === pod ? PODS : CLAIMS, c.meta.namespace);
     const query = `?dryRun=All&fieldValidation=Strict&${FIELDS}`;
     try {
@@ -4029,7 +3975,7 @@ async function confess(pass: Pass, error: unknown): Promise<void> {
   await report(pass, { conditions: [...before.filter((c) => c.type !== 'Stalled'), stalled] });
 }
 
-/** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
+/** An Event, unless an equal one was written less than ten minutes ago. It is news, not work: a
  *  failure is logged, and nothing waits for it for long. */
 async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: Story) {
   const { reason, type, message } = story;
@@ -4039,25 +3985,22 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   const now = world.now();
   // Their words name another pod each time it is tried again, and are still the same news.
   const key = ['Refused', 'InternalError'].includes(reason) ? reason : `${reason} ${message}`;
-  const before = told.get(key);
-  const same = before && now - before.at < LIMITS.earlyEndMs ? before : undefined;
+  if (now - (told.get(key) ?? -Infinity) < LIMITS.earlyEndMs) return;
+  told.delete(key); // So that it comes last.
+  told.set(key, now);
+  for (const [oldest] of told) if (told.size > 50) told.delete(oldest);
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
-  const one = { name: `${name}.${digits(now, 9)}${chance}`, ...same };
-  const count = (same?.count ?? 0) + 1;
-  told.delete(key);
-  told.set(key, { name: one.name, count, at: now });
-  for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
   const at = timeText(now);
-  const again = { count, lastTimestamp: at, message: message.slice(0, 1000) };
+  const metadata = { name: `${name}.${digits(now, 9)}${chance}` };
   const { apiVersion, kind } = ownerOf(cluster);
   const involvedObject = { apiVersion, kind, name, namespace, uid };
-  const about = { involvedObject, source: { component: 'statefulcluster' }, reason, type };
-  const first = { metadata: { name: one.name }, ...about, firstTimestamp: at, ...again };
+  const source = { component: 'statefulcluster' };
+  const times = { count: 1, firstTimestamp: at, lastTimestamp: at };
+  const said = { reason, type, message: message.slice(0, 1000) };
+  const body = { metadata, involvedObject, source, ...times, ...said };
   const path = `/api/v1/namespaces/${namespace}/events`;
-  const request: ApiRequest = same
-    ? { ...MERGE, path: `${path}/${one.name}`, body: again }
-    : { method: 'POST', path, body: first };
-  await call(world, { ...request, timeoutMs: BOUNDS.eventMs }).catch((error: unknown) => {
+  const request: ApiRequest = { method: 'POST', path, body, timeoutMs: 2_000 };
+  await call(world, request).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
 }
