@@ -4502,41 +4502,32 @@ const escaped = (text: string): string =>
 const tamed = (raw: Raw): Raw =>
   JSON.parse(JSON.stringify(raw), (_, v) => (typeof v === 'string' ? escaped(v) : v));
 
-/** The fields of a kubeconfig that are honoured; any other is refused by its name. */
+/** The fields of a kubeconfig that are honoured, some with the form of what they may say; any other
+ *  is refused by its name. */
 const HONOURED: Dict = {
   cluster: `server certificate-authority certificate-authority-data insecure-skip-tls-verify
-    tls-server-name proxy-url disable-compression extensions`,
+    tls-server-name proxy-url=(https?|socks5h?)://.* disable-compression extensions`,
   user: `client-certificate client-certificate-data client-key client-key-data token tokenFile
     username password as as-uid as-groups exec extensions`,
   context: 'cluster user namespace extensions',
-  exec: 'apiVersion command args env installHint interactiveMode provideClusterInfo',
+  exec: `apiVersion=client.authentication.k8s.io/v1(beta1)? command args env installHint
+    interactiveMode=Never|IfAvailable provideClusterInfo`,
 };
 const PATHS = /^(certificate-authority|client-certificate|client-key|tokenFile)$/;
 /** One part of a kubeconfig in `folder`, with absolute paths. Data goes before a file. */
 function partOf(kind: string, part: Raw, folder: string): Raw {
-  const known = HONOURED[kind]?.split(/\s+/) ?? [];
   const whole: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(part)) {
     if (!value || part[`${name}-data`]) continue;
-    if (!known.includes(name)) throw new Error(`kubeconfig: ${kind}: ${name} is not supported`);
+    const known = HONOURED[kind]?.split(/\s+/).find((one) => one.split('=')[0] === name);
+    const [, form = '[^]*'] = known?.split('=') ?? [];
+    if (!known || !RegExp(`^(${form})$`).test(value))
+      throw new Error(`kubeconfig: ${kind}: ${name} is not supported${known ? `: ${value}` : ''}`);
     const isPath = PATHS.test(name) || (name === 'command' && value.includes(sep));
     whole[name] = isPath ? resolve(folder, value) : value;
-    if (name === 'exec') whole[name] = partOf(name, value, folder);
+    if (name === 'exec') whole[name] = partOf(name, { apiVersion: 'none', ...value }, folder);
   }
   return whole;
-}
-/** Refuses what kubectl refuses, and what needs a terminal or a library that is not here. */
-function checkParts(cluster: Raw, user: Raw): void {
-  const alone = ['as-uid', 'as-groups'].find((field) => !user['as'] && user[field]);
-  const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
-  const { 'proxy-url': proxy = 'http://' } = cluster;
-  const wrong = [
-    alone && `user: ${alone} without as`,
-    user['exec']?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
-    !/^(https?|socks5h?):\/\//.test(proxy) && `cluster: proxy-url ${proxy} is not supported`,
-    authority && cluster['insecure-skip-tls-verify'] && 'cluster: insecure beside an authority',
-  ].find(Boolean);
-  if (wrong) throw new Error(`kubeconfig: ${wrong}`);
 }
 /** Runs a plugin for credentials as client-go does, but never at the terminal. */
 async function askPlugin(exec: Raw, cluster: Raw): Promise<Raw> {
@@ -4549,19 +4540,19 @@ async function askPlugin(exec: Raw, cluster: Raw): Promise<Raw> {
   const given = Object.fromEntries(env.map(({ name, value }: Raw) => [name, value]));
   given.KUBERNETES_EXEC_INFO = JSON.stringify({ apiVersion, kind: 'ExecCredential', spec });
   const { execFile } = process.getBuiltinModule('node:child_process');
-  const limits = { timeout: BOUNDS.pluginMs, killSignal: 'SIGKILL' } as const;
-  const options = { env: { ...process.env, ...given }, ...limits };
-  const running = promisify(execFile)(command, args, options);
-  running.child.stdin?.end();
+  const timeout = BOUNDS.pluginMs;
+  const options = { env: { ...process.env, ...given }, timeout, killSignal: 'SIGKILL' } as const;
   try {
+    const running = promisify(execFile)(command, args, options);
+    running.child.stdin?.end();
     const { apiVersion: version, status = {} } = JSON.parse((await running).stdout) as Raw;
-    if (version !== apiVersion) throw new Error(`it answered in ${version}, not in ${apiVersion}`);
-    return status;
+    if (version === apiVersion) return status;
+    throw new Error(`it answered in ${version}, not in ${apiVersion}`);
   } catch (error) {
     const { killed, stderr } = error as { killed?: boolean; stderr?: string };
-    const late = killed && `no answer within ${BOUNDS.pluginMs} ms`;
-    const words = late || stderr?.trim().split('\n').at(-1) || wordsOf(error);
-    throw new Error(`the plugin ${command} failed: ${words}`);
+    const words = stderr?.trim().split('\n').at(-1) || wordsOf(error);
+    const why = killed ? `no answer within ${timeout} ms` : words;
+    throw new Error(`the plugin ${command} failed: ${why}`);
   }
 }
 /** HTTPS_PROXY, HTTP_PROXY and NO_PROXY as Go reads them: an entry is `*`, a domain with all below
@@ -4590,12 +4581,13 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
 function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   const apply = config.applyToHTTPSOptions.bind(config);
   const { exec, tokenFile: file, 'as-uid': uid, 'as-groups': groups } = user;
-  let kept: Raw | undefined; // What the plugin answered, until it expires.
+  let kept: Raw = {}; // What the plugin answered, until it expires.
+  let until = exec ? 0 : Infinity;
   config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
     await apply(options);
-    if (kept && Date.parse(kept['expirationTimestamp']) <= Date.now()) kept = undefined;
-    if (exec) kept ??= await askPlugin(exec, cluster);
-    const { token: given, clientCertificateData: cert, clientKeyData: key } = kept ?? {};
+    if (until <= Date.now()) kept = await askPlugin(exec, cluster);
+    until = Date.parse(kept['expirationTimestamp']) || Infinity;
+    const { token: given, clientCertificateData: cert, clientKeyData: key } = kept;
     const token = file ? readFileSync(file, 'utf8').trim() : given;
     const bearer = token && { Authorization: `Bearer ${token}` };
     const as = { 'Impersonate-Uid': uid, 'Impersonate-Group': groups };
@@ -4627,29 +4619,39 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
     return complete(config, { server: config.getCurrentCluster()?.server }, {});
   }
   const find = (kind: string, name = ''): Raw => {
-    for (const raw of files)
-      for (const one of raw[`${kind}s`] ?? [])
-        if (one.name === name) return partOf(kind, one[kind] ?? {}, raw['folder']);
-    if (name) throw new Error(`${where} has no ${kind} "${name}"`);
-    return {};
+    const named = (raw: Raw) => raw[`${kind}s`]?.find((one: Raw) => one['name'] === name);
+    const raw = files.find(named);
+    if (name && !raw) throw new Error(`${where} has no ${kind} "${name}"`);
+    return raw ? partOf(kind, named(raw)[kind] ?? {}, raw['folder']) : {};
   };
   const name = context ?? files.find((raw) => raw['current-context'])?.['current-context'];
   const chosen = find('context', name);
   const [cluster, user] = [find('cluster', chosen['cluster']), find('user', chosen['user'])];
-  const { server = '' } = cluster as { server?: string };
-  if (server === '') throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
-  if (!URL.canParse(server)) throw new Error(`${where}: "${server}" is not a URL`);
-  checkParts(cluster, user);
-  // The library refuses plain http (`kubectl proxy`) unless TLS is waived, which it has none of.
-  const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
+  const {
+    server = '',
+    'certificate-authority': path,
+    'certificate-authority-data': data,
+  } = cluster;
+  if (!URL.canParse(server))
+    throw new Error(`${where} names no cluster with a URL: set --kubeconfig or --context`);
+  if (!user['as'] && (user['as-uid'] || user['as-groups']))
+    throw new Error('kubeconfig: user: as-uid or as-groups without as');
+  if ((path || data) && cluster['insecure-skip-tls-verify'])
+    throw new Error('kubeconfig: cluster: insecure beside an authority');
+  // Plain http (`kubectl proxy`) carries nobody's credentials. The library refuses it unless TLS is
+  // waived, which it has none of.
+  const isPlain = server.startsWith('http:');
+  const { as, 'as-uid': uid, 'as-groups': groups } = user;
+  const sent = isPlain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
+  const way = { ...cluster, ...(isPlain && { 'insecure-skip-tls-verify': true }) };
   const whole = {
     'current-context': name,
     contexts: [{ name, context: { ...chosen, cluster: name, user: name } }],
-    clusters: [{ name, cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
-    users: [{ name, user: { ...user, exec: undefined } }],
+    clusters: [{ name, cluster: { ...way, 'proxy-url': undefined } }],
+    users: [{ name, user: { ...sent, exec: undefined } }],
   };
   config.loadFromString(JSON.stringify(whole));
-  return complete(config, cluster, user);
+  return complete(config, cluster, sent);
 }
 
 function logger(format: string): World['log'] {
