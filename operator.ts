@@ -4285,10 +4285,8 @@ export const METRICS = {
   statefulcluster_api_requests_total: ['counter', 'API requests, by verb and status code.'],
   statefulcluster_api_request_duration_seconds: ['histogram', 'Duration of requests, by verb.'],
   statefulcluster_watch_restarts_total: ['counter', 'Watches that were opened again.'],
-  process_cpu_seconds_total: ['counter', 'User and system CPU time.'],
   process_resident_memory_bytes: ['gauge', 'Resident memory.'],
-  process_start_time_seconds: ['gauge', 'Start of the process, in seconds since 1970.'],
-  nodejs_heap_size_used_bytes: ['gauge', 'Used heap of JavaScript.'],
+  process_start_time_seconds: ['gauge', 'Start of the process, since 1970.'],
   nodejs_eventloop_lag_seconds: ['gauge', 'How late the last tick of a second came.'],
 } as const;
 type Metric = keyof typeof METRICS;
@@ -4310,18 +4308,15 @@ export const newVitals = (world: World) => ({
 });
 export type Vitals = ReturnType<typeof newVitals>;
 /** Values are words of this program, and names: what JSON escapes beyond the format is in none. */
-function labelsText(labels: Dict): string {
-  const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
-  return pairs.length > 0 ? `{${pairs.join()}}` : '';
-}
 function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
+  const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
+  const key = suffix + (pairs.length > 0 ? `{${pairs.join()}}` : '');
   const family = series.get(metric) ?? new Map<string, number>();
-  const key = suffix + labelsText(labels);
   series.set(metric, family.set(key, (family.get(key) ?? 0) + by));
 }
 function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
-    const le = edge === Infinity ? '+Inf' : String(edge);
+    const le = String(edge).replace('Infinity', '+Inf');
     count(v, metric, { ...labels, le }, ms <= 1000 * edge ? 1 : 0, '_bucket');
   }
   count(v, metric, labels, ms / 1000, '_sum');
@@ -4331,34 +4326,31 @@ function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
 /** The same World, and what passes through it is counted. */
 export function measured(v: Vitals): World {
   const { world, watches } = v;
-  const bare = (path: string): string => path.split('?')[0] ?? '';
-  const told = async (verb: string, ask: () => Promise<ApiResponse>): Promise<ApiResponse> => {
+  const told = async (verb: string, path: string, ask: () => Promise<ApiResponse>) => {
     const at = world.uptime();
+    const watch = watches.get(path);
+    if (watch && ['GET', 'WATCH'].includes(verb)) watch.signAt = at; // It is listed, or watched.
     const answer = ask();
     const code = await answer.then(({ status }) => `${status}`).catch(() => 'none');
-    const ms = world.uptime() - at;
     count(v, 'statefulcluster_api_requests_total', { verb, code });
+    const ms = world.uptime() - at;
     if (verb !== 'WATCH') time(v, 'statefulcluster_api_request_duration_seconds', { verb }, ms);
     return answer;
   };
+  const bare = (path: string): string => path.split('?')[0] ?? '';
   return {
     ...world,
-    send(request) {
-      const watch = request.method === 'GET' && watches.get(bare(request.path));
-      if (watch) watch.signAt = world.uptime(); // A list, before it is watched again.
-      return told(request.method, () => world.send(request));
-    },
+    send: (request) => told(request.method, bare(request.path), () => world.send(request)),
     watch(path, on, signal) {
-      const signAt = world.uptime();
       const known = watches.get(bare(path));
       if (known) count(v, 'statefulcluster_watch_restarts_total', {});
-      const watch = { newsAt: known?.newsAt ?? signAt, signAt };
+      const watch = known ?? { newsAt: world.uptime(), signAt: 0 };
       watches.set(bare(path), watch);
       const hear = (event: WatchEvent): void => {
         watch.newsAt = watch.signAt = world.uptime();
         on(event);
       };
-      return told('WATCH', () => world.watch(path, hear, signal));
+      return told('WATCH', bare(path), () => world.watch(path, hear, signal));
     },
     log(level, message, fields) {
       if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
@@ -4382,16 +4374,12 @@ export const observerOf = (v: Vitals): Observer => ({
  *  any more, no series is left; those of known labels begin at 0, so that a rate sees their first
  *  step. */
 function readOff(v: Vitals): void {
-  const { rss, heapUsed } = process.memoryUsage();
-  const { user, system } = process.cpuUsage();
   count(v, 'statefulcluster_build_info', { version: VERSION });
   count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
   count(v, 'statefulcluster_queue_depth', {}, v.depth());
   count(v, 'statefulcluster_watch_restarts_total', {}, 0);
-  count(v, 'process_cpu_seconds_total', {}, (user + system) / 1e6);
-  count(v, 'process_resident_memory_bytes', {}, rss);
+  count(v, 'process_resident_memory_bytes', {}, process.memoryUsage.rss());
   count(v, 'process_start_time_seconds', {}, performance.timeOrigin / 1000);
-  count(v, 'nodejs_heap_size_used_bytes', {}, heapUsed);
   count(v, 'nodejs_eventloop_lag_seconds', {}, v.lagMs / 1000);
   for (const result of ['success', 'error'])
     count(v, 'statefulcluster_reconciles_total', { result }, 0);
@@ -4411,39 +4399,35 @@ function readOff(v: Vitals): void {
 export function metricsText(v: Vitals): string {
   const series = new Map(v.series);
   readOff({ ...v, series });
-  const families = Object.entries(METRICS).map(([name, [type, help]]) => {
-    const samples = [...(series.get(name as Metric) ?? [])];
-    const lines = samples.map(([rest, value]) => `${name}${rest} ${value}\n`);
-    return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`;
-  });
-  return families.join('');
+  let text = '';
+  for (const [name, [type, help]] of Object.entries(METRICS)) {
+    text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
+    for (const [rest, value] of series.get(name as Metric) ?? [])
+      text += `${name}${rest} ${value}\n`;
+  }
+  return text;
 }
 
 type Page = readonly [status: number, text: string];
-/** Should this process be started anew? A server that is away is no reason: a watch that cannot be
- *  opened is opened again, which is a sign too. */
-function healthPage(v: Vitals): Page {
-  if (v.lagMs > BOUNDS.lagMaxMs) return [500, `the event loop was blocked for ${v.lagMs} ms\n`];
-  const since = v.world.uptime() - BOUNDS.silenceMaxMs;
-  const [path] = [...v.watches].find(([, { signAt }]) => signAt < since) ?? [];
-  const words = `no sign of the watch ${path} for ${BOUNDS.silenceMaxMs / 1000} s\n`;
-  return path ? [500, words] : [200, 'ok\n'];
-}
-function readyPage(v: Vitals): Page {
-  if (v.phase === 'standby') return [200, 'standby\n'];
-  const ages = [...v.watches].map(([path, { newsAt }]) => {
-    const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
-    return `${path}: last event or bookmark ${seconds} s ago\n`;
+/** Status and text of one page. /healthz: should this process be started anew? A server that is
+ *  away is no reason: a watch that cannot be opened is opened again, which is a sign too. */
+export function pageOf(v: Vitals, path: string): Page {
+  const now = v.world.uptime();
+  const watches = [...v.watches];
+  if (path === '/metrics') return [200, metricsText(v)];
+  if (path === '/healthz') {
+    const [silent] = watches.find(([, { signAt }]) => now - signAt > BOUNDS.silenceMaxMs) ?? [];
+    if (v.lagMs > BOUNDS.lagMaxMs) return [500, `the event loop was blocked for ${v.lagMs} ms\n`];
+    if (!silent) return [200, 'ok\n'];
+    return [500, `no sign of the watch ${silent} for ${BOUNDS.silenceMaxMs / 1000} s\n`];
+  }
+  if (path !== '/readyz') return [404, 'there are /healthz, /readyz and /metrics\n'];
+  const ages = watches.map(([watch, { newsAt }]) => {
+    return `${watch}: last event or bookmark ${Math.floor((now - newsAt) / 1000)} s ago\n`;
   });
+  if (v.phase === 'standby') return [200, 'standby\n'];
   if (v.phase === 'synced') return [200, `leader\n${ages.join('')}`];
   return [503, `leader, the caches are not synced\n${ages.join('')}`];
-}
-/** Status and text of one page. */
-export function pageOf(v: Vitals, path: string): Page {
-  if (path === '/healthz') return healthPage(v);
-  if (path === '/readyz') return readyPage(v);
-  if (path === '/metrics') return [200, metricsText(v)];
-  return [404, 'there are /healthz, /readyz and /metrics\n'];
 }
 
 /** Serves the pages on [HOST]:PORT until aborted. Whoever holds connections open and asks nothing
