@@ -7980,8 +7980,8 @@ const configs = suite('kubeconfig');
 configs.after(clearUp);
 configs('kubeconfig: a list → the first of equal names, without missing files', async () => {
   const { folder, put } = newDrawer();
-  const url = await openMirror();
-  const one = configOf(url, { token: 'one' }, {}, 'one');
+  const url = await openMirror(true);
+  const one = configOf(url, { token: 'one' }, trusting(CERT), 'one');
   put('a/config', { users: one['users'], contexts: one['contexts'] });
   put('empty', '# nothing\n');
   put('b/config', {
@@ -8007,14 +8007,28 @@ configs('kubeconfig: as, as-uid, as-groups → headers', async () => {
   const { put } = newDrawer();
   const who = { as: 'me', 'as-uid': '7', 'as-groups': ['a', 'b'] };
   const file = put('config', configOf(await openMirror(), { token: 't', ...who }));
-  const { headers, ...got } = { headers: await arrives(file) };
+  const headers = await arrives(file);
   const named = Object.entries(headers).filter(([name]) => name.startsWith('impersonate-'));
-  assert.equal(got, {});
   assert.equal(Object.fromEntries(named), {
     'impersonate-user': 'me',
     'impersonate-uid': '7',
     'impersonate-group': 'a, b',
   });
+});
+configs('kubeconfig: plain http → no credentials leave, as with kubectl', async () => {
+  const { folder, put } = newDrawer();
+  put('token', 'secret');
+  chmodSync(put('plugin', PLUGIN), 0o755);
+  const url = await openMirror();
+  const users = [
+    { token: 't' },
+    { tokenFile: 'token' },
+    { username: 'u', password: 'p' },
+    exec({}),
+  ];
+  for (const user of users)
+    assert.is((await arrives(put('config', configOf(url, user))))['authorization'], undefined);
+  assert.is(existsSync(join(folder, 'calls')), false, 'a plugin is not asked');
 });
 const exec = (more: object): object => ({
   exec: { apiVersion: 'client.authentication.k8s.io/v1', command: './plugin', ...more },
@@ -8025,16 +8039,21 @@ const REFUSED: readonly (readonly [user: object, cluster: object, words: RegExp]
   [{ 'auth-provider': { name: 'oidc' } }, {}, /user: auth-provider is not supported/],
   [{ as: 'me', 'as-user-extra': { x: ['y'] } }, {}, /user: as-user-extra is not supported/],
   [{ 'token-file': 'x' }, {}, /user: token-file is not supported/],
-  [exec({ interactiveMode: 'Always' }), {}, /interactiveMode Always/],
+  [exec({ interactiveMode: 'Always' }), {}, /interactiveMode is not supported: Always/],
   [exec({ jump: true }), {}, /exec: jump is not supported/],
-  [{}, { 'proxy-url': 'ftp://x' }, /proxy-url ftp:\/\/x is not supported/],
+  [exec({ apiVersion: 'x/v1alpha1' }), {}, /exec: apiVersion is not supported: x\/v1alpha1/],
+  [exec({ apiVersion: undefined }), {}, /exec: apiVersion is not supported: none/],
+  [{}, { 'proxy-url': 'ftp://x' }, /proxy-url is not supported: ftp:\/\/x/],
   [{}, { 'certificate-authority': 'x', 'insecure-skip-tls-verify': true }, /insecure beside/],
   [{}, { jump: 1 }, /cluster: jump is not supported/],
 ];
 configs('kubeconfig: what is not honoured → refused by its name', async () => {
   const { put } = newDrawer();
   for (const [user, cluster, words] of REFUSED)
-    assert.match(await outcome(arrives(put('config', configOf('http://x', user, cluster)))), words);
+    assert.match(
+      await outcome(arrives(put('config', configOf('https://x', user, cluster)))),
+      words,
+    );
 });
 /** A plugin that tells in its token what it was given. */
 const PLUGIN = `#!/bin/sh
@@ -8048,15 +8067,16 @@ configs('kubeconfig: a plugin → beside its file, told of the cluster, asked on
   chmodSync(put('plugin', PLUGIN), 0o755);
   const own = exec({ args: ['a'], env: [{ name: 'MINE', value: 'b' }], provideClusterInfo: true });
   const extension = { name: 'client.authentication.k8s.io/exec', extension: { c: 1 } };
-  const server = await openMirror();
-  const file = put('config', configOf(server, own, { extensions: [extension] }));
+  const server = await openMirror(true);
+  const trust = { 'certificate-authority-data': Buffer.from(CERT).toString('base64') };
+  const file = put('config', configOf(server, own, { ...trust, extensions: [extension] }));
   const load = () => op.loadConfig(file, undefined);
   const { send } = connect(await load(), load);
   const get = () => send({ method: 'GET', path: '/api/v1/pods/x' });
   const [{ body }] = await Promise.all([get(), get()]);
   const token = `${(body as Raw)['headers'].authorization}`.replace('Bearer ', '');
   const [, info] = /^a b (.*)$/.exec(Buffer.from(token, 'base64').toString()) ?? [];
-  const spec = { interactive: false, cluster: { server, config: { c: 1 } } };
+  const spec = { interactive: false, cluster: { server, ...trust, config: { c: 1 } } };
   const apiVersion = 'client.authentication.k8s.io/v1';
   assert.equal(JSON.parse(info ?? ''), { apiVersion, kind: 'ExecCredential', spec });
   await get();
@@ -8067,7 +8087,7 @@ configs('kubeconfig: F12: a plugin that hangs, fails, says nothing → is named'
   const { pluginMs } = limits;
   limits.pluginMs = 300;
   const { put } = newDrawer();
-  const file = put('config', configOf('http://x', exec({})));
+  const file = put('config', configOf('https://x', exec({})));
   const rows = [
     ['sleep 60', /plugin .*\/plugin failed: no answer within 300 ms/],
     ['echo first >&2; echo why >&2; exit 3', /plugin .*\/plugin failed: why/],

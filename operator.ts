@@ -4201,10 +4201,8 @@ export const METRICS = {
   statefulcluster_api_requests_total: ['counter', 'API requests, by verb and status code.'],
   statefulcluster_api_request_duration_seconds: ['histogram', 'Duration of requests, by verb.'],
   statefulcluster_watch_restarts_total: ['counter', 'Watches that were opened again.'],
-  process_cpu_seconds_total: ['counter', 'User and system CPU time.'],
   process_resident_memory_bytes: ['gauge', 'Resident memory.'],
-  process_start_time_seconds: ['gauge', 'Start of the process, in seconds since 1970.'],
-  nodejs_heap_size_used_bytes: ['gauge', 'Used heap of JavaScript.'],
+  process_start_time_seconds: ['gauge', 'Start of the process, since 1970.'],
   nodejs_eventloop_lag_seconds: ['gauge', 'How late the last tick of a second came.'],
 } as const;
 type Metric = keyof typeof METRICS;
@@ -4226,18 +4224,15 @@ export const newVitals = (world: World) => ({
 });
 export type Vitals = ReturnType<typeof newVitals>;
 /** Values are words of this program, and names: what JSON escapes beyond the format is in none. */
-function labelsText(labels: Dict): string {
-  const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
-  return pairs.length > 0 ? `{${pairs.join()}}` : '';
-}
 function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
+  const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
+  const key = suffix + (pairs.length > 0 ? `{${pairs.join()}}` : '');
   const family = series.get(metric) ?? new Map<string, number>();
-  const key = suffix + labelsText(labels);
   series.set(metric, family.set(key, (family.get(key) ?? 0) + by));
 }
 function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
-    const le = edge === Infinity ? '+Inf' : String(edge);
+    const le = String(edge).replace('Infinity', '+Inf');
     count(v, metric, { ...labels, le }, ms <= 1000 * edge ? 1 : 0, '_bucket');
   }
   count(v, metric, labels, ms / 1000, '_sum');
@@ -4247,34 +4242,31 @@ function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
 /** The same World, and what passes through it is counted. */
 export function measured(v: Vitals): World {
   const { world, watches } = v;
-  const bare = (path: string): string => path.split('?')[0] ?? '';
-  const told = async (verb: string, ask: () => Promise<ApiResponse>): Promise<ApiResponse> => {
+  const told = async (verb: string, path: string, ask: () => Promise<ApiResponse>) => {
     const at = world.uptime();
+    const watch = watches.get(path);
+    if (watch && ['GET', 'WATCH'].includes(verb)) watch.signAt = at; // It is listed, or watched.
     const answer = ask();
     const code = await answer.then(({ status }) => `${status}`).catch(() => 'none');
-    const ms = world.uptime() - at;
     count(v, 'statefulcluster_api_requests_total', { verb, code });
+    const ms = world.uptime() - at;
     if (verb !== 'WATCH') time(v, 'statefulcluster_api_request_duration_seconds', { verb }, ms);
     return answer;
   };
+  const bare = (path: string): string => path.split('?')[0] ?? '';
   return {
     ...world,
-    send(request) {
-      const watch = request.method === 'GET' && watches.get(bare(request.path));
-      if (watch) watch.signAt = world.uptime(); // A list, before it is watched again.
-      return told(request.method, () => world.send(request));
-    },
+    send: (request) => told(request.method, bare(request.path), () => world.send(request)),
     watch(path, on, signal) {
-      const signAt = world.uptime();
       const known = watches.get(bare(path));
       if (known) count(v, 'statefulcluster_watch_restarts_total', {});
-      const watch = { newsAt: known?.newsAt ?? signAt, signAt };
+      const watch = known ?? { newsAt: world.uptime(), signAt: 0 };
       watches.set(bare(path), watch);
       const hear = (event: WatchEvent): void => {
         watch.newsAt = watch.signAt = world.uptime();
         on(event);
       };
-      return told('WATCH', () => world.watch(path, hear, signal));
+      return told('WATCH', bare(path), () => world.watch(path, hear, signal));
     },
     log(level, message, fields) {
       if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
@@ -4298,16 +4290,12 @@ export const observerOf = (v: Vitals): Observer => ({
  *  any more, no series is left; those of known labels begin at 0, so that a rate sees their first
  *  step. */
 function readOff(v: Vitals): void {
-  const { rss, heapUsed } = process.memoryUsage();
-  const { user, system } = process.cpuUsage();
   count(v, 'statefulcluster_build_info', { version: VERSION });
   count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
   count(v, 'statefulcluster_queue_depth', {}, v.depth());
   count(v, 'statefulcluster_watch_restarts_total', {}, 0);
-  count(v, 'process_cpu_seconds_total', {}, (user + system) / 1e6);
-  count(v, 'process_resident_memory_bytes', {}, rss);
+  count(v, 'process_resident_memory_bytes', {}, process.memoryUsage.rss());
   count(v, 'process_start_time_seconds', {}, performance.timeOrigin / 1000);
-  count(v, 'nodejs_heap_size_used_bytes', {}, heapUsed);
   count(v, 'nodejs_eventloop_lag_seconds', {}, v.lagMs / 1000);
   for (const result of ['success', 'error'])
     count(v, 'statefulcluster_reconciles_total', { result }, 0);
@@ -4327,39 +4315,35 @@ function readOff(v: Vitals): void {
 export function metricsText(v: Vitals): string {
   const series = new Map(v.series);
   readOff({ ...v, series });
-  const families = Object.entries(METRICS).map(([name, [type, help]]) => {
-    const samples = [...(series.get(name as Metric) ?? [])];
-    const lines = samples.map(([rest, value]) => `${name}${rest} ${value}\n`);
-    return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`;
-  });
-  return families.join('');
+  let text = '';
+  for (const [name, [type, help]] of Object.entries(METRICS)) {
+    text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
+    for (const [rest, value] of series.get(name as Metric) ?? [])
+      text += `${name}${rest} ${value}\n`;
+  }
+  return text;
 }
 
 type Page = readonly [status: number, text: string];
-/** Should this process be started anew? A server that is away is no reason: a watch that cannot be
- *  opened is opened again, which is a sign too. */
-function healthPage(v: Vitals): Page {
-  if (v.lagMs > BOUNDS.lagMaxMs) return [500, `the event loop was blocked for ${v.lagMs} ms\n`];
-  const since = v.world.uptime() - BOUNDS.silenceMaxMs;
-  const [path] = [...v.watches].find(([, { signAt }]) => signAt < since) ?? [];
-  const words = `no sign of the watch ${path} for ${BOUNDS.silenceMaxMs / 1000} s\n`;
-  return path ? [500, words] : [200, 'ok\n'];
-}
-function readyPage(v: Vitals): Page {
-  if (v.phase === 'standby') return [200, 'standby\n'];
-  const ages = [...v.watches].map(([path, { newsAt }]) => {
-    const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
-    return `${path}: last event or bookmark ${seconds} s ago\n`;
+/** Status and text of one page. /healthz: should this process be started anew? A server that is
+ *  away is no reason: a watch that cannot be opened is opened again, which is a sign too. */
+export function pageOf(v: Vitals, path: string): Page {
+  const now = v.world.uptime();
+  const watches = [...v.watches];
+  if (path === '/metrics') return [200, metricsText(v)];
+  if (path === '/healthz') {
+    const [silent] = watches.find(([, { signAt }]) => now - signAt > BOUNDS.silenceMaxMs) ?? [];
+    if (v.lagMs > BOUNDS.lagMaxMs) return [500, `the event loop was blocked for ${v.lagMs} ms\n`];
+    if (!silent) return [200, 'ok\n'];
+    return [500, `no sign of the watch ${silent} for ${BOUNDS.silenceMaxMs / 1000} s\n`];
+  }
+  if (path !== '/readyz') return [404, 'there are /healthz, /readyz and /metrics\n'];
+  const ages = watches.map(([watch, { newsAt }]) => {
+    return `${watch}: last event or bookmark ${Math.floor((now - newsAt) / 1000)} s ago\n`;
   });
+  if (v.phase === 'standby') return [200, 'standby\n'];
   if (v.phase === 'synced') return [200, `leader\n${ages.join('')}`];
   return [503, `leader, the caches are not synced\n${ages.join('')}`];
-}
-/** Status and text of one page. */
-export function pageOf(v: Vitals, path: string): Page {
-  if (path === '/healthz') return healthPage(v);
-  if (path === '/readyz') return readyPage(v);
-  if (path === '/metrics') return [200, metricsText(v)];
-  return [404, 'there are /healthz, /readyz and /metrics\n'];
 }
 
 /** Serves the pages on [HOST]:PORT until aborted. Whoever holds connections open and asks nothing
@@ -4418,41 +4402,32 @@ const escaped = (text: string): string =>
 const tamed = (raw: Raw): Raw =>
   JSON.parse(JSON.stringify(raw), (_, v) => (typeof v === 'string' ? escaped(v) : v));
 
-/** The fields of a kubeconfig that are honoured; any other is refused by its name. */
+/** The fields of a kubeconfig that are honoured, some with the form of what they may say; any other
+ *  is refused by its name. */
 const HONOURED: Dict = {
   cluster: `server certificate-authority certificate-authority-data insecure-skip-tls-verify
-    tls-server-name proxy-url disable-compression extensions`,
+    tls-server-name proxy-url=(https?|socks5h?)://.* disable-compression extensions`,
   user: `client-certificate client-certificate-data client-key client-key-data token tokenFile
     username password as as-uid as-groups exec extensions`,
   context: 'cluster user namespace extensions',
-  exec: 'apiVersion command args env installHint interactiveMode provideClusterInfo',
+  exec: `apiVersion=client.authentication.k8s.io/v1(beta1)? command args env installHint
+    interactiveMode=Never|IfAvailable provideClusterInfo`,
 };
 const PATHS = /^(certificate-authority|client-certificate|client-key|tokenFile)$/;
 /** One part of a kubeconfig in `folder`, with absolute paths. Data goes before a file. */
 function partOf(kind: string, part: Raw, folder: string): Raw {
-  const known = HONOURED[kind]?.split(/\s+/) ?? [];
   const whole: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(part)) {
     if (!value || part[`${name}-data`]) continue;
-    if (!known.includes(name)) throw new Error(`kubeconfig: ${kind}: ${name} is not supported`);
+    const known = HONOURED[kind]?.split(/\s+/).find((one) => one.split('=')[0] === name);
+    const [, form = '[^]*'] = known?.split('=') ?? [];
+    if (!known || !RegExp(`^(${form})$`).test(value))
+      throw new Error(`kubeconfig: ${kind}: ${name} is not supported${known ? `: ${value}` : ''}`);
     const isPath = PATHS.test(name) || (name === 'command' && value.includes(sep));
     whole[name] = isPath ? resolve(folder, value) : value;
-    if (name === 'exec') whole[name] = partOf(name, value, folder);
+    if (name === 'exec') whole[name] = partOf(name, { apiVersion: 'none', ...value }, folder);
   }
   return whole;
-}
-/** Refuses what kubectl refuses, and what needs a terminal or a library that is not here. */
-function checkParts(cluster: Raw, user: Raw): void {
-  const alone = ['as-uid', 'as-groups'].find((field) => !user['as'] && user[field]);
-  const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
-  const { 'proxy-url': proxy = 'http://' } = cluster;
-  const wrong = [
-    alone && `user: ${alone} without as`,
-    user['exec']?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
-    !/^(https?|socks5h?):\/\//.test(proxy) && `cluster: proxy-url ${proxy} is not supported`,
-    authority && cluster['insecure-skip-tls-verify'] && 'cluster: insecure beside an authority',
-  ].find(Boolean);
-  if (wrong) throw new Error(`kubeconfig: ${wrong}`);
 }
 /** Runs a plugin for credentials as client-go does, but never at the terminal. */
 async function askPlugin(exec: Raw, cluster: Raw): Promise<Raw> {
@@ -4465,19 +4440,19 @@ async function askPlugin(exec: Raw, cluster: Raw): Promise<Raw> {
   const given = Object.fromEntries(env.map(({ name, value }: Raw) => [name, value]));
   given.KUBERNETES_EXEC_INFO = JSON.stringify({ apiVersion, kind: 'ExecCredential', spec });
   const { execFile } = process.getBuiltinModule('node:child_process');
-  const limits = { timeout: BOUNDS.pluginMs, killSignal: 'SIGKILL' } as const;
-  const options = { env: { ...process.env, ...given }, ...limits };
-  const running = promisify(execFile)(command, args, options);
-  running.child.stdin?.end();
+  const timeout = BOUNDS.pluginMs;
+  const options = { env: { ...process.env, ...given }, timeout, killSignal: 'SIGKILL' } as const;
   try {
+    const running = promisify(execFile)(command, args, options);
+    running.child.stdin?.end();
     const { apiVersion: version, status = {} } = JSON.parse((await running).stdout) as Raw;
-    if (version !== apiVersion) throw new Error(`it answered in ${version}, not in ${apiVersion}`);
-    return status;
+    if (version === apiVersion) return status;
+    throw new Error(`it answered in ${version}, not in ${apiVersion}`);
   } catch (error) {
     const { killed, stderr } = error as { killed?: boolean; stderr?: string };
-    const late = killed && `no answer within ${BOUNDS.pluginMs} ms`;
-    const words = late || stderr?.trim().split('\n').at(-1) || wordsOf(error);
-    throw new Error(`the plugin ${command} failed: ${words}`);
+    const words = stderr?.trim().split('\n').at(-1) || wordsOf(error);
+    const why = killed ? `no answer within ${timeout} ms` : words;
+    throw new Error(`the plugin ${command} failed: ${why}`);
   }
 }
 /** HTTPS_PROXY, HTTP_PROXY and NO_PROXY as Go reads them: an entry is `*`, a domain with all below
@@ -4506,12 +4481,13 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
 function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   const apply = config.applyToHTTPSOptions.bind(config);
   const { exec, tokenFile: file, 'as-uid': uid, 'as-groups': groups } = user;
-  let kept: Raw | undefined; // What the plugin answered, until it expires.
+  let kept: Raw = {}; // What the plugin answered, until it expires.
+  let until = exec ? 0 : Infinity;
   config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
     await apply(options);
-    if (kept && Date.parse(kept['expirationTimestamp']) <= Date.now()) kept = undefined;
-    if (exec) kept ??= await askPlugin(exec, cluster);
-    const { token: given, clientCertificateData: cert, clientKeyData: key } = kept ?? {};
+    if (until <= Date.now()) kept = await askPlugin(exec, cluster);
+    until = Date.parse(kept['expirationTimestamp']) || Infinity;
+    const { token: given, clientCertificateData: cert, clientKeyData: key } = kept;
     const token = file ? readFileSync(file, 'utf8').trim() : given;
     const bearer = token && { Authorization: `Bearer ${token}` };
     const as = { 'Impersonate-Uid': uid, 'Impersonate-Group': groups };
@@ -4543,29 +4519,39 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
     return complete(config, { server: config.getCurrentCluster()?.server }, {});
   }
   const find = (kind: string, name = ''): Raw => {
-    for (const raw of files)
-      for (const one of raw[`${kind}s`] ?? [])
-        if (one.name === name) return partOf(kind, one[kind] ?? {}, raw['folder']);
-    if (name) throw new Error(`${where} has no ${kind} "${name}"`);
-    return {};
+    const named = (raw: Raw) => raw[`${kind}s`]?.find((one: Raw) => one['name'] === name);
+    const raw = files.find(named);
+    if (name && !raw) throw new Error(`${where} has no ${kind} "${name}"`);
+    return raw ? partOf(kind, named(raw)[kind] ?? {}, raw['folder']) : {};
   };
   const name = context ?? files.find((raw) => raw['current-context'])?.['current-context'];
   const chosen = find('context', name);
   const [cluster, user] = [find('cluster', chosen['cluster']), find('user', chosen['user'])];
-  const { server = '' } = cluster as { server?: string };
-  if (server === '') throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
-  if (!URL.canParse(server)) throw new Error(`${where}: "${server}" is not a URL`);
-  checkParts(cluster, user);
-  // The library refuses plain http (`kubectl proxy`) unless TLS is waived, which it has none of.
-  const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
+  const {
+    server = '',
+    'certificate-authority': path,
+    'certificate-authority-data': data,
+  } = cluster;
+  if (!URL.canParse(server))
+    throw new Error(`${where} names no cluster with a URL: set --kubeconfig or --context`);
+  if (!user['as'] && (user['as-uid'] || user['as-groups']))
+    throw new Error('kubeconfig: user: as-uid or as-groups without as');
+  if ((path || data) && cluster['insecure-skip-tls-verify'])
+    throw new Error('kubeconfig: cluster: insecure beside an authority');
+  // Plain http (`kubectl proxy`) carries nobody's credentials. The library refuses it unless TLS is
+  // waived, which it has none of.
+  const isPlain = server.startsWith('http:');
+  const { as, 'as-uid': uid, 'as-groups': groups } = user;
+  const sent = isPlain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
+  const way = { ...cluster, ...(isPlain && { 'insecure-skip-tls-verify': true }) };
   const whole = {
     'current-context': name,
     contexts: [{ name, context: { ...chosen, cluster: name, user: name } }],
-    clusters: [{ name, cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
-    users: [{ name, user: { ...user, exec: undefined } }],
+    clusters: [{ name, cluster: { ...way, 'proxy-url': undefined } }],
+    users: [{ name, user: { ...sent, exec: undefined } }],
   };
   config.loadFromString(JSON.stringify(whole));
-  return complete(config, cluster, user);
+  return complete(config, cluster, sent);
 }
 
 function logger(format: string): World['log'] {
