@@ -200,20 +200,35 @@ const gi = (size: string, name = 'data') => ({
   metadata: { name },
   spec: { resources: { requests: { storage: size } } },
 });
+/** As the CRD fills them in; that it does is tested on the control plane. */
+const POLICIES = { podManagementPolicy: 'Parallel', replacementPolicy: 'Always' } as const;
+const SIZES = { replicas: 1, minReadySeconds: 0, revisionHistoryLimit: 10, suspend: false };
+const ROLLING = { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false };
+const JUDGED = { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 };
+const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 };
+const KEPT = Object.fromEntries(
+  ['whenDeleted', 'whenScaled', 'whenReplaced', 'whenLost'].map((when) => [when, 'Retain']),
+);
 function cluster(over: Over = {}): op.StatefulCluster {
   const { request, updates, start } = over;
   const inner = (names: RegExp) =>
     Object.fromEntries(Object.entries(over).filter(([field]) => names.test(field)));
   const fields = Object.entries(over).filter(([field]) => !SURROUNDS.test(field));
   const spec = {
-    ...{ selector: { matchLabels: { app: 'web' } }, template: TEMPLATE },
+    ...{ ...SIZES, ...POLICIES, selector: { matchLabels: { app: 'web' } }, template: TEMPLATE },
     volumeClaimTemplates: [gi(String(request ?? '1Gi'))],
-    liveness: inner(/^(node|volume|unready|startup)\w*Seconds$|^max(Restarts|Replacements)/),
-    persistentVolumeClaimRetentionPolicy: inner(/^when/),
+    liveness: {
+      ...{ ...JUDGED, ...NEVER },
+      ...inner(/^(node|volume|unready|startup)\w*Seconds$|^max(Restarts|Replacements)/),
+    },
+    persistentVolumeClaimRetentionPolicy: { ...KEPT, ...inner(/^when/) },
     ...(start !== undefined && { ordinals: { start } }),
     updateStrategy: {
-      ...(updates !== undefined && { type: updates }),
-      rollingUpdate: inner(/^(partition|paused|maxUnavailable|maxSurge|podUpdatePolicy)$/),
+      type: updates ?? 'RollingUpdate',
+      rollingUpdate: {
+        ...{ ...ROLLING, podUpdatePolicy: 'InPlaceIfPossible' },
+        ...inner(/^(partition|paused|maxUnavailable|maxSurge|podUpdatePolicy)$/),
+      },
     },
     ...Object.fromEntries(fields),
   };
@@ -14294,8 +14309,9 @@ function benchCluster(name: string, replicas: number): Raw {
   return { ...others, metadata: { name }, spec: { ...spec, ...own } };
 }
 const bareCluster = (): op.StatefulCluster => {
-  const { metadata, ...others } = benchCluster('bare', 1);
-  return clusterOf({ ...others, metadata: { ...metadata, uid: 'none' } });
+  const { metadata, spec: given } = benchCluster('bare', 1);
+  const spec = { ...given, persistentVolumeClaimRetentionPolicy: KEPT };
+  return clusterOf({ metadata: { ...metadata, uid: 'none' }, spec });
 };
 /** What the operator would post for so many members. */
 function bodiesOf(cluster: op.StatefulCluster, count: number) {

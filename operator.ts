@@ -2894,30 +2894,13 @@ const ownAnnotations = (given: Dict): Dict =>
     ),
   );
 
-const SIZES = { replicas: 1, minReadySeconds: 0, revisionHistoryLimit: 10, suspend: false };
-const PARTS = { selector: {}, template: {}, volumeClaimTemplates: [], serviceName: '' } as const;
-const POLICIES = { podManagementPolicy: 'Parallel', replacementPolicy: 'Always' } as const;
-const ROLLING = { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false } as const;
-const JUDGED = { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 } as const;
-const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 } as const;
-const KEEP = 'Retain' as const;
-const KEPT = { whenDeleted: KEEP, whenScaled: KEEP, whenReplaced: KEEP, whenLost: KEEP };
-
 /** The door: a field that is null is absent, as wherever Go reads it. Charts render empty ones. */
 const withoutNulls = (part: unknown): Raw =>
   JSON.parse(JSON.stringify(part ?? {}, (_, value: unknown) => value ?? undefined));
-/** The CRD fills in most defaults; an object that no API server has seen lacks them. */
+/** The CRD has filled in the defaults, but those of what may be empty. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const given = withoutNulls(raw['spec']);
-  const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = given;
-  const podUpdatePolicy = 'InPlaceIfPossible';
-  const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
-  const spec: Spec = Object.assign({}, SIZES, PARTS, POLICIES, given, {
-    updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
-    liveness: { ...JUDGED, ...NEVER, ...given['liveness'] },
-    persistentVolumeClaimRetentionPolicy: { ...KEPT, ...retention },
-  });
-  return { meta: metaOf(raw), spec, status: raw['status'] ?? {} };
+  const spec = { volumeClaimTemplates: [], serviceName: '', ...withoutNulls(raw['spec']) };
+  return { meta: metaOf(raw), spec: spec as unknown as Spec, status: raw['status'] ?? {} };
 }
 
 type Named = Readonly<Record<string, Raw | undefined>>;
