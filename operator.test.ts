@@ -6962,9 +6962,9 @@ read your writes
 - return expected.size === 0;
 + return true;
 a cache that lags is listed anew
-- 'the cache lags own writes: listing anew', fields);
+- 'the cache lags own writes', { cluster: key, path: feed.path });
 -       relist(feed);
-+ 'the cache lags own writes', fields);
++ 'the cache lags own writes', { cluster: key, path: feed.path });
 a list is a quorum list
 - const resourceVersion = fresh ? '' : feed.version;
 + const resourceVersion = fresh ? 0 : feed.version;

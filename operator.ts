@@ -7,6 +7,7 @@ import { homedir, hostname } from 'node:os';
 import { delimiter, dirname, join, resolve, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } from 'node:util';
+import { aborted } from 'node:util'; // Resolves; the second argument is what must live so long.
 import kleur from 'kleur';
 import type {
   KubeConfig,
@@ -2641,9 +2642,7 @@ export type Level = 'debug' | 'info' | 'warn' | 'error';
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
-  statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
-  catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
   requestMs: 15_000,
   annotationMax: 16_384, // Characters of one of our annotations.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
@@ -2660,8 +2659,7 @@ export const BOUNDS = {
   silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
   probersMax: 64, // Connections to the probes.
   syncMaxMs: 60_000,
-  restMinMs: 100, // A cluster rests a millisecond for each of its pods, if that comes to so much,
-  restMaxMs: 1_000, // but no longer than this.
+  restMaxMs: 1_000, // A cluster rests a millisecond for each of its pods, but no longer than this.
 } as const;
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
@@ -2776,7 +2774,7 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
   return async (late: AbortSignal): Promise<Access> => {
     if (known && performance.now() < known.staleAt) return known;
     reading ??= read().finally(() => (reading = undefined));
-    const tooLate = aborted(late).then(() => Promise.reject(late.reason));
+    const tooLate = aborted(late, late).then(() => Promise.reject(late.reason));
     try {
       return (known = await Promise.race([reading, tooLate]));
     } catch (error) {
@@ -3063,16 +3061,15 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
       if (signal.aborted) return;
       failures = feed.version > before ? 1 : failures + 1;
       await learn(feed, error);
-      const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(pauseMs(world, error, failures, 800, capMs), signal);
+      await world.sleep(pauseMs(world, error, failures, 800), signal);
     }
   }
 }
 /** Doubling with jitter, unless the API server asked for more. */
-function pauseMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
-  const doubled = Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs);
-  const asked = why instanceof ApiError ? why.retryAfterMs : 0;
-  return Math.max(asked, doubled * (0.5 + world.random() / 2));
+function pauseMs(world: World, why: unknown, times: number, minMs: number): number {
+  const doubledMs = Math.min(minMs * 2 ** Math.min(times - 1, 10), LIMITS.retryMaxMs);
+  const askedMs = why instanceof ApiError ? why.retryAfterMs : 0;
+  return Math.max(askedMs, doubledMs * (0.5 + world.random() / 2));
 }
 
 /** After a failure all is listed anew, which also shows an etcd that was restored to a former
@@ -3221,7 +3218,7 @@ export function newQueue(
   async function run(key: string): Promise<void> {
     await Promise.resolve(); // So that a change of many objects is whole when it is looked at.
     const restMs = Math.min(sizeOf(key), BOUNDS.restMaxMs);
-    lay(restUntil, key, restMs < BOUNDS.restMinMs ? undefined : world.uptime() + restMs);
+    lay(restUntil, key, restMs < 100 ? undefined : world.uptime() + restMs);
     try {
       await work(key);
       failures.delete(key);
@@ -3231,7 +3228,7 @@ export function newQueue(
       const isConflict = error instanceof ApiError && error.code === 409; // Which is usual.
       const fields = { cluster: key, error: wordsOf(error), times };
       world.log(isConflict ? 'debug' : 'warn', 'reconcile failed, comes again', fields);
-      addAfter(key, pauseMs(world, error, times, 100, LIMITS.retryMaxMs));
+      addAfter(key, pauseMs(world, error, times, 100));
     }
     running.delete(key);
     pump();
@@ -3631,7 +3628,8 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
   observer?.leads();
   const feeds = startFeeds(o, options);
   const done = Promise.all(feeds.map((feed) => feed.done));
-  await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), aborted(signal)]);
+  const stopped = aborted(signal, signal);
+  await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), stopped]);
   if (!signal.aborted) {
     // Nothing is planned from a view that is not whole.
     const keys = [...o.scopes.values()].flatMap((s) => [...s.statefulclusters.items.keys()]);
@@ -3640,15 +3638,10 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
     observer?.synced(queue.depth);
     queue.start();
   }
-  await aborted(signal);
+  await stopped;
   // Whatever hangs is abandoned: the next start finds it done or undone.
   await Promise.race([Promise.all([queue.stop(), done]), world.sleep(BOUNDS.stopMaxMs)]);
 }
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve());
-  });
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
@@ -3690,7 +3683,10 @@ function startFeeds(o: Operator, options: Options) {
       }),
     });
   }
-  o.nodes = watch('/api/v1/nodes', nodeOf, (a, b, isNews) => isNews && onNode(o, a, b));
+  // Who is on it, who looks for one, who may have to leave its own: a pass tells, and is cheap.
+  o.nodes = watch('/api/v1/nodes', nodeOf, (_before, _after, isNews) => {
+    if (isNews) for (const key of o.ledgers.keys()) o.queue.add(key);
+  });
   return feeds;
 }
 
@@ -3721,20 +3717,6 @@ function onLeft(o: Operator, { uid, desk, hidden }: Ledger, kind: Kind, child: T
   // A quota may have room again: what was refused may be tried at once.
   for (const what of desk.backoff.keys()) if (what.startsWith('make/')) desk.backoff.delete(what);
 }
-/** Wakes who is on a node, and who looks for one or may have to leave its own. */
-function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
-  const name = (after ?? before)?.meta.name ?? '';
-  for (const [key, { children }] of o.ledgers) {
-    const { pods, persistentvolumeclaims: claims } = children;
-    const cluster = key.slice(key.indexOf('/') + 1);
-    const meets = (pod: Pod): boolean =>
-      pod.node === name || !pod.ready || isTerminating(pod) || !o.nodes?.items.has(pod.node);
-    const waits = ({ meta: { annotations, labels } }: Claim): boolean =>
-      !(MARK.retired in annotations) && !pods.has(podName(cluster, labels[MARK.identity] ?? ''));
-    if ([...pods.values()].some(meets) || [...claims.values()].some(waits)) o.queue.add(key);
-  }
-}
-
 // ── What is kept between passes ─────────────────────────────────────────────────────────────────
 function isSeen({ feed, meta, needs, at }: Expectation): boolean {
   if (feed.listedAt >= at) return true; // The list began when the answer was there, or overdue.
@@ -3750,12 +3732,11 @@ function isSeen({ feed, meta, needs, at }: Expectation): boolean {
 function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledger): boolean {
   for (const e of expected) {
     const { feed, needs, at } = e;
-    const isDue = needs === 'list' || world.uptime() - at >= BOUNDS.catchUpMaxMs;
+    const isDue = needs === 'list' || world.uptime() - at >= 10_000;
     if (isSeen(e)) expected.delete(e);
     // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
     else if (isDue && !feed.mustList) {
-      const fields = { cluster: key, path: feed.path };
-      world.log('warn', 'the cache lags own writes: listing anew', fields);
+      world.log('warn', 'the cache lags own writes', { cluster: key, path: feed.path });
       relist(feed);
     }
   }
@@ -3950,7 +3931,7 @@ async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<v
   // Fields that a newer version or a hand wrote stay, and are no difference.
   const isSame = canonicalJson({ ...before, ...status }) === canonicalJson(before);
   if (isTerminating(cluster) || isSame) return;
-  const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
+  const dueMs = ledger.statusAt + 1_000 - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(meta), dueMs);
   const { namespace, name, uid, resourceVersion } = meta;
   const path = `${clusterPath(namespace, name)}/status?${FIELDS}`;
