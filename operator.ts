@@ -2591,7 +2591,7 @@ export function storiesOf(done: readonly Action[]): readonly Story[] {
 export function turnsOf(old: readonly Condition[], now: readonly Condition[]): readonly Story[] {
   const bad = ['Stalled', 'ReplacementWithheld', 'ClaimTemplatesDrifted'];
   return now
-    .filter((c) => bad.includes(c.type) && c.status === 'True' && c.reason !== 'Refused')
+    .filter((c) => bad.includes(c.type) && c.status === 'True')
     .filter((c) => old.find((o) => o.type === c.type)?.status !== 'True')
     .map((c) => ({ reason: c.type, type: 'Warning', message: c.message }));
 }
@@ -3514,8 +3514,8 @@ const stageOf = (a: Action): (typeof STAGES)[number] => VERBS[a.verb][0];
 const goesOn = ({ held }: Pass, a: Action): boolean =>
   !held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));
 /** Runs the actions stage by stage: those of one member one after the other, members side by
- *  side. Never rejects; what failed stands in `pass.errors`. Returns why a member was refused. */
-async function execute(pass: Pass, actions: readonly Action[]): Promise<ApiError | undefined> {
+ *  side. Never rejects; what failed stands in `pass.errors`. */
+async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
   const { done, errors } = pass;
   for (const stage of STAGES) {
     const now = actions.filter((a) => stageOf(a) === stage && goesOn(pass, a));
@@ -3532,7 +3532,6 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<ApiError
   // The first in the plan, not in time: the status tells it, and must not change with each pass.
   const refusal = makes.map((a) => errors.get(a)).find(isRefusal);
   if (refusal) noteRefusal(pass, key, wordsOf(refusal));
-  return refusal;
 }
 
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
@@ -3887,7 +3886,7 @@ async function passOver(pass: Pass): Promise<void> {
     // Of others nothing rests on it.
     if (!p.members.some((m) => key.endsWith(`-${m.identity}`))) ledger.hidden.delete(key);
   pass.cluster = s.cluster;
-  const refusal = await execute(pass, p.actions);
+  await execute(pass, p.actions);
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
   await world.sleep(0); // Others have their turn: the status of a large cluster takes long.
@@ -3895,9 +3894,8 @@ async function passOver(pass: Pass): Promise<void> {
   o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
   for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
   for (const story of storiesOf(done)) await recordEvent(pass, story);
-  const news = { Refused: refusal ? wordsOf(refusal) : '', Warned: [...warnings].join('; ') };
-  for (const [reason, message] of Object.entries(news))
-    if (message !== '') await recordEvent(pass, { reason, type: 'Warning', message });
+  const message = [...warnings].join('; ');
+  if (message !== '') await recordEvent(pass, { reason: 'Warned', type: 'Warning', message });
   await report(pass, status);
   requeue(pass, p);
   const failure = [...errors.values()].find((error) => !isRefusal(error));
@@ -3956,9 +3954,8 @@ async function confess(pass: Pass, error: unknown): Promise<void> {
   const message = wordsOf(error).slice(0, LIMITS.messageMax);
   const where = error instanceof Error ? error.stack : message;
   pass.world.log('error', 'bug', { cluster: keyOf(meta), error: where });
-  const reason = 'InternalError';
-  await recordEvent(pass, { reason, type: 'Warning', message });
   const { conditions: before = [] } = status;
+  const reason = 'InternalError';
   const next = { type: 'Stalled', status: 'True', reason, message } as const;
   // Words that differ each time would wake the cluster each time.
   if (before.some((c) => c.reason === reason && c.observedGeneration === meta.generation)) return;
@@ -3974,8 +3971,7 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   const fields = { cluster: keyOf(cluster.meta), message };
   world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
   const now = world.now();
-  // Their words name another pod each time it is tried again, and are still the same news.
-  const key = ['Refused', 'InternalError'].includes(reason) ? reason : `${reason} ${message}`;
+  const key = `${reason} ${message}`;
   if (now - (told.get(key) ?? -Infinity) < LIMITS.earlyEndMs) return;
   told.delete(key); // So that it comes last.
   told.set(key, now);
