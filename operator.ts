@@ -2740,9 +2740,8 @@ async function accessTo(server: URL, config: KubeConfig) {
   const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
   const alive = { allowH2: false, keepAliveInitialDelay: 10_000 };
   const requestTls = { ...tls, ...alive };
-  const common = { allowH2: false, connectTimeout: 5_000, keepAliveTimeout: 60_000 };
   const open = (connections: number | null): Dispatcher => {
-    const how = { ...common, connections };
+    const how = { allowH2: false, connectTimeout: 5_000, keepAliveTimeout: 60_000, connections };
     if (!proxy) return new Pool(server.origin, { ...how, connect: requestTls });
     if (!proxy.startsWith('socks'))
       return new ProxyAgent({ ...how, uri: proxy, proxyTls: alive, requestTls });
@@ -2795,7 +2794,6 @@ function jsonOf(text: string, status: number): unknown {
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
 }
-const isOfLease = ({ path }: ApiRequest): boolean => path.startsWith('/apis/coordination.k8s.io/');
 /** One request; `on` gets each line of the answer. */
 async function exchange(
   open: ReturnType<typeof newDoor>,
@@ -2811,7 +2809,8 @@ async function exchange(
   const agent = `statefulcluster/${VERSION}`;
   const own = { accept: 'application/json', 'user-agent': agent, 'content-type': contentType };
   const headers = { ...own, ...access.headers };
-  const way = on || isOfLease(request) ? access.apart : access.requests;
+  const isOfLease = request.path.startsWith('/apis/coordination.k8s.io/');
+  const way = on || isOfLease ? access.apart : access.requests;
   const { requestMs: headersTimeout, quietMs: bodyTimeout } = BOUNDS;
   const asked = { origin, path, method, headers, body: sent, signal, headersTimeout, bodyTimeout };
   try {
@@ -3307,7 +3306,6 @@ async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknow
 }
 
 // ── Bodies ──────────────────────────────────────────────────────────────────────────────────────
-/** An object to POST. */
 export type Body = Json & { readonly kind: string; readonly metadata: Json & { name: string } };
 /** Body of a ControllerRevision. */
 export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
@@ -3745,15 +3743,14 @@ function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledg
 
 /** Copies: the feeds go on while the pass waits for answers, which are laid over them. */
 function snapshotOf(o: Operator, cluster: StatefulCluster, { children, desk, volumes }: Ledger) {
-  const { pods, persistentvolumeclaims, controllerrevisions } = children;
   const feeds = Object.values({ ...scopeOf(o, keyOf(cluster.meta)) });
-  const named = new Set([...persistentvolumeclaims.values()].map((claim) => claim.volume));
+  const named = new Set([...children.persistentvolumeclaims.values()].map((claim) => claim.volume));
   for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
   return {
     cluster,
-    pods: new Map(pods),
-    claims: new Map(persistentvolumeclaims),
-    revisions: new Map(controllerrevisions),
+    pods: new Map(children.pods),
+    claims: new Map(children.persistentvolumeclaims),
+    revisions: new Map(children.controllerrevisions),
     nodes: readsNodes(o) ? new Map(o.nodes?.items) : undefined,
     volumes,
     volumesReadable: o.world.uptime() >= o.blindUntil,
@@ -3891,7 +3888,9 @@ async function passOver(pass: Pass): Promise<void> {
   const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
   await world.sleep(0); // Others have their turn: the status of a large cluster takes long.
   const status = statusOf({ ...s, desk }, p, done, world.now());
-  o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
+  const alike = Map.groupBy(p.members.filter(isLive), (m) => m.state);
+  const health = Object.fromEntries([...alike].map(([state, all]) => [state, all.length]));
+  o.observer?.saw(keyOf(s.cluster.meta), { ...status, health });
   for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
   for (const story of storiesOf(done)) await recordEvent(pass, story);
   const message = [...warnings].join('; ');
@@ -3902,11 +3901,6 @@ async function passOver(pass: Pass): Promise<void> {
   if (failure) throw failure;
   const unknown = [...s.answers.values()].find((words) => words.startsWith(NO_ANSWER));
   if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
-}
-/** Live members by their state. */
-function countsOf({ members }: Plan): Sight['health'] {
-  const live = Map.groupBy(members.filter(isLive), (m) => m.state);
-  return Object.fromEntries([...live].map(([state, all]) => [state, all.length]));
 }
 /** When the next pass comes, should nothing happen before. */
 function requeue({ o, cluster, ledger, isCut }: Pass, p: Plan): void {
