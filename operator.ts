@@ -3392,6 +3392,10 @@ async function submit(pass: Pass, kind: Written, request: ApiRequest, old?: Meta
       pass.ledger.hidden.set(`${kind}/${(body as Body).metadata.name}`, undefined);
     // The patch carries the UID of an object of which the name is another's by now.
     const isOther = code === 422 && message.includes('metadata.uid');
+    // Nothing more is planned before the cache shows what came after the version decided upon.
+    const resourceVersion = `${Number(old?.resourceVersion) + 1}`;
+    if (old && (code === 409 || isOther))
+      expect(pass, kind, { ...old, resourceVersion }, 'version');
     throw isOther ? new ApiError(409, 'Conflict', message) : error;
   }
 }
@@ -3560,8 +3564,14 @@ interface Expectation {
   readonly at: number; // Uptime of the write.
 }
 /** What is kept for one cluster between passes, and its children as the feeds show them. */
-const newLedger = (uid: string, children = newChildren(), expected = new Set<Expectation>()) => ({
-  ...{ uid, children, expected },
+const newLedger = (uid: string) => ({
+  uid,
+  children: {
+    pods: new Map<string, Pod>(),
+    persistentvolumeclaims: new Map<string, Claim>(),
+    controllerrevisions: new Map<string, Revision>(),
+  },
+  expected: new Set<Expectation>(),
   hidden: new Map<string, Thing | undefined>(), // Children that no feed shows, as last seen.
   told: new Map<string, number>(), // Events, and when they were written.
   desk: openDesk(),
@@ -3582,11 +3592,6 @@ interface Scope {
   readonly persistentvolumeclaims: Feed<Claim>;
   readonly controllerrevisions: Feed<Revision>;
 }
-const newChildren = () => ({
-  pods: new Map<string, Pod>(),
-  persistentvolumeclaims: new Map<string, Claim>(),
-  controllerrevisions: new Map<string, Revision>(),
-});
 /** All state of a running operator. */
 function newOperator(outer: World, { workers, observer }: Options, signal: AbortSignal) {
   const world = onServerClock(outer);
@@ -3614,7 +3619,8 @@ const scopeOf = ({ scopes }: Operator, key: string): Scope | undefined =>
 function ledgerOf({ ledgers }: Operator, key: string, uid?: string): Ledger {
   const known = ledgers.get(key);
   if (known && (uid === undefined || known.uid === uid)) return known;
-  const ledger = newLedger(uid ?? '', known?.children, known?.expected);
+  const ledger = newLedger(uid ?? '');
+  if (known) Object.assign(ledger, { children: known.children, expected: known.expected });
   ledgers.set(key, ledger);
   return ledger;
 }
@@ -3876,9 +3882,9 @@ async function reconcile(o: Operator, key: string): Promise<void> {
 }
 async function passOver(pass: Pass): Promise<void> {
   const { o, world, ledger, errors, warnings } = pass;
-  const seen = snapshotOf(o, pass.cluster, ledger);
-  await findHidden(o, seen, ledger);
-  const { s, p } = await decide(o, seen);
+  const s = snapshotOf(o, pass.cluster, ledger);
+  await findHidden(o, s, ledger);
+  const { p } = await decide(o, s);
   for (const key of ledger.hidden.keys())
     // Of others nothing rests on it.
     if (!p.members.some((m) => key.endsWith(`-${m.identity}`))) ledger.hidden.delete(key);
@@ -3927,16 +3933,8 @@ async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<v
   if (dueMs > 0) return o.queue.addAfter(keyOf(meta), dueMs);
   const { namespace, name, uid, resourceVersion } = meta;
   const path = `${clusterPath(namespace, name)}/status?${FIELDS}`;
-  try {
-    const body = { metadata: { uid, resourceVersion }, status };
-    await submit(pass, CLUSTERS, { ...MERGE, path, body });
-  } catch (error) {
-    // It is another by now, or gone: nothing more is planned for it before the cache says so.
-    const next = `${Number(resourceVersion) + 1}`;
-    if (error instanceof ApiError && [404, 409].includes(error.code))
-      expect(pass, CLUSTERS, { ...meta, resourceVersion: next }, 'version');
-    throw error;
-  }
+  const body = { metadata: { uid, resourceVersion }, status };
+  if (!(await submit(pass, CLUSTERS, { ...MERGE, path, body }, meta))) return;
   ledger.statusAt = o.world.uptime();
   for (const story of turnsOf(before.conditions ?? [], status.conditions))
     await recordEvent(pass, story);
