@@ -3943,7 +3943,7 @@ async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<v
 /** A bug stops no other cluster, and is told where people look. */
 async function confess(pass: Pass, error: unknown): Promise<void> {
   const { meta, status } = pass.cluster;
-  const message = wordsOf(error).slice(0, LIMITS.messageMax);
+  const message = wordsOf(error);
   const where = error instanceof Error ? error.stack : message;
   pass.world.log('error', 'bug', { cluster: keyOf(meta), error: where });
   const { conditions: before = [] } = status;
