@@ -7,6 +7,7 @@ import { homedir, hostname } from 'node:os';
 import { delimiter, dirname, join, resolve, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } from 'node:util';
+import { aborted } from 'node:util'; // Resolves; the second argument is what must live so long.
 import kleur from 'kleur';
 import type {
   KubeConfig,
@@ -2563,7 +2564,7 @@ export function storiesOf(done: readonly Action[]): readonly Story[] {
 export function turnsOf(old: readonly Condition[], now: readonly Condition[]): readonly Story[] {
   const bad = ['Stalled', 'ReplacementWithheld', 'ClaimTemplatesDrifted'];
   return now
-    .filter((c) => bad.includes(c.type) && c.status === 'True' && c.reason !== 'Refused')
+    .filter((c) => bad.includes(c.type) && c.status === 'True')
     .filter((c) => old.find((o) => o.type === c.type)?.status !== 'True')
     .map((c) => ({ reason: c.type, type: 'Warning', message: c.message }));
 }
@@ -2614,9 +2615,7 @@ export type Level = 'debug' | 'info' | 'warn' | 'error';
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
-  statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
-  catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
   requestMs: 15_000,
   annotationMax: 16_384, // Characters of one of our annotations.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
@@ -2633,8 +2632,7 @@ export const BOUNDS = {
   silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
   probersMax: 64, // Connections to the probes.
   syncMaxMs: 60_000,
-  restMinMs: 100, // A cluster rests a millisecond for each of its pods, if that comes to so much,
-  restMaxMs: 1_000, // but no longer than this.
+  restMaxMs: 1_000, // A cluster rests a millisecond for each of its pods, but no longer than this.
 } as const;
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
@@ -2715,9 +2713,8 @@ async function accessTo(server: URL, config: KubeConfig) {
   const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
   const alive = { allowH2: false, keepAliveInitialDelay: 10_000 };
   const requestTls = { ...tls, ...alive };
-  const common = { allowH2: false, connectTimeout: 5_000, keepAliveTimeout: 60_000 };
   const open = (connections: number | null): Dispatcher => {
-    const how = { ...common, connections };
+    const how = { allowH2: false, connectTimeout: 5_000, keepAliveTimeout: 60_000, connections };
     if (!proxy) return new Pool(server.origin, { ...how, connect: requestTls });
     if (!proxy.startsWith('socks'))
       return new ProxyAgent({ ...how, uri: proxy, proxyTls: alive, requestTls });
@@ -2749,7 +2746,7 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
   return async (late: AbortSignal): Promise<Access> => {
     if (known && performance.now() < known.staleAt) return known;
     reading ??= read().finally(() => (reading = undefined));
-    const tooLate = aborted(late).then(() => Promise.reject(late.reason));
+    const tooLate = aborted(late, late).then(() => Promise.reject(late.reason));
     try {
       return (known = await Promise.race([reading, tooLate]));
     } catch (error) {
@@ -2770,7 +2767,6 @@ function jsonOf(text: string, status: number): unknown {
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
 }
-const isOfLease = ({ path }: ApiRequest): boolean => path.startsWith('/apis/coordination.k8s.io/');
 /** One request; `on` gets each line of the answer. */
 async function exchange(
   open: ReturnType<typeof newDoor>,
@@ -2786,7 +2782,8 @@ async function exchange(
   const agent = `statefulcluster/${VERSION}`;
   const own = { accept: 'application/json', 'user-agent': agent, 'content-type': contentType };
   const headers = { ...own, ...access.headers };
-  const way = on || isOfLease(request) ? access.apart : access.requests;
+  const isOfLease = request.path.startsWith('/apis/coordination.k8s.io/');
+  const way = on || isOfLease ? access.apart : access.requests;
   const { requestMs: headersTimeout, quietMs: bodyTimeout } = BOUNDS;
   const asked = { origin, path, method, headers, body: sent, signal, headersTimeout, bodyTimeout };
   try {
@@ -2867,30 +2864,13 @@ const ownAnnotations = (given: Dict): Dict =>
     ),
   );
 
-const SIZES = { replicas: 1, minReadySeconds: 0, revisionHistoryLimit: 10, suspend: false };
-const PARTS = { selector: {}, template: {}, volumeClaimTemplates: [], serviceName: '' } as const;
-const POLICIES = { podManagementPolicy: 'Parallel', replacementPolicy: 'Always' } as const;
-const ROLLING = { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false } as const;
-const JUDGED = { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 } as const;
-const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 } as const;
-const KEEP = 'Retain' as const;
-const KEPT = { whenDeleted: KEEP, whenScaled: KEEP, whenReplaced: KEEP, whenLost: KEEP };
-
 /** The door: a field that is null is absent, as wherever Go reads it. Charts render empty ones. */
 const withoutNulls = (part: unknown): Raw =>
   JSON.parse(JSON.stringify(part ?? {}, (_, value: unknown) => value ?? undefined));
-/** The CRD fills in most defaults; an object that no API server has seen lacks them. */
+/** The CRD has filled in the defaults, but those of what may be empty. */
 export function clusterOf(raw: Raw): StatefulCluster {
-  const given = withoutNulls(raw['spec']);
-  const { updateStrategy: update, persistentVolumeClaimRetentionPolicy: retention } = given;
-  const podUpdatePolicy = 'InPlaceIfPossible';
-  const rollingUpdate = { ...ROLLING, podUpdatePolicy, ...update?.rollingUpdate };
-  const spec: Spec = Object.assign({}, SIZES, PARTS, POLICIES, given, {
-    updateStrategy: { type: 'RollingUpdate', ...update, rollingUpdate },
-    liveness: { ...JUDGED, ...NEVER, ...given['liveness'] },
-    persistentVolumeClaimRetentionPolicy: { ...KEPT, ...retention },
-  });
-  return { meta: metaOf(raw), spec, status: raw['status'] ?? {} };
+  const spec = { volumeClaimTemplates: [], serviceName: '', ...withoutNulls(raw['spec']) };
+  return { meta: metaOf(raw), spec: spec as unknown as Spec, status: raw['status'] ?? {} };
 }
 
 type Named = Readonly<Record<string, Raw | undefined>>;
@@ -3053,16 +3033,15 @@ async function keepFollowing<T extends Thing>(feed: Feed<T>): Promise<void> {
       if (signal.aborted) return;
       failures = feed.version > before ? 1 : failures + 1;
       await learn(feed, error);
-      const capMs = feed.denied !== '' ? LIMITS.backoffMaxMs : LIMITS.retryMaxMs;
-      await world.sleep(pauseMs(world, error, failures, 800, capMs), signal);
+      await world.sleep(pauseMs(world, error, failures, 800), signal);
     }
   }
 }
 /** Doubling with jitter, unless the API server asked for more. */
-function pauseMs(world: World, why: unknown, times: number, minMs: number, capMs: number): number {
-  const doubled = Math.min(minMs * 2 ** Math.min(times - 1, 16), capMs);
-  const asked = why instanceof ApiError ? why.retryAfterMs : 0;
-  return Math.max(asked, doubled * (0.5 + world.random() / 2));
+function pauseMs(world: World, why: unknown, times: number, minMs: number): number {
+  const doubledMs = Math.min(minMs * 2 ** Math.min(times - 1, 10), LIMITS.retryMaxMs);
+  const askedMs = why instanceof ApiError ? why.retryAfterMs : 0;
+  return Math.max(askedMs, doubledMs * (0.5 + world.random() / 2));
 }
 
 /** After a failure all is listed anew, which also shows an etcd that was restored to a former
@@ -3211,7 +3190,7 @@ export function newQueue(
   async function run(key: string): Promise<void> {
     await Promise.resolve(); // So that a change of many objects is whole when it is looked at.
     const restMs = Math.min(sizeOf(key), BOUNDS.restMaxMs);
-    lay(restUntil, key, restMs < BOUNDS.restMinMs ? undefined : world.uptime() + restMs);
+    lay(restUntil, key, restMs < 100 ? undefined : world.uptime() + restMs);
     try {
       await work(key);
       failures.delete(key);
@@ -3221,7 +3200,7 @@ export function newQueue(
       const isConflict = error instanceof ApiError && error.code === 409; // Which is usual.
       const fields = { cluster: key, error: wordsOf(error), times };
       world.log(isConflict ? 'debug' : 'warn', 'reconcile failed, comes again', fields);
-      addAfter(key, pauseMs(world, error, times, 100, LIMITS.retryMaxMs));
+      addAfter(key, pauseMs(world, error, times, 100));
     }
     running.delete(key);
     pump();
@@ -3300,7 +3279,6 @@ async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknow
 }
 
 // ── Bodies ──────────────────────────────────────────────────────────────────────────────────────
-/** An object to POST. */
 export type Body = Json & { readonly kind: string; readonly metadata: Json & { name: string } };
 /** Body of a ControllerRevision. */
 export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
@@ -3387,6 +3365,10 @@ async function submit(pass: Pass, kind: Written, request: ApiRequest, old?: Meta
       pass.ledger.hidden.set(`${kind}/${(body as Body).metadata.name}`, undefined);
     // The patch carries the UID of an object of which the name is another's by now.
     const isOther = code === 422 && message.includes('metadata.uid');
+    // Nothing more is planned before the cache shows what came after the version decided upon.
+    const resourceVersion = `${Number(old?.resourceVersion) + 1}`;
+    if (old && (code === 409 || isOther))
+      expect(pass, kind, { ...old, resourceVersion }, 'version');
     throw isOther ? new ApiError(409, 'Conflict', message) : error;
   }
 }
@@ -3507,8 +3489,8 @@ const stageOf = (a: Action): (typeof STAGES)[number] => VERBS[a.verb][0];
 const goesOn = ({ held }: Pass, a: Action): boolean =>
   !held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));
 /** Runs the actions stage by stage: those of one member one after the other, members side by
- *  side. Never rejects; what failed stands in `pass.errors`. Returns why a member was refused. */
-async function execute(pass: Pass, actions: readonly Action[]): Promise<ApiError | undefined> {
+ *  side. Never rejects; what failed stands in `pass.errors`. */
+async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
   const { done, errors } = pass;
   for (const stage of STAGES) {
     const now = actions.filter((a) => stageOf(a) === stage && goesOn(pass, a));
@@ -3525,7 +3507,6 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<ApiError
   // The first in the plan, not in time: the status tells it, and must not change with each pass.
   const refusal = makes.map((a) => errors.get(a)).find(isRefusal);
   if (refusal) noteRefusal(pass, key, wordsOf(refusal));
-  return refusal;
 }
 
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
@@ -3556,8 +3537,14 @@ interface Expectation {
   readonly at: number; // Uptime of the write.
 }
 /** What is kept for one cluster between passes, and its children as the feeds show them. */
-const newLedger = (uid: string, children = newChildren(), expected = new Set<Expectation>()) => ({
-  ...{ uid, children, expected },
+const newLedger = (uid: string) => ({
+  uid,
+  children: {
+    pods: new Map<string, Pod>(),
+    persistentvolumeclaims: new Map<string, Claim>(),
+    controllerrevisions: new Map<string, Revision>(),
+  },
+  expected: new Set<Expectation>(),
   hidden: new Map<string, Thing | undefined>(), // Children that no feed shows, as last seen.
   told: new Map<string, number>(), // Events, and when they were written.
   desk: openDesk(),
@@ -3578,11 +3565,6 @@ interface Scope {
   readonly persistentvolumeclaims: Feed<Claim>;
   readonly controllerrevisions: Feed<Revision>;
 }
-const newChildren = () => ({
-  pods: new Map<string, Pod>(),
-  persistentvolumeclaims: new Map<string, Claim>(),
-  controllerrevisions: new Map<string, Revision>(),
-});
 /** All state of a running operator. */
 function newOperator(outer: World, { workers, observer }: Options, signal: AbortSignal) {
   const world = onServerClock(outer);
@@ -3610,7 +3592,8 @@ const scopeOf = ({ scopes }: Operator, key: string): Scope | undefined =>
 function ledgerOf({ ledgers }: Operator, key: string, uid?: string): Ledger {
   const known = ledgers.get(key);
   if (known && (uid === undefined || known.uid === uid)) return known;
-  const ledger = newLedger(uid ?? '', known?.children, known?.expected);
+  const ledger = newLedger(uid ?? '');
+  if (known) Object.assign(ledger, { children: known.children, expected: known.expected });
   ledgers.set(key, ledger);
   return ledger;
 }
@@ -3621,7 +3604,8 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
   observer?.leads();
   const feeds = startFeeds(o, options);
   const done = Promise.all(feeds.map((feed) => feed.done));
-  await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), aborted(signal)]);
+  const stopped = aborted(signal, signal);
+  await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), stopped]);
   if (!signal.aborted) {
     // Nothing is planned from a view that is not whole.
     const keys = [...o.scopes.values()].flatMap((s) => [...s.statefulclusters.items.keys()]);
@@ -3630,15 +3614,10 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
     observer?.synced(queue.depth);
     queue.start();
   }
-  await aborted(signal);
+  await stopped;
   // Whatever hangs is abandoned: the next start finds it done or undone.
   await Promise.race([Promise.all([queue.stop(), done]), world.sleep(BOUNDS.stopMaxMs)]);
 }
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve());
-  });
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
@@ -3680,7 +3659,10 @@ function startFeeds(o: Operator, options: Options) {
       }),
     });
   }
-  o.nodes = watch('/api/v1/nodes', nodeOf, (a, b, isNews) => isNews && onNode(o, a, b));
+  // Who is on it, who looks for one, who may have to leave its own: a pass tells, and is cheap.
+  o.nodes = watch('/api/v1/nodes', nodeOf, (_before, _after, isNews) => {
+    if (isNews) for (const key of o.ledgers.keys()) o.queue.add(key);
+  });
   return feeds;
 }
 
@@ -3711,20 +3693,6 @@ function onLeft(o: Operator, { uid, desk, hidden }: Ledger, kind: Kind, child: T
   // A quota may have room again: what was refused may be tried at once.
   for (const what of desk.backoff.keys()) if (what.startsWith('make/')) desk.backoff.delete(what);
 }
-/** Wakes who is on a node, and who looks for one or may have to leave its own. */
-function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
-  const name = (after ?? before)?.meta.name ?? '';
-  for (const [key, { children }] of o.ledgers) {
-    const { pods, persistentvolumeclaims: claims } = children;
-    const cluster = key.slice(key.indexOf('/') + 1);
-    const meets = (pod: Pod): boolean =>
-      pod.node === name || !pod.ready || isTerminating(pod) || !o.nodes?.items.has(pod.node);
-    const waits = ({ meta: { annotations, labels } }: Claim): boolean =>
-      !(MARK.retired in annotations) && !pods.has(podName(cluster, labels[MARK.identity] ?? ''));
-    if ([...pods.values()].some(meets) || [...claims.values()].some(waits)) o.queue.add(key);
-  }
-}
-
 // ── What is kept between passes ─────────────────────────────────────────────────────────────────
 function isSeen({ feed, meta, needs, at }: Expectation): boolean {
   if (feed.listedAt >= at) return true; // The list began when the answer was there, or overdue.
@@ -3740,12 +3708,11 @@ function isSeen({ feed, meta, needs, at }: Expectation): boolean {
 function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledger): boolean {
   for (const e of expected) {
     const { feed, needs, at } = e;
-    const isDue = needs === 'list' || world.uptime() - at >= BOUNDS.catchUpMaxMs;
+    const isDue = needs === 'list' || world.uptime() - at >= 10_000;
     if (isSeen(e)) expected.delete(e);
     // A list that is on its way is left to end, however slow it is: cut, it would never be whole.
     else if (isDue && !feed.mustList) {
-      const fields = { cluster: key, path: feed.path };
-      world.log('warn', 'the cache lags own writes: listing anew', fields);
+      world.log('warn', 'the cache lags own writes', { cluster: key, path: feed.path });
       relist(feed);
     }
   }
@@ -3755,15 +3722,14 @@ function hasCaughtUp({ world, queue }: Operator, key: string, { expected }: Ledg
 
 /** Copies: the feeds go on while the pass waits for answers, which are laid over them. */
 function snapshotOf(o: Operator, cluster: StatefulCluster, { children, desk, volumes }: Ledger) {
-  const { pods, persistentvolumeclaims, controllerrevisions } = children;
   const feeds = Object.values({ ...scopeOf(o, keyOf(cluster.meta)) });
-  const named = new Set([...persistentvolumeclaims.values()].map((claim) => claim.volume));
+  const named = new Set([...children.persistentvolumeclaims.values()].map((claim) => claim.volume));
   for (const name of volumes.keys()) if (!named.has(name)) volumes.delete(name);
   return {
     cluster,
-    pods: new Map(pods),
-    claims: new Map(persistentvolumeclaims),
-    revisions: new Map(controllerrevisions),
+    pods: new Map(children.pods),
+    claims: new Map(children.persistentvolumeclaims),
+    revisions: new Map(children.controllerrevisions),
     nodes: readsNodes(o) ? new Map(o.nodes?.items) : undefined,
     volumes,
     volumesReadable: o.world.uptime() >= o.blindUntil,
@@ -3889,35 +3855,31 @@ async function reconcile(o: Operator, key: string): Promise<void> {
 }
 async function passOver(pass: Pass): Promise<void> {
   const { o, world, ledger, errors, warnings } = pass;
-  const seen = snapshotOf(o, pass.cluster, ledger);
-  await findHidden(o, seen, ledger);
-  const { s, p } = await decide(o, seen);
+  const s = snapshotOf(o, pass.cluster, ledger);
+  await findHidden(o, s, ledger);
+  const { p } = await decide(o, s);
   for (const key of ledger.hidden.keys())
     // Of others nothing rests on it.
     if (!p.members.some((m) => key.endsWith(`-${m.identity}`))) ledger.hidden.delete(key);
   pass.cluster = s.cluster;
-  const refusal = await execute(pass, p.actions);
+  await execute(pass, p.actions);
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
   await world.sleep(0); // Others have their turn: the status of a large cluster takes long.
   const status = statusOf({ ...s, desk }, p, world.now());
-  o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
+  const alike = Map.groupBy(p.members.filter(isLive), (m) => m.state);
+  const health = Object.fromEntries([...alike].map(([state, all]) => [state, all.length]));
+  o.observer?.saw(keyOf(s.cluster.meta), { ...status, health });
   for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
   for (const story of storiesOf(done)) await recordEvent(pass, story);
-  const news = { Refused: refusal ? wordsOf(refusal) : '', Warned: [...warnings].join('; ') };
-  for (const [reason, message] of Object.entries(news))
-    if (message !== '') await recordEvent(pass, { reason, type: 'Warning', message });
+  const message = [...warnings].join('; ');
+  if (message !== '') await recordEvent(pass, { reason: 'Warned', type: 'Warning', message });
   await report(pass, status);
   requeue(pass, p);
   const failure = [...errors.values()].find((error) => !isRefusal(error));
   if (failure) throw failure;
   const unknown = [...s.answers.values()].find((words) => words.startsWith(NO_ANSWER));
   if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
-}
-/** Live members by their state. */
-function countsOf({ members }: Plan): Sight['health'] {
-  const live = Map.groupBy(members.filter(isLive), (m) => m.state);
-  return Object.fromEntries([...live].map(([state, all]) => [state, all.length]));
 }
 /** When the next pass comes, should nothing happen before. */
 function requeue({ o, cluster, ledger, isCut }: Pass, p: Plan): void {
@@ -3940,20 +3902,12 @@ async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<v
   // Fields that a newer version or a hand wrote stay, and are no difference.
   const isSame = canonicalJson({ ...before, ...status }) === canonicalJson(before);
   if (isTerminating(cluster) || isSame) return;
-  const dueMs = ledger.statusAt + BOUNDS.statusEveryMs - o.world.uptime();
+  const dueMs = ledger.statusAt + 1_000 - o.world.uptime();
   if (dueMs > 0) return o.queue.addAfter(keyOf(meta), dueMs);
   const { namespace, name, uid, resourceVersion } = meta;
   const path = `${clusterPath(namespace, name)}/status?${FIELDS}`;
-  try {
-    const body = { metadata: { uid, resourceVersion }, status };
-    await submit(pass, CLUSTERS, { ...MERGE, path, body });
-  } catch (error) {
-    // It is another by now, or gone: nothing more is planned for it before the cache says so.
-    const next = `${Number(resourceVersion) + 1}`;
-    if (error instanceof ApiError && [404, 409].includes(error.code))
-      expect(pass, CLUSTERS, { ...meta, resourceVersion: next }, 'version');
-    throw error;
-  }
+  const body = { metadata: { uid, resourceVersion }, status };
+  if (!(await submit(pass, CLUSTERS, { ...MERGE, path, body }, meta))) return;
   ledger.statusAt = o.world.uptime();
   for (const story of turnsOf(before.conditions ?? [], status.conditions))
     await recordEvent(pass, story);
@@ -3962,12 +3916,11 @@ async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<v
 /** A bug stops no other cluster, and is told where people look. */
 async function confess(pass: Pass, error: unknown): Promise<void> {
   const { meta, status } = pass.cluster;
-  const message = wordsOf(error).slice(0, LIMITS.messageMax);
+  const message = wordsOf(error);
   const where = error instanceof Error ? error.stack : message;
   pass.world.log('error', 'bug', { cluster: keyOf(meta), error: where });
-  const reason = 'InternalError';
-  await recordEvent(pass, { reason, type: 'Warning', message });
   const { conditions: before = [] } = status;
+  const reason = 'InternalError';
   const next = { type: 'Stalled', status: 'True', reason, message } as const;
   // Words that differ each time would wake the cluster each time.
   if (before.some((c) => c.reason === reason && c.observedGeneration === meta.generation)) return;
@@ -3983,8 +3936,7 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   const fields = { cluster: keyOf(cluster.meta), message };
   world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
   const now = world.now();
-  // Their words name another pod each time it is tried again, and are still the same news.
-  const key = ['Refused', 'InternalError'].includes(reason) ? reason : `${reason} ${message}`;
+  const key = `${reason} ${message}`;
   if (now - (told.get(key) ?? -Infinity) < LIMITS.earlyEndMs) return;
   told.delete(key); // So that it comes last.
   told.set(key, now);
