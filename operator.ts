@@ -4174,8 +4174,8 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
       world.log('warn', 'the Lease cannot be had', { lease, error: wordsOf(error) });
     }
     const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
-    const pauseMs = Math.min(freeInMs > 0 ? freeInMs : Infinity, BOUNDS.leaseRetryMs);
-    await world.sleep(pauseMs, signal);
+    const retryMs = BOUNDS.leaseRetryMs;
+    await world.sleep(freeInMs > 0 ? Math.min(freeInMs, retryMs) : retryMs, signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
@@ -4654,18 +4654,15 @@ function logger(format: string): World['log'] {
 }
 
 /** The World of production. */
-export function realWorld(config: KubeConfig, log: World['log'], reload = async () => config) {
-  const world: World = {
-    now: () => Date.now(),
-    uptime: () => performance.now(),
-    random: () => Math.random(),
-    sleep: (ms, signal) =>
-      delay(Math.min(ms, 2 ** 31 - 1), undefined, { signal }).catch(() => undefined), // Aborted.
-    ...connect(config, reload),
-    log,
-  };
-  return world;
-}
+export const realWorld = (config: KubeConfig, log: World['log'], reload = async () => config) => ({
+  now: () => Date.now(),
+  uptime: () => performance.now(),
+  random: () => Math.random(),
+  sleep: (ms: number, signal?: AbortSignal) =>
+    delay(Math.min(ms, 2 ** 31 - 1), undefined, { signal }).catch(() => undefined), // Aborted.
+  ...connect(config, reload),
+  log,
+});
 
 /** The error, in words for what the person at the terminal can mend. */
 function explained(error: unknown, path: string): unknown {
@@ -4949,17 +4946,17 @@ async function leaderOf(world: World, ns: string) {
     const { metadata, spec = {} } = tamed(raw ?? {});
     const scope: string = metadata?.annotations?.[MARK.namespaces] ?? '';
     if (!metadata || (scope && ns && !scope.split(',').includes(ns))) return [];
-    const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime } = spec;
+    const { holderIdentity: holder, leaseDurationSeconds = 0, renewTime } = spec;
     const ms = world.now() - Date.parse(renewTime);
-    return [{ holder, ms, leads: holder !== '' && ms <= 1000 * leaseDurationSeconds }];
+    const runs = Boolean(holder) && ms <= 1000 * leaseDurationSeconds;
+    const [who, ago] = [holder || 'released', `${ageText(ms)} ago`];
+    const words = runs ? `${who} leads, renewed ${ago}` : `nobody runs (${who}, ${ago})`;
+    return [{ runs, ms, words: `Operator: ${words}` }];
   });
-  const [best] = leases.sort((a, b) => Number(b.leads) - Number(a.leads) || a.ms - b.ms);
-  if (!best && !found[0])
-    return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
-  if (!best) return { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
-  const [who, ago] = [best.holder || 'released', `${ageText(best.ms)} ago`];
-  const words = best.leads ? `${who} leads, renewed ${ago}` : `nobody runs (${who}, ${ago})`;
-  return { runs: best.leads, words: `Operator: ${words}` };
+  const [best] = leases.sort((a, b) => Number(b.runs) - Number(a.runs) || a.ms - b.ms);
+  if (best || found[0])
+    return best ?? { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
+  return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
 }
 
 /** What `status` shows of clusters; of one that is named, all. */
@@ -5302,23 +5299,17 @@ async function adopt(at: There): Promise<void> {
 
 // ── manifest ────────────────────────────────────────────────────────────────────────────────────
 const SYSTEM = 'statefulcluster-system'; // The namespace that deploy.yaml names.
-/** Rights in one namespace: the operator's ClusterRole becomes a Role, and what it reads of nodes
- *  and volumes stands by itself. The Namespace must exist, with labels of its owner's choice. */
-const narrowings = (ns: string): readonly (readonly [what: RegExp, by: string])[] => [
-  [/^apiVersion: v1\nkind: Namespace\n[^]*?^---\n/m, ''],
-  [/\bstatefulcluster-nodes\b/g, `statefulcluster-nodes-${ns}`],
-  [/^(kind: )Cluster(Role.*\nmetadata:\n  name: statefulcluster\n)/gm, `$1$2  namespace: ${ns}\n`],
-  [/^(  kind: )Cluster(Role\n  name: statefulcluster\n)/gm, '$1$2'],
-  [/(?<=args: \[run, )-A/, `--namespace=${ns}`],
-];
+/** deploy.yaml, with the comments `# namespaced: …` in the place of what stands before them where
+ *  the rights shall end at one namespace; which must exist, with labels of its owner's choice. */
 function manifest({ flags }: Asked): void {
   const { image, namespace: ns, namespaced } = flags;
   if (namespaced && !ns) throw new UsageError('--namespaced needs -n: the one it works in and for');
   const built = process.env['STATEFULCLUSTER_MANIFEST']; // Set by build.mjs.
   let text = built ?? readFileSync(`${import.meta.dirname}/deploy.yaml`, 'utf8');
+  const namespace = /^apiVersion: v1\nkind: Namespace\n[^]*?^---\n/m;
+  if (namespaced) text = text.replace(namespace, '').replaceAll(/(\S+ )?# namespaced: /g, '');
   if (ns) text = text.replaceAll(SYSTEM, ns);
   if (image) text = text.replaceAll(/^( +(?:- )?image:) .*$/gm, `$1 ${image}`);
-  for (const [what, by] of namespaced && ns ? narrowings(ns) : []) text = text.replace(what, by);
   say(text.trimEnd());
 }
 
