@@ -4218,11 +4218,8 @@ async function look(e: Election, path = `${e.path}/${e.name}`): Promise<readonly
   return leases;
 }
 /** Reads all Leases that may be of overlapping scopes; says who works on this one. */
-async function lookAround(e: Election): Promise<string> {
-  const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
-  await look(e, withQuery(e.path, { labelSelector }));
-  return rivalOf(e);
-}
+const lookAround = (e: Election): Promise<string> =>
+  look(e, withQuery(e.path, { labelSelector: selectorText(LEASES) })).then(() => rivalOf(e));
 /** Who else works, or may work, on this scope, of all that were seen; '' if nobody. */
 function rivalOf(e: Election): string {
   for (const [name, { metadata, spec, freeAt }] of e.seen) {
@@ -4237,13 +4234,13 @@ function rivalOf(e: Election): string {
   return '';
 }
 
-const LEASE_LABELS = { 'app.kubernetes.io/name': 'statefulcluster' };
+const LEASES = { matchLabels: { 'app.kubernetes.io/name': 'statefulcluster' } };
 /** Lands only on the version that was read: of two candidates one gets a conflict. */
 function write(e: Election, found: Raw | undefined, holderIdentity: string): Promise<Raw> {
   const { metadata, spec = {} } = found ?? {};
   const { namespaces, selector } = e.share;
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
-  const labels = { ...metadata?.labels, ...LEASE_LABELS };
+  const labels = { ...metadata?.labels, ...LEASES.matchLabels };
   const annotations = { ...metadata?.annotations, ...scope };
   const renewTime = new Date(e.world.now()).toISOString().replace('Z', '000Z');
   const turns = found ? (spec.leaseTransitions ?? 0) + 1 : 0;
@@ -4939,7 +4936,7 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
 async function leaderOf(world: World, ns: string) {
   const look = (where: string) => {
     const path = `/apis/coordination.k8s.io/v1${inNamespace(where)}/leases`;
-    return itemsOf(world, path, LEASE_LABELS).catch(() => undefined);
+    return itemsOf(world, path, LEASES.matchLabels).catch(() => undefined);
   };
   const found = await Promise.all(unique(['', ns || SYSTEM, SYSTEM]).map(look));
   const leases = found.flat().flatMap((raw) => {
@@ -5037,13 +5034,14 @@ async function showPlan(at: There): Promise<void> {
 /** Pods, then claims, of the member that is called so, by identity or pod. */
 async function partsOf({ world, ns }: There, called: string, of?: string) {
   const identity = called.slice(called.lastIndexOf('-') + 1);
-  const find = async (kind: Kind) => {
-    const all = await itemsOf(world, pathOf(kind, ns), { [MARK.identity]: identity });
-    return all.map(metaOf).map((meta) => ({ kind, meta, owner: meta.labels[MARK.cluster] ?? '' }));
-  };
-  const isMeant = ({ owner }: { readonly owner: string }): boolean =>
-    (of ?? owner) === owner && [identity, podName(owner, identity)].includes(called);
-  const parts = [...(await find(PODS)), ...(await find(CLAIMS))].filter(isMeant);
+  const parts = [];
+  for (const kind of [PODS, CLAIMS] as const)
+    for (const raw of await itemsOf(world, pathOf(kind, ns), { [MARK.identity]: identity })) {
+      const meta = metaOf(raw);
+      const owner = meta.labels[MARK.cluster] ?? '';
+      const isMeant = [identity, podName(owner, identity)].includes(called);
+      if (isMeant && (of ?? owner) === owner) parts.push({ kind, meta, owner });
+    }
   const retired = parts.filter(({ meta }) => MARK.retired in meta.annotations);
   const [owner, another] = unique(parts.map((part) => part.owner));
   if (!owner) throw new Error(`no member is called "${called}"`);
@@ -5200,25 +5198,18 @@ function obstacleTo({ metadata, spec, status = {} }: Raw, isForced: boolean): st
   if (isForced || doubts.length === 0) return '';
   return `${doubts.join('; ')} (--force adopts it all the same)`;
 }
-/** What names the set, or one of its pods by number, and must be changed by hand. */
+/** What may name the set, or pods by their number, and must then be changed by hand. */
 async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
-  const { ordinals, template } = clusterFrom(set)['spec'];
-  const isMeant = ({ spec: { selector = {}, scaleTargetRef: ref = {} } = {} }: Raw): boolean => {
-    const labels = dictOf(selector.matchLabels ?? selector);
-    const { [MARK.index]: index, [MARK.ordinalName]: pod = '', ...others } = labels;
-    if (index !== undefined && !ordinals)
-      return selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
-    return pod.startsWith(`${name}-`) || (ref.kind === 'StatefulSet' && ref.name === name);
-  };
-  const kinds = {
-    services: '/api/v1',
-    poddisruptionbudgets: '/apis/policy/v1',
-    horizontalpodautoscalers: '/apis/autoscaling/v2',
-  };
+  const index = clusterFrom(set)['spec'].ordinals ? '' : `|"${MARK.index}":`;
+  const names = RegExp(`"${name}-\\d+"|"kind":"StatefulSet","name":"${name}"${index}`);
   const found: string[] = [];
-  for (const [plural, group] of Object.entries(kinds))
+  for (const [group, plural] of [
+    ['/api/v1', 'services'],
+    ['/apis/policy/v1', 'poddisruptionbudgets'],
+    ['/apis/autoscaling/v2', 'horizontalpodautoscalers'],
+  ])
     for (const raw of await itemsOf(world, `${group}${inNamespace(ns)}/${plural}`))
-      if (isMeant(raw)) found.push(`${plural}/${metaOf(raw).name}`);
+      if (names.test(JSON.stringify(raw['spec']))) found.push(`${plural}/${metaOf(raw).name}`);
   return found;
 }
 
