@@ -4759,17 +4759,13 @@ async function show(raw: Raw, output: string): Promise<void> {
 }
 
 /** The same with the place where it is answered, and its first word. */
-interface There extends Asked {
-  readonly world: World;
-  readonly ns: string;
-  readonly name: string;
-}
-async function placed(asked: Asked): Promise<There> {
+async function placed(asked: Asked) {
   const { names, flags } = asked;
   const config = await load(flags);
   const world = onServerClock(realWorld(config, warn, () => load(flags)));
   return { ...asked, world, ns: flags['namespace'] ?? spaceOf(config), name: names[0] ?? '' };
 }
+type There = Awaited<ReturnType<typeof placed>>;
 const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
 const BY = '?fieldManager=statefulcluster-cli';
@@ -4802,9 +4798,7 @@ async function* seen({ world, name }: There, path: string, limitMs = Infinity, e
 
 /** Columns that a narrow terminal is spared, the first one first. */
 const SPARE =
-  'claims retired-claims replaced up-to-date ready age available revision pod node since'.split(
-    ' ',
-  );
+  'claims retired-claims replaced up-to-date ready age available revision pod node since';
 const PROSE = 30; // Characters: a cell with more may wrap.
 const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
 /** A table of `titles`, each perhaps with the name of another field (`title=field`), without
@@ -4820,7 +4814,7 @@ function tableOf(rows: readonly Raw[], titles: string): string {
   }
   const widths = () => [...columns.values()].map(([head = '']) => Math.min(widthOf(head), PROSE));
   const isWide = () => widths().reduce((sum, w) => sum + w + 2, -2) > process.stdout.columns;
-  for (const title of SPARE) if (isWide()) columns.delete(title);
+  for (const title of SPARE.split(' ')) if (isWide()) columns.delete(title);
   const lines = ['', ...rows].map((_, i) => [...columns.values()].map((cells) => cells[i]));
   return lines.map((cells) => cells.join('  ').trimEnd()).join('\n');
 }
@@ -5106,15 +5100,16 @@ async function undo(at: There): Promise<void> {
   await api(at.world, { method: 'PUT', path: clusterPath(at.ns, at.name) + BY, body });
   say(`${FULL}/${at.name} is at revision ${to.number}`);
 }
-const setTemplate = (annotations: Dict): Raw => ({ template: { metadata: { annotations } } });
-const setPaused = (paused: boolean): Raw => ({ updateStrategy: { rollingUpdate: { paused } } });
 /** One merge patch of the spec. */
 const edit = (done: string, change: (at: There) => Raw) => async (at: There) => {
   await merge(at, CLUSTERS, at.name, {}, change(at));
   say(`${FULL}/${at.name} ${done}`);
 };
-const RESTART = 'kubectl.kubernetes.io/restartedAt';
-const restart = edit('restarted', (at) => setTemplate({ [RESTART]: timeText(at.world.now()) }));
+const restart = edit('restarted', ({ world }) => {
+  const annotations = { 'kubectl.kubernetes.io/restartedAt': timeText(world.now()) };
+  return { template: { metadata: { annotations } } };
+});
+const setPaused = (paused: boolean): Raw => ({ updateStrategy: { rollingUpdate: { paused } } });
 const pause = edit('paused', () => setPaused(true));
 const resume = edit('resumed', () => setPaused(false));
 
@@ -5359,13 +5354,18 @@ help [COMMAND] [WORD]: explain a command and its flags`;
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
 const version = (): void => say(VERSION);
 const HERE: Acts<Asked> = { run, manifest, version, help };
-const THERE: Acts<There> = { status, plan: showPlan, replace, restore, adopt };
-const ROLLOUT: Acts<There> = { status: rolloutStatus, history, undo, restart, pause, resume };
+const THERE: Acts<There> = {
+  ...{ status, plan: showPlan, replace, restore, adopt, 'rollout status': rolloutStatus },
+  ...{ 'rollout history': history, 'rollout undo': undo, 'rollout restart': restart },
+  ...{ 'rollout pause': pause, 'rollout resume': resume },
+};
 const flagList = FLAGS.slice(1)
   .split('\n')
   .map((line) => {
     const [, short, flag = '', value] = /^(?:-(\w)|  ) --([a-z-]+)(?: (\S+))?  /.exec(line) ?? [];
-    return { line: `  ${line}`, short, flag, value };
+    const type = value ? ('string' as const) : ('boolean' as const);
+    const option = { type, multiple: flag === 'namespace', ...(short && { short }) };
+    return { line: `  ${line}`, flag, value, option };
   });
 const commands = COMMANDS.slice(1)
   .split('\n')
@@ -5391,44 +5391,32 @@ function help({ names }: Pick<Asked, 'names'>): void {
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
 
-/** All words and flags, wherever they stand. */
-function readArgs(argv: readonly string[]): Pick<Asked, 'flags'> & { words: readonly string[] } {
-  const options = flagList.map(({ flag, short, value }) => {
-    const type = value ? ('string' as const) : ('boolean' as const);
-    return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }] as const;
-  });
-  try {
-    const config = { args: [...argv], options: Object.fromEntries(options) };
-    const { values, positionals: words } = parseArgs({ ...config, allowPositionals: true });
-    const flags = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
-    return { words, flags: Object.fromEntries(flags) };
-  } catch (error) {
-    throw new UsageError(wordsOf(error).split('. ')[0]);
-  }
-}
 /** Throws where the command has no such flag, or the flag no such value. */
 function checkFlags({ takes, words }: Command, flags: Asked['flags']): void {
   for (const { flag, line, value = '' } of flagList) {
     const [text, form] = [flags[flag], FORMS[value] ?? (value.includes('|') ? value : '.*')];
-    if (text !== undefined && !takes.includes(flag))
-      throw new UsageError(`"${words}" has no --${flag}`);
-    if (text !== undefined && !RegExp(`^(${form})$`).test(text))
+    if (text === undefined) continue;
+    if (!takes.includes(flag)) throw new UsageError(`"${words}" has no --${flag}`);
+    if (!RegExp(`^(${form})$`).test(text))
       throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
   }
 }
-/** Finds the command and runs it. */
+/** Finds the command and its flags, wherever they stand, and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
-  const { words, flags } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
-  const text = words.join(' ');
+  const args = argv.map((arg) => (arg === '--version' ? 'version' : arg));
+  const options = Object.fromEntries(flagList.map(({ flag, option }) => [flag, option]));
+  const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+  const given = Object.entries(values).map(([flag, value]) => [flag, String(value)]);
+  const flags: Asked['flags'] = Object.fromEntries(given);
+  const text = positionals.join(' ');
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
-  if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? words });
+  if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
   const names = command.form.exec(text)?.slice(1);
   if (!names) throw new UsageError(`usage: ${PROGRAM} ${command.usage}`);
   checkFlags(command, flags);
   const asked = { names: names.filter(Boolean), flags };
-  const [first = '', second = ''] = words;
-  const act = first === 'rollout' ? ROLLOUT[second] : THERE[first];
-  return act ? act(await placed(asked)) : HERE[first]?.(asked);
+  const act = THERE[command.words];
+  return act ? act(await placed(asked)) : HERE[command.words]?.(asked);
 }
 
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
@@ -5442,8 +5430,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     await new Promise<void>((done) => process.stdout.write('', () => done())); // All is out.
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    console.error(`statefulcluster: ${escaped(wordsOf(error).split('\n')[0] ?? '')}`);
-    return error instanceof UsageError ? 2 : 1;
+    const { code } = error as NodeJS.ErrnoException;
+    const isMisuse = error instanceof UsageError || `${code}`.startsWith('ERR_PARSE');
+    const [words = ''] = wordsOf(error).split(isMisuse ? '. ' : '\n');
+    console.error(`statefulcluster: ${escaped(words)}`);
+    return isMisuse ? 2 : 1;
   }
 }
 
