@@ -4174,8 +4174,7 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
       world.log('warn', 'the Lease cannot be had', { lease, error: wordsOf(error) });
     }
     const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
-    const retryMs = BOUNDS.leaseRetryMs;
-    await world.sleep(freeInMs > 0 ? Math.min(freeInMs, retryMs) : retryMs, signal);
+    await world.sleep(Math.min(freeInMs > 0 ? freeInMs : Infinity, BOUNDS.leaseRetryMs), signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
@@ -4367,9 +4366,8 @@ export const observerOf = (v: Vitals): Observer => ({
   replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
 });
 
-/** Adds what is not counted when it happens. Of a cluster that is gone, or a word that fits nobody
- *  any more, no series is left; those of known labels begin at 0, so that a rate sees their first
- *  step. */
+/** Adds what is not counted when it happens: no series is left of what is over, and those of known
+ *  labels begin at 0, so that a rate sees their first step. */
 function readOff(v: Vitals): void {
   count(v, 'statefulcluster_build_info', { version: VERSION });
   count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
@@ -4608,27 +4606,22 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
   const name = context ?? files.find((raw) => raw['current-context'])?.['current-context'];
   const chosen = find('context', name);
   const [cluster, user] = [find('cluster', chosen['cluster']), find('user', chosen['user'])];
-  const {
-    server = '',
-    'certificate-authority': path,
-    'certificate-authority-data': data,
-  } = cluster;
+  const { server = '' } = cluster as { server?: string };
   if (!URL.canParse(server))
     throw new Error(`${where} names no cluster with a URL: set --kubeconfig or --context`);
   if (!user['as'] && (user['as-uid'] || user['as-groups']))
     throw new Error('kubeconfig: user: as-uid or as-groups without as');
-  if ((path || data) && cluster['insecure-skip-tls-verify'])
+  const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
+  if (authority && cluster['insecure-skip-tls-verify'])
     throw new Error('kubeconfig: cluster: insecure beside an authority');
-  // Plain http (`kubectl proxy`) carries nobody's credentials. The library refuses it unless TLS is
-  // waived, which it has none of.
-  const isPlain = server.startsWith('http:');
+  // Plain http carries nobody's credentials, and the library refuses it unless TLS is waived.
+  const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
   const { as, 'as-uid': uid, 'as-groups': groups } = user;
-  const sent = isPlain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
-  const way = { ...cluster, ...(isPlain && { 'insecure-skip-tls-verify': true }) };
+  const sent = plain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
   const whole = {
     'current-context': name,
     contexts: [{ name, context: { ...chosen, cluster: name, user: name } }],
-    clusters: [{ name, cluster: { ...way, 'proxy-url': undefined } }],
+    clusters: [{ name, cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
     users: [{ name, user: { ...sent, exec: undefined } }],
   };
   config.loadFromString(JSON.stringify(whole));
@@ -4672,9 +4665,8 @@ function explained(error: unknown, path: string): unknown {
 }
 const api = (world: World, request: ApiRequest): Promise<Raw> =>
   call(world, request).catch((error: unknown) => Promise.reject(explained(error, request.path)));
-/** One look at each kind that is needed, so that a wrong server, a missing CRD or a missing right
- *  is one clear line at the start instead of a retry for ever. In a pod the server is the right
- *  one: if it is away, it is waited for. */
+/** One look at each kind, so that a wrong server, a missing CRD or right is one clear line at the
+ *  start. In a pod the server is the right one: if it is away, it is waited for. */
 async function preflight(world: World, { namespaces, selector }: Options, inPod: boolean) {
   const lookAt = (path: string): Promise<unknown> =>
     call(world, { method: 'GET', path }).catch(async (error: unknown) => {
@@ -4983,10 +4975,9 @@ async function status(asked: There): Promise<void> {
 }
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
-/** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
- *  taken to succeed. What speaks against a member is taken to have been watched for a
- *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
- *  is not known here. */
+/** The operator's own decision, on a World that cannot write: dry-runs are not sent, and taken to
+ *  succeed. Evidence is taken to have been watched for a minute, as by an operator that runs; what
+ *  only that one remembers (refusals, earlier restarts) is not known here. */
 async function decideOnly({ world: real, ns, name }: There) {
   const world: World = {
     ...real,
@@ -5081,10 +5072,9 @@ async function historyOf(at: There, asked?: string) {
 }
 async function history(at: There): Promise<void> {
   const { own, found } = await historyOf(at, at.flags['revision']);
-  const rows = own.map(({ number, meta: { annotations } }) => {
-    return { number, cause: escaped(annotations[MARK.changeCause] ?? '-') };
-  });
-  const table = tableOf(rows, 'revision=number change-cause=cause');
+  const cause = ({ meta }: Revision) => escaped(meta.annotations[MARK.changeCause] ?? '-');
+  const rows = own.map((r) => ({ revision: r.number, 'change-cause': cause(r) }));
+  const table = tableOf(rows, 'revision change-cause');
   say(found ? await yamlOf(found.template) : table || 'No rollout history found.');
 }
 /** Replaces the template as a whole: a merge would keep what the newer one added. The cause of the
@@ -5145,8 +5135,7 @@ async function rolloutStatus(at: There): Promise<void> {
 }
 
 // ── adopt: a StatefulSet becomes a StatefulCluster, and no pod is restarted ─────────────────────
-// What is there says how far an earlier run came, and each step may be repeated. The history of
-// the set is not taken over.
+// What is there says how far an earlier run came, and each step may be repeated.
 const ADOPTS = 'enge.me/adopts'; // On the cluster: the UID of the set.
 const SETS = 'statefulsets.apps';
 const setPath = (ns: string): string => `/apis/apps/v1${inNamespace(ns)}/statefulsets`;
@@ -5217,9 +5206,8 @@ async function orphan(at: There, uid: string): Promise<void> {
     if (!raws.some((raw) => metaOf(raw).uid === uid)) return;
   throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
 }
-/** Makes the cluster the controller of the pods that the set left, at the revision of its template,
- *  labels and seals their claims, and waits until the operator counts them all: only then may it
- *  act. */
+/** Makes the cluster the controller of the pods that the set left, labels and seals their claims,
+ *  and waits until the operator counts them all: only then may it act. */
 async function handOver(at: There): Promise<void> {
   const { world, ns, name } = at;
   const cluster = clusterOf(await getCluster(at));
