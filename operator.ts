@@ -4042,8 +4042,7 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
       world.log('warn', 'the Lease cannot be had', { lease, error: wordsOf(error) });
     }
     const freeInMs = (e.seen.get(lease)?.freeAt ?? 0) - world.uptime();
-    const pauseMs = Math.min(freeInMs > 0 ? freeInMs : Infinity, BOUNDS.leaseRetryMs);
-    await world.sleep(pauseMs, signal);
+    await world.sleep(Math.min(freeInMs > 0 ? freeInMs : Infinity, BOUNDS.leaseRetryMs), signal);
   }
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
@@ -4086,11 +4085,8 @@ async function look(e: Election, path = `${e.path}/${e.name}`): Promise<readonly
   return leases;
 }
 /** Reads all Leases that may be of overlapping scopes; says who works on this one. */
-async function lookAround(e: Election): Promise<string> {
-  const labelSelector = selectorText({ matchLabels: LEASE_LABELS });
-  await look(e, withQuery(e.path, { labelSelector }));
-  return rivalOf(e);
-}
+const lookAround = (e: Election): Promise<string> =>
+  look(e, withQuery(e.path, { labelSelector: selectorText(LEASES) })).then(() => rivalOf(e));
 /** Who else works, or may work, on this scope, of all that were seen; '' if nobody. */
 function rivalOf(e: Election): string {
   for (const [name, { metadata, spec, freeAt }] of e.seen) {
@@ -4105,13 +4101,13 @@ function rivalOf(e: Election): string {
   return '';
 }
 
-const LEASE_LABELS = { 'app.kubernetes.io/name': 'statefulcluster' };
+const LEASES = { matchLabels: { 'app.kubernetes.io/name': 'statefulcluster' } };
 /** Lands only on the version that was read: of two candidates one gets a conflict. */
 function write(e: Election, found: Raw | undefined, holderIdentity: string): Promise<Raw> {
   const { metadata, spec = {} } = found ?? {};
   const { namespaces, selector } = e.share;
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
-  const labels = { ...metadata?.labels, ...LEASE_LABELS };
+  const labels = { ...metadata?.labels, ...LEASES.matchLabels };
   const annotations = { ...metadata?.annotations, ...scope };
   const renewTime = new Date(e.world.now()).toISOString().replace('Z', '000Z');
   const turns = found ? (spec.leaseTransitions ?? 0) + 1 : 0;
@@ -4238,9 +4234,8 @@ export const observerOf = (v: Vitals): Observer => ({
   replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
 });
 
-/** Adds what is not counted when it happens. Of a cluster that is gone, or a word that fits nobody
- *  any more, no series is left; those of known labels begin at 0, so that a rate sees their first
- *  step. */
+/** Adds what is not counted when it happens: no series is left of what is over, and those of known
+ *  labels begin at 0, so that a rate sees their first step. */
 function readOff(v: Vitals): void {
   count(v, 'statefulcluster_build_info', { version: VERSION });
   count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
@@ -4479,27 +4474,22 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
   const name = context ?? files.find((raw) => raw['current-context'])?.['current-context'];
   const chosen = find('context', name);
   const [cluster, user] = [find('cluster', chosen['cluster']), find('user', chosen['user'])];
-  const {
-    server = '',
-    'certificate-authority': path,
-    'certificate-authority-data': data,
-  } = cluster;
+  const { server = '' } = cluster as { server?: string };
   if (!URL.canParse(server))
     throw new Error(`${where} names no cluster with a URL: set --kubeconfig or --context`);
   if (!user['as'] && (user['as-uid'] || user['as-groups']))
     throw new Error('kubeconfig: user: as-uid or as-groups without as');
-  if ((path || data) && cluster['insecure-skip-tls-verify'])
+  const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
+  if (authority && cluster['insecure-skip-tls-verify'])
     throw new Error('kubeconfig: cluster: insecure beside an authority');
-  // Plain http (`kubectl proxy`) carries nobody's credentials. The library refuses it unless TLS is
-  // waived, which it has none of.
-  const isPlain = server.startsWith('http:');
+  // Plain http carries nobody's credentials, and the library refuses it unless TLS is waived.
+  const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
   const { as, 'as-uid': uid, 'as-groups': groups } = user;
-  const sent = isPlain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
-  const way = { ...cluster, ...(isPlain && { 'insecure-skip-tls-verify': true }) };
+  const sent = plain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
   const whole = {
     'current-context': name,
     contexts: [{ name, context: { ...chosen, cluster: name, user: name } }],
-    clusters: [{ name, cluster: { ...way, 'proxy-url': undefined } }],
+    clusters: [{ name, cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
     users: [{ name, user: { ...sent, exec: undefined } }],
   };
   config.loadFromString(JSON.stringify(whole));
@@ -4522,18 +4512,15 @@ function logger(format: string): World['log'] {
 }
 
 /** The World of production. */
-export function realWorld(config: KubeConfig, log: World['log'], reload = async () => config) {
-  const world: World = {
-    now: () => Date.now(),
-    uptime: () => performance.now(),
-    random: () => Math.random(),
-    sleep: (ms, signal) =>
-      delay(Math.min(ms, 2 ** 31 - 1), undefined, { signal }).catch(() => undefined), // Aborted.
-    ...connect(config, reload),
-    log,
-  };
-  return world;
-}
+export const realWorld = (config: KubeConfig, log: World['log'], reload = async () => config) => ({
+  now: () => Date.now(),
+  uptime: () => performance.now(),
+  random: () => Math.random(),
+  sleep: (ms: number, signal?: AbortSignal) =>
+    delay(Math.min(ms, 2 ** 31 - 1), undefined, { signal }).catch(() => undefined), // Aborted.
+  ...connect(config, reload),
+  log,
+});
 
 /** The error, in words for what the person at the terminal can mend. */
 function explained(error: unknown, path: string): unknown {
@@ -4546,9 +4533,8 @@ function explained(error: unknown, path: string): unknown {
 }
 const api = (world: World, request: ApiRequest): Promise<Raw> =>
   call(world, request).catch((error: unknown) => Promise.reject(explained(error, request.path)));
-/** One look at each kind that is needed, so that a wrong server, a missing CRD or a missing right
- *  is one clear line at the start instead of a retry for ever. In a pod the server is the right
- *  one: if it is away, it is waited for. */
+/** One look at each kind, so that a wrong server, a missing CRD or right is one clear line at the
+ *  start. In a pod the server is the right one: if it is away, it is waited for. */
 async function preflight(world: World, { namespaces, selector }: Options, inPod: boolean) {
   const lookAt = (path: string): Promise<unknown> =>
     call(world, { method: 'GET', path }).catch(async (error: unknown) => {
@@ -4633,17 +4619,13 @@ async function show(raw: Raw, output: string): Promise<void> {
 }
 
 /** The same with the place where it is answered, and its first word. */
-interface There extends Asked {
-  readonly world: World;
-  readonly ns: string;
-  readonly name: string;
-}
-async function placed(asked: Asked): Promise<There> {
+async function placed(asked: Asked) {
   const { names, flags } = asked;
   const config = await load(flags);
   const world = onServerClock(realWorld(config, warn, () => load(flags)));
   return { ...asked, world, ns: flags['namespace'] ?? spaceOf(config), name: names[0] ?? '' };
 }
+type There = Awaited<ReturnType<typeof placed>>;
 const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
   api(world, { method: 'GET', path: clusterPath(ns, name) });
 const BY = '?fieldManager=statefulcluster-cli';
@@ -4676,9 +4658,7 @@ async function* seen({ world, name }: There, path: string, limitMs = Infinity, e
 
 /** Columns that a narrow terminal is spared, the first one first. */
 const SPARE =
-  'claims retired-claims replaced up-to-date ready age available revision pod node since'.split(
-    ' ',
-  );
+  'claims retired-claims replaced up-to-date ready age available revision pod node since';
 const PROSE = 30; // Characters: a cell with more may wrap.
 const widthOf = (text: string): number => [...stripVTControlCharacters(text)].length;
 /** A table of `titles`, each perhaps with the name of another field (`title=field`), without
@@ -4694,7 +4674,7 @@ function tableOf(rows: readonly Raw[], titles: string): string {
   }
   const widths = () => [...columns.values()].map(([head = '']) => Math.min(widthOf(head), PROSE));
   const isWide = () => widths().reduce((sum, w) => sum + w + 2, -2) > process.stdout.columns;
-  for (const title of SPARE) if (isWide()) columns.delete(title);
+  for (const title of SPARE.split(' ')) if (isWide()) columns.delete(title);
   const lines = ['', ...rows].map((_, i) => [...columns.values()].map((cells) => cells[i]));
   return lines.map((cells) => cells.join('  ').trimEnd()).join('\n');
 }
@@ -4810,24 +4790,24 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
 async function leaderOf(world: World, ns: string) {
   const look = (where: string) => {
     const path = `/apis/coordination.k8s.io/v1${inNamespace(where)}/leases`;
-    return itemsOf(world, path, LEASE_LABELS).catch(() => undefined);
+    return itemsOf(world, path, LEASES.matchLabels).catch(() => undefined);
   };
   const found = await Promise.all(unique(['', ns || SYSTEM, SYSTEM]).map(look));
   const leases = found.flat().flatMap((raw) => {
     const { metadata, spec = {} } = tamed(raw ?? {});
     const scope: string = metadata?.annotations?.[MARK.namespaces] ?? '';
     if (!metadata || (scope && ns && !scope.split(',').includes(ns))) return [];
-    const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime } = spec;
+    const { holderIdentity: holder, leaseDurationSeconds = 0, renewTime } = spec;
     const ms = world.now() - Date.parse(renewTime);
-    return [{ holder, ms, leads: holder !== '' && ms <= 1000 * leaseDurationSeconds }];
+    const runs = Boolean(holder) && ms <= 1000 * leaseDurationSeconds;
+    const [who, ago] = [holder || 'released', `${ageText(ms)} ago`];
+    const words = runs ? `${who} leads, renewed ${ago}` : `nobody runs (${who}, ${ago})`;
+    return [{ runs, ms, words: `Operator: ${words}` }];
   });
-  const [best] = leases.sort((a, b) => Number(b.leads) - Number(a.leads) || a.ms - b.ms);
-  if (!best && !found[0])
-    return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
-  if (!best) return { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
-  const [who, ago] = [best.holder || 'released', `${ageText(best.ms)} ago`];
-  const words = best.leads ? `${who} leads, renewed ${ago}` : `nobody runs (${who}, ${ago})`;
-  return { runs: best.leads, words: `Operator: ${words}` };
+  const [best] = leases.sort((a, b) => Number(b.runs) - Number(a.runs) || a.ms - b.ms);
+  if (best || found[0])
+    return best ?? { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
+  return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
 }
 
 /** What `status` shows of clusters; of one that is named, all. */
@@ -4863,10 +4843,9 @@ async function status(asked: There): Promise<void> {
 }
 
 // ── plan ────────────────────────────────────────────────────────────────────────────────────────
-/** The operator's own eyes and decision, on a World that cannot write: dry-runs are not sent, and
- *  taken to succeed. What speaks against a member is taken to have been watched for a
- *  minute, as by an operator that runs; what only that one remembers (refusals, earlier restarts)
- *  is not known here. */
+/** The operator's own decision, on a World that cannot write: dry-runs are not sent, and taken to
+ *  succeed. Evidence is taken to have been watched for a minute, as by an operator that runs; what
+ *  only that one remembers (refusals, earlier restarts) is not known here. */
 async function decideOnly({ world: real, ns, name }: There) {
   const world: World = {
     ...real,
@@ -4908,13 +4887,14 @@ async function showPlan(at: There): Promise<void> {
 /** Pods, then claims, of the member that is called so, by identity or pod. */
 async function partsOf({ world, ns }: There, called: string, of?: string) {
   const identity = called.slice(called.lastIndexOf('-') + 1);
-  const find = async (kind: Kind) => {
-    const all = await itemsOf(world, pathOf(kind, ns), { [MARK.identity]: identity });
-    return all.map(metaOf).map((meta) => ({ kind, meta, owner: meta.labels[MARK.cluster] ?? '' }));
-  };
-  const isMeant = ({ owner }: { readonly owner: string }): boolean =>
-    (of ?? owner) === owner && [identity, podName(owner, identity)].includes(called);
-  const parts = [...(await find(PODS)), ...(await find(CLAIMS))].filter(isMeant);
+  const parts = [];
+  for (const kind of [PODS, CLAIMS] as const)
+    for (const raw of await itemsOf(world, pathOf(kind, ns), { [MARK.identity]: identity })) {
+      const meta = metaOf(raw);
+      const owner = meta.labels[MARK.cluster] ?? '';
+      const isMeant = [identity, podName(owner, identity)].includes(called);
+      if (isMeant && (of ?? owner) === owner) parts.push({ kind, meta, owner });
+    }
   const retired = parts.filter(({ meta }) => MARK.retired in meta.annotations);
   const [owner, another] = unique(parts.map((part) => part.owner));
   if (!owner) throw new Error(`no member is called "${called}"`);
@@ -4960,10 +4940,9 @@ async function historyOf(at: There, asked?: string) {
 }
 async function history(at: There): Promise<void> {
   const { own, found } = await historyOf(at, at.flags['revision']);
-  const rows = own.map(({ number, meta: { annotations } }) => {
-    return { number, cause: escaped(annotations[MARK.changeCause] ?? '-') };
-  });
-  const table = tableOf(rows, 'revision=number change-cause=cause');
+  const cause = ({ meta }: Revision) => escaped(meta.annotations[MARK.changeCause] ?? '-');
+  const rows = own.map((r) => ({ revision: r.number, 'change-cause': cause(r) }));
+  const table = tableOf(rows, 'revision change-cause');
   say(found ? await yamlOf(found.template) : table || 'No rollout history found.');
 }
 /** Replaces the template as a whole: a merge would keep what the newer one added. The cause of the
@@ -4979,15 +4958,16 @@ async function undo(at: There): Promise<void> {
   await api(at.world, { method: 'PUT', path: clusterPath(at.ns, at.name) + BY, body });
   say(`${FULL}/${at.name} is at revision ${to.number}`);
 }
-const setTemplate = (annotations: Dict): Raw => ({ template: { metadata: { annotations } } });
-const setPaused = (paused: boolean): Raw => ({ updateStrategy: { rollingUpdate: { paused } } });
 /** One merge patch of the spec. */
 const edit = (done: string, change: (at: There) => Raw) => async (at: There) => {
   await merge(at, CLUSTERS, at.name, {}, change(at));
   say(`${FULL}/${at.name} ${done}`);
 };
-const RESTART = 'kubectl.kubernetes.io/restartedAt';
-const restart = edit('restarted', (at) => setTemplate({ [RESTART]: timeText(at.world.now()) }));
+const restart = edit('restarted', ({ world }) => {
+  const annotations = { 'kubectl.kubernetes.io/restartedAt': timeText(world.now()) };
+  return { template: { metadata: { annotations } } };
+});
+const setPaused = (paused: boolean): Raw => ({ updateStrategy: { rollingUpdate: { paused } } });
 const pause = edit('paused', () => setPaused(true));
 const resume = edit('resumed', () => setPaused(false));
 
@@ -5023,8 +5003,7 @@ async function rolloutStatus(at: There): Promise<void> {
 }
 
 // ── adopt: a StatefulSet becomes a StatefulCluster, and no pod is restarted ─────────────────────
-// What is there says how far an earlier run came, and each step may be repeated. The history of
-// the set is not taken over.
+// What is there says how far an earlier run came, and each step may be repeated.
 const ADOPTS = 'enge.me/adopts'; // On the cluster: the UID of the set.
 const SETS = 'statefulsets.apps';
 const setPath = (ns: string): string => `/apis/apps/v1${inNamespace(ns)}/statefulsets`;
@@ -5071,25 +5050,18 @@ function obstacleTo({ metadata, spec, status = {} }: Raw, isForced: boolean): st
   if (isForced || doubts.length === 0) return '';
   return `${doubts.join('; ')} (--force adopts it all the same)`;
 }
-/** What names the set, or one of its pods by number, and must be changed by hand. */
+/** What may name the set, or pods by their number, and must then be changed by hand. */
 async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
-  const { ordinals, template } = clusterFrom(set)['spec'];
-  const isMeant = ({ spec: { selector = {}, scaleTargetRef: ref = {} } = {} }: Raw): boolean => {
-    const labels = dictOf(selector.matchLabels ?? selector);
-    const { [MARK.index]: index, [MARK.ordinalName]: pod = '', ...others } = labels;
-    if (index !== undefined && !ordinals)
-      return selectorMatches({ matchLabels: others }, template.metadata?.labels ?? {});
-    return pod.startsWith(`${name}-`) || (ref.kind === 'StatefulSet' && ref.name === name);
-  };
-  const kinds = {
-    services: '/api/v1',
-    poddisruptionbudgets: '/apis/policy/v1',
-    horizontalpodautoscalers: '/apis/autoscaling/v2',
-  };
+  const index = clusterFrom(set)['spec'].ordinals ? '' : `|"${MARK.index}":`;
+  const names = RegExp(`"${name}-\\d+"|"kind":"StatefulSet","name":"${name}"${index}`);
   const found: string[] = [];
-  for (const [plural, group] of Object.entries(kinds))
+  for (const [group, plural] of [
+    ['/api/v1', 'services'],
+    ['/apis/policy/v1', 'poddisruptionbudgets'],
+    ['/apis/autoscaling/v2', 'horizontalpodautoscalers'],
+  ])
     for (const raw of await itemsOf(world, `${group}${inNamespace(ns)}/${plural}`))
-      if (isMeant(raw)) found.push(`${plural}/${metaOf(raw).name}`);
+      if (names.test(JSON.stringify(raw['spec']))) found.push(`${plural}/${metaOf(raw).name}`);
   return found;
 }
 
@@ -5102,9 +5074,8 @@ async function orphan(at: There, uid: string): Promise<void> {
     if (!raws.some((raw) => metaOf(raw).uid === uid)) return;
   throw new Error(`${SETS} "${name}" is still going: run this again once it is gone`);
 }
-/** Makes the cluster the controller of the pods that the set left, at the revision of its template,
- *  labels and seals their claims, and waits until the operator counts them all: only then may it
- *  act. */
+/** Makes the cluster the controller of the pods that the set left, labels and seals their claims,
+ *  and waits until the operator counts them all: only then may it act. */
 async function handOver(at: There): Promise<void> {
   const { world, ns, name } = at;
   const cluster = clusterOf(await getCluster(at));
@@ -5170,23 +5141,17 @@ async function adopt(at: There): Promise<void> {
 
 // ── manifest ────────────────────────────────────────────────────────────────────────────────────
 const SYSTEM = 'statefulcluster-system'; // The namespace that deploy.yaml names.
-/** Rights in one namespace: the operator's ClusterRole becomes a Role, and what it reads of nodes
- *  and volumes stands by itself. The Namespace must exist, with labels of its owner's choice. */
-const narrowings = (ns: string): readonly (readonly [what: RegExp, by: string])[] => [
-  [/^apiVersion: v1\nkind: Namespace\n[^]*?^---\n/m, ''],
-  [/\bstatefulcluster-nodes\b/g, `statefulcluster-nodes-${ns}`],
-  [/^(kind: )Cluster(Role.*\nmetadata:\n  name: statefulcluster\n)/gm, `$1$2  namespace: ${ns}\n`],
-  [/^(  kind: )Cluster(Role\n  name: statefulcluster\n)/gm, '$1$2'],
-  [/(?<=args: \[run, )-A/, `--namespace=${ns}`],
-];
+/** deploy.yaml, with the comments `# namespaced: …` in the place of what stands before them where
+ *  the rights shall end at one namespace; which must exist, with labels of its owner's choice. */
 function manifest({ flags }: Asked): void {
   const { image, namespace: ns, namespaced } = flags;
   if (namespaced && !ns) throw new UsageError('--namespaced needs -n: the one it works in and for');
   const built = process.env['STATEFULCLUSTER_MANIFEST']; // Set by build.mjs.
   let text = built ?? readFileSync(`${import.meta.dirname}/deploy.yaml`, 'utf8');
+  const namespace = /^apiVersion: v1\nkind: Namespace\n[^]*?^---\n/m;
+  if (namespaced) text = text.replace(namespace, '').replaceAll(/(\S+ )?# namespaced: /g, '');
   if (ns) text = text.replaceAll(SYSTEM, ns);
   if (image) text = text.replaceAll(/^( +(?:- )?image:) .*$/gm, `$1 ${image}`);
-  for (const [what, by] of namespaced && ns ? narrowings(ns) : []) text = text.replace(what, by);
   say(text.trimEnd());
 }
 
@@ -5245,13 +5210,18 @@ help [COMMAND] [WORD]: explain a command and its flags`;
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
 const version = (): void => say(VERSION);
 const HERE: Acts<Asked> = { run, manifest, version, help };
-const THERE: Acts<There> = { status, plan: showPlan, replace, restore, adopt };
-const ROLLOUT: Acts<There> = { status: rolloutStatus, history, undo, restart, pause, resume };
+const THERE: Acts<There> = {
+  ...{ status, plan: showPlan, replace, restore, adopt, 'rollout status': rolloutStatus },
+  ...{ 'rollout history': history, 'rollout undo': undo, 'rollout restart': restart },
+  ...{ 'rollout pause': pause, 'rollout resume': resume },
+};
 const flagList = FLAGS.slice(1)
   .split('\n')
   .map((line) => {
     const [, short, flag = '', value] = /^(?:-(\w)|  ) --([a-z-]+)(?: (\S+))?  /.exec(line) ?? [];
-    return { line: `  ${line}`, short, flag, value };
+    const type = value ? ('string' as const) : ('boolean' as const);
+    const option = { type, multiple: flag === 'namespace', ...(short && { short }) };
+    return { line: `  ${line}`, flag, value, option };
   });
 const commands = COMMANDS.slice(1)
   .split('\n')
@@ -5277,44 +5247,32 @@ function help({ names }: Pick<Asked, 'names'>): void {
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
 
-/** All words and flags, wherever they stand. */
-function readArgs(argv: readonly string[]): Pick<Asked, 'flags'> & { words: readonly string[] } {
-  const options = flagList.map(({ flag, short, value }) => {
-    const type = value ? ('string' as const) : ('boolean' as const);
-    return [flag, { type, multiple: flag === 'namespace', ...(short && { short }) }] as const;
-  });
-  try {
-    const config = { args: [...argv], options: Object.fromEntries(options) };
-    const { values, positionals: words } = parseArgs({ ...config, allowPositionals: true });
-    const flags = Object.entries(values).map(([flag, value]) => [flag, String(value)] as const);
-    return { words, flags: Object.fromEntries(flags) };
-  } catch (error) {
-    throw new UsageError(wordsOf(error).split('. ')[0]);
-  }
-}
 /** Throws where the command has no such flag, or the flag no such value. */
 function checkFlags({ takes, words }: Command, flags: Asked['flags']): void {
   for (const { flag, line, value = '' } of flagList) {
     const [text, form] = [flags[flag], FORMS[value] ?? (value.includes('|') ? value : '.*')];
-    if (text !== undefined && !takes.includes(flag))
-      throw new UsageError(`"${words}" has no --${flag}`);
-    if (text !== undefined && !RegExp(`^(${form})$`).test(text))
+    if (text === undefined) continue;
+    if (!takes.includes(flag)) throw new UsageError(`"${words}" has no --${flag}`);
+    if (!RegExp(`^(${form})$`).test(text))
       throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
   }
 }
-/** Finds the command and runs it. */
+/** Finds the command and its flags, wherever they stand, and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
-  const { words, flags } = readArgs(argv.map((arg) => (arg === '--version' ? 'version' : arg)));
-  const text = words.join(' ');
+  const args = argv.map((arg) => (arg === '--version' ? 'version' : arg));
+  const options = Object.fromEntries(flagList.map(({ flag, option }) => [flag, option]));
+  const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+  const given = Object.entries(values).map(([flag, value]) => [flag, String(value)]);
+  const flags: Asked['flags'] = Object.fromEntries(given);
+  const text = positionals.join(' ');
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
-  if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? words });
+  if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
   const names = command.form.exec(text)?.slice(1);
   if (!names) throw new UsageError(`usage: ${PROGRAM} ${command.usage}`);
   checkFlags(command, flags);
   const asked = { names: names.filter(Boolean), flags };
-  const [first = '', second = ''] = words;
-  const act = first === 'rollout' ? ROLLOUT[second] : THERE[first];
-  return act ? act(await placed(asked)) : HERE[first]?.(asked);
+  const act = THERE[command.words];
+  return act ? act(await placed(asked)) : HERE[command.words]?.(asked);
 }
 
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
@@ -5328,8 +5286,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     await new Promise<void>((done) => process.stdout.write('', () => done())); // All is out.
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    console.error(`statefulcluster: ${escaped(wordsOf(error).split('\n')[0] ?? '')}`);
-    return error instanceof UsageError ? 2 : 1;
+    const { code } = error as NodeJS.ErrnoException;
+    const isMisuse = error instanceof UsageError || `${code}`.startsWith('ERR_PARSE');
+    const [words = ''] = wordsOf(error).split(isMisuse ? '. ' : '\n');
+    console.error(`statefulcluster: ${escaped(words)}`);
+    return isMisuse ? 2 : 1;
   }
 }
 
