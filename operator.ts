@@ -5284,7 +5284,9 @@ function manifest({ flags }: Asked): void {
   if (namespaced) text = text.replace(namespace, '').replaceAll(/(\S+ )?# namespaced: /g, '');
   if (ns) text = text.replaceAll(SYSTEM, ns);
   if (image) text = text.replaceAll(/^( +(?:- )?image:) .*$/gm, `$1 ${image}`);
-  say(text.trimEnd());
+  // What follows is there as comments: its kinds are the Prometheus operator's.
+  const [own = '', extra = ''] = text.split(/^# ═══ Monitoring[^]*?(?=^# apiVersion)/m);
+  say((flags['monitoring'] ? extra.replaceAll(/^# ?/gm, '') : own).trimEnd());
 }
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────
@@ -5300,6 +5302,7 @@ const FLAGS = `
    --force                      in spite of doubts
    --image IMAGE                in place of the released one
    --namespaced                 with rights in the namespace of -n only
+   --monitoring                 PodMonitor, alerts and dashboard instead
    --selector LABELS            only StatefulClusters with these labels
    --workers N                  clusters worked on at a time (4)
    --leader-elect true|false    false where no other operator runs
@@ -5336,7 +5339,7 @@ rollout restart NAME: restart every member, within the budget
 rollout pause NAME: stop updates, not replacements
 rollout resume NAME: go on with updates
 adopt STATEFULSET: turn it into a StatefulCluster, no pod is restarted: dry-run output force
-manifest: what installs the operator, for kubectl apply -f -: image namespaced
+manifest: what installs the operator, for kubectl apply -f -: image namespaced monitoring
 version: print the version
 help [COMMAND] [WORD]: explain a command and its flags`;
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
