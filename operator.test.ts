@@ -8474,7 +8474,9 @@ statefulcluster: "replace" has no --force
 $ replace x --farce
 statefulcluster: Unknown option '--farce'
 $ stauts web
-statefulcluster: there is no command "stauts web": see statefulcluster help
+statefulcluster: there is no command "stauts web": did you mean status?
+$ rolout undo web
+statefulcluster: there is no command "rolout undo web": did you mean rollout undo?
 `;
 const cli = suite('cli');
 cli.after(clearUp);

@@ -5370,11 +5370,21 @@ const commands = COMMANDS.slice(1)
   });
 type Command = (typeof commands)[number];
 
+/** Are these words, but for one letter more, less or other, or two that changed places? */
+function isSlip(words: string, typed: readonly string[]): boolean {
+  const cuts = (w: string) => [w, ...[...w].map((_, i) => w.slice(0, i) + w.slice(i + 1))];
+  const said = cuts(typed.slice(0, words.split(' ').length).join(' '));
+  return cuts(words).some((cut) => said.includes(cut));
+}
 /** Explains the commands that begin so; one alone with its flags. */
 function help({ names }: Pick<Asked, 'names'>): void {
   const some = commands.filter((c) => c.words.startsWith(names.join(' ')));
   const [one, another] = some;
-  if (!one) throw new UsageError(`there is no command "${names.join(' ')}": see ${PROGRAM} help`);
+  if (!one) {
+    const near = commands.find(({ words }) => isSlip(words, names));
+    const way = near ? `did you mean ${near.words}?` : `see ${PROGRAM} help`;
+    throw new UsageError(`there is no command "${names.join(' ')}": ${way}`);
+  }
   const lines = flagList.filter(({ flag }) => one.takes.includes(flag)).map(({ line }) => line);
   if (!another) return say(`${PROGRAM} ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
   const list = tableOf(some, 'command=usage what=about').replaceAll(/^/gm, '  ');
