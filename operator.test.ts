@@ -8516,7 +8516,9 @@ statefulcluster: "replace" has no --force
 $ replace x --farce
 statefulcluster: Unknown option '--farce'
 $ stauts web
-statefulcluster: there is no command "stauts web": see statefulcluster help
+statefulcluster: there is no command "stauts web": did you mean status?
+$ rolout undo web
+statefulcluster: there is no command "rolout undo web": did you mean rollout undo?
 `;
 const cli = suite('cli');
 cli.after(clearUp);
@@ -8668,7 +8670,13 @@ cli('cli: help of every command → fits a screen; a plugin of kubectl says so',
 });
 cli('cli: manifest → deploy.yaml; narrowed, few rights beyond the namespace', async () => {
   const plain = await finished(launch(['manifest']));
-  assert.is(plain.out, fileText('deploy.yaml'));
+  const [body = '', comments = ''] = fileText('deploy.yaml').split(/\n# ═══ Monitoring.*\n.*\n/);
+  assert.is(plain.out, `${body.trimEnd()}\n`);
+  const watched = await finished(launch(['manifest', '--monitoring', '-n', 'team']));
+  const named = comments.replaceAll('statefulcluster-system', 'team');
+  assert.is(watched.out, named.replaceAll(/^# ?/gm, ''));
+  const kinds = (loadAllYaml(watched.out) as Raw[]).map((o) => o['kind']);
+  assert.equal(kinds, ['PodMonitor', 'PrometheusRule', 'ConfigMap']);
   const args = ['manifest', '--namespaced', '-n', 'team', '--image', 'here/op:1'];
   const { out } = await finished(launch(args));
   const docs = loadAllYaml(out.replaceAll(/^kind: /gm, 'kind: Raw')) as Raw[];

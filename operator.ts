@@ -5152,7 +5152,9 @@ function manifest({ flags }: Asked): void {
   if (namespaced) text = text.replace(namespace, '').replaceAll(/(\S+ )?# namespaced: /g, '');
   if (ns) text = text.replaceAll(SYSTEM, ns);
   if (image) text = text.replaceAll(/^( +(?:- )?image:) .*$/gm, `$1 ${image}`);
-  say(text.trimEnd());
+  // What follows is there as comments: its kinds are the Prometheus operator's.
+  const [own = '', extra = ''] = text.split(/^# ═══ Monitoring[^]*?(?=^# apiVersion)/m);
+  say((flags['monitoring'] ? extra.replaceAll(/^# ?/gm, '') : own).trimEnd());
 }
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────
@@ -5168,6 +5170,7 @@ const FLAGS = `
    --force                      in spite of doubts
    --image IMAGE                in place of the released one
    --namespaced                 with rights in the namespace of -n only
+   --monitoring                 PodMonitor, alerts and dashboard instead
    --selector LABELS            only StatefulClusters with these labels
    --workers N                  clusters worked on at a time (4)
    --leader-elect true|false    false where no other operator runs
@@ -5204,7 +5207,7 @@ rollout restart NAME: restart every member, within the budget
 rollout pause NAME: stop updates, not replacements
 rollout resume NAME: go on with updates
 adopt STATEFULSET: turn it into a StatefulCluster, no pod is restarted: dry-run output force
-manifest: what installs the operator, for kubectl apply -f -: image namespaced
+manifest: what installs the operator, for kubectl apply -f -: image namespaced monitoring
 version: print the version
 help [COMMAND] [WORD]: explain a command and its flags`;
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
@@ -5235,11 +5238,21 @@ const commands = COMMANDS.slice(1)
   });
 type Command = (typeof commands)[number];
 
+/** Are these words, but for one letter more, less or other, or two that changed places? */
+function isSlip(words: string, typed: readonly string[]): boolean {
+  const cuts = (w: string) => [w, ...[...w].map((_, i) => w.slice(0, i) + w.slice(i + 1))];
+  const said = cuts(typed.slice(0, words.split(' ').length).join(' '));
+  return cuts(words).some((cut) => said.includes(cut));
+}
 /** Explains the commands that begin so; one alone with its flags. */
 function help({ names }: Pick<Asked, 'names'>): void {
   const some = commands.filter((c) => c.words.startsWith(names.join(' ')));
   const [one, another] = some;
-  if (!one) throw new UsageError(`there is no command "${names.join(' ')}": see ${PROGRAM} help`);
+  if (!one) {
+    const near = commands.find(({ words }) => isSlip(words, names));
+    const way = near ? `did you mean ${near.words}?` : `see ${PROGRAM} help`;
+    throw new UsageError(`there is no command "${names.join(' ')}": ${way}`);
+  }
   const lines = flagList.filter(({ flag }) => one.takes.includes(flag)).map(({ line }) => line);
   if (!another) return say(`${PROGRAM} ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
   const list = tableOf(some, 'command=usage what=about').replaceAll(/^/gm, '  ');
