@@ -52,7 +52,6 @@ import {
   metaOf,
   nodeOf,
   podOf,
-  predecessorOf,
   revisionOf,
   wordsOf,
 } from './operator.ts';
@@ -179,7 +178,7 @@ function node(letter: string, ...over: readonly Flat<Node>[]): Node {
 /** A volume that only the node of its member can use, or one that any can. */
 function volumeOf(letter: string, isPinned: boolean): op.Volume {
   const here = { key: 'kubernetes.io/hostname', operator: 'In', values: [`n-${letter}`] };
-  return { terms: isPinned ? [[here]] : undefined };
+  return isPinned ? [[here]] : [];
 }
 
 /** Fields of the spec and of its inner objects, by their own names, and what surrounds it. */
@@ -485,7 +484,8 @@ const waits = (key: string, seconds: number, message = 'no'): Over => {
 };
 /** This process saw the last pod of `c` go. */
 function saw(words: string, reason?: op.EndReason): Over {
-  const last = pod('c', { deletedMs: ago(5) }, ...words.split('+').map((w) => explained(POD, w)));
+  const flat = { uid: 'before', deletedMs: ago(5) };
+  const last = pod('c', flat, ...words.split('+').map((w) => explained(POD, w)));
   return { desk: { went: new Map([[id('c'), { pod: last, reason, atMs: ago(5) }]]) } };
 }
 /** What is asked about `c`. */
@@ -6997,8 +6997,8 @@ a trouble of the node waits
 - if (word === 'pressed' || 
 + if (
 WhenVolumesLost: a deleted pod returns
-- if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {
-+ if (isDeletedByHand(d, m)) {
+- if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m))
++ if (isDeletedByHand(d, m))
 an eviction is no deletion by hand
 - return pod.disruption === '' || d.s.desk
 + return pod.disruption !== '?' || d.s.desk
@@ -7027,8 +7027,8 @@ marks before ends
 - ['revise', 'mark', 'end', 'free', 'make', 'keep'] as const
 + ['revise', 'end', 'mark', 'free', 'make', 'keep'] as const
 half-made marks are finished with the same Reason
-- if (!isLive(m) && m.retired) planEnd(d, m, m.retired.reason);
-+ if (!isLive(m) && m.retired) planEnd(d, m, 'PodDeleted');
+- if (m.retired) planEnd(d, m, m.retired.reason);
++ if (m.retired) planEnd(d, m, 'PodDeleted');
 an identity that is ending gets no pod · stumble,crash,scale,refuse,deletePod,rights
 - isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'
 + isOver ? 'over' : 'live'
@@ -7073,8 +7073,8 @@ places are counted
 - const free = Math.max(0, wanted - live.length - formerOf(d));
 + const free = Math.max(0, wanted + 1 - live.length - formerOf(d));
 early ends hold births · breakTemplate,unready,crashPod
--   if (holdMs > 0) {
-+   if (holdMs < 0) {
+- if (d.waits !== '') return [];
++ if (d.waits === '?') return [];
 only the surplus is scaled in
 - const most = Math.min(surplus, turnsNow
 + const most = Math.min(surplus + 1, turnsNow
@@ -13763,7 +13763,7 @@ function ready(count: number, outcome: string) {
 /** `old → new Reason`, once the member that replaces the victim is ready. */
 function replacementOf({ state, victim: { identity: old } }: Play): string {
   for (const { meta, ready } of objectsOf(state, 'pods').map(podOf)) {
-    const { identity, reason } = predecessorOf(meta) ?? {};
+    const [identity, reason] = (meta.annotations[MARK.replaces] ?? '').split(' ');
     if (ready && identity === old) return `${old} → ${meta.labels[MARK.identity]} ${reason}`;
   }
   return '';

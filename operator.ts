@@ -222,9 +222,8 @@ export interface Node {
   readonly unschedulable: boolean;
   readonly taints: readonly Taint[]; // NoSchedule and NoExecute.
 }
-/** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements;
- *  undefined: any node. */
-export type Volume = { readonly terms: readonly (readonly SelectorTerm[])[] | undefined };
+/** A PersistentVolume's node affinity: alternatives, each a list of requirements; none: any node. */
+export type Volume = readonly (readonly SelectorTerm[])[];
 
 /** Every Reason for which an identity ends (I9). Somebody's will ends it at once, a judgement is
  *  braked. `policy` is what its claims get, `early` what it says of a template if it comes soon
@@ -283,7 +282,7 @@ export interface Member {
   readonly claims: readonly Claim[]; // Oldest first.
   readonly leftovers: readonly Claim[]; // Of ours, that neither its pod nor its seal names.
   readonly life: 'live' | 'ending' | 'over'; // ending: the oldest claim is marked, not all.
-  readonly retired: Retired | undefined; // What the mark says.
+  readonly retired: Retired | undefined; // What the mark says; undefined as long as it is live.
   readonly isBlocked: string; // Whose object stands in the place of its next pod, or ''.
   readonly index: number | undefined;
   readonly node: NodeWord;
@@ -396,8 +395,8 @@ export interface Make extends Doing {
   readonly revision: Revision;
   readonly claims: readonly string[]; // Names of the claim templates of which one is to be made.
   readonly index: number | undefined;
-  readonly replaces?: string; // `<identity> <Reason>`.
-  readonly after?: string; // The identity whose end in this pass makes room for it.
+  readonly replaces: string | undefined; // `<identity> <Reason>`.
+  readonly after?: string | undefined; // The identity whose end in this pass makes room for it.
 }
 /** Makes the ControllerRevision of a template. */
 export type Keep = Doing & { readonly do: 'Keep'; readonly revision: Revision };
@@ -763,11 +762,8 @@ function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): rea
 
 const indexLabel = (index: number | undefined): Dict =>
   index === undefined ? {} : { [MARK.index]: String(index) };
-/** The identity and the Reason that `enge.me/replaces` records, or undefined. */
-export function predecessorOf(meta: Meta): { identity: string; reason: string } | undefined {
-  const [identity, reason] = (meta.annotations[MARK.replaces] ?? '').split(' ');
-  return identity && reason ? { identity, reason } : undefined;
-}
+/** The Reason in what `enge.me/replaces` records: `<identity> <Reason>`; '' for none. */
+const reasonIn = (replaces = ''): string => replaces.split(' ')[1] ?? '';
 
 // ═══ 4 HEALTH · pure ═════════════════════════════════════════════════════════════════════════════
 // What is known of one member, and what follows from it: the words for nodes, the table of what
@@ -888,8 +884,8 @@ export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'cl
 }
 /** A volume names nodes if its affinity has a key that ends in neither `zone` nor `region`: local
  *  drivers have keys of their own. Any other can follow, also to a node that is yet to be made. */
-const namesNodes = (terms: NonNullable<Volume['terms']>): boolean =>
-  terms.some((all) => all.some(({ key }) => !/(zone|region)$/.test(key)));
+const namesNodes = (volume: Volume): boolean =>
+  volume.some((all) => all.some(({ key }) => !/(zone|region)$/.test(key)));
 
 /** The nodes that all volumes of a member allow; undefined if none of them names nodes.
  *  A volume that cannot be read counts as naming the node its pod was last on. */
@@ -900,10 +896,9 @@ function nodesAllowed({ s }: Draft, m: Bare): readonly Node[] | undefined {
     const volume = s.volumes.get(name);
     const only = name === '' ? meta.annotations[MARK.selectedNode] : last;
     if (!volume) return only ? [(node) => node.meta.name === only] : [];
-    const { terms = [] } = volume;
     const fits = ({ meta: { labels } }: Node): boolean =>
-      terms.some((all) => all.every((term) => termMatches(term, labels)));
-    return namesNodes(terms) ? [fits] : [];
+      volume.some((all) => all.every((term) => termMatches(term, labels)));
+    return namesNodes(volume) ? [fits] : [];
   });
   if (tests.length === 0) return undefined;
   return [...s.nodes.values()].filter((node) => tests.every((fits) => fits(node)));
@@ -964,20 +959,18 @@ function endBy(d: Draft, m: Bare, reason: EndReason, seconds = 0, sinceMs?: numb
 function endOf(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
   if (isUp(pod) && isTakenOut(d.s, pod)) return endBy(d, m, 'Released');
-  const asked = [...(pod ? [pod] : []), ...m.claims].map((o) => o.meta.annotations[MARK.replace]);
+  const asked = [pod, ...m.claims].map((o) => o?.meta.annotations[MARK.replace]);
   if (asked.includes('true')) return endBy(d, m, 'ReplaceRequested');
   if (!isRunning(m) && isClaimGone(d, m)) return endBy(d, m, 'ClaimGone');
-  if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
+  if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound))
     return endBy(d, m, 'NameTaken');
-  }
   if (d.spec.suspend) return undefined; // Nobody is judged, and whose pod goes returns.
   if (m.claims.length === 0) {
     if (!pod || !isTerminal(pod)) return endByNode(d, m) ?? endByPod(d, m);
     return endBy(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', 0, pod.readySinceMs);
   }
-  if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {
+  if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m))
     return endBy(d, m, 'PodDeleted');
-  }
   return endByNode(d, m) ?? endByVolumes(d, m) ?? endByPod(d, m);
 }
 
@@ -1036,9 +1029,8 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   if (isRunning(m)) return undefined;
   if (m.claims.some((c) => c.phase === 'Lost')) return endBy(d, m, 'VolumeLost', volumeLostSeconds);
   const last = s.desk.went.get(m.identity)?.pod;
-  if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC') {
+  if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC')
     return endBy(d, m, 'NodeGone', nodeGoneSeconds, last.disruptedMs);
-  }
   if (m.node === 'open') return undefined; // Its volumes allow it.
   const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
   if (!allowed) return undefined;
@@ -1057,9 +1049,8 @@ function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
   const { nodeUnreachableSeconds, volumeLostSeconds } = d.spec.liveness;
   const word = nodeWord(d.s, node.meta.name);
   if (word === 'outOfService') return endBy(d, m, 'NodeGone', 0);
-  if (word === 'silent') {
+  if (word === 'silent')
     return endBy(d, m, 'NodeUnreachable', nodeUnreachableSeconds, node.readySinceMs);
-  }
   if (word === 'pressed' || d.spec.replacementPolicy === 'WhenVolumesLost') return undefined;
   // Its pod object still shows that it was taken from there.
   const marks = m.pod?.meta.annotations;
@@ -1074,9 +1065,8 @@ function endByPod(d: Draft, m: Bare): End | undefined {
   const { maxRestarts, unreadySeconds, startupSeconds } = d.spec.liveness;
   if (!isUp(pod) || (inPlaceOf(pod) && !isApplied(pod))) return undefined;
   const restarts = pod.restarts - calmRestarts(d, pod);
-  if (maxRestarts > 0 && pod.isDown && restarts > maxRestarts) {
+  if (maxRestarts > 0 && pod.isDown && restarts > maxRestarts)
     return endBy(d, m, 'CrashLoop', 0, pod.readySinceMs);
-  }
   if (pod.ready) return undefined;
   const seconds = wasReady(pod) ? unreadySeconds : startupSeconds;
   const sinceMs = wasReady(pod) ? pod.readySinceMs : pod.mountedMs;
@@ -1124,7 +1114,6 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
   d.ends = knownEnds(d);
   d.revisions = revisionsOf(d);
   const withheld = planBrake(d);
-  d.members = d.members.map((m) => (withheld.has(m.identity) ? { ...m, state: 'Withheld' } : m));
   const stalled = s.denied || specProblem(s.cluster);
   const isPaused = s.cluster.meta.annotations[MARK.paused] === 'true';
   const isIdle = isTerminating(s.cluster) || isPaused || stalled !== '';
@@ -1151,7 +1140,7 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
     stalled,
     waits: d.waits,
     blocked: d.blocked,
-    withheld: withheldText(d, withheld),
+    withheld,
     notes: d.notes,
   };
 }
@@ -1208,14 +1197,14 @@ export function specProblem(cluster: StatefulCluster): string {
 
 /** Groups pods and claims by identity; nothing is judged here. Counting is by controller UID. */
 function membersOf(d: Draft): readonly Bare[] {
-  const { cluster, revisions, pods, claims } = d.s;
+  const { cluster, revisions, pods, claims: seen } = d.s;
   const ours = [...pods.values()].filter((pod) => isControlledBy(pod.meta, cluster.meta.uid));
   const byIdentity = new Map(ours.map((pod) => [identityOf(pod, d.name), pod]));
   const templatesOf = (some: readonly Revision[]): readonly string[] =>
     unique([...claimTemplateNames(d.spec), ...some.flatMap((r) => r.claimTemplates)]);
   const kept = templatesOf([...revisions.values()]);
   const labelOf = ({ meta }: Claim): string => meta.labels[MARK.identity] ?? '';
-  const own = [...claims.values()].filter((claim) =>
+  const own = [...seen.values()].filter((claim) =>
     isOurClaim(claim, cluster, kept, byIdentity.get(labelOf(claim))),
   );
   const groups = Map.groupBy(own, labelOf);
@@ -1225,15 +1214,13 @@ function membersOf(d: Draft): readonly Bare[] {
     .map((identity) => memberOf(d, identity, byIdentity.get(identity), groups.get(identity) ?? []));
   // Claims none of which a template of the spec or of a revision in use names make no member.
   const hashes = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
-  const used = [...revisions.values()].filter(({ hash }) =>
-    [...hashes, cluster.status.currentRevision].includes(hash),
-  );
-  const isNamed = ({ claims }: Bare): boolean =>
-    claims.some((claim) => isNamedBy(templatesOf(used), d.name, claim));
-  const strays = all.filter((m) => !m.pod && m.life === 'live' && !isNamed(m));
-  const names = strays.flatMap((m) => m.claims.map((c) => c.meta.name));
-  if (names.length > 0) d.notes.push(`no claim template names ${fewNames(names)}`);
-  return all.filter((m) => !strays.includes(m));
+  const shown = new Set([...hashes, cluster.status.currentRevision]);
+  const used = templatesOf([...revisions.values()].filter((r) => shown.has(r.hash)));
+  const isStray = ({ pod, life, claims }: Bare): boolean =>
+    !pod && life === 'live' && !claims.some((claim) => isNamedBy(used, d.name, claim));
+  const strays = all.filter(isStray).flatMap((m) => m.claims.map((c) => c.meta.name));
+  if (strays.length > 0) d.notes.push(`no claim template names ${fewNames(strays)}`);
+  return all.filter((m) => !isStray(m));
 }
 function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]): Bare {
   all.sort((a, b) => a.meta.createdMs - b.meta.createdMs || (a.meta.name < b.meta.name ? -1 : 1));
@@ -1249,13 +1236,15 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
     .map((name) => refOf(CLAIMS, name));
   const isEnded = first ? claims.every(isMarked) : pod !== undefined && isTerminating(pod);
   const isOver = isRead(d, identity, ...absent) && isEnded;
+  const life = isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live';
+  const mark = first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod);
   return {
     identity,
     pod,
     claims,
     leftovers: all.filter((c) => !claims.includes(c)),
-    life: isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live',
-    retired: first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod),
+    life,
+    retired: life === 'live' ? undefined : mark,
     isBlocked: pod || isOver ? '' : blockerOf(d, identity, all, names),
     index: indexOf(first ?? pod, identity),
     node: nodeWord(d.s, pod?.node ?? ''),
@@ -1309,14 +1298,12 @@ const isOrphan = (s: Snapshot, pod: Pod): boolean =>
  *  until garbage collection takes these or frees them. */
 function formerOf(d: Draft): number {
   const { cluster, pods, claims } = d.s;
-  const former = [...pods.values(), ...claims.values()].filter((o) =>
-    isOfFormer(o.meta, cluster.meta),
-  );
-  const ids = unique(former.map(({ meta }) => meta.labels[MARK.identity] ?? ''));
-  const others = ids.filter((id) => d.members.every((m) => m.identity !== id));
-  if (others.length > 0)
-    d.notes.push(`what a former ${d.name} left is waited for: ${fewNames(others)}`);
-  return others.length;
+  const former = [...pods.values(), ...claims.values()]
+    .filter(({ meta }) => isOfFormer(meta, cluster.meta))
+    .map(({ meta }) => meta.labels[MARK.identity] ?? '');
+  const ids = unique(former).filter((id) => d.members.every((m) => m.identity !== id));
+  if (ids.length > 0) d.notes.push(`what a former ${d.name} left is waited for: ${fewNames(ids)}`);
+  return ids.length;
 }
 const isLive = (m: Pick<Member, 'life'>): boolean => m.life === 'live';
 const isReady = (m: Member): boolean => m.state === 'Ready' || m.state === 'Available';
@@ -1329,22 +1316,31 @@ const stayingOf = (d: Draft): readonly Member[] =>
 
 const isJudgement = (reason: string): boolean => ENDS[reason as EndReason]?.kind === 'judgement';
 
-/** Who of the judged is withheld, and why. A judged member goes while out ≤ limit, so no outage
- *  makes a cluster give itself up, and the only copy is, by default, never given up by a
- *  judgement. */
-function planBrake(d: Draft): ReadonlyMap<string, string> {
+/** Finds who of the judged is withheld; says who waits, why, and each way out that really works. A
+ *  judged member goes while out ≤ limit, so no outage makes a cluster give itself up, and the only
+ *  copy is, by default, never given up by a judgement. */
+function planBrake(d: Draft): string {
   const judged = d.members.filter((m) => m.end?.dueInMs === 0 && m.end.kind === 'judgement');
   const limit = maxReplacementsOf(d.spec);
   const out = judged.length > 0 ? outOf(d, judged) : 0;
-  const withheld = new Map<string, string>();
+  const why = new Map<string, string>();
   for (const m of judged) {
     // Nothing was written to its claims: it is let go without brake.
     const isFree = m.claims.length > 0 && m.claims.every(isNeverBound);
     const braked = out > limit && !isFree ? `${out} are out, and at most ${limit} may be` : '';
-    const why = braked || heirProblem(d, m);
-    if (why) withheld.set(m.identity, why);
+    const words = braked || heirProblem(d, m);
+    if (words) why.set(m.identity, words);
   }
-  return withheld;
+  if (why.size === 0) return '';
+  d.members = d.members.map((m) => (why.has(m.identity) ? { ...m, state: 'Withheld' } : m));
+  const held = judged.filter((m) => why.has(m.identity));
+  const who = fewNames(held.map((m) => `${m.identity} ${m.end?.reason}`));
+  return [
+    `${held.length} of ${d.spec.replicas} members are judged and wait (${who})`,
+    fewNames(unique(why.values())),
+    'they go on when their nodes or volumes are back, or spec.liveness.maxReplacements is raised',
+    `a member ends at once when its pod or claim is annotated ${MARK.replace}=true`,
+  ].join('; ');
 }
 /** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and
  *  the places and the successors of judged ends that are not well yet. */
@@ -1358,11 +1354,11 @@ function outOf(d: Draft, judged: readonly Member[]): number {
   };
   const isHeir = ({ pod, claims, identity }: Member): boolean => {
     const made = (pod ?? claims[0])?.meta;
-    if (!made || !isJudgement(predecessorOf(made)?.reason ?? '')) return false;
+    if (!isJudgement(reasonIn(made?.annotations[MARK.replaces]))) return false;
     return pod ? !wasReady(pod) : d.now - birthMs(identity) < LIMITS.earlyEndMs;
   };
   const out = live.filter((m) => judged.includes(m) || isAway(m) || isHeir(m)).length;
-  const awaited = endsToFill(d).filter((end) => isJudgement(end.reason)).length;
+  const awaited = endsToFill(d).filter((end) => isJudgement(reasonIn(end))).length;
   return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);
 }
 /** The brake's limit: `liveness.maxReplacements`, or max(1, ⌊(replicas−1)/2⌋), 0 at 1 replica. */
@@ -1374,8 +1370,8 @@ export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: S
 function heirProblem(d: Draft, m: Member): string {
   const { s } = d;
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
-  if (refused) return `no successor can be made: ${refused.message}`;
-  if (birthHoldMs(d) > 0) return 'new members keep ending soon after their birth';
+  const held = refused ? `no successor can be made: ${refused.message}` : birthHold(d);
+  if (held !== '') return held;
   // F29: what its pod says speaks against its template, if no member was ever Ready with that; it
   // is not the one that all have, so an update, or its undoing, heals it.
   const { update, current } = d.revisions;
@@ -1405,28 +1401,18 @@ function trialOf(d: Draft, revision: Revision, withClaims: boolean, old?: Pod): 
   const paths = [...changesFrom(d, revisionIn({ pod: old }), revision).keys()];
   return paths.some((path) => path.includes('.resources.')) ? words : '';
 }
-/** Who waits, why, and each way out that really works. */
-function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
-  const held = d.members.filter((m) => why.has(m.identity));
-  if (held.length === 0) return '';
-  const who = fewNames(held.map((m) => `${m.identity} ${m.end?.reason}`));
-  return [
-    `${held.length} of ${d.spec.replicas} members are judged and wait (${who})`,
-    fewNames(unique(why.values())),
-    'they go on when their nodes or volumes are back, or spec.liveness.maxReplacements is raised',
-    `a member ends at once when its pod or claim is annotated ${MARK.replace}=true`,
-  ].join('; ');
-}
-
 // ─── Ends ────────────────────────────────────────────────────────────────────────────────────────
 
 /** Ends who is due and not withheld, and finishes what a crash left half-marked. */
 function planEnds(d: Draft): void {
   const end = (m: Member, reason: EndReason, isSafe = true): void => {
-    if (isGuarded(d, m, reason) && isSafe) d.ending.set(m.identity, reason);
+    if (isGuarded(d, m, reason) && isSafe) {
+      d.ending.set(m.identity, reason);
+      planEnd(d, m, reason);
+    }
   };
   for (const m of d.members) {
-    if (!isLive(m) && m.retired) planEnd(d, m, m.retired.reason);
+    if (m.retired) planEnd(d, m, m.retired.reason);
     const isDue = m.end?.dueInMs === 0 && m.state !== 'Withheld';
     if (isDue && m.end.reason !== 'ReplaceRequested') end(m, m.end.reason);
   }
@@ -1434,10 +1420,6 @@ function planEnds(d: Draft): void {
   const served = requestsServed(d);
   const isSafe = isReliedOn(d, served);
   for (const m of served) end(m, 'ReplaceRequested', isSafe || m.state !== 'Available');
-  for (const m of d.members) {
-    const reason = d.ending.get(m.identity);
-    if (reason) planEnd(d, m, reason);
-  }
 }
 /** I10: one guard for all ends. Nobody ends before what that rests on was read live in this pass,
  *  so a stale cache gives no member up: the cluster, its pod, its nodes, its claims. */
@@ -1495,7 +1477,7 @@ function spareOf(d: Draft, least = 0): number {
 /** Members that a user asked to replace and that may go now: those that are not Available at once,
  *  the others while enough stay Available (I5), oldest request first. */
 function requestsServed(d: Draft): readonly Member[] {
-  const asked = d.members.filter((m) => isLive(m) && m.end?.reason === 'ReplaceRequested');
+  const asked = stayingOf(d).filter((m) => m.end?.reason === 'ReplaceRequested');
   const seenAt = (m: Member): number => d.s.desk.seen.get(m.end?.evidence ?? '') ?? d.s.uptime;
   const up = asked.filter((m) => m.state === 'Available').sort((a, b) => seenAt(a) - seenAt(b));
   return [...asked.filter((m) => m.state !== 'Available'), ...up.slice(0, spareOf(d, 1))];
@@ -1520,46 +1502,43 @@ interface Known extends Retired {
   readonly identity: string;
   readonly isClaimless?: boolean;
 }
-/** Ends of which only the pod that this process saw go tells: what it did, or, of a member without
- *  claims, what that pod shows. */
-function wentEnds(s: Snapshot): readonly (Known & Pick<Went, 'pod'>)[] {
-  return [...s.desk.went].flatMap(([identity, { pod, reason, atMs }]) => {
-    const isClaimless = pod?.claims.length === 0;
-    const shown = pod && isClaimless ? endOfClaimless(s, identity, pod) : undefined;
-    const end = reason ? { reason, atMs } : shown;
-    return end ? [{ ...end, identity, isClaimless, pod }] : [];
-  });
-}
-/** Ends of earlier passes: by the marks, or by the pods that went. */
+/** Ends of earlier passes: by the marks, or by the pods that this process saw go: what it did, or,
+ *  of a member without claims, what that pod shows. */
 function knownEnds({ s, members }: Pick<Draft, 's' | 'members'>): readonly Known[] {
   const here = new Set(members.map(nameOf));
-  const marked = members.flatMap(({ identity, claims, life, retired }) => {
-    const isClaimless = claims.length === 0;
-    return life !== 'live' && retired ? [{ ...retired, identity, isClaimless }] : [];
+  const went = [...s.desk.went].flatMap(([identity, { pod, reason, atMs }]) => {
+    const isClaimless = pod?.claims.length === 0;
+    const shown = isClaimless ? endOfClaimless(s, identity, pod) : undefined;
+    const end = reason ? { reason, atMs } : shown;
+    return end && !here.has(identity) ? [{ ...end, identity, isClaimless }] : [];
   });
-  return [...wentEnds(s).filter((end) => !here.has(end.identity)), ...marked];
+  const marked = members.flatMap(({ identity, claims, retired }) =>
+    retired ? [{ ...retired, identity, isClaimless: claims.length === 0 }] : [],
+  );
+  return [...went, ...marked];
 }
-/** Ends that the next births may name, newest first: for 10 min, or as long as members cannot be
- *  made at all, and unless an object names them since. */
-function endsToFill(d: Draft): readonly Known[] {
+/** Ends that the next births may name, newest first, as `enge.me/replaces` records them: for
+ *  10 min, or as long as members cannot be made at all, and unless an object names them since. */
+function endsToFill(d: Draft): readonly string[] {
   const { s } = d;
   const isHeld = s.desk.backoff.has(makeKey(s.cluster));
   const surges = maxSurgeOf(d.spec) > 0;
-  const named = [...s.pods.values(), ...s.claims.values()].map(({ meta }) => {
-    return { identity: predecessorOf(meta)?.identity, atMs: meta.createdMs };
-  });
+  const all = [...s.pods.values(), ...s.claims.values()];
+  const heirs = Map.groupBy(all, ({ meta }) => meta.annotations[MARK.replaces]?.split(' ')[0]);
   const isFilled = ({ identity, atMs }: Known): boolean =>
-    named.some((n) => n.identity === identity && n.atMs >= atMs - 1000);
+    heirs.get(identity)?.some(({ meta }) => meta.createdMs >= atMs - 1000) === true;
   const now = [...d.ending].map(([identity, reason]) => ({ identity, reason, atMs: d.now }));
   return [...d.ends, ...now]
     .filter(({ reason }) => ENDS[reason].heir && !(reason === 'Updated' && surges))
     .filter((end) => (isHeld || d.now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
-    .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity));
+    .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity))
+    .map(({ identity, reason }) => `${identity} ${reason}`);
 }
 /** A broken template must not burn through identities: 10 s doubling to 5 min from the second end
  *  that speaks against it within 10 min of a birth, or from more other ends that nobody asked for
- *  than max(3, replicas). Ends of one second are one. Node and volume evidence never counts. */
-function birthHoldMs(d: Draft): number {
+ *  than max(3, replicas). Ends of one second are one. Node and volume evidence never counts.
+ *  Why nobody is born now, or ''. */
+function birthHold(d: Draft): string {
   const { now, spec } = d;
   const isEarly = ({ identity, atMs }: Known): boolean =>
     birthSecond(identity) >= 0 &&
@@ -1568,15 +1547,17 @@ function birthHoldMs(d: Draft): number {
     atMs <= now + 1000; // Written while a clock was ahead: no hold may last that long.
   const kindOf = ({ reason, isClaimless }: Known): string =>
     ENDS[reason].early === 'claimless' && isClaimless ? 'unasked' : ENDS[reason].early;
-  const secondsOf = (kind: string): readonly number[] => {
+  let [times, last] = [0, 0];
+  for (const [kind, most] of Object.entries({ template: 1, unasked: Math.max(3, spec.replicas) })) {
     const early = d.ends.filter((end) => isEarly(end) && kindOf(end) === kind);
-    return unique(early.map((end) => Math.floor(end.atMs / 1000)));
-  };
-  const [broken, unasked] = [secondsOf('template'), secondsOf('unasked')];
-  const most = Math.max(3, spec.replicas);
-  const times = Math.max(0, broken.length - 1) + Math.max(0, unasked.length - most);
-  const lastMs = Math.max(0, ...broken, ...unasked) * 1000;
-  return times === 0 ? 0 : Math.max(0, lastMs + doubled(times) - now);
+    const seconds = unique(early.map((end) => Math.floor(end.atMs / 1000)));
+    times += Math.max(0, seconds.length - most);
+    last = Math.max(last, ...seconds);
+  }
+  const waitMs = last * 1000 + doubled(times) - now;
+  if (times === 0 || waitMs <= 0) return '';
+  d.wakes.push(waitMs);
+  return `new members keep ending soon after birth; until ${timeText(now + waitMs)}`;
 }
 
 /** Those that a new one must be younger than. One that is far ahead of its object is forged, and
@@ -1653,7 +1634,7 @@ function returnsNow(d: Draft, m: Member): boolean {
 function backOf(d: Draft, m: Member, revision: Revision): Make {
   const [first] = m.claims;
   if (m.claims.every(isNeverBound))
-    return makeOf(d, m, revision, 'ScaledOut', first && predecessorOf(first.meta));
+    return makeOf(d, m, revision, 'ScaledOut', first?.meta.annotations[MARK.replaces]);
   const last = d.s.desk.went.get(m.identity)?.pod;
   const isAnnounced = last?.meta.annotations[MARK.returns] === 'Recreated';
   return makeOf(d, m, revision, isAnnounced ? 'Recreated' : 'Returned');
@@ -1664,7 +1645,7 @@ function makeOf(
   m: Pick<Member, 'identity' | 'claims' | 'leftovers' | 'index'>,
   revision: Revision,
   usual: Reason,
-  filled?: { readonly identity: string; readonly reason: string },
+  replaces?: string,
 ): Make {
   const { identity } = m;
   const names = claimTemplateNames(d.spec).filter((t) => revision.claimTemplates.includes(t));
@@ -1679,8 +1660,8 @@ function makeOf(
     revision,
     claims: names.filter((t) => !own.includes(claimName(t, d.name, identity))),
     index,
-    because: (filled?.reason as EndReason | undefined) ?? usual,
-    ...(filled && { replaces: `${filled.identity} ${filled.reason}` }),
+    because: (reasonIn(replaces) as Reason | '') || usual,
+    replaces,
   };
 }
 /** Deletes a pod whose member comes back: the mark on it goes first, so that nobody takes the
@@ -1698,12 +1679,8 @@ function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'R
 /** New members. The first of them take the places of who ends in this pass, and wait for that; each
  *  names the newest end that no member replaces yet. */
 function planBirths(d: Draft, live: number, places: number, next: () => Revision): readonly Make[] {
-  const holdMs = birthHoldMs(d);
-  if (holdMs > 0) {
-    d.wakes.push(holdMs);
-    d.waits = `new members keep ending soon after birth; until ${timeText(d.now + holdMs)}`;
-    return [];
-  }
+  d.waits = birthHold(d);
+  if (d.waits !== '') return [];
   const most = Math.min(places, LIMITS.batchMax, indicesLeft(d), turnsNow(d));
   if (most <= 0) return [];
   const ends = endsToFill(d);
@@ -1711,11 +1688,7 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
   return allocate(most, identitiesOf(d.s, d.members), d.now, d.random).map((identity, i) => {
     const fresh = { identity, claims: [], leftovers: [], index: undefined };
     const usual = live + i < d.spec.replicas ? 'ScaledOut' : 'Updated';
-    const old = after[i];
-    return {
-      ...makeOf(d, fresh, next(), usual, ends[i]),
-      ...(old !== undefined && { after: old }),
-    };
+    return { ...makeOf(d, fresh, next(), usual, ends[i]), after: after[i] };
   });
 }
 
@@ -1729,11 +1702,11 @@ function planRestores(d: Draft, places: number): number {
   const isFree = (m: Member): boolean =>
     !d.s.pods.has(podName(d.name, m.identity)) && !m.claims.some(isTerminating);
   const free = wanted.filter(isFree).slice(0, places);
-  const open = free.filter((m) => isRead(d, m.identity, podRef(d, m)) && readsCluster(d));
-  const later = wanted.filter((m) => !open.includes(m)).map(nameOf);
+  const later = wanted.filter((m) => !free.includes(m)).map(nameOf);
   if (later.length > 0)
     d.notes.push(`restored once there is room and its pod is gone: ${fewNames(later)}`);
-  for (const m of open) {
+  for (const m of free) {
+    if (!isRead(d, m.identity, podRef(d, m)) || !readsCluster(d)) continue;
     const marked = m.claims.filter(isMarked).reverse();
     const shy = marked.filter((c) => c.meta.annotations[MARK.restore] !== 'true');
     const change = shy.length > 0 ? annotated({ [MARK.restore]: 'true' }) : restoration(d, m);
@@ -1824,8 +1797,7 @@ function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
 }
 /** The order of scale-in, as DESIGN.md section 6 has it: what is worth least goes first. */
 export function scaleInOrder(all: readonly Member[], updateRevision: string): readonly Member[] {
-  const perNode = new Map<string, number>();
-  for (const { pod } of all) perNode.set(pod?.node ?? '', (perNode.get(pod?.node ?? '') ?? 0) + 1);
+  const perNode = Map.groupBy(all, ({ pod }) => pod?.node ?? '');
   const ranks = (m: Member): readonly number[] => {
     const { pod, claims, state, end } = m;
     // Its present pod is its first: it names whom it replaces, or nothing was bound or sealed yet.
@@ -1840,13 +1812,13 @@ export function scaleInOrder(all: readonly Member[], updateRevision: string): re
       state === 'Available' ? 1 : 0,
       Number.isNaN(cost) ? 0 : cost,
       pod?.meta.labels[MARK.revision] === updateRevision ? 1 : 0,
-      -(perNode.get(pod?.node ?? '') ?? 0),
+      -(perNode.get(pod?.node ?? '')?.length ?? 0),
     ];
   };
   const ranked = all.map((m) => ({ m, rank: ranks(m) }));
   ranked.sort((a, b) => {
-    const at = a.rank.findIndex((value, i) => value !== b.rank[i]);
-    return at < 0 ? byAge(b.m.identity, a.m.identity) : (a.rank[at] ?? 0) - (b.rank[at] ?? 0);
+    const differences = a.rank.map((value, i) => value - (b.rank[i] ?? 0));
+    return differences.find(Boolean) ?? byAge(b.m.identity, a.m.identity);
   });
   return ranked.map(({ m }) => m);
 }
@@ -2270,14 +2242,6 @@ function calmOf(d: Draft): ReadonlyMap<string, number> {
   });
   return new Map(pods);
 }
-/** Admission changed the labels of a pod that is still there: it is not its user's wish. */
-const isOfAdmission = (s: Snapshot, key: string): boolean =>
-  s.desk.backoff.get(key)?.message.startsWith(ADMISSION) === true &&
-  [...s.pods.values()].some(
-    ({ meta }) =>
-      isControlledBy(meta, s.cluster.meta.uid) &&
-      !selectorMatches(s.cluster.spec.selector, meta.labels),
-  );
 const ADMISSION = 'admission changes the labels of new pods: ';
 /** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
  *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
@@ -2286,10 +2250,9 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const went = new Map(desk.went);
   for (const { identity, pod, life, claims, retired } of p.members) {
     const known = went.get(identity);
-    const isOld = !known?.reason || (pod && pod.meta.createdMs > known.atMs); // It was restored.
-    if (life === 'live' && pod && isOld && !isTerminating(pod)) went.delete(identity);
-    if (life !== 'live' && retired && !known?.reason && claims.length === 0)
-      went.set(identity, { pod, reason: retired.reason, atMs: retired.atMs });
+    const isAnother = pod && !isTerminating(pod) && pod.meta.uid !== known?.pod?.meta.uid;
+    if (isAnother && life === 'live') went.delete(identity);
+    if (retired && !known?.reason && claims.length === 0) went.set(identity, { pod, ...retired });
   }
   const live = new Set(p.members.filter(isLive).map(nameOf));
   const newest = Math.max(0, ...[...went.values()].map((one) => one.atMs));
@@ -2305,13 +2268,17 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
       backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
   }
   const isMaking = p.actions.some((a) => a.do === 'Make');
-  for (const [key, { untilUptime }] of backoff) {
+  // Admission changed the labels of a pod that is still there: it is not its user's wish.
+  const { selector } = s.cluster.spec;
+  const isChanged = p.members.some((m) => m.pod && !selectorMatches(selector, m.pod.meta.labels));
+  for (const [key, { untilUptime, message }] of backoff) {
     const [kind, name = ''] = key.split('/');
     const isOther =
       kind === 'return' ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
     // Long ago; or nothing is to be made any more, so what was refused is no news.
     const isOld = uptime - untilUptime >= (kind === 'make' && !isMaking ? 0 : LIMITS.earlyEndMs);
-    if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
+    const isKept = isChanged && message.startsWith(ADMISSION);
+    if (isOther || (isOld && !isKept)) backoff.delete(key);
   }
   return {
     seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
@@ -3069,7 +3036,7 @@ export function nodeOf(raw: Raw): Node {
 /** Projects a PersistentVolume. */
 export function volumeOf(raw: Raw): Volume {
   const terms = raw['spec']?.nodeAffinity?.required?.nodeSelectorTerms as Raw[] | undefined;
-  return { terms: terms?.map((t) => t['matchExpressions'] ?? []) };
+  return (terms ?? []).map((t) => t['matchExpressions'] ?? []);
 }
 
 type Thing = { readonly meta: Meta };
