@@ -1560,7 +1560,6 @@ facts('plan', [
   ['spec: good', [stalls({}), stalls({ template: { spec: TEMPLATE.spec } })], [false, false]],
   ['spec: empty selector', stalls({ selector: { matchLabels: {} } }), true],
   ['spec: no match', [stalls({ template: ALIEN }), stalls({ selector: NEEDS })], [true, true]],
-  ['spec: no containers', stalls({ template: { spec: {} } }), true],
   ['brake: 0, 1, 2, 3, 6 replicas', [0, 1, 2, 3, 6].map((n) => limit(n)), [0, 0, 1, 1, 2]],
   ['brake: 50% of 5, rounded down', limit(5, { maxReplacements: '50%' }), 2],
   ['maxUnavailable: rounded down, at least 1', ['67%', '10%', 0].map(spare), [2, 1, 1]],

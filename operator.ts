@@ -222,7 +222,7 @@ export interface Node {
   readonly unschedulable: boolean;
   readonly taints: readonly Taint[]; // NoSchedule and NoExecute.
 }
-/** A PersistentVolume's node affinity: alternatives, each a list of requirements; none: any node. */
+/** A volume's node affinity: alternatives, each a list of requirements; none: any node. */
 export type Volume = readonly (readonly SelectorTerm[])[];
 
 /** Every Reason for which an identity ends (I9). Somebody's will ends it at once, a judgement is
@@ -1169,6 +1169,7 @@ const othersOf = ({ meta }: { meta: Meta }, { uid }: Meta): readonly Owner[] =>
   meta.owners.filter((o) => o.uid !== uid);
 
 const readsCluster = (d: Draft): boolean => isRead(d, '', refOf('statefulclusters', d.name));
+const claimRef = ({ meta }: Claim): Ref => refOf(CLAIMS, meta.name);
 const podRef = (d: Draft, { identity }: Pick<Member, 'identity'>): Ref =>
   refOf(PODS, podName(d.name, identity));
 /** The cluster-wide backoff of refused creations; an edit begins a new one. */
@@ -1189,7 +1190,6 @@ export function specProblem(cluster: StatefulCluster): string {
   if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' }))) {
     return 'spec.selector does not match the labels that pods get from spec.template';
   }
-  if ((template.spec?.containers ?? []).length === 0) return 'spec.template has no containers';
   return '';
 }
 
@@ -1246,13 +1246,14 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
     life,
     retired: life === 'live' ? undefined : mark,
     isBlocked: pod || isOver ? '' : blockerOf(d, identity, all, names),
-    index: indexOf(first ?? pod, identity),
+    index: indexOf(pod, identity) ?? indexOf(first, identity),
     node: nodeWord(d.s, pod?.node ?? ''),
   };
 }
-/** By its label; an adopted ordinal is its own index. */
+/** By its label; an adopted ordinal is its own index. A hand that edits the label of a claim moves
+ *  nothing: its pod says, as long as it is there. */
 function indexOf(of: Pod | Claim | undefined, identity: string): number | undefined {
-  const index = of?.meta.labels[MARK.index] ?? identity;
+  const index = of?.meta.labels[MARK.index] ?? (of ? identity : '');
   return /^\d{1,9}$/.test(index) ? Number(index) : undefined;
 }
 /** A mark with a known Reason; or any, on a claim that a user wants to be restored. */
@@ -1323,20 +1324,19 @@ function planBrake(d: Draft): string {
   const judged = d.members.filter((m) => m.end?.dueInMs === 0 && m.end.kind === 'judgement');
   const limit = maxReplacementsOf(d.spec);
   const out = judged.length > 0 ? outOf(d, judged) : 0;
-  const why = new Map<string, string>();
+  const why = new Map<Member, string>();
   for (const m of judged) {
     // Nothing was written to its claims: it is let go without brake.
     const isFree = m.claims.length > 0 && m.claims.every(isNeverBound);
     const braked = out > limit && !isFree ? `${out} are out, and at most ${limit} may be` : '';
     const words = braked || heirProblem(d, m);
-    if (words) why.set(m.identity, words);
+    if (words) why.set(m, words);
   }
   if (why.size === 0) return '';
-  d.members = d.members.map((m) => (why.has(m.identity) ? { ...m, state: 'Withheld' } : m));
-  const held = judged.filter((m) => why.has(m.identity));
-  const who = fewNames(held.map((m) => `${m.identity} ${m.end?.reason}`));
+  d.members = d.members.map((m) => (why.has(m) ? { ...m, state: 'Withheld' } : m));
+  const who = fewNames([...why.keys()].map((m) => `${m.identity} ${m.end?.reason}`));
   return [
-    `${held.length} of ${d.spec.replicas} members are judged and wait (${who})`,
+    `${why.size} of ${d.spec.replicas} members are judged and wait (${who})`,
     fewNames(unique(why.values())),
     'they go on when their nodes or volumes are back, or spec.liveness.maxReplacements is raised',
     `a member ends at once when its pod or claim is annotated ${MARK.replace}=true`,
@@ -1375,8 +1375,8 @@ function heirProblem(d: Draft, m: Member): string {
   // F29: what its pod says speaks against its template, if no member was ever Ready with that; it
   // is not the one that all have, so an update, or its undoing, heals it.
   const { update, current } = d.revisions;
-  const isProof = (x: Member): boolean =>
-    x.pod !== undefined && wasReady(x.pod) && revisionIn(x) === revisionIn(m);
+  const isProof = ({ pod }: Member): boolean =>
+    pod !== undefined && wasReady(pod) && revisionIn({ pod }) === revisionIn(m);
   const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
   if (isOfPod && update.hash !== current.hash && !d.members.some(isProof))
     return `no member was ever Ready at revision ${revisionIn(m)}`;
@@ -1416,7 +1416,10 @@ function planEnds(d: Draft): void {
     const isDue = m.end?.dueInMs === 0 && m.state !== 'Withheld';
     if (isDue && m.end.reason !== 'ReplaceRequested') end(m, m.end.reason);
   }
-  for (const m of doubledIndex(d)) end(m, 'IndexTaken');
+  // I2: of two whose pods have one index the younger ends; without a pod it gets another.
+  const holders = holdersOf(d);
+  for (const m of d.spec.ordinals ? stayingOf(d) : [])
+    if (m.pod && m.index !== undefined && holders.get(m.index) !== m) end(m, 'IndexTaken');
   const served = requestsServed(d);
   const isSafe = isReliedOn(d, served);
   for (const m of served) end(m, 'ReplaceRequested', isSafe || m.state !== 'Available');
@@ -1427,13 +1430,12 @@ function isGuarded(d: Draft, m: Member, reason: EndReason): boolean {
   const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
   const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
   const nodes = d.s.nodes ? names.filter(Boolean) : [];
-  const claims = ['VolumeLost', 'ClaimGone'].includes(reason) ? m.claims : [];
   // A pod that was seen to go, or to end, may be gone by now, as if it had vanished unseen.
   const isLeft = m.pod && !isUp(m.pod) && (!isJudgement(reason) || m.claims.length === 0);
   const refs = [
     ...(isLeft ? [] : [podRef(d, m)]),
     ...nodes.map((name) => refOf('nodes', name)),
-    ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
+    ...(/^(VolumeLost|ClaimGone)$/.test(reason) ? m.claims : []).map(claimRef),
   ];
   const reads = [isRead(d, m.identity, ...refs), readsCluster(d)];
   return !reads.includes(false); // Asked all at once: there are three rounds.
@@ -1488,13 +1490,6 @@ function isReliedOn(d: Draft, going: readonly Member[]): boolean {
   const others = d.members.filter((m) => m.state === 'Available' && !going.includes(m));
   return isRead(d, '', ...others.slice(0, LIMITS.liveReadsMax).map((m) => podRef(d, m)));
 }
-/** The younger of two members whose pods have one index (I2); without a pod it gets another. */
-function doubledIndex(d: Draft): readonly Member[] {
-  if (!d.spec.ordinals) return [];
-  const holders = holdersOf(d);
-  return stayingOf(d).filter((m) => isIndexed(m) && holders.get(m.index) !== m);
-}
-
 // ─── Places ──────────────────────────────────────────────────────────────────────────────────────
 
 /** An end that is known. */
@@ -1751,18 +1746,14 @@ function planSuspension(d: Draft, live: readonly Member[], places: number): void
   for (const m of open.reverse().slice(0, turnsNow(d, open))) leaveAndReturn(d, m, 'Suspended');
 }
 
-/** Do its pod and its claims say the same index? Not if a hand edited a label. */
-const isIndexed = ({ identity, pod, index }: Member): boolean =>
-  pod !== undefined && index !== undefined && index === indexOf(pod, identity);
 /** Who holds each index: live members that stay, the oldest first; any other until it is over and
  *  its pod object is gone, or on a node that cannot run it. */
 function holdersOf(d: Draft): Draft['indices'] {
   const live = stayingOf(d);
   const left = d.members.filter((m) => m.life === 'ending' || (m.pod && !isDown(m.node)));
   const found: Draft['indices'] = new Map();
-  for (const m of [...live.filter(isIndexed), ...live, ...left])
-    for (const index of [m.index, m.pod && indexOf(m.pod, m.identity)])
-      if (!found.has(index)) found.set(index, m);
+  for (const m of [...live.filter((one) => one.pod), ...live, ...left])
+    if (!found.has(m.index)) found.set(m.index, m);
   return found;
 }
 /** The member's own index, if it has one that no other holds, or the smallest that is free. */
