@@ -7032,7 +7032,7 @@ an identity that is ending gets no pod · stumble,crash,scale,refuse,deletePod,r
 - isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'
 + isOver ? 'over' : 'live'
 claims that the cache lacks are read live · lag,stale,laggard,deletePod,failPod,stripLabels
-- const isOver = isRead(d, identity, ...absent) && isEnded;
+- const isOver = isRead(d, identity, ...absent.map((name) => refOf(CLAIMS, name))) && isEnded;
 + const isOver = isEnded;
 only what is marked Delete is deleted
 - annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c)

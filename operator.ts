@@ -102,7 +102,7 @@ export const LIMITS = {
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
-  calmMs: 60_000, // Available this long, earlier restarts are forgotten.
+  calmSeconds: 60, // Available this long, earlier restarts are forgotten.
   futureMaxMs: 3_600_000, // An identity further ahead of its object than this is forged.
   bringUpMaxMs: 600_000, // OrderedReady waits no longer than this for one member.
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
@@ -752,11 +752,9 @@ export const ownerOf = (cluster: StatefulCluster): Owner => ({
  *  says nothing itself. */
 function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): readonly Toleration[] {
   const own = (template.spec?.tolerations ?? []) as readonly Toleration[];
-  const isSaid = (key: string): boolean =>
-    own.some((t) => (!t.key || t.key === key) && (!t.effect || t.effect === 'NoExecute'));
   const added = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable']
-    .filter((key) => nodesReadable && !isSaid(key))
-    .map((key) => ({ key, operator: 'Exists', effect: 'NoExecute' }));
+    .map((key) => ({ key, operator: 'Exists', effect: 'NoExecute' }))
+    .filter((taint) => nodesReadable && !isTolerated(taint, own));
   return [...own, ...added];
 }
 
@@ -814,8 +812,7 @@ const isBound = (claim: Claim): boolean => claim.volume !== '';
 /** There, and neither on its way out nor ended. */
 const isUp = (pod: Pod | undefined): pod is Pod =>
   pod !== undefined && !isTerminating(pod) && !isTerminal(pod);
-/** Ready now, or not Ready with a transition after the start: a pod's first Ready=False is written
- *  at its start. */
+/** A pod's first Ready=False is written at its start; a later one says that it was Ready. */
 const wasReady = (pod: Pod): boolean =>
   pod.ready || (pod.readySinceMs ?? 0) > (pod.startedMs ?? Infinity) + 1000;
 /** Ready for `minReadySeconds`, as Deployment counts it, and neither ending nor ended. */
@@ -875,8 +872,7 @@ const isDown = (word: NodeWord): boolean => ['silent', 'gone', 'outOfService'].i
 const hasOpenNode = (s: Snapshot): boolean =>
   s.nodes === undefined || [...s.nodes.keys()].some((name) => nodeWord(s, name) === 'open');
 
-/** Where the member was last seen: its pod, as this process saw it go, or as the scheduler
- *  chose. */
+/** The node of its pod, of the one that this process saw go, or that the scheduler chose. */
 export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'claims'>): string {
   const pod = m.pod ?? s.desk.went.get(m.identity)?.pod;
   const chosen = m.claims.map((c) => c.meta.annotations[MARK.selectedNode]).find(Boolean);
@@ -965,10 +961,8 @@ function endOf(d: Draft, m: Bare): End | undefined {
   if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound))
     return endBy(d, m, 'NameTaken');
   if (d.spec.suspend) return undefined; // Nobody is judged, and whose pod goes returns.
-  if (m.claims.length === 0) {
-    if (!pod || !isTerminal(pod)) return endByNode(d, m) ?? endByPod(d, m);
+  if (m.claims.length === 0 && pod && isTerminal(pod))
     return endBy(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', 0, pod.readySinceMs);
-  }
   if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m))
     return endBy(d, m, 'PodDeleted');
   return endByNode(d, m) ?? endByVolumes(d, m) ?? endByPod(d, m);
@@ -1011,8 +1005,7 @@ function isDeletedByHand(d: Draft, m: Bare): boolean {
   return pod.disruption === '' || d.s.desk.seen.has(evidenceKey(d, m, 'PodDeleted'));
 }
 
-/** Its pod object is on a node that is silent. Where nodes cannot be read, the taint manager's word
- *  stands in for the node's. */
+/** Its pod object is on a silent node. Blind, the taint manager's word stands in for the node's. */
 function endByNode(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
   const { nodes } = d.s;
@@ -1073,10 +1066,12 @@ function endByPod(d: Draft, m: Bare): End | undefined {
   if (seconds === 0 || sinceMs === undefined) return undefined;
   return endBy(d, m, wasReady(pod) ? 'Unready' : 'StartupTimeout', seconds, sinceMs);
 }
-/** Restarts up to the time it was last calm; at first sight, those of a pod that was Ready once are
- *  taken for old ones. */
-const calmRestarts = ({ s }: Draft, pod: Pod): number =>
-  s.desk.calm.get(pod.meta.uid) ?? (wasReady(pod) ? pod.restarts : 0);
+/** Restarts up to the time it last stayed Available for a minute; at first sight, those of a pod
+ *  that was Ready once are taken for old ones. */
+function calmRestarts({ s, spec, now }: Draft, pod: Pod): number {
+  const isCalm = isAvailable(pod, Math.max(spec.minReadySeconds, LIMITS.calmSeconds), now);
+  return (isCalm ? undefined : s.desk.calm.get(pod.meta.uid)) ?? (wasReady(pod) ? pod.restarts : 0);
+}
 
 /** The one word for a member, as STATES says; but for Withheld, which the brake finds. */
 function stateOf(d: Draft, m: Bare): State {
@@ -1127,13 +1122,14 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
     planUpkeep(d);
     if (d.ask.size > 0) return { ask: [...d.ask.values()] };
   }
+  const pods = d.members.flatMap(({ pod }) => pod ?? []);
   const isKnown = (a: Action): boolean =>
     !d.unknown.has(a.identity) && !(a.do === 'Make' && d.unknown.has(a.after ?? ''));
   return {
     members: d.members,
     actions: isIdle ? [] : d.actions.filter(isKnown),
     evidence: d.evidence,
-    calm: calmOf(d),
+    calm: new Map(pods.map((pod) => [pod.meta.uid, calmRestarts(d, pod)])),
     wakeMs: Math.max(100, Math.min(...d.wakes.filter((ms) => ms > 0), Infinity)),
     revisions: d.revisions,
     behind: behindOf(d),
@@ -1169,7 +1165,6 @@ const othersOf = ({ meta }: { meta: Meta }, { uid }: Meta): readonly Owner[] =>
   meta.owners.filter((o) => o.uid !== uid);
 
 const readsCluster = (d: Draft): boolean => isRead(d, '', refOf('statefulclusters', d.name));
-const claimRef = ({ meta }: Claim): Ref => refOf(CLAIMS, meta.name);
 const podRef = (d: Draft, { identity }: Pick<Member, 'identity'>): Ref =>
   refOf(PODS, podName(d.name, identity));
 /** The cluster-wide backoff of refused creations; an edit begins a new one. */
@@ -1231,11 +1226,9 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
   const first = claims[0];
   // A pod may be seen before its claims, or these may have lost their labels: without them it were
   // ended, and nothing marked.
-  const absent = (pod ? ownClaims(pod) : [])
-    .filter((name) => !d.s.claims.has(name))
-    .map((name) => refOf(CLAIMS, name));
+  const absent = (pod ? ownClaims(pod) : []).filter((name) => !d.s.claims.has(name));
   const isEnded = first ? claims.every(isMarked) : pod !== undefined && isTerminating(pod);
-  const isOver = isRead(d, identity, ...absent) && isEnded;
+  const isOver = isRead(d, identity, ...absent.map((name) => refOf(CLAIMS, name))) && isEnded;
   const life = isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live';
   const mark = first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod);
   return {
@@ -1430,12 +1423,13 @@ function isGuarded(d: Draft, m: Member, reason: EndReason): boolean {
   const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
   const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
   const nodes = d.s.nodes ? names.filter(Boolean) : [];
+  const claims = ['VolumeLost', 'ClaimGone'].includes(reason) ? m.claims : [];
   // A pod that was seen to go, or to end, may be gone by now, as if it had vanished unseen.
   const isLeft = m.pod && !isUp(m.pod) && (!isJudgement(reason) || m.claims.length === 0);
   const refs = [
     ...(isLeft ? [] : [podRef(d, m)]),
     ...nodes.map((name) => refOf('nodes', name)),
-    ...(/^(VolumeLost|ClaimGone)$/.test(reason) ? m.claims : []).map(claimRef),
+    ...claims.map((c) => refOf(CLAIMS, c.meta.name)),
   ];
   const reads = [isRead(d, m.identity, ...refs), readsCluster(d)];
   return !reads.includes(false); // Asked all at once: there are three rounds.
@@ -1493,10 +1487,7 @@ function isReliedOn(d: Draft, going: readonly Member[]): boolean {
 // ─── Places ──────────────────────────────────────────────────────────────────────────────────────
 
 /** An end that is known. */
-interface Known extends Retired {
-  readonly identity: string;
-  readonly isClaimless?: boolean;
-}
+type Known = Retired & { readonly identity: string; readonly isClaimless?: boolean };
 /** Ends of earlier passes: by the marks, or by the pods that this process saw go: what it did, or,
  *  of a member without claims, what that pod shows. */
 function knownEnds({ s, members }: Pick<Draft, 's' | 'members'>): readonly Known[] {
@@ -1563,20 +1554,18 @@ function identitiesOf(s: Snapshot, members: readonly Member[]): readonly string[
   return [...members.filter(isTrue).map(nameOf), s.cluster.status.newestIdentity ?? ''];
 }
 
-/** Members beside the old ones, once a trial says that they can be made; until then nobody is made
- *  and nobody taken away. */
-function surgeOf(d: Draft, beside: number): number {
-  const most = Math.min(maxSurgeOf(d.spec), behindOf(d));
-  const [first] = most > 0 ? outdatedOf(d) : [];
-  return !first || passesTrial(d, first) ? most : Math.max(0, Math.min(most, beside));
-}
 /** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in;
  *  whoever is between two pods returns; what is left is for restores and births. */
 function planPlaces(d: Draft): void {
   const { s, spec } = d;
   d.indices = holdersOf(d);
   const live = stayingOf(d);
-  const wanted = spec.replicas + surgeOf(d, live.length - spec.replicas);
+  const most = Math.min(maxSurgeOf(spec), behindOf(d));
+  const [first] = most > 0 ? outdatedOf(d) : [];
+  // Until a trial says that one more can be made, nobody is made, and nobody taken away.
+  const isTried = !first || passesTrial(d, first);
+  const surge = isTried ? most : Math.max(0, Math.min(most, live.length - spec.replicas));
+  const wanted = spec.replicas + surge;
   const free = Math.max(0, wanted - live.length - formerOf(d));
   const places = free - planAdoption(d, live, free);
   // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
@@ -1627,9 +1616,8 @@ function returnsNow(d: Draft, m: Member): boolean {
 }
 /** The next pod of a member. A birth that was cut short is finished as the birth that it was. */
 function backOf(d: Draft, m: Member, revision: Revision): Make {
-  const [first] = m.claims;
   if (m.claims.every(isNeverBound))
-    return makeOf(d, m, revision, 'ScaledOut', first?.meta.annotations[MARK.replaces]);
+    return makeOf(d, m, revision, 'ScaledOut', m.claims[0]?.meta.annotations[MARK.replaces]);
   const last = d.s.desk.went.get(m.identity)?.pod;
   const isAnnounced = last?.meta.annotations[MARK.returns] === 'Recreated';
   return makeOf(d, m, revision, isAnnounced ? 'Recreated' : 'Returned');
@@ -1710,7 +1698,6 @@ function planRestores(d: Draft, places: number): number {
   }
   return free.length; // Of whom there was no answer keeps the place.
 }
-/** Takes the marks off, seals, and gives it an index. */
 function restoration(d: Draft, m: Member): Json {
   const keys = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
   const gone = Object.fromEntries(keys.map((key) => [key, null]));
@@ -2224,15 +2211,6 @@ export function claimDrift(cluster: StatefulCluster, identity: string, claim: Cl
 
 // ─── What is kept in mind ────────────────────────────────────────────────────────────────────────
 
-/** Restarts of each pod when it last stayed Available for a minute. */
-function calmOf(d: Draft): ReadonlyMap<string, number> {
-  const pods = d.members.flatMap(({ pod, state }): [string, number][] => {
-    if (!pod) return [];
-    const isCalm = state === 'Available' && d.now - (pod.readySinceMs ?? d.now) >= LIMITS.calmMs;
-    return [[pod.meta.uid, isCalm ? pod.restarts : calmRestarts(d, pod)]];
-  });
-  return new Map(pods);
-}
 const ADMISSION = 'admission changes the labels of new pods: ';
 /** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
  *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
