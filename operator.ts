@@ -1399,10 +1399,7 @@ function trialOf(d: Draft, revision: Revision, withClaims: boolean, old?: Pod): 
 /** Ends who is due and not withheld, and finishes what a crash left half-marked. */
 function planEnds(d: Draft): void {
   const end = (m: Member, reason: EndReason, isSafe = true): void => {
-    if (isGuarded(d, m, reason) && isSafe) {
-      d.ending.set(m.identity, reason);
-      planEnd(d, m, reason);
-    }
+    if (isGuarded(d, m, reason) && isSafe) planEnd(d, m, reason);
   };
   for (const m of d.members) {
     if (m.retired) planEnd(d, m, m.retired.reason);
@@ -1439,6 +1436,7 @@ function isGuarded(d: Draft, m: Member, reason: EndReason): boolean {
  *  of the selector is let go of, and never deleted. */
 function planEnd(d: Draft, m: Member, because: EndReason): void {
   const { pod, identity } = m;
+  if (isLive(m)) d.ending.set(identity, because);
   for (const claim of isWantedBack(m) ? [] : [...m.claims, ...m.leftovers])
     if (!isMarked(claim))
       act(d, 'retire', because, identity, claim, retirement(d, m, claim, because));
@@ -1508,14 +1506,13 @@ function knownEnds({ s, members }: Pick<Draft, 's' | 'members'>): readonly Known
 function endsToFill(d: Draft): readonly string[] {
   const { s } = d;
   const isHeld = s.desk.backoff.has(makeKey(s.cluster));
-  const surges = maxSurgeOf(d.spec) > 0;
   const all = [...s.pods.values(), ...s.claims.values()];
   const heirs = Map.groupBy(all, ({ meta }) => meta.annotations[MARK.replaces]?.split(' ')[0]);
   const isFilled = ({ identity, atMs }: Known): boolean =>
     heirs.get(identity)?.some(({ meta }) => meta.createdMs >= atMs - 1000) === true;
   const now = [...d.ending].map(([identity, reason]) => ({ identity, reason, atMs: d.now }));
   return [...d.ends, ...now]
-    .filter(({ reason }) => ENDS[reason].heir && !(reason === 'Updated' && surges))
+    .filter(({ reason }) => ENDS[reason].heir && !(reason === 'Updated' && maxSurgeOf(d.spec) > 0))
     .filter((end) => (isHeld || d.now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
     .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity))
     .map(({ identity, reason }) => `${identity} ${reason}`);
@@ -1527,7 +1524,6 @@ function endsToFill(d: Draft): readonly string[] {
 function birthHold(d: Draft): string {
   const { now, spec } = d;
   const isEarly = ({ identity, atMs }: Known): boolean =>
-    birthSecond(identity) >= 0 &&
     atMs - birthMs(identity) <= LIMITS.earlyEndMs &&
     now - atMs <= LIMITS.earlyEndMs &&
     atMs <= now + 1000; // Written while a clock was ahead: no hold may last that long.
@@ -1606,13 +1602,12 @@ function isUnderWay({ pod, claims, end, state }: Member, now: number): boolean {
 /** Does its next pod come now? Its name is the lock: the API server refuses it while the former pod
  *  object exists. One that is terminal goes first; a pod that ends again and again comes slowly. */
 function returnsNow(d: Draft, m: Member): boolean {
-  const { desk, uptime } = d.s;
   const { pod, identity } = m;
   if (pod && isTerminal(pod) && m.state !== 'Withheld') leaveAndReturn(d, m, 'Returned');
   if (pod || m.claims.some(isTerminating)) return false;
   if (m.isBlocked.startsWith('foreign'))
     d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
-  return m.isBlocked === '' && !waiting(desk.backoff, `return/${identity}`, uptime);
+  return m.isBlocked === '' && !waiting(d.s.desk.backoff, `return/${identity}`, d.s.uptime);
 }
 /** The next pod of a member. A birth that was cut short is finished as the birth that it was. */
 function backOf(d: Draft, m: Member, revision: Revision): Make {
@@ -1652,8 +1647,7 @@ function makeOf(
 function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'Returned'): void {
   const { pod, identity, claims } = m;
   if (!pod || isTerminating(pod) || !readsCluster(d)) return;
-  const end = why === 'Recreated' ? 'Updated' : 'Suspended';
-  const because = claims.length > 0 ? why : end;
+  const because = claims.length > 0 ? why : why === 'Recreated' ? 'Updated' : 'Suspended';
   if (pod.meta.annotations[MARK.returns] !== why)
     act(d, 'announce', because, identity, pod, annotated({ [MARK.returns]: why }));
   act(d, 'end', because, identity, pod);
@@ -1768,10 +1762,8 @@ function indicesLeft({ spec: { ordinals, replicas }, indices, ending }: Draft): 
 function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
   if (!readsCluster(d)) return;
   const most = Math.min(surplus, turnsNow(d, live));
-  for (const m of scaleInOrder(live, d.revisions.update.hash).slice(0, most)) {
-    d.ending.set(m.identity, 'ScaledIn');
+  for (const m of scaleInOrder(live, d.revisions.update.hash).slice(0, most))
     planEnd(d, m, 'ScaledIn');
-  }
 }
 /** The order of scale-in, as DESIGN.md section 6 has it: what is worth least goes first. */
 export function scaleInOrder(all: readonly Member[], updateRevision: string): readonly Member[] {
