@@ -652,11 +652,10 @@ const isNamedBy = (templates: readonly string[], cluster: string, { meta }: Clai
 /** Another controller has it. */
 const isOthers = ({ meta }: Claim, cluster: StatefulCluster): boolean =>
   hasController(meta) && !isControlledBy(meta, cluster.meta.uid);
-/** Is this claim one of ours, of the identity that its label names? By its exact name, of a
- *  template of the spec or of a kept revision or as a volume of its pod; by its labels; by its
- *  owners; and by the mark that the operator, adoption or a restore put on it. The one door for
- *  claims that others made: retired, and to be restored. Anything else moves nothing, whatever it
- *  carries. */
+/** Is this claim one of ours, of the identity that its label names? By its labels, by its name (of
+ *  a template, or in its pod), by its owners, and by the mark of the operator, of adoption or of a
+ *  restore. The one door for claims that others made: retired, and to be restored. Anything else
+ *  moves nothing, whatever it carries. */
 export function isOurClaim(
   claim: Claim,
   cluster: StatefulCluster,
@@ -747,9 +746,8 @@ export const ownerOf = (cluster: StatefulCluster): Owner => ({
   blockOwnerDeletion: true,
 });
 
-/** The tolerations of a member's pod. The taint manager must not set the time of a replacement:
- *  `liveness` does. Added only where nodes can be read, and only for taints of which the template
- *  says nothing itself. */
+/** Not the taint manager sets the time of a replacement, but `liveness`, where nodes can be read,
+ *  and unless the template has a toleration of its own. */
 function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): readonly Toleration[] {
   const own = (template.spec?.tolerations ?? []) as readonly Toleration[];
   const added = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable']
@@ -846,7 +844,6 @@ export function isApplied(pod: Pod): boolean {
 
 // ─── Nodes and volumes ───────────────────────────────────────────────────────────────────────────
 
-const OUT_OF_SERVICE = 'node.kubernetes.io/out-of-service';
 const OF_KUBERNETES = /^node\.(cloudprovider\.)?kubernetes\.io\//;
 const isTolerated = (taint: Taint, all: readonly Toleration[]): boolean =>
   all.some(
@@ -860,7 +857,7 @@ function nodeWord(s: Snapshot, name: string): NodeWord {
   if (s.nodes === undefined) return 'open'; // Blind: DisruptionTarget stands in, see endOf.
   const node = s.nodes.get(name);
   if (!node) return 'gone';
-  if (node.taints.some((t) => t.key === OUT_OF_SERVICE)) return 'outOfService';
+  if (node.taints.some((t) => t.key === 'node.kubernetes.io/out-of-service')) return 'outOfService';
   if (!node.ready) return 'silent';
   if (node.unschedulable) return 'cordoned';
   const tolerated = tolerationsOf(s.cluster.spec.template, true);
@@ -901,10 +898,10 @@ function nodesAllowed({ s }: Draft, m: Bare): readonly Node[] | undefined {
 }
 /** Most pods find a node within seconds; only then their volumes are looked at. */
 function isFindingNode({ wakes, now }: Draft, { pod }: Bare): boolean {
-  const isYoung = pod && Math.abs(now - pod.meta.createdMs) < LIMITS.placeMs;
-  if (!isYoung || !isUp(pod) || pod.node !== '') return false;
-  wakes.push(LIMITS.placeMs);
-  return true;
+  if (!isUp(pod) || pod.node !== '') return false;
+  const isYoung = Math.abs(now - pod.meta.createdMs) < LIMITS.placeMs;
+  if (isYoung) wakes.push(LIMITS.placeMs);
+  return isYoung;
 }
 /** Volumes that must be known before anything is said of a member that does not run. */
 function readsVolumes(d: Draft, m: Bare): boolean {
@@ -1182,9 +1179,8 @@ function subjectOf(a: Action): string {
 export function specProblem(cluster: StatefulCluster): string {
   const { selector, template } = cluster.spec;
   if (selectorText(selector) === '') return 'spec.selector is empty: it would select every pod';
-  if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' }))) {
+  if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' })))
     return 'spec.selector does not match the labels that pods get from spec.template';
-  }
   return '';
 }
 
@@ -1192,14 +1188,14 @@ export function specProblem(cluster: StatefulCluster): string {
 
 /** Groups pods and claims by identity; nothing is judged here. Counting is by controller UID. */
 function membersOf(d: Draft): readonly Bare[] {
-  const { cluster, revisions, pods, claims: seen } = d.s;
+  const { cluster, revisions, pods } = d.s;
   const ours = [...pods.values()].filter((pod) => isControlledBy(pod.meta, cluster.meta.uid));
   const byIdentity = new Map(ours.map((pod) => [identityOf(pod, d.name), pod]));
   const templatesOf = (some: readonly Revision[]): readonly string[] =>
     unique([...claimTemplateNames(d.spec), ...some.flatMap((r) => r.claimTemplates)]);
   const kept = templatesOf([...revisions.values()]);
   const labelOf = ({ meta }: Claim): string => meta.labels[MARK.identity] ?? '';
-  const own = [...seen.values()].filter((claim) =>
+  const own = [...d.s.claims.values()].filter((claim) =>
     isOurClaim(claim, cluster, kept, byIdentity.get(labelOf(claim))),
   );
   const groups = Map.groupBy(own, labelOf);
@@ -1341,8 +1337,7 @@ function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
     if (isDown(m.node)) return true;
-    if (isRunning(m) || m.node === 'open' || m.claims.length === 0) return false;
-    if (!readsVolumes(d, m)) return false;
+    if (isRunning(m) || m.node === 'open' || !readsVolumes(d, m)) return false;
     return nodesAllowed(d, m)?.every((node) => isDown(nodeWord(d.s, node.meta.name))) === true;
   };
   const isHeir = ({ pod, claims, identity }: Member): boolean => {
@@ -1584,10 +1579,9 @@ function planPlaces(d: Draft): void {
 function turnsNow(d: Draft, candidates: readonly Member[] = []): number {
   if (d.spec.podManagementPolicy !== 'OrderedReady') return Infinity;
   const others = d.members.filter((m) => !candidates.includes(m));
-  const isFree =
-    !others.some((m) => isUnderWay(m, d.now)) && d.actions.every((a) => a.do !== 'Make');
-  if (!isFree) d.wakes.push(LIMITS.leavingMaxMs);
-  return isFree ? 1 : 0;
+  const isBusy = others.some((m) => isUnderWay(m, d.now)) || d.actions.some((a) => a.do === 'Make');
+  if (isBusy) d.wakes.push(LIMITS.leavingMaxMs);
+  return isBusy ? 0 : 1;
 }
 /** Is it coming up, or its pod going? One that is due, has no open node, or takes too long is not
  *  waited for. */
@@ -1700,9 +1694,8 @@ function restoration(d: Draft, m: Member): Json {
   return { metadata: { labels, annotations: { ...gone, [MARK.claims]: names.join(' ') } } };
 }
 
-/** Orphans that match the selector: one that mounts exactly the claims of a live member without a
- *  pod is that member's; one without claims is adopted where a place is free. Returns how many
- *  places that takes. */
+/** An orphan that mounts exactly the claims of a live member without a pod is that member's; one
+ *  without claims is adopted where a place is free. Returns how many places that takes. */
 function planAdoption(d: Draft, live: readonly Member[], places: number): number {
   let taken = 0;
   for (const pod of [...d.s.pods.values()].filter((one) => isOrphan(d.s, one))) {
