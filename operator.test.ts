@@ -7004,8 +7004,8 @@ an eviction is no deletion by hand
 a deletion on a closed node is none by hand · drain,deletePod,taint,cutOff,kill
 -   if (nodeWord(d.s, pod.node) !== 'open') return false;
 own deletions are none by hand
-- pod.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations)
-+ pod.meta.deletedMs === undefined)
+- pod?.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations) return
++ pod?.meta.deletedMs === undefined) return
 while suspended nobody is judged · suspend,cutOff,removeNode,kill,deletePod
 -   if (d.spec.suspend) return undefined; // Nobody
 +   // Nobody

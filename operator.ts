@@ -647,8 +647,8 @@ export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
   );
 
 /** Does one of these templates name it, for the identity in its label? */
-const isNamedBy = (templates: readonly string[], cluster: string, { meta }: Claim): boolean =>
-  templates.some((t) => claimName(t, cluster, meta.labels[MARK.identity] ?? '') === meta.name);
+const isNamedBy = (all: readonly string[], cluster: StatefulCluster, { meta }: Claim): boolean =>
+  all.some((t) => claimName(t, cluster.meta.name, meta.labels[MARK.identity] ?? '') === meta.name);
 /** Another controller has it. */
 const isOthers = ({ meta }: Claim, cluster: StatefulCluster): boolean =>
   hasController(meta) && !isControlledBy(meta, cluster.meta.uid);
@@ -663,9 +663,8 @@ export function isOurClaim(
   pod: Pod | undefined,
 ): boolean {
   const { meta } = claim;
-  const { name } = cluster.meta;
-  if (!meta.labels[MARK.identity] || meta.labels[MARK.cluster] !== name) return false;
-  const isNamed = pod?.claims.includes(meta.name) || isNamedBy(templates, name, claim);
+  if (!meta.labels[MARK.identity] || meta.labels[MARK.cluster] !== cluster.meta.name) return false;
+  const isNamed = pod?.claims.includes(meta.name) || isNamedBy(templates, cluster, claim);
   if (!isNamed || isOthers(claim, cluster)) return false;
   const isGiven = MARK.retired in meta.annotations && meta.annotations[MARK.restore] === 'true';
   return MARK.claims in meta.annotations || (isGiven && !hasController(meta));
@@ -924,9 +923,8 @@ const isRunning = ({ pod, node, isBlocked }: Bare): boolean =>
  *  then the object's own timestamps are believed. So neither a restart nor one clock decides. */
 export function lastedMs(sinceMs: number | undefined, watchedMs: number, now: number): number {
   const own = sinceMs === undefined ? watchedMs : now - sinceMs;
-  return watchedMs < LIMITS.trustMs
-    ? Math.max(0, Math.min(watchedMs, own))
-    : Math.max(watchedMs, own);
+  if (watchedMs >= LIMITS.trustMs) return Math.max(watchedMs, own);
+  return Math.max(0, Math.min(watchedMs, own));
 }
 /** Under this key the first sight of evidence is kept. A changed transition time is new evidence,
  *  so a flap between two looks is not counted as one. */
@@ -996,8 +994,7 @@ function isClaimGone(d: Draft, m: Bare): boolean {
 function isDeletedByHand(d: Draft, m: Bare): boolean {
   const went = d.s.desk.went.get(m.identity);
   const pod = m.pod ?? (went?.reason === undefined ? went?.pod : undefined);
-  if (!pod || pod.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations)
-    return false;
+  if (pod?.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations) return false;
   if (nodeWord(d.s, pod.node) !== 'open') return false;
   return pod.disruption === '' || d.s.desk.seen.has(evidenceKey(d, m, 'PodDeleted'));
 }
@@ -1208,7 +1205,7 @@ function membersOf(d: Draft): readonly Bare[] {
   const shown = new Set([...hashes, cluster.status.currentRevision]);
   const used = templatesOf([...revisions.values()].filter((r) => shown.has(r.hash)));
   const isStray = ({ pod, life, claims }: Bare): boolean =>
-    !pod && life === 'live' && !claims.some((claim) => isNamedBy(used, d.name, claim));
+    !pod && life === 'live' && !claims.some((claim) => isNamedBy(used, cluster, claim));
   const strays = all.filter(isStray).flatMap((m) => m.claims.map((c) => c.meta.name));
   if (strays.length > 0) d.notes.push(`no claim template names ${fewNames(strays)}`);
   return all.filter((m) => !isStray(m));
@@ -1389,6 +1386,7 @@ function trialOf(d: Draft, revision: Revision, withClaims: boolean, old?: Pod): 
   const paths = [...changesFrom(d, revisionIn({ pod: old }), revision).keys()];
   return paths.some((path) => path.includes('.resources.')) ? words : '';
 }
+
 // ─── Ends ────────────────────────────────────────────────────────────────────────────────────────
 
 /** Ends who is due and not withheld, and finishes what a crash left half-marked. */
@@ -1477,9 +1475,9 @@ function isReliedOn(d: Draft, going: readonly Member[]): boolean {
   const others = d.members.filter((m) => m.state === 'Available' && !going.includes(m));
   return isRead(d, '', ...others.slice(0, LIMITS.liveReadsMax).map((m) => podRef(d, m)));
 }
+
 // ─── Places ──────────────────────────────────────────────────────────────────────────────────────
 
-/** An end that is known. */
 type Known = Retired & { readonly identity: string; readonly isClaimless?: boolean };
 /** Ends of earlier passes: by the marks, or by the pods that this process saw go: what it did, or,
  *  of a member without claims, what that pod shows. */
@@ -1537,8 +1535,7 @@ function birthHold(d: Draft): string {
   return `new members keep ending soon after birth; until ${timeText(now + waitMs)}`;
 }
 
-/** Those that a new one must be younger than. One that is far ahead of its object is forged, and
- *  moves no clock. */
+/** Those that a new one must be younger than. One far ahead of its object is forged. */
 function identitiesOf(s: Snapshot, members: readonly Member[]): readonly string[] {
   const isTrue = ({ identity, claims, pod }: Member): boolean =>
     [pod, ...claims].some((o) => o && birthMs(identity) <= o.meta.createdMs + LIMITS.futureMaxMs);
@@ -1583,8 +1580,7 @@ function turnsNow(d: Draft, candidates: readonly Member[] = []): number {
   if (isBusy) d.wakes.push(LIMITS.leavingMaxMs);
   return isBusy ? 0 : 1;
 }
-/** Is it coming up, or its pod going? One that is due, has no open node, or takes too long is not
- *  waited for. */
+/** Is it coming up, or its pod going? Not if it is due, has no open node, or takes too long. */
 function isUnderWay({ pod, claims, end, state }: Member, now: number): boolean {
   if (end && (end.dueInMs === 0 || /^(Node|Volume|PodEvicted)/.test(end.reason))) return false;
   if (!pod) return state === 'Returning' && claims.every(isNeverBound);
@@ -1712,8 +1708,7 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
   }
   return taken;
 }
-/** Pods go, identities and claims stay: each comes back as itself on resume, but one whose claim is
- *  being deleted could not. Restores work. */
+/** Pods go, identities and claims stay. One whose claim is being deleted could not come back. */
 function planSuspension(d: Draft, live: readonly Member[], places: number): void {
   planRestores(d, places);
   const open = live.filter((m) => m.pod && !isTerminating(m.pod) && !m.claims.some(isTerminating));
@@ -2234,12 +2229,8 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     const isKept = isChanged && message.startsWith(ADMISSION);
     if (isOther || (isOld && !isKept)) backoff.delete(key);
   }
-  return {
-    seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
-    went,
-    calm: p.calm,
-    backoff,
-  };
+  const seen = new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime]));
+  return { seen, went, calm: p.calm, backoff };
 }
 
 // ═══ 6 STATUS · pure ═════════════════════════════════════════════════════════════════════════════
