@@ -1077,6 +1077,7 @@ F17: what a former cluster left holds the place: a b !c:former (replicas=3)
   | a b !c:former+claim.former (replicas=3) → nothing
 F10: a foreign pod is in its place: a b c:foreign → blocked
 F10: … of one that never had data: a b c:foreign+claim.unbound → lose c NameTaken
+I8: another controller has a claim of it: a b c:gone+logs.foreign (twoTemplates) → blocked
 its orphan is adopted: a b c:orphan → adopt c Adopted
 its orphan went the wrong way: a b c:orphan+moved → blocked
 no judged member: a b c:failed+silent (pinned maxReplacements=0) → withheld
@@ -1499,6 +1500,8 @@ byHand('remember: a pod that went → until its member has another, or is long o
     [true, false],
   );
   assert.is(keeps('a b !c:claimless+deleted', {}), true, 'it has no mark');
+  const went = new Map([[id('c'), { pod: pod('c', going), reason: undefined, atMs: NOW }]]);
+  assert.ok(memory('a b c', {}, { went }).went.has(id('c')), 'it went while the pass ran');
 });
 byHand('remember: a trial → refused for a minute, passed or unknown not at all', () => {
   const key = `trials/${REVISION}`;

@@ -1051,8 +1051,7 @@ function endByPod(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
   const { maxRestarts, unreadySeconds, startupSeconds } = d.spec.liveness;
   if (!isUp(pod) || (inPlaceOf(pod) && !isApplied(pod))) return undefined;
-  const restarts = pod.restarts - calmRestarts(d, pod);
-  if (maxRestarts > 0 && pod.isDown && restarts > maxRestarts)
+  if (maxRestarts > 0 && pod.isDown && pod.restarts - calmRestarts(d, pod) > maxRestarts)
     return endBy(d, m, 'CrashLoop', 0, pod.readySinceMs);
   if (pod.ready) return undefined;
   const seconds = wasReady(pod) ? unreadySeconds : startupSeconds;
@@ -1556,10 +1555,7 @@ function planPlaces(d: Draft): void {
   const wanted = spec.replicas + surge;
   const free = Math.max(0, wanted - live.length - formerOf(d));
   const places = free - planAdoption(d, live, free);
-  // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
-  const isAdopting = d.actions.some((a) => a.verb === 'adopt');
-  if (live.length > wanted)
-    return isAdopting ? undefined : planScaleIn(d, live, live.length - wanted);
+  if (live.length > wanted) return planScaleIn(d, live, live.length - wanted);
   if (spec.suspend) return planSuspension(d, live, places);
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return void (d.waits = refused.message);
@@ -1748,6 +1744,8 @@ function indicesLeft({ spec: { ordinals, replicas }, indices, ending }: Draft): 
 /** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the
  *  wish to is read live. */
 function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
+  // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
+  if (d.actions.some((a) => a.verb === 'adopt')) return;
   if (!readsCluster(d)) return;
   const most = Math.min(surplus, turnsNow(d, live));
   for (const m of scaleInOrder(live, d.revisions.update.hash).slice(0, most))
