@@ -704,7 +704,11 @@ const reads =
 const podWith = (template: object, over: Over): op.Body =>
   podIn(cluster({ ...over, template }), !('nodes' in (over.snap ?? {})));
 const podIn = (one: op.StatefulCluster, nodesReadable: boolean): op.Body =>
-  op.podBody(one, id('a'), updateIn(one), { replaces: 'x Lost', index: 4, nodesReadable });
+  op.podBody(one, bornIn(one), nodesReadable);
+const bornIn = (one: op.StatefulCluster) => {
+  const as = { identity: id('a'), replaces: 'x Lost', index: 4 };
+  return { ...as, revision: updateIn(one) };
+};
 const updateIn = (one: op.StatefulCluster): op.Revision =>
   op.updateRevisionOf(one, new Map()).update;
 const metadataOf = reads((meta, over) => podWith({ ...TEMPLATE, metadata: meta }, over).metadata);
@@ -712,7 +716,7 @@ const specOf = reads((spec, over) => podWith({ spec }, over)['spec'] as object);
 const claimWith = reads((metadata, over) => {
   const volumeClaimTemplates = [{ ...gi('1Gi'), metadata: { name: 'data', ...metadata } }];
   const one = cluster({ ...over, volumeClaimTemplates });
-  return op.claimBody(one, id('a'), 'data', { replaces: 'x Lost', index: 4 });
+  return op.claimBody(one, bornIn(one), 'data');
 });
 const REVISION_OF_X = hash({ ...TEMPLATE, metadata: { labels: { [MARK.revision]: 'x' } } }, 0);
 table('podBody', metadataOf)`
@@ -1580,7 +1584,7 @@ facts('plan', [
 
 const statusOf = (situation: string, over: Over = {}): op.Status => {
   const { s, p } = decide(situation, over);
-  return op.statusOf(s, p, p.actions, NOW);
+  return op.statusOf(s, p, NOW);
 };
 const counters: See = (situation, over) => {
   const s = statusOf(situation, over);
@@ -1590,25 +1594,24 @@ table('status: live, ready, available, updated', counters)`
 starting: a b:starting → 2 1 1 2
 between two pods: a b:gone → 2 1 1 1
 not yet Available: a b:justReady (minReadySeconds=9) → 2 2 1 2
-over, ending now, foreign: a !b:deleted+ScaledIn@30 | a b:deleted | a !b:foreign+claim.unmarked
-  → 1 1 1 1
+over, foreign: a !b:deleted+ScaledIn@30 | a !b:foreign+claim.unmarked → 1 1 1 1
+ends now, as the next pass sees: a b:deleted → 2 1 1 2
 withheld: a b:silent c:silent → 3 1 1 3
 outdated: a b:outdated → 2 2 2 1
-asked, its turn has not come: a:asked b:asked c:asked → 2 2 2 2
 `;
 const conditions: See = (situation, over) => {
   const all = statusOf(situation, over).conditions.filter((c) => c.status === 'True');
   return all.map((c) => c.type).join(' ');
 };
 table('status: conditions', conditions)`
-all there: a b c | a !b | a (badTrialBefore) → Available Progressing Ready
+all there: a b c | a (badTrialBefore) → Available Progressing Ready
 outdated: a b:outdated → Available Progressing Reconciling
 its update blocked: a b:outdated (badTrial) | a b:outdated (badTrialBefore) → Available Stalled
 outdated, OnDelete, kept: a:outdated (updates=OnDelete) → Available Progressing Ready
 outdated, paused: a:outdated (paused=1) → Available
 … a repair goes on: a:outdated b:starting (paused=1) → Available Progressing Reconciling
 suspended: a:gone b:gone (suspend=1) →
-one is missing: a b c:starting → Available Progressing Reconciling
+one is missing, or too many: a b c:starting | a !b → Available Progressing Reconciling
 two of three missing: a b:starting c:starting → Progressing Reconciling
 the only one is missing: a:starting → Progressing Reconciling
 withheld: a b:silent c:silent → Progressing Reconciling ReplacementWithheld
@@ -1653,7 +1656,7 @@ const members: See = (situation, over) =>
     .join('; ');
 table('status: members', members)`
 unhealthy first: b:starting a c:unready → b Starting; c Unready; a Available
-ends now: b a c:silent → c Retiring NodeUnreachable; a Available; b Available
+is due: b a c:silent → c Unready NodeUnreachable; a Available; b Available
 withheld: a:silent → a Withheld NodeUnreachable
 returning: a:gone → a Returning
 its node has no room for what it asks: a:inPlace+anew+resizing → a Updating InProgress
@@ -1664,17 +1667,16 @@ const lineage: See = (situation, over) =>
     .retired.map((r) => `${plain(r.identity)} ${r.reason} ${plain(r.replacedBy) || '-'}`)
     .join('; ');
 table('status: retired', lineage)`
-in the pass itself: a b c:deleted → c PodDeleted new
-later, from the marks: !a:gone+PodDeleted@400 y:forPodDeleted → a PodDeleted y
-scaled in: a !b → b ScaledIn -
+not in the pass itself: a b c:deleted →
+from the marks: !a:gone+PodDeleted@400 y:forPodDeleted → a PodDeleted y
+scaled in: a !b:gone+ScaledIn@30 → b ScaledIn -
 no object is left: a b (cInStatus) → c PodDeleted y
-F42: restored: a b !c:gone+ScaledIn@30+claim.restored (replicas=3 cInStatus)
-  | a b c:gone (cInStatus) → 
-newest first: a !b:deleted !c:gone+ScaledIn@30 → b PodDeleted -; c ScaledIn -
+F42: restored: a b c:gone (cInStatus) → 
+newest first: a !b:gone+PodDeleted@20 !c:gone+ScaledIn@30 → b PodDeleted -; c ScaledIn -
 `;
 const replacements: See = (situation, over) => statusOf(situation, over).replacements;
 table('status: replacements', replacements)`
-in the pass itself: a b c:deleted (newestC) → 5
+not in the pass itself: a b c:deleted (newestC) → 4
 seen in the cache: b c y:justReady+forPodDeleted (newestC) → 5
 counted before: b c y:forPodDeleted (newestZ) → 4
 by one that nobody owns any more: b c !y:orphan+claimless+forPodDeleted (newestC) → 4
@@ -1683,7 +1685,6 @@ scale-out, a return: a b (replicas=3 newestC) | a b c:gone (newestC) → 4
 const newestIn: See = (situation, over) => plain(statusOf(situation, over).newestIdentity);
 table('status: newestIdentity', newestIn)`
 of the members: a b → b
-of those born now: a (replicas=2) → new
 only raised: a b (newestZ) → z
 `;
 const gone = statusOf('a !b:gone+ScaledIn@30 !c:gone+PodDeleted@30!+claim.going');
@@ -1703,10 +1704,10 @@ tellings('status: an unchanged cluster a minute later → the same status, byte 
   for (const situation of ['a b:starting c', 'a b:silent c:silent', 'a b:unready', 'a b:gone']) {
     const { s } = decide(situation, {});
     const { p } = settled(s, {});
-    const status = op.statusOf(s, p, [], NOW);
+    const status = op.statusOf(s, p, NOW);
     const later = { ...s, cluster: { ...s.cluster, status }, uptime: s.uptime + 60_000 };
     const again = settled(later, {}, NOW + 60_000);
-    assert.is(json(op.statusOf(again.s, again.p, [], NOW + 60_000)), json(status));
+    assert.is(json(op.statusOf(again.s, again.p, NOW + 60_000)), json(status));
   }
 });
 tellings('status: 150 members → 100 are shown, 150 counted', () => {
@@ -1718,8 +1719,8 @@ tellings('status: 150 members → 100 are shown, 150 counted', () => {
 tellings('status: the last words of a lost pod → in retired and in its Event', () => {
   const lost = pod('c', going, { claims: [`data-web-${id('c')}`], lastWords: 'exit code 137' });
   const pods = new Map(snapshot('a b').pods).set(lost.meta.name, lost);
-  const { s, p } = decide('a b c:deleted', { snap: { pods } });
-  assert.is(op.statusOf(s, p, p.actions, NOW).retired[0]?.message, 'exit code 137');
+  const { s, p } = decide('a b !c:gone+PodDeleted@30', { snap: { pods } });
+  assert.is(op.statusOf(s, p, NOW).retired[0]?.message, 'exit code 137');
   const failed = { ...lost, ...dead, meta: { ...lost.meta, deletedMs: undefined } };
   const end = { do: 'Delete', verb: 'end', kind: 'pods', because: 'PodFailed' } as const;
   const [story] = op.storiesOf([{ ...end, object: failed, identity: id('c') }]);
@@ -4283,7 +4284,7 @@ async function refused(t: Scene, words: string, claims: number): Promise<void> {
   assert.is(claimsOf(t).length, before + claims, 'claims');
   assert.match(conditionOf(t, 'Stalled')?.message ?? '', words);
   const [told, ...more] = newsOf(t, 'Refused');
-  assert.ok(told?.message?.includes(words) && !more.length && (told.count ?? 0) > 9, 'one Event');
+  assert.ok(told?.message?.includes(words) && more.length < 6, 'one Event in ten minutes');
   assert.ok(sumOf(requestsSince(t, mark)) < 100, 'no hot loop');
 }
 const quota = (t: Scene, hard: Rec): Seen => {
@@ -4644,9 +4645,9 @@ scenario('scale: 0 → 300 → a claim and a pod each, few writes beside', ten, 
     ...sent
   } = requestsSince(t, mark);
   assert.equal([pods, claims], [300, 300]);
-  const { 'PATCH status': written = 0, 'POST events': told = 0, 'PATCH events': more = 0 } = sent;
+  const { 'PATCH status': written = 0, 'POST events': told = 0 } = sent;
   assert.ok(written <= 30, `${written} status writes`);
-  assert.ok(told + more <= 30, `${told + more} Events`);
+  assert.ok(told <= 30, `${told} Events`);
   assert.equal(Object.keys(sent).sort(), ['PATCH status', 'POST events']);
 });
 if (only.test('scale: 1,000 events'))
@@ -5760,6 +5761,21 @@ function returnsUnheard(s: Trial, { x, y, z }: Move): string {
   s.witness.slowMs = 130_000;
   return during(s, spanOf(y, 1000, 20_000), `${node} is out of service, to return unheard`, back);
 }
+/** A node falls silent and comes back unheard; or it falls silent once more meanwhile. */
+function silentUnheard(s: Trial, { x, y, z }: Move): string {
+  const node = oneOf(nodeNames(s), x);
+  const faults = s.faults.get(oneOf([...s.faults.keys()], z)) ?? {};
+  const { cutOff, revive } = s.t.actors;
+  cutOff(node);
+  s.witness.slowMs = 130_000;
+  return during(s, spanOf(y, 12_000, 50_000), `${node} is silent, to return unheard`, () => {
+    faults.frozen = new Set(['nodes']);
+    revive(node);
+    if (z < 0.5) during(s, 2000, '', () => cutOff(node));
+    during(s, 20_000, '', () => delete faults.frozen);
+    during(s, spanOf(y, 40_000, 90_000), '', () => revive(node));
+  });
+}
 function failsAll(s: Trial, { x, y }: Move): string {
   const name = nameOfCluster(s, x);
   let on = true;
@@ -6045,6 +6061,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
     },
   },
   etcd: { weight: 1, play: restores },
+  silentUnheard: { weight: 2, play: silentUnheard },
 };
 
 // ─── Playing ────────────────────────────────────────────────────────────────────────────────────
@@ -6238,7 +6255,8 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
   const { ledger } = s.t;
   const pod = podOfMember(ledger, claim);
   const node = s.witness.nodes.get(key) ?? '';
-  const specs = recentSpecs(ledger, clusterOfPod(ledger, claim)?.metadata.uid ?? '');
+  const { uid = '' } = clusterOfPod(ledger, claim)?.metadata ?? {};
+  const specs = recentSpecs(ledger, uid, ledger.passMs); // It is read live just before.
   const isIdle = !pod || held(s, `idle ${key}`) || held(s, `absent ${node}`);
   const pins = isIdle ? pinsOf(s, key) : [];
   const some = (...facts: string[]): boolean =>
@@ -6662,8 +6680,10 @@ async function calmDown(s: Trial): Promise<void> {
       const spec = { liveness: { maxReplacements: '100%' } };
       sim.api('PATCH', `${clustersAt}/${metadata.name}`, { spec }, mergeType);
     }
-  if (!(await sim.run(() => pendingIn(s) === '', 900_000)))
-    throw new Error(`I6 broken: status does not become spec: ${pendingIn(s)}`);
+  const isCalm = (): boolean => pendingIn(s) === '';
+  // A condition names one of them, and once that is gone the next.
+  for (let i = 0; i < 3 && !(await sim.run(isCalm, 300_000)); i++) removeSquatters(s);
+  if (!isCalm()) throw new Error(`I6 broken: status does not become spec: ${pendingIn(s)}`);
   await sim.run(15_000);
   const mark = sim.requests.length;
   await sim.run(75_000);
@@ -6983,10 +7003,10 @@ the brake counts places · removeNode,fallSilent,quota,refuse,kill
 a judgement takes its time
 - Math.max(0, seconds * 1000 - lastedMs(
 + Math.max(0, 0 * seconds - lastedMs(
-a changed transition is new evidence · cutOff,unready,stale,lag,crash
+a changed transition is new evidence · silentUnheard
 - pod?.meta.uid ?? '', sinceMs ?? '']
 + pod?.meta.uid ?? '', sinceMs ? 1 : '']
-a judgement is read live · stale,lag,laggard,cutOff,drain,unready
+a judgement is read live · silentUnheard,stale
 - if (isGuarded(d, m, reason) && isSafe)
 + if ((isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)
 the node of a deleted pod, or one out of service, is read live · unheard,outOfService,stale,lag
@@ -7074,7 +7094,7 @@ an outdated plan is dropped between batches · surge,dip,slow,scale
 places are counted
 - const free = Math.max(0, wanted - live.length - formerOf(d));
 + const free = Math.max(0, wanted + 1 - live.length - formerOf(d));
-early ends hold births · breakTemplate,unready,crashPod
+early ends hold births · breakTemplate,liveness
 - if (d.waits !== '') return [];
 + if (d.waits === '?') return [];
 only the surplus is scaled in
@@ -7962,8 +7982,8 @@ const configs = suite('kubeconfig');
 configs.after(clearUp);
 configs('kubeconfig: a list → the first of equal names, without missing files', async () => {
   const { folder, put } = newDrawer();
-  const url = await openMirror();
-  const one = configOf(url, { token: 'one' }, {}, 'one');
+  const url = await openMirror(true);
+  const one = configOf(url, { token: 'one' }, trusting(CERT), 'one');
   put('a/config', { users: one['users'], contexts: one['contexts'] });
   put('empty', '# nothing\n');
   put('b/config', {
@@ -7989,14 +8009,28 @@ configs('kubeconfig: as, as-uid, as-groups → headers', async () => {
   const { put } = newDrawer();
   const who = { as: 'me', 'as-uid': '7', 'as-groups': ['a', 'b'] };
   const file = put('config', configOf(await openMirror(), { token: 't', ...who }));
-  const { headers, ...got } = { headers: await arrives(file) };
+  const headers = await arrives(file);
   const named = Object.entries(headers).filter(([name]) => name.startsWith('impersonate-'));
-  assert.equal(got, {});
   assert.equal(Object.fromEntries(named), {
     'impersonate-user': 'me',
     'impersonate-uid': '7',
     'impersonate-group': 'a, b',
   });
+});
+configs('kubeconfig: plain http → no credentials leave, as with kubectl', async () => {
+  const { folder, put } = newDrawer();
+  put('token', 'secret');
+  chmodSync(put('plugin', PLUGIN), 0o755);
+  const url = await openMirror();
+  const users = [
+    { token: 't' },
+    { tokenFile: 'token' },
+    { username: 'u', password: 'p' },
+    exec({}),
+  ];
+  for (const user of users)
+    assert.is((await arrives(put('config', configOf(url, user))))['authorization'], undefined);
+  assert.is(existsSync(join(folder, 'calls')), false, 'a plugin is not asked');
 });
 const exec = (more: object): object => ({
   exec: { apiVersion: 'client.authentication.k8s.io/v1', command: './plugin', ...more },
@@ -8007,16 +8041,21 @@ const REFUSED: readonly (readonly [user: object, cluster: object, words: RegExp]
   [{ 'auth-provider': { name: 'oidc' } }, {}, /user: auth-provider is not supported/],
   [{ as: 'me', 'as-user-extra': { x: ['y'] } }, {}, /user: as-user-extra is not supported/],
   [{ 'token-file': 'x' }, {}, /user: token-file is not supported/],
-  [exec({ interactiveMode: 'Always' }), {}, /interactiveMode Always/],
+  [exec({ interactiveMode: 'Always' }), {}, /interactiveMode is not supported: Always/],
   [exec({ jump: true }), {}, /exec: jump is not supported/],
-  [{}, { 'proxy-url': 'ftp://x' }, /proxy-url ftp:\/\/x is not supported/],
+  [exec({ apiVersion: 'x/v1alpha1' }), {}, /exec: apiVersion is not supported: x\/v1alpha1/],
+  [exec({ apiVersion: undefined }), {}, /exec: apiVersion is not supported: none/],
+  [{}, { 'proxy-url': 'ftp://x' }, /proxy-url is not supported: ftp:\/\/x/],
   [{}, { 'certificate-authority': 'x', 'insecure-skip-tls-verify': true }, /insecure beside/],
   [{}, { jump: 1 }, /cluster: jump is not supported/],
 ];
 configs('kubeconfig: what is not honoured → refused by its name', async () => {
   const { put } = newDrawer();
   for (const [user, cluster, words] of REFUSED)
-    assert.match(await outcome(arrives(put('config', configOf('http://x', user, cluster)))), words);
+    assert.match(
+      await outcome(arrives(put('config', configOf('https://x', user, cluster)))),
+      words,
+    );
 });
 /** A plugin that tells in its token what it was given. */
 const PLUGIN = `#!/bin/sh
@@ -8030,15 +8069,16 @@ configs('kubeconfig: a plugin → beside its file, told of the cluster, asked on
   chmodSync(put('plugin', PLUGIN), 0o755);
   const own = exec({ args: ['a'], env: [{ name: 'MINE', value: 'b' }], provideClusterInfo: true });
   const extension = { name: 'client.authentication.k8s.io/exec', extension: { c: 1 } };
-  const server = await openMirror();
-  const file = put('config', configOf(server, own, { extensions: [extension] }));
+  const server = await openMirror(true);
+  const trust = { 'certificate-authority-data': Buffer.from(CERT).toString('base64') };
+  const file = put('config', configOf(server, own, { ...trust, extensions: [extension] }));
   const load = () => op.loadConfig(file, undefined);
   const { send } = connect(await load(), load);
   const get = () => send({ method: 'GET', path: '/api/v1/pods/x' });
   const [{ body }] = await Promise.all([get(), get()]);
   const token = `${(body as Raw)['headers'].authorization}`.replace('Bearer ', '');
   const [, info] = /^a b (.*)$/.exec(Buffer.from(token, 'base64').toString()) ?? [];
-  const spec = { interactive: false, cluster: { server, config: { c: 1 } } };
+  const spec = { interactive: false, cluster: { server, ...trust, config: { c: 1 } } };
   const apiVersion = 'client.authentication.k8s.io/v1';
   assert.equal(JSON.parse(info ?? ''), { apiVersion, kind: 'ExecCredential', spec });
   await get();
@@ -8049,7 +8089,7 @@ configs('kubeconfig: F12: a plugin that hangs, fails, says nothing → is named'
   const { pluginMs } = limits;
   limits.pluginMs = 300;
   const { put } = newDrawer();
-  const file = put('config', configOf('http://x', exec({})));
+  const file = put('config', configOf('https://x', exec({})));
   const rows = [
     ['sleep 60', /plugin .*\/plugin failed: no answer within 300 ms/],
     ['echo first >&2; echo why >&2; exit 3', /plugin .*\/plugin failed: why/],
@@ -9560,7 +9600,7 @@ const FUZZED = 1000;
 function foundOdd(over: Partial<Snapshot>, text = 'a b c'): void {
   const first = { ...snapshot(text), ...over };
   const { s, p } = settled(first, {});
-  const { conditions } = op.statusOf(s, p, [], NOW);
+  const { conditions } = op.statusOf(s, p, NOW);
   assert.ok(conditions.every((c) => c.status === 'True' || c.status === 'False'));
   assert.ok(conditions.find((c) => c.type === 'Ready')?.message);
   op.remember(s, p, s.desk);
@@ -14306,10 +14346,11 @@ const bareCluster = (): op.StatefulCluster => {
 function bodiesOf(cluster: op.StatefulCluster, count: number) {
   const { update } = op.updateRevisionOf(cluster, new Map());
   const ids = op.allocate(count, new Set(), Date.now(), Math.random);
-  const members = ids.map((id) => ({
-    claims: update.claimTemplates.map((name) => op.claimBody(cluster, id, name, {})),
-    pod: op.podBody(cluster, id, update, { nodesReadable: true }),
-  }));
+  const members = ids.map((identity) => {
+    const born = { identity, revision: update, index: undefined };
+    const claims = update.claimTemplates.map((name) => op.claimBody(cluster, born, name));
+    return { claims, pod: op.podBody(cluster, born, true) };
+  });
   return { revision: op.revisionBody(cluster, update), members };
 }
 const benchNodes = Array.from({ length: 10 }, (_, i) => `node-${i}`);

@@ -59,7 +59,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   persistentvolumeclaims: 'get list watch create patch delete',
   nodes: 'get list watch', // Without it, every node counts as open.
   persistentvolumes: 'get', // Without it, a volume counts as bound to its pod's last node.
-  events: 'create patch',
+  events: 'create',
   'coordination.k8s.io/leases': 'get list create update', // In the Lease's namespace only.
 };
 
@@ -395,7 +395,7 @@ export interface Make extends Doing {
   readonly revision: Revision;
   readonly claims: readonly string[]; // Names of the claim templates of which one is to be made.
   readonly index: number | undefined;
-  readonly replaces: string | undefined; // `<identity> <Reason>`.
+  readonly replaces?: string | undefined; // `<identity> <Reason>`.
   readonly after?: string | undefined; // The identity whose end in this pass makes room for it.
 }
 /** Makes the ControllerRevision of a template. */
@@ -2260,57 +2260,37 @@ function memberStatus(s: Snapshot, { update }: Revisions, m: Member) {
   };
 }
 
-/** The members, as what was done leaves them: whose end has begun is over, and a restored one is
- *  retired no more. A suspended one that has claims comes back. */
-function membersAfter({ members }: Plan, done: readonly Action[], now: number): readonly Member[] {
-  const restored = new Set(done.filter((a) => a.verb === 'restore').map((a) => a.identity));
-  const endings = done.filter((a) => ['retire', 'end', 'release'].includes(a.verb));
-  const ends = new Map(endings.map((a) => [a.identity, a.because as EndReason]));
-  return members.map((m): Member => {
-    const reason = ends.get(m.identity);
-    if (restored.has(m.identity)) return { ...m, retired: undefined };
-    const comesBack = reason === 'Suspended' && m.claims.length > 0;
-    if (reason === undefined || !(reason in ENDS) || comesBack) return m;
-    const retired = m.life === 'live' ? { reason, atMs: now } : m.retired;
-    return { ...m, life: 'over', state: 'Retiring', retired };
+/** Who replaces whom (`replaces` = identity and Reason). Two processes that overlapped may both have
+ *  made one: the older comes first. */
+function heirsOf({ pods, claims }: Snapshot) {
+  const heirs = [...pods.values(), ...claims.values()].map(({ meta: { labels, annotations } }) => {
+    return { identity: labels[MARK.identity] ?? '', replaces: annotations[MARK.replaces] };
   });
-}
-/** Who replaces whom (`replaces` = identity and Reason), as objects and births of this pass have
- *  it. Two processes that overlapped may both have made one: the older comes first. */
-function heirsOf({ pods, claims }: Snapshot, done: readonly Action[]) {
-  const recorded = [...pods.values(), ...claims.values()].map(
-    ({ meta: { labels, annotations } }) => {
-      return { identity: labels[MARK.identity] ?? '', replaces: annotations[MARK.replaces] };
-    },
-  );
-  const all = [...recorded, ...done.filter((a) => a.do === 'Make')];
-  return all.filter((heir) => heir.replaces).sort((a, b) => byAge(a.identity, b.identity));
+  return heirs.filter((h) => h.replaces).sort((a, b) => byAge(a.identity, b.identity));
 }
 /** The last retired identities, newest first, each with its successor and the last words of its
  *  pod; of those of which nothing tells any more, the status before. */
-function retiredStatus(s: Snapshot, p: Plan, done: readonly Action[]) {
-  const { members } = p;
+function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[] {
   const before = s.cluster.status.retired ?? [];
-  const heirs = heirsOf(s, done);
-  const ends = knownEnds({ s, members });
+  const heirs = heirsOf(s);
+  const ends = [...knownEnds({ s, members })].sort((a, b) => b.atMs - a.atMs);
   const known = new Set([...ends, ...members].map(nameOf));
-  const others = before.filter((r) => !known.has(r.identity)).map((r) => ({ ...r, atMs: 0 }));
-  const all = [...ends, ...others].map(({ identity, reason, atMs }) => {
+  const told = ends.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, atMs }) => {
     const earlier = before.find((r) => r.identity === identity && r.reason === reason);
-    return { identity, reason, earlier, at: earlier?.at ?? timeText(atMs) };
-  });
-  all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at) || byAge(b.identity, a.identity));
-  return all.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, earlier, at }) => {
     const m = members.find((one) => one.identity === identity);
     const pod = m?.pod ?? s.desk.went.get(identity)?.pod;
     const message = pod?.lastWords || earlier?.message;
     const claims = m ? [...m.claims, ...m.leftovers].map((c) => c.meta.name).sort() : [];
     // One that was restored has the heir of its former end, too.
-    const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > Date.parse(at);
+    const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > atMs;
     const heir = heirs.find((h) => h.replaces === `${identity} ${reason}` && isOfEnd(h.identity));
     const replacedBy = heir?.identity ?? earlier?.replacedBy ?? '';
+    const at = timeText(atMs);
     return { identity, reason, ...(message && { message }), at, claims, replacedBy };
   });
+  const all = [...told, ...before.filter((r) => !known.has(r.identity))];
+  all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at));
+  return all.slice(0, LIMITS.statusRetiredMax);
 }
 
 /** What living claims cannot follow: a field, or an expansion, in the API server's words. */
@@ -2426,19 +2406,16 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   });
 }
 
-/** The whole status, from the snapshot, the plan and what was done of it. Times in it come from
- *  objects and from ends, never from the clock of a pass that does nothing: an unchanged cluster
- *  has an unchanged status. */
-export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: number): Status {
+/** The whole status, of what a pass saw: what it did is seen by the next one. Times in it come from
+ *  objects, never from the clock of a pass: an unchanged cluster has an unchanged status. */
+export function statusOf(s: Snapshot, p: Plan, now: number): Status {
   const { spec, meta, status: before } = s.cluster;
-  const p = { ...plan, members: membersAfter(plan, done, now) };
   const live = p.members.filter(isLive);
   const { update, current, collisionCount } = p.revisions;
   const count = ({ hash }: Revision): number => live.filter((m) => revisionIn(m) === hash).length;
   const available = live.filter((m) => m.state === 'Available').length;
-  const heirs = unique(heirsOf(s, done).map(nameOf));
-  const born = done.filter((a) => a.do === 'Make').map(nameOf);
-  const newestIdentity = youngest([...identitiesOf(s, p.members), ...born]);
+  const heirs = unique(heirsOf(s).map(nameOf));
+  const newestIdentity = youngest(identitiesOf(s, p.members));
   // Each is counted once: in the pass that raises the newest identity to it.
   const isNew = (identity: string): boolean =>
     byAge(identity, before.newestIdentity ?? '') > 0 && byAge(identity, newestIdentity) <= 0;
@@ -2461,7 +2438,7 @@ export function statusOf(s: Snapshot, plan: Plan, done: readonly Action[], now: 
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
     newestIdentity,
     members: shown.slice(0, LIMITS.statusMembersMax).map((m) => memberStatus(s, p.revisions, m)),
-    retired: retiredStatus(s, p, done),
+    retired: retiredStatus(s, p),
     conditions: conditionsOf(s, p, available, now),
   };
 }
@@ -2547,18 +2524,13 @@ export type Level = 'debug' | 'info' | 'warn' | 'error';
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
   askMax: 3, // Rounds of live reads in one pass.
-  toldMax: 50, // Events of one cluster that are remembered, to count repeats.
   statusEveryMs: 1_000, // Status writes of one cluster are at least this far apart.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
   catchUpMaxMs: 10_000, // A cache that lags own writes longer than this is listed anew.
   requestMs: 15_000,
-  skewMs: 2_000, // Of the API server's clock: its answers tell whole seconds, and take time.
-  skewToldMs: 30_000,
-  eventMs: 2_000, // Of an Event: the pass of its cluster waits for it.
   annotationMax: 16_384, // Characters of one of our annotations.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
   requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches.
-  bytesMax: 32 << 20, // Of their bodies: beyond it none is let in, but answers may still grow.
   credentialsMs: 60_000, // For so long they are not read again.
   pluginMs: 10_000, // Of a kubeconfig's plugin for credentials.
   stopMaxMs: 3_500, // From SIGTERM until what is in flight is abandoned; then the Lease goes.
@@ -2641,54 +2613,48 @@ export async function call(
   return body as Raw;
 }
 
-/** What the current context gives; `proxy` is added by loadConfig. */
-async function credentialsOf(config: KubeConfig) {
+/** Credentials of the current context, and connections that are made with them, which have one
+ *  request at a time each. Node's keepalive sends ten probes, a second apart: a connection that
+ *  only waits, as a watch's, ends 20 s after its way is lost. */
+async function accessTo(server: URL, config: KubeConfig) {
   const options: Raw = {};
-  await config.applyToHTTPSOptions(options);
+  await config.applyToHTTPSOptions(options); // The `proxy` is added by loadConfig.
   const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
   const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
-  const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
-  return { headers: { ...headers, ...basic } as Dict, way: { tls, proxy: proxy as string } };
-}
-type Credentials = Awaited<ReturnType<typeof credentialsOf>>;
-/** Connections that have one request at a time each. Node's keepalive sends ten probes, a second
- *  apart: one that only waits, as a watch's, ends 20 s after its way is lost. */
-async function connectionsTo(origin: string, { tls, proxy }: Credentials['way']) {
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
+  const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
   const alive = { allowH2: false, keepAliveInitialDelay: 10_000 };
   const requestTls = { ...tls, ...alive };
   const common = { allowH2: false, connectTimeout: 5_000, keepAliveTimeout: 60_000 };
   const open = (connections: number | null): Dispatcher => {
-    const options = { ...common, connections };
-    if (!proxy) return new Pool(origin, { ...options, connect: requestTls });
+    const how = { ...common, connections };
+    if (!proxy) return new Pool(server.origin, { ...how, connect: requestTls });
     if (!proxy.startsWith('socks'))
-      return new ProxyAgent({ ...options, uri: proxy, proxyTls: alive, requestTls });
+      return new ProxyAgent({ ...how, uri: proxy, proxyTls: alive, requestTls });
     const uri = proxy.replace(/^socks5h/, 'socks5'); // Names go to the proxy in any case.
     return new Socks5ProxyAgent(uri, { connect: buildConnector(alive), requestTls: tls });
   };
-  // As many as it takes for the Lease and the watches: they wait for nobody.
-  return { requests: open(BOUNDS.requestsMax), apart: open(null) };
+  return {
+    server,
+    headers: { ...headers, ...basic } as Dict,
+    requests: open(BOUNDS.requestsMax),
+    apart: open(null), // As many as it takes for the Lease and the watches: they wait for nobody.
+    staleAt: performance.now() + BOUNDS.credentialsMs, // From then on files are read again,
+    isRefused: false, // and after a 401 the kubeconfig, too.
+  };
 }
-/** Credentials, and connections that were made with them. */
-interface Access extends Credentials, Awaited<ReturnType<typeof connectionsTo>> {
-  readonly server: URL;
-  staleAt: number; // From then on files are read again, and after a 401 the kubeconfig, too.
-  isRefused: boolean;
-}
-/** Opens the way for a request. What it rests on is read again after a minute and after a failure,
- *  since tokens and authorities rotate. Nobody waits for a plugin longer than until `late`. */
+type Access = Awaited<ReturnType<typeof accessTo>>;
+/** Opens the way for a request. It is made anew after a minute and after a failure, since tokens
+ *  and authorities rotate. Nobody waits for a plugin longer than until `late`. */
 function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
   let config: KubeConfig | undefined;
   let known: Access | undefined;
   let reading: Promise<Access> | undefined;
   async function read(): Promise<Access> {
     if (known?.isRefused) config = undefined;
-    const given = await credentialsOf((config ??= await reload()));
-    const state = { staleAt: performance.now() + BOUNDS.credentialsMs, isRefused: false };
-    if (known && isDeepStrictEqual(known.way, given.way)) return { ...known, ...given, ...state };
-    const fresh = await connectionsTo(server.origin, given.way);
+    const fresh = await accessTo(server, (config ??= await reload()));
     for (const old of [known?.requests, known?.apart]) void old?.close(); // What is in flight ends.
-    return { ...given, ...state, ...fresh, server };
+    return fresh;
   }
   return async (late: AbortSignal): Promise<Access> => {
     if (known && performance.now() < known.staleAt) return known;
@@ -2701,41 +2667,10 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
     }
   };
 }
-/** Room for so many bytes in flight; others wait in order, their bodies not written yet. A request
- *  counts as its bodies and a share, so that `requestsMax` are in flight at most. */
-function newGate() {
-  const waiting = new Set<() => void>();
-  const share = Math.floor(BOUNDS.bytesMax / BOUNDS.requestsMax);
-  let bytes = 0;
-  function add(size: number): void {
-    bytes += size;
-    for (const enter of waiting) if (bytes + share <= BOUNDS.bytesMax) enter();
-  }
-  return async <T>(late: AbortSignal, work: (weigh: (size: number) => void) => Promise<T>) => {
-    let own = share;
-    await new Promise<void>((resolve) => {
-      const enter = (): void => {
-        late.removeEventListener('abort', enter);
-        if (waiting.delete(enter)) resolve(add(share));
-      };
-      waiting.add(enter);
-      late.addEventListener('abort', enter); // To be told that it is late.
-      add(0);
-    });
-    try {
-      return await work((size) => ((own += size), add(size)));
-    } finally {
-      add(-own);
-    }
-  };
-}
 
 /** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
 const written = (body: unknown): string =>
-  JSON.stringify(body).replace(
-    /[<>&\u2028\u2029]/g,
-    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  JSON.stringify(body).replace(/[<>&\u2028\u2029]/g, unicode);
 /** The body as JSON. What is none, a proxy's HTML page say, is told in its own words. */
 function jsonOf(text: string, status: number): unknown {
   try {
@@ -2746,12 +2681,11 @@ function jsonOf(text: string, status: number): unknown {
   }
 }
 const isOfLease = ({ path }: ApiRequest): boolean => path.startsWith('/apis/coordination.k8s.io/');
-/** One request. `weigh` gets the size of each piece of its bodies, `on` each line of the answer. */
+/** One request; `on` gets each line of the answer. */
 async function exchange(
   open: ReturnType<typeof newDoor>,
   request: ApiRequest,
   signal: AbortSignal,
-  weigh: (size: number) => void = () => undefined,
   on?: (event: WatchEvent) => void,
 ): Promise<ApiResponse> {
   const access = await open(signal);
@@ -2759,7 +2693,6 @@ async function exchange(
   const { origin, pathname } = access.server;
   const path = pathname.replace(/\/$/, '') + request.path;
   const sent = body === undefined ? '' : written(body);
-  weigh(sent.length);
   const agent = `statefulcluster/${VERSION}`;
   const own = { accept: 'application/json', 'user-agent': agent, 'content-type': contentType };
   const headers = { ...own, ...access.headers };
@@ -2772,7 +2705,6 @@ async function exchange(
     let text = '';
     for await (const piece of answer.body.setEncoding('utf8')) {
       text += piece;
-      weigh(piece.length);
       if (!on || status !== 200) continue;
       const lines = text.split('\n');
       text = lines.pop() ?? '';
@@ -2789,18 +2721,13 @@ async function exchange(
 /** `send` and `watch` of World over the kubeconfig's current context. */
 export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
   const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
-  const pass = newGate();
-  const sendOnce = (request: ApiRequest, late: AbortSignal): Promise<ApiResponse> =>
-    isOfLease(request)
-      ? exchange(open, request, late)
-      : pass(late, (weigh) => exchange(open, request, late, weigh));
   const send: World['send'] = async (request) => {
     const late = AbortSignal.timeout(request.timeoutMs ?? BOUNDS.requestMs);
-    const answer = await sendOnce(request, late);
-    return answer.status === 401 ? sendOnce(request, late) : answer;
+    const answer = await exchange(open, request, late);
+    return answer.status === 401 ? exchange(open, request, late) : answer;
   };
   const watch: World['watch'] = (path, on, signal) =>
-    exchange(open, { method: 'GET', path }, signal, undefined, on);
+    exchange(open, { method: 'GET', path }, signal, on);
   return { send, watch };
 }
 
@@ -3272,13 +3199,14 @@ const FIELDS = 'fieldManager=statefulcluster';
 const MERGE = { method: 'PATCH', contentType: 'application/merge-patch+json' } as const;
 const STRATEGIC = { ...MERGE, contentType: 'application/strategic-merge-patch+json' } as const;
 
-/** Does `work` for each, at most so many at once as fit in a batch. */
+/** Does `work` for each, at most so many at once as the process has connections: bodies are built
+ *  when they can be sent, and the API server takes none above 3 MB. */
 async function forEach<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
   const rest = items.values(); // All runners take from it.
   const run = async (): Promise<void> => {
     for (const item of rest) await work(item);
   };
-  await Promise.all(Array.from({ length: Math.min(items.length, LIMITS.batchMax) }, run));
+  await Promise.all(Array.from({ length: Math.min(items.length, BOUNDS.requestsMax) }, run));
 }
 
 // ── Bodies ──────────────────────────────────────────────────────────────────────────────────────
@@ -3297,15 +3225,14 @@ export function revisionBody(cluster: StatefulCluster, revision: Revision): Body
   return { apiVersion: 'apps/v1', kind: 'ControllerRevision', metadata, data, revision: number };
 }
 
-/** What a member is made with beside its template. */
-type Making = Partial<Pick<Make, 'replaces' | 'index'>> & { readonly nodesReadable?: boolean };
-const replacesMark = ({ replaces }: Making): Dict =>
-  replaces === undefined ? {} : { [MARK.replaces]: replaces };
+/** What the bodies need of a Make. */
+type Born = Pick<Make, 'identity' | 'revision' | 'replaces' | 'index'>;
 
 /** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
  *  annotations only. An adopted ordinal keeps its own labels for life. */
-export function podBody(c: StatefulCluster, identity: string, r: Revision, making: Making): Body {
-  const { template, claimTemplates } = r;
+export function podBody(c: StatefulCluster, born: Born, nodesReadable: boolean): Body {
+  const { identity, revision, replaces, index } = born;
+  const { template, claimTemplates } = revision;
   const name = podName(c.meta.name, identity);
   const claims = claimTemplates.map((volume) => {
     const persistentVolumeClaim = { claimName: claimName(volume, c.meta.name, identity) };
@@ -3313,13 +3240,13 @@ export function podBody(c: StatefulCluster, identity: string, r: Revision, makin
   });
   const { hostname: _h, subdomain: _s, volumes = [], ...own } = template.spec ?? { containers: [] };
   const mounts = [...volumes.filter((v) => !claimTemplates.includes(v.name)), ...claims];
-  const tolerations = tolerationsOf(template, making.nodesReadable ?? false);
+  const tolerations = tolerationsOf(template, nodesReadable);
   const labels = {
-    ...podLabels(c, identity, r),
+    ...podLabels(c, identity, revision),
     ...(/^\d+$/.test(identity) && { [MARK.index]: identity, [MARK.ordinalName]: name }),
-    ...indexLabel(making.index),
+    ...indexLabel(index),
   };
-  const annotations = { ...withoutOurs(template.metadata?.annotations), ...replacesMark(making) };
+  const annotations = { ...withoutOurs(template.metadata?.annotations), [MARK.replaces]: replaces };
   const spec = {
     ...own,
     ...(c.spec.serviceName !== '' && { hostname: name, subdomain: c.spec.serviceName }),
@@ -3332,13 +3259,14 @@ export function podBody(c: StatefulCluster, identity: string, r: Revision, makin
 
 /** Body of an identity's claim of one template. The selector's labels are not copied: a GitOps tool
  *  would take an ownerless claim for its own. An owner reference is `whenDeleted: Delete`. */
-export function claimBody(c: StatefulCluster, identity: string, of: string, making: Making): Body {
+export function claimBody(c: StatefulCluster, born: Born, of: string): Body {
+  const { identity, replaces, index } = born;
   const { metadata, spec } = c.spec.volumeClaimTemplates.find((t) => t.metadata?.name === of) ?? {};
   const { whenDeleted } = c.spec.persistentVolumeClaimRetentionPolicy;
   const name = claimName(of, c.meta.name, identity);
-  const ours = { ...ourLabels(c.meta.name, identity), ...indexLabel(making.index) };
+  const ours = { ...ourLabels(c.meta.name, identity), ...indexLabel(index) };
   const labels = { ...withoutOurs(metadata?.labels), ...ours };
-  const marks = { [MARK.prune]: 'Prune=false', [MARK.claims]: '', ...replacesMark(making) };
+  const marks = { [MARK.prune]: 'Prune=false', [MARK.claims]: '', [MARK.replaces]: replaces };
   const annotations = { ...withoutOurs(metadata?.annotations), ...marks };
   const owned = whenDeleted === 'Delete' && { ownerReferences: [ownerOf(c)] };
   const meta = { name, labels, annotations, ...owned };
@@ -3377,17 +3305,15 @@ const latest = ({ newest }: Pass, { kind, object: { meta } }: Patch | Delete): M
   newest.get(`${kind}/${meta.name}`) ?? meta;
 
 /** A patch that lands only on the very object and version decided upon; false when it is gone. */
-async function patch(pass: Pass, a: Patch, change: Json, how: PatchType) {
-  const { under = '', ...type } = how;
+async function patch(pass: Pass, a: Patch, change: Json, type: Partial<ApiRequest>, under = '') {
   const { namespace, name, resourceVersion } = latest(pass, a);
   const { meta } = a.object;
   const path = `${pathOf(a.kind, namespace, name)}${under}?${FIELDS}`;
   const metadata = { ...(change['metadata'] as Json), uid: meta.uid, resourceVersion };
-  const request = { ...type, path, body: { ...change, metadata } };
+  const request = { ...MERGE, ...type, path, body: { ...change, metadata } };
   // An old API server answers 404 where it does not know the subresource.
   return (await submit(pass, a.kind, request, under ? undefined : meta)) !== undefined;
 }
-type PatchType = Pick<ApiRequest, 'method' | 'contentType'> & { readonly under?: '/resize' };
 
 /** A delete that hits only the object that was decided upon. Gone already is as good. */
 async function remove(pass: Pass, a: Delete): Promise<true> {
@@ -3411,7 +3337,7 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
   switch (a.do) {
     case 'Patch':
       // The resize goes first: it may be refused, and the second patch says that all was asked for.
-      if (a.resize) await patch(pass, a, a.resize, { ...STRATEGIC, under: '/resize' });
+      if (a.resize) await patch(pass, a, a.resize, STRATEGIC, '/resize');
       if (await patch(pass, a, a.change, a.verb === 'update' ? STRATEGIC : MERGE)) return true;
       return a.verb === 'retire'; // Nothing is left to mark.
     case 'Delete':
@@ -3429,8 +3355,8 @@ async function perform(pass: Pass, a: Action): Promise<boolean> {
 /** Claims first, then the pod. Nothing is rolled back: what was made is found again. */
 async function makeMember(pass: Pass, a: Make): Promise<true> {
   const { o, cluster } = pass;
-  for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a.identity, name, a));
-  const body = podBody(cluster, a.identity, a.revision, { ...a, nodesReadable: readsNodes(o) });
+  for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a, name));
+  const body = podBody(cluster, a, readsNodes(o));
   const pod = await create(pass, PODS, body);
   if (selectorMatches(cluster.spec.selector, pod.labels)) return true;
   const asked = dictOf(body.metadata['labels']);
@@ -3543,7 +3469,7 @@ interface Expectation {
 const newLedger = (uid: string, children = newChildren(), expected = new Set<Expectation>()) => ({
   ...{ uid, children, expected },
   hidden: new Map<string, Thing | undefined>(), // Children that no feed shows, as last seen.
-  told: new Map<string, { name: string; count: number; at: number }>(), // Events.
+  told: new Map<string, number>(), // Events, and when they were written.
   desk: openDesk(),
   volumes: new Map<string, Volume>(), // Read once.
   statusAt: -Infinity, // Uptime of the last status that was written.
@@ -3626,15 +3552,13 @@ const aborted = (signal: AbortSignal): Promise<void> =>
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
-  // Uptime goes on evenly, should this machine's clock be set between two answers.
+  // Uptime goes on evenly, should this machine's clock be set between two answers. Those tell whole
+  // seconds, and take time: less than two seconds are no difference.
   let offset = world.now() - world.uptime();
   const send: World['send'] = async (request) => {
     const answer = await world.send(request);
     const told = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // NaN without a time.
-    const ms = Math.round(Math.abs(told - offset));
-    if (ms > BOUNDS.skewToldMs)
-      world.log('warn', "the machine's clock is not the server's", { ms });
-    if (ms > BOUNDS.skewMs) offset = told;
+    if (Math.abs(told - offset) > 2_000) offset = told;
     return answer;
   };
   return { ...world, send, now: () => world.uptime() + offset };
@@ -3695,9 +3619,7 @@ function onLeft(o: Operator, { uid, desk, hidden }: Ledger, kind: Kind, child: T
   const reason = desk.went.get(identity)?.reason;
   if (isTerminating(pod)) desk.went.set(identity, { pod, reason, atMs: o.world.now() });
   // A quota may have room again: what was refused may be tried at once.
-  const untilUptime = o.world.uptime();
-  for (const [what, refused] of desk.backoff)
-    if (what.startsWith('make/')) desk.backoff.set(what, { ...refused, untilUptime });
+  for (const what of desk.backoff.keys()) if (what.startsWith('make/')) desk.backoff.delete(what);
 }
 /** Wakes who is on a node, and who looks for one or may have to leave its own. */
 function onNode(o: Operator, before: Node | undefined, after: Node | undefined): void {
@@ -3819,9 +3741,10 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
 async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims = false) {
   const known = withClaims ? claimTemplateNames(c.spec) : [];
   const names = r.claimTemplates.filter((name) => known.includes(name));
-  const pod = podBody(c, 'trial', r, { nodesReadable: readsNodes(o) });
+  const trial = { identity: 'trial', revision: r, index: undefined };
+  const pod = podBody(c, trial, readsNodes(o));
   let made: Raw | undefined;
-  for (const body of [...names.map((name) => claimBody(c, 'trial', name, {})), pod]) {
+  for (const body of [...names.map((name) => claimBody(c, trial, name)), pod]) {
     const path = pathOf(body === pod ? PODS : CLAIMS, c.meta.namespace);
     const query = `?dryRun=All&fieldValidation=Strict&${FIELDS}`;
     try {
@@ -3887,7 +3810,7 @@ async function passOver(pass: Pass): Promise<void> {
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
   await world.sleep(0); // Others have their turn: the status of a large cluster takes long.
-  const status = statusOf({ ...s, desk }, p, done, world.now());
+  const status = statusOf({ ...s, desk }, p, world.now());
   o.observer?.saw(keyOf(s.cluster.meta), { ...status, health: countsOf(p) });
   for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
   for (const story of storiesOf(done)) await recordEvent(pass, story);
@@ -3962,7 +3885,7 @@ async function confess(pass: Pass, error: unknown): Promise<void> {
   await report(pass, { conditions: [...before.filter((c) => c.type !== 'Stalled'), stalled] });
 }
 
-/** An Event, or one more count of the same Event within ten minutes. It is news, not work: a
+/** An Event, unless an equal one was written less than ten minutes ago. It is news, not work: a
  *  failure is logged, and nothing waits for it for long. */
 async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: Story) {
   const { reason, type, message } = story;
@@ -3972,25 +3895,22 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   const now = world.now();
   // Their words name another pod each time it is tried again, and are still the same news.
   const key = ['Refused', 'InternalError'].includes(reason) ? reason : `${reason} ${message}`;
-  const before = told.get(key);
-  const same = before && now - before.at < LIMITS.earlyEndMs ? before : undefined;
+  if (now - (told.get(key) ?? -Infinity) < LIMITS.earlyEndMs) return;
+  told.delete(key); // So that it comes last.
+  told.set(key, now);
+  for (const [oldest] of told) if (told.size > 50) told.delete(oldest);
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
-  const one = { name: `${name}.${digits(now, 9)}${chance}`, ...same };
-  const count = (same?.count ?? 0) + 1;
-  told.delete(key);
-  told.set(key, { name: one.name, count, at: now });
-  for (const [oldest] of told) if (told.size > BOUNDS.toldMax) told.delete(oldest);
   const at = timeText(now);
-  const again = { count, lastTimestamp: at, message: message.slice(0, 1000) };
+  const metadata = { name: `${name}.${digits(now, 9)}${chance}` };
   const { apiVersion, kind } = ownerOf(cluster);
   const involvedObject = { apiVersion, kind, name, namespace, uid };
-  const about = { involvedObject, source: { component: 'statefulcluster' }, reason, type };
-  const first = { metadata: { name: one.name }, ...about, firstTimestamp: at, ...again };
+  const source = { component: 'statefulcluster' };
+  const times = { count: 1, firstTimestamp: at, lastTimestamp: at };
+  const said = { reason, type, message: message.slice(0, 1000) };
+  const body = { metadata, involvedObject, source, ...times, ...said };
   const path = `/api/v1/namespaces/${namespace}/events`;
-  const request: ApiRequest = same
-    ? { ...MERGE, path: `${path}/${one.name}`, body: again }
-    : { method: 'POST', path, body: first };
-  await call(world, { ...request, timeoutMs: BOUNDS.eventMs }).catch((error: unknown) => {
+  const request: ApiRequest = { method: 'POST', path, body, timeoutMs: 2_000 };
+  await call(world, request).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
 }
@@ -4191,10 +4111,8 @@ export const METRICS = {
   statefulcluster_api_requests_total: ['counter', 'API requests, by verb and status code.'],
   statefulcluster_api_request_duration_seconds: ['histogram', 'Duration of requests, by verb.'],
   statefulcluster_watch_restarts_total: ['counter', 'Watches that were opened again.'],
-  process_cpu_seconds_total: ['counter', 'User and system CPU time.'],
   process_resident_memory_bytes: ['gauge', 'Resident memory.'],
-  process_start_time_seconds: ['gauge', 'Start of the process, in seconds since 1970.'],
-  nodejs_heap_size_used_bytes: ['gauge', 'Used heap of JavaScript.'],
+  process_start_time_seconds: ['gauge', 'Start of the process, since 1970.'],
   nodejs_eventloop_lag_seconds: ['gauge', 'How late the last tick of a second came.'],
 } as const;
 type Metric = keyof typeof METRICS;
@@ -4216,18 +4134,15 @@ export const newVitals = (world: World) => ({
 });
 export type Vitals = ReturnType<typeof newVitals>;
 /** Values are words of this program, and names: what JSON escapes beyond the format is in none. */
-function labelsText(labels: Dict): string {
-  const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
-  return pairs.length > 0 ? `{${pairs.join()}}` : '';
-}
 function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
+  const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
+  const key = suffix + (pairs.length > 0 ? `{${pairs.join()}}` : '');
   const family = series.get(metric) ?? new Map<string, number>();
-  const key = suffix + labelsText(labels);
   series.set(metric, family.set(key, (family.get(key) ?? 0) + by));
 }
 function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
-    const le = edge === Infinity ? '+Inf' : String(edge);
+    const le = String(edge).replace('Infinity', '+Inf');
     count(v, metric, { ...labels, le }, ms <= 1000 * edge ? 1 : 0, '_bucket');
   }
   count(v, metric, labels, ms / 1000, '_sum');
@@ -4237,34 +4152,31 @@ function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
 /** The same World, and what passes through it is counted. */
 export function measured(v: Vitals): World {
   const { world, watches } = v;
-  const bare = (path: string): string => path.split('?')[0] ?? '';
-  const told = async (verb: string, ask: () => Promise<ApiResponse>): Promise<ApiResponse> => {
+  const told = async (verb: string, path: string, ask: () => Promise<ApiResponse>) => {
     const at = world.uptime();
+    const watch = watches.get(path);
+    if (watch && ['GET', 'WATCH'].includes(verb)) watch.signAt = at; // It is listed, or watched.
     const answer = ask();
     const code = await answer.then(({ status }) => `${status}`).catch(() => 'none');
-    const ms = world.uptime() - at;
     count(v, 'statefulcluster_api_requests_total', { verb, code });
+    const ms = world.uptime() - at;
     if (verb !== 'WATCH') time(v, 'statefulcluster_api_request_duration_seconds', { verb }, ms);
     return answer;
   };
+  const bare = (path: string): string => path.split('?')[0] ?? '';
   return {
     ...world,
-    send(request) {
-      const watch = request.method === 'GET' && watches.get(bare(request.path));
-      if (watch) watch.signAt = world.uptime(); // A list, before it is watched again.
-      return told(request.method, () => world.send(request));
-    },
+    send: (request) => told(request.method, bare(request.path), () => world.send(request)),
     watch(path, on, signal) {
-      const signAt = world.uptime();
       const known = watches.get(bare(path));
       if (known) count(v, 'statefulcluster_watch_restarts_total', {});
-      const watch = { newsAt: known?.newsAt ?? signAt, signAt };
+      const watch = known ?? { newsAt: world.uptime(), signAt: 0 };
       watches.set(bare(path), watch);
       const hear = (event: WatchEvent): void => {
         watch.newsAt = watch.signAt = world.uptime();
         on(event);
       };
-      return told('WATCH', () => world.watch(path, hear, signal));
+      return told('WATCH', bare(path), () => world.watch(path, hear, signal));
     },
     log(level, message, fields) {
       if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
@@ -4288,16 +4200,12 @@ export const observerOf = (v: Vitals): Observer => ({
  *  any more, no series is left; those of known labels begin at 0, so that a rate sees their first
  *  step. */
 function readOff(v: Vitals): void {
-  const { rss, heapUsed } = process.memoryUsage();
-  const { user, system } = process.cpuUsage();
   count(v, 'statefulcluster_build_info', { version: VERSION });
   count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
   count(v, 'statefulcluster_queue_depth', {}, v.depth());
   count(v, 'statefulcluster_watch_restarts_total', {}, 0);
-  count(v, 'process_cpu_seconds_total', {}, (user + system) / 1e6);
-  count(v, 'process_resident_memory_bytes', {}, rss);
+  count(v, 'process_resident_memory_bytes', {}, process.memoryUsage.rss());
   count(v, 'process_start_time_seconds', {}, performance.timeOrigin / 1000);
-  count(v, 'nodejs_heap_size_used_bytes', {}, heapUsed);
   count(v, 'nodejs_eventloop_lag_seconds', {}, v.lagMs / 1000);
   for (const result of ['success', 'error'])
     count(v, 'statefulcluster_reconciles_total', { result }, 0);
@@ -4317,39 +4225,35 @@ function readOff(v: Vitals): void {
 export function metricsText(v: Vitals): string {
   const series = new Map(v.series);
   readOff({ ...v, series });
-  const families = Object.entries(METRICS).map(([name, [type, help]]) => {
-    const samples = [...(series.get(name as Metric) ?? [])];
-    const lines = samples.map(([rest, value]) => `${name}${rest} ${value}\n`);
-    return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`;
-  });
-  return families.join('');
+  let text = '';
+  for (const [name, [type, help]] of Object.entries(METRICS)) {
+    text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
+    for (const [rest, value] of series.get(name as Metric) ?? [])
+      text += `${name}${rest} ${value}\n`;
+  }
+  return text;
 }
 
 type Page = readonly [status: number, text: string];
-/** Should this process be started anew? A server that is away is no reason: a watch that cannot be
- *  opened is opened again, which is a sign too. */
-function healthPage(v: Vitals): Page {
-  if (v.lagMs > BOUNDS.lagMaxMs) return [500, `the event loop was blocked for ${v.lagMs} ms\n`];
-  const since = v.world.uptime() - BOUNDS.silenceMaxMs;
-  const [path] = [...v.watches].find(([, { signAt }]) => signAt < since) ?? [];
-  const words = `no sign of the watch ${path} for ${BOUNDS.silenceMaxMs / 1000} s\n`;
-  return path ? [500, words] : [200, 'ok\n'];
-}
-function readyPage(v: Vitals): Page {
-  if (v.phase === 'standby') return [200, 'standby\n'];
-  const ages = [...v.watches].map(([path, { newsAt }]) => {
-    const seconds = Math.floor((v.world.uptime() - newsAt) / 1000);
-    return `${path}: last event or bookmark ${seconds} s ago\n`;
+/** Status and text of one page. /healthz: should this process be started anew? A server that is
+ *  away is no reason: a watch that cannot be opened is opened again, which is a sign too. */
+export function pageOf(v: Vitals, path: string): Page {
+  const now = v.world.uptime();
+  const watches = [...v.watches];
+  if (path === '/metrics') return [200, metricsText(v)];
+  if (path === '/healthz') {
+    const [silent] = watches.find(([, { signAt }]) => now - signAt > BOUNDS.silenceMaxMs) ?? [];
+    if (v.lagMs > BOUNDS.lagMaxMs) return [500, `the event loop was blocked for ${v.lagMs} ms\n`];
+    if (!silent) return [200, 'ok\n'];
+    return [500, `no sign of the watch ${silent} for ${BOUNDS.silenceMaxMs / 1000} s\n`];
+  }
+  if (path !== '/readyz') return [404, 'there are /healthz, /readyz and /metrics\n'];
+  const ages = watches.map(([watch, { newsAt }]) => {
+    return `${watch}: last event or bookmark ${Math.floor((now - newsAt) / 1000)} s ago\n`;
   });
+  if (v.phase === 'standby') return [200, 'standby\n'];
   if (v.phase === 'synced') return [200, `leader\n${ages.join('')}`];
   return [503, `leader, the caches are not synced\n${ages.join('')}`];
-}
-/** Status and text of one page. */
-export function pageOf(v: Vitals, path: string): Page {
-  if (path === '/healthz') return healthPage(v);
-  if (path === '/readyz') return readyPage(v);
-  if (path === '/metrics') return [200, metricsText(v)];
-  return [404, 'there are /healthz, /readyz and /metrics\n'];
 }
 
 /** Serves the pages on [HOST]:PORT until aborted. Whoever holds connections open and asks nothing
@@ -4408,41 +4312,32 @@ const escaped = (text: string): string =>
 const tamed = (raw: Raw): Raw =>
   JSON.parse(JSON.stringify(raw), (_, v) => (typeof v === 'string' ? escaped(v) : v));
 
-/** The fields of a kubeconfig that are honoured; any other is refused by its name. */
+/** The fields of a kubeconfig that are honoured, some with the form of what they may say; any other
+ *  is refused by its name. */
 const HONOURED: Dict = {
   cluster: `server certificate-authority certificate-authority-data insecure-skip-tls-verify
-    tls-server-name proxy-url disable-compression extensions`,
+    tls-server-name proxy-url=(https?|socks5h?)://.* disable-compression extensions`,
   user: `client-certificate client-certificate-data client-key client-key-data token tokenFile
     username password as as-uid as-groups exec extensions`,
   context: 'cluster user namespace extensions',
-  exec: 'apiVersion command args env installHint interactiveMode provideClusterInfo',
+  exec: `apiVersion=client.authentication.k8s.io/v1(beta1)? command args env installHint
+    interactiveMode=Never|IfAvailable provideClusterInfo`,
 };
 const PATHS = /^(certificate-authority|client-certificate|client-key|tokenFile)$/;
 /** One part of a kubeconfig in `folder`, with absolute paths. Data goes before a file. */
 function partOf(kind: string, part: Raw, folder: string): Raw {
-  const known = HONOURED[kind]?.split(/\s+/) ?? [];
   const whole: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(part)) {
     if (!value || part[`${name}-data`]) continue;
-    if (!known.includes(name)) throw new Error(`kubeconfig: ${kind}: ${name} is not supported`);
+    const known = HONOURED[kind]?.split(/\s+/).find((one) => one.split('=')[0] === name);
+    const [, form = '[^]*'] = known?.split('=') ?? [];
+    if (!known || !RegExp(`^(${form})$`).test(value))
+      throw new Error(`kubeconfig: ${kind}: ${name} is not supported${known ? `: ${value}` : ''}`);
     const isPath = PATHS.test(name) || (name === 'command' && value.includes(sep));
     whole[name] = isPath ? resolve(folder, value) : value;
-    if (name === 'exec') whole[name] = partOf(name, value, folder);
+    if (name === 'exec') whole[name] = partOf(name, { apiVersion: 'none', ...value }, folder);
   }
   return whole;
-}
-/** Refuses what kubectl refuses, and what needs a terminal or a library that is not here. */
-function checkParts(cluster: Raw, user: Raw): void {
-  const alone = ['as-uid', 'as-groups'].find((field) => !user['as'] && user[field]);
-  const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
-  const { 'proxy-url': proxy = 'http://' } = cluster;
-  const wrong = [
-    alone && `user: ${alone} without as`,
-    user['exec']?.interactiveMode === 'Always' && 'exec: interactiveMode Always is not supported',
-    !/^(https?|socks5h?):\/\//.test(proxy) && `cluster: proxy-url ${proxy} is not supported`,
-    authority && cluster['insecure-skip-tls-verify'] && 'cluster: insecure beside an authority',
-  ].find(Boolean);
-  if (wrong) throw new Error(`kubeconfig: ${wrong}`);
 }
 /** Runs a plugin for credentials as client-go does, but never at the terminal. */
 async function askPlugin(exec: Raw, cluster: Raw): Promise<Raw> {
@@ -4455,19 +4350,19 @@ async function askPlugin(exec: Raw, cluster: Raw): Promise<Raw> {
   const given = Object.fromEntries(env.map(({ name, value }: Raw) => [name, value]));
   given.KUBERNETES_EXEC_INFO = JSON.stringify({ apiVersion, kind: 'ExecCredential', spec });
   const { execFile } = process.getBuiltinModule('node:child_process');
-  const limits = { timeout: BOUNDS.pluginMs, killSignal: 'SIGKILL' } as const;
-  const options = { env: { ...process.env, ...given }, ...limits };
-  const running = promisify(execFile)(command, args, options);
-  running.child.stdin?.end();
+  const timeout = BOUNDS.pluginMs;
+  const options = { env: { ...process.env, ...given }, timeout, killSignal: 'SIGKILL' } as const;
   try {
+    const running = promisify(execFile)(command, args, options);
+    running.child.stdin?.end();
     const { apiVersion: version, status = {} } = JSON.parse((await running).stdout) as Raw;
-    if (version !== apiVersion) throw new Error(`it answered in ${version}, not in ${apiVersion}`);
-    return status;
+    if (version === apiVersion) return status;
+    throw new Error(`it answered in ${version}, not in ${apiVersion}`);
   } catch (error) {
     const { killed, stderr } = error as { killed?: boolean; stderr?: string };
-    const late = killed && `no answer within ${BOUNDS.pluginMs} ms`;
-    const words = late || stderr?.trim().split('\n').at(-1) || wordsOf(error);
-    throw new Error(`the plugin ${command} failed: ${words}`);
+    const words = stderr?.trim().split('\n').at(-1) || wordsOf(error);
+    const why = killed ? `no answer within ${timeout} ms` : words;
+    throw new Error(`the plugin ${command} failed: ${why}`);
   }
 }
 /** HTTPS_PROXY, HTTP_PROXY and NO_PROXY as Go reads them: an entry is `*`, a domain with all below
@@ -4496,12 +4391,13 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
 function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   const apply = config.applyToHTTPSOptions.bind(config);
   const { exec, tokenFile: file, 'as-uid': uid, 'as-groups': groups } = user;
-  let kept: Raw | undefined; // What the plugin answered, until it expires.
+  let kept: Raw = {}; // What the plugin answered, until it expires.
+  let until = exec ? 0 : Infinity;
   config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
     await apply(options);
-    if (kept && Date.parse(kept['expirationTimestamp']) <= Date.now()) kept = undefined;
-    if (exec) kept ??= await askPlugin(exec, cluster);
-    const { token: given, clientCertificateData: cert, clientKeyData: key } = kept ?? {};
+    if (until <= Date.now()) kept = await askPlugin(exec, cluster);
+    until = Date.parse(kept['expirationTimestamp']) || Infinity;
+    const { token: given, clientCertificateData: cert, clientKeyData: key } = kept;
     const token = file ? readFileSync(file, 'utf8').trim() : given;
     const bearer = token && { Authorization: `Bearer ${token}` };
     const as = { 'Impersonate-Uid': uid, 'Impersonate-Group': groups };
@@ -4533,29 +4429,39 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
     return complete(config, { server: config.getCurrentCluster()?.server }, {});
   }
   const find = (kind: string, name = ''): Raw => {
-    for (const raw of files)
-      for (const one of raw[`${kind}s`] ?? [])
-        if (one.name === name) return partOf(kind, one[kind] ?? {}, raw['folder']);
-    if (name) throw new Error(`${where} has no ${kind} "${name}"`);
-    return {};
+    const named = (raw: Raw) => raw[`${kind}s`]?.find((one: Raw) => one['name'] === name);
+    const raw = files.find(named);
+    if (name && !raw) throw new Error(`${where} has no ${kind} "${name}"`);
+    return raw ? partOf(kind, named(raw)[kind] ?? {}, raw['folder']) : {};
   };
   const name = context ?? files.find((raw) => raw['current-context'])?.['current-context'];
   const chosen = find('context', name);
   const [cluster, user] = [find('cluster', chosen['cluster']), find('user', chosen['user'])];
-  const { server = '' } = cluster as { server?: string };
-  if (server === '') throw new Error(`${where} names no cluster: set --kubeconfig or --context`);
-  if (!URL.canParse(server)) throw new Error(`${where}: "${server}" is not a URL`);
-  checkParts(cluster, user);
-  // The library refuses plain http (`kubectl proxy`) unless TLS is waived, which it has none of.
-  const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
+  const {
+    server = '',
+    'certificate-authority': path,
+    'certificate-authority-data': data,
+  } = cluster;
+  if (!URL.canParse(server))
+    throw new Error(`${where} names no cluster with a URL: set --kubeconfig or --context`);
+  if (!user['as'] && (user['as-uid'] || user['as-groups']))
+    throw new Error('kubeconfig: user: as-uid or as-groups without as');
+  if ((path || data) && cluster['insecure-skip-tls-verify'])
+    throw new Error('kubeconfig: cluster: insecure beside an authority');
+  // Plain http (`kubectl proxy`) carries nobody's credentials. The library refuses it unless TLS is
+  // waived, which it has none of.
+  const isPlain = server.startsWith('http:');
+  const { as, 'as-uid': uid, 'as-groups': groups } = user;
+  const sent = isPlain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
+  const way = { ...cluster, ...(isPlain && { 'insecure-skip-tls-verify': true }) };
   const whole = {
     'current-context': name,
     contexts: [{ name, context: { ...chosen, cluster: name, user: name } }],
-    clusters: [{ name, cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
-    users: [{ name, user: { ...user, exec: undefined } }],
+    clusters: [{ name, cluster: { ...way, 'proxy-url': undefined } }],
+    users: [{ name, user: { ...sent, exec: undefined } }],
   };
   config.loadFromString(JSON.stringify(whole));
-  return complete(config, cluster, user);
+  return complete(config, cluster, sent);
 }
 
 function logger(format: string): World['log'] {
@@ -4947,7 +4853,7 @@ async function showPlan(at: There): Promise<void> {
   const { s, p } = await decideOnly(at);
   const now = at.world.now();
   const stalled = trueIn(s.cluster, 'Stalled'); // By refusals that only the operator remembers.
-  const planned = statusOf(s, p, [], now);
+  const planned = statusOf(s, p, now);
   const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
   const c = { ...s.cluster, status: { ...planned, conditions } };
   const news = storiesOf(p.actions).map((story) => ({ ...story }));
