@@ -52,7 +52,6 @@ import {
   metaOf,
   nodeOf,
   podOf,
-  predecessorOf,
   revisionOf,
   wordsOf,
 } from './operator.ts';
@@ -179,7 +178,7 @@ function node(letter: string, ...over: readonly Flat<Node>[]): Node {
 /** A volume that only the node of its member can use, or one that any can. */
 function volumeOf(letter: string, isPinned: boolean): op.Volume {
   const here = { key: 'kubernetes.io/hostname', operator: 'In', values: [`n-${letter}`] };
-  return { terms: isPinned ? [[here]] : undefined };
+  return isPinned ? [[here]] : [];
 }
 
 /** Fields of the spec and of its inner objects, by their own names, and what surrounds it. */
@@ -500,7 +499,8 @@ const waits = (key: string, seconds: number, message = 'no'): Over => {
 };
 /** This process saw the last pod of `c` go. */
 function saw(words: string, reason?: op.EndReason): Over {
-  const last = pod('c', { deletedMs: ago(5) }, ...words.split('+').map((w) => explained(POD, w)));
+  const flat = { uid: 'before', deletedMs: ago(5) };
+  const last = pod('c', flat, ...words.split('+').map((w) => explained(POD, w)));
   return { desk: { went: new Map([[id('c'), { pod: last, reason, atMs: ago(5) }]]) } };
 }
 /** What is asked about `c`. */
@@ -1096,6 +1096,7 @@ F17: what a former cluster left holds the place: a b !c:former (replicas=3)
   | a b !c:former+claim.former (replicas=3) → nothing
 F10: a foreign pod is in its place: a b c:foreign → blocked
 F10: … of one that never had data: a b c:foreign+claim.unbound → lose c NameTaken
+I8: another controller has a claim of it: a b c:gone+logs.foreign (twoTemplates) → blocked
 its orphan is adopted: a b c:orphan → adopt c Adopted
 its orphan went the wrong way: a b c:orphan+moved → blocked
 no judged member: a b c:failed+silent (pinned maxReplacements=0) → withheld
@@ -1518,6 +1519,8 @@ byHand('remember: a pod that went → until its member has another, or is long o
     [true, false],
   );
   assert.is(keeps('a b !c:claimless+deleted', {}), true, 'it has no mark');
+  const went = new Map([[id('c'), { pod: pod('c', going), reason: undefined, atMs: NOW }]]);
+  assert.ok(memory('a b c', {}, { went }).went.has(id('c')), 'it went while the pass ran');
 });
 byHand('remember: a trial → refused for a minute, passed or unknown not at all', () => {
   const key = `trials/${REVISION}`;
@@ -1579,7 +1582,6 @@ facts('plan', [
   ['spec: good', [stalls({}), stalls({ template: { spec: TEMPLATE.spec } })], [false, false]],
   ['spec: empty selector', stalls({ selector: { matchLabels: {} } }), true],
   ['spec: no match', [stalls({ template: ALIEN }), stalls({ selector: NEEDS })], [true, true]],
-  ['spec: no containers', stalls({ template: { spec: {} } }), true],
   ['brake: 0, 1, 2, 3, 6 replicas', [0, 1, 2, 3, 6].map((n) => limit(n)), [0, 0, 1, 1, 2]],
   ['brake: 50% of 5, rounded down', limit(5, { maxReplacements: '50%' }), 2],
   ['maxUnavailable: rounded down, at least 1', ['67%', '10%', 0].map(spare), [2, 1, 1]],
@@ -7032,16 +7034,16 @@ a trouble of the node waits
 - if (word === 'pressed' || 
 + if (
 WhenVolumesLost: a deleted pod returns
-- if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {
-+ if (isDeletedByHand(d, m)) {
+- if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m))
++ if (isDeletedByHand(d, m))
 an eviction is no deletion by hand
 - return pod.disruption === '' || d.s.desk
 + return pod.disruption !== '?' || d.s.desk
 a deletion on a closed node is none by hand · drain,deletePod,taint,cutOff,kill
 -   if (nodeWord(d.s, pod.node) !== 'open') return false;
 own deletions are none by hand
-- pod.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations)
-+ pod.meta.deletedMs === undefined)
+- pod?.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations) return
++ pod?.meta.deletedMs === undefined) return
 while suspended nobody is judged · suspend,cutOff,removeNode,kill,deletePod
 -   if (d.spec.suspend) return undefined; // Nobody
 +   // Nobody
@@ -7062,13 +7064,13 @@ marks before ends
 - ['revise', 'mark', 'end', 'free', 'make', 'keep'] as const
 + ['revise', 'end', 'mark', 'free', 'make', 'keep'] as const
 half-made marks are finished with the same Reason
-- if (!isLive(m) && m.retired) planEnd(d, m, m.retired.reason);
-+ if (!isLive(m) && m.retired) planEnd(d, m, 'PodDeleted');
+- if (m.retired) planEnd(d, m, m.retired.reason);
++ if (m.retired) planEnd(d, m, 'PodDeleted');
 an identity that is ending gets no pod · stumble,crash,scale,refuse,deletePod,rights
 - isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'
 + isOver ? 'over' : 'live'
 claims that the cache lacks are read live · lag,stale,laggard,deletePod,failPod,stripLabels
-- const isOver = isRead(d, identity, ...absent) && isEnded;
+- const isOver = isRead(d, identity, ...absent.map((name) => refOf(CLAIMS, name))) && isEnded;
 + const isOver = isEnded;
 only what is marked Delete is deleted
 - annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c)
@@ -7108,8 +7110,8 @@ places are counted
 - const free = Math.max(0, wanted - live.length - formerOf(d));
 + const free = Math.max(0, wanted + 1 - live.length - formerOf(d));
 early ends hold births · breakTemplate,liveness
--   if (holdMs > 0) {
-+   if (holdMs < 0) {
+- if (d.waits !== '') return [];
++ if (d.waits === '?') return [];
 only the surplus is scaled in
 - const most = Math.min(surplus, turnsNow
 + const most = Math.min(surplus + 1, turnsNow
@@ -13828,7 +13830,7 @@ function ready(count: number, outcome: string) {
 /** `old → new Reason`, once the member that replaces the victim is ready. */
 function replacementOf({ state, victim: { identity: old } }: Play): string {
   for (const { meta, ready } of objectsOf(state, 'pods').map(podOf)) {
-    const { identity, reason } = predecessorOf(meta) ?? {};
+    const [identity, reason] = (meta.annotations[MARK.replaces] ?? '').split(' ');
     if (ready && identity === old) return `${old} → ${meta.labels[MARK.identity]} ${reason}`;
   }
   return '';

@@ -103,7 +103,7 @@ export const LIMITS = {
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
-  calmMs: 60_000, // Available this long, earlier restarts are forgotten.
+  calmSeconds: 60, // Available this long, earlier restarts are forgotten.
   futureMaxMs: 3_600_000, // An identity further ahead of its object than this is forged.
   bringUpMaxMs: 600_000, // OrderedReady waits no longer than this for one member.
   leavingMaxMs: 30_000, // … nor longer than this past the grace period of a leaving one.
@@ -223,9 +223,8 @@ export interface Node {
   readonly unschedulable: boolean;
   readonly taints: readonly Taint[]; // NoSchedule and NoExecute.
 }
-/** A PersistentVolume's node affinity: terms are alternatives, each a list of requirements;
- *  undefined: any node. */
-export type Volume = { readonly terms: readonly (readonly SelectorTerm[])[] | undefined };
+/** A volume's node affinity: alternatives, each a list of requirements; none: any node. */
+export type Volume = readonly (readonly SelectorTerm[])[];
 
 /** Every Reason for which an identity ends (I9). Somebody's will ends it at once, a judgement is
  *  braked. `policy` is what its claims get, `early` what it says of a template if it comes soon
@@ -284,7 +283,7 @@ export interface Member {
   readonly claims: readonly Claim[]; // Oldest first.
   readonly leftovers: readonly Claim[]; // Of ours, that neither its pod nor its seal names.
   readonly life: 'live' | 'ending' | 'over'; // ending: the oldest claim is marked, not all.
-  readonly retired: Retired | undefined; // What the mark says.
+  readonly retired: Retired | undefined; // What the mark says; undefined as long as it is live.
   readonly isBlocked: string; // Whose object stands in the place of its next pod, or ''.
   readonly index: number | undefined;
   readonly node: NodeWord;
@@ -397,8 +396,8 @@ export interface Make extends Doing {
   readonly revision: Revision;
   readonly claims: readonly string[]; // Names of the claim templates of which one is to be made.
   readonly index: number | undefined;
-  readonly replaces?: string; // `<identity> <Reason>`.
-  readonly after?: string; // The identity whose end in this pass makes room for it.
+  readonly replaces?: string | undefined; // `<identity> <Reason>`.
+  readonly after?: string | undefined; // The identity whose end in this pass makes room for it.
 }
 /** Makes the ControllerRevision of a template. */
 export type Keep = Doing & { readonly do: 'Keep'; readonly revision: Revision };
@@ -649,16 +648,15 @@ export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
   );
 
 /** Does one of these templates name it, for the identity in its label? */
-const isNamedBy = (templates: readonly string[], cluster: string, { meta }: Claim): boolean =>
-  templates.some((t) => claimName(t, cluster, meta.labels[MARK.identity] ?? '') === meta.name);
+const isNamedBy = (all: readonly string[], cluster: StatefulCluster, { meta }: Claim): boolean =>
+  all.some((t) => claimName(t, cluster.meta.name, meta.labels[MARK.identity] ?? '') === meta.name);
 /** Another controller has it. */
 const isOthers = ({ meta }: Claim, cluster: StatefulCluster): boolean =>
   hasController(meta) && !isControlledBy(meta, cluster.meta.uid);
-/** Is this claim one of ours, of the identity that its label names? By its exact name, of a
- *  template of the spec or of a kept revision or as a volume of its pod; by its labels; by its
- *  owners; and by the mark that the operator, adoption or a restore put on it. The one door for
- *  claims that others made: retired, and to be restored. Anything else moves nothing, whatever it
- *  carries. */
+/** Is this claim one of ours, of the identity that its label names? By its labels, by its name (of
+ *  a template, or in its pod), by its owners, and by the mark of the operator, of adoption or of a
+ *  restore. The one door for claims that others made: retired, and to be restored. Anything else
+ *  moves nothing, whatever it carries. */
 export function isOurClaim(
   claim: Claim,
   cluster: StatefulCluster,
@@ -666,9 +664,8 @@ export function isOurClaim(
   pod: Pod | undefined,
 ): boolean {
   const { meta } = claim;
-  const { name } = cluster.meta;
-  if (!meta.labels[MARK.identity] || meta.labels[MARK.cluster] !== name) return false;
-  const isNamed = pod?.claims.includes(meta.name) || isNamedBy(templates, name, claim);
+  if (!meta.labels[MARK.identity] || meta.labels[MARK.cluster] !== cluster.meta.name) return false;
+  const isNamed = pod?.claims.includes(meta.name) || isNamedBy(templates, cluster, claim);
   if (!isNamed || isOthers(claim, cluster)) return false;
   const isGiven = MARK.retired in meta.annotations && meta.annotations[MARK.restore] === 'true';
   return MARK.claims in meta.annotations || (isGiven && !hasController(meta));
@@ -749,26 +746,20 @@ export const ownerOf = (cluster: StatefulCluster): Owner => ({
   blockOwnerDeletion: true,
 });
 
-/** The tolerations of a member's pod. The taint manager must not set the time of a replacement:
- *  `liveness` does. Added only where nodes can be read, and only for taints of which the template
- *  says nothing itself. */
+/** Not the taint manager sets the time of a replacement, but `liveness`, where nodes can be read,
+ *  and unless the template has a toleration of its own. */
 function tolerationsOf(template: V1PodTemplateSpec, nodesReadable: boolean): readonly Toleration[] {
   const own = (template.spec?.tolerations ?? []) as readonly Toleration[];
-  const isSaid = (key: string): boolean =>
-    own.some((t) => (!t.key || t.key === key) && (!t.effect || t.effect === 'NoExecute'));
   const added = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable']
-    .filter((key) => nodesReadable && !isSaid(key))
-    .map((key) => ({ key, operator: 'Exists', effect: 'NoExecute' }));
+    .map((key) => ({ key, operator: 'Exists', effect: 'NoExecute' }))
+    .filter((taint) => nodesReadable && !isTolerated(taint, own));
   return [...own, ...added];
 }
 
 const indexLabel = (index: number | undefined): Dict =>
   index === undefined ? {} : { [MARK.index]: String(index) };
-/** The identity and the Reason that `enge.me/replaces` records, or undefined. */
-export function predecessorOf(meta: Meta): { identity: string; reason: string } | undefined {
-  const [identity, reason] = (meta.annotations[MARK.replaces] ?? '').split(' ');
-  return identity && reason ? { identity, reason } : undefined;
-}
+/** The Reason in what `enge.me/replaces` records: `<identity> <Reason>`; '' for none. */
+const reasonIn = (replaces = ''): string => replaces.split(' ')[1] ?? '';
 
 // ═══ 4 HEALTH · pure ═════════════════════════════════════════════════════════════════════════════
 // What is known of one member, and what follows from it: the words for nodes, the table of what
@@ -819,8 +810,7 @@ const isBound = (claim: Claim): boolean => claim.volume !== '';
 /** There, and neither on its way out nor ended. */
 const isUp = (pod: Pod | undefined): pod is Pod =>
   pod !== undefined && !isTerminating(pod) && !isTerminal(pod);
-/** Ready now, or not Ready with a transition after the start: a pod's first Ready=False is written
- *  at its start. */
+/** A pod's first Ready=False is written at its start; a later one says that it was Ready. */
 const wasReady = (pod: Pod): boolean =>
   pod.ready || (pod.readySinceMs ?? 0) > (pod.startedMs ?? Infinity) + 1000;
 /** Ready for `minReadySeconds`, as Deployment counts it, and neither ending nor ended. */
@@ -854,7 +844,6 @@ export function isApplied(pod: Pod): boolean {
 
 // ─── Nodes and volumes ───────────────────────────────────────────────────────────────────────────
 
-const OUT_OF_SERVICE = 'node.kubernetes.io/out-of-service';
 const OF_KUBERNETES = /^node\.(cloudprovider\.)?kubernetes\.io\//;
 const isTolerated = (taint: Taint, all: readonly Toleration[]): boolean =>
   all.some(
@@ -868,7 +857,7 @@ function nodeWord(s: Snapshot, name: string): NodeWord {
   if (s.nodes === undefined) return 'open'; // Blind: DisruptionTarget stands in, see endOf.
   const node = s.nodes.get(name);
   if (!node) return 'gone';
-  if (node.taints.some((t) => t.key === OUT_OF_SERVICE)) return 'outOfService';
+  if (node.taints.some((t) => t.key === 'node.kubernetes.io/out-of-service')) return 'outOfService';
   if (!node.ready) return 'silent';
   if (node.unschedulable) return 'cordoned';
   const tolerated = tolerationsOf(s.cluster.spec.template, true);
@@ -880,8 +869,7 @@ const isDown = (word: NodeWord): boolean => ['silent', 'gone', 'outOfService'].i
 const hasOpenNode = (s: Snapshot): boolean =>
   s.nodes === undefined || [...s.nodes.keys()].some((name) => nodeWord(s, name) === 'open');
 
-/** Where the member was last seen: its pod, as this process saw it go, or as the scheduler
- *  chose. */
+/** The node of its pod, of the one that this process saw go, or that the scheduler chose. */
 export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'claims'>): string {
   const pod = m.pod ?? s.desk.went.get(m.identity)?.pod;
   const chosen = m.claims.map((c) => c.meta.annotations[MARK.selectedNode]).find(Boolean);
@@ -889,8 +877,8 @@ export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'cl
 }
 /** A volume names nodes if its affinity has a key that ends in neither `zone` nor `region`: local
  *  drivers have keys of their own. Any other can follow, also to a node that is yet to be made. */
-const namesNodes = (terms: NonNullable<Volume['terms']>): boolean =>
-  terms.some((all) => all.some(({ key }) => !/(zone|region)$/.test(key)));
+const namesNodes = (volume: Volume): boolean =>
+  volume.some((all) => all.some(({ key }) => !/(zone|region)$/.test(key)));
 
 /** The nodes that all volumes of a member allow; undefined if none of them names nodes.
  *  A volume that cannot be read counts as naming the node its pod was last on. */
@@ -901,20 +889,19 @@ function nodesAllowed({ s }: Draft, m: Bare): readonly Node[] | undefined {
     const volume = s.volumes.get(name);
     const only = name === '' ? meta.annotations[MARK.selectedNode] : last;
     if (!volume) return only ? [(node) => node.meta.name === only] : [];
-    const { terms = [] } = volume;
     const fits = ({ meta: { labels } }: Node): boolean =>
-      terms.some((all) => all.every((term) => termMatches(term, labels)));
-    return namesNodes(terms) ? [fits] : [];
+      volume.some((all) => all.every((term) => termMatches(term, labels)));
+    return namesNodes(volume) ? [fits] : [];
   });
   if (tests.length === 0) return undefined;
   return [...s.nodes.values()].filter((node) => tests.every((fits) => fits(node)));
 }
 /** Most pods find a node within seconds; only then their volumes are looked at. */
 function isFindingNode({ wakes, now }: Draft, { pod }: Bare): boolean {
-  const isYoung = pod && Math.abs(now - pod.meta.createdMs) < LIMITS.placeMs;
-  if (!isYoung || !isUp(pod) || pod.node !== '') return false;
-  wakes.push(LIMITS.placeMs);
-  return true;
+  if (!isUp(pod) || pod.node !== '') return false;
+  const isYoung = Math.abs(now - pod.meta.createdMs) < LIMITS.placeMs;
+  if (isYoung) wakes.push(LIMITS.placeMs);
+  return isYoung;
 }
 /** Volumes that must be known before anything is said of a member that does not run. */
 function readsVolumes(d: Draft, m: Bare): boolean {
@@ -937,9 +924,8 @@ const isRunning = ({ pod, node, isBlocked }: Bare): boolean =>
  *  then the object's own timestamps are believed. So neither a restart nor one clock decides. */
 export function lastedMs(sinceMs: number | undefined, watchedMs: number, now: number): number {
   const own = sinceMs === undefined ? watchedMs : now - sinceMs;
-  return watchedMs < LIMITS.trustMs
-    ? Math.max(0, Math.min(watchedMs, own))
-    : Math.max(watchedMs, own);
+  if (watchedMs >= LIMITS.trustMs) return Math.max(watchedMs, own);
+  return Math.max(0, Math.min(watchedMs, own));
 }
 /** Under this key the first sight of evidence is kept. A changed transition time is new evidence,
  *  so a flap between two looks is not counted as one. */
@@ -965,20 +951,16 @@ function endBy(d: Draft, m: Bare, reason: EndReason, seconds = 0, sinceMs?: numb
 function endOf(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
   if (isUp(pod) && isTakenOut(d.s, pod)) return endBy(d, m, 'Released');
-  const asked = [...(pod ? [pod] : []), ...m.claims].map((o) => o.meta.annotations[MARK.replace]);
+  const asked = [pod, ...m.claims].map((o) => o?.meta.annotations[MARK.replace]);
   if (asked.includes('true')) return endBy(d, m, 'ReplaceRequested');
   if (!isRunning(m) && isClaimGone(d, m)) return endBy(d, m, 'ClaimGone');
-  if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)) {
+  if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound))
     return endBy(d, m, 'NameTaken');
-  }
   if (d.spec.suspend) return undefined; // Nobody is judged, and whose pod goes returns.
-  if (m.claims.length === 0) {
-    if (!pod || !isTerminal(pod)) return endByNode(d, m) ?? endByPod(d, m);
+  if (m.claims.length === 0 && pod && isTerminal(pod))
     return endBy(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', 0, pod.readySinceMs);
-  }
-  if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m)) {
+  if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m))
     return endBy(d, m, 'PodDeleted');
-  }
   return endByNode(d, m) ?? endByVolumes(d, m) ?? endByPod(d, m);
 }
 
@@ -1013,14 +995,12 @@ function isClaimGone(d: Draft, m: Bare): boolean {
 function isDeletedByHand(d: Draft, m: Bare): boolean {
   const went = d.s.desk.went.get(m.identity);
   const pod = m.pod ?? (went?.reason === undefined ? went?.pod : undefined);
-  if (!pod || pod.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations)
-    return false;
+  if (pod?.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations) return false;
   if (nodeWord(d.s, pod.node) !== 'open') return false;
   return pod.disruption === '' || d.s.desk.seen.has(evidenceKey(d, m, 'PodDeleted'));
 }
 
-/** Its pod object is on a node that is silent. Where nodes cannot be read, the taint manager's word
- *  stands in for the node's. */
+/** Its pod object is on a silent node. Blind, the taint manager's word stands in for the node's. */
 function endByNode(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
   const { nodes } = d.s;
@@ -1037,9 +1017,8 @@ function endByVolumes(d: Draft, m: Bare): End | undefined {
   if (isRunning(m)) return undefined;
   if (m.claims.some((c) => c.phase === 'Lost')) return endBy(d, m, 'VolumeLost', volumeLostSeconds);
   const last = s.desk.went.get(m.identity)?.pod;
-  if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC') {
+  if (!s.nodes && !s.volumesReadable && !m.pod && last?.disruption === 'DeletionByPodGC')
     return endBy(d, m, 'NodeGone', nodeGoneSeconds, last.disruptedMs);
-  }
   if (m.node === 'open') return undefined; // Its volumes allow it.
   const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
   if (!allowed) return undefined;
@@ -1058,9 +1037,8 @@ function endByVolumeNode(d: Draft, m: Bare, node: Node): End | undefined {
   const { nodeUnreachableSeconds, volumeLostSeconds } = d.spec.liveness;
   const word = nodeWord(d.s, node.meta.name);
   if (word === 'outOfService') return endBy(d, m, 'NodeGone', 0);
-  if (word === 'silent') {
+  if (word === 'silent')
     return endBy(d, m, 'NodeUnreachable', nodeUnreachableSeconds, node.readySinceMs);
-  }
   if (word === 'pressed' || d.spec.replacementPolicy === 'WhenVolumesLost') return undefined;
   // Its pod object still shows that it was taken from there.
   const marks = m.pod?.meta.annotations;
@@ -1074,20 +1052,20 @@ function endByPod(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
   const { maxRestarts, unreadySeconds, startupSeconds } = d.spec.liveness;
   if (!isUp(pod) || (inPlaceOf(pod) && !isApplied(pod))) return undefined;
-  const restarts = pod.restarts - calmRestarts(d, pod);
-  if (maxRestarts > 0 && pod.isDown && restarts > maxRestarts) {
+  if (maxRestarts > 0 && pod.isDown && pod.restarts - calmRestarts(d, pod) > maxRestarts)
     return endBy(d, m, 'CrashLoop', 0, pod.readySinceMs);
-  }
   if (pod.ready) return undefined;
   const seconds = wasReady(pod) ? unreadySeconds : startupSeconds;
   const sinceMs = wasReady(pod) ? pod.readySinceMs : pod.mountedMs;
   if (seconds === 0 || sinceMs === undefined) return undefined;
   return endBy(d, m, wasReady(pod) ? 'Unready' : 'StartupTimeout', seconds, sinceMs);
 }
-/** Restarts up to the time it was last calm; at first sight, those of a pod that was Ready once are
- *  taken for old ones. */
-const calmRestarts = ({ s }: Draft, pod: Pod): number =>
-  s.desk.calm.get(pod.meta.uid) ?? (wasReady(pod) ? pod.restarts : 0);
+/** Restarts up to the time it last stayed Available for a minute; at first sight, those of a pod
+ *  that was Ready once are taken for old ones. */
+function calmRestarts({ s, spec, now }: Draft, pod: Pod): number {
+  const isCalm = isAvailable(pod, Math.max(spec.minReadySeconds, LIMITS.calmSeconds), now);
+  return (isCalm ? undefined : s.desk.calm.get(pod.meta.uid)) ?? (wasReady(pod) ? pod.restarts : 0);
+}
 
 /** The one word for a member, as STATES says; but for Withheld, which the brake finds. */
 function stateOf(d: Draft, m: Bare): State {
@@ -1125,7 +1103,6 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
   d.ends = knownEnds(d);
   d.revisions = revisionsOf(d);
   const withheld = planBrake(d);
-  d.members = d.members.map((m) => (withheld.has(m.identity) ? { ...m, state: 'Withheld' } : m));
   const stalled = s.denied || specProblem(s.cluster);
   const isPaused = s.cluster.meta.annotations[MARK.paused] === 'true';
   const isIdle = isTerminating(s.cluster) || isPaused || stalled !== '';
@@ -1139,20 +1116,21 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
     planUpkeep(d);
     if (d.ask.size > 0) return { ask: [...d.ask.values()] };
   }
+  const pods = d.members.flatMap(({ pod }) => pod ?? []);
   const isKnown = (a: Action): boolean =>
     !d.unknown.has(a.identity) && !(a.do === 'Make' && d.unknown.has(a.after ?? ''));
   return {
     members: d.members,
     actions: isIdle ? [] : d.actions.filter(isKnown),
     evidence: d.evidence,
-    calm: calmOf(d),
+    calm: new Map(pods.map((pod) => [pod.meta.uid, calmRestarts(d, pod)])),
     wakeMs: Math.max(100, Math.min(...d.wakes.filter((ms) => ms > 0), Infinity)),
     revisions: d.revisions,
     behind: behindOf(d),
     stalled,
     waits: d.waits,
     blocked: d.blocked,
-    withheld: withheldText(d, withheld),
+    withheld,
     notes: d.notes,
   };
 }
@@ -1198,10 +1176,8 @@ function subjectOf(a: Action): string {
 export function specProblem(cluster: StatefulCluster): string {
   const { selector, template } = cluster.spec;
   if (selectorText(selector) === '') return 'spec.selector is empty: it would select every pod';
-  if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' }))) {
+  if (!selectorMatches(selector, podLabels(cluster, 'identity', { template, hash: 'hash' })))
     return 'spec.selector does not match the labels that pods get from spec.template';
-  }
-  if ((template.spec?.containers ?? []).length === 0) return 'spec.template has no containers';
   return '';
 }
 
@@ -1209,14 +1185,14 @@ export function specProblem(cluster: StatefulCluster): string {
 
 /** Groups pods and claims by identity; nothing is judged here. Counting is by controller UID. */
 function membersOf(d: Draft): readonly Bare[] {
-  const { cluster, revisions, pods, claims } = d.s;
+  const { cluster, revisions, pods } = d.s;
   const ours = [...pods.values()].filter((pod) => isControlledBy(pod.meta, cluster.meta.uid));
   const byIdentity = new Map(ours.map((pod) => [identityOf(pod, d.name), pod]));
   const templatesOf = (some: readonly Revision[]): readonly string[] =>
     unique([...claimTemplateNames(d.spec), ...some.flatMap((r) => r.claimTemplates)]);
   const kept = templatesOf([...revisions.values()]);
   const labelOf = ({ meta }: Claim): string => meta.labels[MARK.identity] ?? '';
-  const own = [...claims.values()].filter((claim) =>
+  const own = [...d.s.claims.values()].filter((claim) =>
     isOurClaim(claim, cluster, kept, byIdentity.get(labelOf(claim))),
   );
   const groups = Map.groupBy(own, labelOf);
@@ -1226,15 +1202,13 @@ function membersOf(d: Draft): readonly Bare[] {
     .map((identity) => memberOf(d, identity, byIdentity.get(identity), groups.get(identity) ?? []));
   // Claims none of which a template of the spec or of a revision in use names make no member.
   const hashes = [...pods.values()].map((pod) => pod.meta.labels[MARK.revision]);
-  const used = [...revisions.values()].filter(({ hash }) =>
-    [...hashes, cluster.status.currentRevision].includes(hash),
-  );
-  const isNamed = ({ claims }: Bare): boolean =>
-    claims.some((claim) => isNamedBy(templatesOf(used), d.name, claim));
-  const strays = all.filter((m) => !m.pod && m.life === 'live' && !isNamed(m));
-  const names = strays.flatMap((m) => m.claims.map((c) => c.meta.name));
-  if (names.length > 0) d.notes.push(`no claim template names ${fewNames(names)}`);
-  return all.filter((m) => !strays.includes(m));
+  const shown = new Set([...hashes, cluster.status.currentRevision]);
+  const used = templatesOf([...revisions.values()].filter((r) => shown.has(r.hash)));
+  const isStray = ({ pod, life, claims }: Bare): boolean =>
+    !pod && life === 'live' && !claims.some((claim) => isNamedBy(used, cluster, claim));
+  const strays = all.filter(isStray).flatMap((m) => m.claims.map((c) => c.meta.name));
+  if (strays.length > 0) d.notes.push(`no claim template names ${fewNames(strays)}`);
+  return all.filter((m) => !isStray(m));
 }
 function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]): Bare {
   all.sort((a, b) => a.meta.createdMs - b.meta.createdMs || (a.meta.name < b.meta.name ? -1 : 1));
@@ -1245,26 +1219,27 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
   const first = claims[0];
   // A pod may be seen before its claims, or these may have lost their labels: without them it were
   // ended, and nothing marked.
-  const absent = (pod ? ownClaims(pod) : [])
-    .filter((name) => !d.s.claims.has(name))
-    .map((name) => refOf(CLAIMS, name));
+  const absent = (pod ? ownClaims(pod) : []).filter((name) => !d.s.claims.has(name));
   const isEnded = first ? claims.every(isMarked) : pod !== undefined && isTerminating(pod);
-  const isOver = isRead(d, identity, ...absent) && isEnded;
+  const isOver = isRead(d, identity, ...absent.map((name) => refOf(CLAIMS, name))) && isEnded;
+  const life = isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live';
+  const mark = first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod);
   return {
     identity,
     pod,
     claims,
     leftovers: all.filter((c) => !claims.includes(c)),
-    life: isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live',
-    retired: first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod),
+    life,
+    retired: life === 'live' ? undefined : mark,
     isBlocked: pod || isOver ? '' : blockerOf(d, identity, all, names),
-    index: indexOf(first ?? pod, identity),
+    index: indexOf(pod, identity) ?? indexOf(first, identity),
     node: nodeWord(d.s, pod?.node ?? ''),
   };
 }
-/** By its label; an adopted ordinal is its own index. */
+/** By its label; an adopted ordinal is its own index. A hand that edits the label of a claim moves
+ *  nothing: its pod says, as long as it is there. */
 function indexOf(of: Pod | Claim | undefined, identity: string): number | undefined {
-  const index = of?.meta.labels[MARK.index] ?? identity;
+  const index = of?.meta.labels[MARK.index] ?? (of ? identity : '');
   return /^\d{1,9}$/.test(index) ? Number(index) : undefined;
 }
 /** A mark with a known Reason; or any, on a claim that a user wants to be restored. */
@@ -1310,14 +1285,12 @@ const isOrphan = (s: Snapshot, pod: Pod): boolean =>
  *  until garbage collection takes these or frees them. */
 function formerOf(d: Draft): number {
   const { cluster, pods, claims } = d.s;
-  const former = [...pods.values(), ...claims.values()].filter((o) =>
-    isOfFormer(o.meta, cluster.meta),
-  );
-  const ids = unique(former.map(({ meta }) => meta.labels[MARK.identity] ?? ''));
-  const others = ids.filter((id) => d.members.every((m) => m.identity !== id));
-  if (others.length > 0)
-    d.notes.push(`what a former ${d.name} left is waited for: ${fewNames(others)}`);
-  return others.length;
+  const former = [...pods.values(), ...claims.values()]
+    .filter(({ meta }) => isOfFormer(meta, cluster.meta))
+    .map(({ meta }) => meta.labels[MARK.identity] ?? '');
+  const ids = unique(former).filter((id) => d.members.every((m) => m.identity !== id));
+  if (ids.length > 0) d.notes.push(`what a former ${d.name} left is waited for: ${fewNames(ids)}`);
+  return ids.length;
 }
 const isLive = (m: Pick<Member, 'life'>): boolean => m.life === 'live';
 const isReady = (m: Member): boolean => m.state === 'Ready' || m.state === 'Available';
@@ -1330,22 +1303,30 @@ const stayingOf = (d: Draft): readonly Member[] =>
 
 const isJudgement = (reason: string): boolean => ENDS[reason as EndReason]?.kind === 'judgement';
 
-/** Who of the judged is withheld, and why. A judged member goes while out ≤ limit, so no outage
- *  makes a cluster give itself up, and the only copy is, by default, never given up by a
- *  judgement. */
-function planBrake(d: Draft): ReadonlyMap<string, string> {
+/** Finds who of the judged is withheld; says who waits, why, and each way out that really works. A
+ *  judged member goes while out ≤ limit, so no outage makes a cluster give itself up, and the only
+ *  copy is, by default, never given up by a judgement. */
+function planBrake(d: Draft): string {
   const judged = d.members.filter((m) => m.end?.dueInMs === 0 && m.end.kind === 'judgement');
   const limit = maxReplacementsOf(d.spec);
   const out = judged.length > 0 ? outOf(d, judged) : 0;
-  const withheld = new Map<string, string>();
+  const why = new Map<Member, string>();
   for (const m of judged) {
     // Nothing was written to its claims: it is let go without brake.
     const isFree = m.claims.length > 0 && m.claims.every(isNeverBound);
     const braked = out > limit && !isFree ? `${out} are out, and at most ${limit} may be` : '';
-    const why = braked || heirProblem(d, m);
-    if (why) withheld.set(m.identity, why);
+    const words = braked || heirProblem(d, m);
+    if (words) why.set(m, words);
   }
-  return withheld;
+  if (why.size === 0) return '';
+  d.members = d.members.map((m) => (why.has(m) ? { ...m, state: 'Withheld' } : m));
+  const who = fewNames([...why.keys()].map((m) => `${m.identity} ${m.end?.reason}`));
+  return [
+    `${why.size} of ${d.spec.replicas} members are judged and wait (${who})`,
+    fewNames(unique(why.values())),
+    'they go on when their nodes or volumes are back, or spec.liveness.maxReplacements is raised',
+    `a member ends at once when its pod or claim is annotated ${MARK.replace}=true`,
+  ].join('; ');
 }
 /** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and
  *  the places and the successors of judged ends that are not well yet. */
@@ -1353,17 +1334,16 @@ function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
     if (isDown(m.node)) return true;
-    if (isRunning(m) || m.node === 'open' || m.claims.length === 0) return false;
-    if (!readsVolumes(d, m)) return false;
+    if (isRunning(m) || m.node === 'open' || !readsVolumes(d, m)) return false;
     return nodesAllowed(d, m)?.every((node) => isDown(nodeWord(d.s, node.meta.name))) === true;
   };
   const isHeir = ({ pod, claims, identity }: Member): boolean => {
     const made = (pod ?? claims[0])?.meta;
-    if (!made || !isJudgement(predecessorOf(made)?.reason ?? '')) return false;
+    if (!isJudgement(reasonIn(made?.annotations[MARK.replaces]))) return false;
     return pod ? !wasReady(pod) : d.now - birthMs(identity) < LIMITS.earlyEndMs;
   };
   const out = live.filter((m) => judged.includes(m) || isAway(m) || isHeir(m)).length;
-  const awaited = endsToFill(d).filter((end) => isJudgement(end.reason)).length;
+  const awaited = endsToFill(d).filter((end) => isJudgement(reasonIn(end))).length;
   return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);
 }
 /** The brake's limit: `liveness.maxReplacements`, or max(1, ⌊(replicas−1)/2⌋), 0 at 1 replica. */
@@ -1375,13 +1355,13 @@ export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: S
 function heirProblem(d: Draft, m: Member): string {
   const { s } = d;
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
-  if (refused) return `no successor can be made: ${refused.message}`;
-  if (birthHoldMs(d) > 0) return 'new members keep ending soon after their birth';
+  const held = refused ? `no successor can be made: ${refused.message}` : birthHold(d);
+  if (held !== '') return held;
   // F29: what its pod says speaks against its template, if no member was ever Ready with that; it
   // is not the one that all have, so an update, or its undoing, heals it.
   const { update, current } = d.revisions;
-  const isProof = (x: Member): boolean =>
-    x.pod !== undefined && wasReady(x.pod) && revisionIn(x) === revisionIn(m);
+  const isProof = ({ pod }: Member): boolean =>
+    pod !== undefined && wasReady(pod) && revisionIn({ pod }) === revisionIn(m);
   const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
   if (isOfPod && update.hash !== current.hash && !d.members.some(isProof))
     return `no member was ever Ready at revision ${revisionIn(m)}`;
@@ -1406,39 +1386,26 @@ function trialOf(d: Draft, revision: Revision, withClaims: boolean, old?: Pod): 
   const paths = [...changesFrom(d, revisionIn({ pod: old }), revision).keys()];
   return paths.some((path) => path.includes('.resources.')) ? words : '';
 }
-/** Who waits, why, and each way out that really works. */
-function withheldText(d: Draft, why: ReadonlyMap<string, string>): string {
-  const held = d.members.filter((m) => why.has(m.identity));
-  if (held.length === 0) return '';
-  const who = fewNames(held.map((m) => `${m.identity} ${m.end?.reason}`));
-  return [
-    `${held.length} of ${d.spec.replicas} members are judged and wait (${who})`,
-    fewNames(unique(why.values())),
-    'they go on when their nodes or volumes are back, or spec.liveness.maxReplacements is raised',
-    `a member ends at once when its pod or claim is annotated ${MARK.replace}=true`,
-  ].join('; ');
-}
 
 // ─── Ends ────────────────────────────────────────────────────────────────────────────────────────
 
 /** Ends who is due and not withheld, and finishes what a crash left half-marked. */
 function planEnds(d: Draft): void {
   const end = (m: Member, reason: EndReason, isSafe = true): void => {
-    if (isGuarded(d, m, reason) && isSafe) d.ending.set(m.identity, reason);
+    if (isGuarded(d, m, reason) && isSafe) planEnd(d, m, reason);
   };
   for (const m of d.members) {
-    if (!isLive(m) && m.retired) planEnd(d, m, m.retired.reason);
+    if (m.retired) planEnd(d, m, m.retired.reason);
     const isDue = m.end?.dueInMs === 0 && m.state !== 'Withheld';
     if (isDue && m.end.reason !== 'ReplaceRequested') end(m, m.end.reason);
   }
-  for (const m of doubledIndex(d)) end(m, 'IndexTaken');
+  // I2: of two whose pods have one index the younger ends; without a pod it gets another.
+  const holders = holdersOf(d);
+  for (const m of d.spec.ordinals ? stayingOf(d) : [])
+    if (m.pod && m.index !== undefined && holders.get(m.index) !== m) end(m, 'IndexTaken');
   const served = requestsServed(d);
   const isSafe = isReliedOn(d, served);
   for (const m of served) end(m, 'ReplaceRequested', isSafe || m.state !== 'Available');
-  for (const m of d.members) {
-    const reason = d.ending.get(m.identity);
-    if (reason) planEnd(d, m, reason);
-  }
 }
 /** I10: one guard for all ends. Nobody ends before what that rests on was read live in this pass,
  *  so a stale cache gives no member up: the cluster, its pod, its nodes, its claims. */
@@ -1462,6 +1429,7 @@ function isGuarded(d: Draft, m: Member, reason: EndReason): boolean {
  *  of the selector is let go of, and never deleted. */
 function planEnd(d: Draft, m: Member, because: EndReason): void {
   const { pod, identity } = m;
+  if (isLive(m)) d.ending.set(identity, because);
   for (const claim of isWantedBack(m) ? [] : [...m.claims, ...m.leftovers])
     if (!isMarked(claim))
       act(d, 'retire', because, identity, claim, retirement(d, m, claim, because));
@@ -1496,7 +1464,7 @@ function spareOf(d: Draft, least = 0): number {
 /** Members that a user asked to replace and that may go now: those that are not Available at once,
  *  the others while enough stay Available (I5), oldest request first. */
 function requestsServed(d: Draft): readonly Member[] {
-  const asked = d.members.filter((m) => isLive(m) && m.end?.reason === 'ReplaceRequested');
+  const asked = stayingOf(d).filter((m) => m.end?.reason === 'ReplaceRequested');
   const seenAt = (m: Member): number => d.s.desk.seen.get(m.end?.evidence ?? '') ?? d.s.uptime;
   const up = asked.filter((m) => m.state === 'Available').sort((a, b) => seenAt(a) - seenAt(b));
   return [...asked.filter((m) => m.state !== 'Available'), ...up.slice(0, spareOf(d, 1))];
@@ -1507,107 +1475,88 @@ function isReliedOn(d: Draft, going: readonly Member[]): boolean {
   const others = d.members.filter((m) => m.state === 'Available' && !going.includes(m));
   return isRead(d, '', ...others.slice(0, LIMITS.liveReadsMax).map((m) => podRef(d, m)));
 }
-/** The younger of two members whose pods have one index (I2); without a pod it gets another. */
-function doubledIndex(d: Draft): readonly Member[] {
-  if (!d.spec.ordinals) return [];
-  const holders = holdersOf(d);
-  return stayingOf(d).filter((m) => isIndexed(m) && holders.get(m.index) !== m);
-}
 
 // ─── Places ──────────────────────────────────────────────────────────────────────────────────────
 
-/** An end that is known. */
-interface Known extends Retired {
-  readonly identity: string;
-  readonly isClaimless?: boolean;
-}
-/** Ends of which only the pod that this process saw go tells: what it did, or, of a member without
- *  claims, what that pod shows. */
-function wentEnds(s: Snapshot): readonly (Known & Pick<Went, 'pod'>)[] {
-  return [...s.desk.went].flatMap(([identity, { pod, reason, atMs }]) => {
-    const isClaimless = pod?.claims.length === 0;
-    const shown = pod && isClaimless ? endOfClaimless(s, identity, pod) : undefined;
-    const end = reason ? { reason, atMs } : shown;
-    return end ? [{ ...end, identity, isClaimless, pod }] : [];
-  });
-}
-/** Ends of earlier passes: by the marks, or by the pods that went. */
+type Known = Retired & { readonly identity: string; readonly isClaimless?: boolean };
+/** Ends of earlier passes: by the marks, or by the pods that this process saw go: what it did, or,
+ *  of a member without claims, what that pod shows. */
 function knownEnds({ s, members }: Pick<Draft, 's' | 'members'>): readonly Known[] {
   const here = new Set(members.map(nameOf));
-  const marked = members.flatMap(({ identity, claims, life, retired }) => {
-    const isClaimless = claims.length === 0;
-    return life !== 'live' && retired ? [{ ...retired, identity, isClaimless }] : [];
+  const went = [...s.desk.went].flatMap(([identity, { pod, reason, atMs }]) => {
+    const isClaimless = pod?.claims.length === 0;
+    const shown = isClaimless ? endOfClaimless(s, identity, pod) : undefined;
+    const end = reason ? { reason, atMs } : shown;
+    return end && !here.has(identity) ? [{ ...end, identity, isClaimless }] : [];
   });
-  return [...wentEnds(s).filter((end) => !here.has(end.identity)), ...marked];
+  const marked = members.flatMap(({ identity, claims, retired }) =>
+    retired ? [{ ...retired, identity, isClaimless: claims.length === 0 }] : [],
+  );
+  return [...went, ...marked];
 }
-/** Ends that the next births may name, newest first: for 10 min, or as long as members cannot be
- *  made at all, and unless an object names them since. */
-function endsToFill(d: Draft): readonly Known[] {
+/** Ends that the next births may name, newest first, as `enge.me/replaces` records them: for
+ *  10 min, or as long as members cannot be made at all, and unless an object names them since. */
+function endsToFill(d: Draft): readonly string[] {
   const { s } = d;
   const isHeld = s.desk.backoff.has(makeKey(s.cluster));
-  const surges = maxSurgeOf(d.spec) > 0;
-  const named = [...s.pods.values(), ...s.claims.values()].map(({ meta }) => {
-    return { identity: predecessorOf(meta)?.identity, atMs: meta.createdMs };
-  });
+  const all = [...s.pods.values(), ...s.claims.values()];
+  const heirs = Map.groupBy(all, ({ meta }) => meta.annotations[MARK.replaces]?.split(' ')[0]);
   const isFilled = ({ identity, atMs }: Known): boolean =>
-    named.some((n) => n.identity === identity && n.atMs >= atMs - 1000);
+    heirs.get(identity)?.some(({ meta }) => meta.createdMs >= atMs - 1000) === true;
   const now = [...d.ending].map(([identity, reason]) => ({ identity, reason, atMs: d.now }));
   return [...d.ends, ...now]
-    .filter(({ reason }) => ENDS[reason].heir && !(reason === 'Updated' && surges))
+    .filter(({ reason }) => ENDS[reason].heir && !(reason === 'Updated' && maxSurgeOf(d.spec) > 0))
     .filter((end) => (isHeld || d.now - end.atMs <= LIMITS.earlyEndMs) && !isFilled(end))
-    .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity));
+    .sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity))
+    .map(({ identity, reason }) => `${identity} ${reason}`);
 }
 /** A broken template must not burn through identities: 10 s doubling to 5 min from the second end
  *  that speaks against it within 10 min of a birth, or from more other ends that nobody asked for
- *  than max(3, replicas). Ends of one second are one. Node and volume evidence never counts. */
-function birthHoldMs(d: Draft): number {
+ *  than max(3, replicas). Ends of one second are one. Node and volume evidence never counts.
+ *  Why nobody is born now, or ''. */
+function birthHold(d: Draft): string {
   const { now, spec } = d;
   const isEarly = ({ identity, atMs }: Known): boolean =>
-    birthSecond(identity) >= 0 &&
     atMs - birthMs(identity) <= LIMITS.earlyEndMs &&
     now - atMs <= LIMITS.earlyEndMs &&
     atMs <= now + 1000; // Written while a clock was ahead: no hold may last that long.
   const kindOf = ({ reason, isClaimless }: Known): string =>
     ENDS[reason].early === 'claimless' && isClaimless ? 'unasked' : ENDS[reason].early;
-  const secondsOf = (kind: string): readonly number[] => {
+  let [times, last] = [0, 0];
+  for (const [kind, most] of Object.entries({ template: 1, unasked: Math.max(3, spec.replicas) })) {
     const early = d.ends.filter((end) => isEarly(end) && kindOf(end) === kind);
-    return unique(early.map((end) => Math.floor(end.atMs / 1000)));
-  };
-  const [broken, unasked] = [secondsOf('template'), secondsOf('unasked')];
-  const most = Math.max(3, spec.replicas);
-  const times = Math.max(0, broken.length - 1) + Math.max(0, unasked.length - most);
-  const lastMs = Math.max(0, ...broken, ...unasked) * 1000;
-  return times === 0 ? 0 : Math.max(0, lastMs + doubled(times) - now);
+    const seconds = unique(early.map((end) => Math.floor(end.atMs / 1000)));
+    times += Math.max(0, seconds.length - most);
+    last = Math.max(last, ...seconds);
+  }
+  const waitMs = last * 1000 + doubled(times) - now;
+  if (times === 0 || waitMs <= 0) return '';
+  d.wakes.push(waitMs);
+  return `new members keep ending soon after birth; until ${timeText(now + waitMs)}`;
 }
 
-/** Those that a new one must be younger than. One that is far ahead of its object is forged, and
- *  moves no clock. */
+/** Those that a new one must be younger than. One far ahead of its object is forged. */
 function identitiesOf(s: Snapshot, members: readonly Member[]): readonly string[] {
   const isTrue = ({ identity, claims, pod }: Member): boolean =>
     [pod, ...claims].some((o) => o && birthMs(identity) <= o.meta.createdMs + LIMITS.futureMaxMs);
   return [...members.filter(isTrue).map(nameOf), s.cluster.status.newestIdentity ?? ''];
 }
 
-/** Members beside the old ones, once a trial says that they can be made; until then nobody is made
- *  and nobody taken away. */
-function surgeOf(d: Draft, beside: number): number {
-  const most = Math.min(maxSurgeOf(d.spec), behindOf(d));
-  const [first] = most > 0 ? outdatedOf(d) : [];
-  return !first || passesTrial(d, first) ? most : Math.max(0, Math.min(most, beside));
-}
 /** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in;
  *  whoever is between two pods returns; what is left is for restores and births. */
 function planPlaces(d: Draft): void {
   const { s, spec } = d;
   d.indices = holdersOf(d);
   const live = stayingOf(d);
-  const wanted = spec.replicas + surgeOf(d, live.length - spec.replicas);
+  const most = Math.min(maxSurgeOf(spec), behindOf(d));
+  const [first] = most > 0 ? outdatedOf(d) : [];
+  // Until a trial says that one more can be made, nobody is made, and nobody taken away.
+  const isTried = !first || passesTrial(d, first);
+  const surge = isTried ? most : Math.max(0, Math.min(most, live.length - spec.replicas));
+  const wanted = spec.replicas + surge;
   const free = Math.max(0, wanted - live.length - formerOf(d));
   const places = free - planAdoption(d, live, free);
-  // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
-  const isAdopting = d.actions.some((a) => a.verb === 'adopt');
-  if (live.length > wanted)
-    return isAdopting ? undefined : planScaleIn(d, live, live.length - wanted);
+  if (live.length > wanted) return planScaleIn(d, live, live.length - wanted);
   if (spec.suspend) return planSuspension(d, live, places);
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   if (refused) return void (d.waits = refused.message);
@@ -1624,13 +1573,11 @@ function planPlaces(d: Draft): void {
 function turnsNow(d: Draft, candidates: readonly Member[] = []): number {
   if (d.spec.podManagementPolicy !== 'OrderedReady') return Infinity;
   const others = d.members.filter((m) => !candidates.includes(m));
-  const isFree =
-    !others.some((m) => isUnderWay(m, d.now)) && d.actions.every((a) => a.do !== 'Make');
-  if (!isFree) d.wakes.push(LIMITS.leavingMaxMs);
-  return isFree ? 1 : 0;
+  const isBusy = others.some((m) => isUnderWay(m, d.now)) || d.actions.some((a) => a.do === 'Make');
+  if (isBusy) d.wakes.push(LIMITS.leavingMaxMs);
+  return isBusy ? 0 : 1;
 }
-/** Is it coming up, or its pod going? One that is due, has no open node, or takes too long is not
- *  waited for. */
+/** Is it coming up, or its pod going? Not if it is due, has no open node, or takes too long. */
 function isUnderWay({ pod, claims, end, state }: Member, now: number): boolean {
   if (end && (end.dueInMs === 0 || /^(Node|Volume|PodEvicted)/.test(end.reason))) return false;
   if (!pod) return state === 'Returning' && claims.every(isNeverBound);
@@ -1642,19 +1589,17 @@ function isUnderWay({ pod, claims, end, state }: Member, now: number): boolean {
 /** Does its next pod come now? Its name is the lock: the API server refuses it while the former pod
  *  object exists. One that is terminal goes first; a pod that ends again and again comes slowly. */
 function returnsNow(d: Draft, m: Member): boolean {
-  const { desk, uptime } = d.s;
   const { pod, identity } = m;
   if (pod && isTerminal(pod) && m.state !== 'Withheld') leaveAndReturn(d, m, 'Returned');
   if (pod || m.claims.some(isTerminating)) return false;
   if (m.isBlocked.startsWith('foreign'))
     d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
-  return m.isBlocked === '' && !waiting(desk.backoff, `return/${identity}`, uptime);
+  return m.isBlocked === '' && !waiting(d.s.desk.backoff, `return/${identity}`, d.s.uptime);
 }
 /** The next pod of a member. A birth that was cut short is finished as the birth that it was. */
 function backOf(d: Draft, m: Member, revision: Revision): Make {
-  const [first] = m.claims;
   if (m.claims.every(isNeverBound))
-    return makeOf(d, m, revision, 'ScaledOut', first && predecessorOf(first.meta));
+    return makeOf(d, m, revision, 'ScaledOut', m.claims[0]?.meta.annotations[MARK.replaces]);
   const last = d.s.desk.went.get(m.identity)?.pod;
   const isAnnounced = last?.meta.annotations[MARK.returns] === 'Recreated';
   return makeOf(d, m, revision, isAnnounced ? 'Recreated' : 'Returned');
@@ -1665,7 +1610,7 @@ function makeOf(
   m: Pick<Member, 'identity' | 'claims' | 'leftovers' | 'index'>,
   revision: Revision,
   usual: Reason,
-  filled?: { readonly identity: string; readonly reason: string },
+  replaces?: string,
 ): Make {
   const { identity } = m;
   const names = claimTemplateNames(d.spec).filter((t) => revision.claimTemplates.includes(t));
@@ -1680,8 +1625,8 @@ function makeOf(
     revision,
     claims: names.filter((t) => !own.includes(claimName(t, d.name, identity))),
     index,
-    because: (filled?.reason as EndReason | undefined) ?? usual,
-    ...(filled && { replaces: `${filled.identity} ${filled.reason}` }),
+    because: (reasonIn(replaces) as Reason | '') || usual,
+    replaces,
   };
 }
 /** Deletes a pod whose member comes back: the mark on it goes first, so that nobody takes the
@@ -1689,8 +1634,7 @@ function makeOf(
 function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'Returned'): void {
   const { pod, identity, claims } = m;
   if (!pod || isTerminating(pod) || !readsCluster(d)) return;
-  const end = why === 'Recreated' ? 'Updated' : 'Suspended';
-  const because = claims.length > 0 ? why : end;
+  const because = claims.length > 0 ? why : why === 'Recreated' ? 'Updated' : 'Suspended';
   if (pod.meta.annotations[MARK.returns] !== why)
     act(d, 'announce', because, identity, pod, annotated({ [MARK.returns]: why }));
   act(d, 'end', because, identity, pod);
@@ -1699,12 +1643,8 @@ function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'R
 /** New members. The first of them take the places of who ends in this pass, and wait for that; each
  *  names the newest end that no member replaces yet. */
 function planBirths(d: Draft, live: number, places: number, next: () => Revision): readonly Make[] {
-  const holdMs = birthHoldMs(d);
-  if (holdMs > 0) {
-    d.wakes.push(holdMs);
-    d.waits = `new members keep ending soon after birth; until ${timeText(d.now + holdMs)}`;
-    return [];
-  }
+  d.waits = birthHold(d);
+  if (d.waits !== '') return [];
   const most = Math.min(places, LIMITS.batchMax, indicesLeft(d), turnsNow(d));
   if (most <= 0) return [];
   const ends = endsToFill(d);
@@ -1712,11 +1652,7 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
   return allocate(most, identitiesOf(d.s, d.members), d.now, d.random).map((identity, i) => {
     const fresh = { identity, claims: [], leftovers: [], index: undefined };
     const usual = live + i < d.spec.replicas ? 'ScaledOut' : 'Updated';
-    const old = after[i];
-    return {
-      ...makeOf(d, fresh, next(), usual, ends[i]),
-      ...(old !== undefined && { after: old }),
-    };
+    return { ...makeOf(d, fresh, next(), usual, ends[i]), after: after[i] };
   });
 }
 
@@ -1730,11 +1666,11 @@ function planRestores(d: Draft, places: number): number {
   const isFree = (m: Member): boolean =>
     !d.s.pods.has(podName(d.name, m.identity)) && !m.claims.some(isTerminating);
   const free = wanted.filter(isFree).slice(0, places);
-  const open = free.filter((m) => isRead(d, m.identity, podRef(d, m)) && readsCluster(d));
-  const later = wanted.filter((m) => !open.includes(m)).map(nameOf);
+  const later = wanted.filter((m) => !free.includes(m)).map(nameOf);
   if (later.length > 0)
     d.notes.push(`restored once there is room and its pod is gone: ${fewNames(later)}`);
-  for (const m of open) {
+  for (const m of free) {
+    if (!isRead(d, m.identity, podRef(d, m)) || !readsCluster(d)) continue;
     const marked = m.claims.filter(isMarked).reverse();
     const shy = marked.filter((c) => c.meta.annotations[MARK.restore] !== 'true');
     const change = shy.length > 0 ? annotated({ [MARK.restore]: 'true' }) : restoration(d, m);
@@ -1743,7 +1679,6 @@ function planRestores(d: Draft, places: number): number {
   }
   return free.length; // Of whom there was no answer keeps the place.
 }
-/** Takes the marks off, seals, and gives it an index. */
 function restoration(d: Draft, m: Member): Json {
   const keys = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
   const gone = Object.fromEntries(keys.map((key) => [key, null]));
@@ -1752,9 +1687,8 @@ function restoration(d: Draft, m: Member): Json {
   return { metadata: { labels, annotations: { ...gone, [MARK.claims]: names.join(' ') } } };
 }
 
-/** Orphans that match the selector: one that mounts exactly the claims of a live member without a
- *  pod is that member's; one without claims is adopted where a place is free. Returns how many
- *  places that takes. */
+/** An orphan that mounts exactly the claims of a live member without a pod is that member's; one
+ *  without claims is adopted where a place is free. Returns how many places that takes. */
 function planAdoption(d: Draft, live: readonly Member[], places: number): number {
   let taken = 0;
   for (const pod of [...d.s.pods.values()].filter((one) => isOrphan(d.s, one))) {
@@ -1771,26 +1705,21 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
   }
   return taken;
 }
-/** Pods go, identities and claims stay: each comes back as itself on resume, but one whose claim is
- *  being deleted could not. Restores work. */
+/** Pods go, identities and claims stay. One whose claim is being deleted could not come back. */
 function planSuspension(d: Draft, live: readonly Member[], places: number): void {
   planRestores(d, places);
   const open = live.filter((m) => m.pod && !isTerminating(m.pod) && !m.claims.some(isTerminating));
   for (const m of open.reverse().slice(0, turnsNow(d, open))) leaveAndReturn(d, m, 'Suspended');
 }
 
-/** Do its pod and its claims say the same index? Not if a hand edited a label. */
-const isIndexed = ({ identity, pod, index }: Member): boolean =>
-  pod !== undefined && index !== undefined && index === indexOf(pod, identity);
 /** Who holds each index: live members that stay, the oldest first; any other until it is over and
  *  its pod object is gone, or on a node that cannot run it. */
 function holdersOf(d: Draft): Draft['indices'] {
   const live = stayingOf(d);
   const left = d.members.filter((m) => m.life === 'ending' || (m.pod && !isDown(m.node)));
   const found: Draft['indices'] = new Map();
-  for (const m of [...live.filter(isIndexed), ...live, ...left])
-    for (const index of [m.index, m.pod && indexOf(m.pod, m.identity)])
-      if (!found.has(index)) found.set(index, m);
+  for (const m of [...live.filter((one) => one.pod), ...live, ...left])
+    if (!found.has(m.index)) found.set(m.index, m);
   return found;
 }
 /** The member's own index, if it has one that no other holds, or the smallest that is free. */
@@ -1816,17 +1745,16 @@ function indicesLeft({ spec: { ordinals, replicas }, indices, ending }: Draft): 
 /** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the
  *  wish to is read live. */
 function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
+  // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
+  if (d.actions.some((a) => a.verb === 'adopt')) return;
   if (!readsCluster(d)) return;
   const most = Math.min(surplus, turnsNow(d, live));
-  for (const m of scaleInOrder(live, d.revisions.update.hash).slice(0, most)) {
-    d.ending.set(m.identity, 'ScaledIn');
+  for (const m of scaleInOrder(live, d.revisions.update.hash).slice(0, most))
     planEnd(d, m, 'ScaledIn');
-  }
 }
 /** The order of scale-in, as DESIGN.md section 6 has it: what is worth least goes first. */
 export function scaleInOrder(all: readonly Member[], updateRevision: string): readonly Member[] {
-  const perNode = new Map<string, number>();
-  for (const { pod } of all) perNode.set(pod?.node ?? '', (perNode.get(pod?.node ?? '') ?? 0) + 1);
+  const perNode = Map.groupBy(all, ({ pod }) => pod?.node ?? '');
   const ranks = (m: Member): readonly number[] => {
     const { pod, claims, state, end } = m;
     // Its present pod is its first: it names whom it replaces, or nothing was bound or sealed yet.
@@ -1841,13 +1769,13 @@ export function scaleInOrder(all: readonly Member[], updateRevision: string): re
       state === 'Available' ? 1 : 0,
       Number.isNaN(cost) ? 0 : cost,
       pod?.meta.labels[MARK.revision] === updateRevision ? 1 : 0,
-      -(perNode.get(pod?.node ?? '') ?? 0),
+      -(perNode.get(pod?.node ?? '')?.length ?? 0),
     ];
   };
   const ranked = all.map((m) => ({ m, rank: ranks(m) }));
   ranked.sort((a, b) => {
-    const at = a.rank.findIndex((value, i) => value !== b.rank[i]);
-    return at < 0 ? byAge(b.m.identity, a.m.identity) : (a.rank[at] ?? 0) - (b.rank[at] ?? 0);
+    const differences = a.rank.map((value, i) => value - (b.rank[i] ?? 0));
+    return differences.find(Boolean) ?? byAge(b.m.identity, a.m.identity);
   });
   return ranked.map(({ m }) => m);
 }
@@ -2262,23 +2190,6 @@ export function claimDrift(cluster: StatefulCluster, identity: string, claim: Cl
 
 // ─── What is kept in mind ────────────────────────────────────────────────────────────────────────
 
-/** Restarts of each pod when it last stayed Available for a minute. */
-function calmOf(d: Draft): ReadonlyMap<string, number> {
-  const pods = d.members.flatMap(({ pod, state }): [string, number][] => {
-    if (!pod) return [];
-    const isCalm = state === 'Available' && d.now - (pod.readySinceMs ?? d.now) >= LIMITS.calmMs;
-    return [[pod.meta.uid, isCalm ? pod.restarts : calmRestarts(d, pod)]];
-  });
-  return new Map(pods);
-}
-/** Admission changed the labels of a pod that is still there: it is not its user's wish. */
-const isOfAdmission = (s: Snapshot, key: string): boolean =>
-  s.desk.backoff.get(key)?.message.startsWith(ADMISSION) === true &&
-  [...s.pods.values()].some(
-    ({ meta }) =>
-      isControlledBy(meta, s.cluster.meta.uid) &&
-      !selectorMatches(s.cluster.spec.selector, meta.labels),
-  );
 const ADMISSION = 'admission changes the labels of new pods: ';
 /** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
  *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
@@ -2287,10 +2198,9 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const went = new Map(desk.went);
   for (const { identity, pod, life, claims, retired } of p.members) {
     const known = went.get(identity);
-    const isOld = !known?.reason || (pod && pod.meta.createdMs > known.atMs); // It was restored.
-    if (life === 'live' && pod && isOld && !isTerminating(pod)) went.delete(identity);
-    if (life !== 'live' && retired && !known?.reason && claims.length === 0)
-      went.set(identity, { pod, reason: retired.reason, atMs: retired.atMs });
+    const isAnother = pod && !isTerminating(pod) && pod.meta.uid !== known?.pod?.meta.uid;
+    if (isAnother && life === 'live') went.delete(identity);
+    if (retired && !known?.reason && claims.length === 0) went.set(identity, { pod, ...retired });
   }
   const live = new Set(p.members.filter(isLive).map(nameOf));
   const newest = Math.max(0, ...[...went.values()].map((one) => one.atMs));
@@ -2306,20 +2216,20 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
       backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
   }
   const isMaking = p.actions.some((a) => a.do === 'Make');
-  for (const [key, { untilUptime }] of backoff) {
+  // Admission changed the labels of a pod that is still there: it is not its user's wish.
+  const { selector } = s.cluster.spec;
+  const isChanged = p.members.some((m) => m.pod && !selectorMatches(selector, m.pod.meta.labels));
+  for (const [key, { untilUptime, message }] of backoff) {
     const [kind, name = ''] = key.split('/');
     const isOther =
       kind === 'return' ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
     // Long ago; or nothing is to be made any more, so what was refused is no news.
     const isOld = uptime - untilUptime >= (kind === 'make' && !isMaking ? 0 : LIMITS.earlyEndMs);
-    if (isOther || (isOld && !isOfAdmission(s, key))) backoff.delete(key);
+    const isKept = isChanged && message.startsWith(ADMISSION);
+    if (isOther || (isOld && !isKept)) backoff.delete(key);
   }
-  return {
-    seen: new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime])),
-    went,
-    calm: p.calm,
-    backoff,
-  };
+  const seen = new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime]));
+  return { seen, went, calm: p.calm, backoff };
 }
 
 // ═══ 6 STATUS · pure ═════════════════════════════════════════════════════════════════════════════
@@ -2976,7 +2886,7 @@ export function nodeOf(raw: Raw): Node {
 /** Projects a PersistentVolume. */
 export function volumeOf(raw: Raw): Volume {
   const terms = raw['spec']?.nodeAffinity?.required?.nodeSelectorTerms as Raw[] | undefined;
-  return { terms: terms?.map((t) => t['matchExpressions'] ?? []) };
+  return (terms ?? []).map((t) => t['matchExpressions'] ?? []);
 }
 
 type Thing = { readonly meta: Meta };
