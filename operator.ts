@@ -203,7 +203,6 @@ export interface Claim {
   readonly phase: string;
   readonly volume: string; // '' while unbound.
   readonly request: string; // spec.resources.requests.storage, a quantity.
-  readonly capacity: string; // status.capacity.storage, a quantity, or ''.
   readonly spec: Json;
 }
 /** A ControllerRevision: a template as it was, and the names of the claim templates beside it. */
@@ -2388,40 +2387,26 @@ function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[]
 }
 
 /** What living claims cannot follow: a field, or an expansion, in the API server's words. */
-function driftOf({ cluster, desk }: Snapshot, { members, revisions: { update } }: Plan): string {
-  const { meta, spec } = cluster;
-  const differs = members.filter(isLive).flatMap((m) => {
-    const { identity, pod, claims } = m;
-    const wanted = claimTemplateNames(spec).map((t) => claimName(t, meta.name, identity));
-    const isNext = pod && !isOutdated(m, update); // An update would bring what it lacks.
-    const lacks = isNext ? wanted.filter((name) => !pod.claims.includes(name)) : [];
-    const words = claims.map((c) => {
-      const refused = desk.backoff.get(`expand/${c.meta.name}`)?.message;
-      return [c.meta.name, refused || claimDrift(cluster, identity, c)] as const;
-    });
-    return [...words, ...lacks.map((name) => [name, 'absent'] as const)];
-  });
-  const names = differs.flatMap(([name, why]) => (why ? [`${name} (${why})`] : []));
-  if (names.length === 0) return '';
+function driftOf({ cluster, desk }: Snapshot, { members }: Plan): string {
+  const names = members.filter(isLive).flatMap(({ identity, claims }) =>
+    claims.flatMap((claim) => {
+      const { name } = claim.meta;
+      const refused = desk.backoff.get(`expand/${name}`)?.message;
+      const why = refused || claimDrift(cluster, identity, claim);
+      return why ? [`${name} (${why})`] : [];
+    }),
+  );
   const rule = 'spec.volumeClaimTemplates now holds for new identities only';
-  return `${rule}; these claims differ: ${fewNames(names)}`;
+  return names.length > 0 ? `${rule}; these claims differ: ${fewNames(names)}` : '';
 }
 
-/** How far an update is. */
-function updateMessage({ spec }: StatefulCluster, p: Plan): string {
-  const outdated = p.members.filter((m) => isOutdated(m, p.revisions.update)).length;
-  if (outdated === 0) return '';
-  const { type, rollingUpdate } = spec.updateStrategy;
-  const kept = Math.min(outdated - p.behind, partitionOf(spec));
-  const partition = kept > 0 ? `, ${kept} of them kept by the partition` : '';
-  const why = type === 'OnDelete' ? ', as OnDelete says' : rollingUpdate.paused ? ', paused' : '';
-  return `${outdated} members are not at revision ${p.revisions.update.hash}${why || partition}`;
-}
 /** What holds the cluster up, or what a user of a settled one should know. */
 function readyMessage(s: Snapshot, p: Plan, available: number, now: number): string {
   const { spec } = s.cluster;
   const live = p.members.filter(isLive);
   const away = live.filter((m) => m.state !== 'Available');
+  const { hash } = p.revisions.update;
+  const outdated = live.filter((m) => isOutdated(m, p.revisions.update)).length;
   const wordsFor = (m: Member): string => {
     const scheduler = m.state === 'Pending' ? m.pod?.lastWords : '';
     const why = [causeOf(m).reason, scheduler].filter(Boolean).join(': ');
@@ -2429,8 +2414,6 @@ function readyMessage(s: Snapshot, p: Plan, available: number, now: number): str
   };
   const isStranded = ({ state, pod }: Member): boolean =>
     state === 'Pending' && now - (pod?.meta.createdMs ?? now) >= LIMITS.unplacedMs;
-  const isGrowing = (c: Claim): boolean => isBound(c) && quantity(c.capacity) < quantity(c.request);
-  const growing = live.flatMap((m) => m.claims).filter(isGrowing);
   // What cannot be made stands in Stalled; a refused trial may be no objection.
   const refused = [...s.desk.backoff].filter(
     ([key, b]) => b.message && !/^(make|trials)/.test(key),
@@ -2438,14 +2421,14 @@ function readyMessage(s: Snapshot, p: Plan, available: number, now: number): str
   const lists: readonly (readonly [string, readonly string[]])[] = [
     ['waiting for', away.map(wordsFor)],
     [`${MARK.replace}=true is the way out for`, away.filter(isStranded).map(nameOf)],
-    ['claims grow:', growing.map((c) => `${c.meta.name} from ${c.capacity} to ${c.request}`)],
     ['refused:', refused.map(([key, { message }]) => `${key.split('/')[0]}: ${message}`)],
     ['runs on a claim that is being deleted:', live.filter(runsOnGoingClaim).map(nameOf)],
   ];
   const parts = [
     `${available} of ${spec.replicas} members are available`,
     spec.suspend && 'the cluster is suspended',
-    updateMessage(s.cluster, p),
+    outdated > 0 && `${outdated} members are not at revision ${hash}`,
+    outdated > p.behind && `the partition or OnDelete keeps ${outdated - p.behind} of them`,
     ...lists.map(([words, names]) => names.length > 0 && `${words} ${fewNames(names)}`),
     ...unique(p.notes),
     p.waits && `creations wait: ${p.waits}`,
@@ -2467,7 +2450,7 @@ function phaseOf({ meta, spec }: StatefulCluster, p: Plan, trouble: string, avai
   return paused ? 'UpdatePaused' : 'Updating';
 }
 function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): readonly Condition[] {
-  const { spec, meta } = s.cluster;
+  const { spec } = s.cluster;
   const troubles: readonly (readonly [string, string])[] = [
     ['Forbidden', s.denied],
     ['InvalidSpec', p.stalled],
@@ -2478,8 +2461,7 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   const phase = phaseOf(s.cluster, p, trouble, available);
   const isDone = phase === 'AllAvailable';
   const progress = isDone ? 'Complete' : phase;
-  const isPaused = meta.annotations[MARK.paused] === 'true';
-  const isIdle = isPaused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(phase);
+  const isIdle = ['Stalled', 'Paused', 'Suspended', 'UpdatePaused'].includes(phase);
   const drift = driftOf(s, p);
   const message = readyMessage(s, p, available, now);
   // Where all may be unavailable, none is not enough.
@@ -3021,10 +3003,9 @@ function resizeOf(specs: readonly Raw[], statuses: Named, conditions: Named): st
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
   const { volumeName: volume = '', ...asked }: Raw = raw['spec'] ?? {};
-  const { phase = 'Pending', capacity: has }: Raw = raw['status'] ?? {};
+  const phase = raw['status']?.phase ?? 'Pending';
   const request = asked['resources']?.requests?.storage ?? '';
-  const capacity = has?.storage ?? '';
-  return { meta: metaOf(raw), phase, volume, request, capacity, spec: shared(asked) };
+  return { meta: metaOf(raw), phase, volume, request, spec: shared(asked) };
 }
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
