@@ -361,7 +361,8 @@ function planText(p: Plan): string {
   const counted = [...new Set(parts)].map((part) =>
     part && times(part) > 1 ? `${times(part)} × ${part}` : part,
   );
-  const notes = [p.stalled && 'stalled', p.waits && 'waits', p.withheld && 'withheld'];
+  const waits = p.notes.some((words) => words.startsWith('creations wait')) && 'waits';
+  const notes = [p.stalled && 'stalled', waits, p.withheld && 'withheld'];
   return [...counted, ...notes, p.blocked && 'blocked'].filter(Boolean).join('; ') || 'nothing';
 }
 

@@ -13,6 +13,7 @@ import type {
   V1LabelSelector as LabelSelector,
   V1NodeSelectorRequirement as SelectorTerm,
   V1OwnerReference as Owner,
+  V1Condition,
   V1PersistentVolumeClaim,
   V1PodTemplateSpec,
   V1Taint as Taint,
@@ -170,13 +171,11 @@ export interface Meta {
   readonly createdMs: number;
   readonly deletedMs: number | undefined; // When the grace period ends; set means Terminating.
 }
-/** The custom resource. */
 export interface StatefulCluster {
   readonly meta: Meta;
   readonly spec: Spec;
   readonly status: Partial<Status>;
 }
-/** A pod. */
 export interface Pod {
   readonly meta: Meta;
   readonly node: string; // '' while unscheduled.
@@ -213,7 +212,6 @@ export interface Revision {
   readonly template: V1PodTemplateSpec;
   readonly claimTemplates: readonly string[];
 }
-/** A Kubernetes Node. */
 export interface Node {
   readonly meta: Meta;
   readonly ready: boolean;
@@ -415,7 +413,6 @@ export interface Plan {
   readonly revisions: Revisions;
   readonly behind: number; // Members that an update has yet to reach.
   readonly stalled: string; // Why nothing can be created, or ''.
-  readonly waits: string; // Why members are not made now, or ''.
   readonly blocked: string; // Why an update cannot go on, or ''.
   readonly withheld: string; // Why judged members are not replaced, or ''.
   readonly notes: readonly string[]; // What a user should know, for the conditions' message.
@@ -426,15 +423,10 @@ export interface Revisions {
   readonly current: Revision; // Most of the others have it; else it is `update`.
   readonly collisionCount: number;
 }
-/** metav1.Condition. */
-export interface Condition {
-  readonly type: string;
+export type Condition = Readonly<Omit<V1Condition, 'lastTransitionTime'>> & {
   readonly status: 'True' | 'False';
-  readonly reason: string;
-  readonly message: string;
-  readonly observedGeneration: number;
   readonly lastTransitionTime: string;
-}
+};
 /** One line of `status.retired`. */
 export interface RetiredStatus {
   readonly identity: string;
@@ -790,7 +782,6 @@ function newDraft(s: Snapshot, now: number, random: () => number) {
     // Look again after so many milliseconds: what was refused is tried again.
     wakes: [...s.desk.backoff.values()].map((b) => b.untilUptime - s.uptime),
     notes: [] as string[],
-    waits: '',
     blocked: '',
   };
 }
@@ -1150,7 +1141,6 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
     revisions: d.revisions,
     behind: behindOf(d),
     stalled,
-    waits: d.waits,
     blocked: d.blocked,
     withheld: withheldText(d, withheld),
     notes: d.notes,
@@ -1610,7 +1600,7 @@ function planPlaces(d: Draft): void {
     return isAdopting ? undefined : planScaleIn(d, live, live.length - wanted);
   if (spec.suspend) return planSuspension(d, live, places);
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
-  if (refused) return void (d.waits = refused.message);
+  if (refused) return void d.notes.push(`creations wait: ${refused.message}`);
   const next = nextRevision(d);
   const returns = live.filter((m) => returnsNow(d, m)).map((m) => backOf(d, m, next(m)));
   const restored = planRestores(d, places);
@@ -1702,7 +1692,8 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
   const holdMs = birthHoldMs(d);
   if (holdMs > 0) {
     d.wakes.push(holdMs);
-    d.waits = `new members keep ending soon after birth; until ${timeText(d.now + holdMs)}`;
+    const until = timeText(d.now + holdMs);
+    d.notes.push(`creations wait: new members keep ending soon after birth; until ${until}`);
     return [];
   }
   const most = Math.min(places, LIMITS.batchMax, indicesLeft(d), turnsNow(d));
@@ -2141,7 +2132,13 @@ function changeInPlace(d: Draft, pod: Pod, lacks: Leaves): void {
   // A resize may have landed, and the patch that says so not.
   const isAtRest = inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';
   const isDone = images.length + sizes.length === 0 && isAtRest;
-  const mark = isDone ? null : JSON.stringify({ revision: hash, before: beforeOf(d, pod) });
+  // Of a container that has yet to restart for an earlier update, it stays as before that.
+  const older = inPlaceOf(pod)?.before ?? {};
+  const before = Object.entries(pod.containers).map(([name, now]) => {
+    return [name, older[name]?.[0] === now[0] ? older[name] : now];
+  });
+  const said = JSON.stringify({ revision: hash, before: Object.fromEntries(before) });
+  const mark = isDone ? null : said;
   const labels = { ...under(LABELS), ...(isDone && { [MARK.revision]: hash }) };
   const metadata = { labels, annotations: { ...under(ANNOTATIONS), [MARK.inPlace]: mark } };
   const because = lacks.size > 0 ? 'Updated' : 'Revised';
@@ -2149,19 +2146,6 @@ function changeInPlace(d: Draft, pod: Pod, lacks: Leaves): void {
   const change = { metadata, ...(images.length > 0 && { spec: { containers: images } }) };
   const resize = sizes.length > 0 ? { spec: { containers: sizes } } : undefined;
   act(d, 'update', 'Updated', identity, pod, change, resize);
-}
-/** ID and image of each container: as they are, or, of one that has yet to restart for an earlier
- *  update, as they were before that. */
-function beforeOf(d: Draft, pod: Pod): Json {
-  const has = leavesOf(d.s.bodies.get(pod.meta.name));
-  const older = inPlaceOf(pod)?.before ?? {};
-  const all = d.revisions.update.template.spec?.containers ?? [];
-  const entries = all.map(({ name }) => {
-    const id = has.get(`status.containerStatuses.${name}.containerID`) ?? '';
-    const image = has.get(`spec.containers.${name}.image`) ?? '';
-    return [name, older[name]?.[0] === id ? older[name] : [id, image]];
-  });
-  return Object.fromEntries(entries);
 }
 
 // ─── Upkeep ──────────────────────────────────────────────────────────────────────────────────────
@@ -2381,7 +2365,8 @@ function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[]
     const at = timeText(atMs);
     return { identity, reason, ...(message && { message }), at, claims, replacedBy };
   });
-  const all = [...told, ...before.filter((r) => !known.has(r.identity))];
+  const others = before.filter((r) => !known.has(r.identity));
+  const all = [...told, ...others.map((r) => ({ ...r, claims: [] }))];
   all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at));
   return all.slice(0, LIMITS.statusRetiredMax);
 }
@@ -2431,7 +2416,6 @@ function readyMessage(s: Snapshot, p: Plan, available: number, now: number): str
     outdated > p.behind && `the partition or OnDelete keeps ${outdated - p.behind} of them`,
     ...lists.map(([words, names]) => names.length > 0 && `${words} ${fewNames(names)}`),
     ...unique(p.notes),
-    p.waits && `creations wait: ${p.waits}`,
     !s.nodes && 'nodes cannot be read, so every node counts as open',
     !s.volumesReadable && 'volumes cannot be read, so they count as bound to their node',
   ];
@@ -2950,9 +2934,9 @@ export function podOf(raw: Raw): Pod {
   const volumes: readonly Raw[] = spec['volumes'] ?? [];
   const specs: readonly Raw[] = spec['containers'] ?? [];
   const meta = metaOf(raw);
-  const changing = MARK.inPlace in meta.annotations ? specs : []; // Others would only cost memory.
-  const idOf = (name: string): string => keyed(main)[name]?.['containerID'] ?? '';
-  const images = changing.map(({ name, image }) => [name, [idOf(name), image]] as const);
+  const states = keyed(main);
+  const idOf = (name: string): string => states[name]?.['containerID'] ?? '';
+  const images = specs.map(({ name, image }) => [name, [idOf(name), image]] as const);
   const unplaced = isTrue(scheduled) ? undefined : scheduled;
   return {
     meta,
@@ -2971,9 +2955,9 @@ export function podOf(raw: Raw): Pod {
     isDown: waits.includes('CrashLoopBackOff') || all.some((c) => c['state']?.terminated?.exitCode),
     trouble: why ?? unplaced?.['reason'] ?? '',
     lastWords: lastWordsIn(status, all, unplaced?.['message']),
-    containers: shared(Object.fromEntries(images)),
+    containers: Object.fromEntries(images),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
-    resize: resizeOf(specs, keyed(main), conditions),
+    resize: resizeOf(specs, states, conditions),
   };
 }
 const STARTING = ['ContainerCreating', 'PodInitializing', undefined]; // Why one waits at first.
