@@ -1961,8 +1961,7 @@ export function maxSurgeOf(spec: Spec): number {
   return scaledValue(r.maxSurge, spec.replicas, 'up');
 }
 
-/** Brings outdated members to the update revision: those of which only labels differ all at once,
- *  for it takes nobody down; the others within the budget, after a trial. */
+/** Brings outdated members to the update revision, within the budget and after a trial. */
 function planUpdates(d: Draft): void {
   const { spec } = d;
   const { maxUnavailable, paused } = spec.updateStrategy.rollingUpdate;
@@ -1970,10 +1969,11 @@ function planUpdates(d: Draft): void {
     d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
   if (paused || d.actions.some((a) => a.because === 'ScaledIn')) return;
   const outdated = outdatedOf(d);
-  for (const [hash, alike] of Map.groupBy(outdated, revisionIn)) relabel(d, hash, alike);
-  const relabelled = new Set(d.actions.filter((a) => a.verb === 'relabel').map(nameOf));
-  const open = outdated.filter((m) => !relabelled.has(m.identity) && isUpdatable(m));
-  const chosen = isOnDelete(d) ? [] : chooseOutdated(d, open);
+  // Under OnDelete only those that have all of the update revision but its name.
+  const left = isOnDelete(d) ? unique(outdated.map(revisionIn)) : [];
+  const kept = left.filter((hash) => changesFrom(d, hash).size > 0);
+  const open = outdated.filter((m) => isUpdatable(m) && !kept.includes(revisionIn(m)));
+  const chosen = chooseOutdated(d, open);
   const [first] = chosen;
   if (!first) return;
   // Asked all at once: what the change is, and whether it may come.
@@ -1987,33 +1987,25 @@ function planUpdates(d: Draft): void {
 function isUpdatable(m: Member): boolean {
   return !isDown(m.node) && (m.end?.dueInMs !== 0 || ENDS[m.end.reason].early === 'template');
 }
-/** Members of one revision from which only labels differ, or nothing under OnDelete: those that are
- *  at rest are relabelled. */
-function relabel(d: Draft, hash: string, alike: readonly Member[]): void {
-  const changes = changesFrom(d, hash);
-  const isFree = (path: string): boolean =>
-    !isOnDelete(d) && path.startsWith(LABELS) && isInPlace(d, path, changes.get(path));
-  if (![...changes.keys()].every(isFree)) return;
-  for (const { pod } of alike) if (pod && !inPlaceOf(pod)) changeInPlace(d, pod, changes);
-}
 
 /** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
  *  Ready ones the youngest, while enough others are Available (I5). Under Replace even those that
  *  are not Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
 function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
   const { spec, revisions } = d;
-  const births = d.actions.filter((a) => a.do === 'Make').length;
   const isFresh = (m: Member): boolean =>
     !isOutdated(m, revisions.update) && m.state !== 'Available';
+  const births = d.actions.filter((a) => a.do === 'Make').length;
+  const underWay = stayingOf(d).filter(isFresh).length + births;
   const most = Math.max(1, maxUnavailableOf(spec) + maxSurgeOf(spec));
   const isReplace = spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
-  const room = isReplace ? most - stayingOf(d).filter(isFresh).length - births : Infinity;
-  const isChanging = d.members.some((m) => m.state === 'Updating' && !open.includes(m));
-  const turns = turnsNow(d, open);
+  const room = isReplace ? Math.max(0, most - underWay) : Infinity;
   const youngestFirst = [...open].reverse();
   const well = youngestFirst.filter(isReady).slice(0, spareOf(d));
   const chosen = [...youngestFirst.filter((m) => !isReady(m)), ...well];
-  return chosen.slice(0, Math.max(0, Math.min(room, isChanging && turns === 1 ? 0 : turns)));
+  const isChanging = d.members.some((m) => m.state === 'Updating' && !open.includes(m));
+  const turns = turnsNow(d, open);
+  return chosen.slice(0, Math.min(room, isChanging && turns === 1 ? 0 : turns));
 }
 
 /** One member, as its policy says. What cannot be done in place falls back, or is reported. */
@@ -2025,7 +2017,9 @@ function updateMember(d: Draft, m: Member): void {
   const lacks = lacksOf(d, pod);
   const other = [...lacks].find(([path, value]) => !isInPlace(d, path, value));
   const refused = waiting(s.desk.backoff, `update/${pod.meta.name}`, s.uptime)?.message ?? '';
-  const isPossible = policy.startsWith('InPlace') && !other && refused === '';
+  const isOfLabels = [...lacks.keys()].every((path) => path.startsWith(LABELS));
+  const mayStay = isOfLabels || policy.startsWith('InPlace');
+  const isPossible = mayStay && !other && refused === '';
   if (lacks.size === 0 || isPossible) changeInPlace(d, pod, lacks);
   else if (policy === 'InPlaceOnly' || refused.includes("node didn't have enough")) {
     // A resize that its node has no room for waits: the volume holds the pod there.
