@@ -98,7 +98,7 @@ export const LIMITS = {
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
-  heirLeadMs: 10_000, // A successor is drawn at most so long before the end that it fills is marked.
+  heirLeadMs: 10_000, // A successor is drawn at most so long before the end that it fills.
   unplacedMs: 300_000, // A pod that no node takes for so long: Ready names the way out.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
@@ -1893,9 +1893,8 @@ const isOnDelete = ({ spec }: Draft): boolean => spec.updateStrategy.type === 'O
 function nextRevision(d: Draft, leaving = 0): (m?: Member) => Revision {
   const { current, update } = d.revisions;
   const { paused } = d.spec.updateStrategy.rollingUpdate;
-  const trials = [false, true].map((all) => keyOfRef(trialRef(update, all)));
-  const words = trials.flatMap((key) => d.s.desk.backoff.get(key)?.message ?? []);
-  const isRefused = words.some((text) => !text.includes('exceeded quota')); // Not the revision.
+  const trials = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
+  const isRefused = trials.some((one) => one && !one.message.includes('exceeded quota'));
   const order = stayingOf(d).map(nameOf);
   const names = claimTemplateNames(d.spec);
   const isWhole = current.claimTemplates.every((name) => names.includes(name));
@@ -1968,11 +1967,14 @@ function planUpdates(d: Draft): void {
   if (scaledValue(maxUnavailable, spec.replicas, 'down') < maxUnavailableOf(spec))
     d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
   if (paused || d.actions.some((a) => a.because === 'ScaledIn')) return;
+  // Not one whose node speaks against it; what its pod says may be healed by a new template.
+  const isSound = ({ node, end }: Member): boolean =>
+    !isDown(node) && (end?.dueInMs !== 0 || ENDS[end.reason].early === 'template');
   const outdated = outdatedOf(d);
   // Under OnDelete only those that have all of the update revision but its name.
   const left = isOnDelete(d) ? unique(outdated.map(revisionIn)) : [];
   const kept = left.filter((hash) => changesFrom(d, hash).size > 0);
-  const open = outdated.filter((m) => isUpdatable(m) && !kept.includes(revisionIn(m)));
+  const open = outdated.filter((m) => isSound(m) && !kept.includes(revisionIn(m)));
   const chosen = chooseOutdated(d, open);
   const [first] = chosen;
   if (!first) return;
@@ -1981,11 +1983,6 @@ function planUpdates(d: Draft): void {
   for (const m of chosen) isRead(d, m.identity, podRef(d, m));
   if (isAllowed.includes(false)) return;
   for (const m of chosen) updateMember(d, m);
-}
-/** May an update touch it? Not one whose node speaks against it; one that is withheld for what its
- *  pod says may be healed by a new template. */
-function isUpdatable(m: Member): boolean {
-  return !isDown(m.node) && (m.end?.dueInMs !== 0 || ENDS[m.end.reason].early === 'template');
 }
 
 /** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
@@ -2331,13 +2328,13 @@ function memberStatus(s: Snapshot, { update }: Revisions, m: Member) {
   };
 }
 
-/** Who replaces whom (`replaces` = identity and Reason). Two processes that overlapped may both have
- *  made one: the older comes first. */
-function heirsOf({ pods, claims }: Snapshot) {
-  const heirs = [...pods.values(), ...claims.values()].map(({ meta: { labels, annotations } }) => {
-    return { identity: labels[MARK.identity] ?? '', replaces: annotations[MARK.replaces] };
+/** Who replaces whom (identity and Reason), oldest first: two processes that overlapped may both
+ *  have made one. */
+function heirsOf({ pods, claims }: Snapshot): readonly (readonly [heir: string, of: string])[] {
+  const pairs = [...pods.values(), ...claims.values()].map(({ meta: { labels, annotations } }) => {
+    return [labels[MARK.identity] ?? '', annotations[MARK.replaces] ?? ''] as const;
   });
-  return heirs.filter((h) => h.replaces).sort((a, b) => byAge(a.identity, b.identity));
+  return [...new Map(pairs.filter(([, of]) => of !== ''))].sort(([a], [b]) => byAge(a, b));
 }
 /** The last retired identities, newest first, each with its successor and the last words of its
  *  pod; of those of which nothing tells any more, the status before. */
@@ -2354,8 +2351,8 @@ function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[]
     const claims = m ? [...m.claims, ...m.leftovers].map((c) => c.meta.name).sort() : [];
     // One that was restored has the heir of its former end, too.
     const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > atMs;
-    const heir = heirs.find((h) => h.replaces === `${identity} ${reason}` && isOfEnd(h.identity));
-    const replacedBy = heir?.identity ?? earlier?.replacedBy ?? '';
+    const heir = heirs.find(([one, of]) => of === `${identity} ${reason}` && isOfEnd(one));
+    const replacedBy = heir?.[0] ?? earlier?.replacedBy ?? '';
     const at = timeText(atMs);
     return { identity, reason, ...(message && { message }), at, claims, replacedBy };
   });
@@ -2438,7 +2435,6 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   const [why, trouble] = troubles.find(([, words]) => words !== '') ?? ['', ''];
   const phase = phaseOf(s.cluster, p, trouble, available);
   const isDone = phase === 'AllAvailable';
-  const progress = isDone ? 'Complete' : phase;
   const isIdle = ['Stalled', 'Paused', 'Suspended', 'UpdatePaused'].includes(phase);
   const drift = driftOf(s, p);
   const message = readyMessage(s, p, available, now);
@@ -2447,9 +2443,9 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   // Type, truth, the reason when True, the reason when False, message.
   const rows: readonly (readonly [string, boolean, string, string, string])[] = [
     ['Available', available >= least, 'MinimumAvailable', 'MinimumUnavailable', message],
-    ['Progressing', !isIdle, progress, progress, message],
+    ['Progressing', !isIdle, phase, phase, message],
     ['Ready', isDone, phase, phase, message],
-    ['Reconciling', !isDone && !isIdle, progress, progress, message],
+    ['Reconciling', !isDone && !isIdle, phase, phase, message],
     ['Stalled', trouble !== '', why, 'NotStalled', trouble],
     ['ReplacementWithheld', p.withheld !== '', 'BudgetSpent', 'NoneWithheld', p.withheld],
     ['ClaimTemplatesDrifted', drift !== '', 'Drifted', 'InStep', drift],
@@ -2468,10 +2464,9 @@ export function statusOf(s: Snapshot, p: Plan, now: number): Status {
   const { update, current, collisionCount } = p.revisions;
   const count = ({ hash }: Revision): number => live.filter((m) => revisionIn(m) === hash).length;
   const available = live.filter((m) => m.state === 'Available').length;
-  const heirs = unique(heirsOf(s).map(nameOf));
   const newestIdentity = youngest(identitiesOf(s, p.members));
   // Each is counted once: in the pass that raises the newest identity to it.
-  const isNew = (identity: string): boolean =>
+  const isNew = ([identity]: readonly [string, string]): boolean =>
     byAge(identity, before.newestIdentity ?? '') > 0 && byAge(identity, newestIdentity) <= 0;
   const shown = p.members.filter((m) => isLive(m) || m.pod);
   const isWell = (m: Member): number => (m.state === 'Available' ? 1 : 0);
@@ -2488,7 +2483,7 @@ export function statusOf(s: Snapshot, p: Plan, now: number): Status {
     updateRevision: update.hash,
     collisionCount,
     selector: selectorText(spec.selector),
-    replacements: (before.replacements ?? 0) + heirs.filter(isNew).length,
+    replacements: (before.replacements ?? 0) + heirsOf(s).filter(isNew).length,
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
     newestIdentity,
     members: shown.slice(0, LIMITS.statusMembersMax).map((m) => memberStatus(s, p.revisions, m)),
