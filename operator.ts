@@ -158,7 +158,6 @@ export interface Spec {
   >;
 }
 
-/** What every object has. */
 export interface Meta {
   readonly namespace: string;
   readonly name: string;
@@ -417,7 +416,6 @@ export interface Plan {
   readonly withheld: string; // Why judged members are not replaced, or ''.
   readonly notes: readonly string[]; // What a user should know, for the conditions' message.
 }
-/** The revisions in force. */
 export interface Revisions {
   readonly update: Revision; // What spec.template says.
   readonly current: Revision; // Most of the others have it; else it is `update`.
@@ -2353,7 +2351,7 @@ function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[]
     const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > atMs;
     const heir = heirs.find(([one, of]) => of === `${identity} ${reason}` && isOfEnd(one));
     const replacedBy = heir?.[0] ?? earlier?.replacedBy ?? '';
-    const at = timeText(atMs);
+    const at = earlier?.at ?? timeText(atMs);
     return { identity, reason, ...(message && { message }), at, claims, replacedBy };
   });
   const others = before.filter((r) => !known.has(r.identity));
