@@ -158,6 +158,7 @@ export interface Spec {
   >;
 }
 
+/** What every object has. */
 export interface Meta {
   readonly namespace: string;
   readonly name: string;
@@ -170,11 +171,13 @@ export interface Meta {
   readonly createdMs: number;
   readonly deletedMs: number | undefined; // When the grace period ends; set means Terminating.
 }
+/** The custom resource. */
 export interface StatefulCluster {
   readonly meta: Meta;
   readonly spec: Spec;
   readonly status: Partial<Status>;
 }
+/** A pod. */
 export interface Pod {
   readonly meta: Meta;
   readonly node: string; // '' while unscheduled.
@@ -211,6 +214,7 @@ export interface Revision {
   readonly template: V1PodTemplateSpec;
   readonly claimTemplates: readonly string[];
 }
+/** A Kubernetes Node. */
 export interface Node {
   readonly meta: Meta;
   readonly ready: boolean;
@@ -416,6 +420,7 @@ export interface Plan {
   readonly withheld: string; // Why judged members are not replaced, or ''.
   readonly notes: readonly string[]; // What a user should know, for the conditions' message.
 }
+/** The revisions in force. */
 export interface Revisions {
   readonly update: Revision; // What spec.template says.
   readonly current: Revision; // Most of the others have it; else it is `update`.
