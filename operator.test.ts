@@ -165,7 +165,7 @@ function pod(letter: string, ...over: readonly Flat<Pod>[]): Pod {
 function claim(letter: string, ...over: readonly Flat<Claim>[]): Claim {
   const base: Flat<Claim> = {
     ...{ name: `data-web-${id(letter)}`, labels: marks(letter), phase: 'Bound', spec: {} },
-    ...{ volume: `pv-${letter}`, request: '1Gi', capacity: '1Gi' },
+    ...{ volume: `pv-${letter}`, request: '1Gi' },
     annotations: { [MARK.claims]: '', [MARK.selectedNode]: `n-${letter}` },
   };
   return made<Claim>(base, ...over);
@@ -375,7 +375,8 @@ function planText(p: Plan): string {
   const counted = [...new Set(parts)].map((part) =>
     part && times(part) > 1 ? `${times(part)} × ${part}` : part,
   );
-  const notes = [p.stalled && 'stalled', p.waits && 'waits', p.withheld && 'withheld'];
+  const waits = p.notes.some((words) => words.startsWith('creations wait')) && 'waits';
+  const notes = [p.stalled && 'stalled', waits, p.withheld && 'withheld'];
   return [...counted, ...notes, p.blocked && 'blocked'].filter(Boolean).join('; ') || 'nothing';
 }
 
@@ -1269,8 +1270,8 @@ an annotation restarts: a b c:outdated (from=annotation) | a b c:outdated (from=
 … not under InPlaceOnly: a b c:outdated (from=annotation podUpdatePolicy=InPlaceOnly)
   → relabel c Updated
 … not under InPlaceOnly: a b c:outdated (from=both podUpdatePolicy=InPlaceOnly) → update c Updated
-only labels, all at once: a:outdated b:outdated c:outdated (from=label)
-  → relabel a Updated; relabel b Updated; relabel c Updated
+only labels, whatever the policy: a b:outdated c:outdated (from=label)
+  | a b:outdated c:outdated (from=label podUpdatePolicy=Replace) → relabel c Updated
 nothing differs but defaults, under OnDelete: c:outdated (from=same)
   | c:outdated (from=bare updates=OnDelete) → relabel c Revised
 OnDelete: a:outdated b c (updates=OnDelete) | a:outdated (from=label updates=OnDelete) → nothing
@@ -1631,9 +1632,9 @@ two of three missing: a b:starting c:starting → Progressing Reconciling
 the only one is missing: a:starting → Progressing Reconciling
 withheld: a b:silent c:silent → Progressing Reconciling ReplacementWithheld
 refused, bad spec: a b (replicas=3 refused) | a (noSelector) | a (denied) → Available Stalled
-idle, all there: a (idle) → Available Ready
+idle, all there: a (idle) → Available Progressing Ready
 idle, two missing: (replicas=2 idle) →
-drifted: a (request=1Mi) | a (twoTemplates) → Available Progressing Ready ClaimTemplatesDrifted
+drifted: a (request=1Mi) → Available Progressing Ready ClaimTemplatesDrifted
 refused: a (request=2Gi no2Gi) → Available Progressing Ready ClaimTemplatesDrifted
 `;
 /** Part of the messages of all conditions, with letters for identities. */
@@ -1660,7 +1661,7 @@ what a former cluster left: a !c:former+claim.former (replicas=3)
   → what a former web left is waited for: c
 what stands in the way: a b c:foreign → stands in the way of c
 that 0 is read as 1: a (maxUnavailable=0) → so 1 is used
-what an update waits for: a:outdated b (partition=1) → kept by the partition
+what an update waits for: a:outdated b (partition=1) → the partition or OnDelete keeps 1 of them
 what was refused: a (no2Gi) → refused: expand: no
 no node takes it: a b:stranded → waiting for b Pending (Unschedulable: 0/1 nodes)
 I6: … for 5 min: a b:stranded → enge.me/replace=true is the way out for b
@@ -8417,12 +8418,9 @@ web   × Stalled  2/3   0      2           0          4         0               
 REASON     EVENT
 ScaledOut  created nnnnnnnnnn
 
-CONDITION                REASON              FOR  MESSAGE
-× Stalled                Refused             7m   exceeded quota: pods=1
-◐ ClaimTemplatesDrifted  Drifted             Ns  \
-spec.volumeClaimTemplates now holds for new identities only; these claims differ: \
-data-web-bbbbbbbbbb (absent), wal-web-bbbbbbbbbb (absent), data-web-cccccccccc (absent) and 1 more
-◐ MembersUnavailable     MembersUnavailable  7m   0 of 3 members are available; \
+CONDITION             REASON              FOR  MESSAGE
+× Stalled             Refused             7m   exceeded quota: pods=1
+◐ MembersUnavailable  MembersUnavailable  7m   0 of 3 members are available; \
 waiting for bbbbbbbbbb Pending, cccccccccc Pending
 
 HEALTH     IDENTITY    POD             AGE  CLAIMS  SINCE  WHY

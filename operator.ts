@@ -14,6 +14,7 @@ import type {
   V1LabelSelector as LabelSelector,
   V1NodeSelectorRequirement as SelectorTerm,
   V1OwnerReference as Owner,
+  V1Condition,
   V1PersistentVolumeClaim,
   V1PodTemplateSpec,
   V1Taint as Taint,
@@ -98,7 +99,7 @@ export const LIMITS = {
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
-  heirLeadMs: 10_000, // A successor is drawn at most so long before its end is marked.
+  heirLeadMs: 10_000, // A successor is drawn at most so long before the end that it fills.
   unplacedMs: 300_000, // A pod that no node takes for so long: Ready names the way out.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   liveReadsMax: 30, // Others read live before an Available member is taken down.
@@ -204,7 +205,6 @@ export interface Claim {
   readonly phase: string;
   readonly volume: string; // '' while unbound.
   readonly request: string; // spec.resources.requests.storage, a quantity.
-  readonly capacity: string; // status.capacity.storage, a quantity, or ''.
   readonly spec: Json;
 }
 /** A ControllerRevision: a template as it was, and the names of the claim templates beside it. */
@@ -416,7 +416,6 @@ export interface Plan {
   readonly revisions: Revisions;
   readonly behind: number; // Members that an update has yet to reach.
   readonly stalled: string; // Why nothing can be created, or ''.
-  readonly waits: string; // Why members are not made now, or ''.
   readonly blocked: string; // Why an update cannot go on, or ''.
   readonly withheld: string; // Why judged members are not replaced, or ''.
   readonly notes: readonly string[]; // What a user should know, for the conditions' message.
@@ -427,15 +426,10 @@ export interface Revisions {
   readonly current: Revision; // Most of the others have it; else it is `update`.
   readonly collisionCount: number;
 }
-/** metav1.Condition. */
-export interface Condition {
-  readonly type: string;
+export type Condition = Readonly<Omit<V1Condition, 'lastTransitionTime'>> & {
   readonly status: 'True' | 'False';
-  readonly reason: string;
-  readonly message: string;
-  readonly observedGeneration: number;
   readonly lastTransitionTime: string;
-}
+};
 /** One line of `status.retired`. */
 export interface RetiredStatus {
   readonly identity: string;
@@ -787,7 +781,6 @@ function newDraft(s: Snapshot, now: number, random: () => number) {
     // Look again after so many milliseconds: what was refused is tried again.
     wakes: [...s.desk.backoff.values()].map((b) => b.untilUptime - s.uptime),
     notes: [] as string[],
-    waits: '',
     blocked: '',
   };
 }
@@ -1128,7 +1121,6 @@ export function plan(s: Snapshot, now: number, random: () => number): Decision {
     revisions: d.revisions,
     behind: behindOf(d),
     stalled,
-    waits: d.waits,
     blocked: d.blocked,
     withheld,
     notes: d.notes,
@@ -1559,7 +1551,7 @@ function planPlaces(d: Draft): void {
   if (live.length > wanted) return planScaleIn(d, live, live.length - wanted);
   if (spec.suspend) return planSuspension(d, live, places);
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
-  if (refused) return void (d.waits = refused.message);
+  if (refused) return void d.notes.push(`creations wait: ${refused.message}`);
   const next = nextRevision(d);
   const returns = live.filter((m) => returnsNow(d, m)).map((m) => backOf(d, m, next(m)));
   const restored = planRestores(d, places);
@@ -1643,9 +1635,9 @@ function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'R
 /** New members. The first of them take the places of who ends in this pass, and wait for that; each
  *  names the newest end that no member replaces yet. */
 function planBirths(d: Draft, live: number, places: number, next: () => Revision): readonly Make[] {
-  d.waits = birthHold(d);
-  if (d.waits !== '') return [];
-  const most = Math.min(places, LIMITS.batchMax, indicesLeft(d), turnsNow(d));
+  const hold = birthHold(d);
+  if (hold !== '') d.notes.push(`creations wait: ${hold}`);
+  const most = hold ? 0 : Math.min(places, LIMITS.batchMax, indicesLeft(d), turnsNow(d));
   if (most <= 0) return [];
   const ends = endsToFill(d);
   const after = [...d.ending.keys()];
@@ -1828,9 +1820,8 @@ const isOnDelete = ({ spec }: Draft): boolean => spec.updateStrategy.type === 'O
 function nextRevision(d: Draft, leaving = 0): (m?: Member) => Revision {
   const { current, update } = d.revisions;
   const { paused } = d.spec.updateStrategy.rollingUpdate;
-  const trials = [false, true].map((all) => keyOfRef(trialRef(update, all)));
-  const words = trials.flatMap((key) => d.s.desk.backoff.get(key)?.message ?? []);
-  const isRefused = words.some((text) => !text.includes('exceeded quota')); // Not the revision.
+  const trials = [false, true].map((all) => d.s.desk.backoff.get(keyOfRef(trialRef(update, all))));
+  const isRefused = trials.some((one) => one && !one.message.includes('exceeded quota'));
   const order = stayingOf(d).map(nameOf);
   const names = claimTemplateNames(d.spec);
   const isWhole = current.claimTemplates.every((name) => names.includes(name));
@@ -1896,19 +1887,22 @@ export function maxSurgeOf(spec: Spec): number {
   return scaledValue(r.maxSurge, spec.replicas, 'up');
 }
 
-/** Brings outdated members to the update revision: those of which only labels differ all at once,
- *  for it takes nobody down; the others within the budget, after a trial. */
+/** Brings outdated members to the update revision, within the budget and after a trial. */
 function planUpdates(d: Draft): void {
   const { spec } = d;
   const { maxUnavailable, paused } = spec.updateStrategy.rollingUpdate;
   if (scaledValue(maxUnavailable, spec.replicas, 'down') < maxUnavailableOf(spec))
     d.notes.push('maxUnavailable comes to 0 without surge, so 1 is used');
   if (paused || d.actions.some((a) => a.because === 'ScaledIn')) return;
+  // Not one whose node speaks against it; what its pod says may be healed by a new template.
+  const isSound = ({ node, end }: Member): boolean =>
+    !isDown(node) && (end?.dueInMs !== 0 || ENDS[end.reason].early === 'template');
   const outdated = outdatedOf(d);
-  for (const [hash, alike] of Map.groupBy(outdated, revisionIn)) relabel(d, hash, alike);
-  const relabelled = new Set(d.actions.filter((a) => a.verb === 'relabel').map(nameOf));
-  const open = outdated.filter((m) => !relabelled.has(m.identity) && isUpdatable(m));
-  const chosen = isOnDelete(d) ? [] : chooseOutdated(d, open);
+  // Under OnDelete only those that have all of the update revision but its name.
+  const left = isOnDelete(d) ? unique(outdated.map(revisionIn)) : [];
+  const kept = left.filter((hash) => changesFrom(d, hash).size > 0);
+  const open = outdated.filter((m) => isSound(m) && !kept.includes(revisionIn(m)));
+  const chosen = chooseOutdated(d, open);
   const [first] = chosen;
   if (!first) return;
   // Asked all at once: what the change is, and whether it may come.
@@ -1917,38 +1911,25 @@ function planUpdates(d: Draft): void {
   if (isAllowed.includes(false)) return;
   for (const m of chosen) updateMember(d, m);
 }
-/** May an update touch it? Not one whose node speaks against it; one that is withheld for what its
- *  pod says may be healed by a new template. */
-function isUpdatable(m: Member): boolean {
-  return !isDown(m.node) && (m.end?.dueInMs !== 0 || ENDS[m.end.reason].early === 'template');
-}
-/** Members of one revision from which only labels differ, or nothing under OnDelete: those that are
- *  at rest are relabelled. */
-function relabel(d: Draft, hash: string, alike: readonly Member[]): void {
-  const changes = changesFrom(d, hash);
-  const isFree = (path: string): boolean =>
-    !isOnDelete(d) && path.startsWith(LABELS) && isInPlace(d, path, changes.get(path));
-  if (![...changes.keys()].every(isFree)) return;
-  for (const { pod } of alike) if (pod && !inPlaceOf(pod)) changeInPlace(d, pod, changes);
-}
 
 /** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
  *  Ready ones the youngest, while enough others are Available (I5). Under Replace even those that
  *  are not Ready cost an identity: no more than maxUnavailable + maxSurge are under way at once. */
 function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
   const { spec, revisions } = d;
-  const births = d.actions.filter((a) => a.do === 'Make').length;
   const isFresh = (m: Member): boolean =>
     !isOutdated(m, revisions.update) && m.state !== 'Available';
+  const births = d.actions.filter((a) => a.do === 'Make').length;
+  const underWay = stayingOf(d).filter(isFresh).length + births;
   const most = Math.max(1, maxUnavailableOf(spec) + maxSurgeOf(spec));
   const isReplace = spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
-  const room = isReplace ? most - stayingOf(d).filter(isFresh).length - births : Infinity;
-  const isChanging = d.members.some((m) => m.state === 'Updating' && !open.includes(m));
-  const turns = turnsNow(d, open);
+  const room = isReplace ? Math.max(0, most - underWay) : Infinity;
   const youngestFirst = [...open].reverse();
   const well = youngestFirst.filter(isReady).slice(0, spareOf(d));
   const chosen = [...youngestFirst.filter((m) => !isReady(m)), ...well];
-  return chosen.slice(0, Math.max(0, Math.min(room, isChanging && turns === 1 ? 0 : turns)));
+  const isChanging = d.members.some((m) => m.state === 'Updating' && !open.includes(m));
+  const turns = turnsNow(d, open);
+  return chosen.slice(0, Math.min(room, isChanging && turns === 1 ? 0 : turns));
 }
 
 /** One member, as its policy says. What cannot be done in place falls back, or is reported. */
@@ -1960,7 +1941,9 @@ function updateMember(d: Draft, m: Member): void {
   const lacks = lacksOf(d, pod);
   const other = [...lacks].find(([path, value]) => !isInPlace(d, path, value));
   const refused = waiting(s.desk.backoff, `update/${pod.meta.name}`, s.uptime)?.message ?? '';
-  const isPossible = policy.startsWith('InPlace') && !other && refused === '';
+  const isOfLabels = [...lacks.keys()].every((path) => path.startsWith(LABELS));
+  const mayStay = isOfLabels || policy.startsWith('InPlace');
+  const isPossible = mayStay && !other && refused === '';
   if (lacks.size === 0 || isPossible) changeInPlace(d, pod, lacks);
   else if (policy === 'InPlaceOnly' || refused.includes("node didn't have enough")) {
     // A resize that its node has no room for waits: the volume holds the pod there.
@@ -2067,7 +2050,13 @@ function changeInPlace(d: Draft, pod: Pod, lacks: Leaves): void {
   // A resize may have landed, and the patch that says so not.
   const isAtRest = inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';
   const isDone = images.length + sizes.length === 0 && isAtRest;
-  const mark = isDone ? null : JSON.stringify({ revision: hash, before: beforeOf(d, pod) });
+  // Of a container that has yet to restart for an earlier update, it stays as before that.
+  const older = inPlaceOf(pod)?.before ?? {};
+  const before = Object.entries(pod.containers).map(([name, now]) => {
+    return [name, older[name]?.[0] === now[0] ? older[name] : now];
+  });
+  const said = JSON.stringify({ revision: hash, before: Object.fromEntries(before) });
+  const mark = isDone ? null : said;
   const labels = { ...under(LABELS), ...(isDone && { [MARK.revision]: hash }) };
   const metadata = { labels, annotations: { ...under(ANNOTATIONS), [MARK.inPlace]: mark } };
   const because = lacks.size > 0 ? 'Updated' : 'Revised';
@@ -2075,19 +2064,6 @@ function changeInPlace(d: Draft, pod: Pod, lacks: Leaves): void {
   const change = { metadata, ...(images.length > 0 && { spec: { containers: images } }) };
   const resize = sizes.length > 0 ? { spec: { containers: sizes } } : undefined;
   act(d, 'update', 'Updated', identity, pod, change, resize);
-}
-/** ID and image of each container: as they are, or, of one that has yet to restart for an earlier
- *  update, as they were before that. */
-function beforeOf(d: Draft, pod: Pod): Json {
-  const has = leavesOf(d.s.bodies.get(pod.meta.name));
-  const older = inPlaceOf(pod)?.before ?? {};
-  const all = d.revisions.update.template.spec?.containers ?? [];
-  const entries = all.map(({ name }) => {
-    const id = has.get(`status.containerStatuses.${name}.containerID`) ?? '';
-    const image = has.get(`spec.containers.${name}.image`) ?? '';
-    return [name, older[name]?.[0] === id ? older[name] : [id, image]];
-  });
-  return Object.fromEntries(entries);
 }
 
 // ─── Upkeep ──────────────────────────────────────────────────────────────────────────────────────
@@ -2261,13 +2237,13 @@ function memberStatus(s: Snapshot, { update }: Revisions, m: Member) {
   };
 }
 
-/** Who replaces whom (`replaces` = identity and Reason). Two processes that overlapped may both have
- *  made one: the older comes first. */
-function heirsOf({ pods, claims }: Snapshot) {
-  const heirs = [...pods.values(), ...claims.values()].map(({ meta: { labels, annotations } }) => {
-    return { identity: labels[MARK.identity] ?? '', replaces: annotations[MARK.replaces] };
+/** Who replaces whom (identity and Reason), oldest first: two processes that overlapped may both
+ *  have made one. */
+function heirsOf({ pods, claims }: Snapshot): readonly (readonly [heir: string, of: string])[] {
+  const pairs = [...pods.values(), ...claims.values()].map(({ meta: { labels, annotations } }) => {
+    return [labels[MARK.identity] ?? '', annotations[MARK.replaces] ?? ''] as const;
   });
-  return heirs.filter((h) => h.replaces).sort((a, b) => byAge(a.identity, b.identity));
+  return [...new Map(pairs.filter(([, of]) => of !== ''))].sort(([a], [b]) => byAge(a, b));
 }
 /** The last retired identities, newest first, each with its successor and the last words of its
  *  pod; of those of which nothing tells any more, the status before. */
@@ -2284,51 +2260,38 @@ function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[]
     const claims = m ? [...m.claims, ...m.leftovers].map((c) => c.meta.name).sort() : [];
     // One that was restored has the heir of its former end, too.
     const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > atMs;
-    const heir = heirs.find((h) => h.replaces === `${identity} ${reason}` && isOfEnd(h.identity));
-    const replacedBy = heir?.identity ?? earlier?.replacedBy ?? '';
-    const at = timeText(atMs);
+    const heir = heirs.find(([one, of]) => of === `${identity} ${reason}` && isOfEnd(one));
+    const replacedBy = heir?.[0] ?? earlier?.replacedBy ?? '';
+    const at = earlier?.at ?? timeText(atMs);
     return { identity, reason, ...(message && { message }), at, claims, replacedBy };
   });
-  const all = [...told, ...before.filter((r) => !known.has(r.identity))];
+  const others = before.filter((r) => !known.has(r.identity));
+  const all = [...told, ...others.map((r) => ({ ...r, claims: [] }))];
   all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at));
   return all.slice(0, LIMITS.statusRetiredMax);
 }
 
 /** What living claims cannot follow: a field, or an expansion, in the API server's words. */
-function driftOf({ cluster, desk }: Snapshot, { members, revisions: { update } }: Plan): string {
-  const { meta, spec } = cluster;
-  const differs = members.filter(isLive).flatMap((m) => {
-    const { identity, pod, claims } = m;
-    const wanted = claimTemplateNames(spec).map((t) => claimName(t, meta.name, identity));
-    const isNext = pod && !isOutdated(m, update); // An update would bring what it lacks.
-    const lacks = isNext ? wanted.filter((name) => !pod.claims.includes(name)) : [];
-    const words = claims.map((c) => {
-      const refused = desk.backoff.get(`expand/${c.meta.name}`)?.message;
-      return [c.meta.name, refused || claimDrift(cluster, identity, c)] as const;
-    });
-    return [...words, ...lacks.map((name) => [name, 'absent'] as const)];
-  });
-  const names = differs.flatMap(([name, why]) => (why ? [`${name} (${why})`] : []));
-  if (names.length === 0) return '';
+function driftOf({ cluster, desk }: Snapshot, { members }: Plan): string {
+  const names = members.filter(isLive).flatMap(({ identity, claims }) =>
+    claims.flatMap((claim) => {
+      const { name } = claim.meta;
+      const refused = desk.backoff.get(`expand/${name}`)?.message;
+      const why = refused || claimDrift(cluster, identity, claim);
+      return why ? [`${name} (${why})`] : [];
+    }),
+  );
   const rule = 'spec.volumeClaimTemplates now holds for new identities only';
-  return `${rule}; these claims differ: ${fewNames(names)}`;
+  return names.length > 0 ? `${rule}; these claims differ: ${fewNames(names)}` : '';
 }
 
-/** How far an update is. */
-function updateMessage({ spec }: StatefulCluster, p: Plan): string {
-  const outdated = p.members.filter((m) => isOutdated(m, p.revisions.update)).length;
-  if (outdated === 0) return '';
-  const { type, rollingUpdate } = spec.updateStrategy;
-  const kept = Math.min(outdated - p.behind, partitionOf(spec));
-  const partition = kept > 0 ? `, ${kept} of them kept by the partition` : '';
-  const why = type === 'OnDelete' ? ', as OnDelete says' : rollingUpdate.paused ? ', paused' : '';
-  return `${outdated} members are not at revision ${p.revisions.update.hash}${why || partition}`;
-}
 /** What holds the cluster up, or what a user of a settled one should know. */
 function readyMessage(s: Snapshot, p: Plan, available: number, now: number): string {
   const { spec } = s.cluster;
   const live = p.members.filter(isLive);
   const away = live.filter((m) => m.state !== 'Available');
+  const { hash } = p.revisions.update;
+  const outdated = live.filter((m) => isOutdated(m, p.revisions.update)).length;
   const wordsFor = (m: Member): string => {
     const scheduler = m.state === 'Pending' ? m.pod?.lastWords : '';
     const why = [causeOf(m).reason, scheduler].filter(Boolean).join(': ');
@@ -2336,8 +2299,6 @@ function readyMessage(s: Snapshot, p: Plan, available: number, now: number): str
   };
   const isStranded = ({ state, pod }: Member): boolean =>
     state === 'Pending' && now - (pod?.meta.createdMs ?? now) >= LIMITS.unplacedMs;
-  const isGrowing = (c: Claim): boolean => isBound(c) && quantity(c.capacity) < quantity(c.request);
-  const growing = live.flatMap((m) => m.claims).filter(isGrowing);
   // What cannot be made stands in Stalled; a refused trial may be no objection.
   const refused = [...s.desk.backoff].filter(
     ([key, b]) => b.message && !/^(make|trials)/.test(key),
@@ -2345,17 +2306,16 @@ function readyMessage(s: Snapshot, p: Plan, available: number, now: number): str
   const lists: readonly (readonly [string, readonly string[]])[] = [
     ['waiting for', away.map(wordsFor)],
     [`${MARK.replace}=true is the way out for`, away.filter(isStranded).map(nameOf)],
-    ['claims grow:', growing.map((c) => `${c.meta.name} from ${c.capacity} to ${c.request}`)],
     ['refused:', refused.map(([key, { message }]) => `${key.split('/')[0]}: ${message}`)],
     ['runs on a claim that is being deleted:', live.filter(runsOnGoingClaim).map(nameOf)],
   ];
   const parts = [
     `${available} of ${spec.replicas} members are available`,
     spec.suspend && 'the cluster is suspended',
-    updateMessage(s.cluster, p),
+    outdated > 0 && `${outdated} members are not at revision ${hash}`,
+    outdated > p.behind && `the partition or OnDelete keeps ${outdated - p.behind} of them`,
     ...lists.map(([words, names]) => names.length > 0 && `${words} ${fewNames(names)}`),
     ...unique(p.notes),
-    p.waits && `creations wait: ${p.waits}`,
     !s.nodes && 'nodes cannot be read, so every node counts as open',
     !s.volumesReadable && 'volumes cannot be read, so they count as bound to their node',
   ];
@@ -2374,7 +2334,7 @@ function phaseOf({ meta, spec }: StatefulCluster, p: Plan, trouble: string, avai
   return paused ? 'UpdatePaused' : 'Updating';
 }
 function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): readonly Condition[] {
-  const { spec, meta } = s.cluster;
+  const { spec } = s.cluster;
   const troubles: readonly (readonly [string, string])[] = [
     ['Forbidden', s.denied],
     ['InvalidSpec', p.stalled],
@@ -2384,9 +2344,7 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   const [why, trouble] = troubles.find(([, words]) => words !== '') ?? ['', ''];
   const phase = phaseOf(s.cluster, p, trouble, available);
   const isDone = phase === 'AllAvailable';
-  const progress = isDone ? 'Complete' : phase;
-  const isPaused = meta.annotations[MARK.paused] === 'true';
-  const isIdle = isPaused || ['Stalled', 'Suspended', 'UpdatePaused'].includes(phase);
+  const isIdle = ['Stalled', 'Paused', 'Suspended', 'UpdatePaused'].includes(phase);
   const drift = driftOf(s, p);
   const message = readyMessage(s, p, available, now);
   // Where all may be unavailable, none is not enough.
@@ -2394,9 +2352,9 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   // Type, truth, the reason when True, the reason when False, message.
   const rows: readonly (readonly [string, boolean, string, string, string])[] = [
     ['Available', available >= least, 'MinimumAvailable', 'MinimumUnavailable', message],
-    ['Progressing', !isIdle, progress, progress, message],
+    ['Progressing', !isIdle, phase, phase, message],
     ['Ready', isDone, phase, phase, message],
-    ['Reconciling', !isDone && !isIdle, progress, progress, message],
+    ['Reconciling', !isDone && !isIdle, phase, phase, message],
     ['Stalled', trouble !== '', why, 'NotStalled', trouble],
     ['ReplacementWithheld', p.withheld !== '', 'BudgetSpent', 'NoneWithheld', p.withheld],
     ['ClaimTemplatesDrifted', drift !== '', 'Drifted', 'InStep', drift],
@@ -2415,10 +2373,9 @@ export function statusOf(s: Snapshot, p: Plan, now: number): Status {
   const { update, current, collisionCount } = p.revisions;
   const count = ({ hash }: Revision): number => live.filter((m) => revisionIn(m) === hash).length;
   const available = live.filter((m) => m.state === 'Available').length;
-  const heirs = unique(heirsOf(s).map(nameOf));
   const newestIdentity = youngest(identitiesOf(s, p.members));
   // Each is counted once: in the pass that raises the newest identity to it.
-  const isNew = (identity: string): boolean =>
+  const isNew = ([identity]: readonly [string, string]): boolean =>
     byAge(identity, before.newestIdentity ?? '') > 0 && byAge(identity, newestIdentity) <= 0;
   const shown = p.members.filter((m) => isLive(m) || m.pod);
   const isWell = (m: Member): number => (m.state === 'Available' ? 1 : 0);
@@ -2435,7 +2392,7 @@ export function statusOf(s: Snapshot, p: Plan, now: number): Status {
     updateRevision: update.hash,
     collisionCount,
     selector: selectorText(spec.selector),
-    replacements: (before.replacements ?? 0) + heirs.filter(isNew).length,
+    replacements: (before.replacements ?? 0) + heirsOf(s).filter(isNew).length,
     retiredClaims: retired.filter((c) => !isTerminating(c)).length,
     newestIdentity,
     members: shown.slice(0, LIMITS.statusMembersMax).map((m) => memberStatus(s, p.revisions, m)),
@@ -2804,9 +2761,9 @@ export function podOf(raw: Raw): Pod {
   const volumes: readonly Raw[] = spec['volumes'] ?? [];
   const specs: readonly Raw[] = spec['containers'] ?? [];
   const meta = metaOf(raw);
-  const changing = MARK.inPlace in meta.annotations ? specs : []; // Others would only cost memory.
-  const idOf = (name: string): string => keyed(main)[name]?.['containerID'] ?? '';
-  const images = changing.map(({ name, image }) => [name, [idOf(name), image]] as const);
+  const states = keyed(main);
+  const idOf = (name: string): string => states[name]?.['containerID'] ?? '';
+  const images = specs.map(({ name, image }) => [name, [idOf(name), image]] as const);
   const unplaced = isTrue(scheduled) ? undefined : scheduled;
   return {
     meta,
@@ -2825,9 +2782,9 @@ export function podOf(raw: Raw): Pod {
     isDown: waits.includes('CrashLoopBackOff') || all.some((c) => c['state']?.terminated?.exitCode),
     trouble: why ?? unplaced?.['reason'] ?? '',
     lastWords: lastWordsIn(status, all, unplaced?.['message']),
-    containers: shared(Object.fromEntries(images)),
+    containers: Object.fromEntries(images),
     isObserved: (status['observedGeneration'] ?? Infinity) >= meta.generation,
-    resize: resizeOf(specs, keyed(main), conditions),
+    resize: resizeOf(specs, states, conditions),
   };
 }
 const STARTING = ['ContainerCreating', 'PodInitializing', undefined]; // Why one waits at first.
@@ -2857,10 +2814,9 @@ function resizeOf(specs: readonly Raw[], statuses: Named, conditions: Named): st
 /** Projects a PersistentVolumeClaim. */
 export function claimOf(raw: Raw): Claim {
   const { volumeName: volume = '', ...asked }: Raw = raw['spec'] ?? {};
-  const { phase = 'Pending', capacity: has }: Raw = raw['status'] ?? {};
+  const phase = raw['status']?.phase ?? 'Pending';
   const request = asked['resources']?.requests?.storage ?? '';
-  const capacity = has?.storage ?? '';
-  return { meta: metaOf(raw), phase, volume, request, capacity, spec: shared(asked) };
+  return { meta: metaOf(raw), phase, volume, request, spec: shared(asked) };
 }
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
