@@ -2996,7 +2996,6 @@ const coder = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters/coder'
 const mergeType = 'application/merge-patch+json';
 
 const six: Setting = { nodes: 6 };
-const sixPods: Setting = { nodes: 6, keeps: 'pods' };
 const open: Setting = { nodes: 6, ends: 'open' };
 const volatile = { replacementPolicy: 'WhenVolumesLost' };
 const still: Setting = { spec: volatile };
@@ -3004,6 +3003,9 @@ const both = { whenScaled: 'Delete', whenLost: 'Delete', whenReplaced: 'Delete' 
 const freeing = { persistentVolumeClaimRetentionPolicy: both };
 const ten: Setting = { nodes: 10 };
 const live: Setting = { nodes: 6, faults: { cut: false } }; // Its streams notice silence.
+const five: Setting = { replicas: 5, nodes: 6 };
+const sixty: Setting = { replicas: 60, nodes: 9 };
+const open5: Setting = { ...five, nodes: 8, ends: 'open' };
 const podSpec = {
   containers: [{ name: 'c', image: 'img:1', volumeMounts: [{ name: 'data', mountPath: '/d' }] }],
 };
@@ -3305,6 +3307,168 @@ function scenario(title: string, setting: Setting, play: (t: Scene) => Promise<v
   });
 }
 
+/** What a scenario in words knows: `it`, the pod that was acted upon last (the eldest of that
+ *  moment), and what there was at its beginning, or at the last `mark`. */
+interface Story {
+  readonly t: Scene;
+  readonly faults: Faults; // Of its setting.
+  it: Seen;
+  past?: ApiSnapshot;
+  mark: number; // Requests are counted from there.
+  identities: readonly string[];
+  claims: readonly string[];
+}
+const sceneOf = (t: Scene) => {
+  return { mark: t.sim.requests.length, identities: identitiesOf(t), claims: claimUids(t) };
+};
+const storyOf = (t: Scene): Story => {
+  return { t, faults: { ...t.faults }, it: livePods(t)[0] as Seen, ...sceneOf(t) };
+};
+const taken = (p: Story): Seen => (p.it = firstPod(p.t));
+/** What is counted in words; anything else is a kind of request: `POST pods`. */
+const COUNTS: Readonly<Record<string, (t: Scene, sent: Record<string, number>) => number>> = {
+  clusters: (t) => listed(t, 'statefulclusters').length,
+  pods: (t) => listed(t, 'pods').length,
+  live: (t) => livePods(t).length,
+  up: (t) => livePods(t).filter(isUp).length,
+  'with env': (t) => livePods(t).filter((o) => 'env' in boxOf(o)).length,
+  claims: (t) => claimsOf(t).length,
+  pending: (t) => Number(pendingOf(t) !== ''),
+  requests: (_, sent) => sumOf(sent),
+  'other kinds of writes': (_, sent) =>
+    Object.keys(sent).filter((key) => !/^GET|^PATCH status/.test(key)).length,
+};
+function counted({ t, mark }: Story, what: string): number {
+  const sent = requestsSince(t, mark);
+  return COUNTS[what]?.(t, sent) ?? sent[what] ?? 0;
+}
+/** The words of a scenario: acts, and findings, which must be so. `#` is a number, `…` any text. */
+const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unknown>> = {
+  '# s': ({ t }, seconds) => t.sim.run(1000 * seconds),
+  'every # s for # s: …': (p, every, long, acts) =>
+    often(p.t, 1000 * every, 1000 * long, () =>
+      acts.split(', ').map((act: string) => doStep(p, act)),
+    ),
+  settle: ({ t }) => settle(t),
+  mark: (p) => Object.assign(p, sceneOf(p.t)),
+  'replicas #': ({ t }, replicas) => edit(t, { replicas }),
+  'edit …': ({ t }, spec) => edit(t, spec),
+  'claims of …': ({ t }, size) => edit(t, { volumeClaimTemplates: [localClaim(size)] }),
+  'template …': ({ t }, container) => retemplate(t, template(container)),
+  'labels …': ({ t }, labels) => retemplate(t, template({}, { labels })),
+  'cluster …': ({ t }, metadata) => must(t, 'PATCH', coder, { metadata }),
+  touched: ({ t }) => annotate(t, coder, { beat: `${t.sim.uptime()}` }),
+  'status …': ({ t }, status) => must(t, 'PATCH', `${coder}/status`, status),
+  'the cluster goes, …': ({ t }, how) => must(t, 'DELETE', coder, { propagationPolicy: how }),
+  'the cluster comes': ({ t }) => apply(t, exampleCluster()),
+  lose: (p) => removePod(p.t, taken(p)),
+  'lose at once': (p) => removePod(p.t, taken(p), { gracePeriodSeconds: 0 }),
+  ask: (p) => askFor(p.t, taken(p)),
+  'pod …': (p, metadata) => must(p.t, 'PATCH', podAt(taken(p)), { metadata }),
+  'its claim goes': (p) => removeClaim(p.t, claimsOf(p.t, identityIn(taken(p)))[0]),
+  'all fail': ({ t }) => livePods(t).map((pod) => isUp(pod) && failPod(t, pod)),
+  'all go': ({ t }) => livePods(t).map((pod) => removePod(t, pod)),
+  'all claims go': ({ t }) =>
+    identitiesOf(t).map((id) => claimsOf(t, id).map((o) => removeClaim(t, o))),
+  'quota #': ({ t }, pods) => quota(t, { pods: `${pods}` }),
+  'no quota': ({ t }) => noQuota(t),
+  'its node is off': (p) => p.t.actors.kill(nodeOfPod(taken(p))),
+  'its node is back': ({ t, it }) => t.actors.revive(nodeOfPod(it)),
+  '(once )?/…/ → …': ({ t }, once, request, mishap) => {
+    t.faults.decide = ({ method, path }) => {
+      if (!RegExp(request).test(`${method} ${path}`)) return undefined;
+      if (once) delete t.faults.decide;
+      return mishap;
+    };
+  },
+  'faults …': ({ t }, faults) => Object.assign(t.faults, faults),
+  '… stand still': ({ t }, kind) => (t.faults.frozen = new Set([kind])),
+  'deny … of …': ({ t }, verbs, resource) =>
+    (t.sim.state.denied = noRight(resource).filter(({ verb }) => RegExp(verbs).test(verb))),
+  heal: ({ t, faults }) => {
+    for (const fault of Object.keys(t.faults) as (keyof Faults)[]) delete t.faults[fault];
+    Object.assign(t.faults, faults);
+    t.sim.state.denied = [];
+  },
+  'the server is (away|back)': ({ t }, how) => (t.sim.down = how === 'away'),
+  'a snapshot': (p) => (p.past = snapshotState(p.t.sim.state)),
+  'etcd is restored': ({ t, past }) => (restoreState(t.sim.state, past!), t.sim.wake()),
+  'a new process': ({ t }) => startAnew(t),
+  'it is killed': ({ t }) => t.sim.kill('operator'),
+  'it is started': ({ t }) => startOperator(t),
+  'it selects …': ({ t }, selector) => (t.selector = selector),
+  'in # s: # …': (p, limit, n, what) =>
+    until(p.t, what, () => counted(p, what) === n, 1000 * limit),
+  'in # s: … replaces it': ({ t, it }, limit, reason) => replaced(t, it, reason, 1000 * limit),
+  'it lives': ({ t, it }) => assert.is(uidOfIdentity(t, it), it.metadata.uid),
+  'it is gone': ({ t, it }) => assert.is(uidOfIdentity(t, it), ''),
+  'the same (identities|claims)': (p, what: 'claims') => assert.equal(sceneOf(p.t)[what], p[what]),
+  'retired: …': ({ t }, why) =>
+    assert.is(
+      clusterNow(t)
+        .status?.retired?.map((r) => r.reason)
+        .join(),
+      why,
+    ),
+  '… says …': ({ t }, type, words) => {
+    const { status, reason, message } = conditionOf(t, type) ?? {};
+    assert.match(`${status} ${reason}: ${message}`, words);
+  },
+  '#(?:-#)? …': (p, least, most = least, what) => {
+    const n = counted(p, what);
+    assert.ok(n >= least && n <= most, `${n}`);
+  },
+};
+const MEANINGS = Object.entries(STEPS).map(([words, act]) => {
+  const pattern = words.replaceAll('#', '(\\d[\\d.]*)').replaceAll('…', '(.+)');
+  return [RegExp(`^${pattern}$`), act] as const;
+});
+function doStep(p: Story, step: string): unknown {
+  const text = step.replace('$pod', p.it?.metadata.name).replace('$id', p.it && identityIn(p.it));
+  const [pattern, act] = MEANINGS.find(([one]) => one.test(text)) ?? [];
+  if (!act) throw new Error(`the scenario says "${step}", which nothing explains`);
+  const words = pattern?.exec(text)?.slice(1) ?? [];
+  return act(
+    p,
+    ...words.map((word) => (/^(\d+(\.\d+)?|\{.*)$/.test(word) ? JSON.parse(word) : word)),
+  );
+}
+/** Steps, one after the other; the error of one says which. */
+async function enact(p: Story, steps: string): Promise<void> {
+  for (const step of steps.trim().split(/; */))
+    try {
+      await doStep(p, step);
+    } catch (error) {
+      throw new Error(`${step}: ${op.wordsOf(error)}`);
+    }
+}
+const SETTINGS: Readonly<Record<string, Setting>> = {
+  ...{ any: {}, six, live, open, five, sixty, open5, claimless, keeping: { keeps: 'pods' } },
+  ...{ freeing: { spec: freeing }, volatile: { spec: volatile } },
+};
+function settingIn(words: string): Setting {
+  const all = words.split(' ').map((word) => explained(SETTINGS, word));
+  return Object.assign({}, ...all, { spec: Object.assign({}, ...all.map((s) => s.spec)) });
+}
+/** Scenarios in words, one a row: `title (setting): acts → what is so once all is settled`. A row
+ *  goes on after two spaces. */
+function inWords(text: TemplateStringsArray, ...inserts: string[]): void {
+  const all = String.raw({ raw: text }, ...inserts)
+    .trim()
+    .replaceAll('\n  ', ' ');
+  for (const row of all.split('\n')) {
+    const [, title = '', words = '', acts = '', seen = ''] =
+      /^(.*?) \(([\w ]+)\): (.*) →(.*)$/.exec(row) ?? [];
+    const setting = settingIn(words);
+    scenario(`${title}: ${acts} →${seen}`, setting, async (t) => {
+      const story = storyOf(t);
+      await enact(story, acts);
+      if (seen && setting.ends !== 'open') await settle(t);
+      if (seen) await enact(story, seen);
+    });
+  }
+}
+
 // ─── Losses, and one Reason for each ────────────────────────────────────────────────────────────
 scenario('the original example → 3 Ready pods, one claim each', {}, (t) => {
   assert.is(claimsOf(t).length, 3);
@@ -3423,17 +3587,6 @@ for (const row of FATES.trim().split('\n')) {
     }
   if (none) befalls(what, none, 'no claims', claimless);
 }
-scenario('F20: a silent node → not before 300 s, and it never comes back', six, async (t) => {
-  const old = firstPod(t);
-  t.actors.kill(nodeOfPod(old));
-  await t.sim.run(330_000); // 40 s until the node counts as not Ready.
-  assert.ok(uidOfIdentity(t, old), 'not before 300 s');
-  await replaced(t, old, 'NodeUnreachable', 60_000);
-  t.actors.revive(nodeOfPod(old));
-  await settle(t);
-  assert.not(uidOfIdentity(t, old), 'the old identity never returns');
-  assert.is(listed(t, 'pods').length, 3);
-});
 scenario('its volume is gone for good, its pod goes → VolumeLost', still, async (t) => {
   const old = firstPod(t);
   const volume = `/api/v1/persistentvolumes/${claimsOf(t, identityIn(old))[0]?.spec.volumeName}`;
@@ -3513,71 +3666,37 @@ scenario(
     assert.ok(lost >= 7, `${lost} were lost`);
   },
 );
-scenario('F19: Pending for an hour → not judged', { ends: 'open', nodes: 3 }, async (t) => {
-  edit(t, { replicas: 4, template: { spec: { nodeSelector: { disk: 'none' } } } });
-  await t.sim.run(3_600_000);
-  assert.equal([livePods(t).length, claimsOf(t).length], [4, 4]);
-});
 /** Does it every so often, for so long. */
 function often(t: Scene, everyMs: number, forMs: number, act: () => void): Promise<boolean> {
   for (let at = 0; at < forMs; at += everyMs) t.sim.at(at, act);
   return t.sim.run(forMs);
 }
-const failAll = (t: Scene) => (): void =>
-  livePods(t)
-    .filter(isUp)
-    .forEach((pod) => failPod(t, pod));
-scenario('F21: each new pod fails at once → it returns ever more slowly', {}, async (t) => {
-  const [mark, claims] = [t.sim.requests.length, claimUids(t)];
-  await often(t, 1000, 1_800_000, failAll(t));
-  const { 'POST pods': posts = 0 } = requestsSince(t, mark);
-  assert.ok(posts > 9 && posts < 50, `${posts} pods in half an hour`);
-  assert.equal(claimUids(t), claims);
-});
-for (const what of ['pod', 'claim'])
-  scenario(`F36: somebody deletes every new ${what} → slows down to minutes`, six, async (t) => {
-    const before = claimsOf(t).length;
-    const act = (): void => {
-      for (const pod of livePods(t))
-        if (what === 'pod') removePod(t, pod);
-        else for (const claim of claimsOf(t, identityIn(pod))) removeClaim(t, claim);
-      if (what === 'claim') failAll(t)();
-    };
-    await often(t, 2000, 1_800_000, act);
-    const made = claimsOf(t).length - before;
-    assert.ok(made < 80, `${made} identities in half an hour`);
-    assert.match(conditionOf(t, 'Ready')?.message ?? '', 'new members keep ending');
-  });
-
-for (const [method, replacementPolicy] of [
-  ['DELETE', 'WhenVolumesLost'],
-  ['PATCH', 'Always'],
-] as const)
-  scenario(
-    `F21: all fail again and again, a ${method} is refused → no hot loop`,
-    { ...six, spec: { ...freeing, replacementPolicy } },
-    async (t) => {
-      const object = method === 'DELETE' ? `/${firstPod(t).metadata.name}` : '/status';
-      t.faults.decide = (r) => (r.method === method && r.path.includes(object) ? 500 : undefined);
-      const mark = t.sim.requests.length;
-      await often(t, 100, 9000, failAll(t));
-      const { 'POST pods': posts = 0 } = requestsSince(t, mark);
-      assert.ok(posts > 0 && posts <= 4, `${posts} pods`);
-      delete t.faults.decide;
-    },
-  );
-
+inWords`
+F20: a silent node, not judged before 300 s, never to return (six): its node is off; 330 s;
+  it lives; in 60 s: NodeUnreachable replaces it; its node is back → it is gone; 3 pods
+F19: Pending for an hour, not judged (open):
+  edit {"replicas":4,"template":{"spec":{"nodeSelector":{"disk":"none"}}}}; 3600 s
+  → 4 live; 4 claims
+F21: each new pod fails at once, it returns ever more slowly (any):
+  every 1 s for 1800 s: all fail; 10-49 POST pods → the same claims
+F36: somebody deletes every new pod, slows down to minutes (six):
+  every 2 s for 1800 s: all go; 3-82 claims; Ready says new members keep ending →
+F36: somebody deletes every new claim, slows down to minutes (six):
+  every 2 s for 1800 s: all claims go, all fail; 0-82 claims;
+  Ready says new members keep ending →
+F21: all fail again and again, a DELETE is refused, no hot loop (six freeing volatile):
+  /DELETE .*/$pod/ → 500; every 0.1 s for 9 s: all fail; 1-4 POST pods; heal →
+F21: all fail again and again, the status is refused, no hot loop (six freeing):
+  /PATCH .*/status/ → 500; every 0.1 s for 9 s: all fail; 1-4 POST pods; heal →
+`;
 // ─── Scale ──────────────────────────────────────────────────────────────────────────────────────
-scenario('F28: lowered and raised in mid-flight → no identity returns', six, async (t) => {
-  const old = firstPod(t);
-  removePod(t, old);
-  for (const replicas of [2, 6, 1, 5]) {
-    await t.sim.run(replicas * 60);
-    edit(t, { replicas });
-  }
-  await settle(t);
-  assert.not(uidOfIdentity(t, old));
-});
+inWords`
+F28: lowered and raised in mid-flight, no identity returns (six): lose; 0.12 s; replicas 2; 0.36 s;
+  replicas 6; 0.06 s; replicas 1; 0.3 s; replicas 5 → it is gone
+a class that cannot grow, told, tried ever more slowly (open): claims of 2Gi; 3600 s;
+  ClaimTemplatesDrifted says only dynamically provisioned pvc can be resized;
+  10-59 PATCH persistentvolumeclaims →
+`;
 const ordered: Setting = { wait: false, spec: { podManagementPolicy: 'OrderedReady' } };
 scenario('OrderedReady → one at a time, up and down', ordered, async (t) => {
   const look = (): void => assert.ok(listed(t, 'pods').filter((o) => !isUp(o)).length < 2);
@@ -3585,15 +3704,6 @@ scenario('OrderedReady → one at a time, up and down', ordered, async (t) => {
   edit(t, { replicas: 5 });
   await until(t, 'five are up', () => pendingOf(t) === '', 20_000);
   edit(t, { replicas: 1 });
-});
-scenario('a class that cannot grow → told, tried ever more slowly', open, async (t) => {
-  const mark = t.sim.requests.length;
-  edit(t, { volumeClaimTemplates: [localClaim('2Gi')] });
-  await t.sim.run(3_600_000);
-  const { message = '' } = conditionOf(t, 'ClaimTemplatesDrifted') ?? {};
-  assert.match(message, 'only dynamically provisioned pvc can be resized');
-  const { 'PATCH persistentvolumeclaims': tries = 0 } = requestsSince(t, mark);
-  assert.ok(tries > 9 && tries < 60, `${tries} tries in an hour`);
 });
 // ─── Crashes ────────────────────────────────────────────────────────────────────────────────────
 
@@ -3702,12 +3812,11 @@ function retemplate(t: Scene, { template: value }: Rec): void {
   if (answer.status !== 200) throw new Error(JSON.stringify(answer.body));
 }
 const env = (value: string): Rec => template({ env: [{ name: 'A', value }] });
+const ENV = '{"env":[{"name":"A","value":"1"}]}';
 const roll = (rollingUpdate: Rec, type = 'RollingUpdate'): Rec => ({
   updateStrategy: { type, rollingUpdate },
 });
-const five: Setting = { replicas: 5, nodes: 6 };
-const sixty: Setting = { replicas: 60, nodes: 9 };
-const open5: Setting = { ...five, nodes: 8, ends: 'open' };
+const paused = (is: boolean): string => JSON.stringify(roll({ paused: is }));
 const restartsOf = (pod: Seen): number =>
   (pod.status as unknown as { containerStatuses: { restartCount: number }[] }).containerStatuses[0]
     ?.restartCount ?? -1;
@@ -3944,16 +4053,17 @@ for (const [what, rule, ...seen] of [
     edit(t, roll({ partition: 0, paused: false }));
     await until(t, 'all are updated', () => onUpdate(t) && pendingOf(t) === '');
   });
-scenario('update: its claim is being deleted → left alone', open5, async (t) => {
-  const old = firstPod(t);
-  removeClaim(t, claimsOf(t, identityIn(old))[0]);
-  await t.sim.run(5000);
-  retemplate(t, env('1'));
-  await t.sim.run(60_000);
-  assert.is(uidOfIdentity(t, old), old.metadata.uid);
-  assert.is(livePods(t).filter((o) => 'env' in boxOf(o)).length, 4);
-  assert.match(conditionOf(t, 'Ready')?.message ?? '', `is being deleted: ${identityIn(old)}`);
-});
+inWords`
+update: its claim is being deleted, left alone (open5): its claim goes; 5 s;
+  template ${ENV}; 60 s
+  → it lives; 4 with env; Ready says is being deleted: $id
+update: the revision label is stripped, updated all the same (five): 
+  edit ${paused(true)}; template ${ENV}; 5 s;
+  pod {"labels":{"${MARK.revision}":null}}; 5 s;
+  edit ${paused(false)} → 5 with env
+update: labels of 60, a patch each, no more (sixty): labels {"tier":"x"}
+  → 60 PATCH pods; 0 GET pods; 0-2 POST events
+`;
 scenario('update: history is kept to its limit, and never loses one in use', five, async (t) => {
   edit(t, { revisionHistoryLimit: 2, ...roll({ partition: 5 }) });
   for (let i = 0; i < 6; i++) {
@@ -3986,29 +4096,6 @@ for (const [what, rule] of [
     assert.is(requestsSince(t, mark)['POST pods'], 1);
     assert.is(livePods(t).filter(isUp).length, 5);
   });
-scenario('update: the revision label is stripped → updated all the same', five, async (t) => {
-  edit(t, roll({ paused: true }));
-  retemplate(t, env('1'));
-  await t.sim.run(5000);
-  const path = podAt(firstPod(t));
-  must(t, 'PATCH', path, { metadata: { labels: { [MARK.revision]: null } } });
-  await t.sim.run(5000);
-  edit(t, roll({ paused: false }));
-  await settle(t);
-  assert.equal(
-    livePods(t).map((o) => (boxOf(o)['env'] as Rec[])[0]?.['value']),
-    each('1'),
-  );
-});
-
-scenario('update: labels of 60 → a patch each, no more', sixty, async (t) => {
-  const mark = t.sim.requests.length;
-  retemplate(t, template({}, { labels: { tier: 'x' } }));
-  await settle(t);
-  const sent = requestsSince(t, mark);
-  assert.equal([sent['PATCH pods'], sent['GET pods'] ?? 0], [60, 0]);
-  assert.ok((sent['POST events'] ?? 0) <= 2, `${sent['POST events']} events`);
-});
 scenario('update: a change-cause annotated later → on its revision', {}, async (t) => {
   const causes = (): string[] => revisionsOf(t).map((o) => noteOf(o, 'kubernetes.io/change-cause'));
   annotate(t, coder, { 'kubernetes.io/change-cause': 'first' });
@@ -4029,78 +4116,28 @@ scenario('F27: keys in another order, a new process → no restart', five, async
   await settle(t);
   assert.equal([uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)], [uids, revisions]);
 });
-for (const propagationPolicy of ['Background', 'Foreground'])
-  scenario(`F17: gone (${propagationPolicy}), not told → few new`, live, async (t) => {
-    await t.sim.run(5000);
-    const dead = nodeOfPod(firstPod(t)); // Its pod keeps the cluster, if that goes last.
-    t.actors.kill(dead);
-    t.faults.frozen = new Set(['statefulclusters']);
-    const mark = t.sim.requests.length;
-    must(t, 'DELETE', coder, { propagationPolicy });
-    await t.sim.run(40_000);
-    delete t.faults.frozen;
-    const posts = requestsSince(t, mark)['POST pods'] ?? 0;
-    assert.ok(posts <= 12, `${posts} pods were posted for a cluster that is gone`);
-    t.actors.revive(dead);
-    await until(t, 'it is gone', () => !clusterNow(t));
-    apply(t, exampleCluster());
-    await t.sim.run(70_000);
-  });
-scenario('F7: a release is answered with 500 for 10 s → few status writes', six, async (t) => {
-  const old = firstPod(t);
-  t.faults.decide = ({ method, path }) =>
-    method === 'PATCH' && path.includes(`pods/${old.metadata.name}?`) ? 500 : undefined;
-  const mark = t.sim.requests.length;
-  must(t, 'PATCH', podAt(old), { metadata: { labels: { app: 'mine' } } });
-  await t.sim.run(10_000);
-  const writes = requestsSince(t, mark)['PATCH status'] ?? 0;
-  assert.ok(writes <= 11, `${writes} status writes`);
-  delete t.faults.decide;
-});
-scenario('F26: marks are refused for 20 s → no hot loop', six, async (t) => {
-  await t.sim.run(3000);
-  t.sim.state.denied = [{ verb: 'patch', resource: 'persistentvolumeclaims', user: 'operator' }];
-  const mark = t.sim.requests.length;
-  for (const pod of livePods(t)) removePod(t, pod);
-  await t.sim.run(20_000);
-  const sent = sumOf(requestsSince(t, mark));
-  assert.ok(sent < 100, `${sent} requests`);
-  t.sim.state.denied = [];
-});
-for (const [what, resource, spec] of [
-  ['a label', 'pods', {}],
-  [
-    'an owner',
-    'persistentvolumeclaims',
-    { persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete' } },
-  ],
-  ['a mark', 'persistentvolumeclaims', {}],
-] as const)
-  scenario(`F33: ${what} is refused → births go on`, six, async (t) => {
-    t.sim.state.denied = [{ verb: 'patch', resource, user: 'operator' }];
-    if (what === 'a label')
-      must(t, 'PATCH', podAt(firstPod(t)), { metadata: { labels: { [MARK.identity]: null } } });
-    if (what === 'a mark') removePod(t, firstPod(t));
-    edit(t, { replicas: 6, ...spec });
-    const least = what === 'a mark' ? 5 : 6; // Who could not be ended keeps its place.
-    await until(t, 'the others are up', () => livePods(t).filter(isUp).length === least, 10_000);
-    t.sim.state.denied = [];
-    await t.sim.run(600_000);
-  });
-scenario('replace of one of 60 → at most 30 others are read', sixty, async (t) => {
-  const mark = t.sim.requests.length;
-  const old = firstPod(t);
-  askFor(t, old);
-  await replaced(t, old, 'ReplaceRequested');
-  const { 'GET pods': reads = 0 } = requestsSince(t, mark);
-  assert.ok(reads > 0 && reads <= 31, `${reads} reads`);
-});
-if (only.test('two draws'))
-  scenarios('scenario: two draws of a pass are equal → two identities all the same', () => {
-    const draws = [0.1, 0.1, 0.1, 0.7, 0.7, 0.3];
-    const drawn = op.allocate(3, [], Date.UTC(2026, 0), () => draws.shift() ?? 0);
-    assert.is(new Set(drawn).size, 3);
-  });
+inWords`
+F17: gone in the background, not told, few new (live): 5 s; its node is off;
+  statefulclusters stand still; the cluster goes, Background; 40 s; heal; 0-12 POST pods;
+  its node is back; in 900 s: 0 clusters; the cluster comes; 70 s →
+F17: gone in the foreground, not told, few new (live): 5 s; its node is off;
+  statefulclusters stand still; the cluster goes, Foreground; 40 s; heal; 0-12 POST pods;
+  its node is back; in 900 s: 0 clusters; the cluster comes; 70 s →
+F7: a release is answered with 500 for 10 s, few status writes (six):
+  /PATCH .*pods/$pod\?/ → 500; pod {"labels":{"app":"mine"}}; 10 s;
+  0-11 PATCH status; heal →
+F26: marks are refused for 20 s, no hot loop (six): 3 s; deny patch of persistentvolumeclaims; mark;
+  all go; 20 s; 0-99 requests; heal →
+F33: a label is refused, births go on (six): deny patch of pods;
+  pod {"labels":{"${MARK.identity}":null}}; replicas 6; in 10 s: 6 up; heal; 600 s →
+F33: an owner is refused, births go on (six): deny patch of persistentvolumeclaims;
+  edit {"replicas":6,"persistentVolumeClaimRetentionPolicy":{"whenDeleted":"Delete"}};
+  in 10 s: 6 up; heal; 600 s →
+F33: a mark is refused, births go on, who could not be ended keeps its place (six):
+  deny patch of persistentvolumeclaims; lose; replicas 6; in 10 s: 5 up; heal; 600 s →
+one of 60 is to be replaced, at most 30 others are read (sixty): ask; in 900 s: ReplaceRequested replaces it;
+  1-31 GET pods →
+`;
 const bump = (t: Scene): void => retemplate(t, env('1'));
 sweep('an update by Recreate', { replicas: 2 }, bump, 0);
 sweep(
@@ -4120,20 +4157,9 @@ sweep(
 // ─── The API server and the network ─────────────────────────────────────────────────────────────
 
 /** What every fault must leave alone: scale-up, deletions, scale-in, a dead node. */
-async function busyHour(t: Scene): Promise<void> {
-  edit(t, { replicas: 6 });
-  await t.sim.run(4000);
-  removePod(t, firstPod(t));
-  await t.sim.run(2500);
-  removePod(t, firstPod(t), { gracePeriodSeconds: 0 });
-  await t.sim.run(5000);
-  edit(t, { replicas: 4 });
-  await t.sim.run(30_000);
-  t.actors.kill(nodeOfPod(firstPod(t)));
-  await t.sim.run(500_000);
-  edit(t, { replicas: 5 });
-  await t.sim.run(60_000);
-}
+const BUSY =
+  'replicas 6; 4 s; lose; 2.5 s; lose at once; 5 s; replicas 4; 30 s; its node is off; ' +
+  '500 s; replicas 5; 60 s';
 const watchedKinds = ['pods', 'persistentvolumeclaims', 'statefulclusters', 'nodes'];
 const answers = ['reset', 'lost', 'hang', 'garbage', 429, 500, 503, 504] as const;
 const writes: Readonly<Record<string, RegExp>> = {
@@ -4168,24 +4194,28 @@ const thrifty: Setting = { nodes: 6, spec: freeing };
 for (const [what, faults] of troubles)
   scenario(`${what} → nothing twice, converges`, thrifty, async (t) => {
     Object.assign(t.faults, faults);
-    await busyHour(t);
+    await enact(storyOf(t), BUSY);
     for (const fault of Object.keys(faults) as (keyof Faults)[]) delete t.faults[fault];
   });
 for (const kind of watchedKinds)
-  scenario(`F5: the watch of ${kind} stands still for 5 min → nothing twice`, live, async (t) => {
-    t.faults.frozen = new Set([kind]);
-    edit(t, { replicas: 6 });
-    await t.sim.run(20_000);
-    removePod(t, firstPod(t));
-    await t.sim.run(280_000);
-    delete t.faults.frozen;
-  });
-scenario('F7: Events hang → nothing waits for them for long', six, async (t) => {
-  t.faults.decide = ({ path }) => (path.includes('/events') ? 'hang' : undefined);
-  for (const _ of [1, 2]) (removePod(t, firstPod(t)), await t.sim.run(1000));
-  await until(t, 'both are replaced', () => livePods(t).length === 3, 6000);
-  delete t.faults.decide;
-});
+  inWords`
+F5: the watch of ${kind} stands still for 5 min, nothing twice (live): ${kind} stand still;
+  replicas 6; 20 s; lose; 280 s; heal →`;
+for (const fault of ['cut', 'deaf'])
+  inWords`
+F5: the connection is ${fault} for 3 min, noticed and mended (live): faults {"${fault}":true};
+  lose; 180 s; heal; in 70 s: 0 pending →`;
+inWords`
+F7: Events hang, nothing waits for them for long (six): //events/ → hang; lose; 1 s;
+  lose; 1 s; in 6 s: 3 live; heal →
+F13: etcd is restored to an older snapshot, no identity twice (live): a snapshot; replicas 6;
+  settle; lose; settle; etcd is restored; 120 s → 3 live
+F9: someone edits the cluster all the time, no lost update (six): replicas 8;
+  every 0.037 s for 12 s: touched; lose →
+F16: the status is wiped, then falsified, it is rebuilt (six): lose; in 900 s: PodDeleted replaces it; mark;
+  status {"status":null}; settle; retired: PodDeleted;
+  status {"status":{"replicas":99,"newestIdentity":"x","members":[],"conditions":null}} → the same identities
+`;
 scenario('F11: away for ten minutes, ten times → few requests, no leak', live, async (t) => {
   const heaps: number[] = [];
   for (let i = 0; i < 10; i++) {
@@ -4213,27 +4243,7 @@ scenario('F11: away for ten minutes, ten times → few requests, no leak', live,
 scenario('F6: etcd is compacted all the time → converges', six, async (t) => {
   t.faults.latencyMs = [1, 300];
   for (let i = 1; i < 60; i++) t.sim.at(i * 1500, () => (compact(t.sim.state), t.sim.wake()));
-  await busyHour(t);
-});
-for (const fault of ['cut', 'deaf'] as const)
-  scenario(`F5: the connection is ${fault} for 3 min → noticed and mended`, live, async (t) => {
-    t.faults[fault] = true;
-    removePod(t, firstPod(t));
-    await t.sim.run(180_000);
-    t.faults[fault] = false;
-    await until(t, 'it is replaced', () => pendingOf(t) === '', 70_000);
-  });
-scenario('F13: etcd is restored to an older snapshot → no identity twice', live, async (t) => {
-  const old = snapshotState(t.sim.state);
-  edit(t, { replicas: 6 });
-  await settle(t);
-  removePod(t, firstPod(t));
-  await settle(t);
-  restoreState(t.sim.state, old);
-  t.sim.wake();
-  await t.sim.run(120_000);
-  await settle(t);
-  assert.is(livePods(t).length, 3);
+  await enact(storyOf(t), BUSY);
 });
 scenario('F13: etcd is restored, pods are not watched → made once', claimless, async (t) => {
   const old = snapshotState(t.sim.state);
@@ -4250,24 +4260,6 @@ scenario('F13: etcd is restored, pods are not watched → made once', claimless,
   delete t.faults.decide;
   t.sim.kill('actors'); // Everything is restarted, as the manual of etcd says.
   t.actors = newActors(t.sim, claimless);
-});
-scenario('F9: someone edits the cluster all the time → no lost update', six, async (t) => {
-  for (let i = 0; i < 300; i++) t.sim.at(i * 37, () => void annotate(t, coder, { beat: `${i}` }));
-  edit(t, { replicas: 8 });
-  await t.sim.run(12_000);
-  removePod(t, firstPod(t));
-});
-scenario('F16: the status is wiped, then falsified → rebuilt', six, async (t) => {
-  const old = lose(t);
-  await replaced(t, old, 'PodDeleted');
-  const before = identitiesOf(t);
-  must(t, 'PATCH', `${coder}/status`, { status: null });
-  await settle(t);
-  assert.is(clusterNow(t).status?.retired?.[0]?.reason, 'PodDeleted');
-  const status = { replicas: 99, newestIdentity: 'x', members: [], conditions: null };
-  must(t, 'PATCH', `${coder}/status`, { status });
-  await settle(t);
-  assert.equal(identitiesOf(t), before);
 });
 
 // ─── Refusals ───────────────────────────────────────────────────────────────────────────────────
@@ -4324,21 +4316,18 @@ for (const [what, words, begin, end, claims] of obstacles)
     await refused(t, words, claims);
     end(t);
   });
-scenario('F18: a template refused for long is mended → tried at once', {}, async (t) => {
-  edit(t, { replicas: 4, ...imageless });
-  await t.sim.run(950_000);
-  edit(t, { template: { spec: podSpec } });
-  await until(t, '4 are up', () => livePods(t).filter(isUp).length === 4, 30_000);
-});
-scenario('F18: a quota is full for long, a member is lost → replaced at once', live, async (t) => {
-  quota(t, { pods: '3' });
-  edit(t, { replicas: 4 });
-  await t.sim.run(950_000);
-  removePod(t, firstPod(t));
-  await t.sim.run(2000);
-  await until(t, '3 are up', () => livePods(t).filter(isUp).length === 3, 60_000);
-  noQuota(t);
-});
+inWords`
+F18: a template refused for long is mended, tried at once (any): template {"image":""};
+  replicas 4; 950 s; template {}; in 30 s: 4 up →
+F18: a quota is full for long, a member is lost, replaced at once (live): quota 3;
+  replicas 4; 950 s; lose; 2 s; in 60 s: 3 up; no quota →
+F26: nodes may not be read, it says so, facts still count (six): deny . of nodes; a new process; 5 s;
+  Ready says nodes cannot be read; lose; in 900 s: PodDeleted replaces it →
+F26: pods may not be touched for 10 min, a condition, then on (live): deny . of pods; replicas 4;
+  600 s; Stalled says is forbidden: User "operator" cannot; 0-79 requests; heal →
+F26: pods may not be read for 2 s, nothing stalls (live): deny list|watch of pods; the server is away;
+  0.1 s; the server is back; 1 s; replicas 4; 0.9 s; Stalled says False; heal →
+`;
 scenario('F18: the namespace is going → nothing is created, no hot loop', {}, async (t) => {
   apply(t, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'team' } });
   apply(t, { ...exampleCluster({}, 'other'), metadata: { name: 'other', namespace: 'team' } });
@@ -4351,33 +4340,6 @@ scenario('F18: the namespace is going → nothing is created, no hot loop', {}, 
 const allVerbs = ['get', 'list', 'watch', 'create', 'patch', 'delete'];
 const noRight = (resource: string) =>
   allVerbs.map((verb) => ({ verb, resource, user: 'operator' }));
-scenario('F26: nodes may not be read → it says so, facts still count', six, async (t) => {
-  t.sim.state.denied = noRight('nodes');
-  await startAnew(t);
-  await t.sim.run(5000);
-  assert.match(conditionOf(t, 'Ready')?.message ?? '', 'nodes cannot be read');
-  await replaced(t, lose(t), 'PodDeleted');
-});
-scenario('F26: pods may not be touched for 10 min → a condition, then on', live, async (t) => {
-  t.sim.state.denied = noRight('pods');
-  const mark = t.sim.requests.length;
-  edit(t, { replicas: 4 });
-  await t.sim.run(600_000);
-  assert.match(conditionOf(t, 'Stalled')?.message ?? '', 'is forbidden: User "operator" cannot');
-  assert.ok(sumOf(requestsSince(t, mark)) < 80, 'no hot loop');
-  t.sim.state.denied = [];
-});
-scenario('F26: pods may not be read for 2 s → nothing stalls', live, async (t) => {
-  t.sim.state.denied = noRight('pods').filter(({ verb }) => verb === 'list' || verb === 'watch');
-  t.sim.down = true; // Every stream breaks.
-  await t.sim.run(100);
-  t.sim.down = false;
-  await t.sim.run(1000);
-  edit(t, { replicas: 4 });
-  await t.sim.run(900);
-  assert.is(conditionOf(t, 'Stalled')?.status, 'False');
-  t.sim.state.denied = [];
-});
 scenario('a pass throws each time → Stalled, one Event, and ever more slowly', live, async (t) => {
   t.sim.kill('operator');
   let times = 0;
@@ -4468,34 +4430,27 @@ for (const [how, propagationPolicy, whenDeleted, next] of [
     assert.equal(marks, Array(back ? 3 - next : 0).fill('ScaledIn'));
   });
 }
-const strips: Readonly<Record<string, Rec>> = {
-  'our labels are': { labels: { [MARK.cluster]: null, [MARK.identity]: null } },
-  'the owner reference is': { ownerReferences: null },
-};
-for (const [what, metadata] of Object.entries(strips))
-  for (const away of [false, true])
-    scenario(`F24: ${what} off a pod${away ? ', unseen' : ''} → put back`, sixPods, (t) => {
-      if (away) t.sim.kill('operator');
-      must(t, 'PATCH', podAt(firstPod(t)), { metadata });
-      if (away) startOperator(t);
-    });
-scenario('I4: chosen no more, and again, within a lag → none too many', claimless, async (t) => {
-  t.sim.kill('operator');
-  t.selector = 'app=coder';
-  const choose = (app: string): unknown =>
-    must(t, 'PATCH', coder, { metadata: { labels: { app } } });
-  choose('coder');
-  startOperator(t);
-  await t.sim.run(5000);
-  t.faults.lagMs = { pods: 8000 };
-  edit(t, { replicas: 6 });
-  await until(t, 'they are made', () => livePods(t).length === 6);
-  choose('none');
-  await t.sim.run(200);
-  choose('coder');
-  await t.sim.run(10_000);
-  delete t.faults.lagMs;
-});
+inWords`
+F24: our labels are off a pod, put back (six keeping):
+  pod {"labels":{"${MARK.cluster}":null,"${MARK.identity}":null}} →
+F24: the owner reference is off a pod, put back (six keeping): pod {"ownerReferences":null} →
+F24: our labels are off a pod, unseen, put back (six keeping): it is killed;
+  pod {"labels":{"${MARK.cluster}":null,"${MARK.identity}":null}}; it is started →
+F24: the owner reference is off a pod, unseen, put back (six keeping): it is killed;
+  pod {"ownerReferences":null}; it is started →
+I4: chosen no more, and again, within a lag, none too many (claimless): it is killed;
+  cluster {"labels":{"app":"coder"}}; it selects app=coder; it is started; 5 s; faults {"lagMs":{"pods":8000}};
+  replicas 6; in 900 s: 6 live; cluster {"labels":{"app":"none"}}; 0.2 s;
+  cluster {"labels":{"app":"coder"}}; 10 s; heal →
+I9: an end without claims, not told, a new process, one Reason (claimless): its node is off;
+  once /PATCH .*/status/ → reset; lose; 5 s; retired: PodDeleted;
+  it is killed; replicas 2; it is started; 5 s; retired: ScaledIn,PodDeleted;
+  its node is back →
+paused, only the status is written, then it goes on (six):
+  cluster {"annotations":{"${MARK.paused}":"true"}}; 0.1 s; lose; mark; 300 s;
+  1-9 PATCH status; 0 other kinds of writes; cluster {"annotations":{"${MARK.paused}":null}};
+  in 900 s: PodDeleted replaces it →
+`;
 scenario('I4: a POST is lost, then it is not wanted any more → not repeated', six, async (t) => {
   const mark = t.sim.requests.length;
   t.faults.decide = ({ method, path }) => {
@@ -4508,30 +4463,6 @@ scenario('I4: a POST is lost, then it is not wanted any more → not repeated', 
   await settle(t);
   assert.is(requestsSince(t, mark)['POST pods'], 1);
 });
-scenario(
-  'I9: an end without claims, not told, a new process → one Reason',
-  claimless,
-  async (t) => {
-    const old = firstPod(t);
-    t.actors.kill(nodeOfPod(old)); // Its pod stays, going.
-    let rest = 1;
-    t.faults.decide = ({ method, path }) =>
-      method === 'PATCH' && path.includes('/status') && rest-- > 0 ? 'reset' : undefined;
-    removePod(t, old);
-    await t.sim.run(5000);
-    const told = (): string =>
-      clusterNow(t)
-        .status?.retired?.map((r) => r.reason)
-        .join() ?? '';
-    assert.is(told(), 'PodDeleted');
-    t.sim.kill('operator');
-    edit(t, { replicas: 2 });
-    startOperator(t);
-    await t.sim.run(5000);
-    assert.is(told(), 'ScaledIn,PodDeleted');
-    t.actors.revive(nodeOfPod(old));
-  },
-);
 scenario('F24: a pod is taken out of the selector → released with its data', six, async (t) => {
   const old = firstPod(t);
   must(t, 'PATCH', podAt(old), { metadata: { labels: { app: 'mine' } } });
@@ -4620,18 +4551,6 @@ scenario('F10: … of one that returns → Stalled names it', live, async (t) =>
   assert.is(conditionOf(t, 'Stalled')?.message, words);
   must(t, 'DELETE', `${space}/pods/${name}`);
 });
-scenario('paused → only the status is written; then it goes on', six, async (t) => {
-  annotate(t, coder, { [MARK.paused]: 'true' });
-  await t.sim.run(100);
-  const old = lose(t);
-  const mark = t.sim.requests.length;
-  await t.sim.run(300_000);
-  const sent = Object.keys(requestsSince(t, mark)).filter((key) => !key.startsWith('GET'));
-  assert.equal(sent, ['PATCH status']);
-  annotate(t, coder, { [MARK.paused]: null });
-  await replaced(t, old, 'PodDeleted');
-});
-
 // ─── Scale: the requests of the bench's table, counted ──────────────────────────────────────────
 
 scenario('scale: 0 → 300 → a claim and a pod each, few writes beside', ten, async (t) => {
