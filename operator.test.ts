@@ -2371,101 +2371,72 @@ async function followed(
   await feed.done;
   return said.join(', ');
 }
-const errorEvent: WatchEvent = { type: 'ERROR', object: tooOldStatus };
-const unknownQuery = answered(422, { message: 'sendInitialEvents is forbidden' });
-const busy = answered(429, { reason: 'TooManyRequests' }, { 'retry-after': '20' });
+/** Answers in words; the lists of a stream that then ends, or, of `left open`, does not. */
 const lost: WatchEvent = { type: 'DELETED', object: namedAt('a', 6) };
-const over = { answer: answered(200) };
-const first: Step = { events: listedAs(5, 'a'), ...over };
-const second: Step = { events: listedAs(9, 'b'), ...over };
-const OWN_KIND = '/apis/enge.me/v1alpha1/statefulclusters';
-const FEEDS: Readonly<
-  Record<
-    string,
-    readonly [steps: readonly Step[], wanted: string, path?: string, groups?: readonly Raw[]]
-  >
-> = {
-  'F6: an ERROR event of 410, the stream left open → listed anew': [
-    [{ events: [...listedAs(5, 'a'), errorEvent] }, second],
-    'new!, 0.6 s, new! (a), 9 (b)',
-  ],
-  'F6: an answer of 410 → listed anew': [
-    [first, { answer: answered(410, tooOldStatus) }, second],
-    'new!, 5 (a), 0.6 s, new! (a), 9 (b)',
-  ],
-  'F6: 410 on the second page → nothing of the first is believed': [
-    [
-      { answer: unknownQuery },
-      { answer: pageOf(7, 'p2', 'a') },
-      { answer: answered(410, tooOldStatus) },
-      { answer: pageOf(9, '', 'b') },
-    ],
-    'new!, 0.6 s, list all, list p2, 1.2 s, list all, 9 (b)',
-  ],
-  'F7: 429 with Retry-After → that long, then listed anew, and what is known stays': [
-    [first, { answer: busy }, { answer: busy }],
-    'new!, 5 (a), 20 s, new! (a), 20 s, new! (a)',
-  ],
-  'F7: a page, a reset, 503 → ever more slowly, and what is known stays': [
-    [
-      first,
-      { answer: new Error('the answer is not JSON') },
-      { answer: new Error('read ECONNRESET') },
-      { answer: answered(503) },
-      second,
-    ],
-    'new!, 5 (a), 0.6 s, new! (a), 1.2 s, new! (a), 2.4 s, new! (a), 9 (b)',
-  ],
-  'F5: streams that end at once, without news → ever more slowly': [
-    [first, ...Array(3).fill({ answer: new Error('no answer to a ping for 10000 ms') })],
-    'new!, 5 (a), 0.6 s, new! (a), 1.2 s, new! (a), 2.4 s, new! (a)',
-  ],
-  'F7: where lists pass and watches fail → ever more slowly': [
-    [
-      { answer: unknownQuery },
-      ...[7, 8].flatMap((v) => [{ answer: pageOf(v, '', 'a') }, { answer: answered(500) }]),
-    ],
-    'new!, 0.6 s, list all, 7 (a), 1.2 s, list all (a), 8 (a), 2.4 s, list all (a)',
-  ],
-  'F4: deleted before the end of the list is told → not kept': [
-    [{ events: [...listedAs(5, 'a').slice(0, 1), lost, ...listedAs(6, 'b')], ...over }],
-    'new!, 6 (b)',
-  ],
-  'F25: the kind is gone → so are its objects, and it is asked for ever more slowly': [
-    [first, ...Array(8).fill({ answer: answered(404) })],
-    'new!, 5 (a), 0.6 s, new!, 1.2 s, new!, 2.4 s, new!, 4.8 s, new!, 9.6 s, new!, 19.2 s, new!, ' +
-      '22.5 s, new!, 22.5 s, new!',
-    OWN_KIND,
-  ],
-  'F25: 404 on our kind, which discovery still has → what is known stays': [
-    [first, { answer: answered(404, '<html>') }, { answer: answered(200) }],
-    'new!, 5 (a), 0.6 s, new! (a), new! (a)',
-    OWN_KIND,
-    [{ name: 'enge.me' }],
-  ],
-  'F7: a redirect, an empty page, JSON of another → ever more slowly, nothing is believed': [
-    [
-      { answer: unknownQuery },
-      { answer: answered(302, undefined, { location: '/login' }) },
-      { answer: answered(200) },
-      { answer: answered(200, { ...(pageOf(9, '', 'b').body as Raw), kind: 'Status' }) },
-      { answer: pageOf(9, '', 'b') },
-      { answer: answered(302) },
-    ],
-    'new!, 0.6 s, list all, 1.2 s, list all, 2.4 s, list all, 4.8 s, list all, 9 (b), ' +
-      '9.6 s, list all (b)',
-  ],
-  'F7: a proxy answers 404 → what is known stays': [
-    [first, { answer: answered(404) }, { answer: answered(200) }],
-    'new!, 5 (a), 0.6 s, new! (a), new! (a)',
-  ],
+const expiredEvent: WatchEvent = { type: 'ERROR', object: tooOldStatus };
+const STEP_WORDS: Readonly<Record<string, Step>> = {
+  first: { events: listedAs(5, 'a'), answer: answered(200) },
+  second: { events: listedAs(9, 'b'), answer: answered(200) },
+  'left open': { events: [...listedAs(5, 'a'), expiredEvent] },
+  deleted: {
+    events: [...listedAs(5, 'a').slice(0, 1), lost, ...listedAs(6, 'b')],
+    answer: answered(200),
+  },
+  old: { answer: answered(422, { message: 'sendInitialEvents is forbidden' }) },
+  '7 a …': { answer: pageOf(7, 'p2', 'a') },
+  '7 a': { answer: pageOf(7, '', 'a') },
+  '8 a': { answer: pageOf(8, '', 'a') },
+  '9 b': { answer: pageOf(9, '', 'b') },
+  other: { answer: answered(200, { ...(pageOf(9, '', 'b').body as Raw), kind: 'Status' }) },
+  302: { answer: answered(302, undefined, { location: '/login' }) },
+  404: { answer: answered(404, '<html>') },
+  410: { answer: answered(410, tooOldStatus) },
+  429: { answer: answered(429, { reason: 'TooManyRequests' }, { 'retry-after': '20' }) },
+  garbage: { answer: new Error('the answer is not JSON') },
+  reset: { answer: new Error('read ECONNRESET') },
+  mute: { answer: new Error('no answer to a ping for 10000 ms') },
 };
+const stepOf = (word: string): Step =>
+  /^(200|50\d)$/.test(word) ? { answer: answered(Number(word)) } : explained(STEP_WORDS, word);
 const caches = suite('cache');
-for (const [title, [steps, wanted, path = '/api/v1/pods', groups = []]] of Object.entries(FEEDS))
-  caches(`cache: ${title}`, async () => assert.is(await followed(path, groups, ...steps), wanted));
+for (const row of rowsIn`
+F6: an ERROR event of 410, the stream left open, listed anew: left open, second
+  → new!, 0.6 s, new! (a), 9 (b)
+F6: an answer of 410, listed anew: first, 410, second → new!, 5 (a), 0.6 s, new! (a), 9 (b)
+F6: 410 on the second page, nothing of the first is believed: old, 7 a …, 410, 9 b
+  → new!, 0.6 s, list all, list p2, 1.2 s, list all, 9 (b)
+F7: 429 with Retry-After, that long, then listed anew, what is known stays: first, 429, 429
+  → new!, 5 (a), 20 s, new! (a), 20 s, new! (a)
+F7: a page, a reset, 503, ever more slowly, what is known stays: first, garbage, reset, 503, second
+  → new!, 5 (a), 0.6 s, new! (a), 1.2 s, new! (a), 2.4 s, new! (a), 9 (b)
+F5: streams that end at once, without news, ever more slowly: first, mute, mute, mute
+  → new!, 5 (a), 0.6 s, new! (a), 1.2 s, new! (a), 2.4 s, new! (a)
+F7: where lists pass and watches fail, ever more slowly: old, 7 a, 500, 8 a, 500
+  → new!, 0.6 s, list all, 7 (a), 1.2 s, list all (a), 8 (a), 2.4 s, list all (a)
+F4: deleted before the end of the list is told, not kept: deleted → new!, 6 (b)
+F25: the kind is gone, so are its objects, and it is asked for ever more slowly, of our kind:
+  first, 404, 404, 404, 404, 404, 404, 404, 404 → new!, 5 (a), 0.6 s, new!, 1.2 s, new!, 2.4 s, new!,
+  4.8 s, new!, 9.6 s, new!, 19.2 s, new!, 22.5 s, new!, 22.5 s, new!
+F25: 404, discovery still has it, what is known stays, of our kind: first, 404, 200
+  → new!, 5 (a), 0.6 s, new! (a), new! (a)
+F7: a redirect, an empty page, JSON of another, ever more slowly, nothing is believed:
+  old, 302, 200, other, 9 b, 302 → new!, 0.6 s, list all, 1.2 s, list all, 2.4 s, list all,
+  4.8 s, list all, 9 (b), 9.6 s, list all (b)
+F7: a proxy answers 404, what is known stays: first, 404, 200
+  → new!, 5 (a), 0.6 s, new! (a), new! (a)
+`) {
+  const [, title = '', steps = '', wanted = ''] = /^(.*?: .*?): (.*) → (.*)$/.exec(row) ?? [];
+  const path = title.includes('our kind')
+    ? '/apis/enge.me/v1alpha1/statefulclusters'
+    : '/api/v1/pods';
+  const groups = title.includes('discovery') ? [{ name: 'enge.me' }] : [];
+  caches(`cache: ${title} → ${wanted}`, async () =>
+    assert.is(await followed(path, groups, ...steps.split(', ').map(stepOf)), wanted),
+  );
+}
 caches('F30: SIGTERM while the first list hangs → it ends', async () => {
   const { promise: never } = Promise.withResolvers<ApiResponse>();
-  const world = { ...stillWorld().world, send: () => never, watch: async () => unknownQuery };
+  const world = { ...stillWorld().world, send: () => never, watch: async () => answered(422) };
   const options = { namespaces: [], selector: '', workers: 1 };
   const stop = new AbortController();
   setTimeout(() => stop.abort(), 50);
