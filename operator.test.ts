@@ -939,8 +939,7 @@ volumes and nodes cannot be read, pod GC: gone (noVolumes saw.collected watched=
 suspended: deleted+silent (suspend=1) → Suspended | " | " | " | over PodDeleted | Suspended
 suspended, asked: gone+claim.asked (suspend=1) → ReplaceRequested
 `);
-const fateOf: See = (situation, over) => endOf(situation, over);
-table('endOf', fateOf)`
+table('endOf', endOf)`
 its volume may not be read: a b c:gone+nodeless (pvDenied) → NodeGone*
 … its last pod was elsewhere: a b c:gone+nodeless (pvDenied saw.onX+evicted) → -
 no other node is open: a:cordoned b:cordoned c:gone+cordoned !x:spot+cordoned (pinned)
@@ -1381,8 +1380,7 @@ absent claim: a b c:pending+claimAbsent → persistentvolumeclaims/c
 asked, the others, too: a b c:asked → nodes/n-c pods/a pods/b pods/c statefulclusters/web
 nothing: a b:starting !c:gone+ScaledIn@30 →
 `;
-const wakes: See = (situation, over) => decide(situation, over).p.wakeMs;
-table('plan: wakes after', wakes)`
+table('plan: wakes after', (situation, over) => decide(situation, over).p.wakeMs)`
 time decides: a b c:quiet (watched=100) | a b c:gone+quiet (pinned watched=100) → 200000
 own watch is trusted: a b c:silent (watched=20) → 40000
 Available: a:justReady (minReadySeconds=9) → 4000
@@ -1677,16 +1675,16 @@ F42: restored: a b !c:gone+ScaledIn@30+claim.restored (replicas=3 cInStatus)
   | a b c:gone (cInStatus) → 
 newest first: a !b:deleted !c:gone+ScaledIn@30 → b PodDeleted -; c ScaledIn -
 `;
-const replacements: See = (situation, over) => statusOf(situation, over).replacements;
-table('status: replacements', replacements)`
+table('status: replacements', (situation, over) => statusOf(situation, over).replacements)`
 in the pass itself: a b c:deleted (newestC) → 5
 seen in the cache: b c y:justReady+forPodDeleted (newestC) → 5
 counted before: b c y:forPodDeleted (newestZ) → 4
 by one that nobody owns any more: b c !y:orphan+claimless+forPodDeleted (newestC) → 4
 scale-out, a return: a b (replicas=3 newestC) | a b c:gone (newestC) → 4
 `;
-const newestIn: See = (situation, over) => plain(statusOf(situation, over).newestIdentity);
-table('status: newestIdentity', newestIn)`
+table('status: newestIdentity', (situation, over) =>
+  plain(statusOf(situation, over).newestIdentity),
+)`
 of the members: a b → b
 of those born now: a (replicas=2) → new
 only raised: a b (newestZ) → z
@@ -2492,23 +2490,11 @@ interface Seen {
   readonly reason?: string;
   readonly count?: number;
 }
-interface SeenSpec {
-  readonly replicas?: number;
-  readonly suspend?: boolean;
-  readonly updateStrategy?: { readonly rollingUpdate?: Rec };
+/** Of any kind; what is named here is gone through in lists. */
+interface SeenSpec extends Raw {
   readonly containers?: readonly Rec[];
-  readonly replacementPolicy?: string;
-  readonly minReadySeconds?: number;
-  readonly nodeName?: string;
   readonly taints?: readonly Rec[];
-  readonly volumeName?: string;
   readonly volumes?: readonly { readonly persistentVolumeClaim?: { readonly claimName: string } }[];
-  readonly template?: Rec;
-  readonly resources?: { readonly requests?: Readonly<Record<string, string>> };
-  readonly unschedulable?: boolean;
-  readonly liveness?: Readonly<Record<string, number>>;
-  readonly podManagementPolicy?: string;
-  readonly persistentVolumeClaimRetentionPolicy?: Readonly<Record<string, string>>;
 }
 type SeenStatus = Partial<Status> & { readonly phase?: string };
 interface SeenChange {
@@ -4216,7 +4202,8 @@ inWords`
 F18: a quota of pods refuses, told, no claims pile up, heals (any): quota {"pods":"3"};
   refused, a claim more: quota: q, requested: pods=1, used: pods=3, limited: pods=3; no quota →
 F18: a quota of claims refuses, told, heals (any): quota {"persistentvolumeclaims":"3"};
-  refused: persistentvolumeclaims=1, used: persistentvolumeclaims=3, limited: persist; no quota →
+  refused: quota: q, requested: persistentvolumeclaims=1, used: persistentvolumeclaims=3, limited:
+  persistentvolumeclaims=3; no quota →
 F18: a webhook refuses, told, no claims pile up, heals (any): pods are denied: by the webhook x;
   refused, a claim more: by the webhook x; nothing is denied →
 F18: a template refuses, told, no claims pile up, heals (any): template {"image":""};
