@@ -396,6 +396,7 @@ const POD: Readonly<Record<string, Flat<Pod>>> = {
   at1000: { ...notReady(39), startedMs: ago(40) }, // Not Ready 1,000 ms after its start.
   at1001: { ...notReady(39), startedMs: ago(40) - 1 },
   attaching: { mountedMs: undefined },
+  spoke: { lastWords: 'exit code 137' },
   crash: { restarts: 6, isDown: true },
   failed: dead,
   succeeded: { ...dead, phase: 'Succeeded' },
@@ -435,6 +436,8 @@ const CLAIM: Readonly<Record<string, Flat<Claim>>> = {
   restored: note(MARK.restore, 'true'),
   asked: note(MARK.replace, 'true'),
   older: { createdMs: ago(99 * HOUR) },
+  anyMark: note(MARK.retired, 'Any'),
+  farAway: note(MARK.retiredAt, '+275760-09-13T00:00:00.000Z'),
   wasBound: note(MARK.bindCompleted, 'yes'),
   ours: { owners: [OURS] },
   foreign: { owners: [OTHER] },
@@ -1459,14 +1462,11 @@ byHand('plan: a restored claim → has no mark, its seal, and its index if that 
   assert.equal([index(0), index(1), restored(0)?.labels[MARK.retired]], ['1', '0', null]);
 });
 byHand('plan: in place → the mark says the ID and the image of each container before', () => {
-  const containers = { m: ['old', 'c:1'] } as const;
-  const over = { labels: { [MARK.revision]: 'older' }, containers };
-  const pods = new Map(snapshot('a b').pods).set(`web-${id('c')}`, pod('c', over));
-  const { p } = decide('a b c', { from: 'image', snap: { pods } });
+  const { p } = decide('a b c:outdated+putBack', { from: 'image' });
   const [update] = p.actions.flatMap((a) => (a.verb === 'update' ? [a as op.Patch] : []));
   const { metadata, spec } = update?.change as op.Raw;
   const mark = JSON.parse(metadata.annotations[MARK.inPlace]) as unknown;
-  assert.equal(mark, { revision: REVISION, before: { m: ['old', 'c:1'] } });
+  assert.equal(mark, { revision: REVISION, before: { m: ['1', 'c:1'] } });
   assert.equal(spec, { containers: [{ name: 'm', image: 'c:2' }] });
 });
 byHand('plan: an orphaned revision → adopted first; once that was refused, all goes on', () => {
@@ -1658,6 +1658,7 @@ table('status: members', members)`
 unhealthy first: b:starting a c:unready → b Starting; c Unready; a Available
 ends now: b a c:silent → c Retiring NodeUnreachable; a Available; b Available
 withheld: a:silent → a Withheld NodeUnreachable
+a mark of no known Reason is none: a:claim.anyMark → a Available
 returning: a:gone → a Returning
 its node has no room for what it asks: a:inPlace+anew+resizing → a Updating InProgress
 leaving: a !b:deleted+ScaledIn@30 → b Retiring ScaledIn; a Available
@@ -1707,12 +1708,17 @@ nobody is lost: a b:gone → Normal Returned: created b
 nobody is lost: a b:failed → Normal Returned: deleted pod web-b
 nobody is lost: a !b → Normal ScaledIn: retired claim data-web-b; deleted pod web-b
 nobody is lost: a b:outdated → Normal Recreated: deleted pod web-b
+the last words: a b c:claimless+failed+spoke
+  → Warning PodFailed: deleted pod web-c; replaced c by new; exit code 137
 bookkeeping is no news: a b c:announced →
 `;
+const FAR = { at: statusOf('a !c:gone+PodDeleted@5+claim.farAway').retired[0]?.at };
 const gone = statusOf('a !b:gone+ScaledIn@30 !c:gone+PodDeleted@30!+claim.going');
 facts('status', [
   ['selector', statusOf('a').selector, 'app=web'],
   ['retiredClaims', gone.retiredClaims, 1],
+  ['retired: the last words', statusOf('a b c:deleted+spoke').retired[0]?.message, 'exit code 137'],
+  ['F37: retired in the year 275760: when its claim was made', FAR.at, op.timeText(META.createdMs)],
   [
     'retired: its time stays, not claims that went',
     statusOf('a b', overOf('cInStatus')).retired,
@@ -1730,31 +1736,13 @@ tellings('status: an unchanged cluster a minute later → the same status, byte 
     assert.is(json(op.statusOf(again.s, again.p, [], NOW + 60_000)), json(status));
   }
 });
+const crowdOf = (count: number, states = ''): string =>
+  drawn(count, [])
+    .map((one) => `${one}${states}`)
+    .join(' ');
 tellings('status: 150 members → 100 are shown, 150 counted', () => {
-  const { members, replicas } = statusOf('', { replicas: 150 });
-  const pods = new Map(drawn(150, []).map((one) => [`web-${one}`, pod(one, { claims: [] })]));
-  const all = statusOf('', { replicas: 150, snap: { pods } });
-  assert.equal([members.length, replicas, all.members.length, all.replicas], [0, 0, 100, 150]);
-});
-tellings('status: the last words of a lost pod → in retired and in its Event', () => {
-  const lost = pod('c', going, { claims: [`data-web-${id('c')}`], lastWords: 'exit code 137' });
-  const pods = new Map(snapshot('a b').pods).set(lost.meta.name, lost);
-  const { s, p } = decide('a b c:deleted', { snap: { pods } });
-  assert.is(op.statusOf(s, p, p.actions, NOW).retired[0]?.message, 'exit code 137');
-  const failed = { ...lost, ...dead, meta: { ...lost.meta, deletedMs: undefined } };
-  const end = { do: 'Delete', verb: 'end', kind: 'pods', because: 'PodFailed' } as const;
-  const [story] = op.storiesOf([{ ...end, object: failed, identity: id('c') }]);
-  assert.match(story?.message ?? '', /exit code 137$/);
-});
-tellings('F37: status: retired in the year 275760 → its claim says when', () => {
-  const at = { annotations: { [MARK.retiredAt]: '+275760-09-13T00:00:00.000Z' } };
-  const claims = new Map(snapshot('a c:PodDeleted@5').claims);
-  claims.set(`data-web-${id('c')}`, claim('c', ended('PodDeleted', 5), at));
-  const { retired } = statusOf('a', { snap: { claims } });
-  assert.equal(
-    retired.map((r) => r.at),
-    [op.timeText(META.createdMs)],
-  );
+  const { members, replicas } = statusOf(crowdOf(150));
+  assert.equal([members.length, replicas], [100, 150]);
 });
 tellings('stories: a condition turns bad → one Event; it stays, it turns good → none', () => {
   const [good, bad] = [statusOf('a').conditions, statusOf('a', overOf('noSelector')).conditions];
@@ -1765,16 +1753,7 @@ tellings('stories: a condition turns bad → one Event; it stays, it turns good 
   );
 });
 tellings('status: 999 members run on claims being deleted → the schema takes it', () => {
-  const all = <T extends { readonly meta: Meta }>(of: (one: string) => T) =>
-    new Map(
-      drawn(999, [])
-        .map(of)
-        .map((one) => [one.meta.name, one]),
-    );
-  const old = { labels: { [MARK.revision]: 'older' } };
-  const pods = all((one) => pod(one, old));
-  const claims = all((one) => claim(one, { deletedMs: NOW }));
-  const { conditions } = statusOf('', { replicas: 999, snap: { pods, claims } });
+  const { conditions } = statusOf(crowdOf(999, ':outdated+claim.going'));
   assert.ok(Math.max(...conditions.map((c) => c.message.length)) < 1000);
 });
 tellings('status: an init container waits → its word', () => {
@@ -1804,11 +1783,6 @@ tellings('status: why it is Stalled → in one true word', () => {
 tellings('status: no node takes it for less than 5 min → no way out is named yet', () => {
   const ready = statusOf('a b:unscheduled').conditions.find((c) => c.type === 'Ready');
   assert.not.match(ready?.message ?? '', MARK.replace);
-});
-tellings('status: a mark of no known Reason → is none', () => {
-  const claims = new Map([[`data-web-${id('a')}`, claim('a', note(MARK.retired, 'Any'))]]);
-  const [a] = statusOf('a', { snap: { claims } }).members;
-  assert.equal([a?.health, a?.reason], ['Available', '']);
 });
 if (TESTING) tellings.run();
 
@@ -1851,9 +1825,6 @@ facts('leader', [
 
 /** The text format 0.0.4, read strictly: what is not allowed throws. Series → value. */
 function parseMetrics(text: string): Map<string, number> {
-  const say = (why: string, line: string): never => {
-    throw new Error(`${why}: ${line}`);
-  };
   const series = new Map<string, number>();
   const types = new Map<string, string>();
   let [family, helped] = ['', ''];
@@ -1869,21 +1840,18 @@ function parseMetrics(text: string): Map<string, number> {
       if (!['counter', 'gauge', 'histogram'].includes(rest)) say('no such type', line);
       if ((rest === 'counter') !== name.endsWith('_total')) say('_total is for counters', line);
       types.set((family = name), rest);
-    } else readSample(line, family, types.get(family) ?? '', series, say);
+    } else readSample(line, family, types.get(family) ?? '', series);
   }
-  checkHistograms(types, series, say);
+  checkHistograms(types, series);
   return series;
 }
-type Say = (why: string, line: string) => never;
+function say(why: string, line: string): never {
+  throw new Error(`${why}: ${line}`);
+}
 const LABEL = String.raw`[a-z_][a-z0-9_]*="(?:[^"\\]|\\[\\"n])*"`;
 const SAMPLE = RegExp(`^([a-z_][a-z0-9_]*)(\\{${LABEL}(?:,${LABEL})*\\})? (\\S+)$`);
-function readSample(
-  line: string,
-  family: string,
-  type: string,
-  series: Map<string, number>,
-  say: Say,
-): void {
+type Series = Map<string, number>;
+function readSample(line: string, family: string, type: string, series: Series): void {
   const [, name = '', labels = '', number = ''] = SAMPLE.exec(line) ?? say('not a sample', line);
   const suffixes = type === 'histogram' ? ['_bucket', '_sum', '_count'] : [''];
   if (!suffixes.some((suffix) => name === family + suffix)) say('a stranger in the family', line);
@@ -1893,7 +1861,7 @@ function readSample(
   series.set(name + labels, Number(number));
 }
 /** Edges grow and so do the counts; the last edge is +Inf, and its count is _count. */
-function checkHistograms(types: Map<string, string>, series: Map<string, number>, say: Say): void {
+function checkHistograms(types: Map<string, string>, series: Series): void {
   for (const [name, type] of types) {
     if (type !== 'histogram') continue;
     const last = new Map<string, { edge: number; count: number }>();
@@ -2942,6 +2910,10 @@ const open5: Setting = { ...five, nodes: 8, ends: 'open' };
 const podSpec = {
   containers: [{ name: 'c', image: 'img:1', volumeMounts: [{ name: 'data', mountPath: '/d' }] }],
 };
+/** A template whose one container has these fields beside the usual ones. */
+const template = (container: Rec = {}, metadata: Rec = {}): Rec => ({
+  template: { metadata, spec: { containers: [{ ...podSpec.containers[0], ...container }] } },
+});
 const bare = { template: { spec: { containers: [{ name: 'c', image: 'img:1' }] } } };
 const claimless: Setting = { nodes: 6, spec: { ...bare, volumeClaimTemplates: [] } };
 const localClaim = (storage = '1Gi', storageClassName?: string): Rec => ({
@@ -3709,16 +3681,7 @@ function unplug(t: Scene): Promise<boolean> {
 const enlarge = (t: Scene): Seen => edit(t, { volumeClaimTemplates: [netClaim('2Gi')] });
 const inTwo = {
   volumeClaimTemplates: [localClaim(), { ...localClaim(), metadata: { name: 'logs' } }],
-  template: {
-    spec: {
-      containers: [
-        {
-          ...podSpec.containers[0],
-          volumeMounts: ['data', 'logs'].map((name) => ({ name, mountPath: `/${name}` })),
-        },
-      ],
-    },
-  },
+  ...template({ volumeMounts: ['data', 'logs'].map((name) => ({ name, mountPath: `/${name}` })) }),
 };
 /** `kubectl replace --force`: deleted and made anew at once. */
 function madeAnew(t: Scene): void {
@@ -3753,10 +3716,6 @@ sweep('a restore', { replicas: 2 }, restoreFirst, 0);
 sweep('a restore of two claims (F42)', { replicas: 2, spec: inTwo }, restoreFirst, 0);
 // ─── Updates ────────────────────────────────────────────────────────────────────────────────────
 
-/** A template whose one container has these fields beside the usual ones. */
-const template = (container: Rec = {}, metadata: Rec = {}): Rec => ({
-  template: { metadata, spec: { containers: [{ ...podSpec.containers[0], ...container }] } },
-});
 const each = <T>(value: T): T[] => Array<T>(5).fill(value);
 /** The whole template at once, as `kubectl apply` and `rollout undo` leave it. */
 function retemplate(t: Scene, { template: value }: Rec): void {
@@ -4397,18 +4356,7 @@ for (const prefix of ['coder-', 'data-', 'logs-']) {
     assert.ok(foreign && !foreign.metadata.labels && !foreign.metadata.deletionTimestamp);
   });
 }
-scenario('F10: … of one that returns → Stalled names it', live, async (t) => {
-  const { metadata } = firstPod(t);
-  const { name } = metadata;
-  t.sim.kill('operator');
-  must(t, 'DELETE', `${space}/pods/${name}`, { gracePeriodSeconds: 0 });
-  must(t, 'POST', `${space}/pods`, { kind: 'Pod', metadata: { name }, spec: bare.template.spec });
-  startOperator(t);
-  await t.sim.run(60_000);
-  const words = `${name} stands in the way of ${name.slice(6)}`;
-  assert.is(conditionOf(t, 'Stalled')?.message, words);
-  must(t, 'DELETE', `${space}/pods/${name}`);
-});
+
 // ─── Scale: the requests of the bench's table, counted ──────────────────────────────────────────
 
 inWords`
@@ -4763,29 +4711,19 @@ election('a pod is deleted → counted, in the words of the Event (I9)', async (
 leaders('leader: two parts of a split → both lead, each its own clusters', async () => {
   const t = newScene(six);
   const parts = ['tier=x', 'tier notin (x)'].map((selector, i) => elect(t, `p${i}`, { selector }));
-  const [x, y] = ['x', 'y'].map((tier) => {
-    const cluster = exampleCluster({}, tier);
-    return apply(t, {
-      ...cluster,
+  for (const tier of ['x', 'y'])
+    apply(t, {
+      ...exampleCluster({}, tier),
       metadata: { name: tier, namespace: 'default', labels: { tier } },
     });
-  });
   for (const name of ['x', 'y'])
     await until(t, `${name} is Ready`, () => pendingOf(t, name) === '');
-  const whose = (cluster: Seen | undefined): string[] => [
-    ...new Set(
-      parts
-        .filter((p) =>
-          writesOf(t, p).some((r) => r.path.includes(`/${cluster?.metadata.name}/status`)),
-        )
-        .map((p) => p.who),
-    ),
-  ];
-  assert.equal([whose(x), whose(y)], [['operator-p0'], ['operator-p1']]);
-  assert.equal(
-    parts.map((p) => p.end),
-    ['', ''],
-  );
+  const whose = (name: string): readonly string[] =>
+    parts
+      .filter((p) => writesOf(t, p).some((r) => r.path.includes(`/${name}/status`)))
+      .map((p) => p.who);
+  assert.equal([whose('x'), whose('y')], [['operator-p0'], ['operator-p1']]);
+  assert.equal(parts.map((p) => p.end).join(), ',');
 });
 leaders('leader: newcomers with overlapping scopes at once → never two of them lead', async () => {
   for (let seed = 1; seed <= 20; seed++) {
