@@ -1712,13 +1712,17 @@ the last words: a b c:claimless+failed+spoke
   → Warning PodFailed: deleted pod web-c; replaced c by new; exit code 137
 bookkeeping is no news: a b c:announced →
 `;
-const FAR = { at: statusOf('a !c:gone+PodDeleted@5+claim.farAway').retired[0]?.at };
+const farAway = statusOf('a !c:gone+PodDeleted@5+claim.farAway').retired[0]?.at;
 const gone = statusOf('a !b:gone+ScaledIn@30 !c:gone+PodDeleted@30!+claim.going');
 facts('status', [
   ['selector', statusOf('a').selector, 'app=web'],
   ['retiredClaims', gone.retiredClaims, 1],
   ['retired: the last words', statusOf('a b c:deleted+spoke').retired[0]?.message, 'exit code 137'],
-  ['F37: retired in the year 275760: when its claim was made', FAR.at, op.timeText(META.createdMs)],
+  [
+    'F37: retired in the year 275760: when its claim was made',
+    farAway,
+    op.timeText(META.createdMs),
+  ],
   [
     'retired: its time stays, not claims that went',
     statusOf('a b', overOf('cInStatus')).retired,
@@ -3212,10 +3216,13 @@ interface Story {
   mark: number; // Requests are counted from there.
   identities: readonly string[];
   claims: readonly string[];
+  pods: readonly string[];
+  least?: () => number; // Who were up, since `watch`.
   readonly runners: Readonly<Record<string, Runner>>; // Processes that want the Lease, by a letter.
 }
 const sceneOf = (t: Scene) => {
-  return { mark: t.sim.requests.length, identities: identitiesOf(t), claims: claimUids(t) };
+  const [identities, claims, pods] = [identitiesOf(t), claimUids(t), uidsOf(t)];
+  return { mark: t.sim.requests.length, identities, claims, pods };
 };
 const storyOf = (t: Scene): Story => {
   const runners = Object.fromEntries(t.runners.map((one) => [one.who.slice(-1), one]));
@@ -3224,7 +3231,8 @@ const storyOf = (t: Scene): Story => {
 const runner = (p: Story, letter: string): Runner => explained(p.runners, letter);
 const taken = (p: Story): Seen => (p.it = firstPod(p.t));
 /** What is counted in words; anything else is a kind of request: `POST pods`. */
-const COUNTS: Readonly<Record<string, (t: Scene, sent: Record<string, number>) => number>> = {
+type Count = (t: Scene, sent: Record<string, number>, p: Story) => number;
+const COUNTS: Readonly<Record<string, Count>> = {
   clusters: (t) => listed(t, 'statefulclusters').length,
   pods: (t) => listed(t, 'pods').length,
   live: (t) => livePods(t).length,
@@ -3232,14 +3240,21 @@ const COUNTS: Readonly<Record<string, (t: Scene, sent: Record<string, number>) =
   'with env': (t) => livePods(t).filter((o) => 'env' in boxOf(o)).length,
   claims: (t) => claimsOf(t).length,
   pending: (t) => Number(pendingOf(t) !== ''),
+  outdated: (t) => Number(!onUpdate(t) || pendingOf(t) !== ''),
+  'of the same identities': (t, _, p) => common(identitiesOf(t), p.identities).length,
+  'of the same pods': (t, _, p) => common(uidsOf(t), p.pods).length,
   requests: (_, sent) => sumOf(sent),
   'kinds of requests': (_, sent) => Object.keys(sent).length,
 };
-function counted({ t, mark, runners }: Story, what: string): number {
-  const one = runners[/^writes of (.)$/.exec(what)?.[1] ?? ''];
-  if (one) return writesOf(t, one, mark).length;
+function counted(p: Story, what: string): number {
+  const { t, mark, runners } = p;
+  const [, kind, which = ''] = /^(writes of|Events of|marked|of) (\w+:?\w*)$/.exec(what) ?? [];
+  if (kind === 'writes of') return writesOf(t, explained(runners, which), mark).length;
+  if (kind === 'Events of') return newsOf(t, which).length;
+  if (kind === 'marked') return claimsOf(t).filter((o) => markOf(o) === which).length;
+  if (kind === 'of') return livePods(t).filter((o) => imageOf(o) === which).length;
   const sent = requestsSince(t, mark);
-  return COUNTS[what]?.(t, sent) ?? sent[what] ?? 0;
+  return COUNTS[what]?.(t, sent, p) ?? sent[what] ?? 0;
 }
 /** The words of a scenario: acts, and findings, which must be so. `#` is a number, `…` any text. */
 const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unknown>> = {
@@ -3249,6 +3264,8 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
       acts.split(', ').map((act: string) => doStep(p, act)),
     ),
   settle: ({ t }) => settle(t),
+  watch: (p) => (p.least = leastReady(p.t)),
+  'pods are marked': (p) => (p.pods = uidsOf(p.t)),
   mark: (p) => Object.assign(p, sceneOf(p.t)),
   'replicas #': ({ t }, replicas) => edit(t, { replicas }),
   'edit …': ({ t }, spec) => edit(t, spec),
@@ -3262,6 +3279,8 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   'the cluster comes': ({ t }) => apply(t, exampleCluster()),
   lose: (p) => removePod(p.t, taken(p)),
   'lose at once': (p) => removePod(p.t, taken(p), { gracePeriodSeconds: 0 }),
+  evict: (p) => evictByApi(p.t, taken(p)),
+  'all rest': ({ t }) => restAll(t, true),
   ask: (p) => askFor(p.t, taken(p)),
   'pod …': (p, metadata) => must(p.t, 'PATCH', podAt(taken(p)), { metadata }),
   'its claim goes': (p) => removeClaim(p.t, claimsOf(p.t, identityIn(taken(p)))[0]),
@@ -3320,6 +3339,13 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   'in # s: (.) leads': ({ t, runners }, limit, one) =>
     until(t, `${one} leads`, () => holderOf(t) === runners[one]?.who, 1000 * limit),
   '(.) ends: …': (p, one, why) => assert.is(runner(p, one).end, why),
+  'at least # were up': ({ least }, n) => assert.is(least?.(), n),
+  'all are updated': ({ t }) => assert.ok(onUpdate(t)),
+  'each has its heir': ({ t }) =>
+    clusterNow(t).status?.retired?.forEach((r) =>
+      assert.ok(identitiesOf(t).includes(r.replacedBy)),
+    ),
+  'it is sick': (p) => assert.ok((p.it = livePods(p.t).find((o) => !isUp(o)) as Seen)),
   'it lives': ({ t, it }) => assert.is(uidOfIdentity(t, it), it.metadata.uid),
   'it is gone': ({ t, it }) => assert.is(uidOfIdentity(t, it), ''),
   'the same (identities|claims)': (p, what: 'claims') => assert.equal(sceneOf(p.t)[what], p[what]),
@@ -3377,6 +3403,8 @@ async function enactAll(p: Story, acts: string, seen: string, isOpen = false): P
 const SETTINGS: Readonly<Record<string, Setting>> = {
   ...{ any: {}, six, live, open, five, sixty, open5, claimless, ten, keeping: { keeps: 'pods' } },
   ...{ freeing: { spec: freeing }, volatile: { spec: volatile } },
+  strict: { spec: { liveness: { startupSeconds: 60, unreadySeconds: 60, maxRestarts: 2 } } },
+  sized: { spec: template({ resources: { requests: { cpu: '1', memory: '1Gi' } } }) },
 };
 function settingIn(words: string): Setting {
   const all = words.split(' ').map((word) => explained(SETTINGS, word));
@@ -3816,37 +3844,15 @@ for (const [what, spec, { template: to, ...rest }, how, see, wanted] of changes)
     if (see) assert.equal(livePods(t).map(see), each(wanted));
   });
 for (const [what, podUpdatePolicy, change, words] of [
-  ['a refused resize', 'InPlaceOnly', guaranteed, 'QOS'],
-  [
-    'an env',
-    'InPlaceOnly',
-    template({ ...sizes('1'), env: [{ name: 'A', value: '1' }] }),
-    'podUpdatePolicy is InPlaceOnly, and spec.containers.c.env',
-  ],
-  [
-    'a refused template',
-    'InPlaceIfPossible',
-    template({ ...sizes('1'), image: '' }),
-    'spec.containers[0].image',
-  ],
+  ['a refused resize', 'InPlaceOnly', sizes('1', { cpu: '1', memory: '1Gi' }), 'QOS'],
+  ['an env', 'InPlaceOnly', { ...sizes('1'), env: [{ name: 'A' }] }, 'and spec.containers.c.env'],
+  ['a refusal', 'InPlaceIfPossible', { ...sizes('1'), image: '' }, 'spec.containers[0].image'],
 ] as const)
-  scenario(
-    `update: ${what} under ${podUpdatePolicy} → Stalled says so, costs no member`,
-    { ...five, spec: { ...sized('1'), ...roll({ podUpdatePolicy }) } },
-    async (t) => {
-      const uids = uidsOf(t);
-      retemplate(t, change);
-      await t.sim.run(60_000);
-      const { status, reason, message = '' } = conditionOf(t, 'Stalled') ?? {};
-      assert.is(`${status} ${reason}`, 'True UpdateBlocked');
-      assert.match(message, words);
-      await t.sim.run(600_000);
-      assert.equal([newsOf(t, 'Stalled').length > 0, newsOf(t, 'Updated')], [true, []]);
-      retemplate(t, sized('1'));
-      await settle(t);
-      assert.equal(uidsOf(t), uids);
-    },
-  );
+  inWords`
+update: ${what} under ${podUpdatePolicy}, Stalled says so, costs no member (five sized keeping):
+  edit ${json(roll({ podUpdatePolicy }))}; template ${json(change)}; 60 s;
+  Stalled says True UpdateBlocked; Stalled says ${words}; 600 s; 1-9 Events of Stalled;
+  0 Events of Updated; template ${json(sizes('1'))} →`;
 
 /** Suspended until no pod is left, and resumed. */
 async function restAll(t: Scene, restarts = false): Promise<void> {
@@ -3861,101 +3867,46 @@ suspend, then resume, the same members come back as what the template then says 
   status: "replicas":5,; template ${ENV}; edit {"suspend":false}
   → the same identities; the same claims; 5 with env
 `;
-const strict = { liveness: { startupSeconds: 60, unreadySeconds: 60, maxRestarts: 2 } };
-for (const [whenReplaced, maxSurge] of [
-  ['Retain', 1],
-  ['Delete', 1],
-  ['Retain', 0],
+for (const [whenReplaced, maxSurge, seen] of [
+  ['Retain', 1, '5 marked Updated'],
+  ['Delete', 1, '0 marked Updated'],
+  ['Retain', 0, '5 marked Updated; each has its heir'],
 ] as const)
-  scenario(
-    `update: Replace, maxSurge ${maxSurge}, ${whenReplaced} → never below ${4 + maxSurge}`,
-    {
-      ...five,
-      spec: {
-        ...roll({ podUpdatePolicy: 'Replace', maxSurge, maxUnavailable: 1 - maxSurge }),
-        persistentVolumeClaimRetentionPolicy: { whenReplaced },
-      },
-    },
-    async (t) => {
-      const [identities, least] = [identitiesOf(t), leastReady(t)];
-      retemplate(t, template({ image: 'img:2' }));
-      await settle(t);
-      assert.ok(onUpdate(t));
-      assert.is(least(), 4 + maxSurge);
-      assert.is(common(identitiesOf(t), identities).length, 0);
-      const marks = claimsOf(t).flatMap((o) => noteOf(o, MARK.retired) || []);
-      assert.equal(marks, whenReplaced === 'Retain' ? each('Updated') : []);
-      const { retired = [] } = clusterNow(t).status ?? {};
-      assert.equal(
-        retired.map((r) => r.reason),
-        each('Updated'),
-      );
-      if (maxSurge === 0) assert.ok(retired.every((r) => identitiesOf(t).includes(r.replacedBy)));
-    },
-  );
-for (const [how, bad] of [
-  ['in place', template({ image: 'bad:2' })],
-  ['in place, not to be pulled', template({ image: 'missing:2' })],
-  ['by Recreate', template({ image: 'bad:2', env: [{ name: 'A', value: '1' }] })],
+  inWords`
+update: Replace, maxSurge ${`${maxSurge}`}, ${whenReplaced}, never below that (five): watch;
+  edit ${json(roll({ podUpdatePolicy: 'Replace', maxSurge, maxUnavailable: 1 - maxSurge }))};
+  edit {"persistentVolumeClaimRetentionPolicy":{"whenReplaced":"${whenReplaced}"}};
+  template {"image":"img:2"} → all are updated; at least ${`${4 + maxSurge}`} were up; ${seen};
+  0 of the same identities; retired: Updated,Updated,Updated,Updated,Updated`;
+for (const [how, bad, said, same] of [
+  ['in place', { image: 'bad:2' }, 'waiting for', '5'],
+  ['in place, not to be pulled', { image: 'missing:2' }, 'ImagePullBackOff', '5'],
+  ['by Recreate', { image: 'bad:2', env: [{ name: 'A', value: '1' }] }, 'waiting for', '4'],
 ] as const)
-  for (const [cure, spec] of [
-    ['undo', {}],
-    ['a third one', {}],
-    ['undo, strictly judged', strict],
+  for (const [cure, setting, long, good] of [
+    ['undo', 'five', '600', {}],
+    ['a third one', 'five', '600', { image: 'img:3' }],
+    ['undo, strictly judged', 'five strict', '3600', {}],
   ] as const)
-    scenario(
-      `F29: an image never Ready ${how}, then ${cure} → heals by itself, nobody ends`,
-      { ...five, spec },
-      async (t) => {
-        const [uids, identities, least] = [uidsOf(t), identitiesOf(t), leastReady(t)];
-        retemplate(t, bad);
-        await t.sim.run(spec === strict ? 3_600_000 : 600_000);
-        assert.is(least(), 4);
-        const sick = livePods(t).find((o) => !isUp(o));
-        const { message = '' } = conditionOf(t, 'Progressing') ?? {};
-        assert.match(message, `waiting for ${sick && identityIn(sick)}`);
-        if (how.endsWith('pulled')) assert.match(message, 'ImagePullBackOff');
-        const kept = common(uidsOf(t), uids).filter((uid) => uid !== sick?.metadata.uid);
-        retemplate(t, template(cure === 'a third one' ? { image: 'img:3' } : {}));
-        await settle(t);
-        assert.ok(onUpdate(t));
-        assert.equal([identitiesOf(t), least()], [identities, 4]);
-        assert.equal(common(kept, uidsOf(t)), kept);
-      },
-    );
-// Members of img:1 and img:2 under the rule, after the eldest was evicted, after it was lost, and
-// after all were suspended and resumed.
-for (const [what, rule, ...seen] of [
-  ['a partition of 3', roll({ partition: 3 }), [3, 2], [2, 3], [3, 2]],
-  ['a pause', roll({ paused: true }), [5, 0], [5, 0], [5, 0]],
-  ['OnDelete', roll({}, 'OnDelete'), [4, 1], [4, 1], [0, 5]],
-] as const)
-  scenario(`update: ${what}, a loss, a suspension → each at its revision`, open5, async (t) => {
-    edit(t, rule);
-    retemplate(t, template({ image: 'img:2' }));
-    await t.sim.run(30_000);
-    const acts = [evictByApi, removePod, () => restAll(t, true)];
-    for (const [i, [one, two]] of seen.entries()) {
-      await acts[i]?.(t, firstPod(t));
-      await t.sim.run(60_000);
-      const images = livePods(t).map(imageOf);
-      const counts = ['img:1', 'img:2'].map((image) => images.filter((o) => o === image).length);
-      assert.equal(counts, [one, two]);
-    }
-    if (what === 'a pause') assert.is(conditionOf(t, 'Progressing')?.reason, 'UpdatePaused');
-    edit(t, roll({ partition: 0, paused: false }));
-    await until(t, 'all are updated', () => onUpdate(t) && pendingOf(t) === '');
-  });
+    inWords`
+F29: an image never Ready ${how}, then ${cure}, heals by itself, nobody ends (${setting}): watch;
+  template ${json(bad)}; ${long} s; at least 4 were up; it is sick;
+  Progressing says waiting for $id; Progressing says ${said}; pods are marked; template ${json(good)}
+  → all are updated; the same identities; at least 4 were up; ${same} of the same pods`;
+const FREED = json(roll({ partition: 0, paused: false }));
 inWords`
-update: its claim is being deleted, left alone (open5): its claim goes; 5 s;
-  template ${ENV}; 60 s
-  → it lives; 4 with env; Ready says is being deleted: $id
-update: the revision label is stripped, updated all the same (five): 
-  edit ${paused(true)}; template ${ENV}; 5 s;
-  pod {"labels":{"${MARK.revision}":null}}; 5 s;
-  edit ${paused(false)} → 5 with env
-update: labels of 60, a patch each, no more (sixty): labels {"tier":"x"}
-  → 60 PATCH pods; 0 GET pods; 0-2 POST events
+update: a partition of 3, a loss, a suspension, each at its revision (open5):
+  edit ${json(roll({ partition: 3 }))}; template {"image":"img:2"}; 30 s; evict; 60 s; 3 of img:1;
+  2 of img:2; lose; 60 s; 2 of img:1; 3 of img:2; all rest; 60 s; 3 of img:1; 2 of img:2;
+  edit ${FREED}; in 900 s: 0 outdated → all are updated
+update: a pause, a loss, a suspension, each at its revision (open5):
+  edit ${paused(true)}; template {"image":"img:2"}; 30 s; evict; 60 s; 5 of img:1; lose; 60 s;
+  5 of img:1; all rest; 60 s; 5 of img:1; Progressing says UpdatePaused; edit ${FREED};
+  in 900 s: 0 outdated → all are updated
+update: OnDelete, a loss, a suspension, each at its revision (open5):
+  edit ${json(roll({}, 'OnDelete'))}; template {"image":"img:2"}; 30 s; evict; 60 s; 4 of img:1;
+  1 of img:2; lose; 60 s; 4 of img:1; 1 of img:2; all rest; 60 s; 0 of img:1; 5 of img:2;
+  edit ${FREED}; in 900 s: 0 outdated → all are updated
 `;
 scenario('update: history is kept to its limit, and never loses one in use', five, async (t) => {
   edit(t, { revisionHistoryLimit: 2, ...roll({ partition: 5 }) });
