@@ -411,6 +411,7 @@ const POD: Readonly<Record<string, Flat<Pod>>> = {
   at1000: { ...notReady(39), startedMs: ago(40) }, // Not Ready 1,000 ms after its start.
   at1001: { ...notReady(39), startedMs: ago(40) - 1 },
   attaching: { mountedMs: undefined },
+  spoke: { lastWords: 'exit code 137' },
   crash: { restarts: 6, isDown: true },
   failed: dead,
   succeeded: { ...dead, phase: 'Succeeded' },
@@ -450,6 +451,8 @@ const CLAIM: Readonly<Record<string, Flat<Claim>>> = {
   restored: note(MARK.restore, 'true'),
   asked: note(MARK.replace, 'true'),
   older: { createdMs: ago(99 * HOUR) },
+  anyMark: note(MARK.retired, 'Any'),
+  farAway: note(MARK.retiredAt, '+275760-09-13T00:00:00.000Z'),
   wasBound: note(MARK.bindCompleted, 'yes'),
   ours: { owners: [OURS] },
   foreign: { owners: [OTHER] },
@@ -586,15 +589,17 @@ function overOf(words: string): Over {
   });
 }
 type See = (situation: string, over: Over) => unknown;
+const rowsIn = (text: TemplateStringsArray, ...inserts: string[]): readonly string[] =>
+  String.raw({ raw: text }, ...inserts)
+    .trim()
+    .replaceAll('\n  ', ' ')
+    .split('\n');
 /** One test for each situation of each row of the text that follows. */
 const table =
   (room: string, see: See, isPart = false) =>
   (text: TemplateStringsArray, ...inserts: string[]) => {
     const test = suite(room);
-    for (const row of String.raw({ raw: text }, ...inserts)
-      .trim()
-      .replaceAll('\n  ', ' ')
-      .split('\n')) {
+    for (const row of rowsIn(text, ...inserts)) {
       const [, why = '', situations = '', wanted = ''] = /^([^→]*):( .*?|) →(.*)$/.exec(row) ?? [];
       for (const one of situations.split('|')) {
         const [, situation = '', words] = /^(.*?)(?:\(([^()]+)\))?$/.exec(one.trim()) ?? [];
@@ -957,8 +962,7 @@ volumes and nodes cannot be read, pod GC: gone (noVolumes saw.collected watched=
 suspended: deleted+silent (suspend=1) → Suspended | " | " | " | over PodDeleted | Suspended
 suspended, asked: gone+claim.asked (suspend=1) → ReplaceRequested
 `);
-const fateOf: See = (situation, over) => endOf(situation, over);
-table('endOf', fateOf)`
+table('endOf', endOf)`
 its volume may not be read: a b c:gone+nodeless (pvDenied) → NodeGone*
 … its last pod was elsewhere: a b c:gone+nodeless (pvDenied saw.onX+evicted) → -
 no other node is open: a:cordoned b:cordoned c:gone+cordoned !x:spot+cordoned (pinned)
@@ -1327,6 +1331,9 @@ F37: a claim of its template that nobody of us made: a b !c:gone+claim.unmarked
   | a b !c:gone+claim.unmarked+PodDeleted@30! → nothing
 F37: a forged pod: a b !c:orphan+claimless+cheap | a b !c:orphan+claimless+asked → nothing
 no template names its claims: a b !c:gone+claimAbsent+stray → nothing
+a claim that its pod does not mount is Lost, goes: a b c:spare.lost | a b c:spare.going
+  | a b c:pending+spare.lost | a b c:pending+spare.going → nothing
+… an update goes on: a b c:outdated+spare.lost | a b c:outdated+spare.going → ${anew('c')}
 `;
 table('plan: holds', actions)`
 refused: a b (replicas=3 refused) → waits
@@ -1395,8 +1402,7 @@ absent claim: a b c:pending+claimAbsent → persistentvolumeclaims/c
 asked, the others, too: a b c:asked → nodes/n-c pods/a pods/b pods/c statefulclusters/web
 nothing: a b:starting !c:gone+ScaledIn@30 →
 `;
-const wakes: See = (situation, over) => decide(situation, over).p.wakeMs;
-table('plan: wakes after', wakes)`
+table('plan: wakes after', (situation, over) => decide(situation, over).p.wakeMs)`
 time decides: a b c:quiet (watched=100) | a b c:gone+quiet (pinned watched=100) → 200000
 own watch is trusted: a b c:silent (watched=20) → 40000
 Available: a:justReady (minReadySeconds=9) → 4000
@@ -1475,14 +1481,11 @@ byHand('plan: a restored claim → has no mark, its seal, and its index if that 
   assert.equal([index(0), index(1), restored(0)?.labels[MARK.retired]], ['1', '0', null]);
 });
 byHand('plan: in place → the mark says the ID and the image of each container before', () => {
-  const containers = { m: ['old', 'c:1'] } as const;
-  const over = { labels: { [MARK.revision]: 'older' }, containers };
-  const pods = new Map(snapshot('a b').pods).set(`web-${id('c')}`, pod('c', over));
-  const { p } = decide('a b c', { from: 'image', snap: { pods } });
+  const { p } = decide('a b c:outdated+putBack', { from: 'image' });
   const [update] = p.actions.flatMap((a) => (a.verb === 'update' ? [a as op.Patch] : []));
   const { metadata, spec } = update?.change as op.Raw;
   const mark = JSON.parse(metadata.annotations[MARK.inPlace]) as unknown;
-  assert.equal(mark, { revision: REVISION, before: { m: ['old', 'c:1'] } });
+  assert.equal(mark, { revision: REVISION, before: { m: ['1', 'c:1'] } });
   assert.equal(spec, { containers: [{ name: 'm', image: 'c:2' }] });
 });
 byHand('plan: an orphaned revision → adopted first; once that was refused, all goes on', () => {
@@ -1674,6 +1677,7 @@ table('status: members', members)`
 unhealthy first: b:starting a c:unready → b Starting; c Unready; a Available
 is due: b a c:silent → c Unready NodeUnreachable; a Available; b Available
 withheld: a:silent → a Withheld NodeUnreachable
+a mark of no known Reason is none: a:claim.anyMark → a Available
 returning: a:gone → a Returning
 its node has no room for what it asks: a:inPlace+anew+resizing → a Updating InProgress
 leaving: a !b:deleted+ScaledIn@30 → b Retiring ScaledIn; a Available
@@ -1690,25 +1694,52 @@ no object is left: a b (cInStatus) → c PodDeleted y
 F42: restored: a b c:gone (cInStatus) → 
 newest first: a !b:gone+PodDeleted@20 !c:gone+ScaledIn@30 → b PodDeleted -; c ScaledIn -
 `;
-const replacements: See = (situation, over) => statusOf(situation, over).replacements;
-table('status: replacements', replacements)`
+table('status: replacements', (situation, over) => statusOf(situation, over).replacements)`
 not in the pass itself: a b c:deleted (newestC) → 4
 seen in the cache: b c y:justReady+forPodDeleted (newestC) → 5
 counted before: b c y:forPodDeleted (newestZ) → 4
 by one that nobody owns any more: b c !y:orphan+claimless+forPodDeleted (newestC) → 4
 scale-out, a return: a b (replicas=3 newestC) | a b c:gone (newestC) → 4
 `;
-const newestIn: See = (situation, over) => plain(statusOf(situation, over).newestIdentity);
-table('status: newestIdentity', newestIn)`
+table('status: newestIdentity', (situation, over) =>
+  plain(statusOf(situation, over).newestIdentity),
+)`
 of the members: a b → b
 only raised: a b (newestZ) → z
 `;
+table('status: currentRevision', (situation, over) => statusOf(situation, over).currentRevision)`
+the other one, shown by a pod, or told: a b:outdated | a:gone b:gone (toldOlder)
+  | a b:gone (toldOlder) → older
+none other: a b | a b (toldOlder) → ${REVISION}
+`;
+const news: See = (situation, over) => {
+  const told = op.storiesOf(decide(situation, over).p.actions);
+  const text = told.map((e) => `${e.type} ${e.reason}: ${e.message}`).join('; ');
+  return text.replace(/\b[2-9b-z]{10}\b/g, (one) => LETTER.get(one) ?? 'new');
+};
+table('status: Events', news)`
+two Reasons in one pass: a b:deleted (replicas=5)
+  → Warning PodDeleted: retired claim data-web-b; replaced b by new;
+  Normal ScaledOut: created 3 members: new, new, new
+nobody is lost: a b:gone → Normal Returned: created b
+nobody is lost: a b:failed → Normal Returned: deleted pod web-b
+nobody is lost: a !b → Normal ScaledIn: retired claim data-web-b; deleted pod web-b
+nobody is lost: a b:outdated → Normal Recreated: deleted pod web-b
+the last words: a b c:claimless+failed+spoke
+  → Warning PodFailed: deleted pod web-c; replaced c by new; exit code 137
+bookkeeping is no news: a b c:announced →
+`;
+const farAway = statusOf('a !c:gone+PodDeleted@5+claim.farAway').retired[0]?.at;
 const gone = statusOf('a !b:gone+ScaledIn@30 !c:gone+PodDeleted@30!+claim.going');
 facts('status', [
-  ['currentRevision: the other one', statusOf('a b:outdated').currentRevision, 'older'],
-  ['currentRevision: none other', statusOf('a b').currentRevision, REVISION],
   ['selector', statusOf('a').selector, 'app=web'],
   ['retiredClaims', gone.retiredClaims, 1],
+  ['retired: the last words', statusOf('a b c:deleted+spoke').retired[0]?.message, 'exit code 137'],
+  [
+    'F37: retired in the year 275760: when its claim was made',
+    farAway,
+    op.timeText(META.createdMs),
+  ],
   [
     'retired: its time stays, not claims that went',
     statusOf('a b', overOf('cInStatus')).retired,
@@ -1726,59 +1757,13 @@ tellings('status: an unchanged cluster a minute later → the same status, byte 
     assert.is(json(op.statusOf(again.s, again.p, NOW + 60_000)), json(status));
   }
 });
+const crowdOf = (count: number, states = ''): string =>
+  drawn(count, [])
+    .map((one) => `${one}${states}`)
+    .join(' ');
 tellings('status: 150 members → 100 are shown, 150 counted', () => {
-  const { members, replicas } = statusOf('', { replicas: 150 });
-  const pods = new Map(drawn(150, []).map((one) => [`web-${one}`, pod(one, { claims: [] })]));
-  const all = statusOf('', { replicas: 150, snap: { pods } });
-  assert.equal([members.length, replicas, all.members.length, all.replicas], [0, 0, 100, 150]);
-});
-tellings('status: the last words of a lost pod → in retired and in its Event', () => {
-  const lost = pod('c', going, { claims: [`data-web-${id('c')}`], lastWords: 'exit code 137' });
-  const pods = new Map(snapshot('a b').pods).set(lost.meta.name, lost);
-  const { s, p } = decide('a b !c:gone+PodDeleted@30', { snap: { pods } });
-  assert.is(op.statusOf(s, p, NOW).retired[0]?.message, 'exit code 137');
-  const failed = { ...lost, ...dead, meta: { ...lost.meta, deletedMs: undefined } };
-  const end = { do: 'Delete', verb: 'end', kind: 'pods', because: 'PodFailed' } as const;
-  const [story] = op.storiesOf([{ ...end, object: failed, identity: id('c') }]);
-  assert.match(story?.message ?? '', /exit code 137$/);
-});
-tellings('F37: status: retired in the year 275760 → its claim says when', () => {
-  const at = { annotations: { [MARK.retiredAt]: '+275760-09-13T00:00:00.000Z' } };
-  const claims = new Map(snapshot('a c:PodDeleted@5').claims);
-  claims.set(`data-web-${id('c')}`, claim('c', ended('PodDeleted', 5), at));
-  const { retired } = statusOf('a', { snap: { claims } });
-  assert.equal(
-    retired.map((r) => r.at),
-    [op.timeText(META.createdMs)],
-  );
-});
-tellings('status: currentRevision of the status → only while no pod shows another one', () => {
-  const told = (text: string, over: Over = {}): string =>
-    statusOf(text, { ...over, status: { currentRevision: 'older' } }).currentRevision;
-  assert.equal(
-    [told('a:gone b:gone'), told('a b:gone'), told('a b')],
-    ['older', 'older', REVISION],
-  );
-});
-tellings('stories: two Reasons in one pass → two Events', () => {
-  const [lost, grown, more] = op.storiesOf(decide('a b:deleted', { replicas: 5 }).p.actions);
-  assert.match(lost?.message ?? '', new RegExp(`replaced ${id('b')} by \\w{10}`));
-  assert.match(grown?.message ?? '', /created 3 members: /);
-  assert.equal([lost?.type, grown?.type, more], ['Warning', 'Normal', undefined]);
-});
-tellings('stories: who comes back, is scaled in, released → no warning', () => {
-  const told = (text: string, when = 'from=all'): string =>
-    op
-      .storiesOf(decide(text, overOf(when)).p.actions)
-      .map((e) => `${e.reason} ${e.type}`)
-      .join();
-  assert.equal(
-    [told('a b:gone'), told('a b:failed'), told('a !b'), told('a b:outdated')],
-    ['Returned Normal', 'Returned Normal', 'ScaledIn Normal', 'Recreated Normal'],
-  );
-});
-tellings('stories: bookkeeping is no news', () => {
-  assert.equal(op.storiesOf(decide('a b c:announced').p.actions), []);
+  const { members, replicas } = statusOf(crowdOf(150));
+  assert.equal([members.length, replicas], [100, 150]);
 });
 tellings('stories: a condition turns bad → one Event; it stays, it turns good → none', () => {
   const [good, bad] = [statusOf('a').conditions, statusOf('a', overOf('noSelector')).conditions];
@@ -1789,31 +1774,9 @@ tellings('stories: a condition turns bad → one Event; it stays, it turns good 
   );
 });
 tellings('status: 999 members run on claims being deleted → the schema takes it', () => {
-  const all = <T extends { readonly meta: Meta }>(of: (one: string) => T) =>
-    new Map(
-      drawn(999, [])
-        .map(of)
-        .map((one) => [one.meta.name, one]),
-    );
-  const old = { labels: { [MARK.revision]: 'older' } };
-  const pods = all((one) => pod(one, old));
-  const claims = all((one) => claim(one, { deletedMs: NOW }));
-  const { conditions } = statusOf('', { replicas: 999, snap: { pods, claims } });
+  const { conditions } = statusOf(crowdOf(999, ':outdated+claim.going'));
   assert.ok(Math.max(...conditions.map((c) => c.message.length)) < 1000);
 });
-tellings(
-  'plan: a claim that its pod does not mount is Lost, goes → nobody ends, all are updated',
-  () => {
-    for (const over of [{ phase: 'Lost' }, { deletedMs: NOW }]) {
-      const name = `logs-web-${id('c')}`;
-      const claims = new Map(snapshot('a b c').claims).set(name, claim('c', { name }, over));
-      assert.is(planText(decide('a b c', { snap: { claims } }).p), 'nothing');
-      assert.is(planText(decide('a b c:pending', { snap: { claims } }).p), 'nothing');
-      const { p } = decide('a b c:outdated', { snap: { claims } });
-      assert.is(planText(p), 'recreate c Recreated');
-    }
-  },
-);
 tellings('status: an init container waits → its word', () => {
   const state = { waiting: { reason: 'CrashLoopBackOff' } };
   const waiting = { name: 'i', restartCount: 7, state };
@@ -1841,11 +1804,6 @@ tellings('status: why it is Stalled → in one true word', () => {
 tellings('status: no node takes it for less than 5 min → no way out is named yet', () => {
   const ready = statusOf('a b:unscheduled').conditions.find((c) => c.type === 'Ready');
   assert.not.match(ready?.message ?? '', MARK.replace);
-});
-tellings('status: a mark of no known Reason → is none', () => {
-  const claims = new Map([[`data-web-${id('a')}`, claim('a', note(MARK.retired, 'Any'))]]);
-  const [a] = statusOf('a', { snap: { claims } }).members;
-  assert.equal([a?.health, a?.reason], ['Available', '']);
 });
 if (TESTING) tellings.run();
 
@@ -1888,9 +1846,6 @@ facts('leader', [
 
 /** The text format 0.0.4, read strictly: what is not allowed throws. Series → value. */
 function parseMetrics(text: string): Map<string, number> {
-  const say = (why: string, line: string): never => {
-    throw new Error(`${why}: ${line}`);
-  };
   const series = new Map<string, number>();
   const types = new Map<string, string>();
   let [family, helped] = ['', ''];
@@ -1906,21 +1861,18 @@ function parseMetrics(text: string): Map<string, number> {
       if (!['counter', 'gauge', 'histogram'].includes(rest)) say('no such type', line);
       if ((rest === 'counter') !== name.endsWith('_total')) say('_total is for counters', line);
       types.set((family = name), rest);
-    } else readSample(line, family, types.get(family) ?? '', series, say);
+    } else readSample(line, family, types.get(family) ?? '', series);
   }
-  checkHistograms(types, series, say);
+  checkHistograms(types, series);
   return series;
 }
-type Say = (why: string, line: string) => never;
+function say(why: string, line: string): never {
+  throw new Error(`${why}: ${line}`);
+}
 const LABEL = String.raw`[a-z_][a-z0-9_]*="(?:[^"\\]|\\[\\"n])*"`;
 const SAMPLE = RegExp(`^([a-z_][a-z0-9_]*)(\\{${LABEL}(?:,${LABEL})*\\})? (\\S+)$`);
-function readSample(
-  line: string,
-  family: string,
-  type: string,
-  series: Map<string, number>,
-  say: Say,
-): void {
+type Series = Map<string, number>;
+function readSample(line: string, family: string, type: string, series: Series): void {
   const [, name = '', labels = '', number = ''] = SAMPLE.exec(line) ?? say('not a sample', line);
   const suffixes = type === 'histogram' ? ['_bucket', '_sum', '_count'] : [''];
   if (!suffixes.some((suffix) => name === family + suffix)) say('a stranger in the family', line);
@@ -1930,7 +1882,7 @@ function readSample(
   series.set(name + labels, Number(number));
 }
 /** Edges grow and so do the counts; the last edge is +Inf, and its count is _count. */
-function checkHistograms(types: Map<string, string>, series: Map<string, number>, say: Say): void {
+function checkHistograms(types: Map<string, string>, series: Series): void {
   for (const [name, type] of types) {
     if (type !== 'histogram') continue;
     const last = new Map<string, { edge: number; count: number }>();
@@ -2386,101 +2338,72 @@ async function followed(
   await feed.done;
   return said.join(', ');
 }
-const errorEvent: WatchEvent = { type: 'ERROR', object: tooOldStatus };
-const unknownQuery = answered(422, { message: 'sendInitialEvents is forbidden' });
-const busy = answered(429, { reason: 'TooManyRequests' }, { 'retry-after': '20' });
+/** Answers in words; the lists of a stream that then ends, or, of `left open`, does not. */
 const lost: WatchEvent = { type: 'DELETED', object: namedAt('a', 6) };
-const over = { answer: answered(200) };
-const first: Step = { events: listedAs(5, 'a'), ...over };
-const second: Step = { events: listedAs(9, 'b'), ...over };
-const OWN_KIND = '/apis/enge.me/v1alpha1/statefulclusters';
-const FEEDS: Readonly<
-  Record<
-    string,
-    readonly [steps: readonly Step[], wanted: string, path?: string, groups?: readonly Raw[]]
-  >
-> = {
-  'F6: an ERROR event of 410, the stream left open → listed anew': [
-    [{ events: [...listedAs(5, 'a'), errorEvent] }, second],
-    'new!, 0.6 s, new! (a), 9 (b)',
-  ],
-  'F6: an answer of 410 → listed anew': [
-    [first, { answer: answered(410, tooOldStatus) }, second],
-    'new!, 5 (a), 0.6 s, new! (a), 9 (b)',
-  ],
-  'F6: 410 on the second page → nothing of the first is believed': [
-    [
-      { answer: unknownQuery },
-      { answer: pageOf(7, 'p2', 'a') },
-      { answer: answered(410, tooOldStatus) },
-      { answer: pageOf(9, '', 'b') },
-    ],
-    'new!, 0.6 s, list all, list p2, 1.2 s, list all, 9 (b)',
-  ],
-  'F7: 429 with Retry-After → that long, then listed anew, and what is known stays': [
-    [first, { answer: busy }, { answer: busy }],
-    'new!, 5 (a), 20 s, new! (a), 20 s, new! (a)',
-  ],
-  'F7: a page, a reset, 503 → ever more slowly, and what is known stays': [
-    [
-      first,
-      { answer: new Error('the answer is not JSON') },
-      { answer: new Error('read ECONNRESET') },
-      { answer: answered(503) },
-      second,
-    ],
-    'new!, 5 (a), 0.6 s, new! (a), 1.2 s, new! (a), 2.4 s, new! (a), 9 (b)',
-  ],
-  'F5: streams that end at once, without news → ever more slowly': [
-    [first, ...Array(3).fill({ answer: new Error('no answer to a ping for 10000 ms') })],
-    'new!, 5 (a), 0.6 s, new! (a), 1.2 s, new! (a), 2.4 s, new! (a)',
-  ],
-  'F7: where lists pass and watches fail → ever more slowly': [
-    [
-      { answer: unknownQuery },
-      ...[7, 8].flatMap((v) => [{ answer: pageOf(v, '', 'a') }, { answer: answered(500) }]),
-    ],
-    'new!, 0.6 s, list all, 7 (a), 1.2 s, list all (a), 8 (a), 2.4 s, list all (a)',
-  ],
-  'F4: deleted before the end of the list is told → not kept': [
-    [{ events: [...listedAs(5, 'a').slice(0, 1), lost, ...listedAs(6, 'b')], ...over }],
-    'new!, 6 (b)',
-  ],
-  'F25: the kind is gone → so are its objects, and it is asked for ever more slowly': [
-    [first, ...Array(8).fill({ answer: answered(404) })],
-    'new!, 5 (a), 0.6 s, new!, 1.2 s, new!, 2.4 s, new!, 4.8 s, new!, 9.6 s, new!, 19.2 s, new!, ' +
-      '22.5 s, new!, 22.5 s, new!',
-    OWN_KIND,
-  ],
-  'F25: 404 on our kind, which discovery still has → what is known stays': [
-    [first, { answer: answered(404, '<html>') }, { answer: answered(200) }],
-    'new!, 5 (a), 0.6 s, new! (a), new! (a)',
-    OWN_KIND,
-    [{ name: 'enge.me' }],
-  ],
-  'F7: a redirect, an empty page, JSON of another → ever more slowly, nothing is believed': [
-    [
-      { answer: unknownQuery },
-      { answer: answered(302, undefined, { location: '/login' }) },
-      { answer: answered(200) },
-      { answer: answered(200, { ...(pageOf(9, '', 'b').body as Raw), kind: 'Status' }) },
-      { answer: pageOf(9, '', 'b') },
-      { answer: answered(302) },
-    ],
-    'new!, 0.6 s, list all, 1.2 s, list all, 2.4 s, list all, 4.8 s, list all, 9 (b), ' +
-      '9.6 s, list all (b)',
-  ],
-  'F7: a proxy answers 404 → what is known stays': [
-    [first, { answer: answered(404) }, { answer: answered(200) }],
-    'new!, 5 (a), 0.6 s, new! (a), new! (a)',
-  ],
+const expiredEvent: WatchEvent = { type: 'ERROR', object: tooOldStatus };
+const STEP_WORDS: Readonly<Record<string, Step>> = {
+  first: { events: listedAs(5, 'a'), answer: answered(200) },
+  second: { events: listedAs(9, 'b'), answer: answered(200) },
+  'left open': { events: [...listedAs(5, 'a'), expiredEvent] },
+  deleted: {
+    events: [...listedAs(5, 'a').slice(0, 1), lost, ...listedAs(6, 'b')],
+    answer: answered(200),
+  },
+  old: { answer: answered(422, { message: 'sendInitialEvents is forbidden' }) },
+  '7 a …': { answer: pageOf(7, 'p2', 'a') },
+  '7 a': { answer: pageOf(7, '', 'a') },
+  '8 a': { answer: pageOf(8, '', 'a') },
+  '9 b': { answer: pageOf(9, '', 'b') },
+  other: { answer: answered(200, { ...(pageOf(9, '', 'b').body as Raw), kind: 'Status' }) },
+  302: { answer: answered(302, undefined, { location: '/login' }) },
+  404: { answer: answered(404, '<html>') },
+  410: { answer: answered(410, tooOldStatus) },
+  429: { answer: answered(429, { reason: 'TooManyRequests' }, { 'retry-after': '20' }) },
+  garbage: { answer: new Error('the answer is not JSON') },
+  reset: { answer: new Error('read ECONNRESET') },
+  mute: { answer: new Error('no answer to a ping for 10000 ms') },
 };
+const stepOf = (word: string): Step =>
+  /^(200|50\d)$/.test(word) ? { answer: answered(Number(word)) } : explained(STEP_WORDS, word);
 const caches = suite('cache');
-for (const [title, [steps, wanted, path = '/api/v1/pods', groups = []]] of Object.entries(FEEDS))
-  caches(`cache: ${title}`, async () => assert.is(await followed(path, groups, ...steps), wanted));
+for (const row of rowsIn`
+F6: an ERROR event of 410, the stream left open, listed anew: left open, second
+  → new!, 0.6 s, new! (a), 9 (b)
+F6: an answer of 410, listed anew: first, 410, second → new!, 5 (a), 0.6 s, new! (a), 9 (b)
+F6: 410 on the second page, nothing of the first is believed: old, 7 a …, 410, 9 b
+  → new!, 0.6 s, list all, list p2, 1.2 s, list all, 9 (b)
+F7: 429 with Retry-After, that long, then listed anew, what is known stays: first, 429, 429
+  → new!, 5 (a), 20 s, new! (a), 20 s, new! (a)
+F7: a page, a reset, 503, ever more slowly, what is known stays: first, garbage, reset, 503, second
+  → new!, 5 (a), 0.6 s, new! (a), 1.2 s, new! (a), 2.4 s, new! (a), 9 (b)
+F5: streams that end at once, without news, ever more slowly: first, mute, mute, mute
+  → new!, 5 (a), 0.6 s, new! (a), 1.2 s, new! (a), 2.4 s, new! (a)
+F7: where lists pass and watches fail, ever more slowly: old, 7 a, 500, 8 a, 500
+  → new!, 0.6 s, list all, 7 (a), 1.2 s, list all (a), 8 (a), 2.4 s, list all (a)
+F4: deleted before the end of the list is told, not kept: deleted → new!, 6 (b)
+F25: the kind is gone, so are its objects, and it is asked for ever more slowly, of our kind:
+  first, 404, 404, 404, 404, 404, 404, 404, 404 → new!, 5 (a), 0.6 s, new!, 1.2 s, new!, 2.4 s, new!,
+  4.8 s, new!, 9.6 s, new!, 19.2 s, new!, 22.5 s, new!, 22.5 s, new!
+F25: 404, discovery still has it, what is known stays, of our kind: first, 404, 200
+  → new!, 5 (a), 0.6 s, new! (a), new! (a)
+F7: a redirect, an empty page, JSON of another, ever more slowly, nothing is believed:
+  old, 302, 200, other, 9 b, 302 → new!, 0.6 s, list all, 1.2 s, list all, 2.4 s, list all,
+  4.8 s, list all, 9 (b), 9.6 s, list all (b)
+F7: a proxy answers 404, what is known stays: first, 404, 200
+  → new!, 5 (a), 0.6 s, new! (a), new! (a)
+`) {
+  const [, title = '', steps = '', wanted = ''] = /^(.*?: .*?): (.*) → (.*)$/.exec(row) ?? [];
+  const path = title.includes('our kind')
+    ? '/apis/enge.me/v1alpha1/statefulclusters'
+    : '/api/v1/pods';
+  const groups = title.includes('discovery') ? [{ name: 'enge.me' }] : [];
+  caches(`cache: ${title} → ${wanted}`, async () =>
+    assert.is(await followed(path, groups, ...steps.split(', ').map(stepOf)), wanted),
+  );
+}
 caches('F30: SIGTERM while the first list hangs → it ends', async () => {
   const { promise: never } = Promise.withResolvers<ApiResponse>();
-  const world = { ...stillWorld().world, send: () => never, watch: async () => unknownQuery };
+  const world = { ...stillWorld().world, send: () => never, watch: async () => answered(422) };
   const options = { namespaces: [], selector: '', workers: 1 };
   const stop = new AbortController();
   setTimeout(() => stop.abort(), 50);
@@ -2556,23 +2479,11 @@ interface Seen {
   readonly reason?: string;
   readonly count?: number;
 }
-interface SeenSpec {
-  readonly replicas?: number;
-  readonly suspend?: boolean;
-  readonly updateStrategy?: { readonly rollingUpdate?: Rec };
+/** Of any kind; what is named here is gone through in lists. */
+interface SeenSpec extends Raw {
   readonly containers?: readonly Rec[];
-  readonly replacementPolicy?: string;
-  readonly minReadySeconds?: number;
-  readonly nodeName?: string;
   readonly taints?: readonly Rec[];
-  readonly volumeName?: string;
   readonly volumes?: readonly { readonly persistentVolumeClaim?: { readonly claimName: string } }[];
-  readonly template?: Rec;
-  readonly resources?: { readonly requests?: Readonly<Record<string, string>> };
-  readonly unschedulable?: boolean;
-  readonly liveness?: Readonly<Record<string, number>>;
-  readonly podManagementPolicy?: string;
-  readonly persistentVolumeClaimRetentionPolicy?: Readonly<Record<string, string>>;
 }
 type SeenStatus = Partial<Status> & { readonly phase?: string };
 interface SeenChange {
@@ -2582,30 +2493,36 @@ interface SeenChange {
 }
 
 /** What the checker remembers of the history; never of a decision of the operator. */
-interface Ledger {
-  readonly sim: Sim;
-  readonly read: WeakMap<object, number>; // Changes of each store that were looked at.
-  readonly uids: Map<string, string>; // Pod or claim → its UID.
-  readonly live: Map<string, Set<string>>; // Cluster → names of its live pods.
-  readonly ended: Set<string>; // Identities with a retired claim, unless they were restored.
-  readonly restored: Set<string>; // Identities that a user asked for.
-  readonly reasons: Map<string, string>; // Identity → the Reason of its end.
-  readonly sealed: Set<string>; // UIDs of claims that bore a seal.
-  readonly had: Set<string>; // Cluster UID and member: it had a pod.
-  readonly specs: Map<string, { readonly at: number; readonly spec: SeenSpec }[]>; // By cluster.
-  recentMs: number; // How long the operator may be ignorant of a changed spec.
-  onTheWire: number; // Members that a former leader may still bring.
-  operators: number; // That run side by side.
-  passMs: number; // A pass takes no longer from its live reads to its first write.
-  restoredAt: number; // When etcd was put back to an older state.
-  readonly upUntil: Map<string, { readonly at: number; readonly boss: string }>; // By pod UID.
-  readonly chosen: Map<string, { readonly at: number; readonly ends: boolean }>; // By the operator.
+interface Ledger extends ReturnType<typeof newLedger> {
   also?: (plural: string, change: SeenChange, who: string) => void; // What else is to be checked.
-  revision: number;
-  epoch: number;
-  requests: number;
 }
+const newLedger = (sim: Sim) => ({
+  sim,
+  read: new WeakMap<object, number>(), // Changes of each store that were looked at.
+  uids: new Map<string, string>(), // Pod or claim → its UID.
+  live: new Map<string, Set<string>>(), // Cluster → names of its live pods.
+  ended: new Set<string>(), // Identities with a retired claim, unless they were restored.
+  restored: new Set<string>(), // Identities that a user asked for.
+  reasons: new Map<string, string>(), // Identity → the Reason of its end.
+  sealed: new Set<string>(), // UIDs of claims that bore a seal.
+  had: new Set<string>(), // Cluster UID and member: it had a pod.
+  specs: new Map<string, { readonly at: number; readonly spec: SeenSpec }[]>(), // By cluster.
+  recentMs: 120_000, // How long the operator may be ignorant of a changed spec.
+  onTheWire: 0, // Members that a former leader may still bring.
+  operators: 1, // That run side by side.
+  passMs: 3000, // A pass takes no longer from its live reads to its first write.
+  restoredAt: -Infinity, // When etcd was put back to an older state.
+  upUntil: new Map<string, { readonly at: number; readonly boss: string }>(), // By pod UID.
+  chosen: new Map<string, { readonly at: number; readonly ends: boolean }>(), // By the operator.
+  revision: 0,
+  epoch: sim.state.epoch,
+  requests: 0,
+});
 
+const seenIn = ({ state }: Sim, plural: string, namespace = ''): readonly Seen[] =>
+  objectsOf(state, plural, namespace) as unknown as Seen[];
+const seenAt = ({ state }: Sim, plural: string, namespace = '', name = ''): Seen | undefined =>
+  objectOf(state, plural, namespace, name) as Seen | undefined;
 const labelOf = (o: Seen, key: string): string => o.metadata.labels?.[key] ?? '';
 const noteOf = (o: Seen | undefined, key: string): string => o?.metadata.annotations?.[key] ?? '';
 const isGoing = (o: Seen | undefined): boolean => o?.metadata.deletionTimestamp !== undefined;
@@ -2648,20 +2565,17 @@ const isMade = (o: Seen): boolean => o.metadata.annotations?.[MARK.claims] !== u
 const markOf = (o: Seen | undefined): string => noteOf(o, MARK.retired);
 /** Claims of an identity that are the operator's to change. */
 const ownClaims = ({ sim }: Ledger, key: string): readonly Seen[] =>
-  (objectsOf(sim.state, 'persistentvolumeclaims', key.split('/')[0]) as unknown as Seen[]).filter(
+  seenIn(sim, 'persistentvolumeclaims', key.split('/')[0]).filter(
     (o) => memberKey(o) === key && isMade(o) && !isForeign(o),
   );
 /** Members of a cluster that hold a place: by a live pod, or by a claim that is not marked. */
 function liveMembers(ledger: Ledger, boss: Seen): ReadonlySet<string> {
-  const { state } = ledger.sim;
   const { uid, name, namespace } = boss.metadata;
   const isOwn = (o: Seen): boolean => !bossOf(o) || bossOf(o)?.['uid'] === uid;
-  const claims = (
-    objectsOf(state, 'persistentvolumeclaims', namespace) as unknown as Seen[]
-  ).filter(
+  const claims = seenIn(ledger.sim, 'persistentvolumeclaims', namespace).filter(
     (o) => labelOf(o, MARK.cluster) === name && isMade(o) && isOwn(o) && !isGoing(o) && !markOf(o),
   );
-  const pods = (objectsOf(state, 'pods', namespace) as unknown as Seen[]).filter(
+  const pods = seenIn(ledger.sim, 'pods', namespace).filter(
     (o) => bossOf(o)?.['uid'] === uid && !isGoing(o) && !hasFinished(o) && !isHidden(o),
   );
   const all = [...claims.map(memberKey), ...pods.map(fullName)];
@@ -2704,10 +2618,8 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   hold(isLost(ledger) || live.size <= most, 'I4', object, `${live.size} live members of ${wanted}`);
 }
 
-const clusterOfPod = ({ sim: { state } }: Ledger, { metadata }: Seen): Seen | undefined => {
-  const name = metadata.labels?.[MARK.cluster] ?? '';
-  return objectOf(state, 'statefulclusters', metadata.namespace ?? '', name) as Seen | undefined;
-};
+const clusterOfPod = ({ sim }: Ledger, o: Seen): Seen | undefined =>
+  seenAt(sim, 'statefulclusters', o.metadata.namespace, labelOf(o, MARK.cluster));
 const specOfUpdate = (
   spec: SeenSpec | undefined,
 ): Partial<op.Spec['updateStrategy']['rollingUpdate']> => spec?.updateStrategy?.rollingUpdate ?? {};
@@ -2720,7 +2632,6 @@ const surgeIn = (spec: SeenSpec | undefined): number =>
 function checkBirth(ledger: Ledger, pod: Seen): void {
   const key = fullName(pod);
   const { namespace = '' } = pod.metadata;
-  const { state } = ledger.sim;
   hold(memberKey(pod) === key, 'I1', pod, 'its name is not that of its identity');
   const former = ledger.uids.get(`pods ${key}`) ?? pod.metadata.uid;
   const isFirst = former === pod.metadata.uid;
@@ -2731,7 +2642,7 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
   const isOver = ledger.ended.has(key) || ownClaims(ledger, key).some((o) => markOf(o));
   hold(isLate || !isOver, 'I1', pod, 'its claims were retired');
   for (const name of claimsIn(pod)) {
-    const claim = objectOf(state, 'persistentvolumeclaims', namespace, name) as Seen | undefined;
+    const claim = seenAt(ledger.sim, 'persistentvolumeclaims', namespace, name);
     const isOwn = !claim || (memberKey(claim) === key && !isForeign(claim) && isMade(claim));
     hold(isOwn || isLost(ledger), 'I2', pod, `it mounts ${name}`);
   }
@@ -2742,8 +2653,8 @@ function checkIndex(ledger: Ledger, object: Seen): void {
   const boss = clusterOfPod(ledger, object);
   if (!index || !boss || ledger.operators > 1 || isLost(ledger, 120_000)) return;
   const live = liveMembers(ledger, boss);
-  const all = ['pods', 'persistentvolumeclaims'].flatMap(
-    (plural) => objectsOf(ledger.sim.state, plural, object.metadata.namespace) as unknown as Seen[],
+  const all = ['pods', 'persistentvolumeclaims'].flatMap((plural) =>
+    seenIn(ledger.sim, plural, object.metadata.namespace),
   );
   const same = all.filter((o) => labelOf(o, MARK.index) === index && live.has(memberKey(o)));
   const others = same.filter((o) => memberKey(o) !== memberKey(object)).map(fullName);
@@ -2771,7 +2682,7 @@ function checkEndOfPod(ledger: Ledger, pod: Seen): void {
   // The status may yet tell that it was scaled in.
   if (reason === '' && new Set(specs.map(({ replicas = 1 }) => replicas)).size > 1) return;
   if (claimsIn(pod).length > 0 || !['', 'ReplaceRequested', 'Updated'].includes(reason)) return;
-  const node = objectOf(ledger.sim.state, 'nodes', '', nodeOfPod(pod)) as Seen | undefined;
+  const node = seenAt(ledger.sim, 'nodes', '', nodeOfPod(pod));
   const isAway = !node || (node.spec.taints ?? []).length > 0;
   if (!isAway) checkBudget(ledger, pod, noteOf(pod, MARK.replace) === 'true' ? 1 : 0);
 }
@@ -2794,7 +2705,7 @@ function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number, ends 
     if (isUp(o) && op.isApplied(podOf(o as unknown as Raw))) return !isChosen || was?.ends !== true;
     return !isChosen && isRecent(upUntil.get(o.metadata.uid)?.at);
   };
-  const all = objectsOf(sim.state, 'pods', pod.metadata.namespace) as unknown as Seen[];
+  const all = seenIn(sim, 'pods', pod.metadata.namespace);
   const others = all.filter(
     (o) => bossOf(o)?.['uid'] === uid && o.metadata.uid !== pod.metadata.uid,
   );
@@ -2815,21 +2726,15 @@ function checkBudget(ledger: Ledger, pod: Seen | undefined, least: number, ends 
   hold(up >= Math.min(...floors), 'I5', pod, `${up} others are there, of ${floors.join(', ')}`);
 }
 
-function podOfMember({ sim }: Ledger, claim: Seen): Seen | undefined {
-  const [space = '', name = ''] = memberKey(claim).split('/');
-  return objectOf(sim.state, 'pods', space, name) as Seen | undefined;
-}
+const podOfMember = ({ sim }: Ledger, claim: Seen): Seen | undefined =>
+  seenAt(sim, 'pods', ...memberKey(claim).split('/'));
 /** The only witness of its end went before a status told of it: whatever is told then may differ
  *  from what the mark said, whose answer may have been lost. */
 function isUntold(ledger: Ledger, claim: Seen): boolean {
-  const { state } = ledger.sim;
-  const all = objectsOf(state, 'persistentvolumeclaims', claim.metadata.namespace);
+  const all = seenIn(ledger.sim, 'persistentvolumeclaims', claim.metadata.namespace);
   const isOther = (o: Seen): boolean => memberKey(o) === memberKey(claim);
   const told = clusterOfPod(ledger, claim)?.status?.retired ?? [];
-  return (
-    !(all as unknown as Seen[]).some(isOther) &&
-    !told.some((r) => r.identity === labelOf(claim, MARK.identity))
-  );
+  return !all.some(isOther) && !told.some((r) => r.identity === labelOf(claim, MARK.identity));
 }
 function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: string): void {
   const key = memberKey(object);
@@ -2971,7 +2876,7 @@ function restoreLedger(ledger: Ledger): void {
   ledger.restoredAt = ledger.sim.uptime();
   for (const [name, check] of laws) {
     const plural = name.split('/')[1] ?? '';
-    for (const object of objectsOf(ledger.sim.state, plural) as unknown as Seen[]) {
+    for (const object of seenIn(ledger.sim, plural)) {
       const change = { type: 'MODIFIED', object, previous: object };
       check(ledger, change, 'test');
       ledger.also?.(plural, change, 'test');
@@ -3013,7 +2918,6 @@ const coder = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters/coder'
 const mergeType = 'application/merge-patch+json';
 
 const six: Setting = { nodes: 6 };
-const sixPods: Setting = { nodes: 6, keeps: 'pods' };
 const open: Setting = { nodes: 6, ends: 'open' };
 const volatile = { replacementPolicy: 'WhenVolumesLost' };
 const still: Setting = { spec: volatile };
@@ -3021,9 +2925,16 @@ const both = { whenScaled: 'Delete', whenLost: 'Delete', whenReplaced: 'Delete' 
 const freeing = { persistentVolumeClaimRetentionPolicy: both };
 const ten: Setting = { nodes: 10 };
 const live: Setting = { nodes: 6, faults: { cut: false } }; // Its streams notice silence.
+const five: Setting = { replicas: 5, nodes: 6 };
+const sixty: Setting = { replicas: 60, nodes: 9 };
+const open5: Setting = { ...five, nodes: 8, ends: 'open' };
 const podSpec = {
   containers: [{ name: 'c', image: 'img:1', volumeMounts: [{ name: 'data', mountPath: '/d' }] }],
 };
+/** A template whose one container has these fields beside the usual ones. */
+const template = (container: Rec = {}, metadata: Rec = {}): Rec => ({
+  template: { metadata, spec: { containers: [{ ...podSpec.containers[0], ...container }] } },
+});
 const bare = { template: { spec: { containers: [{ name: 'c', image: 'img:1' }] } } };
 const claimless: Setting = { nodes: 6, spec: { ...bare, volumeClaimTemplates: [] } };
 const localClaim = (storage = '1Gi', storageClassName?: string): Rec => ({
@@ -3112,18 +3023,7 @@ function newActors(sim: Sim, setting: Setting): Actors {
 function newScene(setting: Setting, seed = 1, code: Code = op): Scene {
   const sim = newSim(seed, { crds: crdOfManifest() });
   const actors = newActors(sim, setting);
-  const maps = { uids: new Map(), live: new Map(), reasons: new Map(), specs: new Map() };
-  const rest = {
-    ended: new Set<string>(),
-    restored: new Set<string>(),
-    ...{ sealed: new Set<string>(), had: new Set<string>() },
-    revision: 0,
-    requests: 0,
-    recentMs: 120_000,
-    ...{ onTheWire: 0, operators: 1 },
-    ...{ passMs: 3000, restoredAt: -Infinity, upUntil: new Map(), chosen: new Map() },
-  };
-  const ledger: Ledger = { sim, read: new WeakMap(), ...maps, ...rest, epoch: sim.state.epoch };
+  const ledger: Ledger = newLedger(sim);
   sim.afterStep = () => checkStep(ledger);
   const faults = { ...setting.faults };
   const more = { runners: [], operator: new AbortController(), stops: [], ended: false };
@@ -3179,8 +3079,7 @@ const failPod = (t: Scene, pod: Seen, reason?: string): void =>
 const removeClaim = (t: Scene, claim: Seen | undefined): Seen =>
   must(t, 'DELETE', `${space}/persistentvolumeclaims/${claim?.metadata.name}`);
 
-const listed = (t: Scene, plural: string): readonly Seen[] =>
-  objectsOf(t.sim.state, plural, 'default') as unknown as Seen[];
+const listed = (t: Scene, plural: string): readonly Seen[] => seenIn(t.sim, plural, 'default');
 const clusterNow = (t: Scene, name = 'coder'): Seen =>
   objectOf(t.sim.state, 'statefulclusters', 'default', name) as unknown as Seen;
 /** Pods that are neither stopping nor at their end, oldest first. */
@@ -3195,6 +3094,8 @@ function firstPod(t: Scene): Seen {
 }
 const nodeOfPod = (pod: Seen): string => pod.spec.nodeName ?? '';
 const identityIn = (o: Seen): string => labelOf(o, MARK.identity);
+const common = (now: readonly string[], before: readonly string[]): readonly string[] =>
+  now.filter((one) => before.includes(one));
 const uidsOf = (t: Scene): string[] => livePods(t).map((o) => o.metadata.uid);
 const identitiesOf = (t: Scene): string[] => livePods(t).map(identityIn);
 /** UID of the live pod that has the identity of this one, or ''. */
@@ -3222,7 +3123,7 @@ function requestsSince(t: Scene, mark: number): Record<string, number> {
 
 /** On a silent node: nobody there will stop it. */
 function isStuck(t: Scene, pod: Seen): boolean {
-  const node = objectOf(t.sim.state, 'nodes', '', nodeOfPod(pod)) as Seen | undefined;
+  const node = seenAt(t.sim, 'nodes', '', nodeOfPod(pod));
   return node !== undefined && !isUp(node);
 }
 
@@ -3320,6 +3221,222 @@ function scenario(title: string, setting: Setting, play: (t: Scene) => Promise<v
     if (setting.keeps === 'pods') assert.equal(uidsOf(t), uids);
     t.operator.abort();
   });
+}
+
+/** What a scenario in words knows: `it`, the pod that was acted upon last (the eldest of that
+ *  moment), and what there was at its beginning, or at the last `mark`. */
+interface Story {
+  readonly t: Scene;
+  readonly faults: Faults; // Of its setting.
+  it: Seen;
+  past?: ApiSnapshot;
+  mark: number; // Requests are counted from there.
+  identities: readonly string[];
+  claims: readonly string[];
+  pods: readonly string[];
+  least?: () => number; // Who were up, since `watch`.
+  readonly runners: Readonly<Record<string, Runner>>; // Processes that want the Lease, by a letter.
+}
+const sceneOf = (t: Scene) => {
+  const [identities, claims, pods] = [identitiesOf(t), claimUids(t), uidsOf(t)];
+  return { mark: t.sim.requests.length, identities, claims, pods };
+};
+const storyOf = (t: Scene): Story => {
+  const runners = Object.fromEntries(t.runners.map((one) => [one.who.slice(-1), one]));
+  return { t, faults: { ...t.faults }, it: livePods(t)[0] as Seen, ...sceneOf(t), runners };
+};
+const runner = (p: Story, letter: string): Runner => explained(p.runners, letter);
+const taken = (p: Story): Seen => (p.it = firstPod(p.t));
+/** What is counted in words; anything else is a kind of request: `POST pods`. */
+type Count = (t: Scene, sent: Record<string, number>, p: Story) => number;
+const COUNTS: Readonly<Record<string, Count>> = {
+  clusters: (t) => listed(t, 'statefulclusters').length,
+  pods: (t) => listed(t, 'pods').length,
+  live: (t) => livePods(t).length,
+  up: (t) => livePods(t).filter(isUp).length,
+  'with env': (t) => livePods(t).filter((o) => 'env' in boxOf(o)).length,
+  claims: (t) => claimsOf(t).length,
+  pending: (t) => Number(pendingOf(t) !== ''),
+  outdated: (t) => Number(!onUpdate(t) || pendingOf(t) !== ''),
+  'of the same identities': (t, _, p) => common(identitiesOf(t), p.identities).length,
+  'of the same pods': (t, _, p) => common(uidsOf(t), p.pods).length,
+  requests: (_, sent) => sumOf(sent),
+  'kinds of requests': (_, sent) => Object.keys(sent).length,
+};
+function counted(p: Story, what: string): number {
+  const { t, mark, runners } = p;
+  const [, kind, which = ''] = /^(writes of|Events of|marked|of) (\w+:?\w*)$/.exec(what) ?? [];
+  if (kind === 'writes of') return writesOf(t, explained(runners, which), mark).length;
+  if (kind === 'Events of') return newsOf(t, which).length;
+  if (kind === 'marked') return claimsOf(t).filter((o) => markOf(o) === which).length;
+  if (kind === 'of') return livePods(t).filter((o) => imageOf(o) === which).length;
+  const sent = requestsSince(t, mark);
+  return COUNTS[what]?.(t, sent, p) ?? sent[what] ?? 0;
+}
+/** The words of a scenario: acts, and findings, which must be so. `#` is a number, `…` any text. */
+const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unknown>> = {
+  '# s': ({ t }, seconds) => t.sim.run(1000 * seconds),
+  'every # s for # s: …': (p, every, long, acts) =>
+    often(p.t, 1000 * every, 1000 * long, () =>
+      acts.split(', ').map((act: string) => doStep(p, act)),
+    ),
+  settle: ({ t }) => settle(t),
+  watch: (p) => (p.least = leastReady(p.t)),
+  'pods are marked': (p) => (p.pods = uidsOf(p.t)),
+  mark: (p) => Object.assign(p, sceneOf(p.t)),
+  'replicas #': ({ t }, replicas) => edit(t, { replicas }),
+  'edit …': ({ t }, spec) => edit(t, spec),
+  'claims of …': ({ t }, size) => edit(t, { volumeClaimTemplates: [localClaim(size)] }),
+  'template …': ({ t }, container) => retemplate(t, template(container)),
+  'labels …': ({ t }, labels) => retemplate(t, template({}, { labels })),
+  'cluster …': ({ t }, metadata) => must(t, 'PATCH', coder, { metadata }),
+  touched: ({ t }) => annotate(t, coder, { beat: `${t.sim.uptime()}` }),
+  'status …': ({ t }, status) => must(t, 'PATCH', `${coder}/status`, status),
+  'the cluster goes, …': ({ t }, how) => must(t, 'DELETE', coder, { propagationPolicy: how }),
+  'the cluster comes': ({ t }) => apply(t, exampleCluster()),
+  lose: (p) => removePod(p.t, taken(p)),
+  'lose at once': (p) => removePod(p.t, taken(p), { gracePeriodSeconds: 0 }),
+  evict: (p) => evictByApi(p.t, taken(p)),
+  'all rest': ({ t }) => restAll(t, true),
+  ask: (p) => askFor(p.t, taken(p)),
+  'pod …': (p, metadata) => must(p.t, 'PATCH', podAt(taken(p)), { metadata }),
+  'its claim goes': (p) => removeClaim(p.t, claimsOf(p.t, identityIn(taken(p)))[0]),
+  'all fail': ({ t }) => livePods(t).map((pod) => isUp(pod) && failPod(t, pod)),
+  'all go': ({ t }) => livePods(t).map((pod) => removePod(t, pod)),
+  'all claims go': ({ t }) =>
+    identitiesOf(t).map((id) => claimsOf(t, id).map((o) => removeClaim(t, o))),
+  'quota …': ({ t }, hard) => quota(t, hard),
+  'no quota': ({ t }) => must(t, 'DELETE', `${space}/resourcequotas/q`),
+  'pods are denied: …': ({ t }, words) => refusePods(t, words),
+  'nothing is denied': ({ t }) => delete t.sim.state.refuse,
+  'refused(, a claim more)?: …': ({ t }, more, words) => refused(t, words, more ? 1 : 0),
+  'its node is off': (p) => p.t.actors.kill(nodeOfPod(taken(p))),
+  'its node is back': ({ t, it }) => t.actors.revive(nodeOfPod(it)),
+  '(once |every 2nd )?/…/ → …': ({ t }, when, request, mishap) => {
+    let count = 0;
+    t.faults.decide = ({ method, path }) => {
+      if (!RegExp(request).test(`${method} ${path}`)) return undefined;
+      count++;
+      return !when || (when === 'once ' ? count === 1 : count % 2 === 1) ? mishap : undefined;
+    };
+  },
+  'faults …': ({ t }, faults) => Object.assign(t.faults, faults),
+  '… stand still': ({ t }, kind) => (t.faults.frozen = new Set([kind])),
+  'deny … of …': ({ t }, verbs, resource) =>
+    (t.sim.state.denied = noRight(resource).filter(({ verb }) => RegExp(verbs).test(verb))),
+  heal: ({ t, faults }) => {
+    for (const fault of Object.keys(t.faults) as (keyof Faults)[]) delete t.faults[fault];
+    Object.assign(t.faults, faults);
+    t.sim.state.denied = [];
+  },
+  'the server is (away|back)': ({ t }, how) => (t.sim.down = how === 'away'),
+  'a snapshot': (p) => (p.past = snapshotState(p.t.sim.state)),
+  'etcd is restored': ({ t, past }) => (restoreState(t.sim.state, past!), t.sim.wake()),
+  'a new process': ({ t }) => startAnew(t),
+  'it is killed': ({ t }) => t.sim.kill('operator'),
+  'it is started': ({ t }) => startOperator(t),
+  'it selects …': ({ t }, selector) => (t.selector = selector),
+  'in # s: # …': (p, limit, n, what) =>
+    until(p.t, what, () => counted(p, what) === n, 1000 * limit),
+  'in # s: … replaces it': ({ t, it }, limit, reason) => replaced(t, it, reason, 1000 * limit),
+  'the Lease goes': ({ t }) => t.sim.api('DELETE', leaseAt),
+  'Lease …': ({ t }, body) => must(t, 'PATCH', leaseAt, body),
+  'the Lease has …': ({ t }, words) =>
+    assert.match(json(objectOf(t.sim.state, 'leases', 'default', 'statefulcluster')), words),
+  'busy for # s': ({ t }, seconds) => keepBusy(t, seconds),
+  'some come': ({ t }) => until(t, 'some of them', () => livePods(t).length >= 8),
+  '… is frozen for # s': (p, one, s) => p.t.sim.suspend(runner(p, one).who, 1000 * s),
+  'faults of … (.*)': (p, one, faults) => Object.assign(runner(p, one).faults, faults),
+  '(.) is killed': (p, one) => p.t.sim.kill(runner(p, one).who),
+  '(.) stops': (p, one) => runner(p, one).stop.abort(),
+  '(.) renews': (p, one) => afterRenewal(p.t, runner(p, one)),
+  '(.) leads': (p, one) => {
+    assert.equal([holderOf(p.t), runner(p, one).end], [runner(p, one).who, '']);
+  },
+  'in # s: (.) leads': ({ t, runners }, limit, one) =>
+    until(t, `${one} leads`, () => holderOf(t) === runners[one]?.who, 1000 * limit),
+  '(.) ends: …': (p, one, why) => assert.is(runner(p, one).end, why),
+  'at least # were up': ({ least }, n) => assert.is(least?.(), n),
+  'all are updated': ({ t }) => assert.ok(onUpdate(t)),
+  'each has its heir': ({ t }) =>
+    clusterNow(t).status?.retired?.forEach((r) =>
+      assert.ok(identitiesOf(t).includes(r.replacedBy)),
+    ),
+  'it is sick': (p) => assert.ok((p.it = livePods(p.t).find((o) => !isUp(o)) as Seen)),
+  'it lives': ({ t, it }) => assert.is(uidOfIdentity(t, it), it.metadata.uid),
+  'it is gone': ({ t, it }) => assert.is(uidOfIdentity(t, it), ''),
+  'the same (identities|claims)': (p, what: 'claims') => assert.equal(sceneOf(p.t)[what], p[what]),
+  'status: …': ({ t }, words) => assert.match(json(clusterNow(t).status), words),
+  'it is let go of': ({ t, it }) => {
+    const kept = listed(t, 'pods').find((o) => o.metadata.uid === it.metadata.uid);
+    assert.ok(kept && isUp(kept) && !bossOf(kept));
+    const left = claimsOf(t, identityIn(it)).map((o) => noteOf(o, MARK.retiredPolicy));
+    assert.equal([left, livePods(t).some((o) => noteOf(o, MARK.replaces))], [['Retain'], false]);
+  },
+  'retired: …': ({ t }, why) =>
+    assert.is(
+      clusterNow(t)
+        .status?.retired?.map((r) => r.reason)
+        .join(),
+      why,
+    ),
+  '… says …': ({ t }, type, words) => {
+    const { status, reason, message } = conditionOf(t, type) ?? {};
+    assert.match(`${status} ${reason}: ${message}`, words);
+  },
+  '#(?:-#)? …': (p, least, most = least, what) => {
+    const n = counted(p, what);
+    assert.ok(n >= least && n <= most, `${n}`);
+  },
+};
+const MEANINGS = Object.entries(STEPS).map(([words, act]) => {
+  const pattern = words.replaceAll('#', '(\\d[\\d.]*)').replaceAll('…', '(.+)');
+  return [RegExp(`^${pattern}$`), act] as const;
+});
+function doStep(p: Story, step: string): unknown {
+  const text = step.replace('$pod', p.it?.metadata.name).replace('$id', p.it && identityIn(p.it));
+  const [pattern, act] = MEANINGS.find(([one]) => one.test(text)) ?? [];
+  if (!act) throw new Error(`the scenario says "${step}", which nothing explains`);
+  const words = pattern?.exec(text)?.slice(1) ?? [];
+  return act(
+    p,
+    ...words.map((word) => (/^(\d+(\.\d+)?|\{.*)$/.test(word) ? JSON.parse(word) : word)),
+  );
+}
+/** Steps, one after the other; the error of one says which. */
+async function enact(p: Story, steps: string): Promise<void> {
+  for (const step of steps.trim().split(/; */))
+    try {
+      await doStep(p, step);
+    } catch (error) {
+      throw new Error(`${step}: ${op.wordsOf(error)}`);
+    }
+}
+async function enactAll(p: Story, acts: string, seen: string, isOpen = false): Promise<void> {
+  await enact(p, acts);
+  if (seen && !isOpen) await settle(p.t);
+  if (seen) await enact(p, seen);
+}
+const SETTINGS: Readonly<Record<string, Setting>> = {
+  ...{ any: {}, six, live, open, five, sixty, open5, claimless, ten, keeping: { keeps: 'pods' } },
+  ...{ freeing: { spec: freeing }, volatile: { spec: volatile } },
+  strict: { spec: { liveness: { startupSeconds: 60, unreadySeconds: 60, maxRestarts: 2 } } },
+  sized: { spec: template({ resources: { requests: { cpu: '1', memory: '1Gi' } } }) },
+};
+function settingIn(words: string): Setting {
+  const all = words.split(' ').map((word) => explained(SETTINGS, word));
+  return Object.assign({}, ...all, { spec: Object.assign({}, ...all.map((s) => s.spec)) });
+}
+/** Scenarios in words, one a row: `title (setting): acts → what is so once all is settled`. A row
+ *  goes on after two spaces. */
+function inWords(text: TemplateStringsArray, ...inserts: string[]): void {
+  for (const row of rowsIn(text, ...inserts)) {
+    const [, title = '', words = '', acts = '', seen = ''] =
+      /^(.*?) \(([\w ]+)\): (.*) →(.*)$/.exec(row) ?? [];
+    const setting = settingIn(words);
+    const play = (t: Scene) => enactAll(storyOf(t), acts, seen, setting.ends === 'open');
+    scenario(`${title} →${seen}`, setting, play);
+  }
 }
 
 // ─── Losses, and one Reason for each ────────────────────────────────────────────────────────────
@@ -3440,17 +3557,6 @@ for (const row of FATES.trim().split('\n')) {
     }
   if (none) befalls(what, none, 'no claims', claimless);
 }
-scenario('F20: a silent node → not before 300 s, and it never comes back', six, async (t) => {
-  const old = firstPod(t);
-  t.actors.kill(nodeOfPod(old));
-  await t.sim.run(330_000); // 40 s until the node counts as not Ready.
-  assert.ok(uidOfIdentity(t, old), 'not before 300 s');
-  await replaced(t, old, 'NodeUnreachable', 60_000);
-  t.actors.revive(nodeOfPod(old));
-  await settle(t);
-  assert.not(uidOfIdentity(t, old), 'the old identity never returns');
-  assert.is(listed(t, 'pods').length, 3);
-});
 scenario('its volume is gone for good, its pod goes → VolumeLost', still, async (t) => {
   const old = firstPod(t);
   const volume = `/api/v1/persistentvolumes/${claimsOf(t, identityIn(old))[0]?.spec.volumeName}`;
@@ -3480,7 +3586,7 @@ for (const [what, replicas, down, way] of outages)
     await settle(t);
     // The last to return may be no more than the brake allows at a time.
     const limit = replicas === 5 ? 2 : 0;
-    assert.ok(identitiesOf(t).filter((id) => before.includes(id)).length >= replicas - limit);
+    assert.ok(common(identitiesOf(t), before).length >= replicas - limit);
     assert.is(conditionOf(t, 'ReplacementWithheld')?.status, 'False');
   });
 for (const replacementPolicy of ['Always', 'WhenVolumesLost']) {
@@ -3530,71 +3636,37 @@ scenario(
     assert.ok(lost >= 7, `${lost} were lost`);
   },
 );
-scenario('F19: Pending for an hour → not judged', { ends: 'open', nodes: 3 }, async (t) => {
-  edit(t, { replicas: 4, template: { spec: { nodeSelector: { disk: 'none' } } } });
-  await t.sim.run(3_600_000);
-  assert.equal([livePods(t).length, claimsOf(t).length], [4, 4]);
-});
 /** Does it every so often, for so long. */
 function often(t: Scene, everyMs: number, forMs: number, act: () => void): Promise<boolean> {
   for (let at = 0; at < forMs; at += everyMs) t.sim.at(at, act);
   return t.sim.run(forMs);
 }
-const failAll = (t: Scene) => (): void =>
-  livePods(t)
-    .filter(isUp)
-    .forEach((pod) => failPod(t, pod));
-scenario('F21: each new pod fails at once → it returns ever more slowly', {}, async (t) => {
-  const [mark, claims] = [t.sim.requests.length, claimUids(t)];
-  await often(t, 1000, 1_800_000, failAll(t));
-  const { 'POST pods': posts = 0 } = requestsSince(t, mark);
-  assert.ok(posts > 9 && posts < 50, `${posts} pods in half an hour`);
-  assert.equal(claimUids(t), claims);
-});
-for (const what of ['pod', 'claim'])
-  scenario(`F36: somebody deletes every new ${what} → slows down to minutes`, six, async (t) => {
-    const before = claimsOf(t).length;
-    const act = (): void => {
-      for (const pod of livePods(t))
-        if (what === 'pod') removePod(t, pod);
-        else for (const claim of claimsOf(t, identityIn(pod))) removeClaim(t, claim);
-      if (what === 'claim') failAll(t)();
-    };
-    await often(t, 2000, 1_800_000, act);
-    const made = claimsOf(t).length - before;
-    assert.ok(made < 80, `${made} identities in half an hour`);
-    assert.match(conditionOf(t, 'Ready')?.message ?? '', 'new members keep ending');
-  });
-
-for (const [method, replacementPolicy] of [
-  ['DELETE', 'WhenVolumesLost'],
-  ['PATCH', 'Always'],
-] as const)
-  scenario(
-    `F21: all fail again and again, a ${method} is refused → no hot loop`,
-    { ...six, spec: { ...freeing, replacementPolicy } },
-    async (t) => {
-      const object = method === 'DELETE' ? `/${firstPod(t).metadata.name}` : '/status';
-      t.faults.decide = (r) => (r.method === method && r.path.includes(object) ? 500 : undefined);
-      const mark = t.sim.requests.length;
-      await often(t, 100, 9000, failAll(t));
-      const { 'POST pods': posts = 0 } = requestsSince(t, mark);
-      assert.ok(posts > 0 && posts <= 4, `${posts} pods`);
-      delete t.faults.decide;
-    },
-  );
-
+inWords`
+F20: a silent node, not judged before 300 s, never to return (six): its node is off; 330 s;
+  it lives; in 60 s: NodeUnreachable replaces it; its node is back → it is gone; 3 pods
+F19: Pending for an hour, not judged (open):
+  edit {"replicas":4,"template":{"spec":{"nodeSelector":{"disk":"none"}}}}; 3600 s
+  → 4 live; 4 claims
+F21: each new pod fails at once, it returns ever more slowly (any):
+  every 1 s for 1800 s: all fail; 10-49 POST pods → the same claims
+F36: somebody deletes every new pod, slows down to minutes (six):
+  every 2 s for 1800 s: all go; 3-82 claims; Ready says new members keep ending →
+F36: somebody deletes every new claim, slows down to minutes (six):
+  every 2 s for 1800 s: all claims go, all fail; 0-82 claims;
+  Ready says new members keep ending →
+F21: all fail again and again, a DELETE is refused, no hot loop (six freeing volatile):
+  /DELETE .*/$pod/ → 500; every 0.1 s for 9 s: all fail; 1-4 POST pods; heal →
+F21: all fail again and again, the status is refused, no hot loop (six freeing):
+  /PATCH .*/status/ → 500; every 0.1 s for 9 s: all fail; 1-4 POST pods; heal →
+`;
 // ─── Scale ──────────────────────────────────────────────────────────────────────────────────────
-scenario('F28: lowered and raised in mid-flight → no identity returns', six, async (t) => {
-  const old = firstPod(t);
-  removePod(t, old);
-  for (const replicas of [2, 6, 1, 5]) {
-    await t.sim.run(replicas * 60);
-    edit(t, { replicas });
-  }
-  await settle(t);
-  assert.not(uidOfIdentity(t, old));
-});
+inWords`
+F28: lowered and raised in mid-flight, no identity returns (six): lose; 0.12 s; replicas 2; 0.36 s;
+  replicas 6; 0.06 s; replicas 1; 0.3 s; replicas 5 → it is gone
+a class that cannot grow, told, tried ever more slowly (open): claims of 2Gi; 3600 s;
+  ClaimTemplatesDrifted says only dynamically provisioned pvc can be resized;
+  10-59 PATCH persistentvolumeclaims →
+`;
 const ordered: Setting = { wait: false, spec: { podManagementPolicy: 'OrderedReady' } };
 scenario('OrderedReady → one at a time, up and down', ordered, async (t) => {
   const look = (): void => assert.ok(listed(t, 'pods').filter((o) => !isUp(o)).length < 2);
@@ -3602,15 +3674,6 @@ scenario('OrderedReady → one at a time, up and down', ordered, async (t) => {
   edit(t, { replicas: 5 });
   await until(t, 'five are up', () => pendingOf(t) === '', 20_000);
   edit(t, { replicas: 1 });
-});
-scenario('a class that cannot grow → told, tried ever more slowly', open, async (t) => {
-  const mark = t.sim.requests.length;
-  edit(t, { volumeClaimTemplates: [localClaim('2Gi')] });
-  await t.sim.run(3_600_000);
-  const { message = '' } = conditionOf(t, 'ClaimTemplatesDrifted') ?? {};
-  assert.match(message, 'only dynamically provisioned pvc can be resized');
-  const { 'PATCH persistentvolumeclaims': tries = 0 } = requestsSince(t, mark);
-  assert.ok(tries > 9 && tries < 60, `${tries} tries in an hour`);
 });
 // ─── Crashes ────────────────────────────────────────────────────────────────────────────────────
 
@@ -3663,16 +3726,7 @@ function unplug(t: Scene): Promise<boolean> {
 const enlarge = (t: Scene): Seen => edit(t, { volumeClaimTemplates: [netClaim('2Gi')] });
 const inTwo = {
   volumeClaimTemplates: [localClaim(), { ...localClaim(), metadata: { name: 'logs' } }],
-  template: {
-    spec: {
-      containers: [
-        {
-          ...podSpec.containers[0],
-          volumeMounts: ['data', 'logs'].map((name) => ({ name, mountPath: `/${name}` })),
-        },
-      ],
-    },
-  },
+  ...template({ volumeMounts: ['data', 'logs'].map((name) => ({ name, mountPath: `/${name}` })) }),
 };
 /** `kubectl replace --force`: deleted and made anew at once. */
 function madeAnew(t: Scene): void {
@@ -3707,10 +3761,6 @@ sweep('a restore', { replicas: 2 }, restoreFirst, 0);
 sweep('a restore of two claims (F42)', { replicas: 2, spec: inTwo }, restoreFirst, 0);
 // ─── Updates ────────────────────────────────────────────────────────────────────────────────────
 
-/** A template whose one container has these fields beside the usual ones. */
-const template = (container: Rec = {}, metadata: Rec = {}): Rec => ({
-  template: { metadata, spec: { containers: [{ ...podSpec.containers[0], ...container }] } },
-});
 const each = <T>(value: T): T[] => Array<T>(5).fill(value);
 /** The whole template at once, as `kubectl apply` and `rollout undo` leave it. */
 function retemplate(t: Scene, { template: value }: Rec): void {
@@ -3719,12 +3769,11 @@ function retemplate(t: Scene, { template: value }: Rec): void {
   if (answer.status !== 200) throw new Error(JSON.stringify(answer.body));
 }
 const env = (value: string): Rec => template({ env: [{ name: 'A', value }] });
+const ENV = '{"env":[{"name":"A","value":"1"}]}';
 const roll = (rollingUpdate: Rec, type = 'RollingUpdate'): Rec => ({
   updateStrategy: { type, rollingUpdate },
 });
-const five: Setting = { replicas: 5, nodes: 6 };
-const sixty: Setting = { replicas: 60, nodes: 9 };
-const open5: Setting = { ...five, nodes: 8, ends: 'open' };
+const paused = (is: boolean): string => JSON.stringify(roll({ paused: is }));
 const restartsOf = (pod: Seen): number =>
   (pod.status as unknown as { containerStatuses: { restartCount: number }[] }).containerStatuses[0]
     ?.restartCount ?? -1;
@@ -3799,16 +3848,10 @@ for (const [what, spec, { template: to, ...rest }, how, see, wanted] of changes)
     await settle(t);
     assert.ok(onUpdate(t));
     assert.equal(identitiesOf(t), identities);
-    assert.equal(
-      claimUids(t).filter((uid) => claims.includes(uid)),
-      claims,
-    );
+    assert.equal(common(claimUids(t), claims), claims);
     assert.is(claimsOf(t).length, 5 * claimsIn(firstPod(t)).length);
     const [kept, restarts] = how === 'anew' ? [[], 0] : [uids, how];
-    assert.equal(
-      uidsOf(t).filter((uid) => uids.includes(uid)),
-      kept,
-    );
+    assert.equal(common(uidsOf(t), uids), kept);
     assert.equal(livePods(t).map(restartsOf), each(restarts));
     assert.is(least(), how === 0 ? 5 : 4);
     const sent = requestsSince(t, mark);
@@ -3818,37 +3861,15 @@ for (const [what, spec, { template: to, ...rest }, how, see, wanted] of changes)
     if (see) assert.equal(livePods(t).map(see), each(wanted));
   });
 for (const [what, podUpdatePolicy, change, words] of [
-  ['a refused resize', 'InPlaceOnly', guaranteed, 'QOS'],
-  [
-    'an env',
-    'InPlaceOnly',
-    template({ ...sizes('1'), env: [{ name: 'A', value: '1' }] }),
-    'podUpdatePolicy is InPlaceOnly, and spec.containers.c.env',
-  ],
-  [
-    'a refused template',
-    'InPlaceIfPossible',
-    template({ ...sizes('1'), image: '' }),
-    'spec.containers[0].image',
-  ],
+  ['a refused resize', 'InPlaceOnly', sizes('1', { cpu: '1', memory: '1Gi' }), 'QOS'],
+  ['an env', 'InPlaceOnly', { ...sizes('1'), env: [{ name: 'A' }] }, 'and spec.containers.c.env'],
+  ['a refusal', 'InPlaceIfPossible', { ...sizes('1'), image: '' }, 'spec.containers[0].image'],
 ] as const)
-  scenario(
-    `update: ${what} under ${podUpdatePolicy} → Stalled says so, costs no member`,
-    { ...five, spec: { ...sized('1'), ...roll({ podUpdatePolicy }) } },
-    async (t) => {
-      const uids = uidsOf(t);
-      retemplate(t, change);
-      await t.sim.run(60_000);
-      const { status, reason, message = '' } = conditionOf(t, 'Stalled') ?? {};
-      assert.is(`${status} ${reason}`, 'True UpdateBlocked');
-      assert.match(message, words);
-      await t.sim.run(600_000);
-      assert.equal([newsOf(t, 'Stalled').length > 0, newsOf(t, 'Updated')], [true, []]);
-      retemplate(t, sized('1'));
-      await settle(t);
-      assert.equal(uidsOf(t), uids);
-    },
-  );
+  inWords`
+update: ${what} under ${podUpdatePolicy}, Stalled says so, costs no member (five sized keeping):
+  edit ${json(roll({ podUpdatePolicy }))}; template ${json(change)}; 60 s;
+  Stalled says True UpdateBlocked; Stalled says ${words}; 600 s; 1-9 Events of Stalled;
+  0 Events of Updated; template ${json(sizes('1'))} →`;
 
 /** Suspended until no pod is left, and resumed. */
 async function restAll(t: Scene, restarts = false): Promise<void> {
@@ -3857,120 +3878,53 @@ async function restAll(t: Scene, restarts = false): Promise<void> {
   if (restarts) await startAnew(t, 5000);
   edit(t, { suspend: false });
 }
-scenario('suspend, then resume → same identities, same claims', {}, async (t) => {
-  const [uids, identities, claims] = [uidsOf(t), identitiesOf(t), claimUids(t)];
-  edit(t, { suspend: true });
-  await until(t, 'no pods', () => listed(t, 'pods').length === 0, 60_000);
-  await startAnew(t);
-  await t.sim.run(600_000);
-  assert.is(conditionOf(t, 'Progressing')?.reason, 'Suspended');
-  assert.is(clusterNow(t).status?.replicas, 3);
-  assert.equal(listed(t, 'pods'), []);
-  retemplate(t, env('1')); // It comes back as what the template then says.
-  edit(t, { suspend: false });
-  await settle(t);
-  assert.equal([identitiesOf(t), claimUids(t)], [identities, claims]);
-  assert.is(uidsOf(t).filter((uid) => uids.includes(uid)).length, 0);
-  assert.ok(onUpdate(t));
-});
-const strict = { liveness: { startupSeconds: 60, unreadySeconds: 60, maxRestarts: 2 } };
-for (const [whenReplaced, maxSurge] of [
-  ['Retain', 1],
-  ['Delete', 1],
-  ['Retain', 0],
+inWords`
+suspend, then resume, the same members come back as what the template then says (five):
+  edit {"suspend":true}; in 60 s: 0 pods; a new process; 600 s; Progressing says Suspended; 0 pods;
+  status: "replicas":5,; template ${ENV}; edit {"suspend":false}
+  → the same identities; the same claims; 5 with env
+`;
+for (const [whenReplaced, maxSurge, seen] of [
+  ['Retain', 1, '5 marked Updated'],
+  ['Delete', 1, '0 marked Updated'],
+  ['Retain', 0, '5 marked Updated; each has its heir'],
 ] as const)
-  scenario(
-    `update: Replace, maxSurge ${maxSurge}, ${whenReplaced} → never below ${4 + maxSurge}`,
-    {
-      ...five,
-      spec: {
-        ...roll({ podUpdatePolicy: 'Replace', maxSurge, maxUnavailable: 1 - maxSurge }),
-        persistentVolumeClaimRetentionPolicy: { whenReplaced },
-      },
-    },
-    async (t) => {
-      const [identities, least] = [identitiesOf(t), leastReady(t)];
-      retemplate(t, template({ image: 'img:2' }));
-      await settle(t);
-      assert.ok(onUpdate(t));
-      assert.is(least(), 4 + maxSurge);
-      assert.is(identitiesOf(t).filter((one) => identities.includes(one)).length, 0);
-      const marks = claimsOf(t).flatMap((o) => noteOf(o, MARK.retired) || []);
-      assert.equal(marks, whenReplaced === 'Retain' ? each('Updated') : []);
-      const { retired = [] } = clusterNow(t).status ?? {};
-      assert.equal(
-        retired.map((r) => r.reason),
-        each('Updated'),
-      );
-      if (maxSurge === 0) assert.ok(retired.every((r) => identitiesOf(t).includes(r.replacedBy)));
-    },
-  );
-for (const [how, bad] of [
-  ['in place', template({ image: 'bad:2' })],
-  ['in place, not to be pulled', template({ image: 'missing:2' })],
-  ['by Recreate', template({ image: 'bad:2', env: [{ name: 'A', value: '1' }] })],
+  inWords`
+update: Replace, maxSurge ${`${maxSurge}`}, ${whenReplaced}, never below that (five): watch;
+  edit ${json(roll({ podUpdatePolicy: 'Replace', maxSurge, maxUnavailable: 1 - maxSurge }))};
+  edit {"persistentVolumeClaimRetentionPolicy":{"whenReplaced":"${whenReplaced}"}};
+  template {"image":"img:2"} → all are updated; at least ${`${4 + maxSurge}`} were up; ${seen};
+  0 of the same identities; retired: Updated,Updated,Updated,Updated,Updated`;
+for (const [how, bad, said, same] of [
+  ['in place', { image: 'bad:2' }, 'waiting for', '5'],
+  ['in place, not to be pulled', { image: 'missing:2' }, 'ImagePullBackOff', '5'],
+  ['by Recreate', { image: 'bad:2', env: [{ name: 'A', value: '1' }] }, 'waiting for', '4'],
 ] as const)
-  for (const [cure, spec] of [
-    ['undo', {}],
-    ['a third one', {}],
-    ['undo, strictly judged', strict],
+  for (const [cure, setting, long, good] of [
+    ['undo', 'five', '600', {}],
+    ['a third one', 'five', '600', { image: 'img:3' }],
+    ['undo, strictly judged', 'five strict', '3600', {}],
   ] as const)
-    scenario(
-      `F29: an image never Ready ${how}, then ${cure} → heals by itself, nobody ends`,
-      { ...five, spec },
-      async (t) => {
-        const [uids, identities, least] = [uidsOf(t), identitiesOf(t), leastReady(t)];
-        retemplate(t, bad);
-        await t.sim.run(spec === strict ? 3_600_000 : 600_000);
-        assert.is(least(), 4);
-        const sick = livePods(t).find((o) => !isUp(o));
-        const { message = '' } = conditionOf(t, 'Progressing') ?? {};
-        assert.match(message, `waiting for ${sick && identityIn(sick)}`);
-        if (how.endsWith('pulled')) assert.match(message, 'ImagePullBackOff');
-        const kept = uidsOf(t).filter((uid) => uids.includes(uid) && uid !== sick?.metadata.uid);
-        retemplate(t, template(cure === 'a third one' ? { image: 'img:3' } : {}));
-        await settle(t);
-        assert.ok(onUpdate(t));
-        assert.equal([identitiesOf(t), least()], [identities, 4]);
-        assert.equal(
-          kept.filter((uid) => !uidsOf(t).includes(uid)),
-          [],
-        );
-      },
-    );
-// Members of img:1 and img:2 under the rule, after the eldest was evicted, after it was lost, and
-// after all were suspended and resumed.
-for (const [what, rule, ...seen] of [
-  ['a partition of 3', roll({ partition: 3 }), [3, 2], [2, 3], [3, 2]],
-  ['a pause', roll({ paused: true }), [5, 0], [5, 0], [5, 0]],
-  ['OnDelete', roll({}, 'OnDelete'), [4, 1], [4, 1], [0, 5]],
-] as const)
-  scenario(`update: ${what}, a loss, a suspension → each at its revision`, open5, async (t) => {
-    edit(t, rule);
-    retemplate(t, template({ image: 'img:2' }));
-    await t.sim.run(30_000);
-    const acts = [evictByApi, removePod, () => restAll(t, true)];
-    for (const [i, [one, two]] of seen.entries()) {
-      await acts[i]?.(t, firstPod(t));
-      await t.sim.run(60_000);
-      const images = livePods(t).map(imageOf);
-      const counts = ['img:1', 'img:2'].map((image) => images.filter((o) => o === image).length);
-      assert.equal(counts, [one, two]);
-    }
-    if (what === 'a pause') assert.is(conditionOf(t, 'Progressing')?.reason, 'UpdatePaused');
-    edit(t, roll({ partition: 0, paused: false }));
-    await until(t, 'all are updated', () => onUpdate(t) && pendingOf(t) === '');
-  });
-scenario('update: its claim is being deleted → left alone', open5, async (t) => {
-  const old = firstPod(t);
-  removeClaim(t, claimsOf(t, identityIn(old))[0]);
-  await t.sim.run(5000);
-  retemplate(t, env('1'));
-  await t.sim.run(60_000);
-  assert.is(uidOfIdentity(t, old), old.metadata.uid);
-  assert.is(livePods(t).filter((o) => 'env' in boxOf(o)).length, 4);
-  assert.match(conditionOf(t, 'Ready')?.message ?? '', `is being deleted: ${identityIn(old)}`);
-});
+    inWords`
+F29: an image never Ready ${how}, then ${cure}, heals by itself, nobody ends (${setting}): watch;
+  template ${json(bad)}; ${long} s; at least 4 were up; it is sick;
+  Progressing says waiting for $id; Progressing says ${said}; pods are marked; template ${json(good)}
+  → all are updated; the same identities; at least 4 were up; ${same} of the same pods`;
+const FREED = json(roll({ partition: 0, paused: false }));
+inWords`
+update: a partition of 3, a loss, a suspension, each at its revision (open5):
+  edit ${json(roll({ partition: 3 }))}; template {"image":"img:2"}; 30 s; evict; 60 s; 3 of img:1;
+  2 of img:2; lose; 60 s; 2 of img:1; 3 of img:2; all rest; 60 s; 3 of img:1; 2 of img:2;
+  edit ${FREED}; in 900 s: 0 outdated → all are updated
+update: a pause, a loss, a suspension, each at its revision (open5):
+  edit ${paused(true)}; template {"image":"img:2"}; 30 s; evict; 60 s; 5 of img:1; lose; 60 s;
+  5 of img:1; all rest; 60 s; 5 of img:1; Progressing says UpdatePaused; edit ${FREED};
+  in 900 s: 0 outdated → all are updated
+update: OnDelete, a loss, a suspension, each at its revision (open5):
+  edit ${json(roll({}, 'OnDelete'))}; template {"image":"img:2"}; 30 s; evict; 60 s; 4 of img:1;
+  1 of img:2; lose; 60 s; 4 of img:1; 1 of img:2; all rest; 60 s; 0 of img:1; 5 of img:2;
+  edit ${FREED}; in 900 s: 0 outdated → all are updated
+`;
 scenario('update: history is kept to its limit, and never loses one in use', five, async (t) => {
   edit(t, { revisionHistoryLimit: 2, ...roll({ partition: 5 }) });
   for (let i = 0; i < 6; i++) {
@@ -3989,43 +3943,12 @@ scenario('update: history is kept to its limit, and never loses one in use', fiv
   assert.is(livePods(t).map(restartsOf).join(), '0,0,0,0,0');
 });
 const renamed = { volumeClaimTemplates: [{ ...localClaim(), metadata: { name: 'disk' } }] };
-for (const [what, rule] of [
-  ['paused', { paused: true }],
-  ['under a partition', { partition: 3 }],
-] as const)
-  scenario(`update: ${what}, a claim template renamed, a loss → one new`, open5, async (t) => {
-    edit(t, { ...roll(rule), ...renamed });
-    retemplate(t, template({ volumeMounts: [{ name: 'disk', mountPath: '/d' }] }));
-    await t.sim.run(60_000);
-    const mark = t.sim.requests.length;
-    removePod(t, livePods(t)[0]);
-    await t.sim.run(600_000);
-    assert.is(requestsSince(t, mark)['POST pods'], 1);
-    assert.is(livePods(t).filter(isUp).length, 5);
-  });
-scenario('update: the revision label is stripped → updated all the same', five, async (t) => {
-  edit(t, roll({ paused: true }));
-  retemplate(t, env('1'));
-  await t.sim.run(5000);
-  const path = podAt(firstPod(t));
-  must(t, 'PATCH', path, { metadata: { labels: { [MARK.revision]: null } } });
-  await t.sim.run(5000);
-  edit(t, roll({ paused: false }));
-  await settle(t);
-  assert.equal(
-    livePods(t).map((o) => (boxOf(o)['env'] as Rec[])[0]?.['value']),
-    each('1'),
-  );
-});
-
-scenario('update: labels of 60 → a patch each, no more', sixty, async (t) => {
-  const mark = t.sim.requests.length;
-  retemplate(t, template({}, { labels: { tier: 'x' } }));
-  await settle(t);
-  const sent = requestsSince(t, mark);
-  assert.equal([sent['PATCH pods'], sent['GET pods'] ?? 0], [60, 0]);
-  assert.ok((sent['POST events'] ?? 0) <= 2, `${sent['POST events']} events`);
-});
+for (const rule of [{ paused: true }, { partition: 3 }])
+  inWords`
+update: a claim template renamed, a loss, one new, ${json(rule)} (open5):
+  edit ${json({ ...roll(rule), ...renamed })};
+  template {"volumeMounts":[{"name":"disk","mountPath":"/d"}]}; 60 s; mark; lose; 600 s
+  → 1 POST pods; 5 up`;
 scenario('update: a change-cause annotated later → on its revision', {}, async (t) => {
   const causes = (): string[] => revisionsOf(t).map((o) => noteOf(o, 'kubernetes.io/change-cause'));
   annotate(t, coder, { 'kubernetes.io/change-cause': 'first' });
@@ -4046,78 +3969,28 @@ scenario('F27: keys in another order, a new process → no restart', five, async
   await settle(t);
   assert.equal([uidsOf(t), revisionsOf(t).map((o) => o.metadata.uid)], [uids, revisions]);
 });
-for (const propagationPolicy of ['Background', 'Foreground'])
-  scenario(`F17: gone (${propagationPolicy}), not told → few new`, live, async (t) => {
-    await t.sim.run(5000);
-    const dead = nodeOfPod(firstPod(t)); // Its pod keeps the cluster, if that goes last.
-    t.actors.kill(dead);
-    t.faults.frozen = new Set(['statefulclusters']);
-    const mark = t.sim.requests.length;
-    must(t, 'DELETE', coder, { propagationPolicy });
-    await t.sim.run(40_000);
-    delete t.faults.frozen;
-    const posts = requestsSince(t, mark)['POST pods'] ?? 0;
-    assert.ok(posts <= 12, `${posts} pods were posted for a cluster that is gone`);
-    t.actors.revive(dead);
-    await until(t, 'it is gone', () => !clusterNow(t));
-    apply(t, exampleCluster());
-    await t.sim.run(70_000);
-  });
-scenario('F7: a release is answered with 500 for 10 s → few status writes', six, async (t) => {
-  const old = firstPod(t);
-  t.faults.decide = ({ method, path }) =>
-    method === 'PATCH' && path.includes(`pods/${old.metadata.name}?`) ? 500 : undefined;
-  const mark = t.sim.requests.length;
-  must(t, 'PATCH', podAt(old), { metadata: { labels: { app: 'mine' } } });
-  await t.sim.run(10_000);
-  const writes = requestsSince(t, mark)['PATCH status'] ?? 0;
-  assert.ok(writes <= 11, `${writes} status writes`);
-  delete t.faults.decide;
-});
-scenario('F26: marks are refused for 20 s → no hot loop', six, async (t) => {
-  await t.sim.run(3000);
-  t.sim.state.denied = [{ verb: 'patch', resource: 'persistentvolumeclaims', user: 'operator' }];
-  const mark = t.sim.requests.length;
-  for (const pod of livePods(t)) removePod(t, pod);
-  await t.sim.run(20_000);
-  const sent = sumOf(requestsSince(t, mark));
-  assert.ok(sent < 100, `${sent} requests`);
-  t.sim.state.denied = [];
-});
-for (const [what, resource, spec] of [
-  ['a label', 'pods', {}],
-  [
-    'an owner',
-    'persistentvolumeclaims',
-    { persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete' } },
-  ],
-  ['a mark', 'persistentvolumeclaims', {}],
-] as const)
-  scenario(`F33: ${what} is refused → births go on`, six, async (t) => {
-    t.sim.state.denied = [{ verb: 'patch', resource, user: 'operator' }];
-    if (what === 'a label')
-      must(t, 'PATCH', podAt(firstPod(t)), { metadata: { labels: { [MARK.identity]: null } } });
-    if (what === 'a mark') removePod(t, firstPod(t));
-    edit(t, { replicas: 6, ...spec });
-    const least = what === 'a mark' ? 5 : 6; // Who could not be ended keeps its place.
-    await until(t, 'the others are up', () => livePods(t).filter(isUp).length === least, 10_000);
-    t.sim.state.denied = [];
-    await t.sim.run(600_000);
-  });
-scenario('replace of one of 60 → at most 30 others are read', sixty, async (t) => {
-  const mark = t.sim.requests.length;
-  const old = firstPod(t);
-  askFor(t, old);
-  await replaced(t, old, 'ReplaceRequested');
-  const { 'GET pods': reads = 0 } = requestsSince(t, mark);
-  assert.ok(reads > 0 && reads <= 31, `${reads} reads`);
-});
-if (only.test('two draws'))
-  scenarios('scenario: two draws of a pass are equal → two identities all the same', () => {
-    const draws = [0.1, 0.1, 0.1, 0.7, 0.7, 0.3];
-    const drawn = op.allocate(3, [], Date.UTC(2026, 0), () => draws.shift() ?? 0);
-    assert.is(new Set(drawn).size, 3);
-  });
+inWords`
+F17: gone in the background, not told, few new (live): 5 s; its node is off;
+  statefulclusters stand still; the cluster goes, Background; 40 s; heal; 0-12 POST pods;
+  its node is back; in 900 s: 0 clusters; the cluster comes; 70 s →
+F17: gone in the foreground, not told, few new (live): 5 s; its node is off;
+  statefulclusters stand still; the cluster goes, Foreground; 40 s; heal; 0-12 POST pods;
+  its node is back; in 900 s: 0 clusters; the cluster comes; 70 s →
+F7: a release is answered with 500 for 10 s, few status writes (six):
+  /PATCH .*pods/$pod\?/ → 500; pod {"labels":{"app":"mine"}}; 10 s;
+  0-11 PATCH status; heal →
+F26: marks are refused for 20 s, no hot loop (six): 3 s; deny patch of persistentvolumeclaims; mark;
+  all go; 20 s; 0-99 requests; heal →
+F33: a label is refused, births go on (six): deny patch of pods;
+  pod {"labels":{"${MARK.identity}":null}}; replicas 6; in 10 s: 6 up; heal; 600 s →
+F33: an owner is refused, births go on (six): deny patch of persistentvolumeclaims;
+  edit {"replicas":6,"persistentVolumeClaimRetentionPolicy":{"whenDeleted":"Delete"}};
+  in 10 s: 6 up; heal; 600 s →
+F33: a mark is refused, births go on, who could not be ended keeps its place (six):
+  deny patch of persistentvolumeclaims; lose; replicas 6; in 10 s: 5 up; heal; 600 s →
+one of 60 is to be replaced, at most 30 others are read (sixty): ask; in 900 s: ReplaceRequested replaces it;
+  1-31 GET pods →
+`;
 const bump = (t: Scene): void => retemplate(t, env('1'));
 sweep('an update by Recreate', { replicas: 2 }, bump, 0);
 sweep(
@@ -4137,72 +4010,49 @@ sweep(
 // ─── The API server and the network ─────────────────────────────────────────────────────────────
 
 /** What every fault must leave alone: scale-up, deletions, scale-in, a dead node. */
-async function busyHour(t: Scene): Promise<void> {
-  edit(t, { replicas: 6 });
-  await t.sim.run(4000);
-  removePod(t, firstPod(t));
-  await t.sim.run(2500);
-  removePod(t, firstPod(t), { gracePeriodSeconds: 0 });
-  await t.sim.run(5000);
-  edit(t, { replicas: 4 });
-  await t.sim.run(30_000);
-  t.actors.kill(nodeOfPod(firstPod(t)));
-  await t.sim.run(500_000);
-  edit(t, { replicas: 5 });
-  await t.sim.run(60_000);
-}
+const BUSY =
+  'replicas 6; 4 s; lose; 2.5 s; lose at once; 5 s; replicas 4; 30 s; its node is off; ' +
+  '500 s; replicas 5; 60 s';
 const watchedKinds = ['pods', 'persistentvolumeclaims', 'statefulclusters', 'nodes'];
 const answers = ['reset', 'lost', 'hang', 'garbage', 429, 500, 503, 504] as const;
-const writes: Readonly<Record<string, RegExp>> = {
-  'POST of a pod': /^POST .*\/pods\?/,
-  'POST of a claim': /^POST .*\/persistentvolumeclaims\?/,
-  'PATCH of a claim': /^PATCH .*\/persistentvolumeclaims\//,
-  'DELETE of a pod': /^DELETE .*\/pods\//,
-  'DELETE of a claim': /^DELETE .*\/persistentvolumeclaims\//,
-  'PATCH of the status': /^PATCH .*\/status\?/,
-  'POST of an Event': /^POST .*\/events/,
-};
-/** Every second answer to such a request is lost. */
-function losing2nd(request: RegExp): Faults {
-  let odd = false;
-  const decide: Faults['decide'] = ({ method, path }) =>
-    request.test(`${method} ${path}`) && (odd = !odd) ? 'lost' : undefined;
-  return { decide };
-}
-const troubles: readonly (readonly [string, Faults])[] = [
-  ['F4: events come twice and late', { replay: 0.3 }],
-  ['F6: half of the streams are refused with 410', { expired: 0.5 }],
-  ...watchedKinds.map((kind) => [`F2: ${kind} lag by 8 s`, { lagMs: { [kind]: 8000 } }] as const),
-  ...answers.map(
-    (mishap) => [`F7: ${mishap} for a quarter`, { chance: [[mishap, 0.25]] }] as const,
-  ),
-  ...Object.entries(writes).map(
-    ([what, request]) =>
-      [`F8: half of the answers to ${what} are lost`, losing2nd(request)] as const,
-  ),
+const writes = [
+  ...['POST .*/pods', 'POST .*/persistentvolumeclaims', 'PATCH .*/persistentvolumeclaims/'],
+  ...['DELETE .*/pods/', 'DELETE .*/persistentvolumeclaims/', 'PATCH .*/status', 'POST .*/events'],
 ];
-const thrifty: Setting = { nodes: 6, spec: freeing };
-for (const [what, faults] of troubles)
-  scenario(`${what} → nothing twice, converges`, thrifty, async (t) => {
-    Object.assign(t.faults, faults);
-    await busyHour(t);
-    for (const fault of Object.keys(faults) as (keyof Faults)[]) delete t.faults[fault];
-  });
+for (const [what, trouble] of [
+  ['F4: events come twice and late', 'faults {"replay":0.3}'],
+  ['F6: half of the streams are refused with 410', 'faults {"expired":0.5}'],
+  ...watchedKinds.map((kind) => [`F2: ${kind} lag by 8 s`, `faults {"lagMs":{"${kind}":8000}}`]),
+  ...answers.map((one) => [
+    `F7: ${one} for a quarter`,
+    `faults ${json({ chance: [[one, 0.25]] })}`,
+  ]),
+  ...writes.map((one) => [
+    `F8: half of the answers to ${one} are lost`,
+    `every 2nd /${one}/ → lost`,
+  ]),
+] as const)
+  inWords`
+${what}, nothing twice, converges (six freeing): ${trouble}; ${BUSY}; heal →`;
 for (const kind of watchedKinds)
-  scenario(`F5: the watch of ${kind} stands still for 5 min → nothing twice`, live, async (t) => {
-    t.faults.frozen = new Set([kind]);
-    edit(t, { replicas: 6 });
-    await t.sim.run(20_000);
-    removePod(t, firstPod(t));
-    await t.sim.run(280_000);
-    delete t.faults.frozen;
-  });
-scenario('F7: Events hang → nothing waits for them for long', six, async (t) => {
-  t.faults.decide = ({ path }) => (path.includes('/events') ? 'hang' : undefined);
-  for (const _ of [1, 2]) (removePod(t, firstPod(t)), await t.sim.run(1000));
-  await until(t, 'both are replaced', () => livePods(t).length === 3, 6000);
-  delete t.faults.decide;
-});
+  inWords`
+F5: the watch of ${kind} stands still for 5 min, nothing twice (live): ${kind} stand still;
+  replicas 6; 20 s; lose; 280 s; heal →`;
+for (const fault of ['cut', 'deaf'])
+  inWords`
+F5: the connection is ${fault} for 3 min, noticed and mended (live): faults {"${fault}":true};
+  lose; 180 s; heal; in 70 s: 0 pending →`;
+inWords`
+F7: Events hang, nothing waits for them for long (six): //events/ → hang; lose; 1 s;
+  lose; 1 s; in 6 s: 3 live; heal →
+F13: etcd is restored to an older snapshot, no identity twice (live): a snapshot; replicas 6;
+  settle; lose; settle; etcd is restored; 120 s → 3 live
+F9: someone edits the cluster all the time, no lost update (six): replicas 8;
+  every 0.037 s for 12 s: touched; lose →
+F16: the status is wiped, then falsified, it is rebuilt (six): lose; in 900 s: PodDeleted replaces it; mark;
+  status {"status":null}; settle; retired: PodDeleted;
+  status {"status":{"replicas":99,"newestIdentity":"x","members":[],"conditions":null}} → the same identities
+`;
 scenario('F11: away for ten minutes, ten times → few requests, no leak', live, async (t) => {
   const heaps: number[] = [];
   for (let i = 0; i < 10; i++) {
@@ -4230,27 +4080,7 @@ scenario('F11: away for ten minutes, ten times → few requests, no leak', live,
 scenario('F6: etcd is compacted all the time → converges', six, async (t) => {
   t.faults.latencyMs = [1, 300];
   for (let i = 1; i < 60; i++) t.sim.at(i * 1500, () => (compact(t.sim.state), t.sim.wake()));
-  await busyHour(t);
-});
-for (const fault of ['cut', 'deaf'] as const)
-  scenario(`F5: the connection is ${fault} for 3 min → noticed and mended`, live, async (t) => {
-    t.faults[fault] = true;
-    removePod(t, firstPod(t));
-    await t.sim.run(180_000);
-    t.faults[fault] = false;
-    await until(t, 'it is replaced', () => pendingOf(t) === '', 70_000);
-  });
-scenario('F13: etcd is restored to an older snapshot → no identity twice', live, async (t) => {
-  const old = snapshotState(t.sim.state);
-  edit(t, { replicas: 6 });
-  await settle(t);
-  removePod(t, firstPod(t));
-  await settle(t);
-  restoreState(t.sim.state, old);
-  t.sim.wake();
-  await t.sim.run(120_000);
-  await settle(t);
-  assert.is(livePods(t).length, 3);
+  await enact(storyOf(t), BUSY);
 });
 scenario('F13: etcd is restored, pods are not watched → made once', claimless, async (t) => {
   const old = snapshotState(t.sim.state);
@@ -4267,24 +4097,6 @@ scenario('F13: etcd is restored, pods are not watched → made once', claimless,
   delete t.faults.decide;
   t.sim.kill('actors'); // Everything is restarted, as the manual of etcd says.
   t.actors = newActors(t.sim, claimless);
-});
-scenario('F9: someone edits the cluster all the time → no lost update', six, async (t) => {
-  for (let i = 0; i < 300; i++) t.sim.at(i * 37, () => void annotate(t, coder, { beat: `${i}` }));
-  edit(t, { replicas: 8 });
-  await t.sim.run(12_000);
-  removePod(t, firstPod(t));
-});
-scenario('F16: the status is wiped, then falsified → rebuilt', six, async (t) => {
-  const old = lose(t);
-  await replaced(t, old, 'PodDeleted');
-  const before = identitiesOf(t);
-  must(t, 'PATCH', `${coder}/status`, { status: null });
-  await settle(t);
-  assert.is(clusterNow(t).status?.retired?.[0]?.reason, 'PodDeleted');
-  const status = { replicas: 99, newestIdentity: 'x', members: [], conditions: null };
-  must(t, 'PATCH', `${coder}/status`, { status });
-  await settle(t);
-  assert.equal(identitiesOf(t), before);
 });
 
 // ─── Refusals ───────────────────────────────────────────────────────────────────────────────────
@@ -4307,55 +4119,33 @@ const quota = (t: Scene, hard: Rec): Seen => {
   const metadata = { name: 'q', namespace: 'default' };
   return apply(t, { apiVersion: 'v1', kind: 'ResourceQuota', metadata, spec: { hard } });
 };
-const noQuota = (t: Scene): Seen => must(t, 'DELETE', `${space}/resourcequotas/q`);
-const overQuota = (what: string): string =>
-  `quota: q, requested: ${what}=1, used: ${what}=3, limited: ${what}=3`;
-const webhook = 'admission webhook "x" denied the request';
-const refusePods = (t: Scene): void => {
-  t.sim.state.refuse = (verb, resource) =>
-    `${verb} ${resource}` === 'create pods' ? refusalOf(403, 'Forbidden', webhook) : undefined;
+const refusePods = (t: Scene, words: string, ofName = ''): void => {
+  t.sim.state.refuse = (verb, resource, { metadata: { name } }) =>
+    `${verb} ${resource}` === 'create pods' && name.startsWith(ofName)
+      ? refusalOf(403, 'Forbidden', words)
+      : undefined;
 };
-const imageless = { template: { spec: { containers: [{ name: 'c' }] } } };
-const obstacles: readonly [string, string, (t: Scene) => unknown, (t: Scene) => unknown, number][] =
-  [
-    ['a quota of pods', overQuota('pods'), (t) => quota(t, { pods: '3' }), noQuota, 1],
-    [
-      'a quota of claims',
-      overQuota('persistentvolumeclaims'),
-      (t) => quota(t, { persistentvolumeclaims: '3' }),
-      noQuota,
-      0,
-    ],
-    ['a webhook', webhook, refusePods, (t) => delete t.sim.state.refuse, 1],
-    [
-      'a template',
-      'image: Required value',
-      (t) => edit(t, imageless),
-      (t) => edit(t, { template: { spec: podSpec } }),
-      1,
-    ],
-  ];
-for (const [what, words, begin, end, claims] of obstacles)
-  scenario(`F18: ${what} refuses → told in its words, no claims pile up, heals`, {}, async (t) => {
-    begin(t);
-    await refused(t, words, claims);
-    end(t);
-  });
-scenario('F18: a template refused for long is mended → tried at once', {}, async (t) => {
-  edit(t, { replicas: 4, ...imageless });
-  await t.sim.run(950_000);
-  edit(t, { template: { spec: podSpec } });
-  await until(t, '4 are up', () => livePods(t).filter(isUp).length === 4, 30_000);
-});
-scenario('F18: a quota is full for long, a member is lost → replaced at once', live, async (t) => {
-  quota(t, { pods: '3' });
-  edit(t, { replicas: 4 });
-  await t.sim.run(950_000);
-  removePod(t, firstPod(t));
-  await t.sim.run(2000);
-  await until(t, '3 are up', () => livePods(t).filter(isUp).length === 3, 60_000);
-  noQuota(t);
-});
+inWords`
+F18: a quota of pods refuses, told, no claims pile up, heals (any): quota {"pods":"3"};
+  refused, a claim more: quota: q, requested: pods=1, used: pods=3, limited: pods=3; no quota →
+F18: a quota of claims refuses, told, heals (any): quota {"persistentvolumeclaims":"3"};
+  refused: quota: q, requested: persistentvolumeclaims=1, used: persistentvolumeclaims=3, limited:
+  persistentvolumeclaims=3; no quota →
+F18: a webhook refuses, told, no claims pile up, heals (any): pods are denied: by the webhook x;
+  refused, a claim more: by the webhook x; nothing is denied →
+F18: a template refuses, told, no claims pile up, heals (any): template {"image":""};
+  refused, a claim more: image: Required value; template {} →
+F18: a template refused for long is mended, tried at once (any): template {"image":""};
+  replicas 4; 950 s; template {}; in 30 s: 4 up →
+F18: a quota is full for long, a member is lost, replaced at once (live): quota {"pods":"3"};
+  replicas 4; 950 s; lose; 2 s; in 60 s: 3 up; no quota →
+F26: nodes may not be read, it says so, facts still count (six): deny . of nodes; a new process; 5 s;
+  Ready says nodes cannot be read; lose; in 900 s: PodDeleted replaces it →
+F26: pods may not be touched for 10 min, a condition, then on (live): deny . of pods; replicas 4;
+  600 s; Stalled says is forbidden: User "operator" cannot; 0-79 requests; heal →
+F26: pods may not be read for 2 s, nothing stalls (live): deny list|watch of pods; the server is away;
+  0.1 s; the server is back; 1 s; replicas 4; 0.9 s; Stalled says False; heal →
+`;
 scenario('F18: the namespace is going → nothing is created, no hot loop', {}, async (t) => {
   apply(t, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'team' } });
   apply(t, { ...exampleCluster({}, 'other'), metadata: { name: 'other', namespace: 'team' } });
@@ -4368,33 +4158,6 @@ scenario('F18: the namespace is going → nothing is created, no hot loop', {}, 
 const allVerbs = ['get', 'list', 'watch', 'create', 'patch', 'delete'];
 const noRight = (resource: string) =>
   allVerbs.map((verb) => ({ verb, resource, user: 'operator' }));
-scenario('F26: nodes may not be read → it says so, facts still count', six, async (t) => {
-  t.sim.state.denied = noRight('nodes');
-  await startAnew(t);
-  await t.sim.run(5000);
-  assert.match(conditionOf(t, 'Ready')?.message ?? '', 'nodes cannot be read');
-  await replaced(t, lose(t), 'PodDeleted');
-});
-scenario('F26: pods may not be touched for 10 min → a condition, then on', live, async (t) => {
-  t.sim.state.denied = noRight('pods');
-  const mark = t.sim.requests.length;
-  edit(t, { replicas: 4 });
-  await t.sim.run(600_000);
-  assert.match(conditionOf(t, 'Stalled')?.message ?? '', 'is forbidden: User "operator" cannot');
-  assert.ok(sumOf(requestsSince(t, mark)) < 80, 'no hot loop');
-  t.sim.state.denied = [];
-});
-scenario('F26: pods may not be read for 2 s → nothing stalls', live, async (t) => {
-  t.sim.state.denied = noRight('pods').filter(({ verb }) => verb === 'list' || verb === 'watch');
-  t.sim.down = true; // Every stream breaks.
-  await t.sim.run(100);
-  t.sim.down = false;
-  await t.sim.run(1000);
-  edit(t, { replicas: 4 });
-  await t.sim.run(900);
-  assert.is(conditionOf(t, 'Stalled')?.status, 'False');
-  t.sim.state.denied = [];
-});
 scenario('a pass throws each time → Stalled, one Event, and ever more slowly', live, async (t) => {
   t.sim.kill('operator');
   let times = 0;
@@ -4440,10 +4203,7 @@ scenario('F25: the CRD goes and comes, newer → unknown fields survive', live, 
 });
 const many: Setting = { nodes: 9, ends: 'open' };
 scenario('F23: 100 clusters, one is refused → 99 are Ready', many, async (t) => {
-  t.sim.state.refuse = (verb, resource, { metadata: { name } }) =>
-    `${verb} ${resource}` === 'create pods' && name.startsWith('c7-')
-      ? refusalOf(403, 'Forbidden', 'no')
-      : undefined;
+  refusePods(t, 'no', 'c7-');
   const names = Array.from({ length: 100 }, (_, i) => `c${i}`);
   for (const name of names) apply(t, exampleCluster({}, name));
   await t.sim.run(30_000);
@@ -4480,39 +4240,32 @@ for (const [how, propagationPolicy, whenDeleted, next] of [
     if (!how) assert.is(claimsOf(t).length, whenDeleted === 'Retain' || orphans ? 3 : 0);
     apply(t, exampleCluster({ ...spec, replicas: next }));
     await settle(t);
-    assert.is(identitiesOf(t).filter((id) => before.includes(id)).length, back);
+    assert.is(common(identitiesOf(t), before).length, back);
     const marks = claimsOf(t).flatMap((o) => noteOf(o, MARK.retired) || []);
     assert.equal(marks, Array(back ? 3 - next : 0).fill('ScaledIn'));
   });
 }
-const strips: Readonly<Record<string, Rec>> = {
-  'our labels are': { labels: { [MARK.cluster]: null, [MARK.identity]: null } },
-  'the owner reference is': { ownerReferences: null },
-};
-for (const [what, metadata] of Object.entries(strips))
-  for (const away of [false, true])
-    scenario(`F24: ${what} off a pod${away ? ', unseen' : ''} → put back`, sixPods, (t) => {
-      if (away) t.sim.kill('operator');
-      must(t, 'PATCH', podAt(firstPod(t)), { metadata });
-      if (away) startOperator(t);
-    });
-scenario('I4: chosen no more, and again, within a lag → none too many', claimless, async (t) => {
-  t.sim.kill('operator');
-  t.selector = 'app=coder';
-  const choose = (app: string): unknown =>
-    must(t, 'PATCH', coder, { metadata: { labels: { app } } });
-  choose('coder');
-  startOperator(t);
-  await t.sim.run(5000);
-  t.faults.lagMs = { pods: 8000 };
-  edit(t, { replicas: 6 });
-  await until(t, 'they are made', () => livePods(t).length === 6);
-  choose('none');
-  await t.sim.run(200);
-  choose('coder');
-  await t.sim.run(10_000);
-  delete t.faults.lagMs;
-});
+inWords`
+F24: our labels are off a pod, put back (six keeping):
+  pod {"labels":{"${MARK.cluster}":null,"${MARK.identity}":null}} →
+F24: the owner reference is off a pod, put back (six keeping): pod {"ownerReferences":null} →
+F24: our labels are off a pod, unseen, put back (six keeping): it is killed;
+  pod {"labels":{"${MARK.cluster}":null,"${MARK.identity}":null}}; it is started →
+F24: the owner reference is off a pod, unseen, put back (six keeping): it is killed;
+  pod {"ownerReferences":null}; it is started →
+I4: chosen no more, and again, within a lag, none too many (claimless): it is killed;
+  cluster {"labels":{"app":"coder"}}; it selects app=coder; it is started; 5 s; faults {"lagMs":{"pods":8000}};
+  replicas 6; in 900 s: 6 live; cluster {"labels":{"app":"none"}}; 0.2 s;
+  cluster {"labels":{"app":"coder"}}; 10 s; heal →
+I9: an end without claims, not told, a new process, one Reason (claimless): its node is off;
+  once /PATCH .*/status/ → reset; lose; 5 s; retired: PodDeleted;
+  it is killed; replicas 2; it is started; 5 s; retired: ScaledIn,PodDeleted;
+  its node is back →
+paused, only the status is written, then it goes on (six):
+  cluster {"annotations":{"${MARK.paused}":"true"}}; 0.1 s; lose; mark; 300 s;
+  1-9 PATCH status; 1 kinds of requests; cluster {"annotations":{"${MARK.paused}":null}};
+  in 900 s: PodDeleted replaces it →
+`;
 scenario('I4: a POST is lost, then it is not wanted any more → not repeated', six, async (t) => {
   const mark = t.sim.requests.length;
   t.faults.decide = ({ method, path }) => {
@@ -4525,44 +4278,10 @@ scenario('I4: a POST is lost, then it is not wanted any more → not repeated', 
   await settle(t);
   assert.is(requestsSince(t, mark)['POST pods'], 1);
 });
-scenario(
-  'I9: an end without claims, not told, a new process → one Reason',
-  claimless,
-  async (t) => {
-    const old = firstPod(t);
-    t.actors.kill(nodeOfPod(old)); // Its pod stays, going.
-    let rest = 1;
-    t.faults.decide = ({ method, path }) =>
-      method === 'PATCH' && path.includes('/status') && rest-- > 0 ? 'reset' : undefined;
-    removePod(t, old);
-    await t.sim.run(5000);
-    const told = (): string =>
-      clusterNow(t)
-        .status?.retired?.map((r) => r.reason)
-        .join() ?? '';
-    assert.is(told(), 'PodDeleted');
-    t.sim.kill('operator');
-    edit(t, { replicas: 2 });
-    startOperator(t);
-    await t.sim.run(5000);
-    assert.is(told(), 'ScaledIn,PodDeleted');
-    t.actors.revive(nodeOfPod(old));
-  },
-);
-scenario('F24: a pod is taken out of the selector → released with its data', six, async (t) => {
-  const old = firstPod(t);
-  must(t, 'PATCH', podAt(old), { metadata: { labels: { app: 'mine' } } });
-  await settle(t);
-  const kept = listed(t, 'pods').find((o) => o.metadata.uid === old.metadata.uid);
-  assert.ok(kept && isUp(kept) && !bossOf(kept));
-  const [claim] = claimsOf(t, identityIn(old));
-  assert.equal(
-    [MARK.retired, MARK.retiredPolicy].map((m) => noteOf(claim, m)),
-    ['Released', 'Retain'],
-  );
-  assert.not(livePods(t).some((o) => noteOf(o, MARK.replaces)));
-  assert.is(clusterNow(t).status?.retired?.[0]?.reason, 'Released');
-});
+inWords`
+F24: a pod is taken out of the selector, released with its data (six): pod {"labels":{"app":"mine"}}
+  → retired: Released; 4 pods; 3 live; 4 claims; it is let go of
+`;
 scenario(
   'F24: our label is stripped, nobody tells more → nothing ends or is born',
   six,
@@ -4583,26 +4302,6 @@ scenario(
     assert.equal([all().map((o) => o.metadata.uid), new Set(labels)], [before, new Set(['coder'])]);
   },
 );
-/** A pod that carries our labels, of another controller or of none. */
-function intruder(t: Scene, controller: boolean): void {
-  const set = { apiVersion: 'apps/v1', kind: 'StatefulSet' };
-  const { uid } = apply(t, { ...set, metadata: { name: 's', namespace: 'default' } }).metadata;
-  const ownerReferences = controller ? [{ ...set, name: 's', uid, controller }] : [];
-  const labels = { app: 'coder', [MARK.cluster]: 'coder', [MARK.identity]: 'abc' };
-  const metadata = { name: 'coder-abc', namespace: 'default', labels, ownerReferences };
-  apply(t, { apiVersion: 'v1', kind: 'Pod', metadata, ...bare.template });
-}
-for (const [what, replicas, there, end] of [
-  ['foreign', 3, 4, 'left alone'],
-  ['bare', 3, 4, 'left alone'],
-  ['bare', 4, 4, 'adopted'],
-] as const)
-  scenario(`F24: a ${what} pod with our labels, ${replicas} wanted → ${end}`, six, async (t) => {
-    intruder(t, what === 'foreign');
-    edit(t, { replicas });
-    await settle(t);
-    assert.is(listed(t, 'pods').length, there);
-  });
 for (const prefix of ['coder-', 'data-', 'logs-']) {
   const title = `F10: a foreign ${prefix}… has the drawn name, and our mark → another identity`;
   scenario(title, { nodes: 6, spec: inTwo }, async (t) => {
@@ -4625,47 +4324,14 @@ for (const prefix of ['coder-', 'data-', 'logs-']) {
     assert.ok(foreign && !foreign.metadata.labels && !foreign.metadata.deletionTimestamp);
   });
 }
-scenario('F10: … of one that returns → Stalled names it', live, async (t) => {
-  const { metadata } = firstPod(t);
-  const { name } = metadata;
-  t.sim.kill('operator');
-  must(t, 'DELETE', `${space}/pods/${name}`, { gracePeriodSeconds: 0 });
-  must(t, 'POST', `${space}/pods`, { kind: 'Pod', metadata: { name }, spec: bare.template.spec });
-  startOperator(t);
-  await t.sim.run(60_000);
-  const words = `${name} stands in the way of ${name.slice(6)}`;
-  assert.is(conditionOf(t, 'Stalled')?.message, words);
-  must(t, 'DELETE', `${space}/pods/${name}`);
-});
-scenario('paused → only the status is written; then it goes on', six, async (t) => {
-  annotate(t, coder, { [MARK.paused]: 'true' });
-  await t.sim.run(100);
-  const old = lose(t);
-  const mark = t.sim.requests.length;
-  await t.sim.run(300_000);
-  const sent = Object.keys(requestsSince(t, mark)).filter((key) => !key.startsWith('GET'));
-  assert.equal(sent, ['PATCH status']);
-  annotate(t, coder, { [MARK.paused]: null });
-  await replaced(t, old, 'PodDeleted');
-});
 
 // ─── Scale: the requests of the bench's table, counted ──────────────────────────────────────────
 
-scenario('scale: 0 → 300 → a claim and a pod each, few writes beside', ten, async (t) => {
-  const mark = t.sim.requests.length;
-  edit(t, { replicas: 303 });
-  await settle(t);
-  const {
-    'POST pods': pods,
-    'POST persistentvolumeclaims': claims,
-    ...sent
-  } = requestsSince(t, mark);
-  assert.equal([pods, claims], [300, 300]);
-  const { 'PATCH status': written = 0, 'POST events': told = 0 } = sent;
-  assert.ok(written <= 30, `${written} status writes`);
-  assert.ok(told <= 30, `${told} Events`);
-  assert.equal(Object.keys(sent).sort(), ['PATCH status', 'POST events']);
-});
+inWords`
+scale: 300 more, a claim and a pod each, few writes beside (ten): replicas 303
+  → 300 POST pods; 300 POST persistentvolumeclaims; 1-30 PATCH status; 1-30 POST events;
+  4 kinds of requests
+`;
 if (only.test('scale: 1,000 events'))
   scenarios('scenario: scale: 1,000 events of a large cluster → looked at in batches', async () => {
     const sim = newSim(1);
@@ -4771,8 +4437,8 @@ type Sent = Sim['requests'][number];
 const isRead = ({ method }: Sent): boolean => method === 'GET' || method === 'WATCH';
 const isOfLease = ({ path }: Sent): boolean => path.includes('/leases');
 /** What this one wrote, but for Leases. */
-const writesOf = (t: Scene, { who }: Runner): readonly Sent[] =>
-  t.sim.requests.filter((r) => r.who === who && !isRead(r) && !isOfLease(r));
+const writesOf = (t: Scene, { who }: Runner, mark = 0): readonly Sent[] =>
+  t.sim.requests.slice(mark).filter((r) => r.who === who && !isRead(r) && !isOfLease(r));
 const renewalsOf = (t: Scene, { who }: Runner): readonly Sent[] =>
   t.sim.requests.filter((r) => r.who === who && !isRead(r) && isOfLease(r) && isDone(r));
 const isDone = ({ status }: Sent): boolean => status >= 200 && status < 300;
@@ -4812,6 +4478,38 @@ function election(title: string, play: (t: Scene, a: Runner, b: Runner) => Promi
     assert.is(holderOf(t), '', 'the Lease is released');
   });
 }
+/** Elections in words, one a row: `title: acts → what is so once all is settled`. */
+function electionsInWords(text: TemplateStringsArray): void {
+  for (const row of rowsIn(text)) {
+    const [, title = '', acts = '', seen = ''] = /^(F\d+: .*?): (.*) →(.*)$/.exec(row) ?? [];
+    election(`${title} →${seen}`, (t) => enactAll(storyOf(t), acts, seen));
+  }
+}
+
+electionsInWords`
+F15: the Lease is deleted by hand, its holder makes it anew: busy for 150 s;
+  every 7.7 s for 160 s: the Lease goes → a leads; 0 writes of b
+F15: the Lease is deleted, its holder killed, takeover in time: a renews; a is killed; the Lease goes;
+  in 17.1 s: b leads →
+F15: somebody edits the Lease in a loop, the leader stays:
+  every 0.5 s for 30 s: Lease {"metadata":{"annotations":{"note":"x"}}},
+  Lease {"metadata":{"annotations":{"note":"y"}}}; 30 s; a leads; the Lease has "note":"y" →
+F15: the Lease loses its label, its holder dies, takeover in time:
+  Lease {"metadata":{"labels":{"app.kubernetes.io/name":null}}}; a is killed; in 17.1 s: b leads;
+  b renews; the Lease has "app.kubernetes.io/name":"statefulcluster" →
+F15: the holder is edited away, the leader stops at once:
+  Lease {"spec":{"holderIdentity":"somebody"}}; busy for 10 s; 2.5 s;
+  a ends: lost the Lease statefulcluster: somebody holds it; in 17.5 s: b leads →
+F14: the clocks step forward an hour, nothing changes: faults of a {"clockMs":3600000}; 60 s;
+  faults of b {"clockMs":-3600000}; 60 s; a leads; 0 writes of b; a is killed; in 17.5 s: b leads →
+F14: the clocks step back an hour, nothing changes: faults of a {"clockMs":-3600000}; 60 s;
+  faults of b {"clockMs":3600000}; 60 s; a leads; 0 writes of b; a is killed; in 17.5 s: b leads →
+F14: frozen past its Lease while 20 come, it writes nothing more: replicas 20; some come;
+  a is frozen for 30 s; 0.1 s; mark →
+  a ends: lost the Lease statefulcluster: it was not renewed in time; 0 writes of a; 13-99 writes of b
+F14: frozen for less, it goes on: replicas 20; some come; a is frozen for 7 s → a leads; 0 writes of b
+F30: SIGTERM of the standby, it ends, the leader stays: b stops; 1 s; b ends: released; a leads →
+`;
 
 election('F15: the leader is killed while 20 come → takeover, exactly 20', async (t, a, b) => {
   await afterRenewal(t, a);
@@ -4830,41 +4528,6 @@ election('F15: the leader is killed while 20 come → takeover, exactly 20', asy
   assert.is(livePods(t).length, 20);
   const born = t.sim.requests.filter((r) => /POST.*pods\?/.test(r.method + r.path));
   assert.ok(born.length <= 21, `${born.length} pods were posted`); // One may have died on the wire.
-});
-election('F15: the Lease is deleted by hand → its holder makes it anew', async (t, a, b) => {
-  for (let i = 0; i < 20; i++) t.sim.at(i * 7700, () => t.sim.api('DELETE', leaseAt));
-  keepBusy(t, 150);
-  await t.sim.run(160_000);
-  assert.equal([holderOf(t), a.end, writesOf(t, b).length], [a.who, '', 0]);
-});
-election('F15: the Lease is deleted, its holder killed → takeover in time', async (t, a, b) => {
-  await afterRenewal(t, a);
-  t.sim.kill(a.who);
-  must(t, 'DELETE', leaseAt);
-  await until(t, 'b leads', () => holderOf(t) === b.who, 17_100); // Lease and retry.
-});
-election('F15: somebody edits the Lease in a loop → the leader stays', async (t, a) => {
-  for (let i = 0; i < 60; i++) t.sim.at(i * 500, () => annotate(t, leaseAt, { note: `${i}` }));
-  await t.sim.run(60_000);
-  assert.equal([holderOf(t), a.end], [a.who, '']);
-  const { metadata } = objectOf(t.sim.state, 'leases', 'default', 'statefulcluster') ?? {};
-  assert.is(metadata?.annotations?.['note'], '59', 'what others wrote stays');
-});
-election('F15: the Lease loses its label, its holder dies → takeover in time', async (t, a, b) => {
-  const label = { 'app.kubernetes.io/name': null };
-  must(t, 'PATCH', leaseAt, { metadata: { labels: label } });
-  t.sim.kill(a.who);
-  await until(t, 'b leads', () => holderOf(t) === b.who, 17_100);
-  await afterRenewal(t, b);
-  const { metadata } = objectOf(t.sim.state, 'leases', 'default', 'statefulcluster') ?? {};
-  assert.is(metadata?.labels?.['app.kubernetes.io/name'], 'statefulcluster', 'it is put back');
-});
-election('F15: the holder is edited away → the leader stops at once', async (t, a, b) => {
-  must(t, 'PATCH', leaseAt, { spec: { holderIdentity: 'somebody' } });
-  keepBusy(t, 10);
-  await t.sim.run(2500);
-  assert.is(a.end, 'lost the Lease statefulcluster: somebody holds it');
-  await until(t, 'b leads', () => holderOf(t) === b.who, 17_500);
 });
 const deafTo: Readonly<Record<string, Mishap>> = {
   ...{ refused: 500, away: 'reset', hanging: 'hang', unheard: 'lost' },
@@ -4906,30 +4569,6 @@ election('F12: the API server is away for ten minutes → b leads, few requests'
   assert.match(a.end, 'lost the Lease');
   await becomesLeader(t, b);
 });
-for (const [what, ms] of [
-  ['forward', 3_600_000],
-  ['back', -3_600_000],
-] as const)
-  election(`F14: the clocks step ${what} an hour → nothing changes`, async (t, a, b) => {
-    a.faults.clockMs = ms;
-    await t.sim.run(60_000);
-    b.faults.clockMs = -ms;
-    await t.sim.run(60_000);
-    assert.equal([holderOf(t), a.end, writesOf(t, b).length], [a.who, '', 0]);
-    t.sim.kill(a.who);
-    await until(t, 'b leads', () => holderOf(t) === b.who, 17_500);
-  });
-election('F14: frozen past its Lease while 20 come → it writes nothing more', async (t, a, b) => {
-  edit(t, { replicas: 20 });
-  await until(t, 'some of them', () => livePods(t).length >= 8);
-  t.sim.suspend(a.who, 30_000);
-  await t.sim.run(100); // What was on the wire lands.
-  const before = writesOf(t, a).length;
-  await settle(t);
-  assert.is(a.end, 'lost the Lease statefulcluster: it was not renewed in time');
-  assert.is(writesOf(t, a).length, before);
-  assert.ok(writesOf(t, b).length > 12);
-});
 election('F14: its batch lands after b has begun → no surplus, one pod each', async (t, a) => {
   let slow = 0;
   t.ledger.onTheWire = 8;
@@ -4948,13 +4587,6 @@ election('F14: its batch lands after b has begun → no surplus, one pod each', 
   const uids = uidsOf(t);
   await t.sim.run(30_000);
   assert.equal([uidsOf(t), claimsOf(t).length], [uids, 18]);
-});
-election('F14: frozen for less → it goes on', async (t, a, b) => {
-  edit(t, { replicas: 20 });
-  await until(t, 'some of them', () => livePods(t).length >= 8);
-  t.sim.suspend(a.who, 7000);
-  await settle(t);
-  assert.equal([a.end, writesOf(t, b).length], ['', 0]);
 });
 election('F30: SIGTERM while 20 come → the Lease is released, b goes on', async (t, a, b) => {
   edit(t, { replicas: 20 });
@@ -4981,11 +4613,6 @@ election('F30: SIGTERM while every request hangs → it ends within 5 s', async 
   assert.ok(a.endedAt - from < 5000, `${a.endedAt - from} ms`);
   t.sim.kill(a.who); // The process is at its end.
   await becomesLeader(t, b);
-});
-election('F30: SIGTERM of the standby → it ends, the leader stays', async (t, a, b) => {
-  b.stop.abort();
-  await t.sim.run(1000);
-  assert.equal([b.end, a.end, holderOf(t)], ['released', '', a.who]);
 });
 election('an overlapping scope → stands by and writes nothing, then leads', async (t, a, b) => {
   const c = elect(t, 'c', { namespaces: ['default'] });
@@ -5052,29 +4679,19 @@ election('a pod is deleted → counted, in the words of the Event (I9)', async (
 leaders('leader: two parts of a split → both lead, each its own clusters', async () => {
   const t = newScene(six);
   const parts = ['tier=x', 'tier notin (x)'].map((selector, i) => elect(t, `p${i}`, { selector }));
-  const [x, y] = ['x', 'y'].map((tier) => {
-    const cluster = exampleCluster({}, tier);
-    return apply(t, {
-      ...cluster,
+  for (const tier of ['x', 'y'])
+    apply(t, {
+      ...exampleCluster({}, tier),
       metadata: { name: tier, namespace: 'default', labels: { tier } },
     });
-  });
   for (const name of ['x', 'y'])
     await until(t, `${name} is Ready`, () => pendingOf(t, name) === '');
-  const whose = (cluster: Seen | undefined): string[] => [
-    ...new Set(
-      parts
-        .filter((p) =>
-          writesOf(t, p).some((r) => r.path.includes(`/${cluster?.metadata.name}/status`)),
-        )
-        .map((p) => p.who),
-    ),
-  ];
-  assert.equal([whose(x), whose(y)], [['operator-p0'], ['operator-p1']]);
-  assert.equal(
-    parts.map((p) => p.end),
-    ['', ''],
-  );
+  const whose = (name: string): readonly string[] =>
+    parts
+      .filter((p) => writesOf(t, p).some((r) => r.path.includes(`/${name}/status`)))
+      .map((p) => p.who);
+  assert.equal([whose('x'), whose('y')], [['operator-p0'], ['operator-p1']]);
+  assert.equal(parts.map((p) => p.end).join(), ',');
 });
 leaders('leader: newcomers with overlapping scopes at once → never two of them lead', async () => {
   for (let seed = 1; seed <= 20; seed++) {
