@@ -1274,8 +1274,8 @@ an annotation restarts: a b c:outdated (from=annotation) | a b c:outdated (from=
 … not under InPlaceOnly: a b c:outdated (from=annotation podUpdatePolicy=InPlaceOnly)
   → relabel c Updated
 … not under InPlaceOnly: a b c:outdated (from=both podUpdatePolicy=InPlaceOnly) → update c Updated
-only labels, whatever the policy: a b:outdated c:outdated (from=label)
-  | a b:outdated c:outdated (from=label podUpdatePolicy=Replace) → relabel c Updated
+only labels, all at once: a:outdated b:outdated c:outdated (from=label)
+  → relabel a Updated; relabel b Updated; relabel c Updated
 nothing differs but defaults, under OnDelete: c:outdated (from=same)
   | c:outdated (from=bare updates=OnDelete) → relabel c Revised
 OnDelete: a:outdated b c (updates=OnDelete) | a:outdated (from=label updates=OnDelete) → nothing

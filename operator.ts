@@ -1887,7 +1887,8 @@ export function maxSurgeOf(spec: Spec): number {
   return scaledValue(r.maxSurge, spec.replicas, 'up');
 }
 
-/** Brings outdated members to the update revision, within the budget and after a trial. */
+/** Brings outdated members to the update revision: those of which only labels differ all at once,
+ *  for it takes nobody down; the others within the budget, after a trial. */
 function planUpdates(d: Draft): void {
   const { spec } = d;
   const { maxUnavailable, paused } = spec.updateStrategy.rollingUpdate;
@@ -1898,11 +1899,10 @@ function planUpdates(d: Draft): void {
   const isSound = ({ node, end }: Member): boolean =>
     !isDown(node) && (end?.dueInMs !== 0 || ENDS[end.reason].early === 'template');
   const outdated = outdatedOf(d);
-  // Under OnDelete only those that have all of the update revision but its name.
-  const left = isOnDelete(d) ? unique(outdated.map(revisionIn)) : [];
-  const kept = left.filter((hash) => changesFrom(d, hash).size > 0);
-  const open = outdated.filter((m) => isSound(m) && !kept.includes(revisionIn(m)));
-  const chosen = chooseOutdated(d, open);
+  for (const [hash, alike] of Map.groupBy(outdated, revisionIn)) relabel(d, hash, alike);
+  const relabelled = new Set(d.actions.filter((a) => a.verb === 'relabel').map(nameOf));
+  const open = outdated.filter((m) => !relabelled.has(m.identity) && isSound(m));
+  const chosen = isOnDelete(d) ? [] : chooseOutdated(d, open);
   const [first] = chosen;
   if (!first) return;
   // Asked all at once: what the change is, and whether it may come.
@@ -1910,6 +1910,16 @@ function planUpdates(d: Draft): void {
   for (const m of chosen) isRead(d, m.identity, podRef(d, m));
   if (isAllowed.includes(false)) return;
   for (const m of chosen) updateMember(d, m);
+}
+
+/** Members of one revision from which only labels differ, or nothing under OnDelete: those that are
+ *  at rest are relabelled. */
+function relabel(d: Draft, hash: string, alike: readonly Member[]): void {
+  const changes = changesFrom(d, hash);
+  const isFree = (path: string): boolean =>
+    !isOnDelete(d) && path.startsWith(LABELS) && isInPlace(d, path, changes.get(path));
+  if (![...changes.keys()].every(isFree)) return;
+  for (const { pod } of alike) if (pod && !inPlaceOf(pod)) changeInPlace(d, pod, changes);
 }
 
 /** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
@@ -1941,9 +1951,7 @@ function updateMember(d: Draft, m: Member): void {
   const lacks = lacksOf(d, pod);
   const other = [...lacks].find(([path, value]) => !isInPlace(d, path, value));
   const refused = waiting(s.desk.backoff, `update/${pod.meta.name}`, s.uptime)?.message ?? '';
-  const isOfLabels = [...lacks.keys()].every((path) => path.startsWith(LABELS));
-  const mayStay = isOfLabels || policy.startsWith('InPlace');
-  const isPossible = mayStay && !other && refused === '';
+  const isPossible = policy.startsWith('InPlace') && !other && refused === '';
   if (lacks.size === 0 || isPossible) changeInPlace(d, pod, lacks);
   else if (policy === 'InPlaceOnly' || refused.includes("node didn't have enough")) {
     // A resize that its node has no room for waits: the volume holds the pod there.
