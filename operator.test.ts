@@ -1734,7 +1734,7 @@ const gone = statusOf('a !b:gone+ScaledIn@30 !c:gone+PodDeleted@30!+claim.going'
 facts('status', [
   ['selector', statusOf('a').selector, 'app=web'],
   ['retiredClaims', gone.retiredClaims, 1],
-  ['retired: the last words', statusOf('a b c:deleted+spoke').retired[0]?.message, 'exit code 137'],
+  ['retired: the last words', statusOf('a b !c:deleted+PodDeleted@5+spoke').retired[0]?.message, 'exit code 137'],
   [
     'F37: retired in the year 275760: when its claim was made',
     farAway,
