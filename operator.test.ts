@@ -1523,8 +1523,10 @@ byHand('remember: a pod that went → until its member has another, or is long o
     [true, false],
   );
   assert.is(keeps('a b !c:claimless+deleted', {}), true, 'it has no mark');
-  const went = new Map([[id('c'), { pod: pod('c', going), reason: undefined, atMs: NOW }]]);
-  assert.ok(memory('a b c', {}, { went }).went.has(id('c')), 'it went while the pass ran');
+  const during = (one: op.Went): boolean =>
+    memory('a b c', {}, { went: new Map([[id('c'), one]]) }).went.has(id('c'));
+  assert.ok(during({ pod: pod('c', going), reason: undefined, atMs: NOW }), 'it went meanwhile');
+  assert.ok(during({ pod: undefined, reason: 'ReplaceRequested', atMs: NOW }), 'it was marked');
 });
 byHand('remember: a trial → refused for a minute, passed or unknown not at all', () => {
   const key = `trials/${REVISION}`;

@@ -2182,8 +2182,9 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const went = new Map(desk.went);
   for (const { identity, pod, life, claims, retired } of p.members) {
     const known = went.get(identity);
-    const isAnother = pod && !isTerminating(pod) && pod.meta.uid !== known?.pod?.meta.uid;
-    if (isAnother && life === 'live') went.delete(identity);
+    const isLater = pod && pod.meta.createdMs > (known?.atMs ?? 0); // It was restored.
+    const isAnother = known?.reason ? isLater : pod?.meta.uid !== known?.pod?.meta.uid;
+    if (life === 'live' && pod && isAnother && !isTerminating(pod)) went.delete(identity);
     if (retired && !known?.reason && claims.length === 0) went.set(identity, { pod, ...retired });
   }
   const live = new Set(p.members.filter(isLive).map(nameOf));
