@@ -1400,6 +1400,8 @@ somebody's will: a b c:moved → nodes/n-c pods/c statefulclusters/web
 … its pod is going, which may be gone by now: a b c:deleted → nodes/n-c statefulclusters/web
 absent claim: a b c:pending+claimAbsent → persistentvolumeclaims/c
 asked, the others, too: a b c:asked → nodes/n-c pods/a pods/b pods/c statefulclusters/web
+I2: the index of who is over, on a node that is silent: a:#0 b:#1 !c:#2+silent+ScaledIn@5
+  (start=0 replicas=3) → nodes/n-c statefulclusters/web
 nothing: a b:starting !c:gone+ScaledIn@30 →
 `;
 table('plan: wakes after', (situation, over) => decide(situation, over).p.wakeMs)`

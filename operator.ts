@@ -1569,13 +1569,15 @@ function turnsNow(d: Draft, candidates: readonly Member[] = []): number {
   if (isBusy) d.wakes.push(LIMITS.leavingMaxMs);
   return isBusy ? 0 : 1;
 }
-/** Is it coming up, or its pod going? Not if it is due, has no open node, or takes too long. */
+/** Is it coming up or changing, or its pod going? Not if it is due, has no open node, or takes too
+ *  long. */
 function isUnderWay({ pod, claims, end, state }: Member, now: number): boolean {
   if (end && (end.dueInMs === 0 || /^(Node|Volume|PodEvicted)/.test(end.reason))) return false;
   if (!pod) return state === 'Returning' && claims.every(isNeverBound);
   if (pod.meta.deletedMs !== undefined) return now < pod.meta.deletedMs + LIMITS.leavingMaxMs;
   const isYoung = now - pod.meta.createdMs < LIMITS.bringUpMaxMs;
-  return state === 'Ready' || (['Pending', 'Starting'].includes(state) && isYoung);
+  if (state === 'Pending' || state === 'Starting') return isYoung;
+  return state === 'Ready' || state === 'Updating';
 }
 
 /** Does its next pod come now? Its name is the lock: the API server refuses it while the former pod
@@ -1708,7 +1710,11 @@ function planSuspension(d: Draft, live: readonly Member[], places: number): void
  *  its pod object is gone, or on a node that cannot run it. */
 function holdersOf(d: Draft): Draft['indices'] {
   const live = stayingOf(d);
-  const left = d.members.filter((m) => m.life === 'ending' || (m.pod && !isDown(m.node)));
+  const others = d.members.filter((m) => !live.includes(m) && d.spec.ordinals);
+  // I2: a node that came back unheard may run its pod still, so a dead one is read live.
+  const isDead = ({ node, pod }: Member): boolean =>
+    isDown(node) && isRead(d, '', refOf('nodes', pod?.node ?? ''));
+  const left = others.filter((m) => m.life === 'ending' || (m.pod && !isDead(m)));
   const found: Draft['indices'] = new Map();
   for (const m of [...live.filter((one) => one.pod), ...live, ...left])
     if (!found.has(m.index)) found.set(m.index, m);
@@ -1937,9 +1943,7 @@ function chooseOutdated(d: Draft, open: readonly Member[]): readonly Member[] {
   const youngestFirst = [...open].reverse();
   const well = youngestFirst.filter(isReady).slice(0, spareOf(d));
   const chosen = [...youngestFirst.filter((m) => !isReady(m)), ...well];
-  const isChanging = d.members.some((m) => m.state === 'Updating' && !open.includes(m));
-  const turns = turnsNow(d, open);
-  return chosen.slice(0, Math.min(room, isChanging && turns === 1 ? 0 : turns));
+  return chosen.slice(0, Math.min(room, turnsNow(d, open)));
 }
 
 /** One member, as its policy says. What cannot be done in place falls back, or is reported. */
@@ -2218,9 +2222,9 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
 }
 
 // ═══ 6 STATUS · pure ═════════════════════════════════════════════════════════════════════════════
-// What people and tools see: status and conditions, recomputed whole every time, and the Events of
-// a pass. Nothing is merged by hand, so no condition stays True after recovery. Only counters and
-// lineage that no object carries any more are taken over from the status before.
+// What people and tools see: status and conditions, recomputed whole every time. Nothing is merged
+// by hand, so no condition stays True after recovery. Only counters and lineage that no object
+// carries any more are taken over from the status before.
 
 /** Why a member is as it is, in one word or in the words of whoever said so, and since when. */
 function causeOf(m: Member): Partial<Pick<End, 'sinceMs'>> & { readonly reason: string } {
@@ -2408,41 +2412,6 @@ export function statusOf(s: Snapshot, p: Plan, now: number): Status {
     retired: retiredStatus(s, p),
     conditions: conditionsOf(s, p, available, now),
   };
-}
-
-/** One Event of a pass. */
-export interface Story {
-  readonly reason: string;
-  readonly type: 'Normal' | 'Warning';
-  readonly message: string;
-}
-/** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
- *  describe`. Bookkeeping is no news. */
-export function storiesOf(done: readonly Action[]): readonly Story[] {
-  const news = done.filter((a) => a.because !== 'Revised' && a.verb !== 'announce');
-  const oldOf = (a: Action): string => (a.do === 'Make' && a.replaces?.split(' ')[0]) || '';
-  const verbOf = (a: Action): string => (oldOf(a) ? 'replaced' : VERBS[a.verb][1]);
-  return [...Map.groupBy(news, (a) => a.because)].map(([reason, all]): Story => {
-    const parts = [...Map.groupBy(all, verbOf)].map(([verb, same]) => {
-      const names = same.map((a) => (oldOf(a) ? `${oldOf(a)} by ${a.identity}` : subjectOf(a)));
-      const count = verb === 'created' && names.length > 1 ? `${names.length} members: ` : '';
-      return `${verb} ${count}${fewNames(names)}`;
-    });
-    const ended = all.flatMap((a) => (a.verb === 'end' && 'object' in a ? [a.object as Pod] : []));
-    const words = ended.map((pod) => pod.lastWords).find(Boolean);
-    const isLoss = reason in ENDS && ENDS[reason as EndReason].heir && reason !== 'Updated';
-    const message = [...parts, words].filter(Boolean).join('; ');
-    return { reason, type: isLoss ? 'Warning' : 'Normal', message };
-  });
-}
-
-/** Conditions that turned bad, as Events; that they turned good again is in the status. */
-export function turnsOf(old: readonly Condition[], now: readonly Condition[]): readonly Story[] {
-  const bad = ['Stalled', 'ReplacementWithheld', 'ClaimTemplatesDrifted'];
-  return now
-    .filter((c) => bad.includes(c.type) && c.status === 'True')
-    .filter((c) => old.find((o) => o.type === c.type)?.status !== 'True')
-    .map((c) => ({ reason: c.type, type: 'Warning', message: c.message }));
 }
 
 // ═══ THE LINE ════════════════════════════════════════════════════════════════════════════════════
@@ -2736,7 +2705,7 @@ export function metaOf(raw: Raw): Meta {
 const ownAnnotations = (given: Dict): Dict =>
   Object.fromEntries(
     Object.values(MARK).flatMap((key) =>
-      key in given ? [[key, `${given[key]}`.slice(0, BOUNDS.annotationMax)]] : [],
+      given[key] === undefined ? [] : [[key, `${given[key]}`.slice(0, BOUNDS.annotationMax)]],
     ),
   );
 
@@ -3502,7 +3471,10 @@ function onServerClock(world: World): World {
   const send: World['send'] = async (request) => {
     const answer = await world.send(request);
     const told = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // NaN without a time.
-    if (Math.abs(told - offset) > 2_000) offset = told;
+    const ms = Math.round(Math.abs(told - offset));
+    if (ms > 30_000)
+      world.log('warn', "this machine's clock differs from the API server's", { ms });
+    if (ms > 2_000) offset = told;
     return answer;
   };
   return { ...world, send, now: () => world.uptime() + offset };
@@ -3770,6 +3742,41 @@ function requeue({ o, cluster, ledger, isCut }: Pass, p: Plan): void {
 }
 
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
+/** One Event of a pass. */
+export interface Story {
+  readonly reason: string;
+  readonly type: 'Normal' | 'Warning';
+  readonly message: string;
+}
+/** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
+ *  describe`. Bookkeeping is no news. */
+export function storiesOf(done: readonly Action[]): readonly Story[] {
+  const news = done.filter((a) => a.because !== 'Revised' && a.verb !== 'announce');
+  const oldOf = (a: Action): string => (a.do === 'Make' && a.replaces?.split(' ')[0]) || '';
+  const verbOf = (a: Action): string => (oldOf(a) ? 'replaced' : VERBS[a.verb][1]);
+  return [...Map.groupBy(news, (a) => a.because)].map(([reason, all]): Story => {
+    const parts = [...Map.groupBy(all, verbOf)].map(([verb, same]) => {
+      const names = same.map((a) => (oldOf(a) ? `${oldOf(a)} by ${a.identity}` : subjectOf(a)));
+      const count = verb === 'created' && names.length > 1 ? `${names.length} members: ` : '';
+      return `${verb} ${count}${fewNames(names)}`;
+    });
+    const ended = all.flatMap((a) => (a.verb === 'end' && 'object' in a ? [a.object as Pod] : []));
+    const words = ended.map((pod) => pod.lastWords).find(Boolean);
+    const isLoss = reason in ENDS && ENDS[reason as EndReason].heir && reason !== 'Updated';
+    const message = [...parts, words].filter(Boolean).join('; ');
+    return { reason, type: isLoss ? 'Warning' : 'Normal', message };
+  });
+}
+
+/** Conditions that turned bad, as Events; that they turned good again is in the status. */
+export function turnsOf(old: readonly Condition[], now: readonly Condition[]): readonly Story[] {
+  const bad = ['Stalled', 'ReplacementWithheld', 'ClaimTemplatesDrifted'];
+  return now
+    .filter((c) => bad.includes(c.type) && c.status === 'True')
+    .filter((c) => old.find((o) => o.type === c.type)?.status !== 'True')
+    .map((c) => ({ reason: c.type, type: 'Warning', message: c.message }));
+}
+
 /** Writes the status when it differs, at most once a second, on the version computed from. */
 async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<void> {
   const { o, cluster, ledger } = pass;
