@@ -1405,10 +1405,8 @@ byHand('F37: plan: identities of the far future on claims that others made → m
 });
 byHand('plan: a refusal that falls due while its pass goes on → counts on', () => {
   const refused = { times: 3, untilUptime: UPTIME + 1, message: 'quota' };
-  const { s, p } = decide('a b', {
-    replicas: 3,
-    desk: { backoff: new Map([['make/1', refused]]) },
-  });
+  const desk = { backoff: new Map([['make/1', refused]]) };
+  const { s, p } = decide('a b', { replicas: 3, desk });
   assert.is(op.remember(s, p, s.desk).backoff.get('make/1')?.times, 3);
 });
 byHand('F38: plan: a claim of another cluster of a coinciding name → is nobody here', () => {
@@ -1416,18 +1414,13 @@ byHand('F38: plan: a claim of another cluster of a coinciding name → is nobody
   const claims = new Map(snapshot('a b').claims).set(over.name, claim('c', over));
   assert.is(planText(decide('a b', { snap: { claims } }).p), 'nothing');
 });
-byHand(
-  'plan: a birth in the place of a member that ends now → waits for that, and names it',
-  () => {
-    const { p } = decide('a b c:pending+claim.going');
-    const births = p.actions.flatMap((a) =>
-      a.do === 'Make' ? [`${a.after} / ${a.replaces}`] : [],
-    );
-    assert.equal(births, [`${id('c')} / ${id('c')} ClaimGone`]);
-    const stages = p.actions.map((a) => op.STAGES.indexOf(op.VERBS[a.verb][0]));
-    assert.equal(stages, [...stages].sort(), 'marks come before ends, and these before births');
-  },
-);
+byHand('plan: a birth in the place of one that ends now → waits for it, and names it', () => {
+  const { p } = decide('a b c:pending+claim.going');
+  const births = p.actions.flatMap((a) => (a.do === 'Make' ? [`${a.after} / ${a.replaces}`] : []));
+  assert.equal(births, [`${id('c')} / ${id('c')} ClaimGone`]);
+  const stages = p.actions.map((a) => op.STAGES.indexOf(op.VERBS[a.verb][0]));
+  assert.equal(stages, [...stages].sort(), 'marks come before ends, and these before births');
+});
 /** What the patches of the plan change of metadata; null takes away. */
 const patched = (situation: string, when: string): readonly op.Raw[] =>
   decide(situation, overOf(when)).p.actions.flatMap((a) =>
@@ -2007,31 +2000,28 @@ probes('probes: a standby, a leader that syncs, one that works → readiness, in
   assert.is(parseMetrics(page('/metrics').slice(4) + '\n').get('statefulcluster_queue_depth'), 7);
   assert.is(page('/other'), '404 there are /healthz, /readyz and /metrics');
 });
-probes(
-  'F5: no sign of a watch for 15 min, or a loop that is blocked → /healthz fails',
-  async () => {
-    const { state, vitals, world, page } = stillWorld();
-    const { signal } = new AbortController();
-    state.uptime += 1e7;
-    assert.is(page('/healthz'), '200 ok', 'a standby has none');
-    void world.watch('/api/v1/pods', () => undefined, signal);
-    state.uptime += 900_000;
-    assert.is(page('/healthz'), '200 ok');
-    state.uptime += 1;
-    assert.is(page('/healthz'), '500 no sign of the watch /api/v1/pods for 900 s');
-    state.on({ type: 'BOOKMARK', object: {} });
-    assert.is(page('/healthz'), '200 ok');
-    state.uptime += 900_001;
-    state.answers.push(new Error('connect ECONNREFUSED')); // It is away, and tried again.
-    await world.watch('/api/v1/pods', () => undefined, signal).catch(() => undefined);
-    assert.is(page('/healthz'), '200 ok', 'a server that is away is no illness of this process');
-    state.uptime += 900_001;
-    await world.send({ method: 'GET', path: '/api/v1/pods?limit=500' });
-    assert.is(page('/healthz'), '200 ok', 'older servers are asked for lists before watches');
-    vitals.lagMs = 10_001;
-    assert.is(page('/healthz'), '500 the event loop was blocked for 10001 ms');
-  },
-);
+probes('F5: no sign of a watch for 15 min, or a blocked loop → /healthz fails', async () => {
+  const { state, vitals, world, page } = stillWorld();
+  const { signal } = new AbortController();
+  state.uptime += 1e7;
+  assert.is(page('/healthz'), '200 ok', 'a standby has none');
+  void world.watch('/api/v1/pods', () => undefined, signal);
+  state.uptime += 900_000;
+  assert.is(page('/healthz'), '200 ok');
+  state.uptime += 1;
+  assert.is(page('/healthz'), '500 no sign of the watch /api/v1/pods for 900 s');
+  state.on({ type: 'BOOKMARK', object: {} });
+  assert.is(page('/healthz'), '200 ok');
+  state.uptime += 900_001;
+  state.answers.push(new Error('connect ECONNREFUSED')); // It is away, and tried again.
+  await world.watch('/api/v1/pods', () => undefined, signal).catch(() => undefined);
+  assert.is(page('/healthz'), '200 ok', 'a server that is away is no illness of this process');
+  state.uptime += 900_001;
+  await world.send({ method: 'GET', path: '/api/v1/pods?limit=500' });
+  assert.is(page('/healthz'), '200 ok', 'older servers are asked for lists before watches');
+  vitals.lagMs = 10_001;
+  assert.is(page('/healthz'), '500 the event loop was blocked for 10001 ms');
+});
 probes('probes: --probe-addr → an address, nowhere, or a refusal', async () => {
   const { error } = console;
   let said = '';
@@ -2383,40 +2373,34 @@ caches('F30: SIGTERM while the first list hangs → it ends', async () => {
   setTimeout(() => stop.abort(), 50);
   await op.runOperator(world, options, stop.signal);
 });
-caches(
-  'queue: F7: 429 with Retry-After on a write → that key waits, another does not',
-  async () => {
-    const waits: number[] = [];
-    const sleep: World['sleep'] = async (ms) => void waits.push(ms);
-    const world = { uptime: () => 0, random: () => 0.5, log: () => undefined, sleep };
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const queue = op.newQueue(world as unknown as World, 1, async (key) => {
-      if (key === 'fine') return resolve();
-      if (waits.length === 0) throw new op.ApiError(429, 'TooManyRequests', 'busy', 20_000);
-    });
-    for (const key of ['busy', 'fine']) queue.add(key);
-    queue.start();
-    await promise;
-    await queue.stop();
-    assert.equal(waits, [20_000]);
-  },
-);
-caches(
-  'cache: F34: fields that are null, as charts render empty ones → absent from there on',
-  () => {
-    for (const [, at = ''] of RULES.matchAll(/^ *(\S+) → null \|/gm)) {
-      const { spec } = clusterOf(withField(at, null));
-      assert.not.match(JSON.stringify(spec), 'null', at);
-    }
-    const sealed = ['serviceName', 'volumeClaimTemplates', 'template', 'selector'];
-    const spec = Object.fromEntries(sealed.map((field) => [field, null]));
-    assert.equal(clusterOf({ spec }), clusterOf({}));
-    const data = { template: { spec: { volumes: null } }, claimTemplates: null };
-    assert.equal(revisionOf({ data }), revisionOf({ data: { template: { spec: {} } } }));
-    const odd = { metadata: null, spec: null, status: null };
-    assert.equal([podOf(odd), claimOf(odd)], [podOf({}), claimOf({})]);
-  },
-);
+caches('queue: F7: 429 with Retry-After on a write → that key waits, no other', async () => {
+  const waits: number[] = [];
+  const sleep: World['sleep'] = async (ms) => void waits.push(ms);
+  const world = { uptime: () => 0, random: () => 0.5, log: () => undefined, sleep };
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const queue = op.newQueue(world as unknown as World, 1, async (key) => {
+    if (key === 'fine') return resolve();
+    if (waits.length === 0) throw new op.ApiError(429, 'TooManyRequests', 'busy', 20_000);
+  });
+  for (const key of ['busy', 'fine']) queue.add(key);
+  queue.start();
+  await promise;
+  await queue.stop();
+  assert.equal(waits, [20_000]);
+});
+caches('cache: F34: fields that are null, as of charts → absent from there on', () => {
+  for (const [, at = ''] of RULES.matchAll(/^ *(\S+) → null \|/gm)) {
+    const { spec } = clusterOf(withField(at, null));
+    assert.not.match(JSON.stringify(spec), 'null', at);
+  }
+  const sealed = ['serviceName', 'volumeClaimTemplates', 'template', 'selector'];
+  const spec = Object.fromEntries(sealed.map((field) => [field, null]));
+  assert.equal(clusterOf({ spec }), clusterOf({}));
+  const data = { template: { spec: { volumes: null } }, claimTemplates: null };
+  assert.equal(revisionOf({ data }), revisionOf({ data: { template: { spec: {} } } }));
+  const odd = { metadata: null, spec: null, status: null };
+  assert.equal([podOf(odd), claimOf(odd)], [podOf({}), claimOf({})]);
+});
 /** What is in use. */
 function heapMb(): number {
   setFlagsFromString('--expose-gc');
