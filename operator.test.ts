@@ -3189,6 +3189,7 @@ interface Story {
   identities: readonly string[];
   claims: readonly string[];
   pods: readonly string[];
+  nodes?: readonly string[]; // That went.
   least?: () => number; // Who were up, since `watch`.
   readonly runners: Readonly<Record<string, Runner>>; // Processes that want the Lease, by a letter.
 }
@@ -3213,6 +3214,8 @@ const COUNTS: Readonly<Record<string, Count>> = {
   up: (t) => livePods(t).filter(isUp).length,
   'with env': (t) => livePods(t).filter((o) => 'env' in boxOf(o)).length,
   claims: (t) => claimsOf(t).length,
+  ended: (t) => claimsOf(t).filter(markOf).length,
+  placed: (t) => livePods(t).filter(nodeOfPod).length,
   pending: (t) => Number(pendingOf(t) !== ''),
   outdated: (t) => Number(!onUpdate(t) || pendingOf(t) !== ''),
   'of the same identities': (t, _, p) => common(identitiesOf(t), p.identities).length,
@@ -3235,6 +3238,13 @@ function counted(p: Story, what: string): number {
   const sent = requestsSince(t, mark);
   return COUNTS[what]?.(t, sent, p) ?? sent[what] ?? 0;
 }
+const NODE_ACTS: Readonly<Record<string, (t: Scene, node: string) => unknown>> = {
+  cordon: (t, node) => cordon(t, node),
+  uncordon: (t, node) => cordon(t, node, false),
+  remove: (t, node) => t.actors.removeNode(node),
+  revive: (t, node) => t.actors.revive(node),
+  'shut down': (t, node) => t.actors.drainShutdown(node),
+};
 /** The words of a scenario: acts, and findings, which must be so. `#` is a number, `…` any text. */
 const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unknown>> = {
   '# s': ({ t }, seconds) => t.sim.run(1000 * seconds),
@@ -3287,6 +3297,10 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   'refused(, a claim more)?: …': ({ t }, more, words) => refused(t, words, more ? 1 : 0),
   'its node is off': (p) => p.t.actors.kill(nodeOfPod(taken(p))),
   'its node is back': ({ t, it }) => t.actors.revive(nodeOfPod(it)),
+  '(cordon|uncordon|remove|revive|shut down) (n\\d.*)': ({ t }, act, nodes) =>
+    nodes.split(' ').forEach((node: string) => explained(NODE_ACTS, act)(t, node)),
+  'their nodes go': (p) => (p.nodes = livePods(p.t).map(nodeOfPod)).forEach(p.t.actors.removeNode),
+  'their nodes are back': ({ t, nodes }) => nodes?.forEach((node) => t.actors.addNode(node)),
   '(once |every 2nd )?/…/ → …': ({ t }, when, request, mishap) => {
     let count = 0;
     t.faults.decide = ({ method, path }) => {
@@ -3411,6 +3425,9 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   ...{ freeing: { spec: freeing }, volatile: { spec: volatile } },
   freed: { spec: { persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete' } } },
   slow: { actors: { stopMs: 25_000 } },
+  ...{ three: { nodes: 3 }, same: { keeps: 'identities' } },
+  hasty: { spec: { liveness: { nodeGoneSeconds: 5 } } },
+  young: { replicas: 0, nodes: 4, spec: { liveness: { maxReplacements: '100%' } } },
   strict: { spec: { liveness: { startupSeconds: 60, unreadySeconds: 60, maxRestarts: 2 } } },
   sized: { spec: template({ resources: { requests: { cpu: '1', memory: '1Gi' } } }) },
 };
@@ -3579,53 +3596,20 @@ for (const [what, replicas, down, way] of [
     assert.ok(common(identitiesOf(t), before).length >= replicas - limit);
     assert.is(conditionOf(t, 'ReplacementWithheld')?.status, 'False');
   });
-for (const replacementPolicy of ['Always', 'WhenVolumesLost']) {
-  const all = ['n0', 'n1', 'n2'];
-  const setting: Setting = { nodes: 3, spec: { replacementPolicy }, keeps: 'identities' };
-  scenario(`F22: ${replacementPolicy}, all nodes shut down → all return`, setting, async (t) => {
-    all.forEach(t.actors.drainShutdown);
-    await t.sim.run(900_000);
-    noneEnded(t);
-    all.forEach(t.actors.revive);
-  });
-  scenario(
-    `F22: ${replacementPolicy}, nodes go and come back empty, then the leader → nobody ends`,
-    { ...six, spec: { replacementPolicy, liveness: { nodeGoneSeconds: 5 } }, keeps: 'identities' },
-    async (t) => {
-      const nodes = livePods(t).map(nodeOfPod);
-      for (const node of nodes) t.actors.removeNode(node);
-      await until(t, 'no pods run', () => !livePods(t).some(nodeOfPod), 120_000);
-      await t.sim.run(60_000);
-      for (const node of nodes) t.actors.addNode(node);
-      for (let i = 0; i < 3; i++) {
-        await t.sim.run(10_000);
-        await startAnew(t);
-        await t.sim.run(120_000);
-      }
-      noneEnded(t);
-    },
-  );
-}
-scenario(
-  'F31: a node dies under six young members, another a minute later → replaced at once',
-  { replicas: 0, nodes: 4, spec: { liveness: { maxReplacements: '100%' } } },
-  async (t) => {
-    for (const node of ['n1', 'n2', 'n3']) cordon(t, node);
-    edit(t, { replicas: 6 });
-    await until(t, 'six are on one node', () => pendingOf(t) === '');
-    for (const node of ['n1', 'n2', 'n3']) cordon(t, node, false);
-    await t.sim.run(5000);
-    t.actors.removeNode('n0');
-    await t.sim.run(32_500);
-    assert.is(livePods(t).filter(isUp).length, 6, 'in the pass in which the judgement is due');
-    await t.sim.run(30_000);
-    t.actors.removeNode('n1');
-    await t.sim.run(32_500);
-    assert.is(livePods(t).filter(isUp).length, 6);
-    const lost = claimsOf(t).filter((o) => noteOf(o, MARK.retired) === 'NodeGone').length;
-    assert.ok(lost >= 7, `${lost} were lost`);
-  },
-);
+const AGAIN = '10 s; a new process; 120 s';
+for (const policy of ['any', 'volatile'])
+  inWords`
+F22: all nodes shut down, all return (three same ${policy}): shut down n0 n1 n2; 900 s; 0 ended;
+  revive n0 n1 n2 →
+F22: nodes go and come back empty, then the leader, nobody ends (six same hasty ${policy}):
+  their nodes go; in 120 s: 0 placed; 60 s; their nodes are back; ${AGAIN}; ${AGAIN}; ${AGAIN};
+  0 ended →
+`;
+inWords`
+F31: a node dies under six young members, another a minute later, replaced in the pass in which the
+  judgement is due (young): cordon n1 n2 n3; replicas 6; in 900 s: 6 up; in 900 s: 0 pending;
+  uncordon n1 n2 n3; 5 s; remove n0; 32.5 s; 6 up; 30 s; remove n1; 32.5 s; 6 up; 7-99 marked NodeGone →
+`;
 /** Does it every so often, for so long. */
 function often(t: Scene, everyMs: number, forMs: number, act: () => void): Promise<boolean> {
   for (let at = 0; at < forMs; at += everyMs) t.sim.at(at, act);
@@ -3828,11 +3812,8 @@ const changes: readonly [string, Rec, Rec, number | 'anew', ((o: Seen) => unknow
 ];
 for (const [what, spec, { template: to, ...rest }, how, see, wanted] of changes)
   scenario(`update: ${what} → restarts: ${how}, never below 4`, { ...five, spec }, async (t) => {
-    const [uids, identities, claims, least] = [
-      ...[uidsOf(t), identitiesOf(t), claimUids(t)],
-      leastReady(t),
-    ] as const;
-    const mark = t.sim.requests.length;
+    const { pods: uids, identities, claims, mark } = sceneOf(t);
+    const least = leastReady(t);
     if ('volumeClaimTemplates' in rest) edit(t, rest);
     retemplate(t, { template: to });
     await settle(t);
@@ -4455,8 +4436,7 @@ F30: SIGTERM of the standby, it ends, the leader stays: b stops; 1 s; b ends: re
 
 election('F15: the leader is killed while 20 come → takeover, exactly 20', async (t, a, b) => {
   await afterRenewal(t, a);
-  edit(t, { replicas: 20 });
-  await until(t, 'some of them', () => livePods(t).length >= 8);
+  await enact(storyOf(t), 'replicas 20; some come');
   t.sim.kill(a.who);
   const killedAt = t.sim.uptime();
   const sent = t.sim.requests.filter((r) => r.who === b.who);
@@ -4520,8 +4500,7 @@ election('F14: its batch lands after b has begun → no surplus, one pod each', 
   assert.equal([uidsOf(t), claimsOf(t).length], [uids, 18]);
 });
 election('F30: SIGTERM while 20 come → the Lease is released, b goes on', async (t, a, b) => {
-  edit(t, { replicas: 20 });
-  await until(t, 'some of them', () => livePods(t).length >= 8);
+  await enact(storyOf(t), 'replicas 20; some come');
   const from = t.sim.uptime();
   a.faults.latencyMs = [40, 80];
   await t.sim.run(30);
