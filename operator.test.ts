@@ -1697,9 +1697,13 @@ the last words: a b c:claimless+failed+spoke
 bookkeeping is no news: a b c:announced →
 `;
 const farAway = statusOf('a !c:gone+PodDeleted@5+claim.farAway').retired[0]?.at;
+const whyStalled = (when: string): string | undefined =>
+  statusOf('a', overOf(when)).conditions.find((c) => c.type === 'Stalled')?.reason;
+const WHYS = ['denied', 'noSelector', 'refused', 'twoTemplates'].map(whyStalled).join();
 const gone = statusOf('a !b:gone+ScaledIn@30 !c:gone+PodDeleted@30!+claim.going');
 facts('status', [
   ['selector', statusOf('a').selector, 'app=web'],
+  ['why it is Stalled', WHYS, 'Forbidden,InvalidSpec,Refused,NotStalled'],
   ['retiredClaims', gone.retiredClaims, 1],
   ['retired: the last words', statusOf('a b c:deleted+spoke').retired[0]?.message, 'exit code 137'],
   [
@@ -1757,16 +1761,6 @@ tellings('status: no node takes the pod → the word of the scheduler', () => {
   const message = '0/3 nodes are available';
   const told = conditions.map((c) => ({ ...c, message }));
   assert.is(op.podOf({ status: { conditions: told } }).lastWords, message);
-});
-tellings('status: why it is Stalled → in one true word', () => {
-  const why = (when: string): unknown =>
-    statusOf('a', overOf(when)).conditions.find((c) => c.type === 'Stalled')?.reason;
-  assert.equal(['denied', 'noSelector', 'refused', 'twoTemplates'].map(why), [
-    'Forbidden',
-    'InvalidSpec',
-    'Refused',
-    'NotStalled',
-  ]);
 });
 tellings('status: no node takes it for less than 5 min → no way out is named yet', () => {
   const ready = statusOf('a b:unscheduled').conditions.find((c) => c.type === 'Ready');
@@ -2874,7 +2868,6 @@ const mergeType = 'application/merge-patch+json';
 const six: Setting = { nodes: 6 };
 const open: Setting = { nodes: 6, ends: 'open' };
 const volatile = { replacementPolicy: 'WhenVolumesLost' };
-const still: Setting = { spec: volatile };
 const both = { whenScaled: 'Delete', whenLost: 'Delete', whenReplaced: 'Delete' };
 const freeing = { persistentVolumeClaimRetentionPolicy: both };
 const ten: Setting = { nodes: 10 };
@@ -3286,6 +3279,12 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   ask: (p) => askFor(p.t, taken(p)),
   'pod …': (p, metadata) => must(p.t, 'PATCH', podAt(taken(p)), { metadata }),
   'its claim goes': (p) => removeClaim(p.t, claimsOf(p.t, identityIn(taken(p)))[0]),
+  'its volume goes': (p) => {
+    const [claim] = claimsOf(p.t, identityIn(taken(p)));
+    const path = `/api/v1/persistentvolumes/${claim?.spec['volumeName']}`;
+    must(p.t, 'PATCH', path, { metadata: { finalizers: null } });
+    must(p.t, 'DELETE', path);
+  },
   'all fail': ({ t }) => livePods(t).map((pod) => isUp(pod) && failPod(t, pod)),
   'all go': ({ t }) => livePods(t).map((pod) => removePod(t, pod)),
   'all claims go': ({ t }) =>
@@ -3301,12 +3300,14 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
     nodes.split(' ').forEach((node: string) => explained(NODE_ACTS, act)(t, node)),
   'their nodes go': (p) => (p.nodes = livePods(p.t).map(nodeOfPod)).forEach(p.t.actors.removeNode),
   'their nodes are back': ({ t, nodes }) => nodes?.forEach((node) => t.actors.addNode(node)),
-  '(once |every 2nd )?/…/ → …': ({ t }, when, request, mishap) => {
+  '(once |every 2nd )?/…/ → (\\w+)(?:, after …)?': (p, when, request, mishap, first) => {
     let count = 0;
-    t.faults.decide = ({ method, path }) => {
+    p.t.faults.decide = ({ method, path }) => {
       if (!RegExp(request).test(`${method} ${path}`)) return undefined;
       count++;
-      return !when || (when === 'once ' ? count === 1 : count % 2 === 1) ? mishap : undefined;
+      if (when === 'once ' ? count > 1 : when && count % 2 === 0) return undefined;
+      if (first) void doStep(p, first);
+      return mishap;
     };
   },
   'faults …': ({ t }, faults) => Object.assign(t.faults, faults),
@@ -3565,14 +3566,10 @@ for (const row of FATES.trim().split('\n')) {
     }
   if (none) befalls(what, none, 'no claims', claimless);
 }
-scenario('its volume is gone for good, its pod goes → VolumeLost', still, async (t) => {
-  const old = firstPod(t);
-  const volume = `/api/v1/persistentvolumes/${claimsOf(t, identityIn(old))[0]?.spec.volumeName}`;
-  must(t, 'PATCH', volume, { metadata: { finalizers: null } });
-  must(t, 'DELETE', volume);
-  removePod(t, old);
-  await replaced(t, old, 'VolumeLost', 120_000);
-});
+inWords`
+its volume is gone for good, its pod goes (volatile): its volume goes; lose;
+  in 120 s: VolumeLost replaces it →
+`;
 for (const [what, replicas, down, way] of [
   ['four of five nodes are cut off', 5, 4, 'cutOff'],
   ['the only node is cut off', 1, 1, 'cutOff'],
@@ -4204,19 +4201,9 @@ paused, only the status is written, then it goes on (six):
   1-9 PATCH status; 1 kinds of requests; cluster {"annotations":{"${MARK.paused}":null}};
   in 900 s: PodDeleted replaces it →
 `;
-scenario('I4: a POST is lost, then it is not wanted any more → not repeated', six, async (t) => {
-  const mark = t.sim.requests.length;
-  t.faults.decide = ({ method, path }) => {
-    if (method !== 'POST' || !path.includes('/pods?')) return undefined;
-    edit(t, { replicas: 3 }); // Heard of before the POST fails.
-    delete t.faults.decide;
-    return 'reset';
-  };
-  edit(t, { replicas: 4 });
-  await settle(t);
-  assert.is(requestsSince(t, mark)['POST pods'], 1);
-});
 inWords`
+I4: a POST is lost, as it is not wanted any more, not repeated (six):
+  once /POST .*/pods/ → reset, after replicas 3; replicas 4 → 1 POST pods
 F24: a pod is taken out of the selector, released with its data (six): pod {"labels":{"app":"mine"}}
   → retired: Released; 4 pods; 3 live; 4 claims; it is let go of
 F24: our label is stripped, nobody tells more, nothing ends or is born (six keeping):
