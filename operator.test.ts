@@ -1775,21 +1775,20 @@ const shareOf = (text: string): op.Share => {
   return { namespaces: namespaces.split(',').filter(Boolean), selector: selector.trim() };
 };
 /** Two scopes, `namespaces; selector`, and whether one cluster may be in both. */
-const SCOPES = `
-  all and all: | → true
-  all and one: | a → true
-  one and the same: a | a → true
-  one and another: a | b → false
-  some: a,b | b,c → true
-  two selectors: ;t=x | ;t=y → false
-  two selectors, one namespace: a;t=x | a;t=y → false
-  one selector: ;t=x | ;t=x → true
-  one selector, two namespaces: a;t=x | b;t=x → false
-  all and a selector: | ;t=x → true
-  a namespace and a selector: a | ;t=x → true`;
-const scopeRows = SCOPES.trim().split('\n');
+const SCOPES = rowsIn`
+all and all: | → true
+all and one: | a → true
+one and the same: a | a → true
+one and another: a | b → false
+some: a,b | b,c → true
+two selectors: ;t=x | ;t=y → false
+two selectors, one namespace: a;t=x | a;t=y → false
+one selector: ;t=x | ;t=x → true
+one selector, two namespaces: a;t=x | b;t=x → false
+all and a selector: | ;t=x → true
+a namespace and a selector: a | ;t=x → true`;
 facts('leader', [
-  ...scopeRows.flatMap((row): Same[] => {
+  ...SCOPES.flatMap((row): Same[] => {
     const [, why = '', a = '', b = '', wanted] = /(.*?):(.*) \|(.*) → (\w+)/.exec(row) ?? [];
     const [x, y] = [shareOf(a), shareOf(b)];
     const seen = [op.overlaps(x, y), op.overlaps(y, x)].join();
@@ -3205,6 +3204,7 @@ const COUNTS: Readonly<Record<string, Count>> = {
   pods: (t) => listed(t, 'pods').length,
   live: (t) => livePods(t).length,
   up: (t) => livePods(t).filter(isUp).length,
+  'not up': (t) => listed(t, 'pods').filter((o) => !isUp(o)).length,
   'with env': (t) => livePods(t).filter((o) => 'env' in boxOf(o)).length,
   claims: (t) => claimsOf(t).length,
   ended: (t) => claimsOf(t).filter(markOf).length,
@@ -3426,6 +3426,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   ...{ freeing: { spec: freeing }, volatile: { spec: volatile } },
   freed: { spec: { persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete' } } },
   slow: { actors: { stopMs: 25_000 } },
+  ordered: { wait: false, spec: { podManagementPolicy: 'OrderedReady' } },
   ...{ three: { nodes: 3 }, same: { keeps: 'identities' } },
   hasty: { spec: { liveness: { nodeGoneSeconds: 5 } } },
   young: { replicas: 0, nodes: 4, spec: { liveness: { maxReplacements: '100%' } } },
@@ -3639,14 +3640,11 @@ a class that cannot grow, told, tried ever more slowly (open): claims of 2Gi; 36
   ClaimTemplatesDrifted says only dynamically provisioned pvc can be resized;
   10-59 PATCH persistentvolumeclaims →
 `;
-const ordered: Setting = { wait: false, spec: { podManagementPolicy: 'OrderedReady' } };
-scenario('OrderedReady → one at a time, up and down', ordered, async (t) => {
-  const look = (): void => assert.ok(listed(t, 'pods').filter((o) => !isUp(o)).length < 2);
-  for (let i = 0; i < 1200; i++) t.sim.at(i * 100, look);
-  edit(t, { replicas: 5 });
-  await until(t, 'five are up', () => pendingOf(t) === '', 20_000);
-  edit(t, { replicas: 1 });
-});
+inWords`
+OrderedReady, one at a time, up and down (ordered): replicas 5; every 0.1 s for 20 s: 0-1 not up;
+  0 pending; replicas 1; every 0.1 s for 100 s: 0-1 not up →
+`;
+
 // ─── Crashes ────────────────────────────────────────────────────────────────────────────────────
 
 /** Plays with one mishap at each request in turn. */
