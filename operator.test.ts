@@ -1427,10 +1427,8 @@ byHand('F37: plan: identities of the far future on claims that others made → m
 });
 byHand('plan: a refusal that falls due while its pass goes on → counts on', () => {
   const refused = { times: 3, untilUptime: UPTIME + 1, message: 'quota' };
-  const { s, p } = decide('a b', {
-    replicas: 3,
-    desk: { backoff: new Map([['make/1', refused]]) },
-  });
+  const desk = { backoff: new Map([['make/1', refused]]) };
+  const { s, p } = decide('a b', { replicas: 3, desk });
   assert.is(op.remember(s, p, s.desk).backoff.get('make/1')?.times, 3);
 });
 byHand('F38: plan: a claim of another cluster of a coinciding name → is nobody here', () => {
@@ -1438,18 +1436,13 @@ byHand('F38: plan: a claim of another cluster of a coinciding name → is nobody
   const claims = new Map(snapshot('a b').claims).set(over.name, claim('c', over));
   assert.is(planText(decide('a b', { snap: { claims } }).p), 'nothing');
 });
-byHand(
-  'plan: a birth in the place of a member that ends now → waits for that, and names it',
-  () => {
-    const { p } = decide('a b c:pending+claim.going');
-    const births = p.actions.flatMap((a) =>
-      a.do === 'Make' ? [`${a.after} / ${a.replaces}`] : [],
-    );
-    assert.equal(births, [`${id('c')} / ${id('c')} ClaimGone`]);
-    const stages = p.actions.map((a) => op.STAGES.indexOf(op.VERBS[a.verb][0]));
-    assert.equal(stages, [...stages].sort(), 'marks come before ends, and these before births');
-  },
-);
+byHand('plan: a birth in the place of one that ends now → waits for it, and names it', () => {
+  const { p } = decide('a b c:pending+claim.going');
+  const births = p.actions.flatMap((a) => (a.do === 'Make' ? [`${a.after} / ${a.replaces}`] : []));
+  assert.equal(births, [`${id('c')} / ${id('c')} ClaimGone`]);
+  const stages = p.actions.map((a) => op.STAGES.indexOf(op.VERBS[a.verb][0]));
+  assert.equal(stages, [...stages].sort(), 'marks come before ends, and these before births');
+});
 /** What the patches of the plan change of metadata; null takes away. */
 const patched = (situation: string, when: string): readonly op.Raw[] =>
   decide(situation, overOf(when)).p.actions.flatMap((a) =>
@@ -1726,9 +1719,13 @@ the last words: a b c:claimless+failed+spoke
 bookkeeping is no news: a b c:announced →
 `;
 const farAway = statusOf('a !c:gone+PodDeleted@5+claim.farAway').retired[0]?.at;
+const whyStalled = (when: string): string | undefined =>
+  statusOf('a', overOf(when)).conditions.find((c) => c.type === 'Stalled')?.reason;
+const WHYS = ['denied', 'noSelector', 'refused', 'twoTemplates'].map(whyStalled).join();
 const gone = statusOf('a !b:gone+ScaledIn@30 !c:gone+PodDeleted@30!+claim.going');
 facts('status', [
   ['selector', statusOf('a').selector, 'app=web'],
+  ['why it is Stalled', WHYS, 'Forbidden,InvalidSpec,Refused,NotStalled'],
   ['retiredClaims', gone.retiredClaims, 1],
   [
     'retired: the last words',
@@ -1791,16 +1788,6 @@ tellings('status: no node takes the pod → the word of the scheduler', () => {
   const told = conditions.map((c) => ({ ...c, message }));
   assert.is(op.podOf({ status: { conditions: told } }).lastWords, message);
 });
-tellings('status: why it is Stalled → in one true word', () => {
-  const why = (when: string): unknown =>
-    statusOf('a', overOf(when)).conditions.find((c) => c.type === 'Stalled')?.reason;
-  assert.equal(['denied', 'noSelector', 'refused', 'twoTemplates'].map(why), [
-    'Forbidden',
-    'InvalidSpec',
-    'Refused',
-    'NotStalled',
-  ]);
-});
 tellings('status: no node takes it for less than 5 min → no way out is named yet', () => {
   const ready = statusOf('a b:unscheduled').conditions.find((c) => c.type === 'Ready');
   assert.not.match(ready?.message ?? '', MARK.replace);
@@ -1814,21 +1801,20 @@ const shareOf = (text: string): op.Share => {
   return { namespaces: namespaces.split(',').filter(Boolean), selector: selector.trim() };
 };
 /** Two scopes, `namespaces; selector`, and whether one cluster may be in both. */
-const SCOPES = `
-  all and all: | → true
-  all and one: | a → true
-  one and the same: a | a → true
-  one and another: a | b → false
-  some: a,b | b,c → true
-  two selectors: ;t=x | ;t=y → false
-  two selectors, one namespace: a;t=x | a;t=y → false
-  one selector: ;t=x | ;t=x → true
-  one selector, two namespaces: a;t=x | b;t=x → false
-  all and a selector: | ;t=x → true
-  a namespace and a selector: a | ;t=x → true`;
-const scopeRows = SCOPES.trim().split('\n');
+const SCOPES = rowsIn`
+all and all: | → true
+all and one: | a → true
+one and the same: a | a → true
+one and another: a | b → false
+some: a,b | b,c → true
+two selectors: ;t=x | ;t=y → false
+two selectors, one namespace: a;t=x | a;t=y → false
+one selector: ;t=x | ;t=x → true
+one selector, two namespaces: a;t=x | b;t=x → false
+all and a selector: | ;t=x → true
+a namespace and a selector: a | ;t=x → true`;
 facts('leader', [
-  ...scopeRows.flatMap((row): Same[] => {
+  ...SCOPES.flatMap((row): Same[] => {
     const [, why = '', a = '', b = '', wanted] = /(.*?):(.*) \|(.*) → (\w+)/.exec(row) ?? [];
     const [x, y] = [shareOf(a), shareOf(b)];
     const seen = [op.overlaps(x, y), op.overlaps(y, x)].join();
@@ -2033,31 +2019,28 @@ probes('probes: a standby, a leader that syncs, one that works → readiness, in
   assert.is(parseMetrics(page('/metrics').slice(4) + '\n').get('statefulcluster_queue_depth'), 7);
   assert.is(page('/other'), '404 there are /healthz, /readyz and /metrics');
 });
-probes(
-  'F5: no sign of a watch for 15 min, or a loop that is blocked → /healthz fails',
-  async () => {
-    const { state, vitals, world, page } = stillWorld();
-    const { signal } = new AbortController();
-    state.uptime += 1e7;
-    assert.is(page('/healthz'), '200 ok', 'a standby has none');
-    void world.watch('/api/v1/pods', () => undefined, signal);
-    state.uptime += 900_000;
-    assert.is(page('/healthz'), '200 ok');
-    state.uptime += 1;
-    assert.is(page('/healthz'), '500 no sign of the watch /api/v1/pods for 900 s');
-    state.on({ type: 'BOOKMARK', object: {} });
-    assert.is(page('/healthz'), '200 ok');
-    state.uptime += 900_001;
-    state.answers.push(new Error('connect ECONNREFUSED')); // It is away, and tried again.
-    await world.watch('/api/v1/pods', () => undefined, signal).catch(() => undefined);
-    assert.is(page('/healthz'), '200 ok', 'a server that is away is no illness of this process');
-    state.uptime += 900_001;
-    await world.send({ method: 'GET', path: '/api/v1/pods?limit=500' });
-    assert.is(page('/healthz'), '200 ok', 'older servers are asked for lists before watches');
-    vitals.lagMs = 10_001;
-    assert.is(page('/healthz'), '500 the event loop was blocked for 10001 ms');
-  },
-);
+probes('F5: no sign of a watch for 15 min, or a blocked loop → /healthz fails', async () => {
+  const { state, vitals, world, page } = stillWorld();
+  const { signal } = new AbortController();
+  state.uptime += 1e7;
+  assert.is(page('/healthz'), '200 ok', 'a standby has none');
+  void world.watch('/api/v1/pods', () => undefined, signal);
+  state.uptime += 900_000;
+  assert.is(page('/healthz'), '200 ok');
+  state.uptime += 1;
+  assert.is(page('/healthz'), '500 no sign of the watch /api/v1/pods for 900 s');
+  state.on({ type: 'BOOKMARK', object: {} });
+  assert.is(page('/healthz'), '200 ok');
+  state.uptime += 900_001;
+  state.answers.push(new Error('connect ECONNREFUSED')); // It is away, and tried again.
+  await world.watch('/api/v1/pods', () => undefined, signal).catch(() => undefined);
+  assert.is(page('/healthz'), '200 ok', 'a server that is away is no illness of this process');
+  state.uptime += 900_001;
+  await world.send({ method: 'GET', path: '/api/v1/pods?limit=500' });
+  assert.is(page('/healthz'), '200 ok', 'older servers are asked for lists before watches');
+  vitals.lagMs = 10_001;
+  assert.is(page('/healthz'), '500 the event loop was blocked for 10001 ms');
+});
 probes('probes: --probe-addr → an address, nowhere, or a refusal', async () => {
   const { error } = console;
   let said = '';
@@ -2382,8 +2365,8 @@ F7: where lists pass and watches fail, ever more slowly: old, 7 a, 500, 8 a, 500
   → new!, 0.6 s, list all, 7 (a), 1.2 s, list all (a), 8 (a), 2.4 s, list all (a)
 F4: deleted before the end of the list is told, not kept: deleted → new!, 6 (b)
 F25: the kind is gone, so are its objects, and it is asked for ever more slowly, of our kind:
-  first, 404, 404, 404, 404, 404, 404, 404, 404 → new!, 5 (a), 0.6 s, new!, 1.2 s, new!, 2.4 s, new!,
-  4.8 s, new!, 9.6 s, new!, 19.2 s, new!, 22.5 s, new!, 22.5 s, new!
+  first, 404, 404, 404, 404, 404, 404, 404, 404 → new!, 5 (a), 0.6 s, new!, 1.2 s, new!, 2.4 s,
+  new!, 4.8 s, new!, 9.6 s, new!, 19.2 s, new!, 22.5 s, new!, 22.5 s, new!
 F25: 404, discovery still has it, what is known stays, of our kind: first, 404, 200
   → new!, 5 (a), 0.6 s, new! (a), new! (a)
 F7: a redirect, an empty page, JSON of another, ever more slowly, nothing is believed:
@@ -2409,40 +2392,34 @@ caches('F30: SIGTERM while the first list hangs → it ends', async () => {
   setTimeout(() => stop.abort(), 50);
   await op.runOperator(world, options, stop.signal);
 });
-caches(
-  'queue: F7: 429 with Retry-After on a write → that key waits, another does not',
-  async () => {
-    const waits: number[] = [];
-    const sleep: World['sleep'] = async (ms) => void waits.push(ms);
-    const world = { uptime: () => 0, random: () => 0.5, log: () => undefined, sleep };
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const queue = op.newQueue(world as unknown as World, 1, async (key) => {
-      if (key === 'fine') return resolve();
-      if (waits.length === 0) throw new op.ApiError(429, 'TooManyRequests', 'busy', 20_000);
-    });
-    for (const key of ['busy', 'fine']) queue.add(key);
-    queue.start();
-    await promise;
-    await queue.stop();
-    assert.equal(waits, [20_000]);
-  },
-);
-caches(
-  'cache: F34: fields that are null, as charts render empty ones → absent from there on',
-  () => {
-    for (const [, at = ''] of RULES.matchAll(/^ *(\S+) → null \|/gm)) {
-      const { spec } = clusterOf(withField(at, null));
-      assert.not.match(JSON.stringify(spec), 'null', at);
-    }
-    const sealed = ['serviceName', 'volumeClaimTemplates', 'template', 'selector'];
-    const spec = Object.fromEntries(sealed.map((field) => [field, null]));
-    assert.equal(clusterOf({ spec }), clusterOf({}));
-    const data = { template: { spec: { volumes: null } }, claimTemplates: null };
-    assert.equal(revisionOf({ data }), revisionOf({ data: { template: { spec: {} } } }));
-    const odd = { metadata: null, spec: null, status: null };
-    assert.equal([podOf(odd), claimOf(odd)], [podOf({}), claimOf({})]);
-  },
-);
+caches('queue: F7: 429 with Retry-After on a write → that key waits, no other', async () => {
+  const waits: number[] = [];
+  const sleep: World['sleep'] = async (ms) => void waits.push(ms);
+  const world = { uptime: () => 0, random: () => 0.5, log: () => undefined, sleep };
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const queue = op.newQueue(world as unknown as World, 1, async (key) => {
+    if (key === 'fine') return resolve();
+    if (waits.length === 0) throw new op.ApiError(429, 'TooManyRequests', 'busy', 20_000);
+  });
+  for (const key of ['busy', 'fine']) queue.add(key);
+  queue.start();
+  await promise;
+  await queue.stop();
+  assert.equal(waits, [20_000]);
+});
+caches('cache: F34: fields that are null, as of charts → absent from there on', () => {
+  for (const [, at = ''] of RULES.matchAll(/^ *(\S+) → null \|/gm)) {
+    const { spec } = clusterOf(withField(at, null));
+    assert.not.match(JSON.stringify(spec), 'null', at);
+  }
+  const sealed = ['serviceName', 'volumeClaimTemplates', 'template', 'selector'];
+  const spec = Object.fromEntries(sealed.map((field) => [field, null]));
+  assert.equal(clusterOf({ spec }), clusterOf({}));
+  const data = { template: { spec: { volumes: null } }, claimTemplates: null };
+  assert.equal(revisionOf({ data }), revisionOf({ data: { template: { spec: {} } } }));
+  const odd = { metadata: null, spec: null, status: null };
+  assert.equal([podOf(odd), claimOf(odd)], [podOf({}), claimOf({})]);
+});
 /** What is in use. */
 function heapMb(): number {
   setFlagsFromString('--expose-gc');
@@ -2916,14 +2893,10 @@ const mergeType = 'application/merge-patch+json';
 const six: Setting = { nodes: 6 };
 const open: Setting = { nodes: 6, ends: 'open' };
 const volatile = { replacementPolicy: 'WhenVolumesLost' };
-const still: Setting = { spec: volatile };
 const both = { whenScaled: 'Delete', whenLost: 'Delete', whenReplaced: 'Delete' };
 const freeing = { persistentVolumeClaimRetentionPolicy: both };
-const ten: Setting = { nodes: 10 };
 const live: Setting = { nodes: 6, faults: { cut: false } }; // Its streams notice silence.
 const five: Setting = { replicas: 5, nodes: 6 };
-const sixty: Setting = { replicas: 60, nodes: 9 };
-const open5: Setting = { ...five, nodes: 8, ends: 'open' };
 const podSpec = {
   containers: [{ name: 'c', image: 'img:1', volumeMounts: [{ name: 'data', mountPath: '/d' }] }],
 };
@@ -3231,6 +3204,7 @@ interface Story {
   identities: readonly string[];
   claims: readonly string[];
   pods: readonly string[];
+  nodes?: readonly string[]; // That went.
   least?: () => number; // Who were up, since `watch`.
   readonly runners: Readonly<Record<string, Runner>>; // Processes that want the Lease, by a letter.
 }
@@ -3253,8 +3227,11 @@ const COUNTS: Readonly<Record<string, Count>> = {
   pods: (t) => listed(t, 'pods').length,
   live: (t) => livePods(t).length,
   up: (t) => livePods(t).filter(isUp).length,
+  'not up': (t) => listed(t, 'pods').filter((o) => !isUp(o)).length,
   'with env': (t) => livePods(t).filter((o) => 'env' in boxOf(o)).length,
   claims: (t) => claimsOf(t).length,
+  ended: (t) => claimsOf(t).filter(markOf).length,
+  placed: (t) => livePods(t).filter(nodeOfPod).length,
   pending: (t) => Number(pendingOf(t) !== ''),
   outdated: (t) => Number(!onUpdate(t) || pendingOf(t) !== ''),
   'of the same identities': (t, _, p) => common(identitiesOf(t), p.identities).length,
@@ -3277,6 +3254,13 @@ function counted(p: Story, what: string): number {
   const sent = requestsSince(t, mark);
   return COUNTS[what]?.(t, sent, p) ?? sent[what] ?? 0;
 }
+const NODE_ACTS: Readonly<Record<string, (t: Scene, node: string) => unknown>> = {
+  cordon: (t, node) => cordon(t, node),
+  uncordon: (t, node) => cordon(t, node, false),
+  remove: (t, node) => t.actors.removeNode(node),
+  revive: (t, node) => t.actors.revive(node),
+  'shut down': (t, node) => t.actors.drainShutdown(node),
+};
 /** The words of a scenario: acts, and findings, which must be so. `#` is a number, `…` any text. */
 const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unknown>> = {
   '# s': ({ t }, seconds) => t.sim.run(1000 * seconds),
@@ -3318,6 +3302,12 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   ask: (p) => askFor(p.t, taken(p)),
   'pod …': (p, metadata) => must(p.t, 'PATCH', podAt(taken(p)), { metadata }),
   'its claim goes': (p) => removeClaim(p.t, claimsOf(p.t, identityIn(taken(p)))[0]),
+  'its volume goes': (p) => {
+    const [claim] = claimsOf(p.t, identityIn(taken(p)));
+    const path = `/api/v1/persistentvolumes/${claim?.spec['volumeName']}`;
+    must(p.t, 'PATCH', path, { metadata: { finalizers: null } });
+    must(p.t, 'DELETE', path);
+  },
   'all fail': ({ t }) => livePods(t).map((pod) => isUp(pod) && failPod(t, pod)),
   'all go': ({ t }) => livePods(t).map((pod) => removePod(t, pod)),
   'all claims go': ({ t }) =>
@@ -3329,12 +3319,18 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   'refused(, a claim more)?: …': ({ t }, more, words) => refused(t, words, more ? 1 : 0),
   'its node is off': (p) => p.t.actors.kill(nodeOfPod(taken(p))),
   'its node is back': ({ t, it }) => t.actors.revive(nodeOfPod(it)),
-  '(once |every 2nd )?/…/ → …': ({ t }, when, request, mishap) => {
+  '(cordon|uncordon|remove|revive|shut down) (n\\d.*)': ({ t }, act, nodes) =>
+    nodes.split(' ').forEach((node: string) => explained(NODE_ACTS, act)(t, node)),
+  'their nodes go': (p) => (p.nodes = livePods(p.t).map(nodeOfPod)).forEach(p.t.actors.removeNode),
+  'their nodes are back': ({ t, nodes }) => nodes?.forEach((node) => t.actors.addNode(node)),
+  '(once |every 2nd )?/…/ → (\\w+)(?:, after …)?': (p, when, request, mishap, first) => {
     let count = 0;
-    t.faults.decide = ({ method, path }) => {
+    p.t.faults.decide = ({ method, path }) => {
       if (!RegExp(request).test(`${method} ${path}`)) return undefined;
       count++;
-      return !when || (when === 'once ' ? count === 1 : count % 2 === 1) ? mishap : undefined;
+      if (when === 'once ' ? count > 1 : when && count % 2 === 0) return undefined;
+      if (first) void doStep(p, first);
+      return mishap;
     };
   },
   'faults …': ({ t }, faults) => Object.assign(t.faults, faults),
@@ -3449,10 +3445,15 @@ async function enactAll(p: Story, acts: string, seen: string, isOpen = false): P
   if (seen) await enact(p, seen);
 }
 const SETTINGS: Readonly<Record<string, Setting>> = {
-  ...{ any: {}, six, live, open, five, sixty, open5, claimless, ten, keeping: { keeps: 'pods' } },
+  ...{ any: {}, six, live, open, five, claimless, keeping: { keeps: 'pods' } },
+  ...{ ten: { nodes: 10 }, sixty: { replicas: 60, nodes: 9 }, three: { nodes: 3 } },
+  ...{ open5: { ...five, nodes: 8, ends: 'open' }, same: { keeps: 'identities' } },
   ...{ freeing: { spec: freeing }, volatile: { spec: volatile } },
   freed: { spec: { persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete' } } },
   slow: { actors: { stopMs: 25_000 } },
+  ordered: { wait: false, spec: { podManagementPolicy: 'OrderedReady' } },
+  hasty: { spec: { liveness: { nodeGoneSeconds: 5 } } },
+  young: { replicas: 0, nodes: 4, spec: { liveness: { maxReplacements: '100%' } } },
   strict: { spec: { liveness: { startupSeconds: 60, unreadySeconds: 60, maxRestarts: 2 } } },
   sized: { spec: template({ resources: { requests: { cpu: '1', memory: '1Gi' } } }) },
 };
@@ -3590,14 +3591,10 @@ for (const row of FATES.trim().split('\n')) {
     }
   if (none) befalls(what, none, 'no claims', claimless);
 }
-scenario('its volume is gone for good, its pod goes → VolumeLost', still, async (t) => {
-  const old = firstPod(t);
-  const volume = `/api/v1/persistentvolumes/${claimsOf(t, identityIn(old))[0]?.spec.volumeName}`;
-  must(t, 'PATCH', volume, { metadata: { finalizers: null } });
-  must(t, 'DELETE', volume);
-  removePod(t, old);
-  await replaced(t, old, 'VolumeLost', 120_000);
-});
+inWords`
+its volume is gone for good, its pod goes (volatile): its volume goes; lose;
+  in 120 s: VolumeLost replaces it →
+`;
 for (const [what, replicas, down, way] of [
   ['four of five nodes are cut off', 5, 4, 'cutOff'],
   ['the only node is cut off', 1, 1, 'cutOff'],
@@ -3621,53 +3618,21 @@ for (const [what, replicas, down, way] of [
     assert.ok(common(identitiesOf(t), before).length >= replicas - limit);
     assert.is(conditionOf(t, 'ReplacementWithheld')?.status, 'False');
   });
-for (const replacementPolicy of ['Always', 'WhenVolumesLost']) {
-  const all = ['n0', 'n1', 'n2'];
-  const setting: Setting = { nodes: 3, spec: { replacementPolicy }, keeps: 'identities' };
-  scenario(`F22: ${replacementPolicy}, all nodes shut down → all return`, setting, async (t) => {
-    all.forEach(t.actors.drainShutdown);
-    await t.sim.run(900_000);
-    noneEnded(t);
-    all.forEach(t.actors.revive);
-  });
-  scenario(
-    `F22: ${replacementPolicy}, nodes go and come back empty, then the leader → nobody ends`,
-    { ...six, spec: { replacementPolicy, liveness: { nodeGoneSeconds: 5 } }, keeps: 'identities' },
-    async (t) => {
-      const nodes = livePods(t).map(nodeOfPod);
-      for (const node of nodes) t.actors.removeNode(node);
-      await until(t, 'no pods run', () => !livePods(t).some(nodeOfPod), 120_000);
-      await t.sim.run(60_000);
-      for (const node of nodes) t.actors.addNode(node);
-      for (let i = 0; i < 3; i++) {
-        await t.sim.run(10_000);
-        await startAnew(t);
-        await t.sim.run(120_000);
-      }
-      noneEnded(t);
-    },
-  );
-}
-scenario(
-  'F31: a node dies under six young members, another a minute later → replaced at once',
-  { replicas: 0, nodes: 4, spec: { liveness: { maxReplacements: '100%' } } },
-  async (t) => {
-    for (const node of ['n1', 'n2', 'n3']) cordon(t, node);
-    edit(t, { replicas: 6 });
-    await until(t, 'six are on one node', () => pendingOf(t) === '');
-    for (const node of ['n1', 'n2', 'n3']) cordon(t, node, false);
-    await t.sim.run(5000);
-    t.actors.removeNode('n0');
-    await t.sim.run(32_500);
-    assert.is(livePods(t).filter(isUp).length, 6, 'in the pass in which the judgement is due');
-    await t.sim.run(30_000);
-    t.actors.removeNode('n1');
-    await t.sim.run(32_500);
-    assert.is(livePods(t).filter(isUp).length, 6);
-    const lost = claimsOf(t).filter((o) => noteOf(o, MARK.retired) === 'NodeGone').length;
-    assert.ok(lost >= 7, `${lost} were lost`);
-  },
-);
+const AGAIN = '10 s; a new process; 120 s';
+for (const policy of ['any', 'volatile'])
+  inWords`
+F22: all nodes shut down, all return (three same ${policy}): shut down n0 n1 n2; 900 s; 0 ended;
+  revive n0 n1 n2 →
+F22: nodes go and come back empty, then the leader, nobody ends (six same hasty ${policy}):
+  their nodes go; in 120 s: 0 placed; 60 s; their nodes are back; ${AGAIN}; ${AGAIN}; ${AGAIN};
+  0 ended →
+`;
+inWords`
+F31: a node dies under six young members, another a minute later, replaced in the pass in which the
+  judgement is due (young): cordon n1 n2 n3; replicas 6; in 900 s: 6 up; in 900 s: 0 pending;
+  uncordon n1 n2 n3; 5 s; remove n0; 32.5 s; 6 up; 30 s; remove n1; 32.5 s; 6 up;
+  7-99 marked NodeGone →
+`;
 /** Does it every so often, for so long. */
 function often(t: Scene, everyMs: number, forMs: number, act: () => void): Promise<boolean> {
   for (let at = 0; at < forMs; at += everyMs) t.sim.at(at, act);
@@ -3699,14 +3664,11 @@ a class that cannot grow, told, tried ever more slowly (open): claims of 2Gi; 36
   ClaimTemplatesDrifted says only dynamically provisioned pvc can be resized;
   10-59 PATCH persistentvolumeclaims →
 `;
-const ordered: Setting = { wait: false, spec: { podManagementPolicy: 'OrderedReady' } };
-scenario('OrderedReady → one at a time, up and down', ordered, async (t) => {
-  const look = (): void => assert.ok(listed(t, 'pods').filter((o) => !isUp(o)).length < 2);
-  for (let i = 0; i < 1200; i++) t.sim.at(i * 100, look);
-  edit(t, { replicas: 5 });
-  await until(t, 'five are up', () => pendingOf(t) === '', 20_000);
-  edit(t, { replicas: 1 });
-});
+inWords`
+OrderedReady, one at a time, up and down (ordered): replicas 5; every 0.1 s for 20 s: 0-1 not up;
+  0 pending; replicas 1; every 0.1 s for 100 s: 0-1 not up →
+`;
+
 // ─── Crashes ────────────────────────────────────────────────────────────────────────────────────
 
 /** Plays with one mishap at each request in turn. */
@@ -3870,11 +3832,8 @@ const changes: readonly [string, Rec, Rec, number | 'anew', ((o: Seen) => unknow
 ];
 for (const [what, spec, { template: to, ...rest }, how, see, wanted] of changes)
   scenario(`update: ${what} → restarts: ${how}, never below 4`, { ...five, spec }, async (t) => {
-    const [uids, identities, claims, least] = [
-      ...[uidsOf(t), identitiesOf(t), claimUids(t)],
-      leastReady(t),
-    ] as const;
-    const mark = t.sim.requests.length;
+    const { pods: uids, identities, claims, mark } = sceneOf(t);
+    const least = leastReady(t);
     if ('volumeClaimTemplates' in rest) edit(t, rest);
     retemplate(t, { template: to });
     await settle(t);
@@ -3940,8 +3899,9 @@ for (const [how, bad, said, same] of [
     inWords`
 F29: an image never Ready ${how}, then ${cure}, heals by itself, nobody ends (${setting}): watch;
   template ${json(bad)}; ${long} s; at least 4 were up; it is sick;
-  Progressing says waiting for $id; Progressing says ${said}; pods are marked; template ${json(good)}
-  → all are updated; the same identities; at least 4 were up; ${same} of the same pods`;
+  Progressing says waiting for $id; Progressing says ${said}; pods are marked;
+  template ${json(good)} → all are updated; the same identities; at least 4 were up;
+  ${same} of the same pods`;
 const FREED = json(roll({ partition: 0, paused: false }));
 inWords`
 update: a partition of 3, a loss, a suspension, each at its revision (open5):
@@ -4007,8 +3967,8 @@ F33: an owner is refused, births go on (six): deny patch of persistentvolumeclai
   in 10 s: 6 up; heal; 600 s →
 F33: a mark is refused, births go on, who could not be ended keeps its place (six):
   deny patch of persistentvolumeclaims; lose; replicas 6; in 10 s: 5 up; heal; 600 s →
-one of 60 is to be replaced, at most 30 others are read (sixty): ask; in 900 s: ReplaceRequested replaces it;
-  1-31 GET pods →
+one of 60 is to be replaced, at most 30 others are read (sixty): ask;
+  in 900 s: ReplaceRequested replaces it; 1-31 GET pods →
 `;
 const bump = (t: Scene): void => retemplate(t, env('1'));
 sweep('an update by Recreate', { replicas: 2 }, bump, 0);
@@ -4068,9 +4028,10 @@ F13: etcd is restored to an older snapshot, no identity twice (live): a snapshot
   settle; lose; settle; etcd is restored; 120 s → 3 live
 F9: someone edits the cluster all the time, no lost update (six): replicas 8;
   every 0.037 s for 12 s: touched; lose →
-F16: the status is wiped, then falsified, it is rebuilt (six): lose; in 900 s: PodDeleted replaces it; mark;
-  status {"status":null}; settle; retired: PodDeleted;
-  status {"status":{"replicas":99,"newestIdentity":"x","members":[],"conditions":null}} → the same identities
+F16: the status is wiped, then falsified, it is rebuilt (six): lose;
+  in 900 s: PodDeleted replaces it; mark; status {"status":null}; settle; retired: PodDeleted;
+  status {"status":{"replicas":99,"newestIdentity":"x","members":[],"conditions":null}}
+  → the same identities
 `;
 scenario('F11: away for ten minutes, ten times → few requests, no leak', live, async (t) => {
   const heaps: number[] = [];
@@ -4098,8 +4059,8 @@ scenario('F11: away for ten minutes, ten times → few requests, no leak', live,
 });
 inWords`
 F13: etcd is restored, pods are not watched, made once (claimless): a snapshot;
-  every 0.025 s for 1 s: noted; etcd is restored; /pods\?.*watch=true/ → 503; 60 s; mark; replicas 4;
-  60 s; 1 POST pods; heal; the actors are restarted →
+  every 0.025 s for 1 s: noted; etcd is restored; /pods\?.*watch=true/ → 503; 60 s; mark;
+  replicas 4; 60 s; 1 POST pods; heal; the actors are restarted →
 `;
 
 // ─── Refusals ───────────────────────────────────────────────────────────────────────────────────
@@ -4142,12 +4103,12 @@ F18: a template refused for long is mended, tried at once (any): template {"imag
   replicas 4; 950 s; template {}; in 30 s: 4 up →
 F18: a quota is full for long, a member is lost, replaced at once (live): quota {"pods":"3"};
   replicas 4; 950 s; lose; 2 s; in 60 s: 3 up; no quota →
-F26: nodes may not be read, it says so, facts still count (six): deny . of nodes; a new process; 5 s;
-  Ready says nodes cannot be read; lose; in 900 s: PodDeleted replaces it →
+F26: nodes may not be read, it says so, facts still count (six): deny . of nodes; a new process;
+  5 s; Ready says nodes cannot be read; lose; in 900 s: PodDeleted replaces it →
 F26: pods may not be touched for 10 min, a condition, then on (live): deny . of pods; replicas 4;
   600 s; Stalled says is forbidden: User "operator" cannot; 0-79 requests; heal →
-F26: pods may not be read for 2 s, nothing stalls (live): deny list|watch of pods; the server is away;
-  0.1 s; the server is back; 1 s; replicas 4; 0.9 s; Stalled says False; heal →
+F26: pods may not be read for 2 s, nothing stalls (live): deny list|watch of pods;
+  the server is away; 0.1 s; the server is back; 1 s; replicas 4; 0.9 s; Stalled says False; heal →
 `;
 scenario('F18: the namespace is going → nothing is created, no hot loop', {}, async (t) => {
   apply(t, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'team' } });
@@ -4204,8 +4165,7 @@ scenario('F25: the CRD goes and comes, newer → unknown fields survive', live, 
   const { spec, status } = clusterNow(t) as unknown as Raw;
   assert.equal([spec.future, status.future], ['a', 'b']);
 });
-const many: Setting = { nodes: 9, ends: 'open' };
-scenario('F23: 100 clusters, one is refused → 99 are Ready', many, async (t) => {
+scenario('F23: one of 100 is refused → 99 are Ready', { nodes: 9, ends: 'open' }, async (t) => {
   refusePods(t, 'no', 'c7-');
   const names = Array.from({ length: 100 }, (_, i) => `c${i}`);
   for (const name of names) apply(t, exampleCluster({}, name));
@@ -4234,7 +4194,8 @@ for (const [setting, how, back] of [
   const made = `the cluster comes, of 3 → ${back} of the same identities; 0 marked ScaledIn`;
   const late = how === 'Orphan' ? '' : 'in 900 s: 0 pods; ';
   inWords`
-F17: deleted (${how}), made anew (${setting}): ${gone}; ${late}30 s; 0 POST pods; ${back} claims; ${made}
+F17: deleted (${how}), made anew (${setting}): ${gone}; ${late}30 s; 0 POST pods; ${back} claims;
+  ${made}
 F17: deleted (${how}), made anew at once (${setting}): ${gone}; 0 POST pods; ${made}
 `;
 }
@@ -4254,8 +4215,8 @@ F24: the owner reference is off a pod, unseen, put back (six keeping): it is kil
   pod {"ownerReferences":null}; it is started →
 I4: chosen no more, and again, within a lag, none too many (claimless): it is killed;
   cluster {"labels":{"app":"coder"}}; it selects app=coder; it is started; 5 s;
-  faults {"lagMs":{"pods":8000}}; replicas 6; in 900 s: 6 live; cluster {"labels":{"app":"none"}}; 0.2 s;
-  cluster {"labels":{"app":"coder"}}; 10 s; heal →
+  faults {"lagMs":{"pods":8000}}; replicas 6; in 900 s: 6 live; cluster {"labels":{"app":"none"}};
+  0.2 s; cluster {"labels":{"app":"coder"}}; 10 s; heal →
 I9: an end without claims, not told, a new process, one Reason (claimless): its node is off;
   once /PATCH .*/status/ → reset; lose; 5 s; retired: PodDeleted;
   it is killed; replicas 2; it is started; 5 s; retired: ScaledIn,PodDeleted;
@@ -4265,19 +4226,9 @@ paused, only the status is written, then it goes on (six):
   1-9 PATCH status; 1 kinds of requests; cluster {"annotations":{"${MARK.paused}":null}};
   in 900 s: PodDeleted replaces it →
 `;
-scenario('I4: a POST is lost, then it is not wanted any more → not repeated', six, async (t) => {
-  const mark = t.sim.requests.length;
-  t.faults.decide = ({ method, path }) => {
-    if (method !== 'POST' || !path.includes('/pods?')) return undefined;
-    edit(t, { replicas: 3 }); // Heard of before the POST fails.
-    delete t.faults.decide;
-    return 'reset';
-  };
-  edit(t, { replicas: 4 });
-  await settle(t);
-  assert.is(requestsSince(t, mark)['POST pods'], 1);
-});
 inWords`
+I4: a POST is lost, as it is not wanted any more, not repeated (six):
+  once /POST .*/pods/ → reset, after replicas 3; replicas 4 → 1 POST pods
 F24: a pod is taken out of the selector, released with its data (six): pod {"labels":{"app":"mine"}}
   → retired: Released; 4 pods; 3 live; 4 claims; it is let go of
 F24: our label is stripped, nobody tells more, nothing ends or is born (six keeping):
@@ -4469,8 +4420,8 @@ function electionsInWords(text: TemplateStringsArray): void {
 electionsInWords`
 F15: the Lease is deleted by hand, its holder makes it anew: busy for 150 s;
   every 7.7 s for 160 s: the Lease goes → a leads; 0 writes of b
-F15: the Lease is deleted, its holder killed, takeover in time: a renews; a is killed; the Lease goes;
-  in 17.1 s: b leads →
+F15: the Lease is deleted, its holder killed, takeover in time: a renews; a is killed;
+  the Lease goes; in 17.1 s: b leads →
 F15: somebody edits the Lease in a loop, the leader stays:
   every 0.5 s for 30 s: Lease {"metadata":{"annotations":{"note":"x"}}},
   Lease {"metadata":{"annotations":{"note":"y"}}}; 30 s; a leads; the Lease has "note":"y" →
@@ -4486,19 +4437,20 @@ F14: the clocks step back an hour, nothing changes: faults of a {"clockMs":-3600
   faults of b {"clockMs":3600000}; 60 s; a leads; 0 writes of b; a is killed; in 17.5 s: b leads →
 F14: frozen past its Lease while 20 come, it writes nothing more: replicas 20; some come;
   a is frozen for 30 s; 0.1 s; mark →
-  a ends: lost the Lease statefulcluster: it was not renewed in time; 0 writes of a; 13-99 writes of b
+  a ends: lost the Lease statefulcluster: it was not renewed in time; 0 writes of a;
+  13-99 writes of b
 F12: the API server is away for ten minutes, b leads, few requests: the server is away; 600 s;
   the server is back; 101-310 requests of b; a ends: lost the Lease; in 60 s: b leads →
 F30: SIGTERM while every request hangs, it ends within 5 s: replicas 20; some come; a hears nothing;
   a stops; 4.9 s; a has ended; 1.1 s; a is killed; in 60 s: b leads →
-F14: frozen for less, it goes on: replicas 20; some come; a is frozen for 7 s → a leads; 0 writes of b
+F14: frozen for less, it goes on: replicas 20; some come; a is frozen for 7 s → a leads;
+  0 writes of b
 F30: SIGTERM of the standby, it ends, the leader stays: b stops; 1 s; b ends: released; a leads →
 `;
 
 election('F15: the leader is killed while 20 come → takeover, exactly 20', async (t, a, b) => {
   await afterRenewal(t, a);
-  edit(t, { replicas: 20 });
-  await until(t, 'some of them', () => livePods(t).length >= 8);
+  await enact(storyOf(t), 'replicas 20; some come');
   t.sim.kill(a.who);
   const killedAt = t.sim.uptime();
   const sent = t.sim.requests.filter((r) => r.who === b.who);
@@ -4562,8 +4514,7 @@ election('F14: its batch lands after b has begun → no surplus, one pod each', 
   assert.equal([uidsOf(t), claimsOf(t).length], [uids, 18]);
 });
 election('F30: SIGTERM while 20 come → the Lease is released, b goes on', async (t, a, b) => {
-  edit(t, { replicas: 20 });
-  await until(t, 'some of them', () => livePods(t).length >= 8);
+  await enact(storyOf(t), 'replicas 20; some come');
   const from = t.sim.uptime();
   a.faults.latencyMs = [40, 80];
   await t.sim.run(30);
