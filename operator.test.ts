@@ -5920,7 +5920,7 @@ function checkChoice(s: Trial, claim: Seen): void {
   const least = Math.min(...recentSpecs(ledger, uid).map(({ replicas = 1 }) => replicas));
   const worse = [...live].filter((key) => isKnown(s, `unready ${key}`));
   const surplus = new Set([...live, memberKey(claim)]).size - least;
-  hold(worse.length < surplus, 'I5', claim, `${worse.join(' ')} could be scaled in before it`);
+  hold(!worse[0] || worse.length < surplus, 'I5', claim, `${worse.join(' ')} could go before it`);
 }
 /** I8: whoever adopts is there; the garbage collector would take what has no owner. */
 function checkAdoption(s: Trial, pod: Seen, previous: Seen): void {
