@@ -571,8 +571,7 @@ export function waiting(all: Desk['backoff'], key: string, uptime: number): Back
 // How an identity is drawn and read, whose a pod or a claim is, and the bodies that are made of a
 // template. It must not know whether a member is healthy.
 
-/** Kubernetes' safe alphabet (no vowels, no 0 1 3) in ASCII order, so that text order is age
- *  order. */
+/** Kubernetes' safe alphabet (no vowels, no 0 1 3), in ASCII order: text order is age order. */
 export const ALPHABET = '2456789bcdfghjklmnpqrstvwxz';
 const BASE = ALPHABET.length;
 const CHANCES = BASE ** 3; // Identities of one second.
@@ -1228,8 +1227,7 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
     node: nodeWord(d.s, pod?.node ?? ''),
   };
 }
-/** By its label; an adopted ordinal is its own index. A hand that edits the label of a claim moves
- *  nothing: its pod says, as long as it is there. */
+/** By its label; an adopted ordinal is its own index. What its pod says comes first. */
 function indexOf(of: Pod | Claim | undefined, identity: string): number | undefined {
   const index = of?.meta.labels[MARK.index] ?? (of ? identity : '');
   return /^\d{1,9}$/.test(index) ? Number(index) : undefined;
@@ -1569,8 +1567,7 @@ function turnsNow(d: Draft, candidates: readonly Member[] = []): number {
   if (isBusy) d.wakes.push(LIMITS.leavingMaxMs);
   return isBusy ? 0 : 1;
 }
-/** Is it coming up or changing, or its pod going? Not if it is due, has no open node, or takes too
- *  long. */
+/** Is it coming up, changing or going? Not if it is due, has no open node, or takes too long. */
 function isUnderWay({ pod, claims, end, state }: Member, now: number): boolean {
   if (end && (end.dueInMs === 0 || /^(Node|Volume|PodEvicted)/.test(end.reason))) return false;
   if (!pod) return state === 'Returning' && claims.every(isNeverBound);
@@ -2263,7 +2260,8 @@ function heirsOf({ pods, claims }: Snapshot): readonly (readonly [heir: string, 
 function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[] {
   const before = s.cluster.status.retired ?? [];
   const heirs = heirsOf(s);
-  const ends = [...knownEnds({ s, members })].sort((a, b) => b.atMs - a.atMs);
+  const ends = [...knownEnds({ s, members })];
+  ends.sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity));
   const known = new Set([...ends, ...members].map(nameOf));
   const told = ends.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, atMs }) => {
     const earlier = before.find((r) => r.identity === identity && r.reason === reason);
@@ -2280,7 +2278,7 @@ function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[]
   });
   const others = before.filter((r) => !known.has(r.identity));
   const all = [...told, ...others.map((r) => ({ ...r, claims: [] }))];
-  all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at));
+  all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at) || byAge(b.identity, a.identity));
   return all.slice(0, LIMITS.statusRetiredMax);
 }
 
@@ -2462,6 +2460,7 @@ export const BOUNDS = {
   askMax: 3, // Rounds of live reads in one pass.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
   requestMs: 15_000,
+  askMs: 3_000, // Of a live read: what the others said must not grow old meanwhile.
   annotationMax: 16_384, // Characters of one of our annotations.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
   requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches.
@@ -3631,7 +3630,8 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
   if (trial) return tryOut(o, cluster, trial, withClaims);
   const namespace = ['nodes', 'persistentvolumes'].includes(kind) ? '' : cluster.meta.namespace;
   try {
-    return await call(o.world, { method: 'GET', path: pathOf(kind, namespace, name) });
+    const path = pathOf(kind, namespace, name);
+    return await call(o.world, { method: 'GET', path, timeoutMs: BOUNDS.askMs });
   } catch (error) {
     if (isGone(error)) return undefined;
     const isDenied = error instanceof ApiError && error.code === 403;
