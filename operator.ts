@@ -1639,7 +1639,8 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
   const most = hold ? 0 : Math.min(places, LIMITS.batchMax, indicesLeft(d), turnsNow(d));
   if (most <= 0) return [];
   const ends = endsToFill(d);
-  const after = [...d.ending.keys()];
+  const filled = ends.map((end) => end.split(' ')[0] ?? '').filter((id) => d.ending.has(id));
+  const after = unique([...filled, ...d.ending.keys()]); // Who fills a place waits for its end.
   return allocate(most, identitiesOf(d.s, d.members), d.now, d.random).map((identity, i) => {
     const fresh = { identity, claims: [], leftovers: [], index: undefined };
     const usual = live + i < d.spec.replicas ? 'ScaledOut' : 'Updated';
@@ -3705,9 +3706,11 @@ async function passOver(pass: Pass): Promise<void> {
   const s = snapshotOf(o, pass.cluster, ledger);
   await findHidden(o, s, ledger);
   const { p } = await decide(o, s);
+  // Of others nothing rests on it; a foreign object harms nobody whose identity is over.
+  const isOpen = (m: Member): boolean => m.life !== 'over' || m.pod !== undefined;
   for (const key of ledger.hidden.keys())
-    // Of others nothing rests on it.
-    if (!p.members.some((m) => key.endsWith(`-${m.identity}`))) ledger.hidden.delete(key);
+    if (!p.members.some((m) => isOpen(m) && key.endsWith(`-${m.identity}`)))
+      ledger.hidden.delete(key);
   pass.cluster = s.cluster;
   await execute(pass, p.actions);
   const done = p.actions.filter((a) => pass.done.has(a));
