@@ -1324,7 +1324,8 @@ function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
     if (isDown(m.node)) return true;
-    if (isRunning(m) || m.node === 'open' || !readsVolumes(d, m)) return false;
+    if (isRunning(m) || m.node === 'open') return false;
+    if (!isFindingNode(d, m) && !readsVolumes(d, m)) return false;
     return nodesAllowed(d, m)?.every((node) => isDown(nodeWord(d.s, node.meta.name))) === true;
   };
   const isHeir = ({ pod, claims, identity }: Member): boolean => {
