@@ -1711,8 +1711,9 @@ function holdersOf(d: Draft): Draft['indices'] {
   const live = stayingOf(d);
   const others = d.members.filter((m) => !live.includes(m) && d.spec.ordinals);
   // I2: a node that came back unheard may run its pod still, so a dead one is read live.
+  const isWanted = live.length < d.spec.replicas + maxSurgeOf(d.spec);
   const isDead = ({ node, pod }: Member): boolean =>
-    isDown(node) && isRead(d, '', refOf('nodes', pod?.node ?? ''));
+    isWanted && isDown(node) && isRead(d, '', refOf('nodes', pod?.node ?? ''));
   const left = others.filter((m) => m.life === 'ending' || (m.pod && !isDead(m)));
   const found: Draft['indices'] = new Map();
   for (const m of [...live.filter((one) => one.pod), ...live, ...left])
@@ -2098,10 +2099,10 @@ function planFreeing(d: Draft, m: Member): void {
   const isFree = (c: Claim): boolean =>
     isMarked(c) && (c.meta.annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c));
   const free = [...m.claims, ...m.leftovers].filter((c) => isFree(c) && !isTerminating(c));
-  if (free.length === 0 || isWantedBack(m) || !isRead(d, m.identity, podRef(d, m))) return;
   const pod = d.s.pods.get(podName(d.name, m.identity));
   const isMounted = free.some(({ meta }) => pod?.claims.includes(meta.name));
   if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;
+  if (free.length === 0 || isWantedBack(m) || !isRead(d, m.identity, podRef(d, m))) return;
   for (const claim of free) act(d, 'free', m.retired?.reason ?? 'Released', m.identity, claim);
 }
 /** Labels of ours that its pod, or a claim that this mounts, lost are put back. */
