@@ -1857,8 +1857,9 @@ function planHistory(d: Draft): boolean {
   if (orphans.some(({ meta }) => !desk.backoff.has(`record/${meta.name}`))) return false;
   if (update.meta.uid === '') {
     const about = { verb: 'record', because: 'Revised', identity: '' } as const;
-    if (isRead(d, '', refOf(REVISIONS, update.meta.name)))
-      d.actions.push({ do: 'Keep', revision: update, ...about });
+    // Made for a cluster that is gone, it would be collected and made anew without end.
+    const isSafe = [isRead(d, '', refOf(REVISIONS, update.meta.name)), readsCluster(d)];
+    if (!isSafe.includes(false)) d.actions.push({ do: 'Keep', revision: update, ...about });
     return false;
   }
   const ours = all.filter((x) => isControlledBy(x.meta, cluster.meta.uid));
