@@ -1248,9 +1248,9 @@ function retiredOf({ meta }: Claim): Retired | undefined {
 function endOfClaimless(s: Snapshot, identity: string, pod: Pod): Retired | undefined {
   if (pod.meta.deletedMs === undefined) return undefined;
   const returns = pod.meta.annotations[MARK.returns];
-  const told = returns === 'Suspended' ? 'Suspended' : returns && 'Updated';
+  const announced = returns === 'Suspended' ? 'Suspended' : returns && 'Updated';
   const seen = pod.disruption ? 'PodEvicted' : 'PodDeleted';
-  const reason = s.desk.went.get(identity)?.reason ?? (told || seen);
+  const reason = s.desk.went.get(identity)?.reason ?? (announced || seen);
   return { reason, atMs: pod.meta.deletedMs - pod.graceSeconds * 1000 };
 }
 
@@ -1346,8 +1346,8 @@ export function maxReplacementsOf({ replicas, liveness: { maxReplacements } }: S
 function heirProblem(d: Draft, m: Member): string {
   const { s } = d;
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
-  const held = refused ? `no successor can be made: ${refused.message}` : birthHold(d);
-  if (held !== '') return held;
+  const hold = refused ? `no successor can be made: ${refused.message}` : birthHold(d);
+  if (hold !== '') return hold;
   // F29: what its pod says speaks against its template, if no member was ever Ready with that; it
   // is not the one that all have, so an update, or its undoing, heals it.
   const { update, current } = d.revisions;
@@ -1674,10 +1674,10 @@ function planRestores(d: Draft, places: number): number {
 }
 function restoration(d: Draft, m: Member): Json {
   const keys = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
-  const gone = Object.fromEntries(keys.map((key) => [key, null]));
+  const cleared = Object.fromEntries(keys.map((key) => [key, null]));
   const names = m.claims.map((c) => c.meta.name).sort();
   const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m)) };
-  return { metadata: { labels, annotations: { ...gone, [MARK.claims]: names.join(' ') } } };
+  return { metadata: { labels, annotations: { ...cleared, [MARK.claims]: names.join(' ') } } };
 }
 
 /** An orphan that mounts exactly the claims of a live member without a pod is that member's; one
@@ -1730,7 +1730,7 @@ function takeIndex(d: Draft, m: Pick<Member, 'index'>): number | undefined {
   d.indices.set(index, undefined);
   return index;
 }
-/** So many births find an index. While one below start + replicas is held only by an identity that
+/** So many births find an index. While one below start + replicas belongs only to an identity that
  *  is over, it is waited for. */
 function indicesLeft({ spec: { ordinals, replicas }, indices, ending }: Draft): number {
   if (!ordinals) return Infinity;
@@ -1788,11 +1788,11 @@ function revisionsOf(d: Draft): Revisions {
   const goals = d.members.filter(isLive).map((m) => goalOf(m.pod));
   const countOf = ({ hash }: Revision): number => goals.filter((goal) => goal === hash).length;
   const isThrough = goals.length > 0 && goals.every((hash) => hash === update.hash);
-  const told = isThrough || d.spec.replicas === 0 ? '' : cluster.status.currentRevision;
+  const stated = isThrough || d.spec.replicas === 0 ? '' : cluster.status.currentRevision;
   const older = [...revisions.values()]
     .filter((x) => isControlledBy(x.meta, cluster.meta.uid) && x.hash !== update.hash)
     .sort((a, b) => countOf(b) - countOf(a) || b.number - a.number);
-  const shown = older.find((x) => countOf(x) > 0 || x.hash === told) ?? update;
+  const shown = older.find((x) => countOf(x) > 0 || x.hash === stated) ?? update;
   // A pod of an older template may mount a claim template that came after it.
   const claimTemplates = unique([...shown.claimTemplates, ...claimTemplateNames(d.spec)]);
   return { ...d.revisions, current: { ...shown, claimTemplates } };
@@ -1867,10 +1867,10 @@ function planHistory(d: Draft): boolean {
   // An undo makes an old template the newest again. The cause may be annotated afterwards.
   const newest = ours[0]?.number ?? 0;
   const revision = update.number < newest ? newest + 1 : update.number;
-  const told = update.meta.annotations[MARK.changeCause];
-  const cause = cluster.meta.annotations[MARK.changeCause] ?? told;
+  const was = update.meta.annotations[MARK.changeCause];
+  const cause = cluster.meta.annotations[MARK.changeCause] ?? was;
   const change = { ...annotated({ [MARK.changeCause]: cause }), revision };
-  if (revision !== update.number || cause !== told) act(d, 'record', 'Revised', '', update, change);
+  if (revision !== update.number || cause !== was) act(d, 'record', 'Revised', '', update, change);
   const named = d.members.flatMap((m) => [revisionIn(m), goalOf(m.pod)]);
   const used = [update.hash, current.hash, ...named];
   const spare = ours.filter((x) => !used.includes(x.hash)).slice(d.spec.revisionHistoryLimit);
@@ -2267,7 +2267,7 @@ function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[]
   const ends = [...knownEnds({ s, members })];
   ends.sort((a, b) => b.atMs - a.atMs || byAge(b.identity, a.identity));
   const known = new Set([...ends, ...members].map(nameOf));
-  const told = ends.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, atMs }) => {
+  const marked = ends.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, atMs }) => {
     const earlier = before.find((r) => r.identity === identity && r.reason === reason);
     const m = members.find((one) => one.identity === identity);
     const pod = m?.pod ?? s.desk.went.get(identity)?.pod;
@@ -2281,7 +2281,7 @@ function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[]
     return { identity, reason, ...(message && { message }), at, claims, replacedBy };
   });
   const others = before.filter((r) => !known.has(r.identity));
-  const all = [...told, ...others.map((r) => ({ ...r, claims: [] }))];
+  const all = [...marked, ...others.map((r) => ({ ...r, claims: [] }))];
   all.sort((a, b) => Date.parse(b.at) - Date.parse(a.at) || byAge(b.identity, a.identity));
   return all.slice(0, LIMITS.statusRetiredMax);
 }
