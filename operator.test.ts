@@ -4443,7 +4443,7 @@ F15: the Lease is deleted, its holder killed, takeover in time: a renews; a is k
 F15: somebody edits the Lease in a loop, the leader stays:
   every 0.5 s for 30 s: Lease {"metadata":{"annotations":{"note":"x"}}},
   Lease {"metadata":{"annotations":{"note":"y"}}}; 30 s; a leads; the Lease has "note":"y" →
-F15 F43: the Lease loses its label, its holder dies, takeover in time:
+F15: the Lease loses its label as in F43, its holder dies, takeover in time:
   Lease {"metadata":{"labels":{"app.kubernetes.io/name":null}}}; a is killed; in 17.1 s: b leads;
   b renews; the Lease has "app.kubernetes.io/name":"statefulcluster" →
 F15: the holder is edited away, the leader stops at once:
