@@ -1293,7 +1293,7 @@ unbound, going: a:claim.unbound+pending (request=2Gi) | a:claim.going (request=2
 smaller: a (request=500Mi) → nothing
 whenDeleted Delete: a (whenDeleted=Delete) → own a by web
 … owned, retired: b:claim.ours !a:gone+ScaledIn@30 (whenDeleted=Delete) → nothing
-whenDeleted Retain: a:claim.ours → own a by none
+… Retain: a:claim.ours+spare.ours (twoTemplates) → own a by none; own logs-a by none
 I3: marked Delete, no pod: a !c:gone+PodDeleted@30! → free c PodDeleted
 I3: … its pod is there, it goes already: a !c:deleted+PodDeleted@30!
   | a !c:gone+PodDeleted@30!+claim.going → nothing

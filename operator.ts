@@ -2081,15 +2081,15 @@ function changeInPlace(d: Draft, pod: Pod, lacks: Leaves): void {
 
 // ─── Upkeep ──────────────────────────────────────────────────────────────────────────────────────
 
-/** Keeps in step what is there: labels, owners, seals, growth, and what an update left to do; frees
- *  the claims of identities that are over. */
+/** Labels, owners, growth, seals, what an update left to do; frees the claims of who is over. */
 function planUpkeep(d: Draft): void {
   for (const m of d.members) {
     planLabels(d, m);
     if (m.life === 'over') planFreeing(d, m);
   }
   for (const m of stayingOf(d)) {
-    for (const claim of m.claims) if (!isTerminating(claim)) planClaim(d, m, claim);
+    const claims = [...m.claims, ...m.leftovers].filter((claim) => !isTerminating(claim));
+    for (const claim of claims) planClaim(d, m, claim);
     planSeal(d, m);
     planFinish(d, m);
   }
