@@ -546,7 +546,8 @@ const WHEN: Readonly<Record<string, Over>> = {
   refusedBefore: waits('make/1', -1),
   no2Gi: waits(`expand/data-web-${id('a')}`, 1),
   updateRefused: waits(`update/web-${id('c')}`, 1),
-  badLabels: waits('make/1', 1, 'admission changes the labels of new pods: app'),
+  badLabels: answer('trial', `${op.ADMISSION}: app`),
+  badLabelsBefore: waits(KEYS['trial']!, 1, `${op.ADMISSION}: app`),
   badTrialBefore: waits(KEYS['trial']!, 1, 'bad image'),
   badTrial: answer('trial', 'bad image'),
   noHeir: answer('heir', 'quota'),
@@ -962,7 +963,9 @@ no other node is open: a:cordoned b:cordoned c:gone+cordoned !x:spot+cordoned (p
   | a:silent b:silent c:gone+nodeless !x:spot+silent (pinned) → -
 … out of service: a:silent b:silent c:gone+oos !x:spot+silent (pinned) → NodeOutOfService
 its volume is unknown: a b c:gone+nodeless (pinned ?volume) → -
-labels that admission changes are no release: a b c:moved (badLabels) → Available
+labels that admission changes are no release, nor before that is known:
+  a b c:moved (badLabels) | a b c:moved (badLabelsBefore) | a b c:moved (?trial) → Available
+… whatever else a trial is refused for: a b c:moved (badTrial) → Released
 only one of two is pinned: a b c:gone+logs.free+nodeless (pinned) → NodeGone*
 claimless, taken out: a b c:claimless+moved → Released
 `;
@@ -1389,7 +1392,7 @@ judgement: a b c:silent → nodes/n-c pods/c statefulclusters/web trials/R with 
 no node for 5 s: a b c:unscheduled → persistentvolumes/pv-c
 no node yet: a b c:unplaced →
 scale-in: a b !c → statefulclusters/web
-somebody's will: a b c:moved → nodes/n-c pods/c statefulclusters/web
+did admission move it: a b c:moved → trials/new
 … its pod is going, which may be gone by now: a b c:deleted → nodes/n-c statefulclusters/web
 absent claim: a b c:pending+claimAbsent → persistentvolumeclaims/c
 asked, the others, too: a b c:asked → nodes/n-c pods/a pods/b pods/c statefulclusters/web
@@ -1698,6 +1701,7 @@ table('status: newestIdentity', (situation, over) =>
 )`
 of the members: a b → b
 only raised: a b (newestZ) → z
+one that this process saw go (seed 10610): a b (saw.claimless+justReady) → c
 `;
 table('status: currentRevision', (situation, over) => statusOf(situation, over).currentRevision)`
 the other one, shown by a pod, or told: a b:outdated | a:gone b:gone (toldOlder)
@@ -6638,8 +6642,8 @@ claims that others made are not ours
 - return MARK.claims in meta.annotations || (isGiven
 + return MARK.claims !== '' || (isGiven
 another controller's pods are not adopted
-- !hasController(pod.meta) && !isTerminating(pod) && !isTakenOut
-+ !isTerminating(pod) && !isTakenOut
+- !hasController(pod.meta) && !isTerminating(pod) && isSelected
++ !isTerminating(pod) && isSelected
 no birth in the room of one that could not be ended
 - !held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));
 + !held.has(a.identity);

@@ -60,7 +60,7 @@ export const RIGHTS: Readonly<Record<string, string>> = {
   'apps/controllerrevisions': 'get list watch create patch delete',
   persistentvolumeclaims: 'get list watch create patch delete',
   nodes: 'get list watch', // Without it, every node counts as open.
-  persistentvolumes: 'get', // Without it, a volume counts as bound to its pod's last node.
+  persistentvolumes: 'get', // Without it, a volume counts as bound to the last known node.
   events: 'create',
   'coordination.k8s.io/leases': 'get list create update', // In the Lease's namespace only.
 };
@@ -74,7 +74,7 @@ export const MARK = {
   revision: 'controller-revision-hash',
   claims: 'enge.me/claims', // On claims of ours: '' from birth, later the seal.
   replaces: 'enge.me/replaces',
-  returns: 'enge.me/returns', // On a pod before a deletion that is no end.
+  returns: 'enge.me/returns', // On a pod before a deletion that ends no member with claims.
   retired: 'enge.me/retired',
   retiredAt: 'enge.me/retired-at',
   retiredPolicy: 'enge.me/retired-policy',
@@ -102,7 +102,7 @@ export const LIMITS = {
   heirLeadMs: 10_000, // A successor is drawn at most so long before the end that it fills.
   unplacedMs: 300_000, // A pod that no node takes for so long: Ready names the way out.
   placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
-  liveReadsMax: 30, // Others read live before an Available member is taken down.
+  readsMax: 30, // Others read anew before an Available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
   calmSeconds: 60, // Available this long, earlier restarts are forgotten.
   futureMaxMs: 3_600_000, // An identity further ahead of its object than this is forged.
@@ -334,14 +334,14 @@ export interface Snapshot {
   readonly nodes: ReadonlyMap<string, Node> | undefined; // undefined: no right to read them.
   readonly volumes: ReadonlyMap<string, Volume>; // Absent: not read yet, or not readable.
   readonly volumesReadable: boolean;
-  readonly bodies: ReadonlyMap<string, Json>; // Whole pods, as read live in this pass.
+  readonly bodies: ReadonlyMap<string, Json>; // Whole pods, as read anew in this pass.
   readonly answers: ReadonlyMap<string, string>; // What was asked in this pass; '' = read, passed.
   readonly desk: Desk;
   readonly denied: string; // Why its children may not be read any more, or ''.
   readonly uptime: number;
 }
 export type Kind = 'pods' | 'persistentvolumeclaims' | 'controllerrevisions';
-/** A thing to read live before the decision can be made. A trial is a dry-run of a new pod of a
+/** A thing to read anew before the decision can be made. A trial is a dry-run of a new pod of a
  *  revision, and of its claims, of which none may be refused. */
 export interface Ref {
   readonly kind: Kind | 'nodes' | 'persistentvolumes' | 'statefulclusters' | 'trials';
@@ -769,6 +769,7 @@ function newDraft(s: Snapshot, now: number, random: () => number) {
     now,
     random,
     members: [] as readonly Member[], // Oldest first.
+    strays: [] as readonly Bare[], // Claims that make no member, by identity.
     ends: [] as readonly Known[], // Of earlier passes.
     revisions: { ...update, current: update.update } as Revisions,
     ending: new Map<string, EndReason>(), // Identities that end in this pass.
@@ -786,7 +787,9 @@ function newDraft(s: Snapshot, now: number, random: () => number) {
 type Draft = ReturnType<typeof newDraft>;
 export const keyOfRef = (ref: Pick<Ref, 'kind' | 'name'>): string => `${ref.kind}/${ref.name}`;
 const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
-/** Was all this read live in this pass? What was not is asked for; what has no answer leaves the
+/** So begin the words of what is unknown, not refused. */
+export const NO_ANSWER = 'no answer: ';
+/** Was all this read anew in this pass? What was not is asked for; what has no answer leaves the
  *  member alone. */
 function isRead(d: Draft, identity: string, ...refs: readonly Ref[]): boolean {
   for (const ref of refs) {
@@ -942,7 +945,7 @@ function endBy(d: Draft, m: Bare, reason: EndReason, seconds = 0, sinceMs?: numb
  *  nothing: the member returns. Members without claims end wherever others return. */
 function endOf(d: Draft, m: Bare): End | undefined {
   const { pod } = m;
-  if (isUp(pod) && isTakenOut(d.s, pod)) return endBy(d, m, 'Released');
+  if (isUp(pod) && isTakenOut(d, pod)) return endBy(d, m, 'Released');
   const asked = [pod, ...m.claims].map((o) => o?.meta.annotations[MARK.replace]);
   if (asked.includes('true')) return endBy(d, m, 'ReplaceRequested');
   if (!isRunning(m) && isClaimGone(d, m)) return endBy(d, m, 'ClaimGone');
@@ -956,20 +959,26 @@ function endOf(d: Draft, m: Bare): End | undefined {
   return endByNode(d, m) ?? endByVolumes(d, m) ?? endByPod(d, m);
 }
 
-/** Its user took the pod out of `spec.selector`; labels of ours that it lacks are put back. Not as
- *  long as admission is known to change the labels of new pods. */
-function isTakenOut(s: Snapshot, pod: Pod): boolean {
-  const { meta, spec } = s.cluster;
+/** So begin the words of a trial that came back with labels that leave `spec.selector`. */
+export const ADMISSION = 'admission changes the labels of new pods';
+/** Does `spec.selector` match it, once labels of ours that it lacks are put back? */
+function isSelected({ cluster: { meta, spec } }: Snapshot, pod: Pod): boolean {
   const ours = ourLabels(meta.name, identityOf(pod, meta.name));
-  const isAdmissions = s.desk.backoff.get(makeKey(s.cluster))?.message.startsWith(ADMISSION);
-  return !isAdmissions && !selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
+  return selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
+}
+/** Its user took the pod out of `spec.selector`: a trial shows that admission did not. */
+function isTakenOut(d: Draft, pod: Pod): boolean {
+  if (isSelected(d.s, pod)) return false;
+  const words = trialOf(d, d.revisions.update, false) ?? NO_ANSWER;
+  if (words.startsWith(ADMISSION)) d.blocked ||= words;
+  return !words.startsWith(ADMISSION) && !words.startsWith(NO_ANSWER);
 }
 
 /** The claims that its next pod names. */
 const nextClaims = ({ name, spec }: Draft, identity: string): readonly string[] =>
   claimTemplateNames(spec).map((template) => claimName(template, name, identity));
 /** A claim that its pod mounts is absent or being deleted; without a pod, one that its next pod
- *  names is being deleted, or is absent although the seal names it. Absence is read live. */
+ *  names is being deleted, or is absent although the seal names it. Absence is read anew. */
 function isClaimGone(d: Draft, m: Bare): boolean {
   const sealed = sealOf(m.claims[0]);
   const own = m.pod && ownClaims(m.pod);
@@ -1081,7 +1090,7 @@ function stateOf(d: Draft, m: Bare): State {
 
 // ═══ 5 PLAN · pure ═══════════════════════════════════════════════════════════════════════════════
 // From a snapshot to a question or an answer. plan() owns the order, the leaves compute: who is
-// there, the brake, ends, places, updates, upkeep. What must be read live before it is acted upon
+// there, the brake, ends, places, updates, upkeep. What must be read anew before it is acted upon
 // is asked for, and plan() is called again with the answers. Nothing here waits, reads a clock or
 // draws by itself.
 
@@ -1197,8 +1206,9 @@ function membersOf(d: Draft): readonly Bare[] {
   const used = templatesOf([...revisions.values()].filter((r) => shown.has(r.hash)));
   const isStray = ({ pod, life, claims }: Bare): boolean =>
     !pod && life === 'live' && !claims.some((claim) => isNamedBy(used, cluster, claim));
-  const strays = all.filter(isStray).flatMap((m) => m.claims.map((c) => c.meta.name));
-  if (strays.length > 0) d.notes.push(`no claim template names ${fewNames(strays)}`);
+  d.strays = all.filter(isStray);
+  const names = d.strays.flatMap((m) => m.claims.map((c) => c.meta.name));
+  if (names.length > 0) d.notes.push(`no claim template names ${fewNames(names)}`);
   return all.filter((m) => !isStray(m));
 }
 function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]): Bare {
@@ -1270,7 +1280,7 @@ function blockerOf(d: Draft, identity: string, all: Claim[], seal: readonly stri
 }
 /** A pod that nobody controls, and that a member may take up. */
 const isOrphan = (s: Snapshot, pod: Pod): boolean =>
-  !hasController(pod.meta) && !isTerminating(pod) && !isTakenOut(s, pod);
+  !hasController(pod.meta) && !isTerminating(pod) && isSelected(s, pod);
 /** Identities of which there are only objects of a former cluster of this name: they hold a place
  *  until garbage collection takes these or frees them. */
 function formerOf(d: Draft): number {
@@ -1398,11 +1408,12 @@ function planEnds(d: Draft): void {
   const isSafe = isReliedOn(d, served);
   for (const m of served) end(m, 'ReplaceRequested', isSafe || m.state !== 'Available');
 }
-/** I10: one guard for all ends. Nobody ends before what that rests on was read live in this pass,
- *  so a stale cache gives no member up: the cluster, its pod, its nodes, its claims. */
+/** I10: one guard for all ends that somebody's will or a judgement makes. Nobody ends before what
+ *  that rests on was read anew in this pass, so a stale cache gives no member up: the cluster, its
+ *  pod, its nodes, its claims. A scale-in rests on the cluster alone, an update also on the pod. */
 function isGuarded(d: Draft, m: Member, reason: EndReason): boolean {
   const allowed = isRunning(m) ? [] : (nodesAllowed(d, m) ?? []).map((node) => node.meta.name);
-  const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.liveReadsMax)]);
+  const names = unique([lastNodeOf(d.s, m), ...allowed.slice(0, LIMITS.readsMax)]);
   const nodes = d.s.nodes ? names.filter(Boolean) : [];
   const claims = ['VolumeLost', 'ClaimGone'].includes(reason) ? m.claims : [];
   // A pod that was seen to go, or to end, may be gone by now, as if it had vanished unseen.
@@ -1460,11 +1471,11 @@ function requestsServed(d: Draft): readonly Member[] {
   const up = asked.filter((m) => m.state === 'Available').sort((a, b) => seenAt(a) - seenAt(b));
   return [...asked.filter((m) => m.state !== 'Available'), ...up.slice(0, spareOf(d, 1))];
 }
-/** I5 rests on the others being Available: that is read live before Available ones go. */
+/** I5 rests on the others being Available: that is read anew before Available ones go. */
 function isReliedOn(d: Draft, going: readonly Member[]): boolean {
   if (!going.some((m) => m.state === 'Available')) return true;
   const others = d.members.filter((m) => m.state === 'Available' && !going.includes(m));
-  return isRead(d, '', ...others.slice(0, LIMITS.liveReadsMax).map((m) => podRef(d, m)));
+  return isRead(d, '', ...others.slice(0, LIMITS.readsMax).map((m) => podRef(d, m)));
 }
 
 // ─── Places ──────────────────────────────────────────────────────────────────────────────────────
@@ -1528,9 +1539,15 @@ function birthHold(d: Draft): string {
 
 /** Those that a new one must be younger than. One far ahead of its object is forged. */
 function identitiesOf(s: Snapshot, members: readonly Member[]): readonly string[] {
-  const isTrue = ({ identity, claims, pod }: Member): boolean =>
+  const went = [...s.desk.went].map(([identity, { pod }]) => ({ identity, pod, claims: [] }));
+  const isTrue = ({
+    identity,
+    claims,
+    pod,
+  }: Pick<Member, 'identity' | 'claims' | 'pod'>): boolean =>
     [pod, ...claims].some((o) => o && birthMs(identity) <= o.meta.createdMs + LIMITS.futureMaxMs);
-  return [...members.filter(isTrue).map(nameOf), s.cluster.status.newestIdentity ?? ''];
+  const known = [...members, ...went].filter(isTrue).map(nameOf);
+  return [...known, s.cluster.status.newestIdentity ?? ''];
 }
 
 /** Places. I4: pods of live members never exceed replicas + surge. The surplus is scaled in;
@@ -1710,7 +1727,7 @@ function planSuspension(d: Draft, live: readonly Member[], places: number): void
 function holdersOf(d: Draft): Draft['indices'] {
   const live = stayingOf(d);
   const others = d.members.filter((m) => !live.includes(m) && d.spec.ordinals);
-  // I2: a node that came back unheard may run its pod still, so a dead one is read live.
+  // I2: a node that came back unheard may run its pod still, so a dead one is read anew.
   const isWanted = live.length < d.spec.replicas + maxSurgeOf(d.spec);
   const isDead = ({ node, pod }: Member): boolean =>
     isWanted && isDown(node) && isRead(d, '', refOf('nodes', pod?.node ?? ''));
@@ -1741,7 +1758,7 @@ function indicesLeft({ spec: { ordinals, replicas }, indices, ending }: Draft): 
 }
 
 /** Ends the surplus, what is worth least first; a stale cache must not shrink a cluster, so the
- *  wish to is read live. */
+ *  wish to is read anew. */
 function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
   // Who has an orphan to be adopted is not chosen as one without a pod, which would stay behind.
   if (d.actions.some((a) => a.verb === 'adopt')) return;
@@ -1981,7 +1998,7 @@ function passesTrial(d: Draft, { pod, identity }: Member): boolean {
   const names = update.claimTemplates.map((template) => claimName(template, d.name, identity));
   const lacksClaims = names.some((name) => !pod?.claims.includes(name));
   const words = trialOf(d, update, isReplace || lacksClaims, isReplace ? undefined : pod);
-  if (words?.startsWith('no answer')) d.notes.push(`the trial of ${update.hash} failed: ${words}`);
+  if (words?.startsWith(NO_ANSWER)) d.notes.push(`the trial of ${update.hash} failed: ${words}`);
   else if (words) d.blocked = words;
   return words === '';
 }
@@ -2087,14 +2104,14 @@ function planUpkeep(d: Draft): void {
     planLabels(d, m);
     if (m.life === 'over') planFreeing(d, m);
   }
-  for (const m of stayingOf(d)) {
+  for (const m of [...stayingOf(d), ...d.strays]) {
     const claims = [...m.claims, ...m.leftovers].filter((claim) => !isTerminating(claim));
     for (const claim of claims) planClaim(d, m, claim);
     planSeal(d, m);
     planFinish(d, m);
   }
 }
-/** I3: only of an identity that is over, once its pod object is gone (read live), if it was marked
+/** I3: only of an identity that is over, once its pod object is gone (read anew), if it was marked
  *  with policy Delete, or was never bound, so that nothing was written to it. */
 function planFreeing(d: Draft, m: Member): void {
   const isFree = (c: Claim): boolean =>
@@ -2112,7 +2129,7 @@ function planLabels(d: Draft, { identity, pod }: Member): void {
   const labels = ourLabels(d.name, identity);
   const mounted = ownClaims(pod).flatMap((name) => d.s.claims.get(name) ?? []);
   const own = mounted.filter((c) => MARK.claims in c.meta.annotations && !isOthers(c, d.s.cluster));
-  for (const object of isTakenOut(d.s, pod) ? own : [pod, ...own]) {
+  for (const object of isSelected(d.s, pod) ? [pod, ...own] : own) {
     const lacks = Object.entries(labels).some(([key, value]) => object.meta.labels[key] !== value);
     if (lacks) act(d, 'relabel', 'Relabelled', identity, object, labelled(labels));
   }
@@ -2121,7 +2138,7 @@ function planLabels(d: Draft, { identity, pod }: Member): void {
 const ownClaims = ({ claims, meta }: Pod): readonly string[] =>
   claims.filter((name) => name.endsWith(`-${meta.name}`));
 /** The owner reference is `whenDeleted: Delete`; a larger request grows what is bound. */
-function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
+function planClaim(d: Draft, { identity }: Bare, claim: Claim): void {
   const { cluster } = d.s;
   const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
   if (isControlledBy(claim.meta, cluster.meta.uid) !== wantsOwner) {
@@ -2136,7 +2153,7 @@ function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
 }
 /** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of
  *  all of them on each, so that one that is lost later is missed. */
-function planSeal(d: Draft, { identity, claims, pod }: Member): void {
+function planSeal(d: Draft, { identity, claims, pod }: Bare): void {
   const names = claims.map((c) => c.meta.name).sort();
   const isSealed = claims.some((c) => sealOf(c).length > 0);
   if (!pod || pod.node === '' || isTerminating(pod) || (names.length < 2 && !isSealed)) return;
@@ -2146,7 +2163,7 @@ function planSeal(d: Draft, { identity, claims, pod }: Member): void {
 }
 /** What an update leaves to do: the revision label is written last, once the pod is as it should be
  *  in place; the mark of a deletion that was not done after all is taken off. */
-function planFinish(d: Draft, { identity, pod }: Member): void {
+function planFinish(d: Draft, { identity, pod }: Bare): void {
   if (!isUp(pod)) return;
   const inPlace = inPlaceOf(pod);
   if (inPlace && pod.resize.startsWith('Infeasible'))
@@ -2179,7 +2196,6 @@ export function claimDrift(cluster: StatefulCluster, identity: string, claim: Cl
 
 // ─── What is kept in mind ────────────────────────────────────────────────────────────────────────
 
-const ADMISSION = 'admission changes the labels of new pods: ';
 /** What this process keeps in mind after a pass over `s`; `desk` is what it has learned meanwhile.
  *  Evidence that is gone is forgotten, so that it counts anew when it returns. */
 export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
@@ -2198,7 +2214,7 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     if (!live.has(identity) && newest - atMs > LIMITS.earlyEndMs) went.delete(identity);
   const backoff = new Map(desk.backoff);
   for (const [key, message] of answers) {
-    if (!key.startsWith('trials/') || message.startsWith('no answer')) continue;
+    if (!key.startsWith('trials/') || message.startsWith(NO_ANSWER)) continue;
     // What passes once, with its claims or without, is refused no more.
     const [revision = ''] = key.split(' ');
     for (const known of backoff.keys()) if (known.startsWith(revision)) backoff.delete(known);
@@ -2206,17 +2222,13 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
       backoff.set(key, { times: 1, untilUptime: uptime + LIMITS.trialMs, message });
   }
   const isMaking = p.actions.some((a) => a.do === 'Make');
-  // Admission changed the labels of a pod that is still there: it is not its user's wish.
-  const { selector } = s.cluster.spec;
-  const isChanged = p.members.some((m) => m.pod && !selectorMatches(selector, m.pod.meta.labels));
-  for (const [key, { untilUptime, message }] of backoff) {
+  for (const [key, { untilUptime }] of backoff) {
     const [kind, name = ''] = key.split('/');
     const isOther =
       kind === 'return' ? !live.has(name) : kind === 'make' && key !== makeKey(s.cluster);
     // Long ago; or nothing is to be made any more, so what was refused is no news.
     const isOld = uptime - untilUptime >= (kind === 'make' && !isMaking ? 0 : LIMITS.earlyEndMs);
-    const isKept = isChanged && message.startsWith(ADMISSION);
-    if (isOther || (isOld && !isKept)) backoff.delete(key);
+    if (isOther || isOld) backoff.delete(key);
   }
   const seen = new Map(p.evidence.map((key) => [key, desk.seen.get(key) ?? uptime]));
   return { seen, went, calm: p.calm, backoff };
@@ -3276,13 +3288,18 @@ async function makeMember(pass: Pass, a: Make): Promise<true> {
   const { o, cluster } = pass;
   for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a, name));
   const body = podBody(cluster, a, readsNodes(o));
-  const pod = await create(pass, PODS, body);
-  if (selectorMatches(cluster.spec.selector, pod.labels)) return true;
-  const asked = dictOf(body.metadata['labels']);
-  const keys = unique([...Object.keys(asked), ...Object.keys(pod.labels)]);
-  const changed = keys.filter((key) => asked[key] !== pod.labels[key]);
-  const words = ADMISSION + fewNames(changed);
-  throw new ApiError(422, 'Invalid', `${words}; the selector would not match them`);
+  const { labels } = await create(pass, PODS, body);
+  const words = labelProblem(cluster, body, labels);
+  if (words === '') return true;
+  throw new ApiError(422, 'Invalid', words);
+}
+/** What admission made of a new pod's labels, if `spec.selector` does not match them any more. */
+function labelProblem({ spec }: StatefulCluster, { metadata }: Body, made: Dict): string {
+  if (selectorMatches(spec.selector, made)) return '';
+  const asked = dictOf(metadata['labels']);
+  const keys = unique([...Object.keys(asked), ...Object.keys(made)]);
+  const changed = keys.filter((key) => asked[key] !== made[key]);
+  return `${ADMISSION}: ${fewNames(changed)}; the selector would not match them`;
 }
 
 function noteRefusal({ desk, world }: Pass, key: string, message: string): void {
@@ -3606,7 +3623,6 @@ async function findHidden(o: Operator, s: OpenSnapshot, { hidden }: Ledger): Pro
   });
 }
 // ── Questions and answers ───────────────────────────────────────────────────────────────────────
-const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
 /** An object, or undefined: there is none; or words: why a trial failed, or nothing is known. */
 type Answer = Raw | string | undefined;
 
@@ -3665,7 +3681,7 @@ async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims =
       o.world.log('warn', 'a trial could not be made, and counts as passed', { words });
     }
   }
-  return made; // The pod as it would be.
+  return (made && labelProblem(c, pod, metaOf(made).labels)) || made; // The pod as it would be.
 }
 
 /** Lays what was read live over the snapshot. */
