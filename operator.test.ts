@@ -2540,8 +2540,12 @@ const isLost = (ledger: Ledger, ms = 70_000): boolean =>
 
 const claimsIn = ({ spec }: Seen): readonly string[] =>
   (spec.volumes ?? []).flatMap((volume) => volume.persistentVolumeClaim?.claimName ?? []);
-/** Without claims and our labels it is hidden from whoever did not know it before. */
-const isHidden = (pod: Seen): boolean => !labelOf(pod, MARK.cluster) && claimsIn(pod).length === 0;
+/** Without our labels and a claim that is there it is hidden from whoever did not know it before. */
+const isHidden = ({ sim }: Ledger, pod: Seen): boolean => {
+  const space = pod.metadata.namespace;
+  const isThere = (name: string) => seenAt(sim, 'persistentvolumeclaims', space, name);
+  return !labelOf(pod, MARK.cluster) && !claimsIn(pod).some(isThere);
+};
 const isMade = (o: Seen): boolean => o.metadata.annotations?.[MARK.claims] !== undefined;
 const markOf = (o: Seen | undefined): string => noteOf(o, MARK.retired);
 /** Claims of an identity that are the operator's to change. */
@@ -2557,7 +2561,7 @@ function liveMembers(ledger: Ledger, boss: Seen): ReadonlySet<string> {
     (o) => labelOf(o, MARK.cluster) === name && isMade(o) && isOwn(o) && !isGoing(o) && !markOf(o),
   );
   const pods = seenIn(ledger.sim, 'pods', namespace).filter(
-    (o) => bossOf(o)?.['uid'] === uid && !isGoing(o) && !hasFinished(o) && !isHidden(o),
+    (o) => bossOf(o)?.['uid'] === uid && !isGoing(o) && !hasFinished(o) && !isHidden(ledger, o),
   );
   const all = [...claims.map(memberKey), ...pods.map(fullName)];
   return new Set(all.filter((key) => !ledger.ended.has(key)));
@@ -2589,7 +2593,7 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
   if (type === 'ADDED' && isOperator(who)) checkBirth(ledger, object);
   const isAdopted = op.birthSecond(object.metadata.name.slice(-10)) < 0; // Nobody made room for it.
   const isOver = type === 'DELETED' || isGoing(object) || hasFinished(object);
-  const counts = !isOver && !isHidden(object) && !isAdopted;
+  const counts = !isOver && !isHidden(ledger, object) && !isAdopted;
   if (counts && !ledger.ended.has(key)) live.add(key);
   else live.delete(key);
   if (type !== 'ADDED' || !isOperator(who)) return;
