@@ -428,6 +428,7 @@ const POD: Readonly<Record<string, Flat<Pod>>> = {
   onX: { node: 'n-x' },
   outdated: { labels: { [MARK.revision]: 'older' } },
   orphan: { owners: [] },
+  lostLogs: { claims: [`data-web-${id('c')}`, `logs-web-${id('c')}`] },
   foreign: { owners: [OTHER] },
   former: { owners: [FORMER] },
   moved: { labels: { app: 'elsewhere' } },
@@ -1268,12 +1269,12 @@ Recreate: a b c:outdated (from=image podUpdatePolicy=Recreate) → ${anew('c')}
 an annotation restarts: a b c:outdated (from=annotation) | a b c:outdated (from=both)
   → ${anew('c')}
 … not under InPlaceOnly: a b c:outdated (from=annotation podUpdatePolicy=InPlaceOnly)
-  → relabel c Updated
+  → update c Updated
 … not under InPlaceOnly: a b c:outdated (from=both podUpdatePolicy=InPlaceOnly) → update c Updated
-only labels, all at once: a:outdated b:outdated c:outdated (from=label)
-  → relabel a Updated; relabel b Updated; relabel c Updated
-nothing differs but defaults, under OnDelete: c:outdated (from=same)
-  | c:outdated (from=bare updates=OnDelete) → relabel c Revised
+only labels, one at a time as well: admission may change the image (seeds 12556, 13297, 20858):
+  a:outdated b:outdated c:outdated (from=label) → update c Updated
+nothing differs but defaults, under OnDelete: a b c:outdated (from=same)
+  | a b c:outdated (from=bare updates=OnDelete) → update c Revised
 OnDelete: a:outdated b c (updates=OnDelete) | a:outdated (from=label updates=OnDelete) → nothing
 refused before: a b c:outdated (from=image updateRefused) → ${anew('c')}
 no room for its size: a b c:inPlace+infeasible+anew → blocked
@@ -1312,6 +1313,10 @@ sealed once it is placed: a b c:logs → seal c Sealed; seal logs-c Sealed
 `;
 table('plan: keeping', actions)`
 orphan with the claims of a member: a b c:orphan → adopt c Adopted
+… and one more of a template, which is gone (seed 12762): a b c:orphan+pending+lostLogs (twoTemplates)
+  → adopt c Adopted
+… of no template, or there: a b c:orphan+lostLogs | a b c:orphan+lostLogs+spare.foreign (twoTemplates)
+  → nothing
 orphan without claims, a place is free, is none: a b !c:orphan+claimless (replicas=3)
   → adopt c Adopted
 … is none: a b !c:orphan+claimless | a b !c:orphan+claimless+deleted → nothing

@@ -1697,15 +1697,18 @@ function restoration(d: Draft, m: Member): Json {
   return { metadata: { labels, annotations: { ...cleared, [MARK.claims]: names.join(' ') } } };
 }
 
-/** An orphan that mounts exactly the claims of a live member without a pod is that member's; one
- *  without claims is adopted where a place is free. Returns how many places that takes. */
+/** An orphan that mounts exactly the claims of a live member without a pod, and perhaps some that
+ *  are gone, is that member's; one without claims is adopted where a place is free. Returns how many
+ *  places that takes. */
 function planAdoption(d: Draft, live: readonly Member[], places: number): number {
   let taken = 0;
   for (const pod of [...d.s.pods.values()].filter((one) => isOrphan(d.s, one))) {
     const identity = identityOf(pod, d.name);
     const m = live.find((one) => one.identity === identity);
     const names = m?.claims.map((c) => c.meta.name) ?? [];
-    const isWhole = m && !m.pod && names.sort().join() === [...pod.claims].sort().join();
+    const lost = nextClaims(d, identity).filter((name) => !d.s.claims.has(name));
+    const mounted = ownClaims(pod).filter((name) => !lost.includes(name));
+    const isWhole = m && !m.pod && names.sort().join() === mounted.sort().join();
     const isNamed = identity !== '' && pod.meta.labels[MARK.identity] === identity;
     const isNew = !m && isUp(pod) && pod.claims.length === 0 && isNamed && taken < places;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
@@ -1911,8 +1914,8 @@ export function maxSurgeOf(spec: Spec): number {
   return scaledValue(r.maxSurge, spec.replicas, 'up');
 }
 
-/** Brings outdated members to the update revision: those of which only labels differ all at once,
- *  for it takes nobody down; the others within the budget, after a trial. */
+/** Brings outdated members to the update revision, within the budget and after a trial, also those
+ *  of which only labels differ: admission may change the image of whatever is patched. */
 function planUpdates(d: Draft): void {
   const { spec } = d;
   const { maxUnavailable, paused } = spec.updateStrategy.rollingUpdate;
@@ -1922,11 +1925,9 @@ function planUpdates(d: Draft): void {
   // Not one whose node speaks against it; what its pod says may be healed by a new template.
   const isSound = ({ node, end }: Member): boolean =>
     !isDown(node) && (end?.dueInMs !== 0 || ENDS[end.reason].early === 'template');
-  const outdated = outdatedOf(d);
-  for (const [hash, alike] of Map.groupBy(outdated, revisionIn)) relabel(d, hash, alike);
-  const relabelled = new Set(d.actions.filter((a) => a.verb === 'relabel').map(nameOf));
-  const open = outdated.filter((m) => !relabelled.has(m.identity) && isSound(m));
-  const chosen = isOnDelete(d) ? [] : chooseOutdated(d, open);
+  const isOpen = (m: Member): boolean =>
+    isSound(m) && (!isOnDelete(d) || changesFrom(d, revisionIn(m)).size === 0);
+  const chosen = chooseOutdated(d, outdatedOf(d).filter(isOpen));
   const [first] = chosen;
   if (!first) return;
   // Asked all at once: what the change is, and whether it may come.
@@ -1934,16 +1935,6 @@ function planUpdates(d: Draft): void {
   for (const m of chosen) isRead(d, m.identity, podRef(d, m));
   if (isAllowed.includes(false)) return;
   for (const m of chosen) updateMember(d, m);
-}
-
-/** Members of one revision from which only labels differ, or nothing under OnDelete: those that are
- *  at rest are relabelled. */
-function relabel(d: Draft, hash: string, alike: readonly Member[]): void {
-  const changes = changesFrom(d, hash);
-  const isFree = (path: string): boolean =>
-    !isOnDelete(d) && path.startsWith(LABELS) && isInPlace(d, path, changes.get(path));
-  if (![...changes.keys()].every(isFree)) return;
-  for (const { pod } of alike) if (pod && !inPlaceOf(pod)) changeInPlace(d, pod, changes);
 }
 
 /** Who is updated now. Those that are not Ready cost nothing, so a broken update heals; of the
@@ -2061,11 +2052,9 @@ function isInPlace({ spec, revisions }: Draft, path: string, value: unknown): bo
   return !uses.some((text) => read.includes(text));
 }
 
-/** The change in place; `enge.me/in-place` says what each container was before. Where nothing is to
- *  be waited for, as only labels differ, the revision is written at once. */
+/** The change in place; `enge.me/in-place` says what each container was before. */
 function changeInPlace(d: Draft, pod: Pod, lacks: Leaves): void {
   const { hash, template } = d.revisions.update;
-  const identity = identityOf(pod, d.name);
   const under = (start: string): Json => {
     const own = [...lacks].filter(([path]) => path.startsWith(start));
     return Object.fromEntries(
@@ -2077,23 +2066,18 @@ function changeInPlace(d: Draft, pod: Pod, lacks: Leaves): void {
       .filter(({ name }) => Object.keys(under(`spec.containers.${name}.${field}`)).length > 0)
       .map((c) => ({ name: c.name, [field]: c[field] }));
   const [images, sizes] = [lacking('image'), lacking('resources')];
-  // A resize may have landed, and the patch that says so not.
-  const isAtRest = inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';
-  const isDone = images.length + sizes.length === 0 && isAtRest;
   // Of a container that has yet to restart for an earlier update, it stays as before that.
   const older = inPlaceOf(pod)?.before ?? {};
   const before = Object.entries(pod.containers).map(([name, now]) => {
     return [name, older[name]?.[0] === now[0] ? older[name] : now];
   });
-  const said = JSON.stringify({ revision: hash, before: Object.fromEntries(before) });
-  const mark = isDone ? null : said;
-  const labels = { ...under(LABELS), ...(isDone && { [MARK.revision]: hash }) };
-  const metadata = { labels, annotations: { ...under(ANNOTATIONS), [MARK.inPlace]: mark } };
-  const because = lacks.size > 0 ? 'Updated' : 'Revised';
-  if (isDone) return act(d, 'relabel', because, identity, pod, { metadata });
+  const mark = JSON.stringify({ revision: hash, before: Object.fromEntries(before) });
+  const annotations = { ...under(ANNOTATIONS), [MARK.inPlace]: mark };
+  const metadata = { labels: under(LABELS), annotations };
   const change = { metadata, ...(images.length > 0 && { spec: { containers: images } }) };
   const resize = sizes.length > 0 ? { spec: { containers: sizes } } : undefined;
-  act(d, 'update', 'Updated', identity, pod, change, resize);
+  const because = lacks.size > 0 ? 'Updated' : 'Revised';
+  act(d, 'update', because, identityOf(pod, d.name), pod, change, resize);
 }
 
 // ─── Upkeep ──────────────────────────────────────────────────────────────────────────────────────
