@@ -6706,9 +6706,6 @@ a new revision is tried before it costs a member · breakTemplate,template,strat
 + readsCluster(d)];
 who is updated in place counts as gone
 -   if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';
-a resize without its mark is awaited · template,strategy
-- inPlaceOf(pod) ? isApplied(pod) : pod.isObserved && pod.resize === '';
-+ inPlaceOf(pod) ? isApplied(pod) : pod.meta.uid !== '';
 a paused cluster is left alone · pause,scale,deletePod,template
 - isTerminating(s.cluster) || isPaused || stalled
 + isTerminating(s.cluster) || stalled
