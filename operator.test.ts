@@ -5083,7 +5083,7 @@ function goesUp(s: Trial, who: string): void {
   s.up.add(who);
   s.t.sim.kill(who);
   s.witness.over.delete(who);
-  s.witness.startedAt = s.t.sim.uptime();
+  s.witness.startedAt.set(who, s.t.sim.uptime());
   // Of members without claims, a process that ends may take the word with it.
   const { reasons } = s.t.ledger;
   for (const key of reasons.keys())
@@ -5639,13 +5639,13 @@ interface Witness {
   slowMs: number; // So much later may an operator know what happened.
   blindAt: number; // When one of its reads last failed.
   troubleAt: number; // When a request of an operator last failed, or one of them started.
-  startedAt: number; // When the youngest process of an operator did.
+  readonly startedAt: Map<string, number>; // Operator → when its process did.
 }
 const newWitness = (): Witness => ({
   ...{ hash: createHash('sha256'), facts: new Map(), since: new Map(), ends: new Map() },
   ...{ born: new Map(), names: new Set(), nodes: new Map(), over: new Set(), rate: [] },
   ...{ writer: '', requests: 0, most: 0, slowMs: 3000 },
-  ...{ blindAt: -Infinity, troubleAt: 0, startedAt: 0 },
+  ...{ blindAt: -Infinity, troubleAt: 0, startedAt: new Map() },
 });
 function setFact(
   { t: { sim }, witness: { facts, since } }: Trial,
@@ -5762,7 +5762,7 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
   if (!previous || !reason || markOf(previous)) return;
   const marked = ownClaims(s.t.ledger, key).filter((o) => markOf(o));
   if (marked.some((o) => o.metadata.name !== object.metadata.name)) return; // As its sibling.
-  checkReason(s, object, reason);
+  checkReason(s, object, reason, who);
   if (isJudgement(reason)) checkBrake(s, object);
   if (reason === 'ScaledIn') checkChoice(s, object);
   if (reason === 'Updated') checkTrial(s, object);
@@ -5802,7 +5802,7 @@ const ANY = '*';
 const EVER = -Infinity;
 
 /** I10: the Reason that is written is true, or was when the pass looked, and due. */
-function checkReason(s: Trial, claim: Seen, reason: string): void {
+function checkReason(s: Trial, claim: Seen, reason: string, who: string): void {
   const key = memberKey(claim);
   const { ledger } = s.t;
   const pod = podOfMember(ledger, claim);
@@ -5823,7 +5823,8 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
   const names = [...claimsOf(s.t), ...listed(s.t, 'pods')].filter((o) => !isMade(o) && !isOurs(o));
   const isTaken = names.some((o) => fullName(o).endsWith(`${key.split('/')[1]}`)) || is('foreign');
   const truths: Readonly<Record<op.EndReason, () => boolean>> = {
-    PodDeleted: () => is('deleted') && isAlways && !isBarredFor(s, node) && wasSeenGoing(s, key),
+    PodDeleted: () =>
+      is('deleted') && isAlways && !isBarredFor(s, node) && wasSeenGoing(s, key, who),
     ClaimGone: () => isIdle && (losing(s, key, held) || lacksClaim(s, key)),
     ReplaceRequested: () => is('asked', 'claimAsked'),
     Released: () => is('outside'),
@@ -5873,11 +5874,11 @@ function lacksClaim(s: Trial, key: string): boolean {
 const isBarredFor = (s: Trial, node: string): boolean =>
   node !== '' &&
   ['absent', 'silent', 'closed', 'out'].some((fact) => isKnown(s, `${fact} ${node}`));
-/** A pod that went before the process started ends nothing. */
-function wasSeenGoing(s: Trial, key: string): boolean {
+/** A pod that went before this process started ends nothing. */
+function wasSeenGoing(s: Trial, key: string, who: string): boolean {
   const { facts, since, startedAt } = s.witness;
-  const isGone = facts.get(`gone ${key}`) === Infinity;
-  return s.t.ledger.operators > 1 || !isGone || (since.get(`gone ${key}`) ?? 0) >= startedAt;
+  if (s.t.ledger.operators > 1 || facts.get(`gone ${key}`) !== Infinity) return true;
+  return (since.get(`gone ${key}`) ?? 0) >= (startedAt.get(who) ?? 0);
 }
 /** Did what it is judged for last as long as any spec asks? */
 function checkDue(
