@@ -1516,6 +1516,15 @@ byHand('remember: a pod that went → until its member has another, or is long o
   assert.ok(during({ pod: pod('c', going), reason: undefined, atMs: NOW }), 'it went meanwhile');
   assert.ok(during({ pod: undefined, reason: 'ReplaceRequested', atMs: NOW }), 'it was marked');
 });
+byHand('remember: a pod that went where that ends nobody → ends nobody later', () => {
+  const later = (text: string, when: string): string | undefined => {
+    const { went } = memory(text, overOf(when));
+    return memberC(decide('a b c:gone', { desk: { went } }))?.end?.reason;
+  };
+  assert.is(later('a b c:gone', 'saw.deleted'), 'PodDeleted');
+  assert.is(later('a b c:gone+silent', 'saw.deleted'), undefined, 'its node is back');
+  assert.is(later('a b c:gone', 'saw.deleted suspend=1'), undefined, 'it is on again');
+});
 byHand('remember: a trial → refused for a minute, passed or unknown not at all', () => {
   const key = `trials/${REVISION}`;
   const told = (...words: string[]) =>

@@ -2185,8 +2185,13 @@ const ADMISSION = 'admission changes the labels of new pods: ';
 export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const { uptime, answers } = s;
   const went = new Map(desk.went);
-  for (const { identity, pod, life, claims, retired } of p.members) {
+  for (const { identity, pod, life, claims, retired, end } of p.members) {
     const known = went.get(identity);
+    // Decided once: it returns, though its node is open, or the cluster resumed, before it does.
+    if (!pod && known?.pod && known === s.desk.went.get(identity) && end?.reason !== 'PodDeleted') {
+      const meta = { ...known.pod.meta, deletedMs: undefined };
+      went.set(identity, { ...known, pod: { ...known.pod, meta } });
+    }
     const isLater = pod && pod.meta.createdMs > (known?.atMs ?? 0); // It was restored.
     const isAnother = known?.reason ? isLater : pod?.meta.uid !== known?.pod?.meta.uid;
     if (life === 'live' && pod && isAnother && !isTerminating(pod)) went.delete(identity);
