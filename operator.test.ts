@@ -1233,6 +1233,10 @@ no room: a b !c:gone+ScaledIn@30+claim.restored → nothing
 its pod is there: a b !c:deleted+ScaledIn@30+claim.restored (replicas=3) → new ScaledOut
 its pod may be there: a b !c:gone+ScaledIn@30+claim.restored (replicas=3 ?pod) → nothing
 one claim goes: a b !c:gone+ScaledIn@30+claim.restored+claim.going (replicas=3) → new ScaledOut
+one claim is lost: a b !c:gone+ScaledIn@30+claim.restored+claim.sealed (replicas=3 twoTemplates)
+  → new ScaledOut
+… of a template that is gone: a b !c:gone+ScaledIn@30+claim.restored+claim.sealed (replicas=3)
+  → restore c Restored
 of one to be freed: a b !c:gone+PodDeleted@30!+claim.restored → nothing
 two claims, the wish is spread first: a b !c:gone+logs.PodDeleted@30+PodDeleted@5+claim.restored
   (replicas=3 twoTemplates) → wish logs-c
@@ -1651,7 +1655,7 @@ the words of the API server: a (replicas=2 refused) → no
 who is waited for: a b:starting → waiting for b Starting
 what is blind: a (blind) → nodes cannot be read
 which claim goes: a:claim.going → deleted: a
-who waits for room: a b !c:gone+ScaledIn@30+claim.restored → there is room and its pod is gone: c
+who waits for room: a b !c:gone+ScaledIn@30+claim.restored → there is room, its pod gone, no claim lost: c
 who is withheld, and why: a b:silent c:silent
   → b NodeUnreachable, c NodeUnreachable); 2 are out, and at most 1 may be
 … and the way out: a b:silent c:silent | a b c:silent (noHeir)
@@ -2490,7 +2494,7 @@ const newLedger = (sim: Sim) => ({
   ended: new Set<string>(), // Identities with a retired claim, unless they were restored.
   restored: new Set<string>(), // Identities that a user asked for.
   reasons: new Map<string, string>(), // Identity → the Reason of its end.
-  sealed: new Set<string>(), // UIDs of claims that bore a seal.
+  seals: new Map<string, readonly string[]>(), // UID of a claim → the claims that its seal names.
   had: new Set<string>(), // Cluster UID and member: it had a pod.
   specs: new Map<string, { readonly at: number; readonly spec: SeenSpec }[]>(), // By cluster.
   recentMs: 120_000, // How long the operator may be ignorant of a changed spec.
@@ -2726,7 +2730,9 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
   const key = memberKey(object);
   const [mark, former] = [markOf(object), markOf(previous)];
   if (noteOf(object, MARK.restore) === 'true') ledger.restored.add(key);
-  if (noteOf(object, MARK.claims)) ledger.sealed.add(object.metadata.uid);
+  // What was lost before a restore is missed after it.
+  const kept = former && !mark ? (ledger.seals.get(object.metadata.uid) ?? []) : [];
+  ledger.seals.set(object.metadata.uid, [...kept, ...noteOf(object, MARK.claims).split(' ')]);
   if (former && !mark && type !== 'DELETED') {
     hold(!isOperator(who) || ledger.restored.has(key), 'I1', object, 'nobody asked to restore it');
     ledger.ended.delete(key);
@@ -2758,16 +2764,15 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
   hold(isDelete || isUnbound(previous), 'I3', object, 'it was not marked Delete');
 }
 const isUnbound = (claim: Seen): boolean => op.isNeverBound(op.claimOf(claim as unknown as Raw));
-/** I1: what an identity lost does not come again under its name: who had a pod had its claims. */
+/** I1: what an identity lost, as the seal on another claim of it says, does not come again. */
 function checkClaimBirth(ledger: Ledger, claim: Seen): void {
-  const id = `claims ${fullName(claim)}`;
-  const former = ledger.uids.get(id) ?? claim.metadata.uid;
-  const wasUsed = ledger.sealed.has(former) && former !== claim.metadata.uid;
-  hold(!wasUsed || isLost(ledger), 'I1', claim, 'its identity had that claim before');
+  const named = ownClaims(ledger, memberKey(claim)).some((o) =>
+    ledger.seals.get(o.metadata.uid)?.includes(claim.metadata.name),
+  );
+  hold(!named || isLost(ledger), 'I1', claim, 'its identity had that claim before');
   // Of two that overlap, one may have scaled in what the other is just making: nothing is in it.
   const isOver = ledger.ended.has(memberKey(claim)) && ledger.operators === 1;
   hold(!isOver, 'I1', claim, 'its identity is over');
-  ledger.uids.set(id, claim.metadata.uid);
   checkIndex(ledger, claim);
 }
 /** The policy of a mark is that of its moment in the spec; what a former cluster kept is kept. I5
