@@ -5644,6 +5644,7 @@ interface Witness {
   readonly ends: Map<string, number[]>; // Cluster → when its members ended early by themselves.
   readonly born: Map<string, number>; // UID → when.
   readonly names: Set<string>; // Members that ever were.
+  readonly clusters: Map<string, string>; // UID → name.
   readonly nodes: Map<string, string>; // Member → the node of its last pod.
   readonly over: Set<string>; // Processes after which another has written.
   readonly rate: number[]; // When operators wrote, of the last 10 s.
@@ -5657,7 +5658,8 @@ interface Witness {
 }
 const newWitness = (): Witness => ({
   ...{ hash: createHash('sha256'), facts: new Map(), since: new Map(), ends: new Map() },
-  ...{ born: new Map(), names: new Set(), nodes: new Map(), over: new Set(), rate: [] },
+  ...{ born: new Map(), names: new Set(), clusters: new Map(), nodes: new Map() },
+  ...{ over: new Set(), rate: [] },
   ...{ writer: '', requests: 0, most: 0, slowMs: 3000 },
   ...{ blindAt: -Infinity, troubleAt: 0, startedAt: new Map() },
 });
@@ -5790,6 +5792,7 @@ function seeCluster(s: Trial, { type, object }: SeenChange): void {
   const { witness } = s;
   if (type === 'ADDED') witness.ends.delete(object.metadata.name); // Nothing is known of them.
   const { uid, name } = object.metadata;
+  witness.clusters.set(uid, name);
   setFact(s, `cluster ${uid}`, type !== 'DELETED' && !isGoing(object));
   setFact(s, `over ${name}`, type === 'DELETED' || isGoing(object));
   setFact(s, `paused ${name}`, noteOf(object, MARK.paused) === 'true');
@@ -5987,7 +5990,13 @@ function checkNew(s: Trial, made: Seen): void {
   hold(known.length === 0, 'I1', made, 'older ones are younger');
   const boss = clusterOfPod(ledger, made);
   if (!boss) return;
-  const specs = recentSpecs(ledger, boss.metadata.uid, newsMs(s));
+  // Also of a former object of this name, as far as what is made may have been for that.
+  const formers = [...s.witness.clusters].flatMap(([uid, name]) =>
+    name === boss.metadata.name && held(s, `cluster ${uid}`, newsMs(s)) ? [uid] : [],
+  );
+  const specs = [...new Set([...formers, boss.metadata.uid])].flatMap((uid) =>
+    recentSpecs(ledger, uid, newsMs(s)),
+  );
   const wanted = specs.map(
     (spec) => (spec.replicas ?? 1) + op.maxSurgeOf(op.clusterOf({ spec }).spec),
   );
