@@ -1237,6 +1237,10 @@ no room: a b !c:gone+ScaledIn@30+claim.restored → nothing
 its pod is there: a b !c:deleted+ScaledIn@30+claim.restored (replicas=3) → new ScaledOut
 its pod may be there: a b !c:gone+ScaledIn@30+claim.restored (replicas=3 ?pod) → nothing
 one claim goes: a b !c:gone+ScaledIn@30+claim.restored+claim.going (replicas=3) → new ScaledOut
+one claim is lost: a b !c:gone+ScaledIn@30+claim.restored+claim.sealed (replicas=3 twoTemplates)
+  → new ScaledOut
+… of a template that is gone: a b !c:gone+ScaledIn@30+claim.restored+claim.sealed (replicas=3)
+  → restore c Restored
 of one to be freed: a b !c:gone+PodDeleted@30!+claim.restored → nothing
 two claims, the wish is spread first: a b !c:gone+logs.PodDeleted@30+PodDeleted@5+claim.restored
   (replicas=3 twoTemplates) → wish logs-c
@@ -1524,6 +1528,15 @@ byHand('remember: a pod that went → until its member has another, or is long o
   assert.ok(during({ pod: pod('c', going), reason: undefined, atMs: NOW }), 'it went meanwhile');
   assert.ok(during({ pod: undefined, reason: 'ReplaceRequested', atMs: NOW }), 'it was marked');
 });
+byHand('remember: a pod that went where that ends nobody → ends nobody later', () => {
+  const later = (text: string, when: string): string | undefined => {
+    const { went } = memory(text, overOf(when));
+    return memberC(decide('a b c:gone', { desk: { went } }))?.end?.reason;
+  };
+  assert.is(later('a b c:gone', 'saw.deleted'), 'PodDeleted');
+  assert.is(later('a b c:gone+silent', 'saw.deleted'), undefined, 'its node is back');
+  assert.is(later('a b c:gone', 'saw.deleted suspend=1'), undefined, 'it is on again');
+});
 byHand('remember: a trial → refused for a minute, passed or unknown not at all', () => {
   const key = `trials/${REVISION}`;
   const told = (...words: string[]) =>
@@ -1650,7 +1663,7 @@ the words of the API server: a (replicas=2 refused) → no
 who is waited for: a b:starting → waiting for b Starting
 what is blind: a (blind) → nodes cannot be read
 which claim goes: a:claim.going → deleted: a
-who waits for room: a b !c:gone+ScaledIn@30+claim.restored → there is room and its pod is gone: c
+who waits for room: a b !c:gone+ScaledIn@30+claim.restored → there is room, its pod gone, no claim lost: c
 who is withheld, and why: a b:silent c:silent
   → b NodeUnreachable, c NodeUnreachable); 2 are out, and at most 1 may be
 … and the way out: a b:silent c:silent | a b c:silent (noHeir)
@@ -2490,7 +2503,7 @@ const newLedger = (sim: Sim) => ({
   ended: new Set<string>(), // Identities with a retired claim, unless they were restored.
   restored: new Set<string>(), // Identities that a user asked for.
   reasons: new Map<string, string>(), // Identity → the Reason of its end.
-  sealed: new Set<string>(), // UIDs of claims that bore a seal.
+  seals: new Map<string, readonly string[]>(), // UID of a claim → the claims that its seal names.
   had: new Set<string>(), // Cluster UID and member: it had a pod.
   specs: new Map<string, { readonly at: number; readonly spec: SeenSpec }[]>(), // By cluster.
   recentMs: 120_000, // How long the operator may be ignorant of a changed spec.
@@ -2730,7 +2743,9 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
   const key = memberKey(object);
   const [mark, former] = [markOf(object), markOf(previous)];
   if (noteOf(object, MARK.restore) === 'true') ledger.restored.add(key);
-  if (noteOf(object, MARK.claims)) ledger.sealed.add(object.metadata.uid);
+  // What was lost before a restore is missed after it.
+  const kept = former && !mark ? (ledger.seals.get(object.metadata.uid) ?? []) : [];
+  ledger.seals.set(object.metadata.uid, [...kept, ...noteOf(object, MARK.claims).split(' ')]);
   if (former && !mark && type !== 'DELETED') {
     hold(!isOperator(who) || ledger.restored.has(key), 'I1', object, 'nobody asked to restore it');
     ledger.ended.delete(key);
@@ -2762,16 +2777,15 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
   hold(isDelete || isUnbound(previous), 'I3', object, 'it was not marked Delete');
 }
 const isUnbound = (claim: Seen): boolean => op.isNeverBound(op.claimOf(claim as unknown as Raw));
-/** I1: what an identity lost does not come again under its name: who had a pod had its claims. */
+/** I1: what an identity lost, as the seal on another claim of it says, does not come again. */
 function checkClaimBirth(ledger: Ledger, claim: Seen): void {
-  const id = `claims ${fullName(claim)}`;
-  const former = ledger.uids.get(id) ?? claim.metadata.uid;
-  const wasUsed = ledger.sealed.has(former) && former !== claim.metadata.uid;
-  hold(!wasUsed || isLost(ledger), 'I1', claim, 'its identity had that claim before');
+  const named = ownClaims(ledger, memberKey(claim)).some((o) =>
+    ledger.seals.get(o.metadata.uid)?.includes(claim.metadata.name),
+  );
+  hold(!named || isLost(ledger), 'I1', claim, 'its identity had that claim before');
   // Of two that overlap, one may have scaled in what the other is just making: nothing is in it.
   const isOver = ledger.ended.has(memberKey(claim)) && ledger.operators === 1;
   hold(!isOver, 'I1', claim, 'its identity is over');
-  ledger.uids.set(id, claim.metadata.uid);
   checkIndex(ledger, claim);
 }
 /** The policy of a mark is that of its moment in the spec; what a former cluster kept is kept. I5
@@ -5096,7 +5110,7 @@ function goesUp(s: Trial, who: string): void {
   s.up.add(who);
   s.t.sim.kill(who);
   s.witness.over.delete(who);
-  s.witness.startedAt = s.t.sim.uptime();
+  s.witness.startedAt.set(who, s.t.sim.uptime());
   // Of members without claims, a process that ends may take the word with it.
   const { reasons } = s.t.ledger;
   for (const key of reasons.keys())
@@ -5643,6 +5657,7 @@ interface Witness {
   readonly ends: Map<string, number[]>; // Cluster → when its members ended early by themselves.
   readonly born: Map<string, number>; // UID → when.
   readonly names: Set<string>; // Members that ever were.
+  readonly clusters: Map<string, string>; // UID → name.
   readonly nodes: Map<string, string>; // Member → the node of its last pod.
   readonly over: Set<string>; // Processes after which another has written.
   readonly rate: number[]; // When operators wrote, of the last 10 s.
@@ -5652,13 +5667,14 @@ interface Witness {
   slowMs: number; // So much later may an operator know what happened.
   blindAt: number; // When one of its reads last failed.
   troubleAt: number; // When a request of an operator last failed, or one of them started.
-  startedAt: number; // When the youngest process of an operator did.
+  readonly startedAt: Map<string, number>; // Operator → when its process did.
 }
 const newWitness = (): Witness => ({
   ...{ hash: createHash('sha256'), facts: new Map(), since: new Map(), ends: new Map() },
-  ...{ born: new Map(), names: new Set(), nodes: new Map(), over: new Set(), rate: [] },
+  ...{ born: new Map(), names: new Set(), clusters: new Map(), nodes: new Map() },
+  ...{ over: new Set(), rate: [] },
   ...{ writer: '', requests: 0, most: 0, slowMs: 3000 },
-  ...{ blindAt: -Infinity, troubleAt: 0, startedAt: 0 },
+  ...{ blindAt: -Infinity, troubleAt: 0, startedAt: new Map() },
 });
 function setFact(
   { t: { sim }, witness: { facts, since } }: Trial,
@@ -5775,7 +5791,7 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
   if (!previous || !reason || markOf(previous)) return;
   const marked = ownClaims(s.t.ledger, key).filter((o) => markOf(o));
   if (marked.some((o) => o.metadata.name !== object.metadata.name)) return; // As its sibling.
-  checkReason(s, object, reason);
+  checkReason(s, object, reason, who);
   if (isJudgement(reason)) checkBrake(s, object);
   if (reason === 'ScaledIn') checkChoice(s, object);
   if (reason === 'Updated') checkTrial(s, object);
@@ -5789,6 +5805,7 @@ function seeCluster(s: Trial, { type, object }: SeenChange): void {
   const { witness } = s;
   if (type === 'ADDED') witness.ends.delete(object.metadata.name); // Nothing is known of them.
   const { uid, name } = object.metadata;
+  witness.clusters.set(uid, name);
   setFact(s, `cluster ${uid}`, type !== 'DELETED' && !isGoing(object));
   setFact(s, `over ${name}`, type === 'DELETED' || isGoing(object));
   setFact(s, `paused ${name}`, noteOf(object, MARK.paused) === 'true');
@@ -5815,7 +5832,7 @@ const ANY = '*';
 const EVER = -Infinity;
 
 /** I10: the Reason that is written is true, or was when the pass looked, and due. */
-function checkReason(s: Trial, claim: Seen, reason: string): void {
+function checkReason(s: Trial, claim: Seen, reason: string, who: string): void {
   const key = memberKey(claim);
   const { ledger } = s.t;
   const pod = podOfMember(ledger, claim);
@@ -5836,7 +5853,8 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
   const names = [...claimsOf(s.t), ...listed(s.t, 'pods')].filter((o) => !isMade(o) && !isOurs(o));
   const isTaken = names.some((o) => fullName(o).endsWith(`${key.split('/')[1]}`)) || is('foreign');
   const truths: Readonly<Record<op.EndReason, () => boolean>> = {
-    PodDeleted: () => is('deleted') && isAlways && !isBarredFor(s, node) && wasSeenGoing(s, key),
+    PodDeleted: () =>
+      is('deleted') && isAlways && !isBarredFor(s, node) && wasSeenGoing(s, key, who),
     ClaimGone: () => isIdle && (losing(s, key, held) || lacksClaim(s, key)),
     ReplaceRequested: () => is('asked', 'claimAsked'),
     Released: () => is('outside'),
@@ -5886,11 +5904,11 @@ function lacksClaim(s: Trial, key: string): boolean {
 const isBarredFor = (s: Trial, node: string): boolean =>
   node !== '' &&
   ['absent', 'silent', 'closed', 'out'].some((fact) => isKnown(s, `${fact} ${node}`));
-/** A pod that went before the process started ends nothing. */
-function wasSeenGoing(s: Trial, key: string): boolean {
+/** A pod that went before this process started ends nothing. */
+function wasSeenGoing(s: Trial, key: string, who: string): boolean {
   const { facts, since, startedAt } = s.witness;
-  const isGone = facts.get(`gone ${key}`) === Infinity;
-  return s.t.ledger.operators > 1 || !isGone || (since.get(`gone ${key}`) ?? 0) >= startedAt;
+  if (s.t.ledger.operators > 1 || facts.get(`gone ${key}`) !== Infinity) return true;
+  return (since.get(`gone ${key}`) ?? 0) >= (startedAt.get(who) ?? 0);
 }
 /** Did what it is judged for last as long as any spec asks? */
 function checkDue(
@@ -5985,7 +6003,13 @@ function checkNew(s: Trial, made: Seen): void {
   hold(known.length === 0, 'I1', made, 'older ones are younger');
   const boss = clusterOfPod(ledger, made);
   if (!boss) return;
-  const specs = recentSpecs(ledger, boss.metadata.uid, newsMs(s));
+  // Also of a former object of this name, as far as what is made may have been for that.
+  const formers = [...s.witness.clusters].flatMap(([uid, name]) =>
+    name === boss.metadata.name && held(s, `cluster ${uid}`, newsMs(s)) ? [uid] : [],
+  );
+  const specs = [...new Set([...formers, boss.metadata.uid])].flatMap((uid) =>
+    recentSpecs(ledger, uid, newsMs(s)),
+  );
   const wanted = specs.map(
     (spec) => (spec.replicas ?? 1) + op.maxSurgeOf(op.clusterOf({ spec }).spec),
   );

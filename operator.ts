@@ -1668,17 +1668,17 @@ function planBirths(d: Draft, live: number, places: number, next: () => Revision
 
 const isWantedBack = ({ claims }: Member): boolean =>
   claims.some((c) => isMarked(c) && c.meta.annotations[MARK.restore] === 'true');
-/** Retired claims that a user wants back, oldest identity first, while there are places. All of
- *  them get the wish first, then each loses its marks, the oldest last: so it is finished, never
- *  undone. Returns how many places that takes. */
+/** Retired claims that a user wants back, oldest identity first, while there are places; none that
+ *  lost a claim, which would come back empty. All of them get the wish first, then each loses its
+ *  marks, the oldest last: so it is finished, never undone. Returns how many places that takes. */
 function planRestores(d: Draft, places: number): number {
   const wanted = d.members.filter((m) => m.retired && isWantedBack(m));
-  const isFree = (m: Member): boolean =>
-    !d.s.pods.has(podName(d.name, m.identity)) && !m.claims.some(isTerminating);
+  const isWhole = (m: Member): boolean => !m.claims.some(isTerminating) && !isClaimGone(d, m);
+  const isFree = (m: Member): boolean => !d.s.pods.has(podName(d.name, m.identity)) && isWhole(m);
   const free = wanted.filter(isFree).slice(0, places);
   const later = wanted.filter((m) => !free.includes(m)).map(nameOf);
   if (later.length > 0)
-    d.notes.push(`restored once there is room and its pod is gone: ${fewNames(later)}`);
+    d.notes.push(`restored once there is room, its pod gone, no claim lost: ${fewNames(later)}`);
   for (const m of free) {
     if (!isRead(d, m.identity, podRef(d, m)) || !readsCluster(d)) continue;
     const marked = m.claims.filter(isMarked).reverse();
@@ -2185,8 +2185,13 @@ export function claimDrift(cluster: StatefulCluster, identity: string, claim: Cl
 export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const { uptime, answers } = s;
   const went = new Map(desk.went);
-  for (const { identity, pod, life, claims, retired } of p.members) {
+  for (const { identity, pod, life, claims, retired, end } of p.members) {
     const known = went.get(identity);
+    // Decided once: it returns, though its node is open, or the cluster resumed, before it does.
+    if (!pod && known?.pod && known === s.desk.went.get(identity) && end?.reason !== 'PodDeleted') {
+      const meta = { ...known.pod.meta, deletedMs: undefined };
+      went.set(identity, { ...known, pod: { ...known.pod, meta } });
+    }
     const isLater = pod && pod.meta.createdMs > (known?.atMs ?? 0); // It was restored.
     const isAnother = known?.reason ? isLater : pod?.meta.uid !== known?.pod?.meta.uid;
     if (life === 'live' && pod && isAnother && !isTerminating(pod)) went.delete(identity);
