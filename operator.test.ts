@@ -1126,6 +1126,7 @@ outdated before crowded: a:outdated b:onX !c:onX → over a ScaledIn
 crowded before young: a:onX b:onX !c → over b ScaledIn
 youngest, all at once: b !c !a → over c ScaledIn; over b ScaledIn
 merely starting is never Ready before: a:starting !b → over a ScaledIn
+I5: to be replaced is not judged: a b:asked c:starting !d:starting+forPodDeleted → over d ScaledIn
 whenScaled: a !b (whenScaled=Delete) → over b ScaledIn Delete
 to none: !a → over a ScaledIn
 in excess, and lost: a b !c:deleted → retire c PodDeleted
@@ -5931,7 +5932,6 @@ function checkChoice(s: Trial, claim: Seen): void {
   const { ledger } = s.t;
   const [pod, boss] = [podOfMember(ledger, claim), clusterOfPod(ledger, claim)];
   if (!pod || !boss || !isUp(pod) || ledger.operators > 1 || isLost(ledger, 120_000)) return;
-  if (held(s, `asked ${memberKey(claim)}`)) return;
   const live = liveMembers(ledger, boss);
   const { uid } = boss.metadata;
   const least = Math.min(...recentSpecs(ledger, uid).map(({ replicas = 1 }) => replicas));
