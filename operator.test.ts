@@ -5080,7 +5080,7 @@ function restarts(s: Trial, who: string, afterMs: number): void {
   s.t.sim.at(afterMs, () => goesUp(s, who));
 }
 function goesUp(s: Trial, who: string): void {
-  if (s.up.has(who)) return;
+  if (s.up.has(who) || !s.faults.has(who)) return; // A second one that has ended stays away.
   s.up.add(who);
   s.t.sim.kill(who);
   s.witness.over.delete(who);
