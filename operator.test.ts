@@ -8763,6 +8763,7 @@ STRATEGIC nodes/conform-n spec.taints=[{key:b,effect:NoExecute}] → 200
  spec.taints.0.effect=NoExecute spec.taints.0.key=b -spec.taints.1
 STRATEGIC nodes/conform-n/status status.conditions=[{type:Ready,status:Unknown}] → 200
  status.conditions.Ready.status=Unknown
+STRATEGIC nodes/conform-n/status status.conditions=[] → 200 =
 # Pods are made
 POST pods/a → 201 .generation=1 spec.containers.c.imagePullPolicy=Always
  spec.containers.c.terminationMessagePath=/dev/termination-log
@@ -10935,6 +10936,7 @@ function strategicPatch(old: unknown, patch: unknown, field = ''): unknown {
 
 function mergeList(old: readonly unknown[], patch: readonly unknown[], field: string): unknown {
   const has = (key: string): boolean => patch.some((item) => recOf(item)[key] !== undefined);
+  if (mergeKeys[field] && patch.length === 0) return old;
   const key = mergeKeys[field]?.find((one) => one === '' || has(one));
   if (key === undefined) return patch;
   if (key === '') return [...new Set([...old, ...patch])];
