@@ -5998,7 +5998,7 @@ function checkBrake(s: Trial, claim: Seen): void {
   const ends = claimsOf(s.t).filter((o) => {
     const isRecent = sim.now() - Date.parse(noteOf(o, MARK.retiredAt)) < 590_000;
     const isOpen = !named.includes(identityIn(o)) && !restoring(o) && memberKey(o) !== key;
-    const isOwn = labelOf(o, MARK.cluster) === boss.metadata.name && !isGoing(o);
+    const isOwn = isMade(o) && labelOf(o, MARK.cluster) === boss.metadata.name && !isGoing(o);
     return isOwn && isJudgement(markOf(o)) && isRecent && isOpen;
   });
   const specs = recentSpecs(ledger, boss.metadata.uid);
