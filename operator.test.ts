@@ -2646,7 +2646,8 @@ function checkEndOfPod(ledger: Ledger, pod: Seen): void {
   const returns = noteOf(pod, MARK.returns);
   const mounted = ownClaims(ledger, key).filter((o) => claimsIn(pod).includes(o.metadata.name));
   const left = mounted.filter((o) => !isGoing(o) && !markOf(o));
-  const specs = recentSpecs(ledger, `${bossOf(pod)?.['uid']}`);
+  const boss = bossOf(pod)?.['uid'] ?? clusterOfPod(ledger, pod)?.metadata.uid; // It may be off.
+  const specs = recentSpecs(ledger, `${boss}`);
   const isOver = mounted.length > 0 && left.length === 0;
   if (claimsIn(pod).length > 0 && !isOver) {
     const isMarked = returns !== '' || left.length === 0 || isLost(ledger);
