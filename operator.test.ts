@@ -6240,6 +6240,8 @@ async function calmDown(s: Trial): Promise<void> {
   // A condition names one of them, and once that is gone the next.
   for (let i = 0; i < 3 && !(await sim.run(isCalm, 300_000)); i++) removeSquatters(s);
   if (!isCalm()) throw new Error(`I6 broken: status does not become spec: ${pendingIn(s)}`);
+  // A node that fell silent late gives its dead pods up late, and their claims go after them.
+  await sim.run(() => !listed(s.t, 'pods').some(isGoing), 300_000);
   await sim.run(15_000);
   const mark = sim.requests.length;
   await sim.run(75_000);
