@@ -2482,6 +2482,7 @@ const newLedger = (sim: Sim) => ({
   ended: new Set<string>(), // Identities with a retired claim, unless they were restored.
   restored: new Set<string>(), // Identities that a user asked for.
   reasons: new Map<string, string>(), // Identity → the Reason of its end.
+  former: new Map<string, string>(), // … of an earlier life, of one without claims.
   sealed: new Set<string>(), // UIDs of claims that bore a seal.
   had: new Set<string>(), // Cluster UID and member: it had a pod.
   specs: new Map<string, { readonly at: number; readonly spec: SeenSpec }[]>(), // By cluster.
@@ -2531,6 +2532,14 @@ function learnReason(ledger: Ledger, key: string, reason: string, o: Seen): void
   hold(before === reason, 'I9', o, `${key} ended by ${before}, now ${reason}`);
   ledger.reasons.set(key, reason);
 }
+/** A user made a pod anew under the name of one without claims: it may end anew. */
+function beginLife(ledger: Ledger, key: string): void {
+  const { reasons, former } = ledger;
+  const before = reasons.get(key) ?? UNSURE;
+  if (before === UNSURE || ownClaims(ledger, key).length > 0) return;
+  former.set(key, before);
+  reasons.delete(key);
+}
 /** A restored etcd lacks what was written since; who asks an old view may not know of it yet. */
 const isLost = (ledger: Ledger, ms = 70_000): boolean =>
   ledger.sim.uptime() - ledger.restoredAt < ms;
@@ -2577,6 +2586,7 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
     const isFirst = noteOf(previous, MARK.inPlace) === '';
     if (!isGoing(object) && changes && isFirst) checkBudget(ledger, previous, 0, false);
   }
+  if (type === 'ADDED' && !isOperator(who)) beginLife(ledger, key);
   if (!isOurs(object)) return ledger.live.forEach((names) => void names.delete(key));
   const [id = '', reason = ''] = noteOf(object, MARK.replaces).split(' ');
   const cluster = labelOf(object, MARK.cluster);
@@ -2806,6 +2816,8 @@ function obeyCluster(ledger: Ledger, { type, object, previous }: SeenChange, who
   hold(kept, 'I7', object, 'spec or metadata was written');
   for (const { identity, reason } of object.status?.retired ?? []) {
     const key = `${namespace}/${object.metadata.name}-${identity}`;
+    // It tells of an earlier life as long as nothing else does.
+    if (!ledger.reasons.has(key) && ledger.former.get(key) === reason) continue;
     // It says what a pass saw: by now a restore may have ended what it tells.
     if (ownClaims(ledger, key).every(markOf)) learnReason(ledger, key, reason, object);
   }
