@@ -2491,6 +2491,7 @@ const newLedger = (sim: Sim) => ({
   operators: 1, // That run side by side.
   passMs: 3000, // A pass takes no longer from its live reads to its first write.
   restoredAt: -Infinity, // When etcd was put back to an older state.
+  late: new Set<string>(), // UIDs of pods that one of two made of what the other had ended.
   upUntil: new Map<string, { readonly at: number; readonly boss: string }>(), // By pod UID.
   chosen: new Map<string, { readonly at: number; readonly ends: boolean }>(), // By the operator.
   revision: 0,
@@ -2629,6 +2630,7 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
   const isLate = ledger.operators > 1 || ledger.onTheWire > 0;
   const isOver = ledger.ended.has(key) || ownClaims(ledger, key).some((o) => markOf(o));
   hold(isLate || !isOver, 'I1', pod, 'its claims were retired');
+  if (isOver) ledger.late.add(pod.metadata.uid);
   for (const name of claimsIn(pod)) {
     const claim = seenAt(ledger.sim, 'persistentvolumeclaims', namespace, name);
     const isOwn = !claim || (memberKey(claim) === key && !isForeign(claim) && isMade(claim));
@@ -2754,7 +2756,8 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
   // Of two that overlap, one may be making just now what the other takes back: nothing is in it.
   const isLate = ledger.operators > 1 && isUnbound(previous);
   const pod = podOfMember(ledger, object);
-  hold(!pod || !isOurs(pod) || isLate, 'I3', object, 'its pod is there');
+  const isLatePod = ledger.late.has(`${pod?.metadata.uid}`);
+  hold(!pod || !isOurs(pod) || isLate || isLatePod, 'I3', object, 'its pod is there');
   const isOver = ownClaims(ledger, key).every((o) => markOf(o) || isGoing(o));
   hold(former !== '' && (isOver || isLate), 'I3', object, 'its identity is not over');
   const isDelete = noteOf(previous, MARK.retiredPolicy) === 'Delete';
@@ -5097,7 +5100,7 @@ function goesUp(s: Trial, who: string): void {
   s.up.add(who);
   s.t.sim.kill(who);
   s.witness.over.delete(who);
-  s.witness.startedAt = s.t.sim.uptime();
+  s.witness.startedAt.set(who, s.t.sim.uptime());
   // Of members without claims, a process that ends may take the word with it.
   const { reasons } = s.t.ledger;
   for (const key of reasons.keys())
@@ -5645,6 +5648,7 @@ interface Witness {
   readonly born: Map<string, number>; // UID → when.
   readonly names: Set<string>; // Members that ever were.
   readonly nodes: Map<string, string>; // Member → the node of its last pod.
+  readonly startedAt: Map<string, number>; // Process → when it did.
   readonly over: Set<string>; // Processes after which another has written.
   readonly rate: number[]; // When operators wrote, of the last 10 s.
   writer: string;
@@ -5653,13 +5657,12 @@ interface Witness {
   slowMs: number; // So much later may an operator know what happened.
   blindAt: number; // When one of its reads last failed.
   troubleAt: number; // When a request of an operator last failed, or one of them started.
-  startedAt: number; // When the youngest process of an operator did.
 }
 const newWitness = (): Witness => ({
   ...{ hash: createHash('sha256'), facts: new Map(), since: new Map(), ends: new Map() },
   ...{ born: new Map(), names: new Set(), nodes: new Map(), over: new Set(), rate: [] },
   ...{ writer: '', requests: 0, most: 0, slowMs: 3000 },
-  ...{ blindAt: -Infinity, troubleAt: 0, startedAt: 0 },
+  ...{ startedAt: new Map(), blindAt: -Infinity, troubleAt: 0 },
 });
 function setFact(
   { t: { sim }, witness: { facts, since } }: Trial,
@@ -5776,7 +5779,7 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
   if (!previous || !reason || markOf(previous)) return;
   const marked = ownClaims(s.t.ledger, key).filter((o) => markOf(o));
   if (marked.some((o) => o.metadata.name !== object.metadata.name)) return; // As its sibling.
-  checkReason(s, object, reason);
+  checkReason(s, object, reason, who);
   if (isJudgement(reason)) checkBrake(s, object);
   if (reason === 'ScaledIn') checkChoice(s, object);
   if (reason === 'Updated') checkTrial(s, object);
@@ -5816,7 +5819,7 @@ const ANY = '*';
 const EVER = -Infinity;
 
 /** I10: the Reason that is written is true, or was when the pass looked, and due. */
-function checkReason(s: Trial, claim: Seen, reason: string): void {
+function checkReason(s: Trial, claim: Seen, reason: string, who: string): void {
   const key = memberKey(claim);
   const { ledger } = s.t;
   const pod = podOfMember(ledger, claim);
@@ -5837,7 +5840,8 @@ function checkReason(s: Trial, claim: Seen, reason: string): void {
   const names = [...claimsOf(s.t), ...listed(s.t, 'pods')].filter((o) => !isMade(o) && !isOurs(o));
   const isTaken = names.some((o) => fullName(o).endsWith(`${key.split('/')[1]}`)) || is('foreign');
   const truths: Readonly<Record<op.EndReason, () => boolean>> = {
-    PodDeleted: () => is('deleted') && isAlways && !isBarredFor(s, node) && wasSeenGoing(s, key),
+    PodDeleted: () =>
+      is('deleted') && isAlways && !isBarredFor(s, node) && wasSeenGoing(s, key, who),
     ClaimGone: () => isIdle && (losing(s, key, held) || lacksClaim(s, key)),
     ReplaceRequested: () => is('asked', 'claimAsked'),
     Released: () => is('outside'),
@@ -5887,11 +5891,12 @@ function lacksClaim(s: Trial, key: string): boolean {
 const isBarredFor = (s: Trial, node: string): boolean =>
   node !== '' &&
   ['absent', 'silent', 'closed', 'out'].some((fact) => isKnown(s, `${fact} ${node}`));
-/** A pod that went before the process started ends nothing. */
-function wasSeenGoing(s: Trial, key: string): boolean {
+/** A pod that went before the process that says so started ends nothing. */
+function wasSeenGoing(s: Trial, key: string, who: string): boolean {
   const { facts, since, startedAt } = s.witness;
   const isGone = facts.get(`gone ${key}`) === Infinity;
-  return s.t.ledger.operators > 1 || !isGone || (since.get(`gone ${key}`) ?? 0) >= startedAt;
+  const from = startedAt.get(who) ?? 0;
+  return s.t.ledger.operators > 1 || !isGone || (since.get(`gone ${key}`) ?? 0) >= from;
 }
 /** Did what it is judged for last as long as any spec asks? */
 function checkDue(
