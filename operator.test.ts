@@ -1130,6 +1130,7 @@ outdated before crowded: a:outdated b:onX !c:onX → over a ScaledIn
 crowded before young: a:onX b:onX !c → over b ScaledIn
 youngest, all at once: b !c !a → over c ScaledIn; over b ScaledIn
 merely starting is never Ready before: a:starting !b → over a ScaledIn
+I5: to be replaced is not judged: a b:asked c:starting !d:starting+forPodDeleted → over d ScaledIn
 whenScaled: a !b (whenScaled=Delete) → over b ScaledIn Delete
 to none: !a → over a ScaledIn
 in excess, and lost: a b !c:deleted → retire c PodDeleted
@@ -2503,6 +2504,7 @@ const newLedger = (sim: Sim) => ({
   ended: new Set<string>(), // Identities with a retired claim, unless they were restored.
   restored: new Set<string>(), // Identities that a user asked for.
   reasons: new Map<string, string>(), // Identity → the Reason of its end.
+  former: new Map<string, string>(), // … of an earlier life, of one without claims.
   seals: new Map<string, readonly string[]>(), // UID of a claim → the claims that its seal names.
   had: new Set<string>(), // Cluster UID and member: it had a pod.
   specs: new Map<string, { readonly at: number; readonly spec: SeenSpec }[]>(), // By cluster.
@@ -2511,6 +2513,7 @@ const newLedger = (sim: Sim) => ({
   operators: 1, // That run side by side.
   passMs: 3000, // A pass takes no longer from its live reads to its first write.
   restoredAt: -Infinity, // When etcd was put back to an older state.
+  late: new Set<string>(), // UIDs of pods that one of two made of what the other had ended.
   upUntil: new Map<string, { readonly at: number; readonly boss: string }>(), // By pod UID.
   chosen: new Map<string, { readonly at: number; readonly ends: boolean }>(), // By the operator.
   revision: 0,
@@ -2551,6 +2554,14 @@ function learnReason(ledger: Ledger, key: string, reason: string, o: Seen): void
   if (before === UNSURE) return;
   hold(before === reason, 'I9', o, `${key} ended by ${before}, now ${reason}`);
   ledger.reasons.set(key, reason);
+}
+/** A user made a pod anew under the name of one without claims: it may end anew. */
+function beginLife(ledger: Ledger, key: string): void {
+  const { reasons, former } = ledger;
+  const before = reasons.get(key) ?? UNSURE;
+  if (before === UNSURE || ownClaims(ledger, key).length > 0) return;
+  former.set(key, before);
+  reasons.delete(key);
 }
 /** A restored etcd lacks what was written since; who asks an old view may not know of it yet. */
 const isLost = (ledger: Ledger, ms = 70_000): boolean =>
@@ -2602,6 +2613,7 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
     const isFirst = noteOf(previous, MARK.inPlace) === '';
     if (!isGoing(object) && changes && isFirst) checkBudget(ledger, previous, 0, false);
   }
+  if (type === 'ADDED' && !isOperator(who)) beginLife(ledger, key);
   if (!isOurs(object)) return ledger.live.forEach((names) => void names.delete(key));
   const [id = '', reason = ''] = noteOf(object, MARK.replaces).split(' ');
   const cluster = labelOf(object, MARK.cluster);
@@ -2644,6 +2656,7 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
   const isLate = ledger.operators > 1 || ledger.onTheWire > 0;
   const isOver = ledger.ended.has(key) || ownClaims(ledger, key).some((o) => markOf(o));
   hold(isLate || !isOver, 'I1', pod, 'its claims were retired');
+  if (isOver) ledger.late.add(pod.metadata.uid);
   for (const name of claimsIn(pod)) {
     const claim = seenAt(ledger.sim, 'persistentvolumeclaims', namespace, name);
     const isOwn = !claim || (memberKey(claim) === key && !isForeign(claim) && isMade(claim));
@@ -2671,7 +2684,8 @@ function checkEndOfPod(ledger: Ledger, pod: Seen): void {
   const returns = noteOf(pod, MARK.returns);
   const mounted = ownClaims(ledger, key).filter((o) => claimsIn(pod).includes(o.metadata.name));
   const left = mounted.filter((o) => !isGoing(o) && !markOf(o));
-  const specs = recentSpecs(ledger, `${bossOf(pod)?.['uid']}`);
+  const boss = bossOf(pod)?.['uid'] ?? clusterOfPod(ledger, pod)?.metadata.uid; // It may be off.
+  const specs = recentSpecs(ledger, `${boss}`);
   const isOver = mounted.length > 0 && left.length === 0;
   if (claimsIn(pod).length > 0 && !isOver) {
     const isMarked = returns !== '' || left.length === 0 || isLost(ledger);
@@ -2770,7 +2784,8 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
   // Of two that overlap, one may be making just now what the other takes back: nothing is in it.
   const isLate = ledger.operators > 1 && isUnbound(previous);
   const pod = podOfMember(ledger, object);
-  hold(!pod || !isOurs(pod) || isLate, 'I3', object, 'its pod is there');
+  const isLatePod = ledger.late.has(`${pod?.metadata.uid}`);
+  hold(!pod || !isOurs(pod) || isLate || isLatePod, 'I3', object, 'its pod is there');
   const isOver = ownClaims(ledger, key).every((o) => markOf(o) || isGoing(o));
   hold(former !== '' && (isOver || isLate), 'I3', object, 'its identity is not over');
   const isDelete = noteOf(previous, MARK.retiredPolicy) === 'Delete';
@@ -2831,6 +2846,8 @@ function obeyCluster(ledger: Ledger, { type, object, previous }: SeenChange, who
   hold(kept, 'I7', object, 'spec or metadata was written');
   for (const { identity, reason } of object.status?.retired ?? []) {
     const key = `${namespace}/${object.metadata.name}-${identity}`;
+    // It tells of an earlier life as long as nothing else does.
+    if (!ledger.reasons.has(key) && ledger.former.get(key) === reason) continue;
     // It says what a pass saw: by now a restore may have ended what it tells.
     if (ownClaims(ledger, key).every(markOf)) learnReason(ledger, key, reason, object);
   }
@@ -5106,7 +5123,7 @@ function restarts(s: Trial, who: string, afterMs: number): void {
   s.t.sim.at(afterMs, () => goesUp(s, who));
 }
 function goesUp(s: Trial, who: string): void {
-  if (s.up.has(who)) return;
+  if (s.up.has(who) || !s.faults.has(who)) return; // A second one that has ended stays away.
   s.up.add(who);
   s.t.sim.kill(who);
   s.witness.over.delete(who);
@@ -5962,7 +5979,6 @@ function checkChoice(s: Trial, claim: Seen): void {
   const { ledger } = s.t;
   const [pod, boss] = [podOfMember(ledger, claim), clusterOfPod(ledger, claim)];
   if (!pod || !boss || !isUp(pod) || ledger.operators > 1 || isLost(ledger, 120_000)) return;
-  if (held(s, `asked ${memberKey(claim)}`)) return;
   const live = liveMembers(ledger, boss);
   const { uid } = boss.metadata;
   const least = Math.min(...recentSpecs(ledger, uid).map(({ replicas = 1 }) => replicas));
@@ -6035,7 +6051,7 @@ function checkBrake(s: Trial, claim: Seen): void {
   const ends = claimsOf(s.t).filter((o) => {
     const isRecent = sim.now() - Date.parse(noteOf(o, MARK.retiredAt)) < 590_000;
     const isOpen = !named.includes(identityIn(o)) && !restoring(o) && memberKey(o) !== key;
-    const isOwn = labelOf(o, MARK.cluster) === boss.metadata.name && !isGoing(o);
+    const isOwn = isMade(o) && labelOf(o, MARK.cluster) === boss.metadata.name && !isGoing(o);
     return isOwn && isJudgement(markOf(o)) && isRecent && isOpen;
   });
   const specs = recentSpecs(ledger, boss.metadata.uid);
@@ -6276,6 +6292,8 @@ async function calmDown(s: Trial): Promise<void> {
   // A condition names one of them, and once that is gone the next.
   for (let i = 0; i < 3 && !(await sim.run(isCalm, 300_000)); i++) removeSquatters(s);
   if (!isCalm()) throw new Error(`I6 broken: status does not become spec: ${pendingIn(s)}`);
+  // A node that fell silent late gives its dead pods up late, and their claims go after them.
+  await sim.run(() => !listed(s.t, 'pods').some(isGoing), 300_000);
   await sim.run(15_000);
   const mark = sim.requests.length;
   await sim.run(75_000);
@@ -8797,6 +8815,7 @@ STRATEGIC nodes/conform-n spec.taints=[{key:b,effect:NoExecute}] → 200
  spec.taints.0.effect=NoExecute spec.taints.0.key=b -spec.taints.1
 STRATEGIC nodes/conform-n/status status.conditions=[{type:Ready,status:Unknown}] → 200
  status.conditions.Ready.status=Unknown
+STRATEGIC nodes/conform-n/status status.conditions=[] → 200 =
 # Pods are made
 POST pods/a → 201 .generation=1 spec.containers.c.imagePullPolicy=Always
  spec.containers.c.terminationMessagePath=/dev/termination-log
@@ -10969,6 +10988,7 @@ function strategicPatch(old: unknown, patch: unknown, field = ''): unknown {
 
 function mergeList(old: readonly unknown[], patch: readonly unknown[], field: string): unknown {
   const has = (key: string): boolean => patch.some((item) => recOf(item)[key] !== undefined);
+  if (mergeKeys[field] && patch.length === 0) return old;
   const key = mergeKeys[field]?.find((one) => one === '' || has(one));
   if (key === undefined) return patch;
   if (key === '') return [...new Set([...old, ...patch])];

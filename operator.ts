@@ -1780,7 +1780,7 @@ export function scaleInOrder(all: readonly Member[], updateRevision: string): re
     const isFirst = isUnsealed || (pod && MARK.replaces in pod.meta.annotations) === true;
     const cost = Number.parseInt(pod?.meta.annotations[MARK.deletionCost] ?? '0', 10);
     return [
-      state === 'Withheld' || end?.dueInMs === 0 ? 0 : 1,
+      end?.kind === 'judgement' && end.dueInMs === 0 ? 0 : 1,
       claims.length > 0 && claims.every(isNeverBound) ? 0 : 1,
       isFirst && !(pod && wasReady(pod)) ? 0 : 1,
       pod?.ready ? 1 : 0,
