@@ -4930,7 +4930,8 @@ function intrudes(s: Trial, { x, y, z }: Move): string {
   const metadata = { name: `${name}-${identity}`, labels, ownerReferences };
   const whose = y < 0.5 ? 'foreign' : 'bare';
   if (y < 0.25) {
-    const claim = { metadata: { ...metadata, name: `data-${metadata.name}` } };
+    const made = y < 0.15 && note(MARK.claims, ''); // As if it were the operator's.
+    const claim = { metadata: { ...metadata, ...made, name: `data-${metadata.name}` } };
     const body = { ...claim, spec: netClaim()['spec'] };
     return wish(s, 'POST', claimsAt, body, `${whose} claim of ${identity}`);
   }
@@ -5372,12 +5373,15 @@ function silentUnheard(s: Trial, { x, y, z }: Move): string {
     during(s, spanOf(y, 40_000, 90_000), '', () => revive(node));
   });
 }
-function failsAll(s: Trial, { x, y }: Move): string {
+/** Again and again each pod fails, or one of its containers does. */
+function failsAll(s: Trial, { x, y, z }: Move): string {
   const name = nameOfCluster(s, x);
+  const { crash } = s.t.actors;
   let on = true;
   const fail = (): void => {
     if (!on) return;
-    for (const pod of livePods(s.t, name).filter(isUp)) byKubelet('', () => failPod(s.t, pod));
+    for (const pod of livePods(s.t, name).filter(isUp))
+      byKubelet('', () => (z < 0.5 ? failPod(s.t, pod) : crash('default', pod.metadata.name)));
     s.t.sim.at(400, fail);
   };
   fail();
@@ -5469,6 +5473,7 @@ const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: D
       liveness: {
         maxReplacements: oneOf([null, 0, 1, 2, '100%'], y),
         nodeUnreachableSeconds: spanOf(z, 3, 60),
+        ...(y > 0.8 && { startupSeconds: 5, maxRestarts: 1 }), // A broken template costs members.
       },
     })),
   },
@@ -6625,7 +6630,7 @@ the node of a deleted pod, or one out of service, is read live · unheard,outOfS
 nobody is given up before a node is open · night,removeNode,drain,crash
 - if (words.includes('open') || !hasOpenNode(s)) return
 + if (words.includes('open')) return
-a trouble of the node waits
+a trouble of the node waits · taint,failPod,evict,taint,replacementPolicy
 - if (word === 'pressed' || 
 + if (
 WhenVolumesLost: a deleted pod returns
@@ -6664,7 +6669,7 @@ half-made marks are finished with the same Reason
 an identity that is ending gets no pod · stumble,crash,scale,refuse,deletePod,rights
 - isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'
 + isOver ? 'over' : 'live'
-claims that the cache lacks are read live · lag,stale,laggard,deletePod,failPod,stripLabels
+claims that the cache lacks are read live · stale,scale,preempt,stale,evict,night
 - const isOver = isRead(d, identity, ...absent.map((name) => refOf(CLAIMS, name))) && isEnded;
 + const isOver = isEnded;
 only what is marked Delete is deleted
@@ -6704,7 +6709,7 @@ an outdated plan is dropped between batches · surge,dip,slow,scale
 places are counted
 - const free = Math.max(0, wanted - live.length - formerOf(d));
 + const free = Math.max(0, wanted + 1 - live.length - formerOf(d));
-early ends hold births · breakTemplate,liveness
+early ends hold births · failAll,liveness
 - if (times === 0 || waitMs <= 0) return '';
 + if (times >= 0) return '';
 only the surplus is scaled in
@@ -6716,13 +6721,13 @@ who is not Ready is scaled in first
 an index is not given twice
 - m.life === 'ending' || (m.pod && !isDead(m)));
 + m.life === 'ending' && !isDead(m));
-who returns keeps an index that is its own · failPod,evict,deletePod,kill,scale,stripLabels
+who returns keeps an index that is its own · scale,restore,deletePod,ask
 - own !== undefined && d.indices.get(own) === m
 + own !== undefined && d.indices.has(own)
 nobody returns on a claim that is being deleted · deleteClaim,failPod,evict,drain,suspend
 - if (pod || m.claims.some(isTerminating)) return false;
 + if (pod) return false;
-a claim that a seal names is missed
+a claim that a seal names is missed · deleteClaim,suspend,failPod,evict
 - const isMeant = own !== undefined || sealed.includes(name);
 + const isMeant = own !== undefined && sealed.length >= 0;
 two claims are sealed
