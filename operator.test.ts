@@ -5336,7 +5336,11 @@ function admission(s: Trial, { y, z }: Move): string {
         : { metadata: is('selector') && verb === 'create' ? moved : metadata, spec };
     return { ...rest, ...changed } as unknown as typeof object;
   };
-  return during(s, spanOf(y, 500, 60_000), `admission: ${way}`, () => void delete state.mutate);
+  setFact(s, 'moved by admission', way === 'selector');
+  return during(s, spanOf(y, 500, 60_000), `admission: ${way}`, () => {
+    delete state.mutate;
+    setFact(s, 'moved by admission', false);
+  });
 }
 /** A node is out of service, comes back unheard, and gets new pods. */
 function returnsUnheard(s: Trial, { x, y, z }: Move): string {
@@ -5879,7 +5883,7 @@ function checkReason(s: Trial, claim: Seen, reason: string, who: string): void {
       is('deleted') && isAlways && !isBarredFor(s, node) && wasSeenGoing(s, key, who),
     ClaimGone: () => isIdle && (losing(s, key, held) || lacksClaim(s, key)),
     ReplaceRequested: () => is('asked', 'claimAsked'),
-    Released: () => is('outside'),
+    Released: () => is('outside') && !isKnown(s, 'moved by admission'),
     NodeOutOfService: () => pins.length > 0 && some('out'),
     NodeGone: () => some('absent', 'out') || isScattered || is('collected'),
     NodeUnreachable: () => (pod && held(s, `silent ${node}`)) || some('silent') || is('marked'),
@@ -6709,6 +6713,9 @@ an outdated plan is dropped between batches · surge,dip,slow,scale
 places are counted
 - const free = Math.max(0, wanted - live.length - formerOf(d));
 + const free = Math.max(0, wanted + 1 - live.length - formerOf(d));
+labels that admission moved are no release · admission,crash,admission,scale
+- return !words.startsWith(ADMISSION) && !words.startsWith(NO_ANSWER);
++ return !words.startsWith(NO_ANSWER);
 early ends hold births · failAll,liveness
 - if (times === 0 || waitMs <= 0) return '';
 + if (times >= 0) return '';
