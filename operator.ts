@@ -2470,6 +2470,7 @@ export const BOUNDS = {
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
   requestMs: 15_000,
   askMs: 3_000, // Of a live read: what the others said must not grow old meanwhile.
+  oldMs: 30_000, // A pass does nothing more after this: what it read is old.
   annotationMax: 16_384, // Characters of one of our annotations.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
   requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches.
@@ -3084,7 +3085,7 @@ type Needs = 'version' | 'absence' | 'list';
 type Written = Kind | 'statefulclusters';
 /** One pass over one cluster: where to write, and what came of it. */
 const newPass = (o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: Scope) => ({
-  ...{ o, world: o.world, scope, ledger, desk: ledger.desk },
+  ...{ o, world: o.world, at: o.world.uptime(), scope, ledger, desk: ledger.desk },
   cluster, // As the cache shows it, then as it was planned upon.
   newest: new Map<string, Meta>(), // Kind and name → the object as this pass left it.
   done: new Set<Action>(),
@@ -3290,6 +3291,8 @@ async function makeMember(pass: Pass, a: Make): Promise<true> {
   throw new ApiError(422, 'Invalid', `${words}; the selector would not match them`);
 }
 
+/** This process stood still, or all took too long: what was read in this pass is old (I10). */
+const isOld = ({ world, at }: Pass): boolean => world.uptime() - at >= BOUNDS.oldMs;
 function noteRefusal({ desk, world }: Pass, key: string, message: string): void {
   desk.backoff.set(key, nextBackoff(desk.backoff.get(key), message, world.uptime()));
 }
@@ -3299,7 +3302,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
   const { desk, world, done, held, errors } = pass;
   const key = keyOfAction(a);
   try {
-    if (!waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
+    if (!isOld(pass) && !waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
       done.add(a);
       desk.backoff.delete(key);
       settle(pass, a);
@@ -3698,13 +3701,12 @@ async function reconcile(o: Operator, key: string): Promise<void> {
     if (Object.values(ledger.children).every((all) => all.size === 0)) o.ledgers.delete(key);
     return;
   }
-  const at = o.world.uptime();
   const pass = newPass(o, cluster, ledger, scope);
   try {
     await passOver(pass);
-    o.observer?.passed(o.world.uptime() - at, 'success');
+    o.observer?.passed(o.world.uptime() - pass.at, 'success');
   } catch (error) {
-    o.observer?.passed(o.world.uptime() - at, 'error');
+    o.observer?.passed(o.world.uptime() - pass.at, 'error');
     if (!(error instanceof ApiError)) await confess(pass, error);
     throw error;
   }
@@ -3740,7 +3742,8 @@ async function passOver(pass: Pass): Promise<void> {
   if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
 }
 /** When the next pass comes, should nothing happen before. */
-function requeue({ o, cluster, ledger, isCut }: Pass, p: Plan): void {
+function requeue(pass: Pass, p: Plan): void {
+  const { o, cluster, ledger, isCut } = pass;
   const key = keyOf(cluster.meta);
   const uptime = o.world.uptime();
   // What was refused in this pass is tried again, and a right may be given yet.
@@ -3749,7 +3752,7 @@ function requeue({ o, cluster, ledger, isCut }: Pass, p: Plan): void {
   if (ledger.expected.size > 0) waits.push(BOUNDS.recheckMs);
   if (ledger.hidden.size > 0) waits.push(LIMITS.trialMs); // No event tells what becomes of it.
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
-  if (isCut) o.queue.add(key); // Last in the queue: others have their turn.
+  if (isCut || isOld(pass)) o.queue.add(key); // Last in the queue: others have their turn.
 }
 
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
