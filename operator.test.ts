@@ -6726,6 +6726,9 @@ a pod that comes back is marked first
 who could not come back is not recreated · template,strategy,cutOff,drain,taint,kill
 - else if (canComeBack(d, m)) leaveAndReturn
 + else if (m.pod !== undefined) leaveAndReturn
+what was read long ago is acted upon no more · freeze,cutOff,deletePod,kill
+- if (!isOld(pass) && !waiting
++ if (!waiting
 requests keep to the budget
 - ...up.slice(0, spareOf(d, 1))];
 + ...up];
