@@ -5789,6 +5789,7 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
   setFact(s, `claimAsked ${key}`, noteOf(object, MARK.replace) === 'true');
   setFact(s, `foreign ${fullName(object)}`, type !== 'DELETED' && !isMade(object));
   if (markOf(object)) setFact(s, `live ${key}`, false);
+  setFact(s, `retired ${key}`, markOf(object) !== '');
   if (!isOperator(who)) return;
   if (type === 'ADDED') {
     s.witness.born.set(object.metadata.uid, s.t.sim.uptime());
@@ -6039,7 +6040,8 @@ function checkBrake(s: Trial, claim: Seen): void {
   if (!boss || isLost(ledger, 120_000) || ledger.operators > 1) return;
   if (ownClaims(ledger, key).every(isUnbound)) return; // Nothing is lost with it.
   const live = liveMembers(ledger, boss);
-  const away = [...live].filter((one) => one !== key && isOut(s, one));
+  const isRestored = (one: string): boolean => held(s, `retired ${one}`); // In this very pass.
+  const away = [...live].filter((one) => one !== key && isOut(s, one) && !isRestored(one));
   const all = [...claimsOf(s.t), ...listed(s.t, 'pods')];
   const named = all.map((o) => noteOf(o, MARK.replaces).split(' ')[0]);
   const ends = claimsOf(s.t).filter((o) => {
@@ -6729,6 +6731,9 @@ who could not come back is not recreated · template,strategy,cutOff,drain,taint
 what was read long ago is acted upon no more · freeze,cutOff,deletePod,kill
 - if (!isOld(pass) && !waiting
 + if (!waiting
+nobody is restored who lost a claim · restore,deleteClaim,scale,ask
+- !m.claims.some(isTerminating) && !isClaimGone(d, m);
++ !m.claims.some(isTerminating);
 requests keep to the budget
 - ...up.slice(0, spareOf(d, 1))];
 + ...up];
