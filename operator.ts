@@ -966,13 +966,17 @@ function isSelected({ cluster: { meta, spec } }: Snapshot, pod: Pod): boolean {
   const ours = ourLabels(meta.name, identityOf(pod, meta.name));
   return selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
 }
-/** Its user took the pod out of `spec.selector`: a trial shows that admission did not. */
+/** Its user took the pod out of `spec.selector`: not if admission did, as a trial shows, or one that
+ *  this process has seen. */
 function isTakenOut(d: Draft, pod: Pod): boolean {
   if (isSelected(d.s, pod)) return false;
   const words = trialOf(d, d.revisions.update, false) ?? NO_ANSWER;
   if (words.startsWith(ADMISSION)) d.blocked ||= words;
-  return !words.startsWith(ADMISSION) && !words.startsWith(NO_ANSWER);
+  const isMoved = words.startsWith(ADMISSION) || d.s.desk.seen.has(movedKey(pod));
+  if (isMoved) d.evidence.push(movedKey(pod));
+  return !isMoved && !words.startsWith(NO_ANSWER);
 }
+const movedKey = ({ meta }: Pod): string => `${ADMISSION}/${meta.uid}`;
 
 /** The claims that its next pod names. */
 const nextClaims = ({ name, spec }: Draft, identity: string): readonly string[] =>
@@ -2107,15 +2111,20 @@ function planFreeing(d: Draft, m: Member): void {
   if (free.length === 0 || isWantedBack(m) || !isRead(d, m.identity, podRef(d, m))) return;
   for (const claim of free) act(d, 'free', m.retired?.reason ?? 'Released', m.identity, claim);
 }
-/** Labels of ours that its pod, or a claim that this mounts, lost are put back. */
+/** Labels of ours that its pod, or a claim that this mounts, lost are put back; on the pod also those
+ *  of the selector, once admission takes them no more. */
 function planLabels(d: Draft, { identity, pod }: Member): void {
   if (!pod) return;
-  const labels = ourLabels(d.name, identity);
+  const isBack = d.blocked === '' && d.s.desk.seen.has(movedKey(pod));
+  const ours = ourLabels(d.name, identity);
+  const all = { ...(isBack && d.spec.selector.matchLabels), ...ours };
   const mounted = ownClaims(pod).flatMap((name) => d.s.claims.get(name) ?? []);
   const own = mounted.filter((c) => MARK.claims in c.meta.annotations && !isOthers(c, d.s.cluster));
-  for (const object of isSelected(d.s, pod) ? [pod, ...own] : own) {
-    const lacks = Object.entries(labels).some(([key, value]) => object.meta.labels[key] !== value);
-    if (lacks) act(d, 'relabel', 'Relabelled', identity, object, labelled(labels));
+  for (const object of isBack || isSelected(d.s, pod) ? [pod, ...own] : own) {
+    const wanted = Object.entries(object === pod ? all : ours);
+    const labels = Object.fromEntries(wanted.filter(([k, v]) => object.meta.labels[k] !== v));
+    if (Object.keys(labels).length > 0)
+      act(d, 'relabel', 'Relabelled', identity, object, labelled(labels));
   }
 }
 /** The claims of its identity that a pod mounts. */
@@ -2466,6 +2475,7 @@ export const BOUNDS = {
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
   requestMs: 15_000,
   askMs: 3_000, // Of a live read: what the others said must not grow old meanwhile.
+  oldMs: 30_000, // A pass does nothing more after this: what it read is old.
   annotationMax: 16_384, // Characters of one of our annotations.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
   requestsMax: 50, // In flight, of the whole process, beside the Lease and the watches.
@@ -3080,7 +3090,7 @@ type Needs = 'version' | 'absence' | 'list';
 type Written = Kind | 'statefulclusters';
 /** One pass over one cluster: where to write, and what came of it. */
 const newPass = (o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: Scope) => ({
-  ...{ o, world: o.world, scope, ledger, desk: ledger.desk },
+  ...{ o, world: o.world, at: o.world.uptime(), scope, ledger, desk: ledger.desk },
   cluster, // As the cache shows it, then as it was planned upon.
   newest: new Map<string, Meta>(), // Kind and name → the object as this pass left it.
   done: new Set<Action>(),
@@ -3291,6 +3301,8 @@ function labelProblem({ spec }: StatefulCluster, { metadata }: Body, made: Dict)
   return `${ADMISSION}: ${fewNames(changed)}; the selector would not match them`;
 }
 
+/** This process stood still, or all took too long: what was read in this pass is old (I10). */
+const isOld = ({ world, at }: Pass): boolean => world.uptime() - at >= BOUNDS.oldMs;
 function noteRefusal({ desk, world }: Pass, key: string, message: string): void {
   desk.backoff.set(key, nextBackoff(desk.backoff.get(key), message, world.uptime()));
 }
@@ -3300,7 +3312,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
   const { desk, world, done, held, errors } = pass;
   const key = keyOfAction(a);
   try {
-    if (!waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
+    if (!isOld(pass) && !waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
       done.add(a);
       desk.backoff.delete(key);
       settle(pass, a);
@@ -3698,13 +3710,12 @@ async function reconcile(o: Operator, key: string): Promise<void> {
     if (Object.values(ledger.children).every((all) => all.size === 0)) o.ledgers.delete(key);
     return;
   }
-  const at = o.world.uptime();
   const pass = newPass(o, cluster, ledger, scope);
   try {
     await passOver(pass);
-    o.observer?.passed(o.world.uptime() - at, 'success');
+    o.observer?.passed(o.world.uptime() - pass.at, 'success');
   } catch (error) {
-    o.observer?.passed(o.world.uptime() - at, 'error');
+    o.observer?.passed(o.world.uptime() - pass.at, 'error');
     if (!(error instanceof ApiError)) await confess(pass, error);
     throw error;
   }
@@ -3740,7 +3751,8 @@ async function passOver(pass: Pass): Promise<void> {
   if (unknown) throw new ApiError(0, 'NoAnswer', unknown);
 }
 /** When the next pass comes, should nothing happen before. */
-function requeue({ o, cluster, ledger, isCut }: Pass, p: Plan): void {
+function requeue(pass: Pass, p: Plan): void {
+  const { o, cluster, ledger, isCut } = pass;
   const key = keyOf(cluster.meta);
   const uptime = o.world.uptime();
   // What was refused in this pass is tried again, and a right may be given yet.
@@ -3749,7 +3761,7 @@ function requeue({ o, cluster, ledger, isCut }: Pass, p: Plan): void {
   if (ledger.expected.size > 0) waits.push(BOUNDS.recheckMs);
   if (ledger.hidden.size > 0) waits.push(LIMITS.trialMs); // No event tells what becomes of it.
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
-  if (isCut) o.queue.add(key); // Last in the queue: others have their turn.
+  if (isCut || isOld(pass)) o.queue.add(key); // Last in the queue: others have their turn.
 }
 
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
