@@ -1293,6 +1293,7 @@ larger, retired: b !a:gone+ScaledIn@30 (request=2Gi) → expand b 2Gi
 unbound, going: a:claim.unbound+pending (request=2Gi) | a:claim.going (request=2Gi) → nothing
 smaller: a (request=500Mi) → nothing
 whenDeleted Delete: a (whenDeleted=Delete) → own a by web
+I10: … a cluster that may be gone: a (whenDeleted=Delete ?cluster) → nothing
 … owned, retired: b:claim.ours !a:gone+ScaledIn@30 (whenDeleted=Delete) → nothing
 … Retain: a:claim.ours+spare.ours (twoTemplates) → own a by none; own logs-a by none
 I3: marked Delete, no pod: a !c:gone+PodDeleted@30! → free c PodDeleted
@@ -4240,6 +4241,20 @@ F17: deleted and made anew, of 2 (six): the cluster goes, Background; in 900 s: 
 F17: deleted and made anew at once, of 2 (six): the cluster goes, Background; in 900 s: 0 clusters;
   the cluster comes, of 2 → 2 of the same identities; 1 marked ScaledIn
 `;
+const owned = { spec: { persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete' } } };
+scenario(
+  'I10: Orphan, which its claims tell first → they stay',
+  { ...owned, ends: 'open' },
+  async (t) => {
+    t.faults.lagMs = { statefulclusters: 8000, pods: 8000, controllerrevisions: 8000 };
+    must(t, 'DELETE', coder, { propagationPolicy: 'Orphan' });
+    await t.sim.run(60_000);
+    assert.equal(
+      claimsOf(t).map((o) => isGoing(o) || isOurs(o)),
+      [false, false, false],
+    );
+  },
+);
 inWords`
 F24: our labels are off a pod, put back (six keeping):
   pod {"labels":{"${MARK.cluster}":null,"${MARK.identity}":null}} →
@@ -5775,6 +5790,7 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
     checkNew(s, object);
     checkPatience(s, object);
   }
+  if (previous) checkAdoption(s, object, previous);
   const reason = markOf(object);
   if (!previous || !reason || markOf(previous)) return;
   const marked = ownClaims(s.t.ledger, key).filter((o) => markOf(o));
@@ -5957,12 +5973,12 @@ function checkChoice(s: Trial, claim: Seen): void {
   const surplus = new Set([...live, memberKey(claim)]).size - least;
   hold(!worse[0] || worse.length < surplus, 'I5', claim, `${worse.join(' ')} could go before it`);
 }
-/** I8: whoever adopts is there; the garbage collector would take what has no owner. */
-function checkAdoption(s: Trial, pod: Seen, previous: Seen): void {
-  const uid = `${bossOf(pod)?.['uid'] ?? ''}`;
-  if (!isOurs(pod) || uid === bossOf(previous)?.['uid']) return;
+/** I8: whoever adopts is there; the garbage collector would take what names one that is gone. */
+function checkAdoption(s: Trial, object: Seen, previous: Seen): void {
+  const uid = `${bossOf(object)?.['uid'] ?? ''}`;
+  if (!isOurs(object) || uid === bossOf(previous)?.['uid']) return;
   const is = isLost(s.t.ledger, 120_000) || held(s, `cluster ${uid}`, s.t.ledger.passMs - 2900);
-  hold(is, 'I8', pod, `it is adopted by ${uid}, which is gone`);
+  hold(is, 'I8', object, `it is adopted by ${uid}, which is gone`);
 }
 /** What is older than this, an operator knows. */
 const newsMs = ({ t: { sim, ledger }, witness: { blindAt, slowMs } }: Trial): number =>

@@ -2124,7 +2124,9 @@ const ownClaims = ({ claims, meta }: Pod): readonly string[] =>
 function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
   const { cluster } = d.s;
   const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
-  if (isControlledBy(claim.meta, cluster.meta.uid) !== wantsOwner) {
+  const isOwned = isControlledBy(claim.meta, cluster.meta.uid);
+  // I10: what names a cluster that is gone is deleted by garbage collection.
+  if (isOwned !== wantsOwner && (isOwned || readsCluster(d))) {
     const own = wantsOwner ? [ownerOf(cluster)] : [];
     const change = ownedBy([...othersOf(claim, cluster.meta), ...own]);
     act(d, 'own', 'Owned', identity, claim, change);
