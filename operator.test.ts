@@ -1092,7 +1092,10 @@ its claim is being deleted: a b c:gone+claim.going (returns) → lose c ClaimGon
 a claim template was added: a b c:gone (twoTemplates) → back c
 F17: a former cluster's pod is in its place: a b c:former → nothing
 F17: what a former cluster left holds the place: a b !c:former (replicas=3)
-  | a b !c:former+claim.former (replicas=3) → nothing
+  | a b !c:former+claim.former (replicas=3) | a b !c:former+claim.former+claim.going (replicas=3)
+  | a b !c:orphan+claim.former (replicas=3) → nothing
+F17: … not once garbage collection takes its claims: a b !c:orphan+claim.former+claim.going
+  (replicas=3) → new ScaledOut
 F10: a foreign pod is in its place: a b c:foreign → blocked
 F10: … of one that never had data: a b c:foreign+claim.unbound → lose c NameTaken
 I8: another controller has a claim of it: a b c:gone+logs.foreign (twoTemplates) → blocked

@@ -1272,10 +1272,11 @@ function blockerOf(d: Draft, identity: string, all: Claim[], seal: readonly stri
 const isOrphan = (s: Snapshot, pod: Pod): boolean =>
   !hasController(pod.meta) && !isTerminating(pod) && !isTakenOut(s, pod);
 /** Identities of which there are only objects of a former cluster of this name: they hold a place
- *  until garbage collection takes these or frees them. */
+ *  until garbage collection takes these or frees them; a claim that is going waits for its pod. */
 function formerOf(d: Draft): number {
   const { cluster, pods, claims } = d.s;
-  const former = [...pods.values(), ...claims.values()]
+  const kept = [...claims.values()].filter((claim) => !isTerminating(claim));
+  const former = [...pods.values(), ...kept]
     .filter(({ meta }) => isOfFormer(meta, cluster.meta))
     .map(({ meta }) => meta.labels[MARK.identity] ?? '');
   const ids = unique(former).filter((id) => d.members.every((m) => m.identity !== id));
