@@ -1091,6 +1091,8 @@ its object is there: a b c:evicted | a b c:deleted+announced → nothing
 its claim is being deleted: a b c:gone+claim.going (returns) → lose c ClaimGone
 a claim template was added: a b c:gone (twoTemplates) → back c
 F17: a former cluster's pod is in its place: a b c:former → nothing
+F17: … a claim that its seal names: a b c:gone+claim.sealed+spare.sealed+spare.former
+  (twoTemplates) → nothing
 F17: what a former cluster left holds the place: a b !c:former (replicas=3)
   | a b !c:former+claim.former (replicas=3) | a b !c:former+claim.former+claim.going (replicas=3)
   | a b !c:orphan+claim.former (replicas=3) → nothing

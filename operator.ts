@@ -1260,8 +1260,8 @@ function blockerOf(d: Draft, identity: string, all: Claim[], seal: readonly stri
   const { cluster, claims, pods } = d.s;
   const pod = pods.get(podName(d.name, identity));
   // One that lost our labels is known by the seal alone.
-  const isSealed = ({ meta }: Claim): boolean =>
-    seal.includes(meta.name) && MARK.claims in meta.annotations;
+  const isSealed = (c: Claim): boolean =>
+    seal.includes(c.meta.name) && MARK.claims in c.meta.annotations && !isOthers(c, cluster);
   const next = nextClaims(d, identity).flatMap((name) => claims.get(name) ?? []);
   const blocker = pod ?? next.find((claim) => !all.includes(claim) && !isSealed(claim));
   if (!blocker) return '';
