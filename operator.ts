@@ -2128,9 +2128,8 @@ function planClaim(d: Draft, { identity }: Member, claim: Claim): void {
   const isOwned = isControlledBy(claim.meta, cluster.meta.uid);
   // I10: what names a cluster that is gone is deleted by garbage collection.
   if (isOwned !== wantsOwner && (isOwned || readsCluster(d))) {
-    const own = wantsOwner ? [ownerOf(cluster)] : [];
-    const change = ownedBy([...othersOf(claim, cluster.meta), ...own]);
-    act(d, 'own', 'Owned', identity, claim, change);
+    const owners = [...othersOf(claim, cluster.meta), ...(wantsOwner ? [ownerOf(cluster)] : [])];
+    act(d, 'own', 'Owned', identity, claim, ownedBy(owners));
   }
   const storage = templateOfClaim(cluster, identity, claim)?.spec?.resources?.requests?.['storage'];
   const change = { spec: { resources: { requests: { storage } } } };
