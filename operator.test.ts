@@ -1096,8 +1096,13 @@ its object is there: a b c:evicted | a b c:deleted+announced → nothing
 its claim is being deleted: a b c:gone+claim.going (returns) → lose c ClaimGone
 a claim template was added: a b c:gone (twoTemplates) → back c
 F17: a former cluster's pod is in its place: a b c:former → nothing
+F17: … a claim that its seal names: a b c:gone+claim.sealed+spare.sealed+spare.former
+  (twoTemplates) → nothing
 F17: what a former cluster left holds the place: a b !c:former (replicas=3)
-  | a b !c:former+claim.former (replicas=3) → nothing
+  | a b !c:former+claim.former (replicas=3) | a b !c:former+claim.former+claim.going (replicas=3)
+  | a b !c:orphan+claim.former (replicas=3) → nothing
+F17: … not once garbage collection takes its claims: a b !c:orphan+claim.former+claim.going
+  (replicas=3) → new ScaledOut
 F10: a foreign pod is in its place: a b c:foreign → blocked
 F10: … of one that never had data: a b c:foreign+claim.unbound → lose c NameTaken
 I8: another controller has a claim of it: a b c:gone+logs.foreign (twoTemplates) → blocked
@@ -1302,6 +1307,7 @@ larger, retired: b !a:gone+ScaledIn@30 (request=2Gi) → expand b 2Gi
 unbound, going: a:claim.unbound+pending (request=2Gi) | a:claim.going (request=2Gi) → nothing
 smaller: a (request=500Mi) → nothing
 whenDeleted Delete: a (whenDeleted=Delete) → own a by web
+I10: … a cluster that may be gone: a (whenDeleted=Delete ?cluster) → nothing
 … owned, retired: b:claim.ours !a:gone+ScaledIn@30 (whenDeleted=Delete) → nothing
 … Retain: a:claim.ours+spare.ours (twoTemplates) → own a by none; own logs-a by none
 I3: marked Delete, no pod: a !c:gone+PodDeleted@30! → free c PodDeleted
@@ -4297,6 +4303,20 @@ F17: deleted and made anew, of 2 (six): the cluster goes, Background; in 900 s: 
 F17: deleted and made anew at once, of 2 (six): the cluster goes, Background; in 900 s: 0 clusters;
   the cluster comes, of 2 → 2 of the same identities; 1 marked ScaledIn
 `;
+const owned = { spec: { persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete' } } };
+scenario(
+  'I10: Orphan, which its claims tell first → they stay',
+  { ...owned, ends: 'open' },
+  async (t) => {
+    t.faults.lagMs = { statefulclusters: 8000, pods: 8000, controllerrevisions: 8000 };
+    must(t, 'DELETE', coder, { propagationPolicy: 'Orphan' });
+    await t.sim.run(60_000);
+    assert.equal(
+      claimsOf(t).map((o) => isGoing(o) || isOurs(o)),
+      [false, false, false],
+    );
+  },
+);
 inWords`
 F24: our labels are off a pod, put back (six keeping):
   pod {"labels":{"${MARK.cluster}":null,"${MARK.identity}":null}} →
@@ -5844,6 +5864,7 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
     checkNew(s, object);
     checkPatience(s, object);
   }
+  if (previous) checkAdoption(s, object, previous);
   const reason = markOf(object);
   if (!previous || !reason || markOf(previous)) return;
   const marked = ownClaims(s.t.ledger, key).filter((o) => markOf(o));
@@ -6028,12 +6049,12 @@ function checkChoice(s: Trial, claim: Seen): void {
   const surplus = new Set([...live, memberKey(claim)]).size - least;
   hold(!worse[0] || worse.length < surplus, 'I5', claim, `${worse.join(' ')} could go before it`);
 }
-/** I8: whoever adopts is there; the garbage collector would take what has no owner. */
-function checkAdoption(s: Trial, pod: Seen, previous: Seen): void {
-  const uid = `${bossOf(pod)?.['uid'] ?? ''}`;
-  if (!isOurs(pod) || uid === bossOf(previous)?.['uid']) return;
+/** I8: whoever adopts is there; the garbage collector would take what names one that is gone. */
+function checkAdoption(s: Trial, object: Seen, previous: Seen): void {
+  const uid = `${bossOf(object)?.['uid'] ?? ''}`;
+  if (!isOurs(object) || uid === bossOf(previous)?.['uid']) return;
   const is = isLost(s.t.ledger, 120_000) || held(s, `cluster ${uid}`, s.t.ledger.passMs - 2900);
-  hold(is, 'I8', pod, `it is adopted by ${uid}, which is gone`);
+  hold(is, 'I8', object, `it is adopted by ${uid}, which is gone`);
 }
 /** What is older than this, an operator knows. */
 const newsMs = ({ t: { sim, ledger }, witness: { blindAt, slowMs } }: Trial): number =>

@@ -1274,8 +1274,8 @@ function blockerOf(d: Draft, identity: string, all: Claim[], seal: readonly stri
   const { cluster, claims, pods } = d.s;
   const pod = pods.get(podName(d.name, identity));
   // One that lost our labels is known by the seal alone.
-  const isSealed = ({ meta }: Claim): boolean =>
-    seal.includes(meta.name) && MARK.claims in meta.annotations;
+  const isSealed = (c: Claim): boolean =>
+    seal.includes(c.meta.name) && MARK.claims in c.meta.annotations && !isOthers(c, cluster);
   const next = nextClaims(d, identity).flatMap((name) => claims.get(name) ?? []);
   const blocker = pod ?? next.find((claim) => !all.includes(claim) && !isSealed(claim));
   if (!blocker) return '';
@@ -1286,10 +1286,11 @@ function blockerOf(d: Draft, identity: string, all: Claim[], seal: readonly stri
 const isOrphan = (s: Snapshot, pod: Pod): boolean =>
   !hasController(pod.meta) && !isTerminating(pod) && isSelected(s, pod);
 /** Identities of which there are only objects of a former cluster of this name: they hold a place
- *  until garbage collection takes these or frees them. */
+ *  until garbage collection takes these or frees them; a claim that is going waits for its pod. */
 function formerOf(d: Draft): number {
   const { cluster, pods, claims } = d.s;
-  const former = [...pods.values(), ...claims.values()]
+  const kept = [...claims.values()].filter((claim) => !isTerminating(claim));
+  const former = [...pods.values(), ...kept]
     .filter(({ meta }) => isOfFormer(meta, cluster.meta))
     .map(({ meta }) => meta.labels[MARK.identity] ?? '');
   const ids = unique(former).filter((id) => d.members.every((m) => m.identity !== id));
@@ -2134,10 +2135,11 @@ const ownClaims = ({ claims, meta }: Pod): readonly string[] =>
 function planClaim(d: Draft, { identity }: Bare, claim: Claim): void {
   const { cluster } = d.s;
   const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
-  if (isControlledBy(claim.meta, cluster.meta.uid) !== wantsOwner) {
-    const own = wantsOwner ? [ownerOf(cluster)] : [];
-    const change = ownedBy([...othersOf(claim, cluster.meta), ...own]);
-    act(d, 'own', 'Owned', identity, claim, change);
+  const isOwned = isControlledBy(claim.meta, cluster.meta.uid);
+  // I10: what names a cluster that is gone is deleted by garbage collection.
+  if (isOwned !== wantsOwner && (isOwned || readsCluster(d))) {
+    const owners = [...othersOf(claim, cluster.meta), ...(wantsOwner ? [ownerOf(cluster)] : [])];
+    act(d, 'own', 'Owned', identity, claim, ownedBy(owners));
   }
   const storage = templateOfClaim(cluster, identity, claim)?.spec?.resources?.requests?.['storage'];
   const change = { spec: { resources: { requests: { storage } } } };
