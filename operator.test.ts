@@ -1045,7 +1045,8 @@ limits: a b c:silent (maxReplacements=0) | a:silent b:silent c d e (maxReplaceme
   → replace a NodeUnreachable; replace b NodeUnreachable
 out: not due yet, on a silent node: a:silent b:quiet c → withheld
 out: on a node that is gone: a:silent b:nodeless c → withheld
-out: looks for a node, and its volume is on such a one: a:silent b:unplaced+quiet c → withheld
+out: looks for a node, and its volume is on such a one: a:silent b:unplaced+quiet c (pinned)
+  → withheld
 out: no pod, and only on such a node: a:silent b:gone+quiet c (pinned watched=100)
   → back b; withheld
 … that can follow: a:silent b:gone+nodeless c → replace a NodeUnreachable; back b
@@ -1410,7 +1411,7 @@ judgement: a b c:silent → nodes/n-c pods/c statefulclusters/web trials/R with 
 … at the revision that its successor gets: a:outdated b:outdated c:outdated+silent (partition=3)
   → nodes/n-c pods/c statefulclusters/web trials/older with claims
 no node for 5 s: a b c:unscheduled → persistentvolumes/pv-c
-no node yet: a b c:unplaced →
+no node yet: a b c:unplaced → persistentvolumes/pv-c
 scale-in: a b !c → statefulclusters/web
 did admission move it: a b c:moved → trials/new
 … its pod is going, which may be gone by now: a b c:deleted → nodes/n-c statefulclusters/web
@@ -1425,7 +1426,6 @@ time decides: a b c:quiet (watched=100) | a b c:gone+quiet (pinned watched=100) 
 own watch is trusted: a b c:silent (watched=20) → 40000
 Available: a:justReady (minReadySeconds=9) → 4000
 refusal, return: a (replicas=2 refused) | a b c:gone (backSoon) → 1000
-no node yet: a b c:unplaced → 5000
 no node for a minute: a b c:unscheduled → 240000
 nothing: a b c → Infinity
 `;

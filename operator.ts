@@ -101,7 +101,6 @@ export const LIMITS = {
   earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
   heirLeadMs: 10_000, // A successor is drawn at most so long before the end that it fills.
   unplacedMs: 300_000, // A pod that no node takes for so long: Ready names the way out.
-  placeMs: 5_000, // A pod without a node for so long may have volumes that no node can use.
   readsMax: 30, // Others read anew before an Available member is taken down.
   trustMs: 60_000, // Watched this long, an object's own timestamps are believed.
   calmSeconds: 60, // Available this long, earlier restarts are forgotten.
@@ -891,17 +890,9 @@ function nodesAllowed({ s }: Draft, m: Bare): readonly Node[] | undefined {
   if (tests.length === 0) return undefined;
   return [...s.nodes.values()].filter((node) => tests.every((fits) => fits(node)));
 }
-/** Most pods find a node within seconds; only then their volumes are looked at. */
-function isFindingNode({ wakes, now }: Draft, { pod }: Bare): boolean {
-  if (!isUp(pod) || pod.node !== '') return false;
-  const isYoung = Math.abs(now - pod.meta.createdMs) < LIMITS.placeMs;
-  if (isYoung) wakes.push(LIMITS.placeMs);
-  return isYoung;
-}
 /** Volumes that must be known before anything is said of a member that does not run. */
 function readsVolumes(d: Draft, m: Bare): boolean {
   const { s } = d;
-  if (isFindingNode(d, m)) return false;
   if (s.nodes === undefined || !s.volumesReadable) return true;
   const unread = m.claims.filter((c) => isBound(c) && !s.volumes.has(c.volume));
   return isRead(d, m.identity, ...unread.map((c) => refOf('persistentvolumes', c.volume)));
@@ -1340,8 +1331,8 @@ function outOf(d: Draft, judged: readonly Member[]): number {
   const isAway = (m: Member): boolean => {
     if (isDown(m.node)) return true;
     if (isRunning(m) || m.node === 'open') return false;
-    if (!isFindingNode(d, m) && !readsVolumes(d, m)) return false;
-    return nodesAllowed(d, m)?.every((node) => isDown(nodeWord(d.s, node.meta.name))) === true;
+    const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
+    return allowed?.every((node) => isDown(nodeWord(d.s, node.meta.name))) === true;
   };
   const isHeir = ({ pod, claims, identity }: Member): boolean => {
     const made = (pod ?? claims[0])?.meta;
@@ -1977,8 +1968,7 @@ function updateMember(d: Draft, m: Member): void {
     d.blocked = refused || words;
   } else if (policy === 'Replace') planEnd(d, m, 'Updated');
   else if (canComeBack(d, m)) leaveAndReturn(d, m, 'Recreated');
-  else if (!isFindingNode(d, m))
-    d.blocked ||= `${identity} could not come back: its node, volumes or claims are not open`;
+  else d.blocked ||= `${identity} could not come back: its node, volumes or claims are not open`;
 }
 /** Recreate touches only a member that can come back. */
 function canComeBack(d: Draft, m: Member): boolean {
