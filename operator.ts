@@ -2677,20 +2677,14 @@ export interface Raw {
 const ms = (text: unknown): number | undefined =>
   typeof text === 'string' && text !== '' ? Date.parse(text) : undefined;
 
-const kept = new Map<string, unknown>();
-/** Equal parts of many objects are kept once: owner references, what claims ask for. Large ones
- *  are seldom equal, and so not kept here. */
-function shared<T>(part: T): T {
-  const text = JSON.stringify(part);
-  if (text.length > 1_000) return part;
-  if (kept.size >= 10_000) kept.clear(); // What is in use stays with its objects.
-  if (!kept.has(text)) kept.set(text, part);
-  return kept.get(text) as T;
-}
-
-/** Projects metadata. */
+const OURS = new Set<string>(Object.values(MARK));
+/** Projects metadata. Others' annotations can be large, and nothing rests on them; of ours no more
+ *  is kept than is ever written. */
 export function metaOf(raw: Raw): Meta {
   const m = (raw['metadata'] ?? {}) as Raw;
+  const own = Object.entries(dictOf(m['annotations']))
+    .filter(([key]) => OURS.has(key))
+    .map(([key, text]) => [key, `${text}`.slice(0, BOUNDS.annotationMax)]);
   return {
     namespace: m['namespace'] ?? '',
     name: m['name'] ?? '',
@@ -2698,19 +2692,12 @@ export function metaOf(raw: Raw): Meta {
     resourceVersion: m['resourceVersion'] ?? '',
     generation: m['generation'] ?? 0,
     labels: m['labels'] ?? {},
-    annotations: shared(ownAnnotations(m['annotations'] ?? {})),
-    owners: shared(m['ownerReferences'] ?? []),
+    annotations: Object.fromEntries(own),
+    owners: m['ownerReferences'] ?? [],
     createdMs: ms(m['creationTimestamp']) ?? 0,
     deletedMs: ms(m['deletionTimestamp']),
   };
 }
-/** Others can be large, and nothing rests on them; of ours no more is kept than is ever written. */
-const ownAnnotations = (given: Dict): Dict =>
-  Object.fromEntries(
-    Object.values(MARK).flatMap((key) =>
-      given[key] === undefined ? [] : [[key, `${given[key]}`.slice(0, BOUNDS.annotationMax)]],
-    ),
-  );
 
 /** The door: a field that is null is absent, as wherever Go reads it. Charts render empty ones. */
 const withoutNulls = (part: unknown): Raw =>
@@ -2797,7 +2784,7 @@ export function claimOf(raw: Raw): Claim {
   const { volumeName: volume = '', ...asked }: Raw = raw['spec'] ?? {};
   const phase = raw['status']?.phase ?? 'Pending';
   const request = asked['resources']?.requests?.storage ?? '';
-  return { meta: metaOf(raw), phase, volume, request, spec: shared(asked) };
+  return { meta: metaOf(raw), phase, volume, request, spec: asked };
 }
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
@@ -2817,7 +2804,7 @@ export function nodeOf(raw: Raw): Node {
     ready: isTrue(ready),
     readySinceMs: changedMs(ready),
     unschedulable: raw['spec']?.unschedulable === true,
-    taints: shared(taints),
+    taints,
   };
 }
 /** Projects a PersistentVolume. */
@@ -3361,20 +3348,12 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
 // LINE decided, and has no ifs on what a member is. Between two passes a process keeps one Ledger
 // for each cluster: to lose it makes the operator wait longer, and never ends anything sooner.
 
-/** What `run` was told. */
+/** What `run` is asked to do, and where it counts. */
 export interface Options {
   readonly namespaces: readonly string[]; // Empty: all.
   readonly selector: string; // Of the StatefulClusters; '' for all.
   readonly workers: number;
-  readonly observer?: Observer;
-}
-/** Is told what happens, for PROBES; nothing rests on it. */
-export interface Observer {
-  leads(): void;
-  synced(queueDepth: () => number): void;
-  passed(ms: number, result: 'success' | 'error'): void;
-  saw(cluster: string, sight: Sight | undefined): void; // undefined: the cluster is gone.
-  replaced(because: Reason): void;
+  readonly vitals?: Vitals;
 }
 /** A write that the cache must show before its cluster is planned again. */
 interface Expectation {
@@ -3413,14 +3392,15 @@ interface Scope {
   readonly controllerrevisions: Feed<Revision>;
 }
 /** All state of a running operator. */
-function newOperator(outer: World, { workers, observer }: Options, signal: AbortSignal) {
+function newOperator(outer: World, options: Options, signal: AbortSignal) {
+  const { workers, vitals = newVitals(outer) } = options;
   const world = onServerClock(outer);
   const sizeOf = (key: string): number => o.ledgers.get(key)?.children.pods.size ?? 0;
   const queue: Queue = newQueue(world, workers, (key) => reconcile(o, key), sizeOf);
   const o = {
     world,
     signal,
-    observer,
+    vitals,
     queue,
     ledgers: new Map<string, Ledger>(), // By cluster key.
     scopes: new Map<string, Scope>(), // By namespace, '' for all.
@@ -3447,8 +3427,8 @@ function ledgerOf({ ledgers }: Operator, key: string, uid?: string): Ledger {
 /** The whole operator on one World, until aborted: what `run` starts and the simulation runs. */
 export async function runOperator(outer: World, options: Options, signal: AbortSignal) {
   const o = newOperator(outer, options, signal);
-  const { world, queue, observer } = o;
-  observer?.leads();
+  const { world, queue, vitals } = o;
+  vitals.phase = 'syncing';
   const feeds = startFeeds(o, options);
   const done = Promise.all(feeds.map((feed) => feed.done));
   const stopped = aborted(signal, signal);
@@ -3458,7 +3438,7 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
     const keys = [...o.scopes.values()].flatMap((s) => [...s.statefulclusters.items.keys()]);
     world.log('info', 'caches are synced', { clusters: keys.length });
     for (const key of keys) queue.add(key);
-    observer?.synced(queue.depth);
+    Object.assign(vitals, { phase: 'synced', depth: queue.depth });
     queue.start();
   }
   await stopped;
@@ -3689,19 +3669,22 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   if (!hasCaughtUp(o, key, ledgerOf(o, key))) return; // It may be chosen again before that.
   const ledger = ledgerOf(o, key, cluster?.meta.uid ?? '');
   if (!scope || !cluster) {
-    o.observer?.saw(key, undefined);
+    o.vitals.sights.delete(key);
     if (Object.values(ledger.children).every((all) => all.size === 0)) o.ledgers.delete(key);
     return;
   }
   const at = o.world.uptime();
   const pass = newPass(o, cluster, ledger, scope);
+  let result = 'error';
   try {
     await passOver(pass);
-    o.observer?.passed(o.world.uptime() - at, 'success');
+    result = 'success';
   } catch (error) {
-    o.observer?.passed(o.world.uptime() - at, 'error');
     if (!(error instanceof ApiError)) await confess(pass, error);
     throw error;
+  } finally {
+    count(o.vitals, 'statefulcluster_reconciles_total', { result });
+    time(o.vitals, 'statefulcluster_reconcile_duration_seconds', {}, o.world.uptime() - at);
   }
 }
 async function passOver(pass: Pass): Promise<void> {
@@ -3720,10 +3703,11 @@ async function passOver(pass: Pass): Promise<void> {
   const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
   await world.sleep(0); // Others have their turn: the status of a large cluster takes long.
   const status = statusOf({ ...s, desk }, p, world.now());
-  const alike = Map.groupBy(p.members.filter(isLive), (m) => m.state);
-  const health = Object.fromEntries([...alike].map(([state, all]) => [state, all.length]));
-  o.observer?.saw(keyOf(s.cluster.meta), { ...status, health });
-  for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
+  const states = p.members.filter(isLive).map((m) => m.state);
+  o.vitals.sights.set(keyOf(s.cluster.meta), { ...status, states });
+  for (const a of done)
+    if (a.do === 'Make' && a.replaces)
+      count(o.vitals, 'statefulcluster_replacements_total', { reason: a.because });
   for (const story of storiesOf(done)) await recordEvent(pass, story);
   const message = [...warnings].join('; ');
   if (message !== '') await recordEvent(pass, { reason: 'Warned', type: 'Warning', message });
@@ -4036,7 +4020,6 @@ export const METRICS = {
   statefulcluster_errors_total: ['counter', 'Errors, by the words of the log.'],
   statefulcluster_api_requests_total: ['counter', 'API requests, by verb and status code.'],
   statefulcluster_api_request_duration_seconds: ['histogram', 'Duration of requests, by verb.'],
-  statefulcluster_watch_restarts_total: ['counter', 'Watches that were opened again.'],
   process_resident_memory_bytes: ['gauge', 'Resident memory.'],
   process_start_time_seconds: ['gauge', 'Start of the process, since 1970.'],
   nodejs_eventloop_lag_seconds: ['gauge', 'How late the last tick of a second came.'],
@@ -4044,16 +4027,13 @@ export const METRICS = {
 type Metric = keyof typeof METRICS;
 const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, Infinity];
 
-/** What a pass found of one cluster; all its members are counted, not only those it lists. */
-export type Sight = Pick<Status, 'conditions' | 'retiredClaims'> & {
-  readonly health: Readonly<Record<string, number>>; // Word of status.members → how many.
-};
-/** What the pages are made of. */
+/** What the pages are made of. Others only add to it. */
 export const newVitals = (world: World) => ({
   world,
   series: new Map<Metric, Map<string, number>>(), // Suffix and labels → value.
   watches: new Map<string, { newsAt: number; signAt: number }>(), // By path; uptimes.
-  sights: new Map<string, Sight>(), // By cluster.
+  // By cluster, of the last pass: its status, and the states of all members, which that cuts.
+  sights: new Map<string, Pick<Status, 'conditions' | 'retiredClaims'> & { states: State[] }>(),
   phase: 'standby' as 'standby' | 'syncing' | 'synced',
   depth: () => 0,
   lagMs: 0,
@@ -4066,7 +4046,7 @@ function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix 
   const family = series.get(metric) ?? new Map<string, number>();
   series.set(metric, family.set(key, (family.get(key) ?? 0) + by));
 }
-function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
+export function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
     const le = String(edge).replace('Infinity', '+Inf');
     count(v, metric, { ...labels, le }, ms <= 1000 * edge ? 1 : 0, '_bucket');
@@ -4078,7 +4058,7 @@ function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
 /** The same World, and what passes through it is counted. */
 export function measured(v: Vitals): World {
   const { world, watches } = v;
-  const told = async (verb: string, path: string, ask: () => Promise<ApiResponse>) => {
+  const counted = async (verb: string, path: string, ask: () => Promise<ApiResponse>) => {
     const at = world.uptime();
     const watch = watches.get(path);
     if (watch && ['GET', 'WATCH'].includes(verb)) watch.signAt = at; // It is listed, or watched.
@@ -4092,17 +4072,16 @@ export function measured(v: Vitals): World {
   const bare = (path: string): string => path.split('?')[0] ?? '';
   return {
     ...world,
-    send: (request) => told(request.method, bare(request.path), () => world.send(request)),
+    send: (request) => counted(request.method, bare(request.path), () => world.send(request)),
     watch(path, on, signal) {
       const known = watches.get(bare(path));
-      if (known) count(v, 'statefulcluster_watch_restarts_total', {});
       const watch = known ?? { newsAt: world.uptime(), signAt: 0 };
       watches.set(bare(path), watch);
       const hear = (event: WatchEvent): void => {
         watch.newsAt = watch.signAt = world.uptime();
         on(event);
       };
-      return told('WATCH', bare(path), () => world.watch(path, hear, signal));
+      return counted('WATCH', bare(path), () => world.watch(path, hear, signal));
     },
     log(level, message, fields) {
       if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
@@ -4110,25 +4089,12 @@ export function measured(v: Vitals): World {
     },
   };
 }
-/** Takes in what CONTROLLER tells. */
-export const observerOf = (v: Vitals): Observer => ({
-  leads: () => void (v.phase = 'syncing'),
-  synced: (depth) => void Object.assign(v, { phase: 'synced', depth }),
-  passed(ms, result) {
-    time(v, 'statefulcluster_reconcile_duration_seconds', {}, ms);
-    count(v, 'statefulcluster_reconciles_total', { result });
-  },
-  saw: (cluster, sight) => void (sight ? v.sights.set(cluster, sight) : v.sights.delete(cluster)),
-  replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
-});
-
 /** Adds what is not counted when it happens: no series is left of what is over, and those of known
  *  labels begin at 0, so that a rate sees their first step. */
 function readOff(v: Vitals): void {
   count(v, 'statefulcluster_build_info', { version: VERSION });
   count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
   count(v, 'statefulcluster_queue_depth', {}, v.depth());
-  count(v, 'statefulcluster_watch_restarts_total', {}, 0);
   count(v, 'process_resident_memory_bytes', {}, process.memoryUsage.rss());
   count(v, 'process_start_time_seconds', {}, performance.timeOrigin / 1000);
   count(v, 'nodejs_eventloop_lag_seconds', {}, v.lagMs / 1000);
@@ -4136,11 +4102,10 @@ function readOff(v: Vitals): void {
     count(v, 'statefulcluster_reconciles_total', { result }, 0);
   for (const reason of Object.keys(ENDS))
     count(v, 'statefulcluster_replacements_total', { reason }, 0);
-  for (const [key, { health, conditions, retiredClaims }] of v.sights) {
+  for (const [key, { states, conditions, retiredClaims }] of v.sights) {
     const [namespace = '', name = ''] = key.split('/');
     const own = { namespace, name };
-    for (const [word, n] of Object.entries(health))
-      count(v, 'statefulcluster_members', { ...own, health: word }, n);
+    for (const health of states) count(v, 'statefulcluster_members', { ...own, health });
     for (const { type, status } of conditions)
       count(v, 'statefulcluster_condition', { ...own, type }, Number(status === 'True'));
     count(v, 'statefulcluster_retired_claims', own, retiredClaims);
@@ -4455,7 +4420,7 @@ async function run({ flags }: Asked): Promise<void> {
   const vitals = newVitals(realWorld(config, log, () => load(flags)));
   const world = measured(vitals);
   const workers = Number(flags['workers'] ?? 4);
-  const options = { namespaces, workers, selector, observer: observerOf(vitals) };
+  const options = { namespaces, workers, selector, vitals };
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
