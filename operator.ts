@@ -4046,6 +4046,7 @@ function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix 
   const family = series.get(metric) ?? new Map<string, number>();
   series.set(metric, family.set(key, (family.get(key) ?? 0) + by));
 }
+/** Into a histogram. */
 export function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
     const le = String(edge).replace('Infinity', '+Inf');
