@@ -2606,7 +2606,7 @@ function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
 /** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
 const written = (body: unknown): string =>
   JSON.stringify(body).replace(/[<>&\u2028\u2029]/g, unicode);
-/** The body as JSON. What is none, a proxy's HTML page say, is told in its own words. */
+/** The body as JSON. What is none, a proxy's HTML page say, is quoted. */
 function jsonOf(text: string, status: number): unknown {
   try {
     return text === '' ? undefined : JSON.parse(text);
@@ -3060,10 +3060,6 @@ export function newQueue(
 // back only what comes later for the same member and for its successor. It draws no conclusions:
 // what was refused, and what ended, is left on the desk for the next plan.
 
-/** What the cache must show of a write: its version, that the object is gone, or, since nobody
- *  knows what came of it, a whole list that began later. */
-type Needs = 'version' | 'absence' | 'list';
-type Written = Kind | 'statefulclusters';
 /** One pass over one cluster: where to write, and what came of it. */
 const newPass = (o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: Scope) => ({
   ...{ o, world: o.world, scope, ledger, desk: ledger.desk },
@@ -3077,7 +3073,8 @@ const newPass = (o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: S
 });
 type Pass = ReturnType<typeof newPass>;
 /** Nothing more is planned before the cache shows this write. */
-function expect({ world, scope, ledger }: Pass, kind: Written, meta: Meta, wanted: Needs): void {
+function expect(pass: Pass, kind: keyof Scope, meta: Meta, wanted: Expectation['needs']): void {
+  const { world, scope, ledger } = pass;
   const feed: Feed<Thing> = scope[kind];
   // A view that is later and lacks it is of before etcd was restored: only a list can tell.
   const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
@@ -3118,9 +3115,8 @@ export type Body = Json & { readonly kind: string; readonly metadata: Json & { n
 export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
   const { hash, number, template, claimTemplates } = revision;
   const { name } = revision.meta;
-  const cause = cluster.meta.annotations[MARK.changeCause];
   const labels = { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash };
-  const annotations = cause === undefined ? undefined : { [MARK.changeCause]: cause };
+  const annotations = { [MARK.changeCause]: cluster.meta.annotations[MARK.changeCause] };
   const metadata = { name, labels, annotations, ownerReferences: [ownerOf(cluster)] };
   // As Go writes it, see `written`: other data could never be patched, nor orphaned.
   const data: Json = JSON.parse(canonicalJson({ template, claimTemplates }));
@@ -3179,7 +3175,7 @@ export function claimBody(c: StatefulCluster, born: Born, of: string): Body {
 /** Every write to the cluster and its children, and what the cache must show of it: what the API
  *  server made of it, which comes back, or that the object decided upon is gone. Without an answer
  *  only a new list can tell. */
-async function submit(pass: Pass, kind: Written, request: ApiRequest, old?: Meta) {
+async function submit(pass: Pass, kind: keyof Scope, request: ApiRequest, old?: Meta) {
   const { method, body } = request;
   try {
     const raw = await call(pass.world, request, kind === CLUSTERS ? undefined : pass.warnings);
@@ -3338,7 +3334,7 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
   const key = makeKey(pass.cluster);
   const makes = actions.filter((a) => a.do === 'Make');
   if (makes.some((a) => done.has(a))) backoff.delete(key);
-  // The first in the plan, not in time: the status tells it, and must not change with each pass.
+  // The first in the plan, not in time: it stands in the status, which must not change each pass.
   const refusal = makes.map((a) => errors.get(a)).find(isRefusal);
   if (refusal) noteRefusal(pass, key, wordsOf(refusal));
 }
@@ -3359,7 +3355,8 @@ export interface Options {
 interface Expectation {
   readonly feed: Feed<Thing>;
   readonly meta: Meta;
-  readonly needs: Needs;
+  // Its version, that the object is gone, or, as nobody knows what came of it, a list from later.
+  readonly needs: 'version' | 'absence' | 'list';
   readonly at: number; // Uptime of the write.
 }
 /** What is kept for one cluster between passes, and its children as the feeds show them. */
@@ -3448,16 +3445,16 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
-  // Uptime goes on evenly, should this machine's clock be set between two answers. Those tell whole
+  // Uptime goes on evenly, should this machine's clock be set between two answers. Those name whole
   // seconds, and take time: less than two seconds are no difference.
   let offset = world.now() - world.uptime();
   const send: World['send'] = async (request) => {
     const answer = await world.send(request);
-    const told = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // NaN without a time.
-    const ms = Math.round(Math.abs(told - offset));
+    const theirs = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // Or NaN.
+    const ms = Math.round(Math.abs(theirs - offset));
     if (ms > 30_000)
       world.log('warn', "this machine's clock differs from the API server's", { ms });
-    if (ms > 2_000) offset = told;
+    if (ms > 2_000) offset = theirs;
     return answer;
   };
   return { ...world, send, now: () => world.uptime() + offset };
@@ -3732,12 +3729,8 @@ function requeue({ o, cluster, ledger, isCut }: Pass, p: Plan): void {
 }
 
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
-/** One Event of a pass. */
-export interface Story {
-  readonly reason: string;
-  readonly type: 'Normal' | 'Warning';
-  readonly message: string;
-}
+/** One Event of a pass; its type is Normal or Warning. */
+export type Story = Readonly<Record<'reason' | 'type' | 'message', string>>;
 /** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
  *  describe`. Bookkeeping is no news. */
 export function storiesOf(done: readonly Action[]): readonly Story[] {
@@ -3785,7 +3778,7 @@ async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<v
     await recordEvent(pass, story);
 }
 
-/** A bug stops no other cluster, and is told where people look. */
+/** A bug stops no other cluster, and stands where people look. */
 async function confess(pass: Pass, error: unknown): Promise<void> {
   const { meta, status } = pass.cluster;
   const message = wordsOf(error);
@@ -4030,7 +4023,7 @@ const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, Infini
 /** What the pages are made of. Others only add to it. */
 export const newVitals = (world: World) => ({
   world,
-  series: new Map<Metric, Map<string, number>>(), // Suffix and labels → value.
+  series: new Map<string, number>(), // A metric with its labels → value.
   watches: new Map<string, { newsAt: number; signAt: number }>(), // By path; uptimes.
   // By cluster, of the last pass: its status, and the states of all members, which that cuts.
   sights: new Map<string, Pick<Status, 'conditions' | 'retiredClaims'> & { states: State[] }>(),
@@ -4042,9 +4035,8 @@ export type Vitals = ReturnType<typeof newVitals>;
 /** Values are words of this program, and names: what JSON escapes beyond the format is in none. */
 function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
   const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
-  const key = suffix + (pairs.length > 0 ? `{${pairs.join()}}` : '');
-  const family = series.get(metric) ?? new Map<string, number>();
-  series.set(metric, family.set(key, (family.get(key) ?? 0) + by));
+  const key = metric + suffix + (pairs.length > 0 ? `{${pairs.join()}}` : '');
+  series.set(key, (series.get(key) ?? 0) + by);
 }
 /** Into a histogram. */
 export function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
@@ -4119,16 +4111,14 @@ export function metricsText(v: Vitals): string {
   let text = '';
   for (const [name, [type, help]] of Object.entries(METRICS)) {
     text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
-    for (const [rest, value] of series.get(name as Metric) ?? [])
-      text += `${name}${rest} ${value}\n`;
+    for (const [key, value] of series) if (key.startsWith(name)) text += `${key} ${value}\n`;
   }
   return text;
 }
 
-type Page = readonly [status: number, text: string];
 /** Status and text of one page. /healthz: should this process be started anew? A server that is
  *  away is no reason: a watch that cannot be opened is opened again, which is a sign too. */
-export function pageOf(v: Vitals, path: string): Page {
+export function pageOf(v: Vitals, path: string): readonly [status: number, text: string] {
   const now = v.world.uptime();
   const watches = [...v.watches];
   if (path === '/metrics') return [200, metricsText(v)];
