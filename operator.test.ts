@@ -1712,7 +1712,7 @@ const news: See = (situation, over) => {
 table('status: Events', news)`
 two Reasons in one pass: a b:deleted (replicas=5)
   → Warning PodDeleted: retired claim data-web-b; replaced b by new;
-  Normal ScaledOut: created 3 members: new, new, new
+  Normal ScaledOut: created new, new, new
 nobody is lost: a b:gone → Normal Returned: created b
 nobody is lost: a b:failed → Normal Returned: deleted pod web-b
 nobody is lost: a !b → Normal ScaledIn: retired claim data-web-b; deleted pod web-b

@@ -2674,8 +2674,7 @@ export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
 export interface Raw {
   readonly [field: string]: any; // The only untyped door; the projections below close it.
 }
-const ms = (text: unknown): number | undefined =>
-  typeof text === 'string' && text !== '' ? Date.parse(text) : undefined;
+const ms = (text: unknown) => (text ? Date.parse(`${text}`) : undefined);
 
 const OURS = new Set<string>(Object.values(MARK));
 /** Projects metadata. Others' annotations can be large, and nothing rests on them; of ours no more
@@ -3690,10 +3689,9 @@ async function passOver(pass: Pass): Promise<void> {
   await findHidden(o, s, ledger);
   const { p } = await decide(o, s);
   // Of others nothing rests on it; a foreign object harms nobody whose identity is over.
-  const isOpen = (m: Member): boolean => m.life !== 'over' || m.pod !== undefined;
+  const open = p.members.filter((m) => m.life !== 'over' || m.pod);
   for (const key of ledger.hidden.keys())
-    if (!p.members.some((m) => isOpen(m) && key.endsWith(`-${m.identity}`)))
-      ledger.hidden.delete(key);
+    if (!open.some((m) => key.endsWith(`-${m.identity}`))) ledger.hidden.delete(key);
   pass.cluster = s.cluster;
   await execute(pass, p.actions);
   const done = p.actions.filter((a) => pass.done.has(a));
@@ -3740,8 +3738,7 @@ export function storiesOf(done: readonly Action[]): readonly Story[] {
   return [...Map.groupBy(news, (a) => a.because)].map(([reason, all]): Story => {
     const parts = [...Map.groupBy(all, verbOf)].map(([verb, same]) => {
       const names = same.map((a) => (oldOf(a) ? `${oldOf(a)} by ${a.identity}` : subjectOf(a)));
-      const count = verb === 'created' && names.length > 1 ? `${names.length} members: ` : '';
-      return `${verb} ${count}${fewNames(names)}`;
+      return `${verb} ${fewNames(names)}`;
     });
     const ended = all.flatMap((a) => (a.verb === 'end' && 'object' in a ? [a.object as Pod] : []));
     const words = ended.map((pod) => pod.lastWords).find(Boolean);
@@ -3802,10 +3799,9 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
   const now = world.now();
   const key = `${reason} ${message}`;
-  if (now - (told.get(key) ?? -Infinity) < LIMITS.earlyEndMs) return;
-  told.delete(key); // So that it comes last.
+  for (const [old, at] of told) if (now - at >= LIMITS.earlyEndMs) told.delete(old);
+  if (told.has(key)) return;
   told.set(key, now);
-  for (const [oldest] of told) if (told.size > 50) told.delete(oldest);
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
   const at = timeText(now);
   const metadata = { name: `${name}.${digits(now, 9)}${chance}` };
@@ -4067,8 +4063,7 @@ export function measured(v: Vitals): World {
     ...world,
     send: (request) => counted(request.method, bare(request.path), () => world.send(request)),
     watch(path, on, signal) {
-      const known = watches.get(bare(path));
-      const watch = known ?? { newsAt: world.uptime(), signAt: 0 };
+      const watch = watches.get(bare(path)) ?? { newsAt: world.uptime(), signAt: 0 };
       watches.set(bare(path), watch);
       const hear = (event: WatchEvent): void => {
         watch.newsAt = watch.signAt = world.uptime();
