@@ -2443,6 +2443,7 @@ export interface WatchEvent {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
   readonly object: Raw;
 }
+type Hear = (event: WatchEvent) => void;
 /** What the operator needs of the outside. */
 export interface World {
   now(): number; // Wall clock, milliseconds since 1970.
@@ -2453,7 +2454,7 @@ export interface World {
   send(request: ApiRequest): Promise<ApiResponse>;
   /** Calls `on` for each event in order. Resolves when the stream ends (status 200), or with
    *  another answer; rejects when the connection breaks. */
-  watch(path: string, on: (event: WatchEvent) => void, signal: AbortSignal): Promise<ApiResponse>;
+  watch(path: string, on: Hear, signal: AbortSignal): Promise<ApiResponse>;
   log(level: Level, message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 export type Level = 'debug' | 'info' | 'warn' | 'error';
@@ -2505,10 +2506,8 @@ export class ApiError extends Error {
 export const isRefusal = (error: unknown): error is ApiError =>
   error instanceof ApiError && [400, 403, 404, 405, 413, 415, 422].includes(error.code);
 /** There is no such object. A 404 that does not say so comes from a proxy, and is no answer. */
-const isGone = (error: unknown): boolean =>
-  error instanceof ApiError && error.code === 404 && error.reason === 'NotFound';
-const isTaken = (error: unknown): boolean =>
-  error instanceof ApiError && error.reason === 'AlreadyExists';
+const isGone = (error: unknown) => isRefusal(error) && error.reason === 'NotFound';
+const isTaken = (error: unknown) => error instanceof ApiError && error.reason === 'AlreadyExists';
 
 /** What an error says; Node has nothing to say of several addresses that all failed. */
 export function wordsOf(error: unknown): string {
@@ -2531,12 +2530,9 @@ function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
   if (plural === undefined || method === 'DELETE') return kind !== '';
   return kind === plural.replace(/s$/, method === 'GET' && !name ? 'list' : '');
 }
-/** send(), but every answer that is not a success is thrown as ApiError. */
-export async function call(
-  world: World,
-  request: ApiRequest,
-  warnings = new Set<string>(), // Takes in what the API server warns of.
-): Promise<Raw> {
+/** send(), but every answer that is not a success is thrown as ApiError. `warnings` takes in what
+ *  the API server warns of. */
+export async function call(world: World, request: ApiRequest, warnings?: Set<string>) {
   const answer = await world.send(request).catch((error: unknown) => {
     throw error instanceof ApiError ? error : new ApiError(0, 'NoAnswer', wordsOf(error));
   });
@@ -2545,7 +2541,7 @@ export async function call(
   const warning = headers['warning'];
   if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
   for (const [, text = ''] of (warning ?? '').matchAll(/299 \S+ "((?:[^"\\]|\\.)*)"/g))
-    warnings.add(text.replaceAll(/\\(.)/g, '$1'));
+    warnings?.add(text.replaceAll(/\\(.)/g, '$1'));
   return body as Raw;
 }
 
@@ -2579,33 +2575,8 @@ async function accessTo(server: URL, config: KubeConfig) {
   };
 }
 type Access = Awaited<ReturnType<typeof accessTo>>;
-/** Opens the way for a request. It is made anew after a minute and after a failure, since tokens
- *  and authorities rotate. Nobody waits for a plugin longer than until `late`. */
-function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
-  let config: KubeConfig | undefined;
-  let known: Access | undefined;
-  let reading: Promise<Access> | undefined;
-  async function read(): Promise<Access> {
-    if (known?.isRefused) config = undefined;
-    const fresh = await accessTo(server, (config ??= await reload()));
-    for (const old of [known?.requests, known?.apart]) void old?.close(); // What is in flight ends.
-    return fresh;
-  }
-  return async (late: AbortSignal): Promise<Access> => {
-    if (known && performance.now() < known.staleAt) return known;
-    reading ??= read().finally(() => (reading = undefined));
-    const tooLate = aborted(late, late).then(() => Promise.reject(late.reason));
-    try {
-      return (known = await Promise.race([reading, tooLate]));
-    } catch (error) {
-      throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
-    }
-  };
-}
-
 /** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
-const written = (body: unknown): string =>
-  JSON.stringify(body).replace(/[<>&\u2028\u2029]/g, unicode);
+const written = (body: unknown) => JSON.stringify(body).replace(/[<>&\u2028\u2029]/g, unicode);
 /** The body as JSON. What is none, a proxy's HTML page say, is quoted. */
 function jsonOf(text: string, status: number): unknown {
   try {
@@ -2616,13 +2587,7 @@ function jsonOf(text: string, status: number): unknown {
   }
 }
 /** One request; `on` gets each line of the answer. */
-async function exchange(
-  open: ReturnType<typeof newDoor>,
-  request: ApiRequest,
-  signal: AbortSignal,
-  on?: (event: WatchEvent) => void,
-): Promise<ApiResponse> {
-  const access = await open(signal);
+async function exchange(access: Access, request: ApiRequest, signal: AbortSignal, on?: Hear) {
   const { method, body, contentType = 'application/json' } = request;
   const { origin, pathname } = access.server;
   const path = pathname.replace(/\/$/, '') + request.path;
@@ -2653,16 +2618,37 @@ async function exchange(
     throw error;
   }
 }
-/** `send` and `watch` of World over the kubeconfig's current context. */
-export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
-  const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
+/** `send` and `watch` of World over the kubeconfig's current context. Access is renewed after a
+ *  minute and after a failure, since tokens and authorities rotate. Nobody waits longer for a
+ *  plugin than for an answer. */
+export function connect(first: KubeConfig, reload: () => Promise<KubeConfig>) {
+  const server = new URL(first.getCurrentCluster()?.server ?? '');
+  let config: KubeConfig | undefined;
+  let known: Access | undefined;
+  let opening: Promise<Access> | undefined;
+  async function open(): Promise<Access> {
+    if (known?.isRefused) config = undefined;
+    const fresh = await accessTo(server, (config ??= await reload()));
+    for (const old of [known?.requests, known?.apart]) void old?.close(); // What is in flight ends.
+    return fresh;
+  }
+  async function access(late: AbortSignal): Promise<Access> {
+    if (known && performance.now() < known.staleAt) return known;
+    opening ??= open().finally(() => (opening = undefined));
+    const tooLate = aborted(late, late).then(() => Promise.reject(late.reason));
+    try {
+      return (known = await Promise.race([opening, tooLate]));
+    } catch (error) {
+      throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
+    }
+  }
   const send: World['send'] = async (request) => {
     const late = AbortSignal.timeout(request.timeoutMs ?? BOUNDS.requestMs);
-    const answer = await exchange(open, request, late);
-    return answer.status === 401 ? exchange(open, request, late) : answer;
+    const answer = await exchange(await access(late), request, late);
+    return answer.status === 401 ? exchange(await access(late), request, late) : answer;
   };
-  const watch: World['watch'] = (path, on, signal) =>
-    exchange(open, { method: 'GET', path }, signal, on);
+  const watch: World['watch'] = async (path, on, signal) =>
+    exchange(await access(signal), { method: 'GET', path }, signal, on);
   return { send, watch };
 }
 
@@ -3492,8 +3478,7 @@ function startFeeds(o: Operator, options: Options) {
   return feeds;
 }
 
-const clusterKeyOf = ({ meta }: Thing): string =>
-  `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
+const clusterKeyOf = ({ meta }: Thing) => `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
 /** Keeps the index of children by cluster, and wakes the cluster once the index is right. */
 function onChild(o: Operator, kind: Kind, before?: Thing, after?: Thing, isNews?: boolean): void {
   const [from, to] = [before && clusterKeyOf(before), after && clusterKeyOf(after)];
