@@ -1745,7 +1745,7 @@ const news: See = (situation, over) => {
 table('status: Events', news)`
 two Reasons in one pass: a b:deleted (replicas=5)
   → Warning PodDeleted: retired claim data-web-b; replaced b by new;
-  Normal ScaledOut: created 3 members: new, new, new
+  Normal ScaledOut: created new, new, new
 nobody is lost: a b:gone → Normal Returned: created b
 nobody is lost: a b:failed → Normal Returned: deleted pod web-b
 nobody is lost: a !b → Normal ScaledIn: retired claim data-web-b; deleted pod web-b
@@ -1994,40 +1994,34 @@ probes('probes: requests, watches, passes → counted once each, as they ended',
   void follow();
   world.log('warn', 'watch restarts', { error: 'x' });
   world.log('info', 'leads');
-  const observer = op.observerOf(vitals);
-  observer.passed(300, 'success');
-  observer.passed(30_000, 'error');
-  observer.replaced('NodeGone');
+  for (const ms of [300, 30_000])
+    op.time(vitals, 'statefulcluster_reconcile_duration_seconds', {}, ms);
   const series = parseMetrics(page('/metrics').slice(4) + '\n');
   const wanted: Record<string, number> = {
     'api_requests_total{verb="POST",code="200"}': 1,
     'api_requests_total{verb="POST",code="409"}': 1,
     'api_requests_total{verb="POST",code="none"}': 1,
     'api_requests_total{verb="WATCH",code="200"}': 1,
-    watch_restarts_total: 1,
     'errors_total{log="watch restarts"}': 1,
     'api_request_duration_seconds_count{verb="POST"}': 3,
     'api_request_duration_seconds_bucket{verb="POST",le="0.025"}': 0,
     'api_request_duration_seconds_bucket{verb="POST",le="0.05"}': 3,
-    'reconciles_total{result="success"}': 1,
-    'reconciles_total{result="error"}': 1,
     'reconcile_duration_seconds_bucket{le="0.5"}': 1,
     'reconcile_duration_seconds_bucket{le="+Inf"}': 2,
     reconcile_duration_seconds_sum: 30.3,
-    'replacements_total{reason="NodeGone"}': 1,
   };
   const seen = Object.keys(wanted).map((key) => [key, series.get(`statefulcluster_${key}`)]);
   assert.equal(Object.fromEntries(seen), wanted);
 });
 probes('probes: a pass tells of 300 members → all counted; what is over leaves no series', () => {
   const { vitals, page } = stillWorld();
-  const observer = op.observerOf(vitals);
   const shown = (): readonly string[] =>
     page('/metrics').match(/^statefulcluster_(members|condition|retired_claims)\{.*$/gm) ?? [];
   const rest = { reason: 'x', message: '', observedGeneration: 1, lastTransitionTime: '' };
   const turn = (type: string, status: 'True' | 'False') => ({ type, status, ...rest });
   const conditions = [turn('Ready', 'False'), turn('Stalled', 'True')];
-  observer.saw('a/web', { health: { Available: 299, Withheld: 1 }, conditions, retiredClaims: 7 });
+  const states: op.State[] = [...Array<'Available'>(299).fill('Available'), 'Withheld'];
+  vitals.sights.set('a/web', { states, conditions, retiredClaims: 7 });
   assert.equal(shown(), [
     'statefulcluster_members{namespace="a",name="web",health="Available"} 299',
     'statefulcluster_members{namespace="a",name="web",health="Withheld"} 1',
@@ -2035,21 +2029,20 @@ probes('probes: a pass tells of 300 members → all counted; what is over leaves
     'statefulcluster_condition{namespace="a",name="web",type="Stalled"} 1',
     'statefulcluster_retired_claims{namespace="a",name="web"} 7',
   ]);
-  observer.saw('a/web', { health: { Available: 300 }, conditions: [], retiredClaims: 0 });
+  vitals.sights.set('a/web', { states: ['Available'], conditions: [], retiredClaims: 0 });
   assert.is(parseMetrics(page('/metrics').slice(4) + '\n') && shown().length, 2);
-  observer.saw('a/web', undefined);
+  vitals.sights.delete('a/web');
   assert.equal(shown(), []);
 });
 probes('probes: a standby, a leader that syncs, one that works → readiness, in words', () => {
   const { state, vitals, world, page } = stillWorld();
   assert.is(page('/readyz'), '200 standby');
-  const observer = op.observerOf(vitals);
-  observer.leads();
+  vitals.phase = 'syncing';
   void world.watch('/api/v1/pods?x', () => undefined, new AbortController().signal);
   state.uptime += 5000;
   const age = (seconds: number): string => `/api/v1/pods: last event or bookmark ${seconds} s ago`;
   assert.is(page('/readyz'), `503 leader, the caches are not synced\n${age(5)}`);
-  observer.synced(() => 7);
+  Object.assign(vitals, { phase: 'synced', depth: () => 7 });
   assert.is(page('/readyz'), `200 leader\n${age(5)}`);
   state.on({ type: 'BOOKMARK', object: {} });
   state.uptime += 29_000;
@@ -4223,18 +4216,20 @@ const noRight = (resource: string) =>
 scenario('a pass throws each time → Stalled, one Event, and ever more slowly', live, async (t) => {
   t.sim.kill('operator');
   let times = 0;
-  const saw = (): void => {
+  const world = t.sim.world('operator', t.faults);
+  const vitals = op.newVitals(world);
+  vitals.sights.set = () => {
     throw new Error(`a bug, for the ${++times}th time`);
   };
-  const none = (): void => undefined;
-  const observer = { leads: none, synced: none, passed: none, replaced: none, saw };
-  const options = { namespaces: [], selector: '', workers: 1, observer };
+  const options = { namespaces: [], selector: '', workers: 1, vitals };
   const stop = new AbortController();
-  void op.runOperator(t.sim.world('operator', t.faults), options, stop.signal);
+  void op.runOperator(world, options, stop.signal);
   await t.sim.run(600_000);
   assert.is(conditionOf(t, 'Stalled')?.reason, 'InternalError');
   assert.is(newsOf(t, 'Stalled').length, 1);
   assert.ok(times < 60, `${times} passes`);
+  const series = parseMetrics(op.metricsText(vitals));
+  assert.is(series.get('statefulcluster_reconciles_total{result="error"}'), times);
   stop.abort();
   startOperator(t);
 });
@@ -4406,12 +4401,15 @@ if (only.test('scale: 1,000 clusters'))
     const names = Array.from({ length: 1000 }, (_, i) => `c-${i}`);
     for (const name of names) await seedCluster(seeding, ['default', name, 3]);
     const passes = new Map<string, number>();
-    const saw = (key: string): unknown => passes.set(key, (passes.get(key) ?? 0) + 1);
     const begin = (): AbortController => {
       const world = t.sim.world('operator');
       const stop = new AbortController();
-      const observer = { ...op.observerOf(op.newVitals(world)), saw };
-      const options = { namespaces: [], selector: '', workers: 4, observer };
+      const vitals = op.newVitals(world);
+      vitals.sights.set = (key) => {
+        passes.set(key, (passes.get(key) ?? 0) + 1);
+        return vitals.sights;
+      };
+      const options = { namespaces: [], selector: '', workers: 4, vitals };
       void op.runOperator(world, options, stop.signal);
       return stop;
     };
@@ -4461,8 +4459,7 @@ function elect(t: Scene, name: string, share: Partial<op.Share> = {}): Runner {
   t.runners.push(runner);
   const ends = (end: string): void => void Object.assign(runner, { end, endedAt: t.sim.uptime() });
   const lease = { namespace: 'default', identity: who };
-  const observer = op.observerOf(vitals);
-  const options = { namespaces: [], selector: '', workers: 4, ...share, lease, observer };
+  const options = { namespaces: [], selector: '', workers: 4, ...share, lease, vitals };
   op.runElected(op.measured(vitals), options, stop.signal).then(
     () => ends('released'),
     (error: unknown) => ends(error instanceof Error ? error.message : String(error)),
@@ -4674,6 +4671,8 @@ election('a pod is deleted → counted, in the words of the Event (I9)', async (
     assert.is(own?.(`replacements_total{reason="${reason}"}`), Number(reason === 'PodDeleted'));
   assert.not.match(op.metricsText(a.vitals), 'reason="ScaledOut"');
   assert.equal([own?.('leader'), other?.('leader')], [1, 0]);
+  const all = ['success', 'error'].map((word) => own?.(`reconciles_total{result="${word}"}`) ?? 0);
+  assert.is(own?.('reconcile_duration_seconds_count'), (all[0] || NaN) + (all[1] ?? 0));
   assert.is(own?.('members{namespace="default",name="coder",health="Available"}'), 3);
   for (const [verb, code] of Object.entries({ POST: 201, PUT: 200, WATCH: 200, DELETE: 200 })) {
     const sent = t.sim.requests.filter((r) => r.who === a.who && r.method === verb);

@@ -2445,6 +2445,7 @@ export interface WatchEvent {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
   readonly object: Raw;
 }
+type Hear = (event: WatchEvent) => void;
 /** What the operator needs of the outside. */
 export interface World {
   now(): number; // Wall clock, milliseconds since 1970.
@@ -2455,7 +2456,7 @@ export interface World {
   send(request: ApiRequest): Promise<ApiResponse>;
   /** Calls `on` for each event in order. Resolves when the stream ends (status 200), or with
    *  another answer; rejects when the connection breaks. */
-  watch(path: string, on: (event: WatchEvent) => void, signal: AbortSignal): Promise<ApiResponse>;
+  watch(path: string, on: Hear, signal: AbortSignal): Promise<ApiResponse>;
   log(level: Level, message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 export type Level = 'debug' | 'info' | 'warn' | 'error';
@@ -2508,10 +2509,8 @@ export class ApiError extends Error {
 export const isRefusal = (error: unknown): error is ApiError =>
   error instanceof ApiError && [400, 403, 404, 405, 413, 415, 422].includes(error.code);
 /** There is no such object. A 404 that does not say so comes from a proxy, and is no answer. */
-const isGone = (error: unknown): boolean =>
-  error instanceof ApiError && error.code === 404 && error.reason === 'NotFound';
-const isTaken = (error: unknown): boolean =>
-  error instanceof ApiError && error.reason === 'AlreadyExists';
+const isGone = (error: unknown) => isRefusal(error) && error.reason === 'NotFound';
+const isTaken = (error: unknown) => error instanceof ApiError && error.reason === 'AlreadyExists';
 
 /** What an error says; Node has nothing to say of several addresses that all failed. */
 export function wordsOf(error: unknown): string {
@@ -2534,12 +2533,9 @@ function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
   if (plural === undefined || method === 'DELETE') return kind !== '';
   return kind === plural.replace(/s$/, method === 'GET' && !name ? 'list' : '');
 }
-/** send(), but every answer that is not a success is thrown as ApiError. */
-export async function call(
-  world: World,
-  request: ApiRequest,
-  warnings = new Set<string>(), // Takes in what the API server warns of.
-): Promise<Raw> {
+/** send(), but every answer that is not a success is thrown as ApiError. `warnings` takes in what
+ *  the API server warns of. */
+export async function call(world: World, request: ApiRequest, warnings?: Set<string>) {
   const answer = await world.send(request).catch((error: unknown) => {
     throw error instanceof ApiError ? error : new ApiError(0, 'NoAnswer', wordsOf(error));
   });
@@ -2548,7 +2544,7 @@ export async function call(
   const warning = headers['warning'];
   if (warning) world.log('warn', 'the API server warns', { warning, path: request.path });
   for (const [, text = ''] of (warning ?? '').matchAll(/299 \S+ "((?:[^"\\]|\\.)*)"/g))
-    warnings.add(text.replaceAll(/\\(.)/g, '$1'));
+    warnings?.add(text.replaceAll(/\\(.)/g, '$1'));
   return body as Raw;
 }
 
@@ -2582,34 +2578,9 @@ async function accessTo(server: URL, config: KubeConfig) {
   };
 }
 type Access = Awaited<ReturnType<typeof accessTo>>;
-/** Opens the way for a request. It is made anew after a minute and after a failure, since tokens
- *  and authorities rotate. Nobody waits for a plugin longer than until `late`. */
-function newDoor(server: URL, reload: () => Promise<KubeConfig>) {
-  let config: KubeConfig | undefined;
-  let known: Access | undefined;
-  let reading: Promise<Access> | undefined;
-  async function read(): Promise<Access> {
-    if (known?.isRefused) config = undefined;
-    const fresh = await accessTo(server, (config ??= await reload()));
-    for (const old of [known?.requests, known?.apart]) void old?.close(); // What is in flight ends.
-    return fresh;
-  }
-  return async (late: AbortSignal): Promise<Access> => {
-    if (known && performance.now() < known.staleAt) return known;
-    reading ??= read().finally(() => (reading = undefined));
-    const tooLate = aborted(late, late).then(() => Promise.reject(late.reason));
-    try {
-      return (known = await Promise.race([reading, tooLate]));
-    } catch (error) {
-      throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
-    }
-  };
-}
-
 /** JSON as Go writes it: the API server compares the data of a ControllerRevision by its bytes. */
-const written = (body: unknown): string =>
-  JSON.stringify(body).replace(/[<>&\u2028\u2029]/g, unicode);
-/** The body as JSON. What is none, a proxy's HTML page say, is told in its own words. */
+const written = (body: unknown) => JSON.stringify(body).replace(/[<>&\u2028\u2029]/g, unicode);
+/** The body as JSON. What is none, a proxy's HTML page say, is quoted. */
 function jsonOf(text: string, status: number): unknown {
   try {
     return text === '' ? undefined : JSON.parse(text);
@@ -2619,13 +2590,7 @@ function jsonOf(text: string, status: number): unknown {
   }
 }
 /** One request; `on` gets each line of the answer. */
-async function exchange(
-  open: ReturnType<typeof newDoor>,
-  request: ApiRequest,
-  signal: AbortSignal,
-  on?: (event: WatchEvent) => void,
-): Promise<ApiResponse> {
-  const access = await open(signal);
+async function exchange(access: Access, request: ApiRequest, signal: AbortSignal, on?: Hear) {
   const { method, body, contentType = 'application/json' } = request;
   const { origin, pathname } = access.server;
   const path = pathname.replace(/\/$/, '') + request.path;
@@ -2656,16 +2621,37 @@ async function exchange(
     throw error;
   }
 }
-/** `send` and `watch` of World over the kubeconfig's current context. */
-export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
-  const open = newDoor(new URL(config.getCurrentCluster()?.server ?? ''), reload);
+/** `send` and `watch` of World over the kubeconfig's current context. Access is renewed after a
+ *  minute and after a failure, since tokens and authorities rotate. Nobody waits longer for a
+ *  plugin than for an answer. */
+export function connect(first: KubeConfig, reload: () => Promise<KubeConfig>) {
+  const server = new URL(first.getCurrentCluster()?.server ?? '');
+  let config: KubeConfig | undefined;
+  let known: Access | undefined;
+  let opening: Promise<Access> | undefined;
+  async function open(): Promise<Access> {
+    if (known?.isRefused) config = undefined;
+    const fresh = await accessTo(server, (config ??= await reload()));
+    for (const old of [known?.requests, known?.apart]) void old?.close(); // What is in flight ends.
+    return fresh;
+  }
+  async function access(late: AbortSignal): Promise<Access> {
+    if (known && performance.now() < known.staleAt) return known;
+    opening ??= open().finally(() => (opening = undefined));
+    const tooLate = aborted(late, late).then(() => Promise.reject(late.reason));
+    try {
+      return (known = await Promise.race([opening, tooLate]));
+    } catch (error) {
+      throw new ApiError(0, 'NoCredentials', `no credentials: ${wordsOf(error)}`);
+    }
+  }
   const send: World['send'] = async (request) => {
     const late = AbortSignal.timeout(request.timeoutMs ?? BOUNDS.requestMs);
-    const answer = await exchange(open, request, late);
-    return answer.status === 401 ? exchange(open, request, late) : answer;
+    const answer = await exchange(await access(late), request, late);
+    return answer.status === 401 ? exchange(await access(late), request, late) : answer;
   };
-  const watch: World['watch'] = (path, on, signal) =>
-    exchange(open, { method: 'GET', path }, signal, on);
+  const watch: World['watch'] = async (path, on, signal) =>
+    exchange(await access(signal), { method: 'GET', path }, signal, on);
   return { send, watch };
 }
 
@@ -2677,23 +2663,16 @@ export function connect(config: KubeConfig, reload: () => Promise<KubeConfig>) {
 export interface Raw {
   readonly [field: string]: any; // The only untyped door; the projections below close it.
 }
-const ms = (text: unknown): number | undefined =>
-  typeof text === 'string' && text !== '' ? Date.parse(text) : undefined;
+const ms = (text: unknown) => (text ? Date.parse(`${text}`) : undefined);
 
-const kept = new Map<string, unknown>();
-/** Equal parts of many objects are kept once: owner references, what claims ask for. Large ones
- *  are seldom equal, and so not kept here. */
-function shared<T>(part: T): T {
-  const text = JSON.stringify(part);
-  if (text.length > 1_000) return part;
-  if (kept.size >= 10_000) kept.clear(); // What is in use stays with its objects.
-  if (!kept.has(text)) kept.set(text, part);
-  return kept.get(text) as T;
-}
-
-/** Projects metadata. */
+const OURS = new Set<string>(Object.values(MARK));
+/** Projects metadata. Others' annotations can be large, and nothing rests on them; of ours no more
+ *  is kept than is ever written. */
 export function metaOf(raw: Raw): Meta {
   const m = (raw['metadata'] ?? {}) as Raw;
+  const own = Object.entries(dictOf(m['annotations']))
+    .filter(([key]) => OURS.has(key))
+    .map(([key, text]) => [key, `${text}`.slice(0, BOUNDS.annotationMax)]);
   return {
     namespace: m['namespace'] ?? '',
     name: m['name'] ?? '',
@@ -2701,19 +2680,12 @@ export function metaOf(raw: Raw): Meta {
     resourceVersion: m['resourceVersion'] ?? '',
     generation: m['generation'] ?? 0,
     labels: m['labels'] ?? {},
-    annotations: shared(ownAnnotations(m['annotations'] ?? {})),
-    owners: shared(m['ownerReferences'] ?? []),
+    annotations: Object.fromEntries(own),
+    owners: m['ownerReferences'] ?? [],
     createdMs: ms(m['creationTimestamp']) ?? 0,
     deletedMs: ms(m['deletionTimestamp']),
   };
 }
-/** Others can be large, and nothing rests on them; of ours no more is kept than is ever written. */
-const ownAnnotations = (given: Dict): Dict =>
-  Object.fromEntries(
-    Object.values(MARK).flatMap((key) =>
-      given[key] === undefined ? [] : [[key, `${given[key]}`.slice(0, BOUNDS.annotationMax)]],
-    ),
-  );
 
 /** The door: a field that is null is absent, as wherever Go reads it. Charts render empty ones. */
 const withoutNulls = (part: unknown): Raw =>
@@ -2800,7 +2772,7 @@ export function claimOf(raw: Raw): Claim {
   const { volumeName: volume = '', ...asked }: Raw = raw['spec'] ?? {};
   const phase = raw['status']?.phase ?? 'Pending';
   const request = asked['resources']?.requests?.storage ?? '';
-  return { meta: metaOf(raw), phase, volume, request, spec: shared(asked) };
+  return { meta: metaOf(raw), phase, volume, request, spec: asked };
 }
 /** Projects a ControllerRevision. */
 export function revisionOf(raw: Raw): Revision {
@@ -2820,7 +2792,7 @@ export function nodeOf(raw: Raw): Node {
     ready: isTrue(ready),
     readySinceMs: changedMs(ready),
     unschedulable: raw['spec']?.unschedulable === true,
-    taints: shared(taints),
+    taints,
   };
 }
 /** Projects a PersistentVolume. */
@@ -3076,10 +3048,6 @@ export function newQueue(
 // back only what comes later for the same member and for its successor. It draws no conclusions:
 // what was refused, and what ended, is left on the desk for the next plan.
 
-/** What the cache must show of a write: its version, that the object is gone, or, since nobody
- *  knows what came of it, a whole list that began later. */
-type Needs = 'version' | 'absence' | 'list';
-type Written = Kind | 'statefulclusters';
 /** One pass over one cluster: where to write, and what came of it. */
 const newPass = (o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: Scope) => ({
   ...{ o, world: o.world, at: o.world.uptime(), scope, ledger, desk: ledger.desk },
@@ -3093,7 +3061,8 @@ const newPass = (o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: S
 });
 type Pass = ReturnType<typeof newPass>;
 /** Nothing more is planned before the cache shows this write. */
-function expect({ world, scope, ledger }: Pass, kind: Written, meta: Meta, wanted: Needs): void {
+function expect(pass: Pass, kind: keyof Scope, meta: Meta, wanted: Expectation['needs']): void {
+  const { world, scope, ledger } = pass;
   const feed: Feed<Thing> = scope[kind];
   // A view that is later and lacks it is of before etcd was restored: only a list can tell.
   const isLost = feed.version >= Number(meta.resourceVersion) && !feed.items.has(keyOf(meta));
@@ -3134,9 +3103,8 @@ export type Body = Json & { readonly kind: string; readonly metadata: Json & { n
 export function revisionBody(cluster: StatefulCluster, revision: Revision): Body {
   const { hash, number, template, claimTemplates } = revision;
   const { name } = revision.meta;
-  const cause = cluster.meta.annotations[MARK.changeCause];
   const labels = { [MARK.cluster]: cluster.meta.name, [MARK.revision]: hash };
-  const annotations = cause === undefined ? undefined : { [MARK.changeCause]: cause };
+  const annotations = { [MARK.changeCause]: cluster.meta.annotations[MARK.changeCause] };
   const metadata = { name, labels, annotations, ownerReferences: [ownerOf(cluster)] };
   // As Go writes it, see `written`: other data could never be patched, nor orphaned.
   const data: Json = JSON.parse(canonicalJson({ template, claimTemplates }));
@@ -3195,7 +3163,7 @@ export function claimBody(c: StatefulCluster, born: Born, of: string): Body {
 /** Every write to the cluster and its children, and what the cache must show of it: what the API
  *  server made of it, which comes back, or that the object decided upon is gone. Without an answer
  *  only a new list can tell. */
-async function submit(pass: Pass, kind: Written, request: ApiRequest, old?: Meta) {
+async function submit(pass: Pass, kind: keyof Scope, request: ApiRequest, old?: Meta) {
   const { method, body } = request;
   try {
     const raw = await call(pass.world, request, kind === CLUSTERS ? undefined : pass.warnings);
@@ -3361,7 +3329,7 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
   const key = makeKey(pass.cluster);
   const makes = actions.filter((a) => a.do === 'Make');
   if (makes.some((a) => done.has(a))) backoff.delete(key);
-  // The first in the plan, not in time: the status tells it, and must not change with each pass.
+  // The first in the plan, not in time: it stands in the status, which must not change each pass.
   const refusal = makes.map((a) => errors.get(a)).find(isRefusal);
   if (refusal) noteRefusal(pass, key, wordsOf(refusal));
 }
@@ -3371,26 +3339,19 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
 // LINE decided, and has no ifs on what a member is. Between two passes a process keeps one Ledger
 // for each cluster: to lose it makes the operator wait longer, and never ends anything sooner.
 
-/** What `run` was told. */
+/** What `run` is asked to do, and where it counts. */
 export interface Options {
   readonly namespaces: readonly string[]; // Empty: all.
   readonly selector: string; // Of the StatefulClusters; '' for all.
   readonly workers: number;
-  readonly observer?: Observer;
-}
-/** Is told what happens, for PROBES; nothing rests on it. */
-export interface Observer {
-  leads(): void;
-  synced(queueDepth: () => number): void;
-  passed(ms: number, result: 'success' | 'error'): void;
-  saw(cluster: string, sight: Sight | undefined): void; // undefined: the cluster is gone.
-  replaced(because: Reason): void;
+  readonly vitals?: Vitals;
 }
 /** A write that the cache must show before its cluster is planned again. */
 interface Expectation {
   readonly feed: Feed<Thing>;
   readonly meta: Meta;
-  readonly needs: Needs;
+  // Its version, that the object is gone, or, as nobody knows what came of it, a list from later.
+  readonly needs: 'version' | 'absence' | 'list';
   readonly at: number; // Uptime of the write.
 }
 /** What is kept for one cluster between passes, and its children as the feeds show them. */
@@ -3423,14 +3384,15 @@ interface Scope {
   readonly controllerrevisions: Feed<Revision>;
 }
 /** All state of a running operator. */
-function newOperator(outer: World, { workers, observer }: Options, signal: AbortSignal) {
+function newOperator(outer: World, options: Options, signal: AbortSignal) {
+  const { workers, vitals = newVitals(outer) } = options;
   const world = onServerClock(outer);
   const sizeOf = (key: string): number => o.ledgers.get(key)?.children.pods.size ?? 0;
   const queue: Queue = newQueue(world, workers, (key) => reconcile(o, key), sizeOf);
   const o = {
     world,
     signal,
-    observer,
+    vitals,
     queue,
     ledgers: new Map<string, Ledger>(), // By cluster key.
     scopes: new Map<string, Scope>(), // By namespace, '' for all.
@@ -3457,8 +3419,8 @@ function ledgerOf({ ledgers }: Operator, key: string, uid?: string): Ledger {
 /** The whole operator on one World, until aborted: what `run` starts and the simulation runs. */
 export async function runOperator(outer: World, options: Options, signal: AbortSignal) {
   const o = newOperator(outer, options, signal);
-  const { world, queue, observer } = o;
-  observer?.leads();
+  const { world, queue, vitals } = o;
+  vitals.phase = 'syncing';
   const feeds = startFeeds(o, options);
   const done = Promise.all(feeds.map((feed) => feed.done));
   const stopped = aborted(signal, signal);
@@ -3468,7 +3430,7 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
     const keys = [...o.scopes.values()].flatMap((s) => [...s.statefulclusters.items.keys()]);
     world.log('info', 'caches are synced', { clusters: keys.length });
     for (const key of keys) queue.add(key);
-    observer?.synced(queue.depth);
+    Object.assign(vitals, { phase: 'synced', depth: queue.depth });
     queue.start();
   }
   await stopped;
@@ -3478,16 +3440,16 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
 
 /** The same World, but `now()` is the API server's clock: the machine's own may be wrong. */
 function onServerClock(world: World): World {
-  // Uptime goes on evenly, should this machine's clock be set between two answers. Those tell whole
+  // Uptime goes on evenly, should this machine's clock be set between two answers. Those name whole
   // seconds, and take time: less than two seconds are no difference.
   let offset = world.now() - world.uptime();
   const send: World['send'] = async (request) => {
     const answer = await world.send(request);
-    const told = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // NaN without a time.
-    const ms = Math.round(Math.abs(told - offset));
+    const theirs = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // Or NaN.
+    const ms = Math.round(Math.abs(theirs - offset));
     if (ms > 30_000)
       world.log('warn', "this machine's clock differs from the API server's", { ms });
-    if (ms > 2_000) offset = told;
+    if (ms > 2_000) offset = theirs;
     return answer;
   };
   return { ...world, send, now: () => world.uptime() + offset };
@@ -3526,8 +3488,7 @@ function startFeeds(o: Operator, options: Options) {
   return feeds;
 }
 
-const clusterKeyOf = ({ meta }: Thing): string =>
-  `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
+const clusterKeyOf = ({ meta }: Thing) => `${meta.namespace}/${meta.labels[MARK.cluster] ?? ''}`;
 /** Keeps the index of children by cluster, and wakes the cluster once the index is right. */
 function onChild(o: Operator, kind: Kind, before?: Thing, after?: Thing, isNews?: boolean): void {
   const [from, to] = [before && clusterKeyOf(before), after && clusterKeyOf(after)];
@@ -3698,18 +3659,21 @@ async function reconcile(o: Operator, key: string): Promise<void> {
   if (!hasCaughtUp(o, key, ledgerOf(o, key))) return; // It may be chosen again before that.
   const ledger = ledgerOf(o, key, cluster?.meta.uid ?? '');
   if (!scope || !cluster) {
-    o.observer?.saw(key, undefined);
+    o.vitals.sights.delete(key);
     if (Object.values(ledger.children).every((all) => all.size === 0)) o.ledgers.delete(key);
     return;
   }
   const pass = newPass(o, cluster, ledger, scope);
+  let result = 'error';
   try {
     await passOver(pass);
-    o.observer?.passed(o.world.uptime() - pass.at, 'success');
+    result = 'success';
   } catch (error) {
-    o.observer?.passed(o.world.uptime() - pass.at, 'error');
     if (!(error instanceof ApiError)) await confess(pass, error);
     throw error;
+  } finally {
+    count(o.vitals, 'statefulcluster_reconciles_total', { result });
+    time(o.vitals, 'statefulcluster_reconcile_duration_seconds', {}, o.world.uptime() - pass.at);
   }
 }
 async function passOver(pass: Pass): Promise<void> {
@@ -3718,20 +3682,20 @@ async function passOver(pass: Pass): Promise<void> {
   await findHidden(o, s, ledger);
   const { p } = await decide(o, s);
   // Of others nothing rests on it; a foreign object harms nobody whose identity is over.
-  const isOpen = (m: Member): boolean => m.life !== 'over' || m.pod !== undefined;
+  const open = p.members.filter((m) => m.life !== 'over' || m.pod);
   for (const key of ledger.hidden.keys())
-    if (!p.members.some((m) => isOpen(m) && key.endsWith(`-${m.identity}`)))
-      ledger.hidden.delete(key);
+    if (!open.some((m) => key.endsWith(`-${m.identity}`))) ledger.hidden.delete(key);
   pass.cluster = s.cluster;
   await execute(pass, p.actions);
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
   await world.sleep(0); // Others have their turn: the status of a large cluster takes long.
   const status = statusOf({ ...s, desk }, p, world.now());
-  const alike = Map.groupBy(p.members.filter(isLive), (m) => m.state);
-  const health = Object.fromEntries([...alike].map(([state, all]) => [state, all.length]));
-  o.observer?.saw(keyOf(s.cluster.meta), { ...status, health });
-  for (const a of done) if (a.do === 'Make' && a.replaces) o.observer?.replaced(a.because);
+  const states = p.members.filter(isLive).map((m) => m.state);
+  o.vitals.sights.set(keyOf(s.cluster.meta), { ...status, states });
+  for (const a of done)
+    if (a.do === 'Make' && a.replaces)
+      count(o.vitals, 'statefulcluster_replacements_total', { reason: a.because });
   for (const story of storiesOf(done)) await recordEvent(pass, story);
   const message = [...warnings].join('; ');
   if (message !== '') await recordEvent(pass, { reason: 'Warned', type: 'Warning', message });
@@ -3757,12 +3721,8 @@ function requeue(pass: Pass, p: Plan): void {
 }
 
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
-/** One Event of a pass. */
-export interface Story {
-  readonly reason: string;
-  readonly type: 'Normal' | 'Warning';
-  readonly message: string;
-}
+/** One Event of a pass; its type is Normal or Warning. */
+export type Story = Readonly<Record<'reason' | 'type' | 'message', string>>;
 /** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
  *  describe`. Bookkeeping is no news. */
 export function storiesOf(done: readonly Action[]): readonly Story[] {
@@ -3772,8 +3732,7 @@ export function storiesOf(done: readonly Action[]): readonly Story[] {
   return [...Map.groupBy(news, (a) => a.because)].map(([reason, all]): Story => {
     const parts = [...Map.groupBy(all, verbOf)].map(([verb, same]) => {
       const names = same.map((a) => (oldOf(a) ? `${oldOf(a)} by ${a.identity}` : subjectOf(a)));
-      const count = verb === 'created' && names.length > 1 ? `${names.length} members: ` : '';
-      return `${verb} ${count}${fewNames(names)}`;
+      return `${verb} ${fewNames(names)}`;
     });
     const ended = all.flatMap((a) => (a.verb === 'end' && 'object' in a ? [a.object as Pod] : []));
     const words = ended.map((pod) => pod.lastWords).find(Boolean);
@@ -3810,7 +3769,7 @@ async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<v
     await recordEvent(pass, story);
 }
 
-/** A bug stops no other cluster, and is told where people look. */
+/** A bug stops no other cluster, and stands where people look. */
 async function confess(pass: Pass, error: unknown): Promise<void> {
   const { meta, status } = pass.cluster;
   const message = wordsOf(error);
@@ -3834,10 +3793,9 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
   const now = world.now();
   const key = `${reason} ${message}`;
-  if (now - (told.get(key) ?? -Infinity) < LIMITS.earlyEndMs) return;
-  told.delete(key); // So that it comes last.
+  for (const [old, at] of told) if (now - at >= LIMITS.earlyEndMs) told.delete(old);
+  if (told.has(key)) return;
   told.set(key, now);
-  for (const [oldest] of told) if (told.size > 50) told.delete(oldest);
   const chance = digits(Math.floor(world.random() * BASE ** 4), 4);
   const at = timeText(now);
   const metadata = { name: `${name}.${digits(now, 9)}${chance}` };
@@ -4045,7 +4003,6 @@ export const METRICS = {
   statefulcluster_errors_total: ['counter', 'Errors, by the words of the log.'],
   statefulcluster_api_requests_total: ['counter', 'API requests, by verb and status code.'],
   statefulcluster_api_request_duration_seconds: ['histogram', 'Duration of requests, by verb.'],
-  statefulcluster_watch_restarts_total: ['counter', 'Watches that were opened again.'],
   process_resident_memory_bytes: ['gauge', 'Resident memory.'],
   process_start_time_seconds: ['gauge', 'Start of the process, since 1970.'],
   nodejs_eventloop_lag_seconds: ['gauge', 'How late the last tick of a second came.'],
@@ -4053,16 +4010,13 @@ export const METRICS = {
 type Metric = keyof typeof METRICS;
 const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, Infinity];
 
-/** What a pass found of one cluster; all its members are counted, not only those it lists. */
-export type Sight = Pick<Status, 'conditions' | 'retiredClaims'> & {
-  readonly health: Readonly<Record<string, number>>; // Word of status.members → how many.
-};
-/** What the pages are made of. */
+/** What the pages are made of. Others only add to it. */
 export const newVitals = (world: World) => ({
   world,
-  series: new Map<Metric, Map<string, number>>(), // Suffix and labels → value.
+  series: new Map<string, number>(), // A metric with its labels → value.
   watches: new Map<string, { newsAt: number; signAt: number }>(), // By path; uptimes.
-  sights: new Map<string, Sight>(), // By cluster.
+  // By cluster, of the last pass: its status, and the states of all members, which that cuts.
+  sights: new Map<string, Pick<Status, 'conditions' | 'retiredClaims'> & { states: State[] }>(),
   phase: 'standby' as 'standby' | 'syncing' | 'synced',
   depth: () => 0,
   lagMs: 0,
@@ -4071,11 +4025,11 @@ export type Vitals = ReturnType<typeof newVitals>;
 /** Values are words of this program, and names: what JSON escapes beyond the format is in none. */
 function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix = ''): void {
   const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
-  const key = suffix + (pairs.length > 0 ? `{${pairs.join()}}` : '');
-  const family = series.get(metric) ?? new Map<string, number>();
-  series.set(metric, family.set(key, (family.get(key) ?? 0) + by));
+  const key = metric + suffix + (pairs.length > 0 ? `{${pairs.join()}}` : '');
+  series.set(key, (series.get(key) ?? 0) + by);
 }
-function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
+/** Into a histogram. */
+export function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
     const le = String(edge).replace('Infinity', '+Inf');
     count(v, metric, { ...labels, le }, ms <= 1000 * edge ? 1 : 0, '_bucket');
@@ -4087,7 +4041,7 @@ function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
 /** The same World, and what passes through it is counted. */
 export function measured(v: Vitals): World {
   const { world, watches } = v;
-  const told = async (verb: string, path: string, ask: () => Promise<ApiResponse>) => {
+  const counted = async (verb: string, path: string, ask: () => Promise<ApiResponse>) => {
     const at = world.uptime();
     const watch = watches.get(path);
     if (watch && ['GET', 'WATCH'].includes(verb)) watch.signAt = at; // It is listed, or watched.
@@ -4101,17 +4055,15 @@ export function measured(v: Vitals): World {
   const bare = (path: string): string => path.split('?')[0] ?? '';
   return {
     ...world,
-    send: (request) => told(request.method, bare(request.path), () => world.send(request)),
+    send: (request) => counted(request.method, bare(request.path), () => world.send(request)),
     watch(path, on, signal) {
-      const known = watches.get(bare(path));
-      if (known) count(v, 'statefulcluster_watch_restarts_total', {});
-      const watch = known ?? { newsAt: world.uptime(), signAt: 0 };
+      const watch = watches.get(bare(path)) ?? { newsAt: world.uptime(), signAt: 0 };
       watches.set(bare(path), watch);
       const hear = (event: WatchEvent): void => {
         watch.newsAt = watch.signAt = world.uptime();
         on(event);
       };
-      return told('WATCH', bare(path), () => world.watch(path, hear, signal));
+      return counted('WATCH', bare(path), () => world.watch(path, hear, signal));
     },
     log(level, message, fields) {
       if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
@@ -4119,25 +4071,12 @@ export function measured(v: Vitals): World {
     },
   };
 }
-/** Takes in what CONTROLLER tells. */
-export const observerOf = (v: Vitals): Observer => ({
-  leads: () => void (v.phase = 'syncing'),
-  synced: (depth) => void Object.assign(v, { phase: 'synced', depth }),
-  passed(ms, result) {
-    time(v, 'statefulcluster_reconcile_duration_seconds', {}, ms);
-    count(v, 'statefulcluster_reconciles_total', { result });
-  },
-  saw: (cluster, sight) => void (sight ? v.sights.set(cluster, sight) : v.sights.delete(cluster)),
-  replaced: (reason) => count(v, 'statefulcluster_replacements_total', { reason }),
-});
-
 /** Adds what is not counted when it happens: no series is left of what is over, and those of known
  *  labels begin at 0, so that a rate sees their first step. */
 function readOff(v: Vitals): void {
   count(v, 'statefulcluster_build_info', { version: VERSION });
   count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
   count(v, 'statefulcluster_queue_depth', {}, v.depth());
-  count(v, 'statefulcluster_watch_restarts_total', {}, 0);
   count(v, 'process_resident_memory_bytes', {}, process.memoryUsage.rss());
   count(v, 'process_start_time_seconds', {}, performance.timeOrigin / 1000);
   count(v, 'nodejs_eventloop_lag_seconds', {}, v.lagMs / 1000);
@@ -4145,11 +4084,10 @@ function readOff(v: Vitals): void {
     count(v, 'statefulcluster_reconciles_total', { result }, 0);
   for (const reason of Object.keys(ENDS))
     count(v, 'statefulcluster_replacements_total', { reason }, 0);
-  for (const [key, { health, conditions, retiredClaims }] of v.sights) {
+  for (const [key, { states, conditions, retiredClaims }] of v.sights) {
     const [namespace = '', name = ''] = key.split('/');
     const own = { namespace, name };
-    for (const [word, n] of Object.entries(health))
-      count(v, 'statefulcluster_members', { ...own, health: word }, n);
+    for (const health of states) count(v, 'statefulcluster_members', { ...own, health });
     for (const { type, status } of conditions)
       count(v, 'statefulcluster_condition', { ...own, type }, Number(status === 'True'));
     count(v, 'statefulcluster_retired_claims', own, retiredClaims);
@@ -4162,16 +4100,14 @@ export function metricsText(v: Vitals): string {
   let text = '';
   for (const [name, [type, help]] of Object.entries(METRICS)) {
     text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
-    for (const [rest, value] of series.get(name as Metric) ?? [])
-      text += `${name}${rest} ${value}\n`;
+    for (const [key, value] of series) if (key.startsWith(name)) text += `${key} ${value}\n`;
   }
   return text;
 }
 
-type Page = readonly [status: number, text: string];
 /** Status and text of one page. /healthz: should this process be started anew? A server that is
  *  away is no reason: a watch that cannot be opened is opened again, which is a sign too. */
-export function pageOf(v: Vitals, path: string): Page {
+export function pageOf(v: Vitals, path: string): readonly [status: number, text: string] {
   const now = v.world.uptime();
   const watches = [...v.watches];
   if (path === '/metrics') return [200, metricsText(v)];
@@ -4464,7 +4400,7 @@ async function run({ flags }: Asked): Promise<void> {
   const vitals = newVitals(realWorld(config, log, () => load(flags)));
   const world = measured(vitals);
   const workers = Number(flags['workers'] ?? 4);
-  const options = { namespaces, workers, selector, observer: observerOf(vitals) };
+  const options = { namespaces, workers, selector, vitals };
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
