@@ -7880,10 +7880,10 @@ async function heard(stand: Stand, command: string): Promise<string> {
   return readable(stand, `${program.out}${program.complaint}${end}`);
 }
 /** Runs commands one after the other in one process, which is ten times as fast. */
-const ALL = `import(${JSON.stringify(OPERATOR)}).then(async ({ main, LIMITS }) => {
+const ALL = `import(${JSON.stringify(OPERATOR)}).then(async ({ main, BOUNDS }) => {
   console.error = console.log;
   const { columns, ...limits } = JSON.parse(process.argv[2]);
-  Object.assign(LIMITS, limits);
+  Object.assign(BOUNDS, limits);
   process.stdout.columns = columns;
   for (const args of JSON.parse(process.argv[1])) {
     const code = await main(args);

@@ -3856,10 +3856,11 @@ export type Candidate = Readonly<Record<'namespace' | 'identity', string>>;
 type Elected = Options & { readonly lease: Candidate };
 /** The scope of one operator: which StatefulClusters it works on. */
 export type Share = Pick<Options, 'namespaces' | 'selector'>;
+const leasesIn = (ns: string): string => `/apis/coordination.k8s.io/v1${inNamespace(ns)}/leases`;
 const newElection = (world: World, share: Share, { namespace, identity }: Candidate) => ({
   world,
   share,
-  path: `/apis/coordination.k8s.io/v1${inNamespace(namespace)}/leases`,
+  path: leasesIn(namespace),
   name: leaseName(share),
   identity,
   // By name, each as it was last seen to change, and the uptime from which it is no one's if it
@@ -3881,6 +3882,12 @@ export function overlaps(a: Share, b: Share): boolean {
   const all = a.namespaces.length === 0 || b.namespaces.length === 0;
   const apart = a.selector !== '' && b.selector !== '' && a.selector !== b.selector;
   return !apart && (all || a.namespaces.some((ns) => b.namespaces.includes(ns)));
+}
+
+/** The scope that a Lease records; without a record it is everything. */
+function shareOf({ annotations }: Raw): Share {
+  const { [MARK.namespaces]: names = '', [MARK.selector]: selector = '' } = dictOf(annotations);
+  return { namespaces: names.split(',').filter(Boolean), selector };
 }
 
 /** `runOperator` while this process leads. Resolves after `signal`, when the Lease is released;
@@ -3981,9 +3988,7 @@ function rivalOf(e: Election): string {
     const { holderIdentity: holder = '' } = spec;
     if (['', e.identity].includes(holder) || e.world.uptime() >= freeAt) continue;
     if (name === e.name) return `${holder} holds it`;
-    const marks = dictOf(metadata.annotations);
-    const namespaces = marks[MARK.namespaces]?.split(',').filter(Boolean) ?? [];
-    if (overlaps(e.share, { namespaces, selector: marks[MARK.selector] ?? '' }))
+    if (overlaps(e.share, shareOf(metadata)))
       return `${holder} works on an overlapping scope: see the Lease ${name}`;
   }
   return '';
@@ -3998,13 +4003,11 @@ function write(e: Election, found: Raw | undefined, holderIdentity: string): Pro
   const labels = { ...metadata?.labels, ...LEASES.matchLabels };
   const annotations = { ...metadata?.annotations, ...scope };
   const renewTime = new Date(e.world.now()).toISOString().replace('Z', '000Z');
-  const turns = found ? (spec.leaseTransitions ?? 0) + 1 : 0;
+  const leaseTransitions = (spec.leaseTransitions ?? -1) + 1;
   const isTaken = !['', spec.holderIdentity].includes(holderIdentity);
-  const turn = isTaken && { acquireTime: renewTime, leaseTransitions: turns };
+  const turn = isTaken && { acquireTime: renewTime, leaseTransitions };
   const own = { holderIdentity, leaseDurationSeconds: BOUNDS.leaseMs / 1000, renewTime };
   const body = {
-    apiVersion: 'coordination.k8s.io/v1',
-    kind: 'Lease',
     metadata: { ...metadata, name: e.name, labels, annotations },
     spec: { ...spec, ...turn, ...own },
   };
@@ -4391,11 +4394,10 @@ function logger(format: string): World['log'] {
     const time = new Date().toISOString();
     if (format === 'json')
       return console.log(escaped(JSON.stringify({ time, level, msg: message, ...fields })));
-    const { cluster = '', message: text = '', ...rest } = fields;
-    const others = Object.entries(rest).map(([k, v]) => `${k}=${String(v)}`);
-    const words = [cluster, text, ...others].filter(Boolean).join(' ');
+    const isPlain = (name: string): boolean => ['cluster', 'message'].includes(name);
+    const words = Object.entries(fields).map(([k, v]) => (isPlain(k) ? `${v}` : `${k}=${v}`));
     const head = paint[level](escaped(message).padEnd(16));
-    console.log(`${gray(time.slice(11, 19))} ${head} ${escaped(words)}`);
+    console.log(`${gray(time.slice(11, 19))} ${head} ${escaped(words.join(' '))}`);
   };
 }
 
@@ -4410,23 +4412,22 @@ export const realWorld = (config: KubeConfig, log: World['log'], reload = async 
   log,
 });
 
-/** The error, in words for what the person at the terminal can mend. */
-function explained(error: unknown, path: string): unknown {
-  if (!(error instanceof ApiError)) return error;
-  const { code, reason, message } = error;
-  if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${message}`);
-  const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(message);
-  if (code !== 404 || !isKind) return error;
-  return new Error('the API server does not know StatefulCluster: kubectl apply -f deploy.yaml');
-}
+/** call(), and an error says what the person at the terminal can mend. */
 const api = (world: World, request: ApiRequest): Promise<Raw> =>
-  call(world, request).catch((error: unknown) => Promise.reject(explained(error, request.path)));
+  call(world, request).catch((error: ApiError) => {
+    const { code, reason, message } = error;
+    const isKind = request.path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(message);
+    if (reason === 'NoAnswer') error.message = `the API server cannot be reached: ${message}`;
+    if (code === 404 && isKind)
+      error.message = 'the API server does not know StatefulCluster: kubectl apply -f deploy.yaml';
+    throw error;
+  });
 /** One look at each kind, so that a wrong server, a missing CRD or right is one clear line at the
  *  start. In a pod the server is the right one: if it is away, it is waited for. */
 async function preflight(world: World, { namespaces, selector }: Options, inPod: boolean) {
   const lookAt = (path: string): Promise<unknown> =>
-    call(world, { method: 'GET', path }).catch(async (error: unknown) => {
-      if (!inPod || isRefusal(error)) throw explained(error, path);
+    api(world, { method: 'GET', path }).catch(async (error: unknown) => {
+      if (!inPod || isRefusal(error)) throw error;
       world.log('warn', 'the API server is waited for', { error: wordsOf(error) });
       await world.sleep(BOUNDS.leaseRetryMs);
       return lookAt(path);
@@ -4497,13 +4498,10 @@ function say(text: string): void {
 const warn: World['log'] = (level, message, { warning, error = '' } = {}) => {
   if (level === 'warn') console.error(escaped(`${message}: ${String(warning ?? error)}`));
 };
-async function yamlOf(raw: Raw): Promise<string> {
-  const { dumpYaml } = await import('@kubernetes/client-node');
-  return dumpYaml(raw).trimEnd();
-}
-async function show(raw: Raw, output: string): Promise<void> {
+async function show(raw: Raw, output = 'yaml'): Promise<void> {
   const json = JSON.stringify(raw, (key, v) => (key === 'managedFields' ? undefined : v), 2);
-  say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
+  const { dumpYaml } = await import('@kubernetes/client-node');
+  say(output === 'json' ? json : dumpYaml(JSON.parse(json)).trimEnd());
 }
 
 /** The same with the place where it is answered, and its first word. */
@@ -4632,11 +4630,11 @@ function listText(all: readonly StatefulCluster[], ns: string, now: number): str
 /** What a person must know of, the gravest first, and how far the cluster is. */
 function conditionsText({ status: { conditions = [] } }: StatefulCluster, now: number): string {
   const calm = ['Available', 'Progressing', 'Reconciling'];
-  const grave = conditions.filter((c) => c.status === 'True' && !calm.includes(c.type));
-  const ready = conditions.filter((c) => c.type === 'Ready').map((c) => ({ ...c, type: c.reason }));
-  const rows = [...grave.filter((c) => c.type !== 'Ready'), ...ready]
-    .sort((a, b) => rankOf(a.type) - rankOf(b.type))
-    .map((c) => ({ ...c, type: painted(c.type), for: sinceText(c.lastTransitionTime, now) }));
+  const rows = conditions
+    .filter(({ type, status }) => type === 'Ready' || (status === 'True' && !calm.includes(type)))
+    .map((c) => ({ ...c, word: c.type === 'Ready' ? c.reason : c.type }))
+    .sort((a, b) => rankOf(a.word) - rankOf(b.word))
+    .map((c) => ({ ...c, type: painted(c.word), for: sinceText(c.lastTransitionTime, now) }));
   return tableOf(rows, 'condition=type reason for message');
 }
 function membersText({ status }: StatefulCluster, now: number): string {
@@ -4676,23 +4674,21 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
 /** Who works on the namespace ('': on any), by the newest Lease that covers it. `runs` is undefined
  *  where no Lease may be read. */
 async function leaderOf(world: World, ns: string) {
-  const look = (where: string) => {
-    const path = `/apis/coordination.k8s.io/v1${inNamespace(where)}/leases`;
-    return itemsOf(world, path, LEASES.matchLabels).catch(() => undefined);
-  };
+  const share = { namespaces: ns ? [ns] : [], selector: '' };
+  const look = (where: string) =>
+    itemsOf(world, leasesIn(where), LEASES.matchLabels).catch(() => undefined);
   const found = await Promise.all(unique(['', ns || SYSTEM, SYSTEM]).map(look));
-  const leases = found.flat().flatMap((raw) => {
-    const { metadata, spec = {} } = tamed(raw ?? {});
-    const scope: string = metadata?.annotations?.[MARK.namespaces] ?? '';
-    if (!metadata || (scope && ns && !scope.split(',').includes(ns))) return [];
+  const leases = found.flatMap((list) => list ?? []).map(tamed);
+  const covering = leases.filter(({ metadata }) => overlaps(share, shareOf(metadata)));
+  const leaders = covering.map(({ spec = {} }) => {
     const { holderIdentity: holder, leaseDurationSeconds = 0, renewTime } = spec;
     const ms = world.now() - Date.parse(renewTime);
     const runs = Boolean(holder) && ms <= 1000 * leaseDurationSeconds;
     const [who, ago] = [holder || 'released', `${ageText(ms)} ago`];
     const words = runs ? `${who} leads, renewed ${ago}` : `nobody runs (${who}, ${ago})`;
-    return [{ runs, ms, words: `Operator: ${words}` }];
+    return { runs, ms, words: `Operator: ${words}` };
   });
-  const [best] = leases.sort((a, b) => Number(b.runs) - Number(a.runs) || a.ms - b.ms);
+  const [best] = leaders.sort((a, b) => Number(b.runs) - Number(a.runs) || a.ms - b.ms);
   if (best || found[0])
     return best ?? { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
   return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
@@ -4790,9 +4786,11 @@ async function partsOf({ world, ns }: There, called: string, of?: string) {
   return { identity, owner, parts, retired };
 }
 /** Asks the operator for something, by an annotation that it looks for. */
-async function annotate(at: There, { kind, meta }: { kind: Kind; meta: Meta }, key: string) {
-  await merge(at, kind, meta.name, { annotations: { [key]: 'true' } });
-  say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
+async function annotate(at: There, parts: readonly { kind: Kind; meta: Meta }[], key: string) {
+  for (const { kind, meta } of parts) {
+    await merge(at, kind, meta.name, { annotations: { [key]: 'true' } });
+    say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
+  }
 }
 async function replace(at: There): Promise<void> {
   const { identity, owner, parts, retired } = await partsOf(at, at.name);
@@ -4802,15 +4800,15 @@ async function replace(at: There): Promise<void> {
   const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
   if (deletes && parts.some(({ kind }) => kind === CLAIMS) && !at.flags['yes'])
     throw new UsageError(`${loss}: say --yes`);
-  for (const part of parts.slice(0, 1)) await annotate(at, part, MARK.replace);
+  await annotate(at, parts.slice(0, 1), MARK.replace);
   say(`${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
   const { name, names } = at;
   const { identity, retired } = await partsOf(at, names[1] ?? '', name);
   if (retired.length === 0) throw new Error(`${identity} of ${name} is not retired`);
+  await annotate(at, retired, MARK.restore);
   const { spec, status } = clusterOf(await getCluster(at));
-  for (const part of retired) await annotate(at, part, MARK.restore);
   const room = `${status.replicas ?? 0} of ${spec.replicas} members live`;
   say(`${identity} returns as the next member of ${name} that there is room for: ${room}`);
 }
@@ -4830,8 +4828,8 @@ async function history(at: There): Promise<void> {
   const { own, found } = await historyOf(at, at.flags['revision']);
   const cause = ({ meta }: Revision) => escaped(meta.annotations[MARK.changeCause] ?? '-');
   const rows = own.map((r) => ({ revision: r.number, 'change-cause': cause(r) }));
-  const table = tableOf(rows, 'revision change-cause');
-  say(found ? await yamlOf(found.template) : table || 'No rollout history found.');
+  if (found) return show(found.template);
+  say(tableOf(rows, 'revision change-cause') || 'No rollout history found.');
 }
 /** Replaces the template as a whole: a merge would keep what the newer one added. The cause of the
  *  change goes back with it. Lands only on the version that was looked at: no edit is lost. */
@@ -4999,28 +4997,23 @@ async function adopt(at: There): Promise<void> {
   if (!uid) throw new Error(`${SETS} "${name}" not found`);
   if (old && adopts !== uid) throw new Error(`there is a StatefulCluster "${name}" already`);
   if (set && flags['output']) return show(clusterFrom(set), flags['output']);
-  const create = async (dryRun = ''): Promise<unknown> => {
-    const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: uid });
-    return old ?? api(world, { method: 'POST', path: clusterPath(ns) + BY + dryRun, body });
-  };
-  if (set && metaOf(set).deletedMs === undefined) {
-    const why = obstacleTo(set, flags['force'] !== undefined);
-    if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
-    await create('&dryRun=All'); // What the API server has against it, it says now.
-  }
-  const annotations = { [MARK.paused]: null, [ADOPTS]: null };
-  const steps: readonly (readonly [words: string, run: () => unknown])[] = [
-    ['create the cluster, paused', () => create()],
-    ['delete the set, but not its pods', () => set && orphan(at, uid)],
-    ['make the cluster the controller of its pods, and label its claims', () => handOver(at)],
-    ['let the operator act', () => merge(at, CLUSTERS, name, { annotations })],
-  ];
+  const why = set && !metaOf(set).deletedMs ? obstacleTo(set, 'force' in flags) : '';
+  if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
   const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
-  for (const [words, run] of steps) {
-    if (!flags['dry-run']) await run();
-    say(`  ${flags['dry-run'] ? '·' : '✓'} ${words}`);
-  }
+  const [dryRun, tick] = flags['dry-run'] ? ['&dryRun=All', '·'] : ['', '✓'];
+  const step = async (words: string, run?: () => Promise<unknown>): Promise<void> => {
+    if (!dryRun) await run?.();
+    say(`  ${tick} ${words}`);
+  };
+  const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: uid });
+  // A dry run, too, tells what the API server has against it.
+  if (!old) await api(world, { method: 'POST', path: clusterPath(ns) + BY + dryRun, body });
+  await step('create the cluster, paused');
+  await step('delete the set, but not its pods', set && (() => orphan(at, uid)));
+  await step('make the cluster the controller of its pods', () => handOver(at));
+  const annotations = { [MARK.paused]: null, [ADOPTS]: null };
+  await step('let the operator act', () => merge(at, CLUSTERS, name, { annotations }));
   say('The history of the set is not taken over: its controllerrevisions stay as they are');
   const yours =
     others.length > 0 ? '. What names the set, or a pod by its number, is yours to change:' : '';
@@ -5071,12 +5064,7 @@ const FLAGS = `
    --kubeconfig FILE            default: $KUBECONFIG or ~/.kube/config
 -h --help                       print this`;
 /** What the value of a flag must look like, by its word above. */
-const FORMS: Readonly<Record<string, string>> = {
-  N: '[1-9]\\d*',
-  TIME: '\\d+[smh]',
-  NS: '[-a-z0-9,]+',
-  ADDR: String.raw`0|(\[[\da-f:.]+\]|[^:[\]]*):\d{1,5}`,
-};
+const FORMS: Dict = { N: '[1-9]\\d*', TIME: '\\d+[smh]', NS: '[-a-z0-9,]+', ADDR: '0|.*:\\d+' };
 /** A name of an object, which may come with its kind, as kubectl has it. */
 const KIND = String.raw`(?:stc|sts|po|pods?|stateful(?:cluster|set)s?)(?:\.[a-z.]+)?/`;
 const NAME = `(?:${KIND})?([a-z0-9][-a-z0-9.]*)`;
