@@ -8012,7 +8012,7 @@ exit 1
 $ restore web pod/web-zzzzzzzzzz
 persistentvolumeclaim/data-web-zzzzzzzzzz annotated
 persistentvolumeclaim/wal-web-zzzzzzzzzz annotated
-zzzzzzzzzz returns as the next member of web that there is room for: 3 of 3 members live
+zzzzzzzzzz returns as the next member of web that there is room for
 `;
 const ROLLED = `
 $ rollout undo web

@@ -3901,9 +3901,8 @@ export async function runElected(world: World, options: Elected, signal: AbortSi
   try {
     if (!signal.aborted) await Promise.race([runOperator(fenced(e), options, until), keeping]);
   } finally {
-    over.abort();
-    const released = keeping.catch(() => undefined); // Its failure was thrown above.
-    await Promise.race([released, world.sleep(BOUNDS.releaseMaxMs)]);
+    over.abort(); // The failure of `keeping` was thrown above.
+    await Promise.race([keeping, world.sleep(BOUNDS.releaseMaxMs)]).catch(() => undefined);
   }
 }
 const leftMs = (e: Election): number => Math.floor(e.until - e.world.uptime());
@@ -4319,12 +4318,11 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
 function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   const apply = config.applyToHTTPSOptions.bind(config);
   const { exec, tokenFile: file, 'as-uid': uid, 'as-groups': groups } = user;
-  let kept: Raw = {}; // What the plugin answered, until it expires.
-  let until = exec ? 0 : Infinity;
+  let kept: Raw = exec ? { expirationTimestamp: '1970' } : {}; // What the plugin answered last.
   config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
     await apply(options);
-    if (until <= Date.now()) kept = await askPlugin(exec, cluster);
-    until = Date.parse(kept['expirationTimestamp']) || Infinity;
+    if (Date.parse(kept['expirationTimestamp']) <= Date.now())
+      kept = await askPlugin(exec, cluster);
     const { token: given, clientCertificateData: cert, clientKeyData: key } = kept;
     const token = file ? readFileSync(file, 'utf8').trim() : given;
     const bearer = token && { Authorization: `Bearer ${token}` };
@@ -4509,7 +4507,8 @@ async function placed(asked: Asked) {
   const { names, flags } = asked;
   const config = await load(flags);
   const world = onServerClock(realWorld(config, warn, () => load(flags)));
-  return { ...asked, world, ns: flags['namespace'] ?? spaceOf(config), name: names[0] ?? '' };
+  const ns = flags['all-namespaces'] ? '' : (flags['namespace'] ?? spaceOf(config));
+  return { ...asked, world, ns, name: names[0] ?? '' };
 }
 type There = Awaited<ReturnType<typeof placed>>;
 const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
@@ -4706,12 +4705,11 @@ async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Prom
 }
 const detailsOf = (c: StatefulCluster, now: number): string =>
   paragraphs(...[conditionsText, membersText, retiredText].map((text) => text(c, now)));
-async function status(asked: There): Promise<void> {
-  const { name, flags } = asked;
-  const { watch, output, 'all-namespaces': isAll } = flags;
+async function status(at: There): Promise<void> {
+  const { name, flags } = at;
+  const { watch, output } = flags;
   if (output && watch) throw new UsageError('--watch and --output exclude each other');
-  if (name && isAll) throw new UsageError('NAME and -A exclude each other');
-  const at = isAll ? { ...asked, ns: '' } : asked;
+  if (name && !at.ns) throw new UsageError('NAME and -A exclude each other');
   const first = await getCluster(at);
   if (output) return show(first, output);
   if (!watch) return say(await pictureOf(at, name ? [first] : first['items']));
@@ -4808,9 +4806,7 @@ async function restore(at: There): Promise<void> {
   const { identity, retired } = await partsOf(at, names[1] ?? '', name);
   if (retired.length === 0) throw new Error(`${identity} of ${name} is not retired`);
   await annotate(at, retired, MARK.restore);
-  const { spec, status } = clusterOf(await getCluster(at));
-  const room = `${status.replicas ?? 0} of ${spec.replicas} members live`;
-  say(`${identity} returns as the next member of ${name} that there is room for: ${room}`);
+  say(`${identity} returns as the next member of ${name} that there is room for`);
 }
 
 // ── rollout, in kubectl's words, whose own `rollout` knows no custom kinds ──────────────────────
@@ -5087,32 +5083,24 @@ manifest: what installs the operator, for kubectl apply -f -: image namespaced m
 version: print the version
 help [COMMAND] [WORD]: explain a command and its flags`;
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
-const version = (): void => say(VERSION);
-const HERE: Acts<Asked> = { run, manifest, version, help };
-const THERE: Acts<There> = {
-  ...{ status, plan: showPlan, replace, restore, adopt, 'rollout status': rolloutStatus },
-  ...{ 'rollout history': history, 'rollout undo': undo, 'rollout restart': restart },
-  ...{ 'rollout pause': pause, 'rollout resume': resume },
-};
-const flagList = FLAGS.slice(1)
-  .split('\n')
-  .map((line) => {
-    const [, short, flag = '', value] = /^(?:-(\w)|  ) --([a-z-]+)(?: (\S+))?  /.exec(line) ?? [];
-    const type = value ? ('string' as const) : ('boolean' as const);
-    const option = { type, multiple: flag === 'namespace', ...(short && { short }) };
-    return { line: `  ${line}`, flag, value, option };
-  });
-const commands = COMMANDS.slice(1)
-  .split('\n')
-  .map((line) => {
-    const [usage = '', about = '', own = ''] = line.split(': ');
-    const [words = ''] = usage.split(/ \[?[A-Z]/);
-    const some = usage.replaceAll(/ \[[A-Z]+\]/g, `(?: ${NAME})?`);
-    const form = RegExp(`^${some.replaceAll(/ [A-Z|]+/g, ` ${NAME}`)}$`);
-    const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
-    return { usage, words, form, about, takes };
-  });
-type Command = (typeof commands)[number];
+const HERE: Acts<Asked> = { run, manifest, version: () => say(VERSION), help };
+const THERE: Acts<There> = { status, plan: showPlan, replace, restore, adopt };
+const ROLLOUT: Acts<There> = { status: rolloutStatus, history, undo, restart, pause, resume };
+const linesOf = (text: string): readonly string[] => text.slice(1).split('\n');
+const flagList = linesOf(FLAGS).map((line) => {
+  const [, short, flag = '', value] = /^(?:-(\w)|  ) --([a-z-]+)(?: (\S+))?  /.exec(line) ?? [];
+  const type = value ? ('string' as const) : ('boolean' as const);
+  const option = { type, multiple: flag === 'namespace', ...(short && { short }) };
+  return { line: `  ${line}`, flag, value, option };
+});
+const commands = linesOf(COMMANDS).map((line) => {
+  const [usage = '', about = '', own = ''] = line.split(': ');
+  const [words = ''] = usage.split(/ \[?[A-Z]/);
+  const some = usage.replaceAll(/ \[[A-Z]+\]/g, `(?: ${NAME})?`);
+  const form = RegExp(`^${some.replaceAll(/ [A-Z|]+/g, ` ${NAME}`)}$`);
+  const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
+  return { usage, words, form, about, takes };
+});
 
 /** Are these words, but for one letter more, less or other, or two that changed places? */
 function isSlip(words: string, typed: readonly string[]): boolean {
@@ -5136,17 +5124,7 @@ function help({ names }: Pick<Asked, 'names'>): void {
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
 
-/** Throws where the command has no such flag, or the flag no such value. */
-function checkFlags({ takes, words }: Command, flags: Asked['flags']): void {
-  for (const { flag, line, value = '' } of flagList) {
-    const [text, form] = [flags[flag], FORMS[value] ?? (value.includes('|') ? value : '.*')];
-    if (text === undefined) continue;
-    if (!takes.includes(flag)) throw new UsageError(`"${words}" has no --${flag}`);
-    if (!RegExp(`^(${form})$`).test(text))
-      throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
-  }
-}
-/** Finds the command and its flags, wherever they stand, and runs it. */
+/** Finds the command and its flags, wherever they stand, checks their form and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
   const args = argv.map((arg) => (arg === '--version' ? 'version' : arg));
   const options = Object.fromEntries(flagList.map(({ flag, option }) => [flag, option]));
@@ -5158,10 +5136,16 @@ async function obey(argv: readonly string[]): Promise<unknown> {
   if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
   const names = command.form.exec(text)?.slice(1);
   if (!names) throw new UsageError(`usage: ${PROGRAM} ${command.usage}`);
-  checkFlags(command, flags);
+  for (const { flag, line, value = '' } of flagList.filter((one) => one.flag in flags)) {
+    const form = FORMS[value] ?? (value.includes('|') ? value : '.*');
+    if (!command.takes.includes(flag)) throw new UsageError(`"${command.words}" has no --${flag}`);
+    if (!RegExp(`^(${form})$`).test(`${flags[flag]}`))
+      throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
+  }
   const asked = { names: names.filter(Boolean), flags };
-  const act = THERE[command.words];
-  return act ? act(await placed(asked)) : HERE[command.words]?.(asked);
+  const [first = '', second = ''] = command.words.split(' ');
+  const act = ROLLOUT[second] ?? THERE[first];
+  return act ? act(await placed(asked)) : HERE[first]?.(asked);
 }
 
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
