@@ -7484,6 +7484,22 @@ processes('process: the Lease is lost → one line of JSON, exit code 1', async 
   const { level, msg } = program.said.at(-1) ?? {};
   assert.match(`${level}: ${msg}`, /^error: lost the Lease \S+: somebody holds it$/);
 });
+processes(
+  'process: from outside, a Lease lies elsewhere → it looks there, and stands by',
+  async () => {
+    const { rig, config } = await newSite();
+    const labels = { 'app.kubernetes.io/name': 'statefulcluster' };
+    const spec = { holderIdentity: 'pod-0', leaseDurationSeconds: 600, renewTime: microTime() };
+    const leases = LEASES.replace('default', 'kube-node-lease');
+    await order(rig, 'POST', leases, { metadata: { name: 'statefulcluster', labels }, spec });
+    const bell = newBell();
+    const program = launch([...runArgs(config), '-n', 'default'], bell.ring);
+    const told = (): Raw | undefined => program.said.find(({ msg }) => /^(leads|stands)/.test(msg));
+    await bell.until('it leads or stands by', () => (told() ? '' : program.complaint || 'not yet'));
+    assert.match(`${told()?.['why']}`, /^pod-0 works on an overlapping scope/);
+    await endsWell(program);
+  },
+);
 processes('process: SIGTERM in mid-write → exit code 0 within 5 s', async () => {
   const { rig, front, program, passed } = bench;
   const from = front.passed.length;

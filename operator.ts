@@ -4468,8 +4468,10 @@ async function run({ flags }: Asked): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
   const server = config.getCurrentCluster()?.server;
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
-  // The Lease is with the pod, or with what is watched from outside.
-  const beside = flags['leader-elect-namespace'] ?? (inPod ? own : (namespaces[0] ?? own));
+  // The Lease is with the pod; from outside it is where another operator has one for this scope,
+  // that they notice each other, or with what is watched.
+  const other = inPod ? own : (await leaderOf(world, options)).namespace;
+  const beside = flags['leader-elect-namespace'] ?? other ?? namespaces[0] ?? own;
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
   const work =
     flags['leader-elect'] === 'false'
@@ -4670,33 +4672,33 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   return paragraphs(tableOf(rows, titles), retiredClaims > 0 ? hints.join('\n') : '');
 }
 
-/** Who works on the namespace ('': on any), by the newest Lease that covers it. `runs` is undefined
- *  where no Lease may be read. */
-async function leaderOf(world: World, ns: string) {
-  const share = { namespaces: ns ? [ns] : [], selector: '' };
-  const look = (where: string) =>
-    itemsOf(world, leasesIn(where), LEASES.matchLabels).catch(() => undefined);
-  const found = await Promise.all(unique(['', ns || SYSTEM, SYSTEM]).map(look));
+type Leader = { readonly words: string; readonly runs?: boolean; readonly namespace?: string };
+/** Who works on a part of this, by the newest Lease of an overlapping scope, and where that lies.
+ *  Whether somebody runs is left open where no Lease may be read. */
+async function leaderOf(world: World, share: Share): Promise<Leader> {
+  const look = (ns: string) =>
+    itemsOf(world, leasesIn(ns), LEASES.matchLabels).catch(() => undefined);
+  const found = await Promise.all(unique(['', ...share.namespaces, SYSTEM]).map(look));
   const leases = found.flatMap((list) => list ?? []).map(tamed);
-  const covering = leases.filter(({ metadata }) => overlaps(share, shareOf(metadata)));
-  const leaders = covering.map(({ spec = {} }) => {
+  const ours = leases.filter(({ metadata }) => overlaps(share, shareOf(metadata)));
+  const leaders = ours.map(({ metadata: { namespace }, spec = {} }) => {
     const { holderIdentity: holder, leaseDurationSeconds = 0, renewTime } = spec;
     const ms = world.now() - Date.parse(renewTime);
     const runs = Boolean(holder) && ms <= 1000 * leaseDurationSeconds;
     const [who, ago] = [holder || 'released', `${ageText(ms)} ago`];
     const words = runs ? `${who} leads, renewed ${ago}` : `nobody runs (${who}, ${ago})`;
-    return { runs, ms, words: `Operator: ${words}` };
+    return { namespace, runs, ms, words: `Operator: ${words}` };
   });
   const [best] = leaders.sort((a, b) => Number(b.runs) - Number(a.runs) || a.ms - b.ms);
   if (best || found[0])
     return best ?? { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
-  return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
+  return { words: 'Operator: cannot be told, Leases may not be read' };
 }
 
 /** What `status` shows of clusters; of one that is named, all. */
 async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Promise<string> {
   const now = world.now();
-  const { runs, words } = await leaderOf(world, ns);
+  const { runs, words } = await leaderOf(world, { namespaces: ns ? [ns] : [], selector: '' });
   const all = raws.map((raw) => clusterOf(tamed(raw)));
   const what = `StatefulClusters${name && ` "${name}"`}${ns && ` in namespace ${ns}`}`;
   const list = listText(all, ns, now) || `There are no ${what}.`;
@@ -4877,7 +4879,7 @@ async function rolloutStatus(at: There): Promise<void> {
     const text = wait ? `Waiting for ${what}: ${wait}` : `${what} successfully rolled out`;
     if (text !== told) say((told = text));
     if (!wait) return;
-    const { runs, words } = await leaderOf(world, ns);
+    const { runs, words } = await leaderOf(world, { namespaces: [ns], selector: '' });
     aloneAt = runs === false ? Math.min(aloneAt, world.uptime()) : Infinity;
     if (world.uptime() - aloneAt >= BOUNDS.leaseMs) throw new Error(words);
   }
