@@ -4375,13 +4375,12 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
   const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
   const { as, 'as-uid': uid, 'as-groups': groups } = user;
   const sent = plain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
-  const whole = {
-    'current-context': name,
+  const parts = {
     contexts: [{ name, context: { ...chosen, cluster: name, user: name } }],
     clusters: [{ name, cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
     users: [{ name, user: { ...sent, exec: undefined } }],
   };
-  config.loadFromString(JSON.stringify(whole));
+  config.loadFromString(JSON.stringify({ 'current-context': name, ...parts }));
   return complete(config, cluster, sent);
 }
 
@@ -5098,8 +5097,7 @@ const flagList = linesOf(FLAGS).map((line) => {
 const commands = linesOf(COMMANDS).map((line) => {
   const [usage = '', about = '', own = ''] = line.split(': ');
   const [words = ''] = usage.split(/ \[?[A-Z]/);
-  const some = usage.replaceAll(/ \[[A-Z]+\]/g, `(?: ${NAME})?`);
-  const form = RegExp(`^${some.replaceAll(/ [A-Z|]+/g, ` ${NAME}`)}$`);
+  const form = usage.replaceAll(/ (\[?)[A-Z|]+\]?/g, (_, open) => `(?: ${NAME})${open && '?'}`);
   const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
   return { usage, words, form, about, takes };
 });
@@ -5136,7 +5134,7 @@ async function obey(argv: readonly string[]): Promise<unknown> {
   const text = positionals.join(' ');
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
   if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
-  const names = command.form.exec(text)?.slice(1);
+  const names = RegExp(`^${command.form}$`).exec(text)?.slice(1);
   if (!names) throw new UsageError(`usage: ${PROGRAM} ${command.usage}`);
   for (const { flag, line, value = '' } of flagList.filter((one) => one.flag in flags)) {
     const form = FORMS[value] ?? (value.includes('|') ? value : '.*');
