@@ -4523,22 +4523,15 @@ async function itemsOf(world: World, path: string, labels: Dict = {}): Promise<r
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
   return list['items'] ?? [];
 }
-/** The objects of a path, or the one that is named: at once, after each change and every `everyMs`,
- *  until `limitMs` is over. */
-async function* seen({ world, name }: There, path: string, limitMs = Infinity, everyMs = Infinity) {
-  const stop = new AbortController();
-  const { signal } = stop;
-  let bell = Promise.withResolvers<void>();
-  const on = (): void => bell.resolve();
-  const project = (raw: Raw) => ({ meta: metaOf(raw), raw });
+/** The objects of a path, or the one that is named, every two seconds until `limitMs` is over. */
+async function* seen({ world, name }: There, path: string, limitMs = Infinity) {
   const some = withQuery(path, { fieldSelector: name && `metadata.name=${name}` });
-  const feed = follow({ world, path: some, project, on, signal, optional: false });
-  const limit = world.sleep(limitMs, signal).then(() => stop.abort());
-  await Promise.race([feed.ready.promise, limit]);
-  while (!signal.aborted) {
-    bell = Promise.withResolvers();
-    yield [...feed.items.values()].map(({ raw }) => raw);
-    await Promise.race([bell.promise, limit, world.sleep(everyMs, signal)]);
+  const overAt = world.uptime() + limitMs;
+  for (let leftMs = limitMs; leftMs > 0; leftMs = overAt - world.uptime()) {
+    const complain = (error: unknown): void => console.error(escaped(wordsOf(error)));
+    const found = await itemsOf(world, some).catch(complain); // The next look may be answered.
+    if (found) yield found;
+    await world.sleep(Math.min(leftMs, BOUNDS.leaseRetryMs));
   }
 }
 
@@ -4715,9 +4708,10 @@ async function status(at: There): Promise<void> {
   if (output) return show(first, output);
   if (!watch) return say(await pictureOf(at, name ? [first] : first['items']));
   const draws = process.stdout.isTTY && kleur.enabled;
-  // The watch brings the news; on a terminal the ages are drawn anew.
-  const everyMs = draws ? BOUNDS.leaseRetryMs : Infinity;
-  for await (const raws of seen(at, clusterPath(at.ns), Infinity, everyMs)) {
+  let told: unknown; // On a terminal ages are drawn anew, too.
+  for await (const raws of seen(at, clusterPath(at.ns))) {
+    if (!draws && isDeepStrictEqual(raws, told)) continue;
+    told = raws;
     const text = await pictureOf(at, raws);
     if (draws) process.stdout.write('\x1b[H\x1b[2J'); // In the place of the last picture.
     say(`${text}\n`);
@@ -4869,7 +4863,7 @@ async function rolloutStatus(at: There): Promise<void> {
   const timeout = flags['timeout'] ?? '';
   const limitMs = 1000 * parseInt(timeout) * (SECONDS[timeout.slice(-1)] ?? 0) || Infinity;
   let [told, aloneAt] = ['', Infinity];
-  for await (const [raw] of seen(at, clusterPath(ns), limitMs, BOUNDS.leaseRetryMs)) {
+  for await (const [raw] of seen(at, clusterPath(ns), limitMs)) {
     if (!raw) throw new Error(`${what} was deleted`);
     const c = clusterOf(tamed(raw));
     const stalled = isObserved(c) && trueIn(c, 'Stalled');
@@ -5037,7 +5031,7 @@ function manifest({ flags }: Asked): void {
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────
 const FLAGS = `
--w --watch                      show every change, until Ctrl-C
+-w --watch                      look every two seconds, until Ctrl-C
 -A --all-namespaces             clusters of all namespaces
 -o --output json|yaml           the object as it is, or would be
    --revision N                 show the template of this revision
