@@ -3869,7 +3869,6 @@ const newElection = (world: World, share: Share, { namespace, identity }: Candid
   until: -Infinity, // Uptime up to which this process leads.
 });
 type Election = ReturnType<typeof newElection>;
-
 /** Equal scopes compete for one Lease; each part of a split has its own, named after it. */
 export function leaseName({ namespaces, selector }: Share): string {
   if (namespaces.length === 0 && selector === '') return 'statefulcluster';
@@ -3883,7 +3882,6 @@ export function overlaps(a: Share, b: Share): boolean {
   const apart = a.selector !== '' && b.selector !== '' && a.selector !== b.selector;
   return !apart && (all || a.namespaces.some((ns) => b.namespaces.includes(ns)));
 }
-
 /** The scope that a Lease records; without a record it is everything. */
 function shareOf({ annotations }: Raw): Share {
   const { [MARK.namespaces]: names = '', [MARK.selector]: selector = '' } = dictOf(annotations);
@@ -4001,15 +3999,13 @@ function write(e: Election, found: Raw | undefined, holderIdentity: string): Pro
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
   const labels = { ...metadata?.labels, ...LEASES.matchLabels };
   const annotations = { ...metadata?.annotations, ...scope };
+  const meta = { ...metadata, name: e.name, labels, annotations };
   const renewTime = new Date(e.world.now()).toISOString().replace('Z', '000Z');
   const leaseTransitions = (spec.leaseTransitions ?? -1) + 1;
   const isTaken = !['', spec.holderIdentity].includes(holderIdentity);
   const turn = isTaken && { acquireTime: renewTime, leaseTransitions };
   const own = { holderIdentity, leaseDurationSeconds: BOUNDS.leaseMs / 1000, renewTime };
-  const body = {
-    metadata: { ...metadata, name: e.name, labels, annotations },
-    spec: { ...spec, ...turn, ...own },
-  };
+  const body = { metadata: meta, spec: { ...spec, ...turn, ...own } };
   if (!found) return ask(e, { method: 'POST', path: e.path, body });
   return ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body });
 }
@@ -4227,10 +4223,7 @@ const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 class UsageError extends Error {}
 
 /** What comes after a command: words, and its flags ('true' for bare ones). */
-interface Asked {
-  readonly names: readonly string[];
-  readonly flags: Readonly<Record<string, string | undefined>>;
-}
+type Asked = { readonly names: readonly string[]; readonly flags: Dict };
 const unicode = (c: string): string => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
 /** Control characters, and those that turn the direction of writing, as JSON escapes them. */
 const escaped = (text: string): string =>
@@ -4408,7 +4401,6 @@ export const realWorld = (config: KubeConfig, log: World['log'], reload = async 
   ...connect(config, reload),
   log,
 });
-
 /** call(), and an error says what the person at the terminal can mend. */
 const api = (world: World, request: ApiRequest): Promise<Raw> =>
   call(world, request).catch((error: ApiError) => {
@@ -4436,10 +4428,9 @@ async function preflight(world: World, { namespaces, selector }: Options, inPod:
     }
 }
 
-const load = ({ kubeconfig, context }: Asked['flags']) => loadConfig(kubeconfig, context);
+const load = ({ kubeconfig, context }: Dict) => loadConfig(kubeconfig, context);
 const spaceOf = (config: KubeConfig): string =>
   config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
-
 async function run({ flags }: Asked): Promise<void> {
   const { namespace, selector = '', 'all-namespaces': isAll } = flags;
   if (isAll && namespace) throw new UsageError('-A and -n exclude each other');
@@ -4472,11 +4463,9 @@ async function run({ flags }: Asked): Promise<void> {
   const other = inPod ? own : (await leaderOf(world, options)).namespace;
   const beside = flags['leader-elect-namespace'] ?? other ?? namespaces[0] ?? own;
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
-  const work =
-    flags['leader-elect'] === 'false'
-      ? runOperator(world, options, stop.signal)
-      : runElected(world, { ...options, lease: { namespace: beside, identity } }, stop.signal);
-  await work.catch((error: unknown) => {
+  const lease = { namespace: beside, identity };
+  const work = flags['leader-elect'] === 'false' ? runOperator : runElected;
+  await work(world, { ...options, lease }, stop.signal).catch((error: unknown) => {
     if (format === 'pretty') throw error;
     log('error', wordsOf(error)); // Whoever reads the log reads JSON.
     process.exitCode = 1;
@@ -4724,13 +4713,9 @@ async function status(at: There): Promise<void> {
  *  succeed. Evidence is taken to have been watched for a minute, as by an operator that runs; what
  *  only that one remembers (refusals, earlier restarts) is not known here. */
 async function decideOnly({ world: real, ns, name }: There) {
-  const world: World = {
-    ...real,
-    async send(request) {
-      const isTaken = { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
-      return request.method === 'GET' ? real.send(request) : isTaken;
-    },
-  };
+  const isTaken = { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
+  const send: World['send'] = async (r) => (r.method === 'GET' ? real.send(r) : isTaken);
+  const world = { ...real, send };
   const options = { namespaces: [ns], selector: '', workers: 1 };
   await preflight(world, options, false);
   const o = newOperator(world, options, new AbortController().signal); // Its queue never starts.
@@ -4847,7 +4832,6 @@ const restart = edit('restarted', ({ world }) => {
 const setPaused = (paused: boolean): Raw => ({ updateStrategy: { rollingUpdate: { paused } } });
 const pause = edit('paused', () => setPaused(true));
 const resume = edit('resumed', () => setPaused(false));
-
 /** What the operator says of a rollout that is not through, or ''. */
 function waitsFor(c: StatefulCluster): string {
   if (!isObserved(c)) return 'the operator has not seen its spec yet';
@@ -5095,7 +5079,6 @@ const commands = linesOf(COMMANDS).map((line) => {
   const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
   return { usage, words, form, about, takes };
 });
-
 /** Are these words, but for one letter more, less or other, or two that changed places? */
 function isSlip(words: string, typed: readonly string[]): boolean {
   const cuts = (w: string) => [w, ...[...w].map((_, i) => w.slice(0, i) + w.slice(i + 1))];
@@ -5117,14 +5100,12 @@ function help({ names }: Pick<Asked, 'names'>): void {
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${list}\n`);
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
-
 /** Finds the command and its flags, wherever they stand, checks their form and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
   const args = argv.map((arg) => (arg === '--version' ? 'version' : arg));
   const options = Object.fromEntries(flagList.map(({ flag, option }) => [flag, option]));
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
-  const given = Object.entries(values).map(([flag, value]) => [flag, String(value)]);
-  const flags: Asked['flags'] = Object.fromEntries(given);
+  const flags: Dict = Object.fromEntries(Object.entries(values).map(([k, v]) => [k, `${v}`]));
   const text = positionals.join(' ');
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
   if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
