@@ -4314,8 +4314,7 @@ function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   let kept: Raw = exec ? { expirationTimestamp: '1970' } : {}; // What the plugin answered last.
   config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
     await apply(options);
-    if (Date.parse(kept['expirationTimestamp']) <= Date.now())
-      kept = await askPlugin(exec, cluster);
+    if (Date.parse(kept['expirationTimestamp']) < Date.now()) kept = await askPlugin(exec, cluster);
     const { token: given, clientCertificateData: cert, clientKeyData: key } = kept;
     const token = file ? readFileSync(file, 'utf8').trim() : given;
     const bearer = token && { Authorization: `Bearer ${token}` };
@@ -4491,7 +4490,6 @@ async function show(raw: Raw, output = 'yaml'): Promise<void> {
   const { dumpYaml } = await import('@kubernetes/client-node');
   say(output === 'json' ? json : dumpYaml(JSON.parse(json)).trimEnd());
 }
-
 /** The same with the place where it is answered, and its first word. */
 async function placed(asked: Asked) {
   const { names, flags } = asked;
@@ -4579,9 +4577,9 @@ const LOOKS: readonly Look[] = [
 const lookOf = (word: string): Look =>
   LOOKS.find(([words]) => words.split(' ').includes(word)) ?? ['', '◐', yellow];
 const rankOf = (word: string): number => LOOKS.indexOf(lookOf(word));
-const painted = (word: string, text = word): string => {
+const painted = (word: string): string => {
   const [, glyph, paint] = lookOf(word);
-  return paint(`${glyph} ${text}`.trimEnd());
+  return paint(`${glyph} ${word}`);
 };
 const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
   status.conditions?.find((c) => c.type === type);
@@ -4596,7 +4594,6 @@ function stateIn(c: StatefulCluster): string {
   if (isTerminating(c)) return 'Terminating';
   return isObserved(c) ? (conditionOf(c, 'Ready')?.reason ?? 'Starting') : 'Unseen';
 }
-
 /** Clusters, the gravest first. */
 function listText(all: readonly StatefulCluster[], ns: string, now: number): string {
   const sorted = all.toSorted((a, b) => rankOf(stateIn(a)) - rankOf(stateIn(b)));
@@ -4623,16 +4620,15 @@ function membersText({ status }: StatefulCluster, now: number): string {
   const { members = [], retired = [], replicas = 0, updateRevision } = status;
   const sorted = members.toSorted((a, b) => rankOf(a.health) - rankOf(b.health));
   const rows = sorted.map((m) => {
-    const { health, identity, revision } = m;
+    const { health, identity } = m;
     const age = birthSecond(identity) < 0 ? '' : ageText(now - birthMs(identity));
-    const isOld = revision !== '' && revision !== updateRevision;
+    const isOld = !['', updateRevision].includes(m.revision);
+    const revision = isOld ? yellow(`${m.revision} outdated`) : m.revision;
     const old = retired.find((r) => r.replacedBy === identity);
     const why = [m.reason || lookOf(health)[3], old && `replaced ${old.identity}`];
-    return {
-      ...{ ...m, age, health: painted(health), identity: bold(identity), claims: m.claims.length },
-      ...{ revision: isOld ? yellow(`${revision} outdated`) : revision },
-      ...{ since: sinceText(m.since, now), why: why.filter(Boolean).join('; ') },
-    };
+    const shown = { health: painted(health), identity: bold(identity), claims: m.claims.length };
+    const since = sinceText(m.since, now);
+    return { ...m, ...shown, age, revision, since, why: why.filter(Boolean).join('; ') };
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
   return tableOf(rows, 'health identity pod index age node revision claims since why') + more;
@@ -4670,12 +4666,11 @@ async function leaderOf(world: World, share: Share): Promise<Leader> {
     const words = runs ? `${who} leads, renewed ${ago}` : `nobody runs (${who}, ${ago})`;
     return { namespace, runs, ms, words: `Operator: ${words}` };
   });
-  const [best] = leaders.sort((a, b) => Number(b.runs) - Number(a.runs) || a.ms - b.ms);
-  if (best || found[0])
-    return best ?? { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
-  return { words: 'Operator: cannot be told, Leases may not be read' };
+  leaders.sort((a, b) => Number(b.runs) - Number(a.runs) || a.ms - b.ms);
+  const none = { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
+  const unread = { words: 'Operator: cannot be told, Leases may not be read' };
+  return leaders[0] ?? (found[0] ? none : unread);
 }
-
 /** What `status` shows of clusters; of one that is named, all. */
 async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Promise<string> {
   const now = world.now();
@@ -4729,7 +4724,6 @@ async function decideOnly({ world: real, ns, name }: There) {
     ledger.desk.seen.set(evidence, o.world.uptime() - LIMITS.trustMs);
   return decide(o, snapshotOf(o, cluster, ledger));
 }
-
 /** What would be done, in the words of its Events, and the status that the operator would write:
  *  what it waits for is there. New identities are drawn anew when they are made. */
 async function showPlan(at: There): Promise<void> {
@@ -4925,7 +4919,6 @@ async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly st
       if (names.test(JSON.stringify(raw['spec']))) found.push(`${plural}/${metaOf(raw).name}`);
   return found;
 }
-
 /** Deletes the set and leaves its pods and claims: the garbage collector frees them of it first. */
 async function orphan(at: There, uid: string): Promise<void> {
   const { world, ns, name } = at;
