@@ -3823,10 +3823,11 @@ export type Candidate = Readonly<Record<'namespace' | 'identity', string>>;
 type Elected = Options & { readonly lease: Candidate };
 /** The scope of one operator: which StatefulClusters it works on. */
 export type Share = Pick<Options, 'namespaces' | 'selector'>;
+const leasesIn = (ns: string): string => `/apis/coordination.k8s.io/v1${inNamespace(ns)}/leases`;
 const newElection = (world: World, share: Share, { namespace, identity }: Candidate) => ({
   world,
   share,
-  path: `/apis/coordination.k8s.io/v1${inNamespace(namespace)}/leases`,
+  path: leasesIn(namespace),
   name: leaseName(share),
   identity,
   // By name, each as it was last seen to change, and the uptime from which it is no one's if it
@@ -3835,7 +3836,6 @@ const newElection = (world: World, share: Share, { namespace, identity }: Candid
   until: -Infinity, // Uptime up to which this process leads.
 });
 type Election = ReturnType<typeof newElection>;
-
 /** Equal scopes compete for one Lease; each part of a split has its own, named after it. */
 export function leaseName({ namespaces, selector }: Share): string {
   if (namespaces.length === 0 && selector === '') return 'statefulcluster';
@@ -3849,6 +3849,11 @@ export function overlaps(a: Share, b: Share): boolean {
   const apart = a.selector !== '' && b.selector !== '' && a.selector !== b.selector;
   return !apart && (all || a.namespaces.some((ns) => b.namespaces.includes(ns)));
 }
+/** The scope that a Lease records; without a record it is everything. */
+function shareOf({ annotations }: Raw): Share {
+  const { [MARK.namespaces]: names = '', [MARK.selector]: selector = '' } = dictOf(annotations);
+  return { namespaces: names.split(',').filter(Boolean), selector };
+}
 
 /** `runOperator` while this process leads. Resolves after `signal`, when the Lease is released;
  *  rejects when leadership is lost, and then the process must end. */
@@ -3861,9 +3866,8 @@ export async function runElected(world: World, options: Elected, signal: AbortSi
   try {
     if (!signal.aborted) await Promise.race([runOperator(fenced(e), options, until), keeping]);
   } finally {
-    over.abort();
-    const released = keeping.catch(() => undefined); // Its failure was thrown above.
-    await Promise.race([released, world.sleep(BOUNDS.releaseMaxMs)]);
+    over.abort(); // The failure of `keeping` was thrown above.
+    await Promise.race([keeping, world.sleep(BOUNDS.releaseMaxMs)]).catch(() => undefined);
   }
 }
 const leftMs = (e: Election): number => Math.floor(e.until - e.world.uptime());
@@ -3948,9 +3952,7 @@ function rivalOf(e: Election): string {
     const { holderIdentity: holder = '' } = spec;
     if (['', e.identity].includes(holder) || e.world.uptime() >= freeAt) continue;
     if (name === e.name) return `${holder} holds it`;
-    const marks = dictOf(metadata.annotations);
-    const namespaces = marks[MARK.namespaces]?.split(',').filter(Boolean) ?? [];
-    if (overlaps(e.share, { namespaces, selector: marks[MARK.selector] ?? '' }))
+    if (overlaps(e.share, shareOf(metadata)))
       return `${holder} works on an overlapping scope: see the Lease ${name}`;
   }
   return '';
@@ -3964,17 +3966,13 @@ function write(e: Election, found: Raw | undefined, holderIdentity: string): Pro
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
   const labels = { ...metadata?.labels, ...LEASES.matchLabels };
   const annotations = { ...metadata?.annotations, ...scope };
+  const meta = { ...metadata, name: e.name, labels, annotations };
   const renewTime = new Date(e.world.now()).toISOString().replace('Z', '000Z');
-  const turns = found ? (spec.leaseTransitions ?? 0) + 1 : 0;
+  const leaseTransitions = (spec.leaseTransitions ?? -1) + 1;
   const isTaken = !['', spec.holderIdentity].includes(holderIdentity);
-  const turn = isTaken && { acquireTime: renewTime, leaseTransitions: turns };
+  const turn = isTaken && { acquireTime: renewTime, leaseTransitions };
   const own = { holderIdentity, leaseDurationSeconds: BOUNDS.leaseMs / 1000, renewTime };
-  const body = {
-    apiVersion: 'coordination.k8s.io/v1',
-    kind: 'Lease',
-    metadata: { ...metadata, name: e.name, labels, annotations },
-    spec: { ...spec, ...turn, ...own },
-  };
+  const body = { metadata: meta, spec: { ...spec, ...turn, ...own } };
   if (!found) return ask(e, { method: 'POST', path: e.path, body });
   return ask(e, { method: 'PUT', path: `${e.path}/${e.name}`, body });
 }
@@ -4170,10 +4168,7 @@ const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 class UsageError extends Error {}
 
 /** What comes after a command: words, and its flags ('true' for bare ones). */
-interface Asked {
-  readonly names: readonly string[];
-  readonly flags: Readonly<Record<string, string | undefined>>;
-}
+type Asked = { readonly names: readonly string[]; readonly flags: Dict };
 const unicode = (c: string): string => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
 /** Control characters, and those that turn the direction of writing, as JSON escapes them. */
 const escaped = (text: string): string =>
@@ -4261,12 +4256,10 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
 function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
   const apply = config.applyToHTTPSOptions.bind(config);
   const { exec, tokenFile: file, 'as-uid': uid, 'as-groups': groups } = user;
-  let kept: Raw = {}; // What the plugin answered, until it expires.
-  let until = exec ? 0 : Infinity;
+  let kept: Raw = exec ? { expirationTimestamp: '1970' } : {}; // What the plugin answered last.
   config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
     await apply(options);
-    if (until <= Date.now()) kept = await askPlugin(exec, cluster);
-    until = Date.parse(kept['expirationTimestamp']) || Infinity;
+    if (Date.parse(kept['expirationTimestamp']) < Date.now()) kept = await askPlugin(exec, cluster);
     const { token: given, clientCertificateData: cert, clientKeyData: key } = kept;
     const token = file ? readFileSync(file, 'utf8').trim() : given;
     const bearer = token && { Authorization: `Bearer ${token}` };
@@ -4319,13 +4312,12 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
   const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
   const { as, 'as-uid': uid, 'as-groups': groups } = user;
   const sent = plain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
-  const whole = {
-    'current-context': name,
+  const parts = {
     contexts: [{ name, context: { ...chosen, cluster: name, user: name } }],
     clusters: [{ name, cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
     users: [{ name, user: { ...sent, exec: undefined } }],
   };
-  config.loadFromString(JSON.stringify(whole));
+  config.loadFromString(JSON.stringify({ 'current-context': name, ...parts }));
   return complete(config, cluster, sent);
 }
 
@@ -4336,11 +4328,10 @@ function logger(format: string): World['log'] {
     const time = new Date().toISOString();
     if (format === 'json')
       return console.log(escaped(JSON.stringify({ time, level, msg: message, ...fields })));
-    const { cluster = '', message: text = '', ...rest } = fields;
-    const others = Object.entries(rest).map(([k, v]) => `${k}=${String(v)}`);
-    const words = [cluster, text, ...others].filter(Boolean).join(' ');
+    const isPlain = (name: string): boolean => ['cluster', 'message'].includes(name);
+    const words = Object.entries(fields).map(([k, v]) => (isPlain(k) ? `${v}` : `${k}=${v}`));
     const head = paint[level](escaped(message).padEnd(16));
-    console.log(`${gray(time.slice(11, 19))} ${head} ${escaped(words)}`);
+    console.log(`${gray(time.slice(11, 19))} ${head} ${escaped(words.join(' '))}`);
   };
 }
 
@@ -4354,24 +4345,22 @@ export const realWorld = (config: KubeConfig, log: World['log'], reload = async 
   ...connect(config, reload),
   log,
 });
-
-/** The error, in words for what the person at the terminal can mend. */
-function explained(error: unknown, path: string): unknown {
-  if (!(error instanceof ApiError)) return error;
-  const { code, reason, message } = error;
-  if (reason === 'NoAnswer') return new Error(`the API server cannot be reached: ${message}`);
-  const isKind = path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(message);
-  if (code !== 404 || !isKind) return error;
-  return new Error('the API server does not know StatefulCluster: kubectl apply -f deploy.yaml');
-}
+/** call(), and an error says what the person at the terminal can mend. */
 const api = (world: World, request: ApiRequest): Promise<Raw> =>
-  call(world, request).catch((error: unknown) => Promise.reject(explained(error, request.path)));
+  call(world, request).catch((error: ApiError) => {
+    const { code, reason, message } = error;
+    const isKind = request.path.startsWith('/apis/enge.me/') && !/".*" not found$/.test(message);
+    if (reason === 'NoAnswer') error.message = `the API server cannot be reached: ${message}`;
+    if (code === 404 && isKind)
+      error.message = 'the API server does not know StatefulCluster: kubectl apply -f deploy.yaml';
+    throw error;
+  });
 /** One look at each kind, so that a wrong server, a missing CRD or right is one clear line at the
  *  start. In a pod the server is the right one: if it is away, it is waited for. */
 async function preflight(world: World, { namespaces, selector }: Options, inPod: boolean) {
   const lookAt = (path: string): Promise<unknown> =>
-    call(world, { method: 'GET', path }).catch(async (error: unknown) => {
-      if (!inPod || isRefusal(error)) throw explained(error, path);
+    api(world, { method: 'GET', path }).catch(async (error: unknown) => {
+      if (!inPod || isRefusal(error)) throw error;
       world.log('warn', 'the API server is waited for', { error: wordsOf(error) });
       await world.sleep(BOUNDS.leaseRetryMs);
       return lookAt(path);
@@ -4383,10 +4372,9 @@ async function preflight(world: World, { namespaces, selector }: Options, inPod:
     }
 }
 
-const load = ({ kubeconfig, context }: Asked['flags']) => loadConfig(kubeconfig, context);
+const load = ({ kubeconfig, context }: Dict) => loadConfig(kubeconfig, context);
 const spaceOf = (config: KubeConfig): string =>
   config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
-
 async function run({ flags }: Asked): Promise<void> {
   const { namespace, selector = '', 'all-namespaces': isAll } = flags;
   if (isAll && namespace) throw new UsageError('-A and -n exclude each other');
@@ -4414,14 +4402,14 @@ async function run({ flags }: Asked): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
   const server = config.getCurrentCluster()?.server;
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
-  // The Lease is with the pod, or with what is watched from outside.
-  const beside = flags['leader-elect-namespace'] ?? (inPod ? own : (namespaces[0] ?? own));
+  // The Lease is with the pod; from outside it is where another operator has one for this scope,
+  // that they notice each other, or with what is watched.
+  const other = inPod ? own : (await leaderOf(world, options)).namespace;
+  const beside = flags['leader-elect-namespace'] ?? other ?? namespaces[0] ?? own;
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
-  const work =
-    flags['leader-elect'] === 'false'
-      ? runOperator(world, options, stop.signal)
-      : runElected(world, { ...options, lease: { namespace: beside, identity } }, stop.signal);
-  await work.catch((error: unknown) => {
+  const lease = { namespace: beside, identity };
+  const work = flags['leader-elect'] === 'false' ? runOperator : runElected;
+  await work(world, { ...options, lease }, stop.signal).catch((error: unknown) => {
     if (format === 'pretty') throw error;
     log('error', wordsOf(error)); // Whoever reads the log reads JSON.
     process.exitCode = 1;
@@ -4442,21 +4430,18 @@ function say(text: string): void {
 const warn: World['log'] = (level, message, { warning, error = '' } = {}) => {
   if (level === 'warn') console.error(escaped(`${message}: ${String(warning ?? error)}`));
 };
-async function yamlOf(raw: Raw): Promise<string> {
-  const { dumpYaml } = await import('@kubernetes/client-node');
-  return dumpYaml(raw).trimEnd();
-}
-async function show(raw: Raw, output: string): Promise<void> {
+async function show(raw: Raw, output = 'yaml'): Promise<void> {
   const json = JSON.stringify(raw, (key, v) => (key === 'managedFields' ? undefined : v), 2);
-  say(output === 'json' ? json : await yamlOf(JSON.parse(json)));
+  const { dumpYaml } = await import('@kubernetes/client-node');
+  say(output === 'json' ? json : dumpYaml(JSON.parse(json)).trimEnd());
 }
-
 /** The same with the place where it is answered, and its first word. */
 async function placed(asked: Asked) {
   const { names, flags } = asked;
   const config = await load(flags);
   const world = onServerClock(realWorld(config, warn, () => load(flags)));
-  return { ...asked, world, ns: flags['namespace'] ?? spaceOf(config), name: names[0] ?? '' };
+  const ns = flags['all-namespaces'] ? '' : (flags['namespace'] ?? spaceOf(config));
+  return { ...asked, world, ns, name: names[0] ?? '' };
 }
 type There = Awaited<ReturnType<typeof placed>>;
 const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
@@ -4470,22 +4455,15 @@ async function itemsOf(world: World, path: string, labels: Dict = {}): Promise<r
   const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
   return list['items'] ?? [];
 }
-/** The objects of a path, or the one that is named: at once, after each change and every `everyMs`,
- *  until `limitMs` is over. */
-async function* seen({ world, name }: There, path: string, limitMs = Infinity, everyMs = Infinity) {
-  const stop = new AbortController();
-  const { signal } = stop;
-  let bell = Promise.withResolvers<void>();
-  const on = (): void => bell.resolve();
-  const project = (raw: Raw) => ({ meta: metaOf(raw), raw });
+/** The objects of a path, or the one that is named, every two seconds until `limitMs` is over. */
+async function* seen({ world, name }: There, path: string, limitMs = Infinity) {
   const some = withQuery(path, { fieldSelector: name && `metadata.name=${name}` });
-  const feed = follow({ world, path: some, project, on, signal, optional: false });
-  const limit = world.sleep(limitMs, signal).then(() => stop.abort());
-  await Promise.race([feed.ready.promise, limit]);
-  while (!signal.aborted) {
-    bell = Promise.withResolvers();
-    yield [...feed.items.values()].map(({ raw }) => raw);
-    await Promise.race([bell.promise, limit, world.sleep(everyMs, signal)]);
+  const overAt = world.uptime() + limitMs;
+  for (let leftMs = limitMs; leftMs > 0; leftMs = overAt - world.uptime()) {
+    const complain = (error: unknown): void => console.error(escaped(wordsOf(error)));
+    const found = await itemsOf(world, some).catch(complain); // The next look may be answered.
+    if (found) yield found;
+    await world.sleep(Math.min(leftMs, BOUNDS.leaseRetryMs));
   }
 }
 
@@ -4544,9 +4522,9 @@ const LOOKS: readonly Look[] = [
 const lookOf = (word: string): Look =>
   LOOKS.find(([words]) => words.split(' ').includes(word)) ?? ['', '◐', yellow];
 const rankOf = (word: string): number => LOOKS.indexOf(lookOf(word));
-const painted = (word: string, text = word): string => {
+const painted = (word: string): string => {
   const [, glyph, paint] = lookOf(word);
-  return paint(`${glyph} ${text}`.trimEnd());
+  return paint(`${glyph} ${word}`);
 };
 const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
   status.conditions?.find((c) => c.type === type);
@@ -4561,7 +4539,6 @@ function stateIn(c: StatefulCluster): string {
   if (isTerminating(c)) return 'Terminating';
   return isObserved(c) ? (conditionOf(c, 'Ready')?.reason ?? 'Starting') : 'Unseen';
 }
-
 /** Clusters, the gravest first. */
 function listText(all: readonly StatefulCluster[], ns: string, now: number): string {
   const sorted = all.toSorted((a, b) => rankOf(stateIn(a)) - rankOf(stateIn(b)));
@@ -4577,27 +4554,26 @@ function listText(all: readonly StatefulCluster[], ns: string, now: number): str
 /** What a person must know of, the gravest first, and how far the cluster is. */
 function conditionsText({ status: { conditions = [] } }: StatefulCluster, now: number): string {
   const calm = ['Available', 'Progressing', 'Reconciling'];
-  const grave = conditions.filter((c) => c.status === 'True' && !calm.includes(c.type));
-  const ready = conditions.filter((c) => c.type === 'Ready').map((c) => ({ ...c, type: c.reason }));
-  const rows = [...grave.filter((c) => c.type !== 'Ready'), ...ready]
-    .sort((a, b) => rankOf(a.type) - rankOf(b.type))
-    .map((c) => ({ ...c, type: painted(c.type), for: sinceText(c.lastTransitionTime, now) }));
+  const rows = conditions
+    .filter(({ type, status }) => type === 'Ready' || (status === 'True' && !calm.includes(type)))
+    .map((c) => ({ ...c, word: c.type === 'Ready' ? c.reason : c.type }))
+    .sort((a, b) => rankOf(a.word) - rankOf(b.word))
+    .map((c) => ({ ...c, type: painted(c.word), for: sinceText(c.lastTransitionTime, now) }));
   return tableOf(rows, 'condition=type reason for message');
 }
 function membersText({ status }: StatefulCluster, now: number): string {
   const { members = [], retired = [], replicas = 0, updateRevision } = status;
   const sorted = members.toSorted((a, b) => rankOf(a.health) - rankOf(b.health));
   const rows = sorted.map((m) => {
-    const { health, identity, revision } = m;
+    const { health, identity } = m;
     const age = birthSecond(identity) < 0 ? '' : ageText(now - birthMs(identity));
-    const isOld = revision !== '' && revision !== updateRevision;
+    const isOld = !['', updateRevision].includes(m.revision);
+    const revision = isOld ? yellow(`${m.revision} outdated`) : m.revision;
     const old = retired.find((r) => r.replacedBy === identity);
     const why = [m.reason || lookOf(health)[3], old && `replaced ${old.identity}`];
-    return {
-      ...{ ...m, age, health: painted(health), identity: bold(identity), claims: m.claims.length },
-      ...{ revision: isOld ? yellow(`${revision} outdated`) : revision },
-      ...{ since: sinceText(m.since, now), why: why.filter(Boolean).join('; ') },
-    };
+    const shown = { health: painted(health), identity: bold(identity), claims: m.claims.length };
+    const since = sinceText(m.since, now);
+    return { ...m, ...shown, age, revision, since, why: why.filter(Boolean).join('; ') };
   });
   const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
   return tableOf(rows, 'health identity pod index age node revision claims since why') + more;
@@ -4618,35 +4594,32 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   return paragraphs(tableOf(rows, titles), retiredClaims > 0 ? hints.join('\n') : '');
 }
 
-/** Who works on the namespace ('': on any), by the newest Lease that covers it. `runs` is undefined
- *  where no Lease may be read. */
-async function leaderOf(world: World, ns: string) {
-  const look = (where: string) => {
-    const path = `/apis/coordination.k8s.io/v1${inNamespace(where)}/leases`;
-    return itemsOf(world, path, LEASES.matchLabels).catch(() => undefined);
-  };
-  const found = await Promise.all(unique(['', ns || SYSTEM, SYSTEM]).map(look));
-  const leases = found.flat().flatMap((raw) => {
-    const { metadata, spec = {} } = tamed(raw ?? {});
-    const scope: string = metadata?.annotations?.[MARK.namespaces] ?? '';
-    if (!metadata || (scope && ns && !scope.split(',').includes(ns))) return [];
+type Leader = { readonly words: string; readonly runs?: boolean; readonly namespace?: string };
+/** Who works on a part of this, by the newest Lease of an overlapping scope, and where that lies.
+ *  Whether somebody runs is left open where no Lease may be read. */
+async function leaderOf(world: World, share: Share): Promise<Leader> {
+  const look = (ns: string) =>
+    itemsOf(world, leasesIn(ns), LEASES.matchLabels).catch(() => undefined);
+  const found = await Promise.all(unique(['', ...share.namespaces, SYSTEM]).map(look));
+  const leases = found.flatMap((list) => list ?? []).map(tamed);
+  const ours = leases.filter(({ metadata }) => overlaps(share, shareOf(metadata)));
+  const leaders = ours.map(({ metadata: { namespace }, spec = {} }) => {
     const { holderIdentity: holder, leaseDurationSeconds = 0, renewTime } = spec;
     const ms = world.now() - Date.parse(renewTime);
     const runs = Boolean(holder) && ms <= 1000 * leaseDurationSeconds;
     const [who, ago] = [holder || 'released', `${ageText(ms)} ago`];
     const words = runs ? `${who} leads, renewed ${ago}` : `nobody runs (${who}, ${ago})`;
-    return [{ runs, ms, words: `Operator: ${words}` }];
+    return { namespace, runs, ms, words: `Operator: ${words}` };
   });
-  const [best] = leases.sort((a, b) => Number(b.runs) - Number(a.runs) || a.ms - b.ms);
-  if (best || found[0])
-    return best ?? { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
-  return { runs: undefined, words: 'Operator: cannot be told, Leases may not be read' };
+  leaders.sort((a, b) => Number(b.runs) - Number(a.runs) || a.ms - b.ms);
+  const none = { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
+  const unread = { words: 'Operator: cannot be told, Leases may not be read' };
+  return leaders[0] ?? (found[0] ? none : unread);
 }
-
 /** What `status` shows of clusters; of one that is named, all. */
 async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Promise<string> {
   const now = world.now();
-  const { runs, words } = await leaderOf(world, ns);
+  const { runs, words } = await leaderOf(world, { namespaces: ns ? [ns] : [], selector: '' });
   const all = raws.map((raw) => clusterOf(tamed(raw)));
   const what = `StatefulClusters${name && ` "${name}"`}${ns && ` in namespace ${ns}`}`;
   const list = listText(all, ns, now) || `There are no ${what}.`;
@@ -4655,19 +4628,19 @@ async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Prom
 }
 const detailsOf = (c: StatefulCluster, now: number): string =>
   paragraphs(...[conditionsText, membersText, retiredText].map((text) => text(c, now)));
-async function status(asked: There): Promise<void> {
-  const { name, flags } = asked;
-  const { watch, output, 'all-namespaces': isAll } = flags;
+async function status(at: There): Promise<void> {
+  const { name, flags } = at;
+  const { watch, output } = flags;
   if (output && watch) throw new UsageError('--watch and --output exclude each other');
-  if (name && isAll) throw new UsageError('NAME and -A exclude each other');
-  const at = isAll ? { ...asked, ns: '' } : asked;
+  if (name && !at.ns) throw new UsageError('NAME and -A exclude each other');
   const first = await getCluster(at);
   if (output) return show(first, output);
   if (!watch) return say(await pictureOf(at, name ? [first] : first['items']));
   const draws = process.stdout.isTTY && kleur.enabled;
-  // The watch brings the news; on a terminal the ages are drawn anew.
-  const everyMs = draws ? BOUNDS.leaseRetryMs : Infinity;
-  for await (const raws of seen(at, clusterPath(at.ns), Infinity, everyMs)) {
+  let told: unknown; // On a terminal ages are drawn anew, too.
+  for await (const raws of seen(at, clusterPath(at.ns))) {
+    if (!draws && isDeepStrictEqual(raws, told)) continue;
+    told = raws;
     const text = await pictureOf(at, raws);
     if (draws) process.stdout.write('\x1b[H\x1b[2J'); // In the place of the last picture.
     say(`${text}\n`);
@@ -4680,13 +4653,9 @@ async function status(asked: There): Promise<void> {
  *  succeed. Evidence is taken to have been watched for a minute, as by an operator that runs; what
  *  only that one remembers (refusals, earlier restarts) is not known here. */
 async function decideOnly({ world: real, ns, name }: There) {
-  const world: World = {
-    ...real,
-    async send(request) {
-      const isTaken = { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
-      return request.method === 'GET' ? real.send(request) : isTaken;
-    },
-  };
+  const isTaken = { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
+  const send: World['send'] = async (r) => (r.method === 'GET' ? real.send(r) : isTaken);
+  const world = { ...real, send };
   const options = { namespaces: [ns], selector: '', workers: 1 };
   await preflight(world, options, false);
   const o = newOperator(world, options, new AbortController().signal); // Its queue never starts.
@@ -4700,7 +4669,6 @@ async function decideOnly({ world: real, ns, name }: There) {
     ledger.desk.seen.set(evidence, o.world.uptime() - LIMITS.trustMs);
   return decide(o, snapshotOf(o, cluster, ledger));
 }
-
 /** What would be done, in the words of its Events, and the status that the operator would write:
  *  what it waits for is there. New identities are drawn anew when they are made. */
 async function showPlan(at: There): Promise<void> {
@@ -4735,9 +4703,11 @@ async function partsOf({ world, ns }: There, called: string, of?: string) {
   return { identity, owner, parts, retired };
 }
 /** Asks the operator for something, by an annotation that it looks for. */
-async function annotate(at: There, { kind, meta }: { kind: Kind; meta: Meta }, key: string) {
-  await merge(at, kind, meta.name, { annotations: { [key]: 'true' } });
-  say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
+async function annotate(at: There, parts: readonly { kind: Kind; meta: Meta }[], key: string) {
+  for (const { kind, meta } of parts) {
+    await merge(at, kind, meta.name, { annotations: { [key]: 'true' } });
+    say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
+  }
 }
 async function replace(at: There): Promise<void> {
   const { identity, owner, parts, retired } = await partsOf(at, at.name);
@@ -4747,17 +4717,15 @@ async function replace(at: There): Promise<void> {
   const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
   if (deletes && parts.some(({ kind }) => kind === CLAIMS) && !at.flags['yes'])
     throw new UsageError(`${loss}: say --yes`);
-  for (const part of parts.slice(0, 1)) await annotate(at, part, MARK.replace);
+  await annotate(at, parts.slice(0, 1), MARK.replace);
   say(`${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
   const { name, names } = at;
   const { identity, retired } = await partsOf(at, names[1] ?? '', name);
   if (retired.length === 0) throw new Error(`${identity} of ${name} is not retired`);
-  const { spec, status } = clusterOf(await getCluster(at));
-  for (const part of retired) await annotate(at, part, MARK.restore);
-  const room = `${status.replicas ?? 0} of ${spec.replicas} members live`;
-  say(`${identity} returns as the next member of ${name} that there is room for: ${room}`);
+  await annotate(at, retired, MARK.restore);
+  say(`${identity} returns as the next member of ${name} that there is room for`);
 }
 
 // ── rollout, in kubectl's words, whose own `rollout` knows no custom kinds ──────────────────────
@@ -4775,8 +4743,8 @@ async function history(at: There): Promise<void> {
   const { own, found } = await historyOf(at, at.flags['revision']);
   const cause = ({ meta }: Revision) => escaped(meta.annotations[MARK.changeCause] ?? '-');
   const rows = own.map((r) => ({ revision: r.number, 'change-cause': cause(r) }));
-  const table = tableOf(rows, 'revision change-cause');
-  say(found ? await yamlOf(found.template) : table || 'No rollout history found.');
+  if (found) return show(found.template);
+  say(tableOf(rows, 'revision change-cause') || 'No rollout history found.');
 }
 /** Replaces the template as a whole: a merge would keep what the newer one added. The cause of the
  *  change goes back with it. Lands only on the version that was looked at: no edit is lost. */
@@ -4803,7 +4771,6 @@ const restart = edit('restarted', ({ world }) => {
 const setPaused = (paused: boolean): Raw => ({ updateStrategy: { rollingUpdate: { paused } } });
 const pause = edit('paused', () => setPaused(true));
 const resume = edit('resumed', () => setPaused(false));
-
 /** What the operator says of a rollout that is not through, or ''. */
 function waitsFor(c: StatefulCluster): string {
   if (!isObserved(c)) return 'the operator has not seen its spec yet';
@@ -4819,7 +4786,7 @@ async function rolloutStatus(at: There): Promise<void> {
   const timeout = flags['timeout'] ?? '';
   const limitMs = 1000 * parseInt(timeout) * (SECONDS[timeout.slice(-1)] ?? 0) || Infinity;
   let [told, aloneAt] = ['', Infinity];
-  for await (const [raw] of seen(at, clusterPath(ns), limitMs, BOUNDS.leaseRetryMs)) {
+  for await (const [raw] of seen(at, clusterPath(ns), limitMs)) {
     if (!raw) throw new Error(`${what} was deleted`);
     const c = clusterOf(tamed(raw));
     const stalled = isObserved(c) && trueIn(c, 'Stalled');
@@ -4828,7 +4795,7 @@ async function rolloutStatus(at: There): Promise<void> {
     const text = wait ? `Waiting for ${what}: ${wait}` : `${what} successfully rolled out`;
     if (text !== told) say((told = text));
     if (!wait) return;
-    const { runs, words } = await leaderOf(world, ns);
+    const { runs, words } = await leaderOf(world, { namespaces: [ns], selector: '' });
     aloneAt = runs === false ? Math.min(aloneAt, world.uptime()) : Infinity;
     if (world.uptime() - aloneAt >= BOUNDS.leaseMs) throw new Error(words);
   }
@@ -4897,7 +4864,6 @@ async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly st
       if (names.test(JSON.stringify(raw['spec']))) found.push(`${plural}/${metaOf(raw).name}`);
   return found;
 }
-
 /** Deletes the set and leaves its pods and claims: the garbage collector frees them of it first. */
 async function orphan(at: There, uid: string): Promise<void> {
   const { world, ns, name } = at;
@@ -4944,28 +4910,23 @@ async function adopt(at: There): Promise<void> {
   if (!uid) throw new Error(`${SETS} "${name}" not found`);
   if (old && adopts !== uid) throw new Error(`there is a StatefulCluster "${name}" already`);
   if (set && flags['output']) return show(clusterFrom(set), flags['output']);
-  const create = async (dryRun = ''): Promise<unknown> => {
-    const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: uid });
-    return old ?? api(world, { method: 'POST', path: clusterPath(ns) + BY + dryRun, body });
-  };
-  if (set && metaOf(set).deletedMs === undefined) {
-    const why = obstacleTo(set, flags['force'] !== undefined);
-    if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
-    await create('&dryRun=All'); // What the API server has against it, it says now.
-  }
-  const annotations = { [MARK.paused]: null, [ADOPTS]: null };
-  const steps: readonly (readonly [words: string, run: () => unknown])[] = [
-    ['create the cluster, paused', () => create()],
-    ['delete the set, but not its pods', () => set && orphan(at, uid)],
-    ['make the cluster the controller of its pods, and label its claims', () => handOver(at)],
-    ['let the operator act', () => merge(at, CLUSTERS, name, { annotations })],
-  ];
+  const why = set && !metaOf(set).deletedMs ? obstacleTo(set, 'force' in flags) : '';
+  if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
   const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
-  for (const [words, run] of steps) {
-    if (!flags['dry-run']) await run();
-    say(`  ${flags['dry-run'] ? '·' : '✓'} ${words}`);
-  }
+  const [dryRun, tick] = flags['dry-run'] ? ['&dryRun=All', '·'] : ['', '✓'];
+  const step = async (words: string, run?: () => Promise<unknown>): Promise<void> => {
+    if (!dryRun) await run?.();
+    say(`  ${tick} ${words}`);
+  };
+  const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: uid });
+  // A dry run, too, tells what the API server has against it.
+  if (!old) await api(world, { method: 'POST', path: clusterPath(ns) + BY + dryRun, body });
+  await step('create the cluster, paused');
+  await step('delete the set, but not its pods', set && (() => orphan(at, uid)));
+  await step('make the cluster the controller of its pods', () => handOver(at));
+  const annotations = { [MARK.paused]: null, [ADOPTS]: null };
+  await step('let the operator act', () => merge(at, CLUSTERS, name, { annotations }));
   say('The history of the set is not taken over: its controllerrevisions stay as they are');
   const yours =
     others.length > 0 ? '. What names the set, or a pod by its number, is yours to change:' : '';
@@ -4992,7 +4953,7 @@ function manifest({ flags }: Asked): void {
 
 // ── The commands ────────────────────────────────────────────────────────────────────────────────
 const FLAGS = `
--w --watch                      show every change, until Ctrl-C
+-w --watch                      look every two seconds, until Ctrl-C
 -A --all-namespaces             clusters of all namespaces
 -o --output json|yaml           the object as it is, or would be
    --revision N                 show the template of this revision
@@ -5016,12 +4977,7 @@ const FLAGS = `
    --kubeconfig FILE            default: $KUBECONFIG or ~/.kube/config
 -h --help                       print this`;
 /** What the value of a flag must look like, by its word above. */
-const FORMS: Readonly<Record<string, string>> = {
-  N: '[1-9]\\d*',
-  TIME: '\\d+[smh]',
-  NS: '[-a-z0-9,]+',
-  ADDR: String.raw`0|(\[[\da-f:.]+\]|[^:[\]]*):\d{1,5}`,
-};
+const FORMS: Dict = { N: '[1-9]\\d*', TIME: '\\d+[smh]', NS: '[-a-z0-9,]+', ADDR: '0|.*:\\d+' };
 /** A name of an object, which may come with its kind, as kubectl has it. */
 const KIND = String.raw`(?:stc|sts|po|pods?|stateful(?:cluster|set)s?)(?:\.[a-z.]+)?/`;
 const NAME = `(?:${KIND})?([a-z0-9][-a-z0-9.]*)`;
@@ -5044,33 +5000,23 @@ manifest: what installs the operator, for kubectl apply -f -: image namespaced m
 version: print the version
 help [COMMAND] [WORD]: explain a command and its flags`;
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
-const version = (): void => say(VERSION);
-const HERE: Acts<Asked> = { run, manifest, version, help };
-const THERE: Acts<There> = {
-  ...{ status, plan: showPlan, replace, restore, adopt, 'rollout status': rolloutStatus },
-  ...{ 'rollout history': history, 'rollout undo': undo, 'rollout restart': restart },
-  ...{ 'rollout pause': pause, 'rollout resume': resume },
-};
-const flagList = FLAGS.slice(1)
-  .split('\n')
-  .map((line) => {
-    const [, short, flag = '', value] = /^(?:-(\w)|  ) --([a-z-]+)(?: (\S+))?  /.exec(line) ?? [];
-    const type = value ? ('string' as const) : ('boolean' as const);
-    const option = { type, multiple: flag === 'namespace', ...(short && { short }) };
-    return { line: `  ${line}`, flag, value, option };
-  });
-const commands = COMMANDS.slice(1)
-  .split('\n')
-  .map((line) => {
-    const [usage = '', about = '', own = ''] = line.split(': ');
-    const [words = ''] = usage.split(/ \[?[A-Z]/);
-    const some = usage.replaceAll(/ \[[A-Z]+\]/g, `(?: ${NAME})?`);
-    const form = RegExp(`^${some.replaceAll(/ [A-Z|]+/g, ` ${NAME}`)}$`);
-    const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
-    return { usage, words, form, about, takes };
-  });
-type Command = (typeof commands)[number];
-
+const HERE: Acts<Asked> = { run, manifest, version: () => say(VERSION), help };
+const THERE: Acts<There> = { status, plan: showPlan, replace, restore, adopt };
+const ROLLOUT: Acts<There> = { status: rolloutStatus, history, undo, restart, pause, resume };
+const linesOf = (text: string): readonly string[] => text.slice(1).split('\n');
+const flagList = linesOf(FLAGS).map((line) => {
+  const [, short, flag = '', value] = /^(?:-(\w)|  ) --([a-z-]+)(?: (\S+))?  /.exec(line) ?? [];
+  const type = value ? ('string' as const) : ('boolean' as const);
+  const option = { type, multiple: flag === 'namespace', ...(short && { short }) };
+  return { line: `  ${line}`, flag, value, option };
+});
+const commands = linesOf(COMMANDS).map((line) => {
+  const [usage = '', about = '', own = ''] = line.split(': ');
+  const [words = ''] = usage.split(/ \[?[A-Z]/);
+  const form = usage.replaceAll(/ (\[?)[A-Z|]+\]?/g, (_, open) => `(?: ${NAME})${open && '?'}`);
+  const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
+  return { usage, words, form, about, takes };
+});
 /** Are these words, but for one letter more, less or other, or two that changed places? */
 function isSlip(words: string, typed: readonly string[]): boolean {
   const cuts = (w: string) => [w, ...[...w].map((_, i) => w.slice(0, i) + w.slice(i + 1))];
@@ -5092,33 +5038,27 @@ function help({ names }: Pick<Asked, 'names'>): void {
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${list}\n`);
   say(`${PROGRAM} help COMMAND explains each with its flags.`);
 }
-
-/** Throws where the command has no such flag, or the flag no such value. */
-function checkFlags({ takes, words }: Command, flags: Asked['flags']): void {
-  for (const { flag, line, value = '' } of flagList) {
-    const [text, form] = [flags[flag], FORMS[value] ?? (value.includes('|') ? value : '.*')];
-    if (text === undefined) continue;
-    if (!takes.includes(flag)) throw new UsageError(`"${words}" has no --${flag}`);
-    if (!RegExp(`^(${form})$`).test(text))
-      throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
-  }
-}
-/** Finds the command and its flags, wherever they stand, and runs it. */
+/** Finds the command and its flags, wherever they stand, checks their form and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
   const args = argv.map((arg) => (arg === '--version' ? 'version' : arg));
   const options = Object.fromEntries(flagList.map(({ flag, option }) => [flag, option]));
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
-  const given = Object.entries(values).map(([flag, value]) => [flag, String(value)]);
-  const flags: Asked['flags'] = Object.fromEntries(given);
+  const flags: Dict = Object.fromEntries(Object.entries(values).map(([k, v]) => [k, `${v}`]));
   const text = positionals.join(' ');
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
   if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
-  const names = command.form.exec(text)?.slice(1);
+  const names = RegExp(`^${command.form}$`).exec(text)?.slice(1);
   if (!names) throw new UsageError(`usage: ${PROGRAM} ${command.usage}`);
-  checkFlags(command, flags);
+  for (const { flag, line, value = '' } of flagList.filter((one) => one.flag in flags)) {
+    const form = FORMS[value] ?? (value.includes('|') ? value : '.*');
+    if (!command.takes.includes(flag)) throw new UsageError(`"${command.words}" has no --${flag}`);
+    if (!RegExp(`^(${form})$`).test(`${flags[flag]}`))
+      throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
+  }
   const asked = { names: names.filter(Boolean), flags };
-  const act = THERE[command.words];
-  return act ? act(await placed(asked)) : HERE[command.words]?.(asked);
+  const [first = '', second = ''] = command.words.split(' ');
+  const act = ROLLOUT[second] ?? THERE[first];
+  return act ? act(await placed(asked)) : HERE[first]?.(asked);
 }
 
 // ═══ 16 MAIN · effects ═══════════════════════════════════════════════════════════════════════════
