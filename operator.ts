@@ -2671,8 +2671,8 @@ const OURS = new Set<string>(Object.values(MARK));
 export function metaOf(raw: Raw): Meta {
   const m = (raw['metadata'] ?? {}) as Raw;
   const own = Object.entries(dictOf(m['annotations']))
-    .filter(([key]) => OURS.has(key))
-    .map(([key, text]) => [key, `${text}`.slice(0, BOUNDS.annotationMax)]);
+    .filter(([key, text]) => OURS.has(key) && typeof text === 'string')
+    .map(([key, text]) => [key, text.slice(0, BOUNDS.annotationMax)]);
   return {
     namespace: m['namespace'] ?? '',
     name: m['name'] ?? '',
