@@ -2479,9 +2479,7 @@ export const BOUNDS = {
   leaseMs: 15_000, // A Lease that nobody was seen to renew for so long is free.
   renewMaxMs: 10_000, // A holder that could not renew for so long does not lead any more.
   leaseRetryMs: 2_000,
-  lagEveryMs: 1_000, // The event loop is watched by a tick of this length.
-  lagMaxMs: 10_000, // A tick that came later than this: the process is not well.
-  silenceMaxMs: 900_000, // Nor is a watch that gave no sign for so long.
+  silenceMaxMs: 900_000, // A watch that gave no sign for so long: the process is not well.
   probersMax: 64, // Connections to the probes.
   syncMaxMs: 60_000,
   restMaxMs: 1_000, // A cluster rests a millisecond for each of its pods, but no longer than this.
@@ -4003,7 +4001,6 @@ export const METRICS = {
   statefulcluster_api_request_duration_seconds: ['histogram', 'Duration of requests, by verb.'],
   process_resident_memory_bytes: ['gauge', 'Resident memory.'],
   process_start_time_seconds: ['gauge', 'Start of the process, since 1970.'],
-  nodejs_eventloop_lag_seconds: ['gauge', 'How late the last tick of a second came.'],
 } as const;
 type Metric = keyof typeof METRICS;
 const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, Infinity];
@@ -4017,7 +4014,6 @@ export const newVitals = (world: World) => ({
   sights: new Map<string, Pick<Status, 'conditions' | 'retiredClaims'> & { states: State[] }>(),
   phase: 'standby' as 'standby' | 'syncing' | 'synced',
   depth: () => 0,
-  lagMs: 0,
 });
 export type Vitals = ReturnType<typeof newVitals>;
 /** Values are words of this program, and names: what JSON escapes beyond the format is in none. */
@@ -4077,7 +4073,6 @@ function readOff(v: Vitals): void {
   count(v, 'statefulcluster_queue_depth', {}, v.depth());
   count(v, 'process_resident_memory_bytes', {}, process.memoryUsage.rss());
   count(v, 'process_start_time_seconds', {}, performance.timeOrigin / 1000);
-  count(v, 'nodejs_eventloop_lag_seconds', {}, v.lagMs / 1000);
   for (const result of ['success', 'error'])
     count(v, 'statefulcluster_reconciles_total', { result }, 0);
   for (const reason of Object.keys(ENDS))
@@ -4111,7 +4106,6 @@ export function pageOf(v: Vitals, path: string): readonly [status: number, text:
   if (path === '/metrics') return [200, metricsText(v)];
   if (path === '/healthz') {
     const [silent] = watches.find(([, { signAt }]) => now - signAt > BOUNDS.silenceMaxMs) ?? [];
-    if (v.lagMs > BOUNDS.lagMaxMs) return [500, `the event loop was blocked for ${v.lagMs} ms\n`];
     if (!silent) return [200, 'ok\n'];
     return [500, `no sign of the watch ${silent} for ${BOUNDS.silenceMaxMs / 1000} s\n`];
   }
@@ -4145,13 +4139,6 @@ async function servePages(v: Vitals, flag: string, address: string, signal: Abor
     server.listen({ host, port: Number(port), signal }, resolve);
   });
   v.world.log('info', 'listens', { flag, ...(server.address() as net.AddressInfo) });
-}
-async function watchLag(v: Vitals, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
-    const at = v.world.uptime();
-    await v.world.sleep(BOUNDS.lagEveryMs, signal);
-    v.lagMs = Math.max(0, Math.round(v.world.uptime() - at - BOUNDS.lagEveryMs));
-  }
 }
 
 // ═══ 15 CLI · effects ════════════════════════════════════════════════════════════════════════════
@@ -4392,7 +4379,6 @@ async function run({ flags }: Asked): Promise<void> {
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
-  void watchLag(vitals, stop.signal);
   for (const [flag, usual] of Object.entries({ 'probe-addr': ':8080', 'metrics-addr': '0' })) {
     const address = flags[flag] ?? usual;
     if (address !== '0') await servePages(vitals, flag, address, stop.signal);
