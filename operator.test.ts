@@ -2051,7 +2051,7 @@ probes('probes: a standby, a leader that syncs, one that works → readiness, in
   assert.is(page('/other'), '404 there are /healthz, /readyz and /metrics');
 });
 probes('F5: no sign of a watch for 15 min, or a blocked loop → /healthz fails', async () => {
-  const { state, vitals, world, page } = stillWorld();
+  const { state, world, page } = stillWorld();
   const { signal } = new AbortController();
   state.uptime += 1e7;
   assert.is(page('/healthz'), '200 ok', 'a standby has none');
