@@ -2637,7 +2637,7 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
   const age = ({ metadata }: Seen): string => `${metadata.creationTimestamp} ${metadata.name}`;
   const [oldest] = own.toSorted((a, b) => (age(a) < age(b) ? -1 : 1));
   const isHalf = ledger.restoredAt > -Infinity && oldest !== undefined && !markOf(oldest);
-  hold(isLate || !isOver || isHalf, 'I1', pod, 'its claims were retired');
+  hold(isLate || !isOver || isHalf || isLost(ledger), 'I1', pod, 'its claims were retired');
   for (const name of claimsIn(pod)) {
     const claim = seenAt(ledger.sim, 'persistentvolumeclaims', namespace, name);
     const isOwn = !claim || (memberKey(claim) === key && !isForeign(claim) && isMade(claim));
@@ -5119,7 +5119,7 @@ function restarts(s: Trial, who: string, afterMs: number): void {
   s.t.sim.at(afterMs, () => goesUp(s, who));
 }
 function goesUp(s: Trial, who: string): void {
-  if (s.up.has(who)) return;
+  if (s.up.has(who) || !s.faults.has(who)) return; // It was to run for a while only.
   s.up.add(who);
   s.t.sim.kill(who);
   s.witness.over.delete(who);
