@@ -2663,7 +2663,7 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
   const age = ({ metadata }: Seen): string => `${metadata.creationTimestamp} ${metadata.name}`;
   const [oldest] = own.toSorted((a, b) => (age(a) < age(b) ? -1 : 1));
   const isHalf = ledger.restoredAt > -Infinity && oldest !== undefined && !markOf(oldest);
-  hold(isLate || !isOver || isHalf, 'I1', pod, 'its claims were retired');
+  hold(isLate || !isOver || isHalf || isLost(ledger), 'I1', pod, 'its claims were retired');
   if (isOver) ledger.late.add(pod.metadata.uid);
   for (const name of claimsIn(pod)) {
     const claim = seenAt(ledger.sim, 'persistentvolumeclaims', namespace, name);
@@ -2826,7 +2826,7 @@ function checkMark(ledger: Ledger, claim: Seen): void {
   const policy = noteOf(claim, MARK.retiredPolicy);
   const isFit = allowed.includes(policy) || (isOlder && policy === 'Retain');
   const madeAt = ledger.specs.get(uid)?.[0]?.at ?? 0; // It may be another since it was read live.
-  const isNew = madeAt > ledger.sim.uptime() - ledger.passMs;
+  const isNew = madeAt > ledger.sim.uptime() - ledger.passMs || isLost(ledger, ledger.passMs);
   hold(
     !boss || isNew || isFit,
     'I3',
@@ -3184,11 +3184,13 @@ function pendingOf(t: Scene, name = 'coder'): string {
   const leaving = listed(t, 'pods').find((o) => isOurs(o) && isGoing(o) && !isStuck(t, o));
   if (leaving) return `${leaving.metadata.name} is leaving`;
   const names = new Set(listed(t, 'pods').map((o) => o.metadata.name));
-  for (const claim of listed(t, 'persistentvolumeclaims')) {
+  const claims = listed(t, 'persistentvolumeclaims');
+  const wanted = new Set(claims.filter(restoring).map(memberKey));
+  for (const claim of claims) {
     if (labelOf(claim, MARK.cluster) !== name || isForeign(claim) || !isMade(claim)) continue;
     if (names.has(`${name}-${identityIn(claim)}`)) continue;
     const policy = noteOf(claim, MARK.retiredPolicy);
-    if (noteOf(claim, MARK.restore) === 'true') continue; // It waits for room.
+    if (wanted.has(memberKey(claim))) continue; // It waits for room.
     if (policy !== 'Retain') return `claim ${claim.metadata.name} is left, ${policy || 'unmarked'}`;
   }
   return '';
@@ -6291,7 +6293,8 @@ function unsealed(s: Trial, name: string): string {
   const own = claimsOf(s.t).filter(
     (o) => labelOf(o, MARK.cluster) === name && isMade(o) && !isGoing(o),
   );
-  const left = own.find((o) => markOf(o) && isUnbound(o) && !restoring(o));
+  const wanted = new Set(own.filter(restoring).map(memberKey));
+  const left = own.find((o) => markOf(o) && isUnbound(o) && !wanted.has(memberKey(o)));
   if (left) return `${left.metadata.name} was never bound, and is left`;
   const open = livePods(s.t, name).filter((pod) => claimsIn(pod).length > 1);
   const bare = own.find(
