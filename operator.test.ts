@@ -2589,7 +2589,9 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
     hold(!isForeign(previous), 'I8', object, 'it has another controller');
     const ends = !isGoing(previous) && (type === 'DELETED' || isGoing(object));
     if (ends) checkEndOfPod(ledger, previous);
-    const changes = object.metadata.generation !== previous.metadata.generation;
+    // An image that admission pinned at a patch of labels is no choice of the operator.
+    const asked = ({ spec }: Seen): string => JSON.stringify(spec).replaceAll('@sha"', '"');
+    const changes = asked(object) !== asked(previous);
     const isFirst = noteOf(previous, MARK.inPlace) === '';
     if (!isGoing(object) && changes && isFirst) checkBudget(ledger, previous, 0, false);
   }
