@@ -2610,9 +2610,9 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
     hold(!isForeign(previous), 'I8', object, 'it has another controller');
     const ends = !isGoing(previous) && (type === 'DELETED' || isGoing(object));
     if (ends) checkEndOfPod(ledger, previous);
-    // What admission makes of a patch of labels is not its choice.
-    const asksSpec = ledger.sim.requests.at(-1)?.asks?.includes('spec') === true;
-    const changes = asksSpec && object.metadata.generation !== previous.metadata.generation;
+    // An image that admission pinned at a patch of labels is no choice of the operator.
+    const asked = ({ spec }: Seen): string => JSON.stringify(spec).replaceAll('@sha"', '"');
+    const changes = asked(object) !== asked(previous);
     const isFirst = noteOf(previous, MARK.inPlace) === '';
     if (!isGoing(object) && changes && isFirst) checkBudget(ledger, previous, 0, false);
   }
@@ -12798,14 +12798,7 @@ interface Faults {
 interface Sim {
   readonly state: ApiState;
   /** Every request in the order of arrival; status 0: no answer reached the sender. */
-  readonly requests: {
-    at: number;
-    who: string;
-    method: string;
-    path: string;
-    status: number;
-    asks?: readonly string[]; // Fields of its body.
-  }[];
+  readonly requests: { at: number; who: string; method: string; path: string; status: number }[];
   readonly logs: { at: number; who: string; level: string; message: string; fields?: unknown }[];
   readonly random: () => number; // for the test's own draws
   down: boolean; // set: the API server is away, connections are refused, streams break
@@ -13036,8 +13029,7 @@ function simSend(works: Clockwork, process: SimProcess, request: ApiRequest): Pr
       const answer = random() < lands && !isCut ? land(works, who, request) : undefined;
       const why = sim.down && error !== 'dead' ? 'connect ECONNREFUSED' : error;
       const reply = why ? undefined : reason ? refusal(Number(mishap), reason) : answer;
-      const asks = Object.keys(request.body ?? {});
-      sim.requests.push({ at: works.clock, who, method, path, status: reply?.status ?? 0, asks });
+      sim.requests.push({ at: works.clock, who, method, path, status: reply?.status ?? 0 });
       if (why === 'dead') process.alive = false;
       const ms = mishap === 'hang' ? deadline - works.clock : latency(works, process);
       after(works, ms, process, () => (reply ? resolve(reply) : reject(new Error(why))));

@@ -639,9 +639,10 @@ export const isOfFormer = ({ owners }: Meta, { name, uid }: Meta): boolean =>
     (o) => o.controller && o.kind === 'StatefulCluster' && o.name === name && o.uid !== uid,
   );
 
+const labelOf = ({ meta }: { meta: Meta }): string => meta.labels[MARK.identity] ?? '';
 /** Does one of these templates name it, for the identity in its label? */
-const isNamedBy = (all: readonly string[], cluster: StatefulCluster, { meta }: Claim): boolean =>
-  all.some((t) => claimName(t, cluster.meta.name, meta.labels[MARK.identity] ?? '') === meta.name);
+const isNamedBy = (all: readonly string[], cluster: StatefulCluster, claim: Claim): boolean =>
+  all.some((t) => claimName(t, cluster.meta.name, labelOf(claim)) === claim.meta.name);
 /** Another controller has it. */
 const isOthers = ({ meta }: Claim, cluster: StatefulCluster): boolean =>
   hasController(meta) && !isControlledBy(meta, cluster.meta.uid);
@@ -1186,7 +1187,6 @@ function membersOf(d: Draft): readonly Bare[] {
   const templatesOf = (some: readonly Revision[]): readonly string[] =>
     unique([...claimTemplateNames(d.spec), ...some.flatMap((r) => r.claimTemplates)]);
   const kept = templatesOf([...revisions.values()]);
-  const labelOf = ({ meta }: Claim): string => meta.labels[MARK.identity] ?? '';
   const own = [...d.s.claims.values()].filter((claim) =>
     isOurClaim(claim, cluster, kept, byIdentity.get(labelOf(claim))),
   );
@@ -1280,10 +1280,8 @@ const isOrphan = (s: Snapshot, pod: Pod): boolean =>
  *  until garbage collection takes these or frees them; a claim that is going waits for its pod. */
 function formerOf(d: Draft): number {
   const { cluster, pods, claims } = d.s;
-  const kept = [...claims.values()].filter((claim) => !isTerminating(claim));
-  const former = [...pods.values(), ...kept]
-    .filter(({ meta }) => isOfFormer(meta, cluster.meta))
-    .map(({ meta }) => meta.labels[MARK.identity] ?? '');
+  const kept = [...pods.values(), ...[...claims.values()].filter((c) => !isTerminating(c))];
+  const former = kept.filter(({ meta }) => isOfFormer(meta, cluster.meta)).map(labelOf);
   const ids = unique(former).filter((id) => d.members.every((m) => m.identity !== id));
   if (ids.length > 0) d.notes.push(`what a former ${d.name} left is waited for: ${fewNames(ids)}`);
   return ids.length;
