@@ -2667,8 +2667,8 @@ const OURS = new Set<string>(Object.values(MARK));
  *  is kept than is ever written. */
 export function metaOf(raw: Raw): Meta {
   const m = (raw['metadata'] ?? {}) as Raw;
-  const own = Object.entries(dictOf(m['annotations']))
-    .filter(([key]) => OURS.has(key))
+  const own = Object.entries((m['annotations'] ?? {}) as Raw)
+    .filter(([key, text]) => OURS.has(key) && text !== undefined)
     .map(([key, text]) => [key, `${text}`.slice(0, BOUNDS.annotationMax)]);
   return {
     namespace: m['namespace'] ?? '',
@@ -2693,9 +2693,8 @@ export function clusterOf(raw: Raw): StatefulCluster {
   return { meta: metaOf(raw), spec: spec as unknown as Spec, status: raw['status'] ?? {} };
 }
 
-type Named = Readonly<Record<string, Raw | undefined>>;
 /** A list of which each entry has a name, by these names: conditions, containers. */
-const keyed = (list: readonly Raw[] = [], key = 'name'): Named =>
+const keyed = (list: readonly Raw[] = [], key = 'name'): Raw =>
   Object.fromEntries(list.map((one) => [one[key], one]));
 const isTrue = (condition?: Raw): boolean => condition?.['status'] === 'True';
 const changedMs = (condition?: Raw): number | undefined => ms(condition?.['lastTransitionTime']);
@@ -2753,7 +2752,7 @@ function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[], unpla
   return (said || (ends[0] ?? unplaced)).slice(0, 500);
 }
 /** KEP-1287: done when the status has the resources of the spec and no condition says otherwise. */
-function resizeOf(specs: readonly Raw[], statuses: Named, conditions: Named): string {
+function resizeOf(specs: readonly Raw[], statuses: Raw, conditions: Raw): string {
   const open = conditions['PodResizePending'] ?? conditions['PodResizeInProgress'];
   const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
   const sizes = ({ requests: r, limits: l }: Raw = {}): readonly number[] =>
@@ -2806,7 +2805,6 @@ interface Source<T extends Thing> {
   project(raw: Raw): T;
   on(before: T | undefined, after: T | undefined, isNews: boolean): void;
   readonly signal: AbortSignal;
-  readonly optional: boolean; // The operator can work without it.
 }
 /** One kind in one scope, kept in memory. */
 const newFeed = <T extends Thing>(source: Source<T>) => ({
@@ -2871,7 +2869,7 @@ async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   feed.refusals = code === 403 ? feed.refusals + 1 : 0;
   if (feed.refusals >= 3) {
     feed.denied = message;
-    if (feed.optional) feed.ready.resolve();
+    if (feed.path === '/api/v1/nodes') feed.ready.resolve(); // The operator can work without.
   }
   // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go. Discovery
   // must say so, too: a 404 alone may be that of a proxy.
@@ -3260,7 +3258,7 @@ function noteRefusal({ desk, world }: Pass, key: string, message: string): void 
  *  a member speaks of all of them, and is noted by `execute`. */
 async function attempt(pass: Pass, a: Action): Promise<void> {
   const { desk, world, done, held, errors } = pass;
-  const key = keyOfAction(a);
+  const key = a.do === 'Make' ? makeKey(pass.cluster) : keyOfAction(a);
   try {
     if (!waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
       done.add(a);
@@ -3293,7 +3291,6 @@ async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
   for (let start = 0, size = 1; start < all.length && isCurrent(pass); start += size, size *= 2) {
     pass.isCut = start > 0 && world.uptime() >= untilUptime;
     if (pass.isCut) return;
-    size = Math.min(size, LIMITS.batchMax);
     const batch = all.slice(start, start + size);
     await forEach(batch, (a) => attempt(pass, a));
     if (batch.some((a) => errors.has(a))) return;
@@ -3306,7 +3303,6 @@ const goesOn = ({ held }: Pass, a: Action): boolean =>
 /** Runs the actions stage by stage: those of one member one after the other, members side by
  *  side. Never rejects; what failed stands in `pass.errors`. */
 async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
-  const { done, errors } = pass;
   for (const stage of STAGES) {
     const now = actions.filter((a) => stageOf(a) === stage && goesOn(pass, a));
     const groups = Map.groupBy(now, (a): unknown => a.identity || a);
@@ -3315,19 +3311,15 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
     };
     await (stage === 'make' ? makeMembers(pass, now) : forEach([...groups.values()], inTurn));
   }
-  const { backoff } = pass.desk;
-  const key = makeKey(pass.cluster);
-  const makes = actions.filter((a) => a.do === 'Make');
-  if (makes.some((a) => done.has(a))) backoff.delete(key);
   // The first in the plan, not in time: it stands in the status, which must not change each pass.
-  const refusal = makes.map((a) => errors.get(a)).find(isRefusal);
-  if (refusal) noteRefusal(pass, key, wordsOf(refusal));
+  const refusal = actions.map((a) => pass.errors.get(a)).find(isRefusal);
+  if (refusal) noteRefusal(pass, makeKey(pass.cluster), wordsOf(refusal));
 }
 
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
 // reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
-// LINE decided, and has no ifs on what a member is. Between two passes a process keeps one Ledger
-// for each cluster: to lose it makes the operator wait longer, and never ends anything sooner.
+// LINE decided; what a member is it asks only to forget what is hidden. Between two passes it keeps
+// one Ledger for each cluster: to lose it makes it wait longer, and never ends anything sooner.
 
 /** What `run` is asked to do, and where it counts. */
 export interface Options {
@@ -3416,10 +3408,8 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
   const stopped = aborted(signal, signal);
   await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), stopped]);
   if (!signal.aborted) {
-    // Nothing is planned from a view that is not whole.
-    const keys = [...o.scopes.values()].flatMap((s) => [...s.statefulclusters.items.keys()]);
-    world.log('info', 'caches are synced', { clusters: keys.length });
-    for (const key of keys) queue.add(key);
+    // Nothing is planned from a view that is not whole; what was listed waits in the queue.
+    world.log('info', 'caches are synced', { waiting: queue.depth() });
     Object.assign(vitals, { phase: 'synced', depth: queue.depth });
     queue.start();
   }
@@ -3437,8 +3427,7 @@ function onServerClock(world: World): World {
     const answer = await world.send(request);
     const theirs = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // Or NaN.
     const ms = Math.round(Math.abs(theirs - offset));
-    if (ms > 30_000)
-      world.log('warn', "this machine's clock differs from the API server's", { ms });
+    if (ms > 30_000) world.log('warn', "this machine's clock is not the API server's", { ms });
     if (ms > 2_000) offset = theirs;
     return answer;
   };
@@ -3449,8 +3438,7 @@ function onServerClock(world: World): World {
 function startFeeds(o: Operator, options: Options) {
   const feeds: { readonly ready: PromiseWithResolvers<void>; readonly done: Promise<void> }[] = [];
   function watch<T extends Thing>(path: string, project: (raw: Raw) => T, on: Source<T>['on']) {
-    const optional = path === '/api/v1/nodes';
-    const feed = follow({ world: o.world, path, project, on, signal: o.signal, optional });
+    const feed = follow({ world: o.world, path, project, on, signal: o.signal });
     feeds.push(feed);
     return feed;
   }
@@ -3577,11 +3565,9 @@ async function decide(o: Operator, s: OpenSnapshot): Promise<{ s: Snapshot; p: P
   for (let round = 0; ; round++) {
     const p = plan(s, o.world.now(), o.world.random);
     if (p.ask === undefined) return { s, p };
-    const { answers, cluster } = s;
-    const refs = p.ask.filter((ref) => !answers.has(keyOfRef(ref)));
-    assert(refs.length > 0, 'a plan asks again for what was answered');
-    await forEach(refs, async (ref) => {
-      const isLate = round >= BOUNDS.askMax;
+    const { cluster } = s;
+    const isLate = round >= BOUNDS.askMax;
+    await forEach(p.ask, async (ref) => {
       overlay(s, ref, isLate ? `${NO_ANSWER}not read in this pass` : await read(o, cluster, ref));
     });
     s.volumesReadable = o.world.uptime() >= o.blindUntil;
@@ -3797,8 +3783,7 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   const said = { reason, type, message: message.slice(0, 1000) };
   const body = { metadata, involvedObject, source, ...times, ...said };
   const path = `/api/v1/namespaces/${namespace}/events`;
-  const request: ApiRequest = { method: 'POST', path, body, timeoutMs: 2_000 };
-  await call(world, request).catch((error: unknown) => {
+  await call(world, { method: 'POST', path, body, timeoutMs: 2_000 }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
 }
@@ -4062,9 +4047,10 @@ export function measured(v: Vitals): World {
     },
   };
 }
-/** Adds what is not counted when it happens: no series is left of what is over, and those of known
- *  labels begin at 0, so that a rate sees their first step. */
-function readOff(v: Vitals): void {
+/** The text format 0.0.4 of Prometheus. What is not counted when it happens is read off now: no
+ *  series is left of what is over. Known labels begin at 0: so a rate sees their first step. */
+export function metricsText(vitals: Vitals): string {
+  const v = { ...vitals, series: new Map(vitals.series) };
   count(v, 'statefulcluster_build_info', { version: VERSION });
   count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
   count(v, 'statefulcluster_queue_depth', {}, v.depth());
@@ -4083,15 +4069,10 @@ function readOff(v: Vitals): void {
       count(v, 'statefulcluster_condition', { ...own, type }, Number(status === 'True'));
     count(v, 'statefulcluster_retired_claims', own, retiredClaims);
   }
-}
-/** The text format 0.0.4 of Prometheus. */
-export function metricsText(v: Vitals): string {
-  const series = new Map(v.series);
-  readOff({ ...v, series });
   let text = '';
   for (const [name, [type, help]] of Object.entries(METRICS)) {
     text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
-    for (const [key, value] of series) if (key.startsWith(name)) text += `${key} ${value}\n`;
+    for (const [key, value] of v.series) if (key.startsWith(name)) text += `${key} ${value}\n`;
   }
   return text;
 }
@@ -4470,7 +4451,7 @@ async function* seen({ world, name }: There, path: string, limitMs = Infinity, e
   const on = (): void => bell.resolve();
   const project = (raw: Raw) => ({ meta: metaOf(raw), raw });
   const some = withQuery(path, { fieldSelector: name && `metadata.name=${name}` });
-  const feed = follow({ world, path: some, project, on, signal, optional: false });
+  const feed = follow({ world, path: some, project, on, signal });
   const limit = world.sleep(limitMs, signal).then(() => stop.abort());
   await Promise.race([feed.ready.promise, limit]);
   while (!signal.aborted) {
