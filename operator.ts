@@ -2530,8 +2530,7 @@ function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
   if (plural === undefined || method === 'DELETE') return kind !== '';
   return kind === plural.replace(/s$/, method === 'GET' && !name ? 'list' : '');
 }
-/** send(), but every answer that is not a success is thrown as ApiError. `warnings` takes in what
- *  the API server warns of. */
+/** send(), but what is no success is thrown as ApiError; `warnings` takes in what is warned of. */
 export async function call(world: World, request: ApiRequest, warnings?: Set<string>) {
   const answer = await world.send(request).catch((error: unknown) => {
     throw error instanceof ApiError ? error : new ApiError(0, 'NoAnswer', wordsOf(error));
@@ -2618,9 +2617,8 @@ async function exchange(access: Access, request: ApiRequest, signal: AbortSignal
     throw error;
   }
 }
-/** `send` and `watch` of World over the kubeconfig's current context. Access is renewed after a
- *  minute and after a failure, since tokens and authorities rotate. Nobody waits longer for a
- *  plugin than for an answer. */
+/** `send` and `watch` of World. Access is renewed after a minute and after a failure, since tokens
+ *  and authorities rotate. Nobody waits longer for a plugin than for an answer. */
 export function connect(first: KubeConfig, reload: () => Promise<KubeConfig>) {
   const server = new URL(first.getCurrentCluster()?.server ?? '');
   let config: KubeConfig | undefined;
@@ -2714,8 +2712,7 @@ export function podOf(raw: Raw): Pod {
   const specs: readonly Raw[] = spec['containers'] ?? [];
   const meta = metaOf(raw);
   const states = keyed(main);
-  const idOf = (name: string): string => states[name]?.['containerID'] ?? '';
-  const images = specs.map(({ name, image }) => [name, [idOf(name), image]] as const);
+  const images = specs.map((c) => [c.name, [states[c.name]?.containerID ?? '', c.image]] as const);
   const unplaced = isTrue(scheduled) ? undefined : scheduled;
   return {
     meta,
@@ -2861,8 +2858,7 @@ function pauseMs(world: World, why: unknown, times: number, minMs: number): numb
   return Math.max(askedMs, doubledMs * (0.5 + world.random() / 2));
 }
 
-/** After a failure all is listed anew, which also shows an etcd that was restored to a former
- *  state. */
+/** After a failure all is listed anew: etcd may have been restored to a former state. */
 async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
@@ -3584,11 +3580,9 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
     const path = pathOf(kind, namespace, name);
     return await call(o.world, { method: 'GET', path, timeoutMs: BOUNDS.askMs });
   } catch (error) {
-    if (isGone(error)) return undefined;
-    const isDenied = error instanceof ApiError && error.code === 403;
-    if (kind !== 'persistentvolumes' || !isDenied) return NO_ANSWER + wordsOf(error);
-    o.blindUntil = o.world.uptime() + LIMITS.backoffMaxMs;
-    return undefined;
+    const isBlind = kind === 'persistentvolumes' && isRefusal(error) && error.code === 403;
+    if (isBlind) o.blindUntil = o.world.uptime() + LIMITS.backoffMaxMs;
+    return isBlind || isGone(error) ? undefined : NO_ANSWER + wordsOf(error);
   }
 }
 /** A dry-run of a new member; that a name exists is the last thing to be objected to. */
@@ -3597,14 +3591,13 @@ async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims =
   const names = r.claimTemplates.filter((name) => known.includes(name));
   const trial = { identity: 'trial', revision: r, index: undefined };
   const pod = podBody(c, trial, readsNodes(o));
-  let made: Raw | undefined;
   for (const body of [...names.map((name) => claimBody(c, trial, name)), pod]) {
     const path = pathOf(body === pod ? PODS : CLAIMS, c.meta.namespace);
     const query = `?dryRun=All&fieldValidation=Strict&${FIELDS}`;
     try {
-      made = await call(o.world, { method: 'POST', path: path + query, body });
+      const made = await call(o.world, { method: 'POST', path: path + query, body });
+      if (body === pod) return made; // As it would be.
     } catch (error) {
-      made = undefined;
       const words = wordsOf(error);
       if (isTaken(error)) continue;
       if (!isRefusal(error)) return NO_ANSWER + words;
@@ -3612,7 +3605,7 @@ async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims =
       o.world.log('warn', 'a trial could not be made, and counts as passed', { words });
     }
   }
-  return made; // The pod as it would be.
+  return undefined;
 }
 
 /** Lays what was read live over the snapshot. */
@@ -3671,9 +3664,8 @@ async function passOver(pass: Pass): Promise<void> {
   const status = statusOf({ ...s, desk }, p, world.now());
   const states = p.members.filter(isLive).map((m) => m.state);
   o.vitals.sights.set(keyOf(s.cluster.meta), { ...status, states });
-  for (const a of done)
-    if (a.do === 'Make' && a.replaces)
-      count(o.vitals, 'statefulcluster_replacements_total', { reason: a.because });
+  for (const { because: reason } of done.filter((a) => a.do === 'Make' && a.replaces))
+    count(o.vitals, 'statefulcluster_replacements_total', { reason });
   for (const story of storiesOf(done)) await recordEvent(pass, story);
   const message = [...warnings].join('; ');
   if (message !== '') await recordEvent(pass, { reason: 'Warned', type: 'Warning', message });
@@ -3700,8 +3692,7 @@ function requeue({ o, cluster, ledger, isCut }: Pass, p: Plan): void {
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
 /** One Event of a pass; its type is Normal or Warning. */
 export type Story = Readonly<Record<'reason' | 'type' | 'message', string>>;
-/** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
- *  describe`. Bookkeeping is no news. */
+/** One Event for each Reason of a pass: 300 creations are one line. Bookkeeping is no news. */
 export function storiesOf(done: readonly Action[]): readonly Story[] {
   const news = done.filter((a) => a.because !== 'Revised' && a.verb !== 'announce');
   const oldOf = (a: Action): string => (a.do === 'Make' && a.replaces?.split(' ')[0]) || '';
