@@ -2344,7 +2344,7 @@ async function followed(
     if (after) held.add(after.meta.name);
     else held.delete(before?.meta.name ?? '');
   };
-  const given = { world, path, project, on, optional: false };
+  const given = { world, path, project, on };
   const feed = follow({ ...given, signal: stop.signal });
   await feed.done;
   return said.join(', ');
@@ -7073,7 +7073,7 @@ async function newRig(world: World, options: ActorOptions): Promise<Rig> {
   const stop = new AbortController();
   leftOver.push(() => stop.abort());
   const project = (raw: Raw): Sight => ({ ...raw, meta: metaOf(raw) });
-  const common = { world, project, on: bell.ring, signal: stop.signal, optional: false };
+  const common = { world, project, on: bell.ring, signal: stop.signal };
   const watch = (kind: Kinds) => follow<Sight>({ ...common, path: MIRRORED[kind] });
   const kinds = ['pods', 'claims', 'events', 'clusters'] as const;
   const feeds = new Map(kinds.map((kind) => [kind, watch(kind)]));
@@ -14111,7 +14111,7 @@ function followPods(
 ) {
   const world = { ...realWorld(ground.access), ...ground.world };
   const project = (raw: Raw): Sight => ({ ...raw, meta: metaOf(raw) });
-  return follow({ world, path: placeOf(namespace, 'pods'), project, on, signal, optional: false });
+  return follow({ world, path: placeOf(namespace, 'pods'), project, on, signal });
 }
 /** Milliseconds from `begin` until a watch has shown so many new pods of a new namespace. */
 async function timePods(

@@ -2529,8 +2529,7 @@ function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
   if (plural === undefined || method === 'DELETE') return kind !== '';
   return kind === plural.replace(/s$/, method === 'GET' && !name ? 'list' : '');
 }
-/** send(), but every answer that is not a success is thrown as ApiError. `warnings` takes in what
- *  the API server warns of. */
+/** send(), but what is no success is thrown as ApiError; `warnings` takes in what is warned of. */
 export async function call(world: World, request: ApiRequest, warnings?: Set<string>) {
   const answer = await world.send(request).catch((error: unknown) => {
     throw error instanceof ApiError ? error : new ApiError(0, 'NoAnswer', wordsOf(error));
@@ -2617,9 +2616,8 @@ async function exchange(access: Access, request: ApiRequest, signal: AbortSignal
     throw error;
   }
 }
-/** `send` and `watch` of World over the kubeconfig's current context. Access is renewed after a
- *  minute and after a failure, since tokens and authorities rotate. Nobody waits longer for a
- *  plugin than for an answer. */
+/** `send` and `watch` of World. Access is renewed after a minute and after a failure, since tokens
+ *  and authorities rotate. Nobody waits longer for a plugin than for an answer. */
 export function connect(first: KubeConfig, reload: () => Promise<KubeConfig>) {
   const server = new URL(first.getCurrentCluster()?.server ?? '');
   let config: KubeConfig | undefined;
@@ -2692,9 +2690,8 @@ export function clusterOf(raw: Raw): StatefulCluster {
   return { meta: metaOf(raw), spec: spec as unknown as Spec, status: raw['status'] ?? {} };
 }
 
-type Named = Readonly<Record<string, Raw | undefined>>;
 /** A list of which each entry has a name, by these names: conditions, containers. */
-const keyed = (list: readonly Raw[] = [], key = 'name'): Named =>
+const keyed = (list: readonly Raw[] = [], key = 'name'): Raw =>
   Object.fromEntries(list.map((one) => [one[key], one]));
 const isTrue = (condition?: Raw): boolean => condition?.['status'] === 'True';
 const changedMs = (condition?: Raw): number | undefined => ms(condition?.['lastTransitionTime']);
@@ -2714,8 +2711,7 @@ export function podOf(raw: Raw): Pod {
   const specs: readonly Raw[] = spec['containers'] ?? [];
   const meta = metaOf(raw);
   const states = keyed(main);
-  const idOf = (name: string): string => states[name]?.['containerID'] ?? '';
-  const images = specs.map(({ name, image }) => [name, [idOf(name), image]] as const);
+  const images = specs.map((c) => [c.name, [states[c.name]?.containerID ?? '', c.image]] as const);
   const unplaced = isTrue(scheduled) ? undefined : scheduled;
   return {
     meta,
@@ -2752,7 +2748,7 @@ function lastWordsIn({ reason, message }: Raw, containers: readonly Raw[], unpla
   return (said || (ends[0] ?? unplaced)).slice(0, 500);
 }
 /** KEP-1287: done when the status has the resources of the spec and no condition says otherwise. */
-function resizeOf(specs: readonly Raw[], statuses: Named, conditions: Named): string {
+function resizeOf(specs: readonly Raw[], statuses: Raw, conditions: Raw): string {
   const open = conditions['PodResizePending'] ?? conditions['PodResizeInProgress'];
   const words = [open?.['reason'], open?.['message']].filter(Boolean).join(': ');
   const sizes = ({ requests: r, limits: l }: Raw = {}): readonly number[] =>
@@ -2805,7 +2801,6 @@ interface Source<T extends Thing> {
   project(raw: Raw): T;
   on(before: T | undefined, after: T | undefined, isNews: boolean): void;
   readonly signal: AbortSignal;
-  readonly optional: boolean; // The operator can work without it.
 }
 /** One kind in one scope, kept in memory. */
 const newFeed = <T extends Thing>(source: Source<T>) => ({
@@ -2862,15 +2857,14 @@ function pauseMs(world: World, why: unknown, times: number, minMs: number): numb
   return Math.max(askedMs, doubledMs * (0.5 + world.random() / 2));
 }
 
-/** After a failure all is listed anew, which also shows an etcd that was restored to a former
- *  state. */
+/** After a failure all is listed anew: etcd may have been restored to a former state. */
 async function learn(feed: Feed<Thing>, error: unknown): Promise<void> {
   const code = error instanceof ApiError ? error.code : 0;
   const message = wordsOf(error);
   feed.refusals = code === 403 ? feed.refusals + 1 : 0;
   if (feed.refusals >= 3) {
     feed.denied = message;
-    if (feed.optional) feed.ready.resolve();
+    if (feed.path === '/api/v1/nodes') feed.ready.resolve(); // The operator can work without.
   }
   // The kind itself is gone (its CRD was removed): so are its objects. Others cannot go. Discovery
   // must say so, too: a 404 alone may be that of a proxy.
@@ -3266,7 +3260,7 @@ function noteRefusal({ desk, world }: Pass, key: string, message: string): void 
  *  a member speaks of all of them, and is noted by `execute`. */
 async function attempt(pass: Pass, a: Action): Promise<void> {
   const { desk, world, done, held, errors } = pass;
-  const key = keyOfAction(a);
+  const key = a.do === 'Make' ? makeKey(pass.cluster) : keyOfAction(a);
   try {
     if (!isOld(pass) && !waiting(desk.backoff, key, world.uptime()) && (await perform(pass, a))) {
       done.add(a);
@@ -3299,7 +3293,6 @@ async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
   for (let start = 0, size = 1; start < all.length && isCurrent(pass); start += size, size *= 2) {
     pass.isCut = start > 0 && world.uptime() >= untilUptime;
     if (pass.isCut) return;
-    size = Math.min(size, LIMITS.batchMax);
     const batch = all.slice(start, start + size);
     await forEach(batch, (a) => attempt(pass, a));
     if (batch.some((a) => errors.has(a))) return;
@@ -3312,7 +3305,6 @@ const goesOn = ({ held }: Pass, a: Action): boolean =>
 /** Runs the actions stage by stage: those of one member one after the other, members side by
  *  side. Never rejects; what failed stands in `pass.errors`. */
 async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
-  const { done, errors } = pass;
   for (const stage of STAGES) {
     const now = actions.filter((a) => stageOf(a) === stage && goesOn(pass, a));
     const groups = Map.groupBy(now, (a): unknown => a.identity || a);
@@ -3321,19 +3313,15 @@ async function execute(pass: Pass, actions: readonly Action[]): Promise<void> {
     };
     await (stage === 'make' ? makeMembers(pass, now) : forEach([...groups.values()], inTurn));
   }
-  const { backoff } = pass.desk;
-  const key = makeKey(pass.cluster);
-  const makes = actions.filter((a) => a.do === 'Make');
-  if (makes.some((a) => done.has(a))) backoff.delete(key);
   // The first in the plan, not in time: it stands in the status, which must not change each pass.
-  const refusal = makes.map((a) => errors.get(a)).find(isRefusal);
-  if (refusal) noteRefusal(pass, key, wordsOf(refusal));
+  const refusal = actions.map((a) => pass.errors.get(a)).find(isRefusal);
+  if (refusal) noteRefusal(pass, makeKey(pass.cluster), wordsOf(refusal));
 }
 
 // ═══ 12 CONTROLLER · effects ═════════════════════════════════════════════════════════════════════
 // reconcile(key): snapshot → decide → execute → status → requeue. It moves what the rooms above THE
-// LINE decided, and has no ifs on what a member is. Between two passes a process keeps one Ledger
-// for each cluster: to lose it makes the operator wait longer, and never ends anything sooner.
+// LINE decided; what a member is it asks only to forget what is hidden. Between two passes it keeps
+// one Ledger for each cluster: to lose it makes it wait longer, and never ends anything sooner.
 
 /** What `run` is asked to do, and where it counts. */
 export interface Options {
@@ -3422,10 +3410,8 @@ export async function runOperator(outer: World, options: Options, signal: AbortS
   const stopped = aborted(signal, signal);
   await Promise.race([Promise.all(feeds.map((feed) => feed.ready.promise)), stopped]);
   if (!signal.aborted) {
-    // Nothing is planned from a view that is not whole.
-    const keys = [...o.scopes.values()].flatMap((s) => [...s.statefulclusters.items.keys()]);
-    world.log('info', 'caches are synced', { clusters: keys.length });
-    for (const key of keys) queue.add(key);
+    // Nothing is planned from a view that is not whole; what was listed waits in the queue.
+    world.log('info', 'caches are synced', { waiting: queue.depth() });
     Object.assign(vitals, { phase: 'synced', depth: queue.depth });
     queue.start();
   }
@@ -3443,8 +3429,7 @@ function onServerClock(world: World): World {
     const answer = await world.send(request);
     const theirs = Date.parse(answer.headers['date'] ?? '') - world.uptime(); // Or NaN.
     const ms = Math.round(Math.abs(theirs - offset));
-    if (ms > 30_000)
-      world.log('warn', "this machine's clock differs from the API server's", { ms });
+    if (ms > 30_000) world.log('warn', "this machine's clock is not the API server's", { ms });
     if (ms > 2_000) offset = theirs;
     return answer;
   };
@@ -3455,8 +3440,7 @@ function onServerClock(world: World): World {
 function startFeeds(o: Operator, options: Options) {
   const feeds: { readonly ready: PromiseWithResolvers<void>; readonly done: Promise<void> }[] = [];
   function watch<T extends Thing>(path: string, project: (raw: Raw) => T, on: Source<T>['on']) {
-    const optional = path === '/api/v1/nodes';
-    const feed = follow({ world: o.world, path, project, on, signal: o.signal, optional });
+    const feed = follow({ world: o.world, path, project, on, signal: o.signal });
     feeds.push(feed);
     return feed;
   }
@@ -3582,11 +3566,9 @@ async function decide(o: Operator, s: OpenSnapshot): Promise<{ s: Snapshot; p: P
   for (let round = 0; ; round++) {
     const p = plan(s, o.world.now(), o.world.random);
     if (p.ask === undefined) return { s, p };
-    const { answers, cluster } = s;
-    const refs = p.ask.filter((ref) => !answers.has(keyOfRef(ref)));
-    assert(refs.length > 0, 'a plan asks again for what was answered');
-    await forEach(refs, async (ref) => {
-      const isLate = round >= BOUNDS.askMax;
+    const { cluster } = s;
+    const isLate = round >= BOUNDS.askMax;
+    await forEach(p.ask, async (ref) => {
       overlay(s, ref, isLate ? `${NO_ANSWER}not read in this pass` : await read(o, cluster, ref));
     });
     s.volumesReadable = o.world.uptime() >= o.blindUntil;
@@ -3603,11 +3585,9 @@ async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<An
     const path = pathOf(kind, namespace, name);
     return await call(o.world, { method: 'GET', path, timeoutMs: BOUNDS.askMs });
   } catch (error) {
-    if (isGone(error)) return undefined;
-    const isDenied = error instanceof ApiError && error.code === 403;
-    if (kind !== 'persistentvolumes' || !isDenied) return NO_ANSWER + wordsOf(error);
-    o.blindUntil = o.world.uptime() + LIMITS.backoffMaxMs;
-    return undefined;
+    const isBlind = kind === 'persistentvolumes' && isRefusal(error) && error.code === 403;
+    if (isBlind) o.blindUntil = o.world.uptime() + LIMITS.backoffMaxMs;
+    return isBlind || isGone(error) ? undefined : NO_ANSWER + wordsOf(error);
   }
 }
 /** A dry-run of a new member; that a name exists is the last thing to be objected to. */
@@ -3616,14 +3596,14 @@ async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims =
   const names = r.claimTemplates.filter((name) => known.includes(name));
   const trial = { identity: 'trial', revision: r, index: undefined };
   const pod = podBody(c, trial, readsNodes(o));
-  let made: Raw | undefined;
   for (const body of [...names.map((name) => claimBody(c, trial, name)), pod]) {
     const path = pathOf(body === pod ? PODS : CLAIMS, c.meta.namespace);
     const query = `?dryRun=All&fieldValidation=Strict&${FIELDS}`;
     try {
-      made = await call(o.world, { method: 'POST', path: path + query, body });
+      const made = await call(o.world, { method: 'POST', path: path + query, body });
+      // It comes as it would be.
+      if (body === pod) return labelProblem(c, pod, metaOf(made).labels) || made;
     } catch (error) {
-      made = undefined;
       const words = wordsOf(error);
       if (isTaken(error)) continue;
       if (!isRefusal(error)) return NO_ANSWER + words;
@@ -3631,7 +3611,7 @@ async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims =
       o.world.log('warn', 'a trial could not be made, and counts as passed', { words });
     }
   }
-  return (made && labelProblem(c, pod, metaOf(made).labels)) || made; // The pod as it would be.
+  return undefined;
 }
 
 /** Lays what was read live over the snapshot. */
@@ -3689,9 +3669,8 @@ async function passOver(pass: Pass): Promise<void> {
   const status = statusOf({ ...s, desk }, p, world.now());
   const states = p.members.filter(isLive).map((m) => m.state);
   o.vitals.sights.set(keyOf(s.cluster.meta), { ...status, states });
-  for (const a of done)
-    if (a.do === 'Make' && a.replaces)
-      count(o.vitals, 'statefulcluster_replacements_total', { reason: a.because });
+  for (const { because: reason } of done.filter((a) => a.do === 'Make' && a.replaces))
+    count(o.vitals, 'statefulcluster_replacements_total', { reason });
   for (const story of storiesOf(done)) await recordEvent(pass, story);
   const message = [...warnings].join('; ');
   if (message !== '') await recordEvent(pass, { reason: 'Warned', type: 'Warning', message });
@@ -3719,8 +3698,7 @@ function requeue(pass: Pass, p: Plan): void {
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
 /** One Event of a pass; its type is Normal or Warning. */
 export type Story = Readonly<Record<'reason' | 'type' | 'message', string>>;
-/** One Event for each Reason of a pass, so that 300 creations are one line in `kubectl
- *  describe`. Bookkeeping is no news. */
+/** One Event for each Reason of a pass: 300 creations are one line. Bookkeeping is no news. */
 export function storiesOf(done: readonly Action[]): readonly Story[] {
   const news = done.filter((a) => a.because !== 'Revised' && a.verb !== 'announce');
   const oldOf = (a: Action): string => (a.do === 'Make' && a.replaces?.split(' ')[0]) || '';
@@ -3802,8 +3780,7 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   const said = { reason, type, message: message.slice(0, 1000) };
   const body = { metadata, involvedObject, source, ...times, ...said };
   const path = `/api/v1/namespaces/${namespace}/events`;
-  const request: ApiRequest = { method: 'POST', path, body, timeoutMs: 2_000 };
-  await call(world, request).catch((error: unknown) => {
+  await call(world, { method: 'POST', path, body, timeoutMs: 2_000 }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
   });
 }
@@ -4063,9 +4040,10 @@ export function measured(v: Vitals): World {
     },
   };
 }
-/** Adds what is not counted when it happens: no series is left of what is over, and those of known
- *  labels begin at 0, so that a rate sees their first step. */
-function readOff(v: Vitals): void {
+/** The text format 0.0.4 of Prometheus. What is not counted when it happens is read off now: no
+ *  series is left of what is over. Known labels begin at 0: so a rate sees their first step. */
+export function metricsText(vitals: Vitals): string {
+  const v = { ...vitals, series: new Map(vitals.series) };
   count(v, 'statefulcluster_build_info', { version: VERSION });
   count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
   count(v, 'statefulcluster_queue_depth', {}, v.depth());
@@ -4083,15 +4061,10 @@ function readOff(v: Vitals): void {
       count(v, 'statefulcluster_condition', { ...own, type }, Number(status === 'True'));
     count(v, 'statefulcluster_retired_claims', own, retiredClaims);
   }
-}
-/** The text format 0.0.4 of Prometheus. */
-export function metricsText(v: Vitals): string {
-  const series = new Map(v.series);
-  readOff({ ...v, series });
   let text = '';
   for (const [name, [type, help]] of Object.entries(METRICS)) {
     text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
-    for (const [key, value] of series) if (key.startsWith(name)) text += `${key} ${value}\n`;
+    for (const [key, value] of v.series) if (key.startsWith(name)) text += `${key} ${value}\n`;
   }
   return text;
 }
