@@ -8154,7 +8154,7 @@ cli('cli: rollout status, status --watch → each change, until it is through, o
 async function logged(args: readonly string[], words: string): Promise<string> {
   const bell = newBell();
   const program = launch(args, bell.ring);
-  await bell.until(words, () => (program.out.includes(words) ? '' : program.out));
+  await bell.until(words, () => (program.out.includes(words) ? '' : `it said: ${program.out}`));
   program.child.kill('SIGKILL');
   return program.out;
 }
