@@ -7609,22 +7609,6 @@ processes('process: the Lease is lost → one line of JSON, exit code 1', async 
   const { level, msg } = program.said.at(-1) ?? {};
   assert.match(`${level}: ${msg}`, /^error: lost the Lease \S+: somebody holds it$/);
 });
-processes(
-  'process: from outside, a Lease lies elsewhere → it looks there, and stands by',
-  async () => {
-    const { rig, config } = await newSite();
-    const labels = { 'app.kubernetes.io/name': 'statefulcluster' };
-    const spec = { holderIdentity: 'pod-0', leaseDurationSeconds: 600, renewTime: microTime() };
-    const leases = LEASES.replace('default', 'kube-node-lease');
-    await order(rig, 'POST', leases, { metadata: { name: 'statefulcluster', labels }, spec });
-    const bell = newBell();
-    const program = launch([...runArgs(config), '-n', 'default'], bell.ring);
-    const told = (): Raw | undefined => program.said.find(({ msg }) => /^(leads|stands)/.test(msg));
-    await bell.until('it leads or stands by', () => (told() ? '' : program.complaint || 'not yet'));
-    assert.match(`${told()?.['why']}`, /^pod-0 works on an overlapping scope/);
-    await endsWell(program);
-  },
-);
 processes('process: SIGTERM in mid-write → exit code 0 within 5 s', async () => {
   const { rig, front, program, passed } = bench;
   const from = front.passed.length;
@@ -8220,10 +8204,7 @@ cli('cli: a narrow terminal → columns are left out before a line wraps', async
     const [text = ''] = await saidBy(stand, ['status web'], { columns });
     assert.match(text.replaceAll(/ +/g, ' '), titles);
     const lines = text.split('\n').filter((line) => /^(NAME|web|HEALTH|OVER) /.test(line));
-    assert.equal(
-      lines.filter(({ length }) => length > columns),
-      [],
-    );
+    assert.ok(lines.length > 0 && lines.every(({ length }) => length <= columns), text);
   }
 });
 cli('cli: wrong use → one line, exit code 2, and nothing is sent', async () => {
@@ -8294,9 +8275,18 @@ cli('cli: rollout status, status --watch → each change, until it is through, o
   assert.equal([await watch.ended, watch.complaint], ['0', '']);
   assert.match(watch.out, /There are no StatefulClusters "web" in namespace default.\n/);
 });
+/** All that a process said until it said these words. */
+async function logged(args: readonly string[], words: string): Promise<string> {
+  const bell = newBell();
+  const program = launch(args, bell.ring);
+  await bell.until(words, () => (program.out.includes(words) ? '' : `it said: ${program.out}`));
+  program.child.kill('SIGKILL');
+  return program.out;
+}
 cli('cli: the Lease is old, gone, or may not be read → who runs, in words', async () => {
   const at = await newStand();
   const { rig, state } = at;
+  await logged([...runArgs(at.config), '-n', 'alpha'], 'pod-0 works on an overlapping scope');
   const lease = `${LEASES}/statefulcluster`;
   const head = async (): Promise<string | undefined> => (await heard(at, 'status')).split('\n')[0];
   await order(rig, 'PATCH', lease, { spec: { renewTime: microTime(15 * MINUTE) } });
@@ -8314,12 +8304,8 @@ cli('cli: control characters in the words of others → escaped, in logs and err
   const at = await newStand();
   const text = JSON.stringify({ message: 'bad \x1b[2J\r' });
   at.front.meddle = ({ path }) => (path.includes('/leases') ? { status: 500, text } : undefined);
-  const bell = newBell();
-  const program = launch([...runArgs(at.config), '--log', 'pretty'], bell.ring);
-  const isTold = (): boolean => program.out.includes('bad \\u001b[2J\\u000d');
-  await bell.until('its log', () => (isTold() ? '' : program.out));
-  program.child.kill('SIGKILL');
-  assert.not.match(program.out, /\x1b|\r/);
+  const out = await logged([...runArgs(at.config), '--log', 'pretty'], 'bad \\u001b[2J\\u000d');
+  assert.not.match(out, /\x1b|\r/);
   assert.match(await heard(at, 'status --context \x1b[2J'), 'no context "\\u001b[2J"\nexit 1');
 });
 cli('cli: replace where a policy deletes data → without a terminal, --yes is needed', async () => {
@@ -8337,10 +8323,8 @@ cli('cli: help of every command → fits a screen; a plugin of kubectl says so',
   const { out: index } = await finished(launch(['help'], none, link));
   const names = [...index.matchAll(/^ {2}((?:rollout )?[a-z]+)/gm)].map(([, name = '']) => name);
   assert.ok(names.length > 12 && index.includes('\nkubectl statefulcluster help COMMAND'), index);
-  const pages = await saidBy(
-    stand,
-    names.map((name) => `help ${name}`),
-  );
+  const commands = names.map((name) => `help ${name}`);
+  const pages = await saidBy(stand, commands);
   assert.is(pages.length, names.length);
   for (const [i, page] of [...pages, index].entries()) {
     const lines = page.trimEnd().split('\n');

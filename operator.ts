@@ -4124,7 +4124,6 @@ const PROGRAM = isPlugin ? 'kubectl statefulcluster' : 'statefulcluster';
 const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 /** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
-
 /** What comes after a command: words, and its flags ('true' for bare ones). */
 type Asked = { readonly names: readonly string[]; readonly flags: Dict };
 const unicode = (c: string): string => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
@@ -4135,8 +4134,7 @@ const escaped = (text: string): string =>
 const tamed = (raw: Raw): Raw =>
   JSON.parse(JSON.stringify(raw), (_, v) => (typeof v === 'string' ? escaped(v) : v));
 
-/** The fields of a kubeconfig that are honoured, some with the form of what they may say; any other
- *  is refused by its name. */
+/** What is honoured of a kubeconfig, some with its form; all else is refused by its name. */
 const HONOURED: Dict = {
   cluster: `server certificate-authority certificate-authority-data insecure-skip-tls-verify
     tls-server-name proxy-url=(https?|socks5h?)://.* disable-compression extensions`,
@@ -4359,8 +4357,7 @@ async function run({ flags }: Asked): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
   const server = config.getCurrentCluster()?.server;
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
-  // The Lease is with the pod; from outside it is where another operator has one for this scope,
-  // that they notice each other, or with what is watched.
+  // From outside the Lease is where another operator's is: so they notice each other.
   const other = inPod ? own : (await leaderOf(world, options)).namespace;
   const beside = flags['leader-elect-namespace'] ?? other ?? namespaces[0] ?? own;
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
@@ -4423,7 +4420,6 @@ async function* seen({ world, name }: There, path: string, limitMs = Infinity) {
     await world.sleep(Math.min(leftMs, BOUNDS.leaseRetryMs));
   }
 }
-
 /** Columns that a narrow terminal is spared, the first one first. */
 const SPARE =
   'claims retired-claims replaced up-to-date ready age available revision pod node since';
@@ -4459,8 +4455,7 @@ const sinceText = (at: string | undefined, now: number): string =>
   at ? ageText(now - Date.parse(at)) : '';
 
 // ── status ──────────────────────────────────────────────────────────────────────────────────────
-/** How health of members, states and troubles of clusters look, the gravest first; and why a member
- *  is so, where nobody says it better. */
+/** How words look, the gravest first, and why a member is so, where nobody says it better. */
 type Look = readonly [words: string, glyph: string, paint: (text: string) => string, why?: string];
 const LOOKS: readonly Look[] = [
   ['Withheld ReplacementWithheld', '▲', magenta, 'given up, but the brake holds'],
