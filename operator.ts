@@ -3207,40 +3207,31 @@ async function remove(pass: Pass, a: Delete): Promise<true> {
   await submit(pass, a.kind, { method: 'DELETE', path, body }, a.object.meta);
   return true;
 }
-async function create(pass: Pass, kind: Kind, body: Body): Promise<Meta> {
+/** Throws where admission gave it labels that leave `spec.selector`. */
+async function create(pass: Pass, kind: Kind, body: Body): Promise<true> {
   const path = `${pathOf(kind, pass.cluster.meta.namespace)}?${FIELDS}`;
-  return (await submit(pass, kind, { method: 'POST', path, body })) as Meta;
+  const made = await submit(pass, kind, { method: 'POST', path, body });
+  const words = kind === PODS && labelProblem(pass.cluster, body, made?.labels ?? {});
+  if (words) throw new ApiError(422, 'Invalid', words);
+  return true;
 }
 
 /** One action; false when there is nothing left to do it to. */
 async function perform(pass: Pass, a: Action): Promise<boolean> {
-  switch (a.do) {
-    case 'Patch':
-      // The resize goes first: it may be refused, and the second patch says that all was asked for.
-      if (a.resize) await patch(pass, a, a.resize, STRATEGIC, '/resize');
-      if (await patch(pass, a, a.change, a.verb === 'update' ? STRATEGIC : MERGE)) return true;
-      return a.verb === 'retire'; // Nothing is left to mark.
-    case 'Delete':
-      return remove(pass, a);
-    case 'Keep':
-      await create(pass, REVISIONS, revisionBody(pass.cluster, a.revision));
-      return true;
-    case 'Make':
-      return makeMember(pass, a);
-    default:
-      return a satisfies never;
-  }
+  if (a.do === 'Delete') return remove(pass, a);
+  if (a.do === 'Make') return makeMember(pass, a);
+  if (a.do === 'Keep') return create(pass, REVISIONS, revisionBody(pass.cluster, a.revision));
+  // The resize goes first: it may be refused, and the second patch says that all was asked for.
+  if (a.resize) await patch(pass, a, a.resize, STRATEGIC, '/resize');
+  if (await patch(pass, a, a.change, a.verb === 'update' ? STRATEGIC : MERGE)) return true;
+  return a.verb === 'retire'; // Nothing is left to mark.
 }
 
 /** Claims first, then the pod. Nothing is rolled back: what was made is found again. */
 async function makeMember(pass: Pass, a: Make): Promise<true> {
   const { o, cluster } = pass;
   for (const name of a.claims) await create(pass, CLAIMS, claimBody(cluster, a, name));
-  const body = podBody(cluster, a, readsNodes(o));
-  const { labels } = await create(pass, PODS, body);
-  const words = labelProblem(cluster, body, labels);
-  if (words === '') return true;
-  throw new ApiError(422, 'Invalid', words);
+  return create(pass, PODS, podBody(cluster, a, readsNodes(o)));
 }
 /** What admission made of a new pod's labels, if `spec.selector` does not match them any more. */
 function labelProblem({ spec }: StatefulCluster, { metadata }: Body, made: Dict): string {
@@ -3775,10 +3766,9 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
   const metadata = { name: `${name}.${digits(now, 9)}${chance}` };
   const { apiVersion, kind } = ownerOf(cluster);
   const involvedObject = { apiVersion, kind, name, namespace, uid };
-  const source = { component: 'statefulcluster' };
-  const times = { count: 1, firstTimestamp: at, lastTimestamp: at };
-  const said = { reason, type, message: message.slice(0, 1000) };
-  const body = { metadata, involvedObject, source, ...times, ...said };
+  const said = { reason, type, message: message.slice(0, 1000), count: 1 };
+  const when = { source: { component: 'statefulcluster' }, firstTimestamp: at, lastTimestamp: at };
+  const body = { metadata, involvedObject, ...said, ...when };
   const path = `/api/v1/namespaces/${namespace}/events`;
   await call(world, { method: 'POST', path, body, timeoutMs: 2_000 }).catch((error: unknown) => {
     world.log('debug', 'Event not written', { error: wordsOf(error) });
@@ -3971,7 +3961,6 @@ export const METRICS = {
   statefulcluster_condition: ['gauge', '1 where a condition of a cluster is True, else 0.'],
   statefulcluster_retired_claims: ['gauge', 'Claims kept of identities that are over.'],
   statefulcluster_replacements_total: ['counter', 'Members that were replaced, by Reason.'],
-  statefulcluster_errors_total: ['counter', 'Errors, by the words of the log.'],
   statefulcluster_api_requests_total: ['counter', 'API requests, by verb and status code.'],
   statefulcluster_api_request_duration_seconds: ['histogram', 'Duration of requests, by verb.'],
   process_resident_memory_bytes: ['gauge', 'Resident memory.'],
@@ -4033,10 +4022,6 @@ export function measured(v: Vitals): World {
         on(event);
       };
       return counted('WATCH', bare(path), () => world.watch(path, hear, signal));
-    },
-    log(level, message, fields) {
-      if (fields?.['error']) count(v, 'statefulcluster_errors_total', { log: message });
-      world.log(level, message, fields);
     },
   };
 }
@@ -4929,7 +4914,7 @@ const FLAGS = `
    --kubeconfig FILE            default: $KUBECONFIG or ~/.kube/config
 -h --help                       print this`;
 /** What the value of a flag must look like, by its word above. */
-const FORMS: Dict = { N: '[1-9]\\d*', TIME: '\\d+[smh]', NS: '[-a-z0-9,]+', ADDR: '0|.*:\\d+' };
+const FORMS: Dict = { N: '[1-9]\\d*', TIME: '\\d+[smh]', NS: '[-a-z0-9,]+', ADDR: '0|.*:\\d{1,5}' };
 /** A name of an object, which may come with its kind, as kubectl has it. */
 const KIND = String.raw`(?:stc|sts|po|pods?|stateful(?:cluster|set)s?)(?:\.[a-z.]+)?/`;
 const NAME = `(?:${KIND})?([a-z0-9][-a-z0-9.]*)`;
