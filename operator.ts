@@ -463,11 +463,6 @@ export interface Status {
 // Small functions without a domain: ownership, conditions, canonical JSON, int or percent, labels,
 // quantities. They must not know what a member is.
 
-/** States what cannot be; a failure is a bug, so it names the invariant. */
-export function assert(truth: boolean, invariant: string): asserts truth {
-  if (!truth) throw new Error(`bug: ${invariant}`);
-}
-
 export const hasController = ({ owners }: Meta): boolean => owners.some((o) => o.controller);
 export const isControlledBy = ({ owners }: Meta, uid: string): boolean =>
   owners.some((o) => o.controller && o.uid === uid);
@@ -613,7 +608,7 @@ export function allocate(
   let least = Math.max(second * CHANCES, newest ? valueOf(newest) + 1 : 0);
   let room = CHANCES - (least % CHANCES); // What is left of its second.
   if (room < 2 * count) [least, room] = [least + room, CHANCES];
-  assert(least + room <= BASE ** 10, 'an identity has seven digits for its second');
+  if (least + room > BASE ** 10) throw new Error('an identity has seven digits for its second');
   const drawn = new Set<number>();
   const most = Math.min(count, CHANCES / 2);
   while (drawn.size < most) drawn.add(least + Math.floor(random() * room));
@@ -787,8 +782,7 @@ function newDraft(s: Snapshot, now: number, random: () => number) {
 type Draft = ReturnType<typeof newDraft>;
 export const keyOfRef = (ref: Pick<Ref, 'kind' | 'name'>): string => `${ref.kind}/${ref.name}`;
 const refOf = (kind: Ref['kind'], name: string): Ref => ({ kind, name });
-/** So begin the words of what is unknown, not refused. */
-export const NO_ANSWER = 'no answer: ';
+export const NO_ANSWER = 'no answer: '; // So begin the words of what is unknown, not refused.
 /** Was all this read anew in this pass? What was not is asked for; what has no answer leaves the
  *  member alone. */
 function isRead(d: Draft, identity: string, ...refs: readonly Ref[]): boolean {
@@ -958,8 +952,8 @@ function isSelected({ cluster: { meta, spec } }: Snapshot, pod: Pod): boolean {
   const ours = ourLabels(meta.name, identityOf(pod, meta.name));
   return selectorMatches(spec.selector, { ...pod.meta.labels, ...ours });
 }
-/** Its user took the pod out of `spec.selector`: not if admission did, as a trial shows, or one that
- *  this process has seen. */
+/** Its user took the pod out of `spec.selector`: not if admission did, as a trial shows, or has
+ *  shown to this process. */
 function isTakenOut(d: Draft, pod: Pod): boolean {
   if (isSelected(d.s, pod)) return false;
   const words = trialOf(d, d.revisions.update, false) ?? NO_ANSWER;
@@ -1691,9 +1685,9 @@ function restoration(d: Draft, m: Member): Json {
   return { metadata: { labels, annotations: { ...cleared, [MARK.claims]: names.join(' ') } } };
 }
 
-/** An orphan that mounts exactly the claims of a live member without a pod, and perhaps some that
- *  are gone, is that member's; one without claims is adopted where a place is free. Returns how many
- *  places that takes. */
+/** An orphan that mounts exactly the claims of a live member without a pod, but for those that are
+ *  gone, is that member's; where none has claims, one without is adopted while a place is free.
+ *  Returns how many places that takes. */
 function planAdoption(d: Draft, live: readonly Member[], places: number): number {
   let taken = 0;
   for (const pod of [...d.s.pods.values()].filter((one) => isOrphan(d.s, one))) {
@@ -1704,7 +1698,8 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
     const mounted = ownClaims(pod).filter((name) => !lost.includes(name));
     const isWhole = m && !m.pod && names.sort().join() === mounted.sort().join();
     const isNamed = identity !== '' && pod.meta.labels[MARK.identity] === identity;
-    const isNew = !m && isUp(pod) && pod.claims.length === 0 && isNamed && taken < places;
+    const isBare = pod.claims.length + d.spec.volumeClaimTemplates.length === 0;
+    const isNew = !m && isUp(pod) && isBare && isNamed && taken < places;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
     if (isNew) d.indices.set(indexOf(pod, identity), undefined);
@@ -1767,6 +1762,7 @@ function planScaleIn(d: Draft, live: readonly Member[], surplus: number): void {
 /** The order of scale-in, as DESIGN.md section 6 has it: what is worth least goes first. */
 export function scaleInOrder(all: readonly Member[], updateRevision: string): readonly Member[] {
   const perNode = Map.groupBy(all, ({ pod }) => pod?.node ?? '');
+  const areClaimless = all.every(({ claims }) => claims.length === 0);
   const ranks = (m: Member): readonly number[] => {
     const { pod, claims, state, end } = m;
     // Its present pod is its first: it names whom it replaces, or nothing was bound or sealed yet.
@@ -1774,6 +1770,7 @@ export function scaleInOrder(all: readonly Member[], updateRevision: string): re
     const isFirst = isUnsealed || (pod && MARK.replaces in pod.meta.annotations) === true;
     const cost = Number.parseInt(pod?.meta.annotations[MARK.deletionCost] ?? '0', 10);
     return [
+      areClaimless || claims.length > 0 ? 1 : 0, // Nothing is lost with it; it may be forged.
       end?.kind === 'judgement' && end.dueInMs === 0 ? 0 : 1,
       claims.length > 0 && claims.every(isNeverBound) ? 0 : 1,
       isFirst && !(pod && wasReady(pod)) ? 0 : 1,
@@ -2100,8 +2097,8 @@ function planFreeing(d: Draft, m: Member): void {
   if (free.length === 0 || isWantedBack(m) || !isRead(d, m.identity, podRef(d, m))) return;
   for (const claim of free) act(d, 'free', m.retired?.reason ?? 'Released', m.identity, claim);
 }
-/** Labels of ours that its pod, or a claim that this mounts, lost are put back; on the pod also those
- *  of the selector, once admission takes them no more. */
+/** Labels of ours that its pod, or a claim that this mounts, lost are put back; on the pod also
+ *  those of the selector, once admission takes them no more. */
 function planLabels(d: Draft, { identity, pod }: Member): void {
   if (!pod) return;
   const isBack = d.blocked === '' && d.s.desk.seen.has(movedKey(pod));
@@ -2110,10 +2107,9 @@ function planLabels(d: Draft, { identity, pod }: Member): void {
   const mounted = ownClaims(pod).flatMap((name) => d.s.claims.get(name) ?? []);
   const own = mounted.filter((c) => MARK.claims in c.meta.annotations && !isOthers(c, d.s.cluster));
   for (const object of isBack || isSelected(d.s, pod) ? [pod, ...own] : own) {
-    const wanted = Object.entries(object === pod ? all : ours);
-    const labels = Object.fromEntries(wanted.filter(([k, v]) => object.meta.labels[k] !== v));
-    if (Object.keys(labels).length > 0)
-      act(d, 'relabel', 'Relabelled', identity, object, labelled(labels));
+    const labels = object === pod ? all : ours;
+    const lacks = Object.entries(labels).some(([key, value]) => object.meta.labels[key] !== value);
+    if (lacks) act(d, 'relabel', 'Relabelled', identity, object, labelled(labels));
   }
 }
 /** The claims of its identity that a pod mounts. */
@@ -2227,6 +2223,10 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
 // by hand, so no condition stays True after recovery. Only counters and lineage that no object
 // carries any more are taken over from the status before.
 
+const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
+  status.conditions?.find((c) => c.type === type);
+const trueIn = (c: StatefulCluster, type: string): Condition | undefined =>
+  conditionOf(c, type)?.status === 'True' ? conditionOf(c, type) : undefined;
 /** Why a member is as it is, in one word or in the words of whoever said so, and since when. */
 function causeOf(m: Member): Partial<Pick<End, 'sinceMs'>> & { readonly reason: string } {
   const { end, life, retired, state, isBlocked, pod } = m;
@@ -2305,7 +2305,6 @@ function readyMessage(s: Snapshot, p: Plan, available: number, now: number): str
   const { spec } = s.cluster;
   const live = p.members.filter(isLive);
   const away = live.filter((m) => m.state !== 'Available');
-  const { hash } = p.revisions.update;
   const outdated = live.filter((m) => isOutdated(m, p.revisions.update)).length;
   const wordsFor = (m: Member): string => {
     const scheduler = m.state === 'Pending' ? m.pod?.lastWords : '';
@@ -2327,7 +2326,7 @@ function readyMessage(s: Snapshot, p: Plan, available: number, now: number): str
   const parts = [
     `${available} of ${spec.replicas} members are available`,
     spec.suspend && 'the cluster is suspended',
-    outdated > 0 && `${outdated} members are not at revision ${hash}`,
+    outdated > 0 && `${outdated} members are not at revision ${p.revisions.update.hash}`,
     outdated > p.behind && `the partition or OnDelete keeps ${outdated - p.behind} of them`,
     ...lists.map(([words, names]) => names.length > 0 && `${words} ${fewNames(names)}`),
     ...unique(p.notes),
@@ -3046,7 +3045,7 @@ const newPass = (o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: S
   done: new Set<Action>(),
   held: new Set<string>(), // Identities for which nothing more is done in this pass.
   errors: new Map<Action, unknown>(), // But refusals that are noted for the action itself.
-  warnings: new Set<string>(), // What the API server says of children: unknown fields.
+  warnings: new Set<string>(), // What the API server says of fields of its children.
   isCut: false, // Time was up before all members were made.
 });
 type Pass = ReturnType<typeof newPass>;
@@ -3100,10 +3099,8 @@ export function revisionBody(cluster: StatefulCluster, revision: Revision): Body
   const data: Json = JSON.parse(canonicalJson({ template, claimTemplates }));
   return { apiVersion: 'apps/v1', kind: 'ControllerRevision', metadata, data, revision: number };
 }
-
-/** What the bodies need of a Make. */
+/** What the bodies of a member need of its Make. */
 type Born = Pick<Make, 'identity' | 'revision' | 'replaces' | 'index'>;
-
 /** Body of a member's pod at a revision. Child metadata comes from an allow-list: labels and
  *  annotations only. An adopted ordinal keeps its own labels for life. */
 export function podBody(c: StatefulCluster, born: Born, nodesReadable: boolean): Body {
@@ -3343,6 +3340,7 @@ const newLedger = (uid: string) => ({
   desk: openDesk(),
   volumes: new Map<string, Volume>(), // Read once.
   statusAt: -Infinity, // Uptime of the last status that was written.
+  warned: { generation: 0, message: '' }, // What the API server said of fields of its children.
 });
 type Ledger = ReturnType<typeof newLedger>;
 /** The desk, as the rooms below THE LINE write on it. */
@@ -3657,14 +3655,17 @@ async function passOver(pass: Pass): Promise<void> {
   const done = p.actions.filter((a) => pass.done.has(a));
   const desk = (ledger.desk = openDesk(remember(s, p, pass.desk)));
   await world.sleep(0); // Others have their turn: the status of a large cluster takes long.
-  const status = statusOf({ ...s, desk }, p, world.now());
+  const { generation } = s.cluster.meta;
+  const message = [...warnings].join('; ');
+  if (message || ledger.warned.generation !== generation) ledger.warned = { generation, message };
+  const notes = [...p.notes, ledger.warned.message];
+  const status = statusOf({ ...s, desk }, { ...p, notes }, world.now());
   const states = p.members.filter(isLive).map((m) => m.state);
   o.vitals.sights.set(keyOf(s.cluster.meta), { ...status, states });
   for (const { because: reason } of done.filter((a) => a.do === 'Make' && a.replaces))
     count(o.vitals, 'statefulcluster_replacements_total', { reason });
   for (const story of storiesOf(done)) await recordEvent(pass, story);
-  const message = [...warnings].join('; ');
-  if (message !== '') await recordEvent(pass, { reason: 'Warned', type: 'Warning', message });
+  if (message) await recordEvent(pass, { reason: 'Warned', type: 'Warning', message });
   await report(pass, status);
   requeue(pass, p);
   const failure = [...errors.values()].find((error) => !isRefusal(error));
@@ -3707,16 +3708,9 @@ export function storiesOf(done: readonly Action[]): readonly Story[] {
   });
 }
 
-/** Conditions that turned bad, as Events; that they turned good again is in the status. */
-export function turnsOf(old: readonly Condition[], now: readonly Condition[]): readonly Story[] {
-  const bad = ['Stalled', 'ReplacementWithheld', 'ClaimTemplatesDrifted'];
-  return now
-    .filter((c) => bad.includes(c.type) && c.status === 'True')
-    .filter((c) => old.find((o) => o.type === c.type)?.status !== 'True')
-    .map((c) => ({ reason: c.type, type: 'Warning', message: c.message }));
-}
-
-/** Writes the status when it differs, at most once a second, on the version computed from. */
+const BAD = ['Stalled', 'ReplacementWithheld', 'ClaimTemplatesDrifted'];
+/** Writes the status when it differs, at most once a second, on the version computed from. What
+ *  turned bad is an Event, too; that it turned good again is in the status. */
 async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<void> {
   const { o, cluster, ledger } = pass;
   const { meta, status: before } = cluster;
@@ -3730,8 +3724,9 @@ async function report(pass: Pass, status: Pick<Status, 'conditions'>): Promise<v
   const body = { metadata: { uid, resourceVersion }, status };
   if (!(await submit(pass, CLUSTERS, { ...MERGE, path, body }, meta))) return;
   ledger.statusAt = o.world.uptime();
-  for (const story of turnsOf(before.conditions ?? [], status.conditions))
-    await recordEvent(pass, story);
+  for (const { type: reason, message, ...c } of status.conditions)
+    if (BAD.includes(reason) && c.status === 'True' && !trueIn(cluster, reason))
+      await recordEvent(pass, { reason, type: 'Warning', message });
 }
 
 /** A bug stops no other cluster, and stands where people look. */
@@ -3754,8 +3749,8 @@ async function confess(pass: Pass, error: unknown): Promise<void> {
 async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: Story) {
   const { reason, type, message } = story;
   const { namespace, name, uid } = cluster.meta;
-  const fields = { cluster: keyOf(cluster.meta), message };
-  world.log(type === 'Warning' ? 'warn' : 'info', reason, fields);
+  const level = type === 'Warning' ? 'warn' : 'info';
+  world.log(level, reason, { cluster: keyOf(cluster.meta), message });
   const now = world.now();
   const key = `${reason} ${message}`;
   for (const [old, at] of told) if (now - at >= LIMITS.earlyEndMs) told.delete(old);
@@ -3781,13 +3776,12 @@ async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: St
 // writing 5 s before another may begin; a standby sends requests for Leases only. Not handled: a
 // suspended machine stops that clock too; a holder on it finds out at its next renewal.
 
-/** Where the Lease is, and who wants it: a name that no other process has. */
-export type Candidate = Readonly<Record<'namespace' | 'identity', string>>;
-type Elected = Options & { readonly lease: Candidate };
+/** With the namespace of the Lease, and who wants it: a name that no other process has. */
+export type Elected = Options & { readonly lease: Record<'namespace' | 'identity', string> };
 /** The scope of one operator: which StatefulClusters it works on. */
 export type Share = Pick<Options, 'namespaces' | 'selector'>;
 const leasesIn = (ns: string): string => `/apis/coordination.k8s.io/v1${inNamespace(ns)}/leases`;
-const newElection = (world: World, share: Share, { namespace, identity }: Candidate) => ({
+const newElection = (world: World, share: Share, { namespace, identity }: Elected['lease']) => ({
   world,
   share,
   path: leasesIn(namespace),
@@ -3964,7 +3958,6 @@ export const METRICS = {
   statefulcluster_api_requests_total: ['counter', 'API requests, by verb and status code.'],
   statefulcluster_api_request_duration_seconds: ['histogram', 'Duration of requests, by verb.'],
   process_resident_memory_bytes: ['gauge', 'Resident memory.'],
-  process_start_time_seconds: ['gauge', 'Start of the process, since 1970.'],
 } as const;
 type Metric = keyof typeof METRICS;
 const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, Infinity];
@@ -4033,7 +4026,6 @@ export function metricsText(vitals: Vitals): string {
   count(v, 'statefulcluster_leader', {}, Number(v.phase !== 'standby'));
   count(v, 'statefulcluster_queue_depth', {}, v.depth());
   count(v, 'process_resident_memory_bytes', {}, process.memoryUsage.rss());
-  count(v, 'process_start_time_seconds', {}, performance.timeOrigin / 1000);
   for (const result of ['success', 'error'])
     count(v, 'statefulcluster_reconciles_total', { result }, 0);
   for (const reason of Object.keys(ENDS))
@@ -4103,9 +4095,6 @@ async function servePages(v: Vitals, flag: string, address: string, signal: Abor
 // what others wrote are escaped before they reach a terminal.
 
 const VERSION = process.env['STATEFULCLUSTER_VERSION'] ?? '0.0.0-dev'; // Set by build.mjs.
-/** kubectl finds its plugins by the names of their files. */
-const isPlugin = /\bkubectl-statefulcluster\b/.test(`${process.argv0} ${process.argv[1]}`);
-const PROGRAM = isPlugin ? 'kubectl statefulcluster' : 'statefulcluster';
 const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
 /** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
@@ -4296,23 +4285,17 @@ const api = (world: World, request: ApiRequest): Promise<Raw> =>
       error.message = 'the API server does not know StatefulCluster: kubectl apply -f deploy.yaml';
     throw error;
   });
-/** One look at each kind, so that a wrong server, a missing CRD or right is one clear line at the
- *  start. In a pod the server is the right one: if it is away, it is waited for. */
-async function preflight(world: World, { namespaces, selector }: Options, inPod: boolean) {
-  const lookAt = (path: string): Promise<unknown> =>
-    api(world, { method: 'GET', path }).catch(async (error: unknown) => {
-      if (!inPod || isRefusal(error)) throw error;
-      world.log('warn', 'the API server is waited for', { error: wordsOf(error) });
-      await world.sleep(BOUNDS.leaseRetryMs);
-      return lookAt(path);
-    });
+/** One look at each kind, so that a wrong server, a missing CRD or right is one clear line. */
+async function preflight(world: World, { namespaces, selector }: Options): Promise<void> {
   for (const ns of namespaces.length > 0 ? namespaces : [''])
     for (const kind of [CLUSTERS, PODS, CLAIMS, REVISIONS] as const) {
       const labelSelector = kind === CLUSTERS ? selector : '';
-      await lookAt(withQuery(pathOf(kind, ns), { labelSelector, limit: 1 }));
+      await api(world, {
+        method: 'GET',
+        path: withQuery(pathOf(kind, ns), { labelSelector, limit: 1 }),
+      });
     }
 }
-
 const load = ({ kubeconfig, context }: Dict) => loadConfig(kubeconfig, context);
 const spaceOf = (config: KubeConfig): string =>
   config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
@@ -4337,7 +4320,7 @@ async function run({ flags }: Asked): Promise<void> {
     const address = flags[flag] ?? usual;
     if (address !== '0') await servePages(vitals, flag, address, stop.signal);
   }
-  await preflight(world, options, inPod);
+  if (!inPod) await preflight(world, options); // In a pod what is not there yet is waited for.
   process.stdout.on('error', () => stop.abort()); // Whoever read the log is gone.
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
   const server = config.getCurrentCluster()?.server;
@@ -4399,8 +4382,8 @@ async function* seen({ world, name }: There, path: string, limitMs = Infinity) {
   const some = withQuery(path, { fieldSelector: name && `metadata.name=${name}` });
   const overAt = world.uptime() + limitMs;
   for (let leftMs = limitMs; leftMs > 0; leftMs = overAt - world.uptime()) {
-    const complain = (error: unknown): void => console.error(escaped(wordsOf(error)));
-    const found = await itemsOf(world, some).catch(complain); // The next look may be answered.
+    const say = (error: unknown) => world.log('warn', 'no answer', { error: wordsOf(error) });
+    const found = await itemsOf(world, some).catch(say); // The next look may be answered.
     if (found) yield found;
     await world.sleep(Math.min(leftMs, BOUNDS.leaseRetryMs));
   }
@@ -4463,10 +4446,6 @@ const painted = (word: string): string => {
   const [, glyph, paint] = lookOf(word);
   return paint(`${glyph} ${word}`);
 };
-const conditionOf = ({ status }: StatefulCluster, type: string): Condition | undefined =>
-  status.conditions?.find((c) => c.type === type);
-const trueIn = (c: StatefulCluster, type: string): Condition | undefined =>
-  conditionOf(c, type)?.status === 'True' ? conditionOf(c, type) : undefined;
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
 /** What needs a person, else the reason of Ready. */
@@ -4526,7 +4505,7 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
     gray(`${retiredClaims} retired claims keep their data. To delete them for ever:`),
     `kubectl delete pvc -n ${meta.namespace} -l ${labels}`,
     gray('To bring an identity back with its data:'),
-    `${PROGRAM} restore -n ${meta.namespace} ${meta.name} ${kept}`,
+    `statefulcluster restore -n ${meta.namespace} ${meta.name} ${kept}`,
   ];
   return paragraphs(tableOf(rows, titles), retiredClaims > 0 ? hints.join('\n') : '');
 }
@@ -4566,8 +4545,8 @@ async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Prom
 const detailsOf = (c: StatefulCluster, now: number): string =>
   paragraphs(...[conditionsText, membersText, retiredText].map((text) => text(c, now)));
 async function status(at: There): Promise<void> {
-  const { name, flags } = at;
-  const { watch, output } = flags;
+  const { watch, output } = at.flags;
+  const { name } = at;
   if (output && watch) throw new UsageError('--watch and --output exclude each other');
   if (name && !at.ns) throw new UsageError('NAME and -A exclude each other');
   const first = await getCluster(at);
@@ -4594,7 +4573,7 @@ async function decideOnly({ world: real, ns, name }: There) {
   const send: World['send'] = async (r) => (r.method === 'GET' ? real.send(r) : isTaken);
   const world = { ...real, send };
   const options = { namespaces: [ns], selector: '', workers: 1 };
-  await preflight(world, options, false);
+  await preflight(world, options);
   const o = newOperator(world, options, new AbortController().signal); // Its queue never starts.
   await Promise.all(startFeeds(o, options).map((feed) => feed.ready.promise));
   const key = `${ns}/${name}`;
@@ -4615,8 +4594,8 @@ async function showPlan(at: There): Promise<void> {
   const planned = statusOf(s, p, now);
   const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
   const c = { ...s.cluster, status: { ...planned, conditions } };
-  const news = storiesOf(p.actions).map((story) => ({ ...story }));
-  const deeds = tableOf(news, 'reason event=message') || 'The operator would do nothing now.';
+  const deeds =
+    tableOf(storiesOf(p.actions), 'reason event=message') || 'Nothing would be done now.';
   const list = listText([c], at.ns, now);
   say(paragraphs(list, deeds, detailsOf(c, now), gray('Nothing was written.')));
 }
@@ -4966,14 +4945,14 @@ function help({ names }: Pick<Asked, 'names'>): void {
   const [one, another] = some;
   if (!one) {
     const near = commands.find(({ words }) => isSlip(words, names));
-    const way = near ? `did you mean ${near.words}?` : `see ${PROGRAM} help`;
+    const way = near ? `did you mean ${near.words}?` : `see statefulcluster help`;
     throw new UsageError(`there is no command "${names.join(' ')}": ${way}`);
   }
   const lines = flagList.filter(({ flag }) => one.takes.includes(flag)).map(({ line }) => line);
-  if (!another) return say(`${PROGRAM} ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
+  if (!another) return say(`statefulcluster ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
   const list = tableOf(some, 'command=usage what=about').replaceAll(/^/gm, '  ');
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${list}\n`);
-  say(`${PROGRAM} help COMMAND explains each with its flags.`);
+  say(`statefulcluster help COMMAND explains each with its flags.`);
 }
 /** Finds the command and its flags, wherever they stand, checks their form and runs it. */
 async function obey(argv: readonly string[]): Promise<unknown> {
@@ -4985,7 +4964,7 @@ async function obey(argv: readonly string[]): Promise<unknown> {
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
   if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
   const names = RegExp(`^${command.form}$`).exec(text)?.slice(1);
-  if (!names) throw new UsageError(`usage: ${PROGRAM} ${command.usage}`);
+  if (!names) throw new UsageError(`usage: statefulcluster ${command.usage}`);
   for (const { flag, line, value = '' } of flagList.filter((one) => one.flag in flags)) {
     const form = FORMS[value] ?? (value.includes('|') ? value : '.*');
     if (!command.takes.includes(flag)) throw new UsageError(`"${command.words}" has no --${flag}`);
