@@ -6616,225 +6616,163 @@ interface Mutant {
   readonly without: string; // Stands there without it.
   readonly moves: string; // Lead there; '' for any.
 }
-/** A change as `diff` shows it, below what it takes away, and the moves that lead there. */
+/** What is protected and the moves that lead there; then code, in which `[-…-]` protects, and {+…+}
+ *  stands in its place without it, as in `git diff --word-diff`. */
 const mutantsIn = (table: string): readonly Mutant[] =>
-  table.split(/\n(?![-+] )/).flatMap((one) => {
-    const [what = '', moves = ''] = (one.split('\n')[0] ?? '').split(' · ');
-    const lines = (sign: string): string =>
-      [...one.matchAll(/\n([-+]) (.*)/g)]
-        .flatMap(([, s, line]) => (s === sign ? line : []))
-        .join('\n');
-    return what ? [{ what, text: lines('-'), without: lines('+'), moves }] : [];
+  table.split(/^# /m).flatMap((one) => {
+    const [head = '', ...lines] = one.trimEnd().split('\n');
+    const [what = '', moves = ''] = head.split(' · ');
+    const code = lines.join('\n').replaceAll('-]\n{+', '-]{+');
+    const text = code.replaceAll(/\{\+.*?\+\}/gs, '').replaceAll(/\[-(.*?)-\]/gs, '$1');
+    const without = code.replaceAll(/\[-.*?-\]/gs, '').replaceAll(/\{\+(.*?)\+\}/gs, '$1');
+    return text ? [{ what, text, without, moves }] : [];
   });
 const MUTANTS = mutantsIn(String.raw`
-a pod is deleted by its UID
-- a.kind === CLAIMS ? { uid, resourceVersion } : { uid };
-+ a.kind === CLAIMS ? { uid, resourceVersion } : {};
-a claim is deleted in its version
-- const preconditions = a.kind === CLAIMS ? { uid, resourceVersion }
-+ const preconditions = a.kind === CLAIMS ? { uid }
-a patch names UID and version
-- ...(change['metadata'] as Json), uid: meta.uid, resourceVersion }
-+ ...(change['metadata'] as Json), uid: meta.uid }
-read your writes
-- return expected.size === 0;
-+ return true;
-a cache that lags is listed anew
-- 'the cache lags own writes', { cluster: key, path: feed.path });
--       relist(feed);
-+ 'the cache lags own writes', { cluster: key, path: feed.path });
-a list is a quorum list
-- const resourceVersion = fresh ? '' : feed.version;
-+ const resourceVersion = fresh ? 0 : feed.version;
-a broken stream is listed anew
-- feed.mustList = true;
--   feed.world.log(
-+ feed.mustList = feed.listedAt < 0;
-+   feed.world.log(
-older versions are refused · replay,lag,deletePod,scale
-- if (version <= feed.version) return; // Replayed
-+ if (version <= 0) return; // Replayed
-another version is told even if it is no news
-- feed.on(before, object, isNews || unversioned(before) !== unversioned(object));
-+ if (isNews || unversioned(before) !== unversioned(object)) feed.on(before, object, true);
-the brake
-- out > limit && !isFree ?
-+ out > 1e9 && !isFree ?
-the brake counts who is away · cutOff,kill,fallSilent,breakTemplate,deleteClaim,unready
-- judged.includes(m) || isAway(m) || isHeir(m)
-+ judged.includes(m) || isHeir(m)
-the brake counts successors · cutOff,kill,removeNode,breakTemplate,fallSilent,outOfService
-- judged.includes(m) || isAway(m) || isHeir(m)
-+ judged.includes(m) || isAway(m)
-the brake counts places · removeNode,fallSilent,quota,refuse,kill
-- return out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited);
-+ return awaited < 0 ? 0 : out;
-a judgement takes its time
-- Math.max(0, seconds * 1000 - lastedMs(
-+ Math.max(0, 0 * seconds - lastedMs(
-a changed transition is new evidence · silentUnheard
-- pod?.meta.uid ?? '', sinceMs ?? '']
-+ pod?.meta.uid ?? '', sinceMs ? 1 : '']
-a judgement is read live · silentUnheard,stale
-- if (isGuarded(d, m, reason) && isSafe)
-+ if ((isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)
-the node of a deleted pod, or one out of service, is read live · unheard,outOfService,stale,lag
-- if (isGuarded(d, m, reason) && isSafe)
-+ if ((!isJudgement(reason) || isGuarded(d, m, reason)) && isSafe)
-nobody is given up before a node is open · night,removeNode,drain,crash
-- if (words.includes('open') || !hasOpenNode(s)) return
-+ if (words.includes('open')) return
-a trouble of the node waits · taint,failPod,evict,taint,replacementPolicy
-- if (word === 'pressed' || 
-+ if (
-WhenVolumesLost: a deleted pod returns
-- if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m))
-+ if (isDeletedByHand(d, m))
-an eviction is no deletion by hand
-- return pod.disruption === '' || d.s.desk
-+ return pod.disruption !== '?' || d.s.desk
-a deletion on a closed node is none by hand · drain,deletePod,taint,cutOff,kill
--   if (nodeWord(d.s, pod.node) !== 'open') return false;
-own deletions are none by hand
-- pod?.meta.deletedMs === undefined || MARK.returns in pod.meta.annotations) return
-+ pod?.meta.deletedMs === undefined) return
-while suspended nobody is judged · suspend,cutOff,removeNode,kill,deletePod
--   if (d.spec.suspend) return undefined; // Nobody
-+   // Nobody
-a name that is taken ends only who has no data
-- m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound)
-+ m.isBlocked.startsWith('foreign')
-the cluster is read live before ends · lag,stale,replacementPolicy,template,deletePod,strategy
-- const reads = [isRead(d, m.identity, ...refs), readsCluster(d)];
-+ const reads = [isRead(d, m.identity, ...refs)];
-the cluster is read live before scale-in · lag,stale,dip,scale,surge
--   if (!readsCluster(d)) return;
--   const most = Math.min(surplus
-+   const most = Math.min(surplus
-the cluster is read live before adoption · lag,stale,deleteCluster,stripOwner,takeOut
-- if (!(isWhole || isNew) || !readsCluster(d)) continue;
-+ if (!(isWhole || isNew)) continue;
-marks before ends
-- ['revise', 'mark', 'end', 'free', 'make', 'keep'] as const
-+ ['revise', 'end', 'mark', 'free', 'make', 'keep'] as const
-half-made marks are finished with the same Reason
-- if (m.retired) planEnd(d, m, m.retired.reason);
-+ if (m.retired) planEnd(d, m, 'PodDeleted');
-an identity that is ending gets no pod · stumble,crash,scale,refuse,deletePod,rights
-- isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live'
-+ isOver ? 'over' : 'live'
-claims that the cache lacks are read live · stale,scale,preempt,stale,evict,night
-- const isOver = isRead(d, identity, ...absent.map((name) => refOf(CLAIMS, name))) && isEnded;
-+ const isOver = isEnded;
-only what is marked Delete is deleted
-- annotations[MARK.retiredPolicy] === 'Delete' || isNeverBound(c)
-+ annotations[MARK.retiredPolicy] !== '' || isNeverBound(c)
-what was never bound is deleted
-- === 'Delete' || isNeverBound(c));
-+ === 'Delete');
-claims go after their pod
-- if (isMounted || (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))) return;
-+ if (isMounted && pod === undefined) return;
-claims of a former cluster's pod stay · deleteCluster,scale,kill,crash
-- if (isMounted || (pod && isControlledBy
-+ if ((pod && isControlledBy
-what a former cluster kept is kept
-- const isKept = moment === 'Retain' || isOlder;
-+ const isKept = moment === 'Retain' || (isOlder && d.now < 0);
-AlreadyExists is success only for what is ours
-- if (isTaken(error) && kind !== REVISIONS)
-+ if (isTaken(error)) return metaOf(body);
-+     if (kind !== REVISIONS)
-another controller's claims are not ours · intrude,scale,deletePod,retention
-- if (!isNamed || isOthers(claim, cluster)) return false;
-+ if (!isNamed) return false;
-claims that others made are not ours
-- return MARK.claims in meta.annotations || (isGiven
-+ return MARK.claims !== '' || (isGiven
-another controller's pods are not adopted
-- !hasController(pod.meta) && !isTerminating(pod) && isSelected
-+ !isTerminating(pod) && isSelected
-no birth in the room of one that could not be ended
-- !held.has(a.identity) && !(a.do === 'Make' && held.has(a.after ?? ''));
-+ !held.has(a.identity);
-an outdated plan is dropped between batches · surge,dip,slow,scale
--  && isCurrent(pass); start
-+ ; start
-places are counted
-- const free = Math.max(0, wanted - live.length - formerOf(d));
-+ const free = Math.max(0, wanted + 1 - live.length - formerOf(d));
-labels that admission moved are no release · admission,crash,admission,scale
-- return !isMoved && !words.startsWith(NO_ANSWER);
-+ return !words.startsWith(NO_ANSWER);
-early ends hold births · failAll,liveness
-- if (times === 0 || waitMs <= 0) return '';
-+ if (times >= 0) return '';
-only the surplus is scaled in
-- const most = Math.min(surplus, turnsNow
-+ const most = Math.min(surplus + 1, turnsNow
-who is not Ready is scaled in first
--       pod?.ready ? 1 : 0,
-+       pod?.ready ? 0 : 1,
-an index is not given twice
-- m.life === 'ending' || (m.pod && !isDead(m)));
-+ m.life === 'ending' && !isDead(m));
-who returns keeps an index that is its own · scale,restore,deletePod,ask
-- own !== undefined && d.indices.get(own) === m
-+ own !== undefined && d.indices.has(own)
-nobody returns on a claim that is being deleted · deleteClaim,failPod,evict,drain,suspend
-- if (pod || m.claims.some(isTerminating)) return false;
-+ if (pod) return false;
-a claim that a seal names is missed · deleteClaim,suspend,failPod,evict
-- const isMeant = own !== undefined || sealed.includes(name);
-+ const isMeant = own !== undefined && sealed.length >= 0;
-two claims are sealed
-- act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }));
-+ void claim;
-a pod that comes back is marked first
--   if (pod.meta.annotations[MARK.returns] !== why)
-+   if (pod.meta.annotations[MARK.returns] === '')
-who could not come back is not recreated · template,strategy,cutOff,drain,taint,kill
-- else if (canComeBack(d, m)) leaveAndReturn
-+ else if (m.pod !== undefined) leaveAndReturn
-what was read long ago is acted upon no more · freeze,cutOff,deletePod,kill
-- if (!isOld(pass) && !waiting
-+ if (!waiting
-nobody is restored who lost a claim · restore,deleteClaim,scale,ask
-- !m.claims.some(isTerminating) && !isClaimGone(d, m);
-+ !m.claims.some(isTerminating);
-requests keep to the budget
-- ...up.slice(0, spareOf(d, 1))];
-+ ...up];
-updates keep to the budget
-- youngestFirst.filter(isReady).slice(0, spareOf(d));
-+ youngestFirst.filter(isReady);
-those who stay are read live · lag,stale,template,strategy,ask,unready
-- const isAllowed = [isReliedOn(d, chosen), passesTrial
-+ const isAllowed = [passesTrial
-a new revision is tried before it costs a member · breakTemplate,template,strategy
-- passesTrial(d, first), readsCluster(d)];
-+ readsCluster(d)];
-who is updated in place counts as gone
--   if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';
-a paused cluster is left alone · pause,scale,deletePod,template
-- isTerminating(s.cluster) || isPaused || stalled
-+ isTerminating(s.cluster) || stalled
-a cluster on its way out is left alone
-- const isIdle = isTerminating(s.cluster) || isPaused
-+ const isIdle = isPaused
-claims are owned as whenDeleted says
-- const wantsOwner = d.spec.persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete';
-+ const wantsOwner = d.spec.replicas < 0;
-whoever lost the Lease writes nothing · freeze,overlap,scale,partition,surge
-- if (request.method === 'GET') return e.world.send(request);
--     if (!leads(e))
-+ if (request.method === 'GET') return e.world.send(request);
-+     if (e === undefined)
-a status that does not land holds its cluster · beat,wipeStatus,lag,scale,deletePod,stumble
-- if (old && (code === 409 || isOther))
--       expect(pass
-+ if (old && kind !== CLUSTERS && (code === 409 || isOther))
-+       expect(pass
+# a pod is deleted by its UID
+a.kind === CLAIMS ? { uid, resourceVersion } : {[- uid -]};
+# a claim is deleted in its version
+const preconditions = a.kind === CLAIMS ? { uid[-, resourceVersion-] }
+# a patch names UID and version
+...(change['metadata'] as Json), uid: meta.uid[-, resourceVersion-] }
+# read your writes
+return [-expected.size === 0-]{+true+};
+# a cache that lags is listed anew
+'the cache lags own writes', { cluster: key, path: feed.path });[-
+      relist(feed);-]
+# a list is a quorum list
+const resourceVersion = fresh ? [-''-]{+0+} : feed.version;
+# a broken stream is listed anew
+feed.mustList = [-true-]{+feed.listedAt < 0+};
+  feed.world.log(
+# older versions are refused · replay,lag,deletePod,scale
+if (version <= [-feed.version-]{+0+}) return; // Replayed
+# another version is told even if it is no news
+[-feed.on(before, object, isNews || unversioned(before) !== unversioned(object)-]
+{+if (isNews || unversioned(before) !== unversioned(object)) feed.on(before, object, true+});
+# the brake
+out > [-limit-]{+1e9+} && !isFree ?
+# the brake counts who is away · cutOff,kill,fallSilent,breakTemplate,deleteClaim,unready
+judged.includes(m) || [-isAway(m) || -]isHeir(m)
+# the brake counts successors · cutOff,kill,removeNode,breakTemplate,fallSilent,outOfService
+judged.includes(m) || isAway(m)[- || isHeir(m)-]
+# the brake counts places · removeNode,fallSilent,quota,refuse,kill
+return [-out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited)-]
+{+awaited < 0 ? 0 : out+};
+# a judgement takes its time
+Math.max(0, [-seconds * 1000-]{+0 * seconds+} - lastedMs(
+# a changed transition is new evidence · silentUnheard
+pod?.meta.uid ?? '', sinceMs ?[-?-]{+ 1 :+} '']
+# a judgement is read live · silentUnheard,stale
+if ([-isGuarded(d, m, reason-]{+(isJudgement(reason) || isGuarded(d, m, reason)+}) && isSafe)
+# the node of a deleted pod, or one out of service, is read live · unheard,outOfService,stale,lag
+if ([-isGuarded(d, m, reason-]{+(!isJudgement(reason) || isGuarded(d, m, reason)+}) && isSafe)
+# nobody is given up before a node is open · night,removeNode,drain,crash
+if (words.includes('open')[- || !hasOpenNode(s)-]) return
+# a trouble of the node waits · taint,failPod,evict,taint,replacementPolicy
+if ([-word === 'pressed' || -]
+# WhenVolumesLost: a deleted pod returns
+if ([-d.spec.replacementPolicy === 'Always' && -]isDeletedByHand(d, m))
+# an eviction is no deletion by hand
+return pod.disruption [-=== '-]{+!== '?+}' || d.s.desk
+# a deletion on a closed node is none by hand · drain,deletePod,taint,cutOff,kill
+[-  if (nodeWord(d.s, pod.node) !== 'open') return false;-]
+# own deletions are none by hand
+pod?.meta.deletedMs === undefined[- || MARK.returns in pod.meta.annotations-]) return
+# while suspended nobody is judged · suspend,cutOff,removeNode,kill,deletePod
+  [-if (d.spec.suspend) return undefined; -]// Nobody
+# a name that is taken ends only who has no data
+m.isBlocked.startsWith('foreign')[- && m.claims.every(isNeverBound)-]
+# the cluster is read live before ends · lag,stale,replacementPolicy,template,deletePod,strategy
+const reads = [isRead(d, m.identity, ...refs)[-, readsCluster(d)-]];
+# the cluster is read live before scale-in · lag,stale,dip,scale,surge
+  [-if (!readsCluster(d)) return;
+  -]const most = Math.min(surplus
+# the cluster is read live before adoption · lag,stale,deleteCluster,stripOwner,takeOut
+if (!(isWhole || isNew)[- || !readsCluster(d)-]) continue;
+# marks before ends
+['revise', '[-mark', 'end-]{+end', 'mark+}', 'free', 'make', 'keep'] as const
+# half-made marks are finished with the same Reason
+if (m.retired) planEnd(d, m, [-m.retired.reason-]{+'PodDeleted'+});
+# an identity that is ending gets no pod · stumble,crash,scale,refuse,deletePod,rights
+isOver ? 'over' : [-first && isMarked(first) ? 'ending' : -]'live'
+# claims that the cache lacks are read live · stale,scale,preempt,stale,evict,night
+const isOver = [-isRead(d, identity, ...absent.map((name) => refOf(CLAIMS, name))) && -]isEnded;
+# only what is marked Delete is deleted
+annotations[MARK.retiredPolicy] [-=== 'Delete-]{+!== '+}' || isNeverBound(c)
+# what was never bound is deleted
+=== 'Delete'[- || isNeverBound(c)-]);
+# claims go after their pod
+if (isMounted [-|| (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))-]
+{+&& pod === undefined+}) return;
+# claims of a former cluster's pod stay · deleteCluster,scale,kill,crash
+if ([-isMounted || -](pod && isControlledBy
+# what a former cluster kept is kept
+const isKept = moment === 'Retain' || [-isOlder-]{+(isOlder && d.now < 0)+};
+# AlreadyExists is success only for what is ours
+if (isTaken(error)[- && -]{+) return metaOf(body);
+    if (+}kind !== REVISIONS)
+# another controller's claims are not ours · intrude,scale,deletePod,retention
+if (!isNamed[- || isOthers(claim, cluster)-]) return false;
+# claims that others made are not ours
+return MARK.claims [-in meta.annotations-]{+!== ''+} || (isGiven
+# another controller's pods are not adopted
+![-hasController(pod.meta) && !-]isTerminating(pod) && isSelected
+# no birth in the room of one that could not be ended
+!held.has(a.identity)[- && !(a.do === 'Make' && held.has(a.after ?? ''))-];
+# an outdated plan is dropped between batches · surge,dip,slow,scale
+[- && isCurrent(pass)-]; start
+# places are counted
+const free = Math.max(0, wanted {++ 1 +}- live.length - formerOf(d));
+# labels that admission moved are no release · admission,crash,admission,scale
+return ![-isMoved && !-]words.startsWith(NO_ANSWER);
+# early ends hold births · failAll,liveness
+if (times [-=== 0 || waitMs <-]{+>+}= 0) return '';
+# only the surplus is scaled in
+const most = Math.min(surplus{+ + 1+}, turnsNow
+# who is not Ready is scaled in first
+      pod?.ready ? [-1 : 0-]{+0 : 1+},
+# an index is not given twice
+m.life === 'ending' [-|| (m.pod && !isDead(m)-]{+&& !isDead(m+}));
+# who returns keeps an index that is its own · scale,restore,deletePod,ask
+own !== undefined && d.indices.[-get(own) === m-]{+has(own)+}
+# nobody returns on a claim that is being deleted · deleteClaim,failPod,evict,drain,suspend
+if (pod[- || m.claims.some(isTerminating)-]) return false;
+# a claim that a seal names is missed · deleteClaim,suspend,failPod,evict
+const isMeant = own !== undefined [-|| sealed.includes(name)-]{+&& sealed.length >= 0+};
+# two claims are sealed
+[-act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }))-]
+{+void claim+};
+# a pod that comes back is marked first
+  if (pod.meta.annotations[MARK.returns] [-!== why-]{+=== ''+})
+# who could not come back is not recreated · template,strategy,cutOff,drain,taint,kill
+else if ([-canComeBack(d, m)-]{+m.pod !== undefined+}) leaveAndReturn
+# what was read long ago is acted upon no more · freeze,cutOff,deletePod,kill
+if (![-isOld(pass) && !-]waiting
+# nobody is restored who lost a claim · restore,deleteClaim,scale,ask
+!m.claims.some(isTerminating)[- && !isClaimGone(d, m)-];
+# requests keep to the budget
+...up[-.slice(0, spareOf(d, 1))-]];
+# updates keep to the budget
+youngestFirst.filter(isReady)[-.slice(0, spareOf(d))-];
+# those who stay are read live · lag,stale,template,strategy,ask,unready
+const isAllowed = [[-isReliedOn(d, chosen), -]passesTrial
+# a new revision is tried before it costs a member · breakTemplate,template,strategy
+[-passesTrial(d, first), -]readsCluster(d)];
+# who is updated in place counts as gone
+[-  if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';-]
+# a paused cluster is left alone · pause,scale,deletePod,template
+isTerminating(s.cluster) || [-isPaused || -]stalled
+# a cluster on its way out is left alone
+const isIdle = [-isTerminating(s.cluster) || -]isPaused
+# claims are owned as whenDeleted says
+const wantsOwner = d.spec.[-persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete'-]
+{+replicas < 0+};
+# whoever lost the Lease writes nothing · freeze,overlap,scale,partition,surge
+if (request.method === 'GET') return e.world.send(request);
+    if ([-!leads(e)-]{+e === undefined+})
+# a status that does not land holds its cluster · beat,wipeStatus,lag,scale,deletePod,stumble
+if (old && {+kind !== CLUSTERS && +}(code === 409 || isOther))
+      expect(pass
 `);
 function mutantText({ what, text, without }: Mutant, source: string): string {
   const times = source.split(text).length - 1;
