@@ -1128,7 +1128,8 @@ an update: a b c:outdated d:outdated (?pod maxUnavailable=2) → recreate d Recr
 `;
 /** Each row: `a`, the oldest, goes for one criterion, although `b` has the next one. */
 table('plan: ScaledIn', actions)`
-F37: without claims, where others have some, before no pod: a:gone b !c:claimless+dear → end c ScaledIn
+F37: without claims, where others have some, before no pod: a:gone b !c:claimless+dear
+  → end c ScaledIn
 withheld before never bound: a:silent !b:pending+claim.unbound → over a ScaledIn; withheld
 never bound before never Ready: a:pending+claim.unbound !b:starting+forPodDeleted → over a ScaledIn
 never Ready before no pod: a:starting+forPodDeleted !b:gone → over a ScaledIn
@@ -2993,18 +2994,6 @@ function exampleCluster(spec: Rec = {}, name = 'coder'): Rec {
   };
 }
 
-/** The library renames fields of kinds that it knows (x-kubernetes-…): show it an unknown one. */
-let crds: readonly unknown[] | undefined;
-function crdOfManifest(): readonly unknown[] {
-  if (crds) return crds;
-  const text = readFileSync(new URL('deploy.yaml', import.meta.url), 'utf8');
-  const all = loadAllYaml(text.replaceAll('kind: CustomResourceDefinition', 'kind: Crd')) as Rec[];
-  crds = all
-    .filter((o) => o['kind'] === 'Crd')
-    .map((o) => ({ ...o, kind: 'CustomResourceDefinition' }));
-  return crds;
-}
-
 /** What is under test. */
 type Code = Pick<typeof op, 'runOperator' | 'runElected'>;
 /** The operator's process, with a Lease or without. It dies loudly: in production that would be a
@@ -3055,7 +3044,7 @@ function newActors(sim: Sim, setting: Setting): Actors {
   return startActors(sim.world('actors'), { nodes, ...setting.actors }, signal);
 }
 function newScene(setting: Setting, seed = 1, code: Code = op): Scene {
-  const sim = newSim(seed, { crds: crdOfManifest() });
+  const sim = newSim(seed, { crds: crdOnly() });
   const actors = newActors(sim, setting);
   const ledger: Ledger = newLedger(sim);
   sim.afterStep = () => checkStep(ledger);
@@ -4839,8 +4828,8 @@ function drawScript(seed: number, steps: number, wanted: readonly string[]): Scr
   const names = ['a', 'b', 'c'].slice(0, oneOf([1, 1, 1, 1, 2, 3], roll()));
   const clusters = names.map((name) => exampleCluster(drawSpec(roll), name));
   const operators = roll() < 0.25 ? 2 : 1;
-  const known = Object.entries(MOVES).filter(() => roll() < 0.4);
-  const urn = known.flatMap(([what, { weight }]) => Array<string>(weight).fill(what));
+  const known = Object.keys(MOVES).filter(() => roll() < 0.4);
+  const urn = known.flatMap((what) => Array<string>(weightOf(what)).fill(what));
   urn.push(...urn.flatMap((_, i) => wanted[i % wanted.length] ?? []));
   let at = 0;
   const moves = Array.from({ length: steps }, (): Move => {
@@ -5086,7 +5075,7 @@ function quotas(s: Trial, { x, y, z }: Move): string {
 function crdGoes(s: Trial, { y }: Move): string {
   const text = wish(s, 'DELETE', `${crdsAt}/statefulclusters.enge.me`, {}, 'CRD removed');
   return during(s, spanOf(y), text, () => {
-    s.t.sim.api('POST', crdsAt, crdOfManifest()[0]);
+    s.t.sim.api('POST', crdsAt, crdOnly()[0]);
     for (const { metadata } of s.script.clusters as unknown as Seen[]) comesBack(s, metadata.name);
   });
 }
@@ -5493,224 +5482,175 @@ function asks(s: Trial, move: Move): string | undefined {
   return `${fullName(lost)} goes with a replica; ${fullName(next)} is to be replaced, in vain`;
 }
 
-const MOVES: Readonly<Record<string, { readonly weight: number; readonly play: Deed }>> = {
-  scale: { weight: 8, play: editing(({ y }) => ({ replicas: oneOf([0, 1, 2, 3, 4, 5, 8], y) })) },
-  dip: { weight: 2, play: toCluster(dips) },
-  touch: { weight: 3, play: touches },
-  surge: { weight: 1, play: toCluster(surges) },
-  retention: {
-    weight: 2,
-    play: editing(({ y, z }) => {
-      const moment = oneOf(['whenDeleted', 'whenScaled', 'whenReplaced', 'whenLost'], y);
-      const policy = z < 0.5 ? 'Retain' : 'Delete';
-      return { persistentVolumeClaimRetentionPolicy: { [moment]: policy } };
-    }),
+/** How often a move is in the urn; else once. */
+const WEIGHTS = `
+2 dip suspend breakTemplate deleteCluster refuse quota fallSilent removeNode shutdown taint preempt
+2 night forge admission stale silentUnheard retention strategy restore evict unready deleteClaim
+2 compact
+3 touch ask kill cutOff crash failPod mishaps lag
+4 drain template
+6 deletePod
+8 scale
+10 stumble`;
+const weightOf = (what: string): number =>
+  Number.parseInt(WEIGHTS.split('\n').find((row) => row.split(' ').includes(what)) ?? '1');
+const MOVES: Readonly<Record<string, Deed>> = {
+  scale: editing(({ y }) => ({ replicas: oneOf([0, 1, 2, 3, 4, 5, 8], y) })),
+  dip: toCluster(dips),
+  touch: touches,
+  surge: toCluster(surges),
+  retention: editing(({ y, z }) => {
+    const moment = oneOf(['whenDeleted', 'whenScaled', 'whenReplaced', 'whenLost'], y);
+    const policy = z < 0.5 ? 'Retain' : 'Delete';
+    return { persistentVolumeClaimRetentionPolicy: { [moment]: policy } };
+  }),
+  replacementPolicy: editing(({ y }) => ({
+    replacementPolicy: oneOf(['Always', 'WhenVolumesLost'], y),
+  })),
+  ordering: editing(({ y }) => ({ podManagementPolicy: oneOf(['Parallel', 'OrderedReady'], y) })),
+  minReady: editing(({ y }) => ({ minReadySeconds: Math.floor(y * 10) })),
+  liveness: editing(({ y, z }) => ({
+    liveness: {
+      maxReplacements: oneOf([null, 0, 1, 2, '100%'], y),
+      nodeUnreachableSeconds: spanOf(z, 3, 60),
+      ...(y > 0.8 && { startupSeconds: 5, maxRestarts: 1 }), // A broken template costs members.
+    },
+  })),
+  template: editing(({ y, z }, now) => oneOf(Object.values(templates), y)(z, now)),
+  strategy: editing(({ y, z }) => ({
+    updateStrategy: {
+      type: z < 0.9 ? 'RollingUpdate' : 'OnDelete',
+      rollingUpdate: oneOf<Rec>(
+        [
+          { podUpdatePolicy: 'Recreate' },
+          { podUpdatePolicy: 'Replace', maxSurge: Math.floor(z * 3) },
+          { podUpdatePolicy: 'InPlaceIfPossible' },
+          { podUpdatePolicy: 'InPlaceOnly' },
+          { maxUnavailable: 1 + Math.floor(z * 3) },
+          { partition: Math.floor(z * 4) },
+          { paused: z < 0.3 },
+        ],
+        y,
+      ),
+    },
+  })),
+  suspend: suspends,
+  restore: (s, { x }) => {
+    const retired = claimsOf(s.t).filter((o) => labelOf(o, MARK.retired) === 'true');
+    if (retired.length === 0) return undefined;
+    const key = memberKey(oneOf(retired, x));
+    const metadata = note(MARK.restore, 'true');
+    for (const o of retired.filter((one) => memberKey(one) === key))
+      wish(s, 'PATCH', `${claimsAt}/${o.metadata.name}`, { metadata }, '');
+    return `restore ${key}`;
   },
-  replacementPolicy: {
-    weight: 1,
-    play: editing(({ y }) => ({ replacementPolicy: oneOf(['Always', 'WhenVolumesLost'], y) })),
-  },
-  ordering: {
-    weight: 1,
-    play: editing(({ y }) => ({ podManagementPolicy: oneOf(['Parallel', 'OrderedReady'], y) })),
-  },
-  minReady: { weight: 1, play: editing(({ y }) => ({ minReadySeconds: Math.floor(y * 10) })) },
-  liveness: {
-    weight: 1,
-    play: editing(({ y, z }) => ({
-      liveness: {
-        maxReplacements: oneOf([null, 0, 1, 2, '100%'], y),
-        nodeUnreachableSeconds: spanOf(z, 3, 60),
-        ...(y > 0.8 && { startupSeconds: 5, maxRestarts: 1 }), // A broken template costs members.
+  breakTemplate: toCluster(breaks),
+  grow: editing(({ y }, now) => ({
+    volumeClaimTemplates: ((now.spec as Rec)['volumeClaimTemplates'] as Rec[]).map((c) => ({
+      ...c,
+      spec: {
+        ...(c['spec'] as Rec),
+        resources: { requests: { storage: `${oneOf([1, 2, 3], y)}Gi` } },
       },
     })),
+  })),
+  deleteCluster: deletes,
+  deletePod: toPod((s, pod, { y }) => {
+    const options = oneOf([{}, {}, { gracePeriodSeconds: 0 }], y);
+    const how = 'gracePeriodSeconds' in options ? 'force-delete' : 'delete';
+    return removeObject(s, podAt(pod), options, `${how} ${pod.metadata.name}`);
+  }),
+  evict: toPod((s, pod) => {
+    const { name } = pod.metadata;
+    return wish(s, 'POST', `${podAt(pod)}/eviction`, { metadata: { name } }, `evict ${name}`);
+  }),
+  failPod: toPod((s, pod, { y }) => {
+    const reason = oneOf(['Error', 'Evicted', 'OutOfcpu', 'Completed'], y);
+    return byKubelet(`${pod.metadata.name} fails: ${reason}`, () => failPod(s.t, pod, reason));
+  }),
+  failAll: failsAll,
+  crashPod: toPod((s, { metadata: { name } }) =>
+    byKubelet(`${name} crashes`, () => s.t.actors.crash('default', name)),
+  ),
+  unready: toPod((s, { metadata: { name } }, { y }) => {
+    const set = (ready: boolean) => () => s.t.actors.setReady('default', name, ready);
+    const did = byKubelet(`${name} is not Ready`, set(false));
+    return did && during(s, spanOf(y, 500, 60_000), did, () => void byKubelet('', set(true)));
+  }),
+  deleteClaim: (s, { x }) => {
+    const claims = claimsOf(s.t);
+    if (claims.length === 0) return undefined;
+    const { name } = oneOf(claims, x).metadata;
+    return removeObject(s, `${claimsAt}/${name}`, {}, `delete claim ${name}`);
   },
-  template: {
-    weight: 4,
-    play: editing(({ y, z }, now) => oneOf(Object.values(templates), y)(z, now)),
+  ask: asks,
+  askAll: asksAll,
+  cost: patching('cheap', { annotations: { [MARK.deletionCost]: '-5' } }),
+  stripLabels: unlabels,
+  stripOwner: patching('owner off', { ownerReferences: null }),
+  takeOut: patching('take out', { labels: { app: 'mine' } }),
+  intrude: intrudes,
+  squat: squats,
+  pause: pauses,
+  wipeStatus: (s, { x, y }) => {
+    const name = nameOfCluster(s, x);
+    const lie = { replicas: 99, members: [], conditions: null, newestIdentity: 'x' };
+    const status = y < 0.6 ? null : lie;
+    s.t.ledger.reasons.clear(); // Of a member without claims nothing else told.
+    return patchCluster(s, `${name}/status`, { status }, `status of ${name} wiped`);
   },
-  strategy: {
-    weight: 2,
-    play: editing(({ y, z }) => ({
-      updateStrategy: {
-        type: z < 0.9 ? 'RollingUpdate' : 'OnDelete',
-        rollingUpdate: oneOf<Rec>(
-          [
-            { podUpdatePolicy: 'Recreate' },
-            { podUpdatePolicy: 'Replace', maxSurge: Math.floor(z * 3) },
-            { podUpdatePolicy: 'InPlaceIfPossible' },
-            { podUpdatePolicy: 'InPlaceOnly' },
-            { maxUnavailable: 1 + Math.floor(z * 3) },
-            { partition: Math.floor(z * 4) },
-            { paused: z < 0.3 },
-          ],
-          y,
-        ),
-      },
-    })),
+  beat: beats,
+  refuse: refusing,
+  quota: quotas,
+  rights: rights,
+  crd: crdGoes,
+  kill: toNode('kill'),
+  cutOff: toNode('cutOff'),
+  fallSilent: fallSilent,
+  removeNode: toNode('removeNode'),
+  shutdown: toNode('drainShutdown'),
+  outOfService: goesOut,
+  drain: drains,
+  taint: taints,
+  preempt: toPod(preempts),
+  night: night,
+  forge: forges,
+  admission: admission,
+  unheard: returnsUnheard,
+  stumble: stumbles,
+  crash: crashes,
+  laggard: laggard,
+  freeze: freezes,
+  overlap: overlaps,
+  mishaps: suffering((_, { x, z }) => {
+    const all: Mishap[] = ['reset', 'lost', 'hang', 'garbage', 429, 500, 503, 504];
+    return { chance: [[oneOf(all, x), 0.1 + z * 0.4]] };
+  }),
+  lag: suffering((_, { x, z }) => ({ lagMs: { [oneOf(KINDS, x)]: spanOf(z, 100, 8000) } })),
+  stale: suffering((_, { x }) => ({ frozen: new Set([oneOf(KINDS, x)]) })),
+  replay: suffering(() => ({ replay: 0.3 })),
+  expired: suffering(() => ({ expired: 0.5 })),
+  deaf: suffering(() => ({ deaf: true })),
+  partition: suffering(() => ({ cut: true })),
+  slow: suffering((s, { x }) => {
+    s.t.ledger.passMs += 12 * spanOf(x, 10, 2000);
+    return { latencyMs: [1, spanOf(x, 10, 2000)] };
+  }),
+  clock: suffering((_, { x }) => ({ clockMs: oneOf([-3_600_000, 3_600_000, -5000, 5000], x) })),
+  down: (s, { y }) => {
+    s.t.sim.down = true;
+    s.witness.slowMs = 130_000;
+    return during(s, spanOf(y), 'the API server is away', () => (s.t.sim.down = false));
   },
-  suspend: { weight: 2, play: suspends },
-  restore: {
-    weight: 2,
-    play: (s, { x }) => {
-      const retired = claimsOf(s.t).filter((o) => labelOf(o, MARK.retired) === 'true');
-      if (retired.length === 0) return undefined;
-      const key = memberKey(oneOf(retired, x));
-      const metadata = note(MARK.restore, 'true');
-      for (const o of retired.filter((one) => memberKey(one) === key))
-        wish(s, 'PATCH', `${claimsAt}/${o.metadata.name}`, { metadata }, '');
-      return `restore ${key}`;
-    },
+  compact: (s, { y }) => {
+    compact(s.t.sim.state);
+    s.t.sim.wake();
+    if (y < 0.5) return 'etcd is compacted';
+    s.t.sim.hangUp();
+    return 'etcd is compacted, and every stream ends';
   },
-  breakTemplate: { weight: 2, play: toCluster(breaks) },
-  grow: {
-    weight: 1,
-    play: editing(({ y }, now) => ({
-      volumeClaimTemplates: ((now.spec as Rec)['volumeClaimTemplates'] as Rec[]).map((c) => ({
-        ...c,
-        spec: {
-          ...(c['spec'] as Rec),
-          resources: { requests: { storage: `${oneOf([1, 2, 3], y)}Gi` } },
-        },
-      })),
-    })),
-  },
-  deleteCluster: { weight: 2, play: deletes },
-  deletePod: {
-    weight: 6,
-    play: toPod((s, pod, { y }) => {
-      const options = oneOf([{}, {}, { gracePeriodSeconds: 0 }], y);
-      const how = 'gracePeriodSeconds' in options ? 'force-delete' : 'delete';
-      return removeObject(s, podAt(pod), options, `${how} ${pod.metadata.name}`);
-    }),
-  },
-  evict: {
-    weight: 2,
-    play: toPod((s, pod) => {
-      const { name } = pod.metadata;
-      return wish(s, 'POST', `${podAt(pod)}/eviction`, { metadata: { name } }, `evict ${name}`);
-    }),
-  },
-  failPod: {
-    weight: 3,
-    play: toPod((s, pod, { y }) => {
-      const reason = oneOf(['Error', 'Evicted', 'OutOfcpu', 'Completed'], y);
-      return byKubelet(`${pod.metadata.name} fails: ${reason}`, () => failPod(s.t, pod, reason));
-    }),
-  },
-  failAll: { weight: 1, play: failsAll },
-  crashPod: {
-    weight: 1,
-    play: toPod((s, { metadata: { name } }) =>
-      byKubelet(`${name} crashes`, () => s.t.actors.crash('default', name)),
-    ),
-  },
-  unready: {
-    weight: 2,
-    play: toPod((s, { metadata: { name } }, { y }) => {
-      const set = (ready: boolean) => () => s.t.actors.setReady('default', name, ready);
-      const did = byKubelet(`${name} is not Ready`, set(false));
-      return did && during(s, spanOf(y, 500, 60_000), did, () => void byKubelet('', set(true)));
-    }),
-  },
-  deleteClaim: {
-    weight: 2,
-    play: (s, { x }) => {
-      const claims = claimsOf(s.t);
-      if (claims.length === 0) return undefined;
-      const { name } = oneOf(claims, x).metadata;
-      return removeObject(s, `${claimsAt}/${name}`, {}, `delete claim ${name}`);
-    },
-  },
-  ask: { weight: 3, play: asks },
-  askAll: { weight: 1, play: asksAll },
-  cost: { weight: 1, play: patching('cheap', { annotations: { [MARK.deletionCost]: '-5' } }) },
-  stripLabels: { weight: 1, play: unlabels },
-  stripOwner: { weight: 1, play: patching('owner off', { ownerReferences: null }) },
-  takeOut: { weight: 1, play: patching('take out', { labels: { app: 'mine' } }) },
-  intrude: { weight: 1, play: intrudes },
-  squat: { weight: 1, play: squats },
-  pause: { weight: 1, play: pauses },
-  wipeStatus: {
-    weight: 1,
-    play: (s, { x, y }) => {
-      const name = nameOfCluster(s, x);
-      const lie = { replicas: 99, members: [], conditions: null, newestIdentity: 'x' };
-      const status = y < 0.6 ? null : lie;
-      s.t.ledger.reasons.clear(); // Of a member without claims nothing else told.
-      return patchCluster(s, `${name}/status`, { status }, `status of ${name} wiped`);
-    },
-  },
-  beat: { weight: 1, play: beats },
-  refuse: { weight: 2, play: refusing },
-  quota: { weight: 2, play: quotas },
-  rights: { weight: 1, play: rights },
-  crd: { weight: 1, play: crdGoes },
-  kill: { weight: 3, play: toNode('kill') },
-  cutOff: { weight: 3, play: toNode('cutOff') },
-  fallSilent: { weight: 2, play: fallSilent },
-  removeNode: { weight: 2, play: toNode('removeNode') },
-  shutdown: { weight: 2, play: toNode('drainShutdown') },
-  outOfService: { weight: 1, play: goesOut },
-  drain: { weight: 4, play: drains },
-  taint: { weight: 2, play: taints },
-  preempt: { weight: 2, play: toPod(preempts) },
-  night: { weight: 2, play: night },
-  forge: { weight: 2, play: forges },
-  admission: { weight: 2, play: admission },
-  unheard: { weight: 1, play: returnsUnheard },
-  stumble: { weight: 10, play: stumbles },
-  crash: { weight: 3, play: crashes },
-  laggard: { weight: 1, play: laggard },
-  freeze: { weight: 1, play: freezes },
-  overlap: { weight: 1, play: overlaps },
-  mishaps: {
-    weight: 3,
-    play: suffering((_, { x, z }) => {
-      const all: Mishap[] = ['reset', 'lost', 'hang', 'garbage', 429, 500, 503, 504];
-      return { chance: [[oneOf(all, x), 0.1 + z * 0.4]] };
-    }),
-  },
-  lag: {
-    weight: 3,
-    play: suffering((_, { x, z }) => ({ lagMs: { [oneOf(KINDS, x)]: spanOf(z, 100, 8000) } })),
-  },
-  stale: { weight: 2, play: suffering((_, { x }) => ({ frozen: new Set([oneOf(KINDS, x)]) })) },
-  replay: { weight: 1, play: suffering(() => ({ replay: 0.3 })) },
-  expired: { weight: 1, play: suffering(() => ({ expired: 0.5 })) },
-  deaf: { weight: 1, play: suffering(() => ({ deaf: true })) },
-  partition: { weight: 1, play: suffering(() => ({ cut: true })) },
-  slow: {
-    weight: 1,
-    play: suffering((s, { x }) => {
-      s.t.ledger.passMs += 12 * spanOf(x, 10, 2000);
-      return { latencyMs: [1, spanOf(x, 10, 2000)] };
-    }),
-  },
-  clock: {
-    weight: 1,
-    play: suffering((_, { x }) => ({ clockMs: oneOf([-3_600_000, 3_600_000, -5000, 5000], x) })),
-  },
-  down: {
-    weight: 1,
-    play: (s, { y }) => {
-      s.t.sim.down = true;
-      s.witness.slowMs = 130_000;
-      return during(s, spanOf(y), 'the API server is away', () => (s.t.sim.down = false));
-    },
-  },
-  compact: {
-    weight: 2,
-    play: (s, { y }) => {
-      compact(s.t.sim.state);
-      s.t.sim.wake();
-      if (y < 0.5) return 'etcd is compacted';
-      s.t.sim.hangUp();
-      return 'etcd is compacted, and every stream ends';
-    },
-  },
-  etcd: { weight: 1, play: restores },
-  silentUnheard: { weight: 2, play: silentUnheard },
+  etcd: restores,
+  silentUnheard: silentUnheard,
 };
 
 // ─── Playing ────────────────────────────────────────────────────────────────────────────────────
@@ -6229,7 +6169,7 @@ async function playScript(script: Script, code: Code = op): Promise<Outcome> {
     for (const cluster of script.clusters) apply(s.t, cluster);
     for (const move of script.moves) {
       await sim.run(Math.max(0, move.at + 1000 - sim.uptime()));
-      const told = MOVES[move.what]?.play(s, move);
+      const told = MOVES[move.what]?.(s, move);
       tell(s, told ?? `${move.what}: nothing to do`);
     }
     await sim.run(script.restMs);
@@ -6250,7 +6190,7 @@ function mendAll(s: Trial): void {
   for (const end of s.ends) end(); // Also those that begin here.
   for (const faults of s.faults.values()) for (const key in faults) delete faults[key as 'cut'];
   for (const who of s.faults.keys()) goesUp(s, who);
-  t.sim.api('POST', crdsAt, crdOfManifest()[0]);
+  t.sim.api('POST', crdsAt, crdOnly()[0]);
   t.sim.api('DELETE', `${space}/resourcequotas/q`);
   for (const node of nodeNames(s)) {
     t.actors.revive(node);
@@ -6477,16 +6417,11 @@ const SIM_USAGE = `npm run sim -- [flags]
   --moves A,B    half of the moves are of these
   --workers N    processes (default: one for each CPU)
   --mutants      without each protection in turn: does a seed notice? (--match TEXT: of these)`;
+const TEXT = { type: 'string' } as const;
 const SIM_FLAGS = {
-  seeds: { type: 'string' },
-  seed: { type: 'string' },
-  steps: { type: 'string' },
-  only: { type: 'string' },
-  moves: { type: 'string' },
-  workers: { type: 'string' },
-  operator: { type: 'string' },
+  ...{ seeds: TEXT, seed: TEXT, steps: TEXT, only: TEXT, moves: TEXT, workers: TEXT },
+  ...{ operator: TEXT, match: TEXT },
   mutants: { type: 'boolean' },
-  match: { type: 'string' },
 } as const;
 interface Wanted {
   readonly seeds: number;
@@ -6905,7 +6840,6 @@ if (TESTING) simulation.run();
 // have changed something rings a bell, and who waits looks again; each wait has a limit.
 
 const OPERATOR = `${import.meta.dirname}/operator.ts`;
-const MANIFEST = new URL('deploy.yaml', import.meta.url);
 const MERGE_PATCH = 'application/merge-patch+json';
 
 interface Bell {
@@ -7233,10 +7167,12 @@ async function newSite(state = newApiServer(crdOnly(), 1, Date.now())) {
 }
 /** Read as kinds that the library does not know: it renames the fields of those that it does. */
 const manifest = (): Raw[] =>
-  loadAllYaml(readFileSync(MANIFEST, 'utf8').replaceAll(/^kind: /gm, 'kind: Raw')).map(
-    (o: Raw) => ({ ...o, kind: `${o['kind']}`.slice(3) }),
-  );
-const crdOnly = (): Raw[] => manifest().filter((o) => o['kind'] === 'CustomResourceDefinition');
+  loadAllYaml(fileText('deploy.yaml').replaceAll(/^kind: /gm, 'kind: Raw')).map((o: Raw) => ({
+    ...o,
+    kind: `${o['kind']}`.slice(3),
+  }));
+let crds: readonly Raw[] | undefined;
+const crdOnly = () => (crds ??= manifest().filter((o) => o['kind'] === 'CustomResourceDefinition'));
 
 // ── The process ─────────────────────────────────────────────────────────────────────────────────
 /** What is wrong: arguments → exit code and words. `@x` is `run` on one kubeconfig. */
@@ -8084,39 +8020,23 @@ statefulcluster.enge.me/web resumed
 $ rollout restart web
 statefulcluster.enge.me/web restarted
 `;
-/** Wrong use, told before anything is sent. */
+/** Wrong use → what is said before anything is sent. */
 const MISUSED = `
-$ status --output xml
-statefulcluster: usage: -o --output json|yaml the object as it is, or would be
-$ status --watch --output json
-statefulcluster: --watch and --output exclude each other
-$ status web -A
-statefulcluster: NAME and -A exclude each other
-$ status web more
-statefulcluster: usage: statefulcluster status [NAME]
-$ plan
-statefulcluster: usage: statefulcluster plan NAME
-$ plan ../nodes
-statefulcluster: usage: statefulcluster plan NAME
-$ adopt deployment/web
-statefulcluster: usage: statefulcluster adopt STATEFULSET
-$ restore web
-statefulcluster: usage: statefulcluster restore NAME IDENTITY|POD
-$ rollout jump
-statefulcluster: there is no command "rollout jump": see statefulcluster help
-$ rollout undo web --to-revision last
-statefulcluster: usage: --to-revision N default: the one before the newest
-$ rollout status web --timeout 5
-statefulcluster: usage: --timeout TIME give up after 90s, 5m, 2h; default: never
-$ replace x --force
-statefulcluster: "replace" has no --force
-$ replace x --farce
-statefulcluster: Unknown option '--farce'
-$ stauts web
-statefulcluster: there is no command "stauts web": did you mean status?
-$ rolout undo web
-statefulcluster: there is no command "rolout undo web": did you mean rollout undo?
-`;
+status --output xml → usage: -o --output json|yaml the object as it is, or would be
+status --watch --output json → --watch and --output exclude each other
+status web -A → NAME and -A exclude each other
+status web more → usage: statefulcluster status [NAME]
+plan → usage: statefulcluster plan NAME
+plan ../nodes → usage: statefulcluster plan NAME
+adopt deployment/web → usage: statefulcluster adopt STATEFULSET
+restore web → usage: statefulcluster restore NAME IDENTITY|POD
+rollout jump → there is no command "rollout jump": see statefulcluster help
+rollout undo web --to-revision last → usage: --to-revision N default: the one before the newest
+rollout status web --timeout 5 → usage: --timeout TIME give up after 90s, 5m, 2h; default: never
+replace x --force → "replace" has no --force
+replace x --farce → Unknown option '--farce'
+stauts web → there is no command "stauts web": did you mean status?
+rolout undo web → there is no command "rolout undo web": did you mean rollout undo?`;
 const cli = suite('cli');
 cli.after(clearUp);
 let stand: Awaited<ReturnType<typeof newStand>>;
@@ -8142,7 +8062,7 @@ cli('cli: a narrow terminal → columns are left out before a line wraps', async
 });
 cli('cli: wrong use → one line, exit code 2, and nothing is sent', async () => {
   const from = stand.front.passed.length;
-  await tells(stand, MISUSED.replaceAll(/^(statefulcluster: .*)$/gm, '$1\nexit 2'));
+  await tells(stand, MISUSED.replaceAll(/^(.*) → (.*)$/gm, '$ $1\nstatefulcluster: $2\nexit 2'));
   assert.is(stand.front.passed.length, from);
 });
 cli('cli: replace, restore → annotations, on a pod and on all claims of an identity', async () => {
@@ -8347,9 +8267,7 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
   ];
   const set = '/apis/apps/v1/namespaces/default/statefulsets/db';
   const keptBy = (instance: string | null): Promise<Raw> =>
-    order(rig, 'PATCH', set, {
-      metadata: { labels: { 'argocd.argoproj.io/instance': instance } },
-    });
+    order(rig, 'PATCH', set, { metadata: { labels: { 'argocd.argoproj.io/instance': instance } } });
   await keptBy('x');
   const why = 'cannot be adopted: who set argocd.argoproj.io/instance would make it again';
   const way = '(--force adopts it all the same)';
@@ -8453,9 +8371,7 @@ const SAMPLES: Readonly<Record<string, Rec>> = {
   events: { involvedObject: { namespace: 'conform' }, reason: 'Why', type: 'Normal' },
 };
 const SHORT: Strings = { pvc: 'persistentvolumeclaims', stc: 'statefulclusters' };
-const PARAMS: Strings = {
-  ...{ rv: 'resourceVersion', l: 'labelSelector', f: 'fieldSelector' },
-};
+const PARAMS: Strings = { ...{ rv: 'resourceVersion', l: 'labelSelector', f: 'fieldSelector' } };
 const STREAM = 'sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true';
 const PATCHES: Strings = {
   PATCH: MERGE_PATCH,
@@ -9300,12 +9216,7 @@ for (const [kind, play] of Object.entries(FUZZ))
 const WHOLE = {
   ...{ apiVersion: 'enge.me/v1alpha1', kind: 'StatefulCluster', metadata: { name: 'web' } },
   spec: {
-    ...{
-      replicas: 3,
-      suspend: false,
-      selector: { matchLabels: { app: 'web' } },
-      serviceName: 's',
-    },
+    ...{ replicas: 3, suspend: false, selector: { matchLabels: { app: 'web' } }, serviceName: 's' },
     template: {
       metadata: { labels: { app: 'web' }, annotations: { a: 'b' } },
       spec: {
@@ -9318,11 +9229,7 @@ const WHOLE = {
       },
     },
     ...{ volumeClaimTemplates: [gi('1Gi')], ordinals: { start: 0 }, minReadySeconds: 1 },
-    ...{
-      podManagementPolicy: 'Parallel',
-      revisionHistoryLimit: 3,
-      liveness: { maxRestarts: 3 },
-    },
+    ...{ podManagementPolicy: 'Parallel', revisionHistoryLimit: 3, liveness: { maxRestarts: 3 } },
     updateStrategy: { type: 'RollingUpdate', rollingUpdate: { partition: 0, maxSurge: '10%' } },
     ...{
       persistentVolumeClaimRetentionPolicy: { whenScaled: 'Delete' },
@@ -13903,7 +13810,7 @@ async function untilQuiet(operator: Gauged): Promise<Gauge> {
 // ── Grounds: control planes with what is put on them ────────────────────────────────────────────
 /** Serves the embedded control plane until its stdin ends; its first line says where. */
 async function serveAlone(): Promise<number> {
-  const served = await serve(newApiServer(crdOfManifest(), 1, Date.now()));
+  const served = await serve(newApiServer(crdOnly(), 1, Date.now()));
   console.log(JSON.stringify(served));
   await once(process.stdin.resume(), 'end');
   await served.close();
@@ -14406,8 +14313,7 @@ const rowOf = ({ what, figure, limit, target, met }: Finding): readonly string[]
 ];
 /** Returns the exit code: a target that is missed is a finding, not a failure. */
 async function benchAll(args: readonly string[]): Promise<number> {
-  const text = { type: 'string' } as const;
-  const options = { on: text, only: text, repeats: text, rest: text };
+  const options = { on: TEXT, only: TEXT, repeats: TEXT, rest: TEXT };
   const { values } = parseArgs({ args: [...args], options });
   const say = (what: string): void => console.error(kleur.gray(what));
   const bench = {
