@@ -6879,15 +6879,16 @@ const clearUp = async (): Promise<void> => {
   for (const close of leftOver.splice(0).reverse()) await close();
 };
 let compiled = '';
-function launch(args: readonly string[], ring: () => void = none, ...file: string[]): Program {
+/** Ends with this process. */
+function launchOf([file = '', ...args]: readonly string[], ring: () => void = none): Program {
   const { WATCH_NAMESPACE: _, KUBECONFIG: __, ...own } = process.env;
   const env = { ...own, NODE_COMPILE_CACHE: (compiled ||= scratch()) }; // Twice as fast.
-  const all = [...(file.length > 0 ? file : [OPERATOR]), ...args];
-  const child = spawn(process.execPath, all, { env });
+  const child = spawn(file, args, { env });
   const { promise: ended, resolve } = Promise.withResolvers<string>();
   const kill = (): unknown => child.kill('SIGKILL');
   process.once('exit', kill);
   leftOver.push(kill);
+  child.on('error', ({ message }) => (program.complaint += message));
   child.on('close', (code, signal) => (resolve(`${signal ?? code}`), process.off('exit', kill)));
   const program: Program = { child, said: [], out: '', complaint: '', ended };
   child.stderr.setEncoding('utf8').on('data', (text) => (program.complaint += text));
@@ -6897,6 +6898,14 @@ function launch(args: readonly string[], ring: () => void = none, ...file: strin
     ring();
   });
   return program;
+}
+const launch = (args: readonly string[], ring: () => void = none, ...file: string[]): Program =>
+  launchOf([process.execPath, ...(file.length > 0 ? file : [OPERATOR]), ...args], ring);
+/** It must end by itself. */
+async function finished(program: Program): Promise<Program & { readonly end: string }> {
+  const timer = setTimeout(() => program.child.kill('SIGKILL'), 60_000);
+  const end = await program.ended.finally(() => clearTimeout(timer));
+  return { ...program, end };
 }
 /** Many run at once: their probes have no port, or any one. */
 const runArgs = (kubeconfig: string): string[] =>
@@ -7067,47 +7076,46 @@ interface Front {
   ring: () => void; // After each passage.
   readonly sockets: Set<net.Socket>;
 }
-async function listens(server: net.Server): Promise<string> {
-  leftOver.push(() => server.close());
-  await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
-  return `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`;
-}
-async function openFront(target: string): Promise<Front> {
+/** Listens on loopback, until it is closed, or all is cleared up: then its connections are cut. */
+async function opened(server: net.Server) {
   const sockets: Front['sockets'] = new Set();
+  server.on('connection', (socket) => {
+    sockets.add(socket.on('error', none).on('close', () => sockets.delete(socket)));
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  const close = async (): Promise<void> => {
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  };
+  leftOver.push(close);
+  return { url: `http://127.0.0.1:${port}`, sockets, close };
+}
+const listens = async (server: net.Server): Promise<string> => (await opened(server)).url;
+async function openFront(target: string): Promise<Front> {
   const server = http.createServer((request, out) =>
     relay(front, target, request, out).then(
       () => front.ring(),
       () => out.destroy(),
     ),
   );
-  server.on('connection', (socket) => {
-    sockets.add(socket.on('error', () => undefined).on('close', () => sockets.delete(socket)));
-  });
-  const url = await listens(server);
-  leftOver.push(() => sockets.forEach((socket) => socket.destroy()));
-  const front: Front = { url, passed: [], meddle: () => undefined, ring: none, sockets };
+  const { url, sockets } = await opened(server);
+  const front: Front = { url, passed: [], meddle: none, ring: none, sockets };
   return front;
 }
 /** Bytes to and fro, until it becomes a black hole: nothing passes any more, and nobody is told. */
 async function openTunnel(port: number) {
-  const sockets = new Set<net.Socket>();
   let isHole = false;
+  const pass = (from: net.Socket, to: net.Socket): void => {
+    from.on('error', none).on('close', () => to.destroy());
+    from.on('data', (chunk) => void (!isHole && to.write(chunk)));
+  };
   const server = net.createServer((socket) => {
     const onward = net.connect(port, '127.0.0.1');
-    for (const one of [socket, onward]) {
-      sockets.add(one.on('error', () => undefined));
-      one.on('close', () => (socket.destroy(), onward.destroy()));
-    }
-    for (const [from, to] of [
-      [socket, onward],
-      [onward, socket],
-    ] as const)
-      from.on('data', (chunk) => void (!isHole && to.write(chunk)));
+    pass(socket, onward);
+    pass(onward, socket);
   });
-  const url = new URL(await listens(server));
-  leftOver.push(() => sockets.forEach((socket) => socket.destroy()));
-  const swallow = (on: boolean): void => void (isHole = on);
-  return { port: url.port, swallow };
+  return { url: await listens(server), swallow: (on: boolean) => void (isHole = on) };
 }
 type In = http.IncomingMessage;
 type Out = http.ServerResponse;
@@ -7234,10 +7242,9 @@ async function tryBad(row: string, folder: string): Promise<string> {
   const [, args = '', code, words = ''] = /: (.*) → (\d) (.*)/.exec(row) ?? [];
   const run = `run --log json --probe-addr 0 --kubeconfig ${folder}/$1`;
   const program = launch(args.replace(/@(\w+)/, run).split(' '));
-  const timer = setTimeout(() => program.child.kill('SIGKILL'), 60_000); // It must end by itself.
-  const ended = await program.ended.finally(() => clearTimeout(timer));
-  const { level, msg } = program.said.at(-1) ?? {};
-  const line = program.complaint || (level === 'error' ? `statefulcluster: ${msg}\n` : '');
+  const { said, complaint, end: ended } = await finished(program);
+  const { level, msg } = said.at(-1) ?? {};
+  const line = complaint || (level === 'error' ? `statefulcluster: ${msg}\n` : '');
   if (process.env['REAL_SHOW']) console.log(`${row} ⇒ ${ended} ${line.trimEnd()}`);
   const isOne = /^statefulcluster: [^\n]+\n$/.test(line) && !/\bat \S+:\d+|node:/.test(line);
   return isOne && ended === code && RegExp(words).test(line) ? '' : `${row} ⇒ ${ended} ${line}`;
@@ -7273,10 +7280,9 @@ function clientFor(server: string, load = async (config: KubeConfig) => config) 
 }
 /** The operator behind the proxy, three members Ready. */
 async function newBench() {
-  const { served, front, rig: user } = await newSite();
+  const { served, front, config: file, rig: user } = await newSite();
   const rig = await newRig(user.world, { nodes: ['n0', 'n1', 'n2', 'n3'] });
   front.ring = rig.ring;
-  const file = newDrawer().put('config', configOf(front.url));
   const program = launch(runArgs(file), rig.ring);
   rig.program = program;
   await order(rig, 'POST', clusterAt('default'), coderCluster());
@@ -7345,7 +7351,7 @@ processes('client: F5: all is swallowed on the way → a watch breaks, a new one
   const { quietMs } = limits;
   limits.quietMs = 200;
   const tunnel = await openTunnel(Number(new URL(bench.front.url).port));
-  const client = clientFor(`http://127.0.0.1:${tunnel.port}`);
+  const client = clientFor(tunnel.url);
   const path = placeOf('default', 'pods');
   const { promise: seen, resolve } = Promise.withResolvers<void>();
   const signal = AbortSignal.timeout(10_000);
@@ -7450,14 +7456,7 @@ processes('process: F40: its probes → well, beside idle connections; metrics t
     net.connect(i % 2 ? port : other, '127.0.0.1'),
   );
   leftOver.push(() => idle.forEach((socket) => socket.destroy()));
-  await Promise.all(
-    idle.map((socket) =>
-      once(
-        socket.on('error', () => undefined),
-        'connect',
-      ),
-    ),
-  );
+  await Promise.all(idle.map((socket) => once(socket.on('error', none), 'connect')));
   for (const one of [port, other])
     assert.is(await page('/healthz', one), `200 ${type} ok\n`, 'beside 1,000 idle connections');
   const posted = series.get('statefulcluster_api_requests_total{verb="POST",code="201"}');
@@ -7720,36 +7719,33 @@ async function openSocks(asked: string[]): Promise<string> {
   return (await listens(server)).replace('http:', 'socks5h:');
 }
 /** Server, NO_PROXY → by the proxy or not. */
-const NO_PROXY = `
-  nothing: https://a.b |  → true
-  the name: https://a.b | a.b → false
-  below it: https://x.a.b | a.b → false
-  beside it: https://xa.b | a.b → true
-  only below: https://a.b | .a.b → true
-  a star: https://x.a.b | *.a.b → false
-  all: https://x | y, * → false
-  another port: https://x:6443 | x:443 → true
-  its port: https://x:6443 | x:6443 → false
-  the usual port: https://x | x:443 → false
-  a CIDR: https://10.1.2.3:6443 | 10.0.0.0/8 → false
-  another: https://11.1.2.3 | 10.0.0.0/8 → true
-  an address: https://10.1.2.3 | 10.1.2.3 → false
-  six: https://[fd00::1]:6443 | fd00::/8 → false
-  six with a port: https://[fd00::1]:6443 | [fd00::1]:443 → true
-  loopback: https://127.0.0.1:6443 |  → false
-  localhost: https://localhost |  → false
-  plain: http://x |  → false`;
+const NO_PROXY = rowsIn`
+nothing: https://a.b |  → true
+the name: https://a.b | a.b → false
+below it: https://x.a.b | a.b → false
+beside it: https://xa.b | a.b → true
+only below: https://a.b | .a.b → true
+a star: https://x.a.b | *.a.b → false
+all: https://x | y, * → false
+another port: https://x:6443 | x:443 → true
+its port: https://x:6443 | x:6443 → false
+the usual port: https://x | x:443 → false
+a CIDR: https://10.1.2.3:6443 | 10.0.0.0/8 → false
+another: https://11.1.2.3 | 10.0.0.0/8 → true
+an address: https://10.1.2.3 | 10.1.2.3 → false
+six: https://[fd00::1]:6443 | fd00::/8 → false
+six with a port: https://[fd00::1]:6443 | [fd00::1]:443 → true
+loopback: https://127.0.0.1:6443 |  → false
+localhost: https://localhost |  → false
+plain: http://x |  → false`;
 facts(
   'proxy',
-  NO_PROXY.trim()
-    .split('\n')
-    .map((row): Same => {
-      const [, why = '', server = '', list = '', wanted] =
-        /^ *(.*?): (\S+) \|(.*) → (\w+)$/.exec(row) ?? [];
-      const env = { HTTPS_PROXY: 'proxy:3128', NO_PROXY: list };
-      const way = op.proxyOf(new URL(server), env);
-      return [`NO_PROXY: ${why}`, way, wanted === 'true' ? 'http://proxy:3128' : undefined];
-    }),
+  NO_PROXY.map((row): Same => {
+    const [, why = '', server = '', list = '', wanted] =
+      /^(.*?): (\S+) \|(.*) → (\w+)$/.exec(row) ?? [];
+    const way = op.proxyOf(new URL(server), { HTTPS_PROXY: 'proxy:3128', NO_PROXY: list });
+    return [`NO_PROXY: ${why}`, way, wanted === 'true' ? 'http://proxy:3128' : undefined];
+  }),
 );
 if (TESTING) configs.run();
 
@@ -7867,11 +7863,8 @@ function readable(stand: Stand, text: string): string {
 }
 /** What a command says, with its exit code when that is not 0. */
 async function heard(stand: Stand, command: string): Promise<string> {
-  const program = launch(unlettered(stand, command));
-  const timer = setTimeout(() => program.child.kill('SIGKILL'), 60_000);
-  const code = await program.ended.finally(() => clearTimeout(timer));
-  const end = code === '0' ? '' : `exit ${code}\n`;
-  return readable(stand, `${program.out}${program.complaint}${end}`);
+  const { out, complaint, end } = await finished(launch(unlettered(stand, command)));
+  return readable(stand, `${out}${complaint}${end === '0' ? '' : `exit ${end}\n`}`);
 }
 /** Runs commands one after the other in one process, which is ten times as fast. */
 const ALL = `import(${JSON.stringify(OPERATOR)}).then(async ({ main, BOUNDS }) => {
@@ -7902,11 +7895,6 @@ async function tells(stand: Stand, text: string): Promise<void> {
   const shown = commands.map((command, i) => `$ ${command}\n${said[i]?.trimEnd()}`);
   assert.is(shown.join('\n'), text.trim());
 }
-async function finished(program: Program): Promise<Program> {
-  await program.ended;
-  return program;
-}
-
 const LEADS = 'Operator: pod-0 leads, renewed Ns ago\n';
 const LOOKED_AT = `
 $ -A status -n empty
@@ -8102,10 +8090,9 @@ cli('cli: the spec is edited while undo reads → the edit stays, exit code 1', 
 cli('cli: rollout status, status --watch → each change, until it is through, or gone', async () => {
   const { rig, config } = stand;
   const bell = newBell();
-  const [rollout, watch] = [
-    ['rollout', 'status', 'web'],
-    ['status', 'web', '-w'],
-  ].map((args) => launch([...args, '--kubeconfig', config], bell.ring)) as [Program, Program];
+  const [rollout, watch] = ['rollout status web', 'status web -w'].map((words) =>
+    launch([...words.split(' '), '--kubeconfig', config], bell.ring),
+  ) as [Program, Program];
   const says = (program: Program, words: string): Promise<void> =>
     bell.until(words, () => (program.out.includes(words) ? '' : `it said: ${program.out}`));
   const turns = (available: number, status = 'False'): Promise<void> =>
@@ -8682,21 +8669,20 @@ function differences(rows: readonly string[], recorded: string): string {
   });
   return all.join('\n');
 }
-async function playEmbedded(text: string): Promise<readonly string[]> {
+/** Plays on an embedded server, in virtual time, until it is done. */
+async function inSim<T>(play: (sim: Sim, world: World) => Promise<T>): Promise<T> {
   const sim = newSim(1, { crds: crdOnly() });
-  sim.state.denied = [{ user: 'nobody' }];
-  const compactNow = async (): Promise<void> => (compact(sim.state), sim.wake());
-  const calm = { cut: false };
-  const side = {
-    world: sim.world('admin', calm),
-    nobody: sim.world('nobody'),
-    compact: compactNow,
-  };
   let isOver = false;
-  const played = playRows(side, text).finally(() => (isOver = true));
+  const played = play(sim, sim.world('admin', { cut: false })).finally(() => (isOver = true));
   await Promise.race([played, sim.run(() => isOver)]);
   return played;
 }
+const playEmbedded = (text: string): Promise<readonly string[]> =>
+  inSim((sim, world) => {
+    sim.state.denied = [{ user: 'nobody' }];
+    const compactNow = async (): Promise<void> => (compact(sim.state), sim.wake());
+    return playRows({ world, nobody: sim.world('nobody'), compact: compactNow }, text);
+  });
 const sideOf = (plane: ControlPlane): Side => ({
   world: realWorld(plane),
   nobody: realWorld({ ...plane, token: 'nobody' }),
@@ -9078,18 +9064,13 @@ conformance('conformance: the embedded API server → answers as the real one di
   const found = differences(await playEmbedded(RECORDED), RECORDED);
   if (found) throw new Error(`not as the real API server:\n${found}`);
 });
+const STRUCTURAL =
+  /Required|Duplicate|of type|Unsupported|should match|\| template\.spec|null \| - \|/;
 conformance(
   'conformance: F34: nulls and odd lists → refused or taken as by the real one',
   async () => {
-    const sim = newSim(1, { crds: crdOnly() });
-    const structural =
-      /Required|Duplicate|of type|Unsupported|should match|\| template\.spec|null \| - \|/;
-    let found: readonly string[] | undefined;
-    void playRules(sim.world('admin', { cut: false }), (row) => structural.test(row)).then(
-      (broken) => (found = broken),
-    );
-    await sim.run(() => found !== undefined);
-    assert.equal(found, []);
+    const broken = await inSim((_, world) => playRules(world, (row) => STRUCTURAL.test(row)));
+    assert.equal(broken, []);
   },
 );
 if (TESTING) conformance.run();
@@ -9237,36 +9218,20 @@ const WHOLE = {
     },
   },
 };
-fuzz(
-  `fuzz: F34: ${FUZZED} odd clusters → refused by the schema, or taken with a word`,
-  async () => {
-    const sim = newSim(1, { crds: crdOnly() });
-    const world = sim.world('admin', { cut: false });
-    const random = chance(11);
-    let done: unknown;
-    void (async () => {
-      for (let i = 0; i < FUZZED; i++) {
-        const body = {
-          ...bent(bent(WHOLE, random, /./), random, /./),
-          metadata: { name: `web${i}` },
-        };
-        const path = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters';
-        const answer = await world.send({ method: 'POST', path, body });
-        assert.ok(answer.status === 201 || answer.status === 422 || answer.status === 400);
-        if (answer.status === 201)
-          foundOdd({
-            cluster: op.clusterOf(answer.body as op.Raw),
-            pods: new Map(),
-            claims: new Map(),
-          });
-      }
-    })().then(
-      () => (done = true),
-      (error: unknown) => (done = error as never),
-    );
-    await sim.run(() => done !== undefined);
-    if (done !== true) throw done;
-  },
+async function postOdd(world: World): Promise<void> {
+  const random = chance(11);
+  const path = clusterAt('default');
+  for (let i = 0; i < FUZZED; i++) {
+    const odd = bent(bent(WHOLE, random, /./), random, /./);
+    const body = { ...odd, metadata: { name: `web${i}` } };
+    const { status, body: made } = await world.send({ method: 'POST', path, body });
+    assert.ok([201, 422, 400].includes(status));
+    const empty = { pods: new Map(), claims: new Map() };
+    if (status === 201) foundOdd({ ...empty, cluster: op.clusterOf(made as op.Raw) });
+  }
+}
+fuzz(`fuzz: F34: ${FUZZED} odd clusters → refused by the schema, or taken with a word`, () =>
+  inSim((_, world) => postOdd(world)),
 );
 if (TESTING) fuzz.run();
 
@@ -9286,7 +9251,7 @@ async function reaches(see: () => Promise<number>, wanted: number): Promise<void
   const from = performance.now();
   for (let seen = await see(); seen !== wanted; seen = await see()) {
     if (performance.now() - from > 60_000) throw new Error(`not in 60 s: ${seen}, not ${wanted}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await rest(50);
   }
 }
 async function applyManifest(): Promise<void> {
@@ -13050,34 +13015,25 @@ function newSim(seed: number, options: SimOptions = {}): Sim {
 interface Served {
   readonly url: string;
   readonly kubeconfigPath: string;
-  close(): Promise<void>; // connections are cut, the kubeconfig is removed
+  close(): Promise<void>;
 }
 type OpenWatch = { cursor: WatchCursor; out: http.ServerResponse; timer?: NodeJS.Timeout };
 
 async function serve(state: ApiState): Promise<Served> {
   const watches = new Set<OpenWatch>();
-  const sockets = new Set<net.Socket>();
   const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, out) => {
     readText(request).then(
       (raw) => answerHttp(state, watches, request, raw, out),
       () => out.destroy(), // the client went
     );
   });
-  server.on('connection', (socket) => {
-    sockets.add(socket.on('close', () => sockets.delete(socket)).on('error', () => undefined));
-  });
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  const url = `http://127.0.0.1:${portOf(server)}`;
-  const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-'));
-  const kubeconfigPath = writeKubeconfig(folder, { url, token: 'admin' });
+  const { url, ...open } = await opened(server);
   const close = async (): Promise<void> => {
     for (const { timer } of watches) clearTimeout(timer);
     watches.clear();
-    for (const socket of sockets) socket.destroy();
-    await new Promise((resolve) => server.close(resolve));
-    rmSync(folder, { recursive: true });
+    await open.close();
   };
-  return { url, kubeconfigPath, close };
+  return { url, kubeconfigPath: writeKubeconfig({ url, token: 'admin' }), close };
 }
 
 function answerHttp(
@@ -13132,11 +13088,6 @@ async function readText(stream: http.IncomingMessage): Promise<string> {
   return text;
 }
 
-function portOf(server: net.Server): number {
-  const address = server.address();
-  return typeof address === 'object' && address ? address.port : 0;
-}
-
 // ── Real time ───────────────────────────────────────────────────────────────────────────────────
 interface Access {
   readonly url: string;
@@ -13159,12 +13110,10 @@ const configOf = (
 const trusting = (ca = ''): object => ({
   'certificate-authority-data': Buffer.from(ca).toString('base64'),
 });
-function writeKubeconfig(folder: string, { url, token, ca }: Access): string {
-  const path = join(folder, 'kubeconfig');
+function writeKubeconfig({ url, token, ca }: Access): string {
   // client-node asks for it even beside plain http.
   const trust = ca ? trusting(ca) : { 'insecure-skip-tls-verify': true };
-  writeFileSync(path, JSON.stringify(configOf(url, { token }, trust)), { mode: 0o600 });
-  return path;
+  return newDrawer().put('kubeconfig', configOf(url, { token }, trust));
 }
 
 /** The operator's own World, for actors and tests. */
@@ -13225,7 +13174,7 @@ async function startRealControlPlane(assets: string): Promise<ControlPlane> {
   };
   const apiserver = await start();
   const ca = readFileSync(join(folder, 'certs/apiserver.crt'), 'utf8'); // it is its own authority
-  const kubeconfigPath = writeKubeconfig(folder, { url, token, ca });
+  const kubeconfigPath = writeKubeconfig({ url, token, ca });
   const restart = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
     await endProcess(plane.apiserver, signal);
     plane.apiserver = await start();
@@ -13262,13 +13211,10 @@ async function endProcess(child: ChildProcess, signal: NodeJS.Signals): Promise<
 }
 
 /** Three at once, so that they differ. */
-async function freePorts(): Promise<number[]> {
-  const servers = [net.createServer(), net.createServer(), net.createServer()];
-  const ports = servers.map(async (server) => {
-    await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-    return portOf(server);
-  });
-  return Promise.all(ports).finally(() => servers.forEach((server) => server.close()));
+async function freePorts(): Promise<string[]> {
+  const open = await Promise.all([1, 2, 3].map(() => opened(net.createServer())));
+  for (const { close } of open) await close();
+  return open.map(({ url }) => new URL(url).port);
 }
 
 // ═══ DEMO · effects ═════════════════════════════════════════════════════════════════════════════
@@ -13388,8 +13334,9 @@ function drawFoot(play: Play): readonly string[] {
   const legend = Object.entries(GLYPHS).map(
     ([is, [glyph, paint]]) => paint(glyph) + gray(` ${is}`),
   );
-  const said = play.words.slice(-1).map((word) => gray(` operator  ${word}`));
-  return ['', said.join(), ` ${legend.join('  ')}`];
+  const last = play.operator.said.findLast((line) => line['cluster']);
+  const { msg, message, error } = last ?? {};
+  return ['', msg ? gray(` operator  ${msg}: ${message ?? error}`) : '', ` ${legend.join('  ')}`];
 }
 
 function drawAll(play: Play, columns: number): readonly string[] {
@@ -13429,9 +13376,9 @@ function redraw(picture: readonly string[], last: readonly string[]): readonly s
 // ── The play ────────────────────────────────────────────────────────────────────────────────────
 /** The example's template with another image. */
 function newImage(): Raw {
-  const { template } = (loadAllYaml(EXAMPLE)[0] as Raw)['spec'];
-  const containers = [{ ...template.spec.containers[0], image: 'codercom/code-server:2' }];
-  return { spec: { template: { spec: { containers } } } };
+  const { template } = coderCluster()['spec'];
+  template.spec.containers[0].image = 'codercom/code-server:2';
+  return { spec: { template } };
 }
 function updatedCoder(play: Play): string {
   const pods = objectsOf(play.state, 'pods').map((raw) => raw as unknown as Seen);
@@ -13541,21 +13488,15 @@ async function perform(play: Play): Promise<void> {
 
 /** Control plane, actors and operator; all of it ends with this process, however that ends. */
 async function stage(program: readonly string[], stays: boolean, stop: AbortController) {
-  const state = newApiServer(crdOnly(), 1, Date.now());
-  const served = await serve(state);
-  const world = realWorld({ url: served.url, token: 'admin' }); // The user with kubectl.
+  const { state, served, rig } = await newSite();
+  const { world } = rig; // The user with kubectl.
   const times = { startMs: 1200, provisionMs: 500, stopMs: 700, heartbeatMs: 400 };
   const options = { nodes: NODES, nodeGraceMs: SILENCE_MS, ...times };
   const actors = startActors(world, options, stop.signal);
   actors.done.catch((error: unknown) => stop.abort(error));
   await actors.synced;
-  const [file = '', ...args] = [...program, 'run', '--log', 'json', '--probe-addr', '0'];
-  const { WATCH_NAMESPACE: _, ...env } = process.env;
-  const operator = spawn(file, [...args, '--kubeconfig', served.kubeconfigPath], { env });
-  process.once('exit', () => {
-    operator.kill('SIGKILL');
-    rmSync(dirname(served.kubeconfigPath), { recursive: true, force: true });
-  });
+  const args = ['run', '--log', 'json', '--probe-addr', '0'];
+  const operator = launchOf([...program, ...args, '--kubeconfig', served.kubeconfigPath]);
   const play = {
     ...{ state, served, world, actors, operator, stays, stop },
     bornMs: performance.now(),
@@ -13564,19 +13505,10 @@ async function stage(program: readonly string[], stays: boolean, stop: AbortCont
     actMs: 0, // When the act on stage began; 0 while it is introduced.
     victim: { identity: '', node: '', is: 'pending' } as Glimpse,
     waits: '', // What is waited for, and since when.
-    words: [] as string[], // Of the operator, newest last.
     died: '', // Why the operator ended.
   };
-  let complaint = '';
-  operator.stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text));
-  createInterface(operator.stdout).on('line', (line) => {
-    if (!line.startsWith('{')) return;
-    const { cluster, msg, message, error } = JSON.parse(line) as Record<string, string>;
-    if (cluster) play.words.push(`${msg}: ${message ?? error}`);
-  });
-  operator.on('error', (error) => (play.died = error.message));
-  operator.on('close', (code, signal) => {
-    play.died ||= complaint.trim().split('\n')[0] || (signal ?? `exit code ${code}`);
+  void operator.ended.then((end) => {
+    play.died = operator.complaint.trim().split('\n')[0] || end;
   });
   return play;
 }
@@ -13628,9 +13560,8 @@ async function demo([command = '', ...args]: readonly string[]): Promise<number>
     return 1;
   } finally {
     stop.abort();
-    const ended = play && !play.died && once(play.operator, 'close');
-    play?.operator.kill();
-    await Promise.race([ended, play?.world.sleep(3000)]);
+    play?.operator.child.kill();
+    await Promise.race([play?.operator.ended, play?.world.sleep(3000)]);
     await play?.served.close();
   }
 }
