@@ -1618,11 +1618,8 @@ facts('plan', [
   ['maxUnavailable: rounded down, at least 1', ['67%', '10%', 0].map(spare), [2, 1, 1]],
   ['maxSurge: rounded up', ['34%', 1].map((v) => surgeOf(v)), [2, 1]],
   ['maxSurge: only Replace', surgeOf(1, { podUpdatePolicy: 'Recreate' }), 0],
-  [
-    'maxSurge: not paused, OnDelete',
-    [{ paused: true }, { updates: 'OnDelete' }].map((o) => surgeOf(1, o)),
-    [0, 0],
-  ],
+  ['maxSurge: paused', surgeOf(1, { paused: true }), 0],
+  ['maxSurge: OnDelete', surgeOf(1, { updates: 'OnDelete' }), 0],
   ['backoff: 10 s, doubling to 5 min', [1, 2, 3, 9, 99].map(heldFor), [10, 20, 40, 300, 300]],
 ]);
 
@@ -1760,6 +1757,8 @@ the last words: a b c:claimless+failed+spoke
   → Warning PodFailed: deleted pod web-c; replaced c by new; exit code 137
 bookkeeping is no news: a b c:announced →
 `;
+const spoken = statusOf('a b !c:deleted+PodDeleted@5+spoke').retired;
+const toldBefore = statusOf('a b', overOf('cInStatus')).retired;
 const farAway = statusOf('a !c:gone+PodDeleted@5+claim.farAway').retired[0]?.at;
 const whyStalled = (when: string): string | undefined =>
   statusOf('a', overOf(when)).conditions.find((c) => c.type === 'Stalled')?.reason;
@@ -1769,21 +1768,9 @@ facts('status', [
   ['selector', statusOf('a').selector, 'app=web'],
   ['why it is Stalled', WHYS, 'Forbidden,InvalidSpec,Refused,NotStalled'],
   ['retiredClaims', gone.retiredClaims, 1],
-  [
-    'retired: the last words',
-    statusOf('a b !c:deleted+PodDeleted@5+spoke').retired[0]?.message,
-    'exit code 137',
-  ],
-  [
-    'F37: retired in the year 275760: when its claim was made',
-    farAway,
-    op.timeText(META.createdMs),
-  ],
-  [
-    'retired: its time stays, not claims that went',
-    statusOf('a b', overOf('cInStatus')).retired,
-    [RETIRED],
-  ],
+  ['retired: the last words', spoken[0]?.message, 'exit code 137'],
+  ['F37: retired in the year 275760: as its claim was made', farAway, op.timeText(META.createdMs)],
+  ['retired: its time stays, not claims that went', toldBefore, [RETIRED]],
 ]);
 const tellings = suite('status');
 tellings('status: an unchanged cluster a minute later → the same status, byte for byte', () => {
@@ -1836,6 +1823,7 @@ const shareOf = (text: string): op.Share => {
   const [namespaces = '', selector = ''] = text.trim().split(';');
   return { namespaces: namespaces.split(',').filter(Boolean), selector: selector.trim() };
 };
+const leaseOf = (text: string): string => op.leaseName(shareOf(text));
 /** Two scopes, `namespaces; selector`, and whether one cluster may be in both. */
 const SCOPES = rowsIn`
 all and all: | → true
@@ -1856,14 +1844,10 @@ facts('leader', [
     const seen = [op.overlaps(x, y), op.overlaps(y, x)].join();
     return [[`scopes: ${why.trim()}`, seen, `${wanted},${wanted}`]];
   }),
-  ['the usual scope → the usual name', op.leaseName(shareOf('')), 'statefulcluster'],
-  ['part → a name of its own', op.leaseName(shareOf('a')), 'statefulcluster-fprqfrj6gx'],
-  ['the order → no matter', op.leaseName(shareOf('b,a,b;t=x')), op.leaseName(shareOf('a,b;t=x'))],
-  [
-    'namespace or selector → told apart',
-    op.leaseName(shareOf(';a')) === op.leaseName(shareOf('a')),
-    false,
-  ],
+  ['the usual scope → the usual name', leaseOf(''), 'statefulcluster'],
+  ['part → a name of its own', leaseOf('a'), 'statefulcluster-fprqfrj6gx'],
+  ['the order → no matter', leaseOf('b,a,b;t=x'), leaseOf('a,b;t=x')],
+  ['namespace or selector → told apart', leaseOf(';a') === leaseOf('a'), false],
 ]);
 
 /** The text format 0.0.4, read strictly: what is not allowed throws. Series → value. */
@@ -3448,21 +3432,9 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
     const left = claimsOf(t, identityIn(it)).map((o) => noteOf(o, MARK.retiredPolicy));
     assert.equal([left, livePods(t).some((o) => noteOf(o, MARK.replaces))], [['Retain'], false]);
   },
-  'changed for: …': ({ t }, why) =>
-    assert.is(
-      revisionsOf(t)
-        .map((o) => noteOf(o, 'kubernetes.io/change-cause'))
-        .sort()
-        .join(),
-      why,
-    ),
+  'changed for: …': ({ t }, why) => assert.is(causesOf(t), why),
   'retired: …': ({ t }, why) =>
-    assert.is(
-      clusterNow(t)
-        .status?.retired?.map((r) => r.reason)
-        .join(),
-      why,
-    ),
+    assert.is(`${clusterNow(t).status?.retired?.map((r) => r.reason)}`, why),
   '… says …': ({ t }, type, words) => {
     const { status, reason, message } = conditionOf(t, type) ?? {};
     assert.match(`${status} ${reason}: ${message}`, words);
@@ -3850,6 +3822,10 @@ const imageOf = (pod: Seen): unknown => pod.spec.containers?.[0]?.['image'];
 const revisionIn = (pod: Seen): string => labelOf(pod, MARK.revision);
 const revisionsOf = (t: Scene): Seen[] =>
   listed(t, 'controllerrevisions').filter((o) => labelOf(o, MARK.cluster) === 'coder');
+const causesOf = (t: Scene): string =>
+  `${revisionsOf(t)
+    .map((o) => noteOf(o, 'kubernetes.io/change-cause'))
+    .sort()}`;
 /** The least that were Ready at any step from now on. */
 function leastReady(t: Scene): () => number {
   let least = Infinity;
@@ -4047,19 +4023,12 @@ one of 60 is to be replaced, at most 30 others are read (sixty): ask;
 `;
 const bump = (t: Scene): void => retemplate(t, env('1'));
 sweep('an update by Recreate', { replicas: 2 }, bump, 0);
-sweep(
-  'an update in place',
-  { replicas: 2, spec: sized('1') },
-  (t) => retemplate(t, template({ ...sizes('1500m'), image: 'img:2' })),
-  0,
-);
+const bumpInPlace = (t: Scene): void =>
+  retemplate(t, template({ ...sizes('1500m'), image: 'img:2' }));
+const REPLACE = roll({ podUpdatePolicy: 'Replace', maxSurge: 1 });
+sweep('an update in place', { replicas: 2, spec: sized('1') }, bumpInPlace, 0);
 sweep('a suspension', { replicas: 2 }, (t) => restAll(t), 0);
-sweep(
-  'an update by Replace',
-  { replicas: 2, spec: roll({ podUpdatePolicy: 'Replace', maxSurge: 1 }) },
-  bump,
-  2,
-);
+sweep('an update by Replace', { replicas: 2, spec: REPLACE }, bump, 2);
 
 // ─── The API server and the network ─────────────────────────────────────────────────────────────
 
@@ -4068,7 +4037,7 @@ const BUSY =
   'replicas 6; 4 s; lose; 2.5 s; lose at once; 5 s; replicas 4; 30 s; its node is off; ' +
   '500 s; replicas 5; 60 s';
 const watchedKinds = ['pods', 'persistentvolumeclaims', 'statefulclusters', 'nodes'];
-const answers = ['reset', 'lost', 'hang', 'garbage', 429, 500, 503, 504] as const;
+const mishaps = ['reset', 'lost', 'hang', 'garbage', 429, 500, 503, 504] as const;
 const writes = [
   ...['POST .*/pods', 'POST .*/persistentvolumeclaims', 'PATCH .*/persistentvolumeclaims/'],
   ...['DELETE .*/pods/', 'DELETE .*/persistentvolumeclaims/', 'PATCH .*/status', 'POST .*/events'],
@@ -4077,14 +4046,8 @@ for (const [what, trouble] of [
   ['F4: events come twice and late', 'faults {"replay":0.3}'],
   ['F6: half of the streams are refused with 410', 'faults {"expired":0.5}'],
   ...watchedKinds.map((kind) => [`F2: ${kind} lag by 8 s`, `faults {"lagMs":{"${kind}":8000}}`]),
-  ...answers.map((one) => [
-    `F7: ${one} for a quarter`,
-    `faults ${json({ chance: [[one, 0.25]] })}`,
-  ]),
-  ...writes.map((one) => [
-    `F8: half of the answers to ${one} are lost`,
-    `every 2nd /${one}/ → lost`,
-  ]),
+  ...mishaps.map((one) => [`F7: ${one} for a quarter`, `faults {"chance":[[${json(one)},0.25]]}`]),
+  ...writes.map((one) => [`F8: half of the answers to ${one} lost`, `every 2nd /${one}/ → lost`]),
 ] as const)
   inWords`
 ${what}, nothing twice, converges (six freeing): ${trouble}; ${BUSY}; heal →`;
@@ -4252,21 +4215,16 @@ scenario('F23: one of 100 is refused → 99 are Ready', { nodes: 9, ends: 'open'
 });
 
 // ─── Ownership and deletion ─────────────────────────────────────────────────────────────────────
-for (const [setting, how, back] of [
-  ...[
-    ['six', 'Background', '3'],
-    ['six', 'Foreground', '3'],
-    ['six', 'Orphan', '3'],
-  ],
-  ...[
-    ['six freed', 'Background', '0'],
-    ['six freed', 'Foreground', '0'],
-  ],
-  ...[
-    ['six freed', 'Orphan', '3'],
-    ['six slow', 'Background', '3'],
-  ],
-] as const) {
+for (const row of [
+  'Background 3 six',
+  'Foreground 3 six',
+  'Orphan 3 six',
+  'Background 0 six freed',
+  'Foreground 0 six freed',
+  'Orphan 3 six freed',
+  'Background 3 six slow',
+]) {
+  const [, how = '', back = '', setting = ''] = /^(\w+) (\d) (.*)$/.exec(row) ?? [];
   const gone = `the cluster goes, ${how}; in 900 s: 0 clusters`;
   const made = `the cluster comes, of 3 → ${back} of the same identities; 0 marked ScaledIn`;
   const late = how === 'Orphan' ? '' : 'in 900 s: 0 pods; ';
@@ -4282,20 +4240,14 @@ F17: deleted and made anew, of 2 (six): the cluster goes, Background; in 900 s: 
 F17: deleted and made anew at once, of 2 (six): the cluster goes, Background; in 900 s: 0 clusters;
   the cluster comes, of 2 → 2 of the same identities; 1 marked ScaledIn
 `;
-const owned = { spec: { persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete' } } };
-scenario(
-  'I10: Orphan, which its claims tell first → they stay',
-  { ...owned, ends: 'open' },
-  async (t) => {
-    t.faults.lagMs = { statefulclusters: 8000, pods: 8000, controllerrevisions: 8000 };
-    must(t, 'DELETE', coder, { propagationPolicy: 'Orphan' });
-    await t.sim.run(60_000);
-    assert.equal(
-      claimsOf(t).map((o) => isGoing(o) || isOurs(o)),
-      [false, false, false],
-    );
-  },
-);
+const owned = settingIn('open freed');
+scenario('I10: Orphan, which its claims tell first → they stay', owned, async (t) => {
+  t.faults.lagMs = { statefulclusters: 8000, pods: 8000, controllerrevisions: 8000 };
+  must(t, 'DELETE', coder, { propagationPolicy: 'Orphan' });
+  await t.sim.run(60_000);
+  const left = claimsOf(t).map((o) => isGoing(o) || isOurs(o));
+  assert.equal(left, [false, false, false]);
+});
 inWords`
 F24: our labels are off a pod, put back (six keeping):
   pod {"labels":{"${MARK.cluster}":null,"${MARK.identity}":null}} →
@@ -5622,10 +5574,7 @@ const MOVES: Readonly<Record<string, Deed>> = {
   laggard: laggard,
   freeze: freezes,
   overlap: overlaps,
-  mishaps: suffering((_, { x, z }) => {
-    const all: Mishap[] = ['reset', 'lost', 'hang', 'garbage', 429, 500, 503, 504];
-    return { chance: [[oneOf(all, x), 0.1 + z * 0.4]] };
-  }),
+  mishaps: suffering((_, { x, z }) => ({ chance: [[oneOf(mishaps, x), 0.1 + z * 0.4]] })),
   lag: suffering((_, { x, z }) => ({ lagMs: { [oneOf(KINDS, x)]: spanOf(z, 100, 8000) } })),
   stale: suffering((_, { x }) => ({ frozen: new Set([oneOf(KINDS, x)]) })),
   replay: suffering(() => ({ replay: 0.3 })),
@@ -9523,61 +9472,50 @@ onPlane('selector and serviceName → immutable, the rest is not', async () => {
   assert.is(await edit({ replicas: 4, minReadySeconds: 1 }), 'resolved');
 });
 
-onPlane(
-  'pods deleted, force-deleted → replaced, one Reason everywhere; evicted → back',
-  async () => {
-    const [a, b, c] = await grow('pods', 3, 'b');
-    await order(real, 'DELETE', podPath(a));
-    await replaces(real, 'pods', a, 'PodDeleted');
-    await order(real, 'DELETE', podPath(b), { gracePeriodSeconds: 0 });
-    await replaces(real, 'pods', b, 'PodDeleted');
-    real.actors.fail('default', c?.meta.name ?? '', 'Evicted');
-    const back = () =>
-      upPods(real, 'pods').some((o) => idIn(o) === idIn(c) && o.meta.uid !== c?.meta.uid);
-    await real.until('it is back', () => (back() ? '' : 'not yet'));
-    await settles(real, 'pods', 3);
-  },
-);
-onPlane(
-  'image, cpu, QoS class, env, a bad template → in place, recreated, or refused',
-  async () => {
-    const name = 'updates';
-    const cpu = (cpu: string, more?: object) => ({
-      resources: { requests: { cpu, memory: '64Mi' }, ...more },
-    });
-    const before = await grow(name, 5, 'b', templateIn('b', cpu('100m')));
-    const [uids, ids] = [uidsUp(real, name), idsUp(real, name)];
-    const least = leastUp(real, name);
-    await change(real, name, 5, templateIn('b', { ...cpu('100m'), image: 'img:2' }));
-    assert.equal([uidsUp(real, name), least()], [uids, 4], 'an image: the same pods');
-    const restarts = (): string[] =>
-      upPods(real, name).map((o) => `${o['status'].containerStatuses[0].restartCount}`);
-    assert.is(restarts().join(), '1,1,1,1,1');
-    await change(real, name, 5, templateIn('b', { ...cpu('200m'), image: 'img:2' }));
-    assert.equal([uidsUp(real, name), restarts().join()], [uids, '1,1,1,1,1'], 'cpu: no restart');
-    assert.is(before.length, 5);
-    const limits = { cpu: '200m', memory: '64Mi' };
-    await change(real, name, 5, templateIn('b', { ...cpu('200m', { limits }), image: 'img:2' }));
-    assert.is(uidsUp(real, name).filter((uid) => uids.includes(uid)).length, 0, 'recreated');
-    const now = uidsUp(real, name);
-    const env = [{ name: 'A', value: '1' }];
-    await change(
-      real,
-      name,
-      5,
-      templateIn('b', { ...cpu('200m', { limits }), image: 'img:2', env }),
-    );
-    assert.is(uidsUp(real, name).filter((uid) => now.includes(uid)).length, 0, 'recreated');
-    const kept = uidsUp(real, name);
-    await order(real, 'PATCH', clusterAt('default', name), {
-      spec: templateIn('b', { image: 'img:2', env: [{ name: 'A B=', value: '1' }] }),
-    });
-    const stalled = (): string => saysTrue(real, name, 'Stalled');
-    const words = 'spec.containers[0].env[0].name: Invalid value';
-    await real.until('it says why', () => (stalled().includes(words) ? '' : `"${stalled()}"`));
-    assert.equal([uidsUp(real, name), idsUp(real, name), least()], [kept, ids, 4]);
-  },
-);
+onPlane('pods deleted, force-deleted → replaced, one Reason; evicted → back', async () => {
+  const [a, b, c] = await grow('pods', 3, 'b');
+  await order(real, 'DELETE', podPath(a));
+  await replaces(real, 'pods', a, 'PodDeleted');
+  await order(real, 'DELETE', podPath(b), { gracePeriodSeconds: 0 });
+  await replaces(real, 'pods', b, 'PodDeleted');
+  real.actors.fail('default', c?.meta.name ?? '', 'Evicted');
+  const back = () =>
+    upPods(real, 'pods').some((o) => idIn(o) === idIn(c) && o.meta.uid !== c?.meta.uid);
+  await real.until('it is back', () => (back() ? '' : 'not yet'));
+  await settles(real, 'pods', 3);
+});
+onPlane('image, cpu, QoS class, env, bad template → in place, recreated, refused', async () => {
+  const name = 'updates';
+  const cpu = (cpu: string, more?: object) => ({
+    resources: { requests: { cpu, memory: '64Mi' }, ...more },
+  });
+  const before = await grow(name, 5, 'b', templateIn('b', cpu('100m')));
+  const [uids, ids] = [uidsUp(real, name), idsUp(real, name)];
+  const least = leastUp(real, name);
+  await change(real, name, 5, templateIn('b', { ...cpu('100m'), image: 'img:2' }));
+  assert.equal([uidsUp(real, name), least()], [uids, 4], 'an image: the same pods');
+  const restarts = (): string[] =>
+    upPods(real, name).map((o) => `${o['status'].containerStatuses[0].restartCount}`);
+  assert.is(restarts().join(), '1,1,1,1,1');
+  await change(real, name, 5, templateIn('b', { ...cpu('200m'), image: 'img:2' }));
+  assert.equal([uidsUp(real, name), restarts().join()], [uids, '1,1,1,1,1'], 'cpu: no restart');
+  assert.is(before.length, 5);
+  const limits = { cpu: '200m', memory: '64Mi' };
+  const fixed = { ...cpu('200m', { limits }), image: 'img:2' };
+  await change(real, name, 5, templateIn('b', fixed));
+  assert.is(uidsUp(real, name).filter((uid) => uids.includes(uid)).length, 0, 'recreated');
+  const now = uidsUp(real, name);
+  const env = [{ name: 'A', value: '1' }];
+  await change(real, name, 5, templateIn('b', { ...fixed, env }));
+  assert.is(uidsUp(real, name).filter((uid) => now.includes(uid)).length, 0, 'recreated');
+  const kept = uidsUp(real, name);
+  const spec = templateIn('b', { image: 'img:2', env: [{ name: 'A B=', value: '1' }] });
+  await order(real, 'PATCH', clusterAt('default', name), { spec });
+  const stalled = (): string => saysTrue(real, name, 'Stalled');
+  const words = 'spec.containers[0].env[0].name: Invalid value';
+  await real.until('it says why', () => (stalled().includes(words) ? '' : `"${stalled()}"`));
+  assert.equal([uidsUp(real, name), idsUp(real, name), least()], [kept, ids, 4]);
+});
 /** An account in `team` with these rights: `group/resource verb,verb`. */
 async function newUser(name: string, rights: readonly string[]): Promise<World> {
   const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/team';
@@ -9672,11 +9610,7 @@ onPlane('unknown fields in the template → pods; an Event and Ready name them',
   await reaches(async () => Number((await said()) !== ''), 1);
   const unknown = (name: string): string => `unknown field "spec.containers[0].${name}"`;
   assert.is(await said(), `${unknown('livenesProbe')}; ${unknown('resource')}`);
-  const found = await order(
-    real,
-    'GET',
-    '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters/typo',
-  );
+  const found = await order(real, 'GET', clusterAt('default', 'typo'));
   assert.match(json(found['status'].conditions), 'livenesProbe');
 });
 onPlane('F12: etcd stands still for a second → requests hang, then it goes on', async () => {
