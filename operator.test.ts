@@ -142,11 +142,9 @@ const REVISION = op.revisionHash(TEMPLATE, 0);
 const FROM: Readonly<Record<string, object>> = {
   ...{ all: { spec: {} }, image: templateOf({ image: 'c:1' }), same: templateOf(DEFAULTS) },
   size: templateOf({ resources: { requests: { cpu: '1' } } }),
-  ...{
-    args: templateOf({ args: ['x'] }),
-    label: templateOf({}, { labels: { app: 'web', x: '' } }),
-    bare: templateOf({ env: [] }),
-  },
+  args: templateOf({ args: ['x'] }),
+  label: templateOf({}, { labels: { app: 'web', x: '' } }),
+  bare: templateOf({ env: [] }),
   annotation: templateOf({}, { annotations: { x: '' } }),
   both: templateOf({ image: 'c:1' }, { annotations: { x: '' } }),
 };
@@ -205,9 +203,8 @@ const SIZES = { replicas: 1, minReadySeconds: 0, revisionHistoryLimit: 10, suspe
 const ROLLING = { partition: 0, maxUnavailable: 1, maxSurge: 0, paused: false };
 const JUDGED = { nodeGoneSeconds: 30, nodeUnreachableSeconds: 300, volumeLostSeconds: 60 };
 const NEVER = { unreadySeconds: 0, startupSeconds: 0, maxRestarts: 0 };
-const KEPT = Object.fromEntries(
-  ['whenDeleted', 'whenScaled', 'whenReplaced', 'whenLost'].map((when) => [when, 'Retain']),
-);
+const MOMENTS = ['whenDeleted', 'whenScaled', 'whenReplaced', 'whenLost'] as const;
+const KEPT = Object.fromEntries(MOMENTS.map((when) => [when, 'Retain']));
 function cluster(over: Over = {}): op.StatefulCluster {
   const { request, updates, start } = over;
   const inner = (names: RegExp) =>
@@ -366,9 +363,8 @@ function planText(p: Plan): string {
     text = text.replace(loss, (_, v, c, r, _d, rest = '') => `; ${word(v)} ${c} ${r}${rest};`);
   const parts = text.split('; ').map((part) => part.replace(/;$/, ''));
   const times = (part: string): number => parts.filter((other) => other === part).length;
-  const counted = [...new Set(parts)].map((part) =>
-    part && times(part) > 1 ? `${times(part)} × ${part}` : part,
-  );
+  const many = (part: string): string => (part && times(part) > 1 ? `${times(part)} × ` : '');
+  const counted = [...new Set(parts)].map((part) => many(part) + part);
   const waits = p.notes.some((words) => words.startsWith('creations wait')) && 'waits';
   const notes = [p.stalled && 'stalled', waits, p.withheld && 'withheld'];
   return [...counted, ...notes, p.blocked && 'blocked'].filter(Boolean).join('; ') || 'nothing';
@@ -515,11 +511,10 @@ const FULL = ' "x" is forbidden: exceeded quota: few';
 const ENTRY = { identity: id('c'), reason: 'PodDeleted', claims: [], replacedBy: id('y') };
 const RETIRED: op.RetiredStatus = { ...ENTRY, at: '2026-01-01T00:00:00Z' };
 const newest = (letter: string) => ({ status: { replacements: 4, newestIdentity: id(letter) } });
-const failedThen = (letter: string, i: number) =>
-  [
-    id(letter),
-    { pod: pod(letter, { claims: [] }, dead), reason: 'PodFailed', atMs: ago(i + 1) },
-  ] as const;
+const failedThen = (letter: string, i: number): [string, op.Went] => {
+  const last = pod(letter, { claims: [] }, dead);
+  return [id(letter), { pod: last, reason: 'PodFailed', atMs: ago(i + 1) }];
+};
 const WHEN: Readonly<Record<string, Over>> = {
   returns: { replacementPolicy: 'WhenVolumesLost' },
   pinned: { pinned: true },
@@ -804,9 +799,8 @@ const seenBy = (name: string, template: string, label: string): string => {
 };
 const TWINS = ['web data-x web', 'web data-x x-web', 'x-web data x-web', 'x-web data web'] as const;
 const seen = TWINS.map((row) => seenBy(...(row.split(' ') as [string, string, string])));
-facts('whose claim', [
-  ['F38: names coincide', seen, ['web sees that of web', '', 'x-web sees that of x-web', '']],
-]);
+const OWN_ONLY = ['web sees that of web', '', 'x-web sees that of x-web', ''];
+facts('whose claim', [['F38: names coincide', seen, OWN_ONLY]]);
 const neverBound: See = (situation) =>
   [...snapshot(situation).claims.values()].map(op.isNeverBound).join();
 table('never bound', neverBound)`
@@ -2105,10 +2099,8 @@ for (const file of Object.keys(CAPS) as readonly (keyof typeof CAPS)[]) {
     assert.ok(linesOf(file).length <= CAPS[file], `${linesOf(file).length} lines`);
   });
   tidy(`tidy: ${file} → no line over ${LINE_MAX} columns`, () => {
-    assert.equal(
-      linesThat(file, (l) => [...l].length > LINE_MAX),
-      [],
-    );
+    const long = linesThat(file, (l) => [...l].length > LINE_MAX);
+    assert.equal(long, []);
   });
   tidy(`tidy: ${file} → no function over ${FUNCTION_MAX} lines`, () => {
     assert.equal(longFunctions(file), []);
@@ -2116,10 +2108,8 @@ for (const file of Object.keys(CAPS) as readonly (keyof typeof CAPS)[]) {
 }
 for (const file of [...Object.keys(CAPS), 'deploy.yaml', 'README.md']) {
   tidy(`tidy: ${file} → nothing is left to do`, () => {
-    assert.equal(
-      linesThat(file, (l) => /TO[D]O|FIX[M]E|XX[X]/.test(l)),
-      [],
-    );
+    const left = linesThat(file, (l) => /TO[D]O|FIX[M]E|XX[X]/.test(l));
+    assert.equal(left, []);
   });
 }
 tidy(`tidy: operator.ts → what decides has no more than ${PURE_MAX} lines`, () => {
@@ -2179,10 +2169,8 @@ tidy('tidy: operator.ts → one vocabulary, and each word of it is used', () => 
 });
 tidy('tidy: operator.ts → no number stands for another thing than a number', () => {
   const odd = /[vV]ersion\w*\b.{0,12}(Infinity|-1\b)/;
-  assert.equal(
-    linesThat('operator.ts', (line) => odd.test(line)),
-    [],
-  );
+  const versions = linesThat('operator.ts', (line) => odd.test(line));
+  assert.equal(versions, []);
 });
 tidy('tidy: operator.ts → every exported function and interface says what it is', () => {
   const lines = linesOf('operator.ts');
@@ -2216,9 +2204,8 @@ tidy('tidy: operator.test.ts → every failure to survive is in a title', () => 
 tidy('tidy: README.md → its table of rooms has the true line counts', () => {
   const rooms = roomsOf(linesOf('operator.ts')).filter((r) => r.title !== 'THE LINE');
   const row = /^\| *(\d+) *\| *([A-Z ]+?)(?::[^|]*)? *\| *(\d+) *\|$/gm;
-  const claimed = [...fileText('README.md').matchAll(row)].map(
-    ([, n, name, lines]) => `${n} ${name} ${lines}`,
-  );
+  const rows = fileText('README.md').matchAll(row);
+  const claimed = [...rows].map(([, ...cells]) => cells.join(' '));
   const real = rooms.map((r) => `${r.title} ${r.lines}`);
   assert.equal(claimed, real);
 });
@@ -2593,9 +2580,9 @@ function obeyPod(ledger: Ledger, { type, object, previous }: SeenChange, who: st
 
 const clusterOfPod = ({ sim }: Ledger, o: Seen): Seen | undefined =>
   seenAt(sim, 'statefulclusters', o.metadata.namespace, labelOf(o, MARK.cluster));
-const specOfUpdate = (
-  spec: SeenSpec | undefined,
-): Partial<op.Spec['updateStrategy']['rollingUpdate']> => spec?.updateStrategy?.rollingUpdate ?? {};
+type Rolling = Partial<op.Spec['updateStrategy']['rollingUpdate']>;
+const specOfUpdate = (spec: SeenSpec | undefined): Rolling =>
+  spec?.updateStrategy?.rollingUpdate ?? {};
 /** The most that any spec of a scenario allows beside the replicas. */
 const surgeIn = (spec: SeenSpec | undefined): number =>
   op.scaledValue(specOfUpdate(spec).maxSurge ?? 0, spec?.replicas ?? 1, 'up');
@@ -2781,12 +2768,8 @@ function checkMark(ledger: Ledger, claim: Seen): void {
   const isFit = allowed.includes(policy) || (isOlder && policy === 'Retain');
   const madeAt = ledger.specs.get(uid)?.[0]?.at ?? 0; // It may be another since it was read live.
   const isNew = madeAt > ledger.sim.uptime() - ledger.passMs || isLost(ledger, ledger.passMs);
-  hold(
-    !boss || isNew || isFit,
-    'I3',
-    claim,
-    `marked ${policy} for ${reason}, of ${allowed.join(', ')}`,
-  );
+  const why = `marked ${policy} for ${reason}, of ${allowed.join(', ')}`;
+  hold(!boss || isNew || isFit, 'I3', claim, why);
   const asked = reason === 'ReplaceRequested';
   if (asked || reason === 'Updated') checkBudget(ledger, podOfMember(ledger, claim), asked ? 1 : 0);
 }
@@ -2921,9 +2904,8 @@ const both = { whenScaled: 'Delete', whenLost: 'Delete', whenReplaced: 'Delete' 
 const freeing = { persistentVolumeClaimRetentionPolicy: both };
 const live: Setting = { nodes: 6, faults: { cut: false } }; // Its streams notice silence.
 const five: Setting = { replicas: 5, nodes: 6 };
-const podSpec = {
-  containers: [{ name: 'c', image: 'img:1', volumeMounts: [{ name: 'data', mountPath: '/d' }] }],
-};
+const onData = [{ name: 'data', mountPath: '/d' }];
+const podSpec = { containers: [{ name: 'c', image: 'img:1', volumeMounts: onData }] };
 /** A template whose one container has these fields beside the usual ones. */
 const template = (container: Rec = {}, metadata: Rec = {}): Rec => ({
   template: { metadata, spec: { containers: [{ ...podSpec.containers[0], ...container }] } },
@@ -3800,11 +3782,8 @@ function leastReady(t: Scene): () => number {
 const onUpdate = (t: Scene): boolean => {
   const { updateRevision, updatedReplicas } = clusterNow(t).status ?? {};
   const hashes = new Set(livePods(t).map(revisionIn));
-  return (
-    hashes.size === 1 &&
-    hashes.has(`${updateRevision}`) &&
-    updatedReplicas === hashes.size * livePods(t).length
-  );
+  const isOne = hashes.size === 1 && hashes.has(`${updateRevision}`);
+  return isOne && updatedReplicas === livePods(t).length;
 };
 
 const boxOf = (pod: Seen): Rec => pod.spec.containers?.[0] ?? {};
@@ -4715,9 +4694,7 @@ function drawSpec(roll: () => number): Rec {
   return {
     replicas: oneOf([1, 2, 3, 3, 3, 4, 5, 7], roll()),
     ...{ template: { spec: { containers } }, volumeClaimTemplates, liveness },
-    persistentVolumeClaimRetentionPolicy: {
-      ...{ whenDeleted: kept(), whenScaled: kept(), whenReplaced: kept(), whenLost: kept() },
-    },
+    persistentVolumeClaimRetentionPolicy: Object.fromEntries(MOMENTS.map((when) => [when, kept()])),
     ...some(0.3, { replacementPolicy: 'WhenVolumesLost' }),
     ...some(0.2, { podManagementPolicy: 'OrderedReady' }),
     ...some(0.3, { minReadySeconds: spanOf(roll(), 1, 15) }),
@@ -5406,12 +5383,11 @@ const MOVES: Readonly<Record<string, Deed>> = {
   touch: touches,
   surge: toCluster(surges),
   retention: editing(({ y, z }) => {
-    const moment = oneOf(['whenDeleted', 'whenScaled', 'whenReplaced', 'whenLost'], y);
     const policy = z < 0.5 ? 'Retain' : 'Delete';
-    return { persistentVolumeClaimRetentionPolicy: { [moment]: policy } };
+    return { persistentVolumeClaimRetentionPolicy: { [oneOf(MOMENTS, y)]: policy } };
   }),
   replacementPolicy: editing(({ y }) => ({
-    replacementPolicy: oneOf(['Always', 'WhenVolumesLost'], y),
+    replacementPolicy: y < 0.5 ? 'Always' : 'WhenVolumesLost',
   })),
   ordering: editing(({ y }) => ({ podManagementPolicy: oneOf(['Parallel', 'OrderedReady'], y) })),
   minReady: editing(({ y }) => ({ minReadySeconds: Math.floor(y * 10) })),
@@ -5722,10 +5698,8 @@ function seeCluster(s: Trial, { type, object }: SeenChange): void {
   setFact(s, `paused ${name}`, noteOf(object, MARK.paused) === 'true');
   witness.most = Math.max(witness.most, object.spec.replicas ?? 1);
 }
-const see = {
-  ...{ nodes: seeNode, pods: seePod, persistentvolumeclaims: seeClaim },
-  statefulclusters: seeCluster,
-} as const;
+const seeAny = { nodes: seeNode, pods: seePod, persistentvolumeclaims: seeClaim } as const;
+const see = { ...seeAny, statefulclusters: seeCluster } as const;
 
 /** The nodes that its volumes name; ANY where nobody can tell. */
 function pinsOf(s: Trial, key: string): readonly string[] {
@@ -6228,20 +6202,14 @@ function sketch({ t }: Trial): readonly string[] {
     const own = pods
       .filter((o) => key(o) === member)
       .map((o) => {
-        const is = [
-          o.status?.phase,
-          isUp(o) && 'Ready',
-          isGoing(o) && 'going',
-          !isOurs(o) && 'not ours',
-        ];
+        const ours = isOurs(o) ? '' : 'not ours';
+        const is = [o.status?.phase, isUp(o) && 'Ready', isGoing(o) && 'going', ours];
         return `${o.metadata.name} ${is.filter(Boolean).join(' ')} on ${nodeOfPod(o) || 'no node'}`;
       });
     const held = claims
       .filter((o) => key(o) === member)
       .map((o) => {
-        const mark =
-          noteOf(o, MARK.retired) &&
-          `retired ${noteOf(o, MARK.retired)} ${noteOf(o, MARK.retiredPolicy)}`;
+        const mark = markOf(o) && `retired ${markOf(o)} ${noteOf(o, MARK.retiredPolicy)}`;
         const is = [o.spec.volumeName ? 'bound' : 'unbound', isGoing(o) && 'going', mark];
         return `${o.metadata.name} ${is.filter(Boolean).join(' ')}`;
       });
@@ -6697,12 +6665,10 @@ simulation('simulation: a law that is broken → told with the shortest script',
   const code: Code = {
     ...op,
     runOperator: (world, options, signal) => {
-      const send: World['send'] = (request) =>
-        world.send(
-          request.method === 'DELETE'
-            ? { ...request, path: request.path.replace('/pods/', '/pods/x') }
-            : request,
-        );
+      const send: World['send'] = (request) => {
+        const wrong = request.path.replace('/pods/', '/pods/x');
+        return world.send(request.method === 'DELETE' ? { ...request, path: wrong } : request);
+      };
       return op.runOperator({ ...world, send }, options, signal);
     },
   };
@@ -6976,10 +6942,9 @@ async function opened(server: net.Server) {
 const listens = async (server: net.Server): Promise<string> => (await opened(server)).url;
 async function openFront(target: string): Promise<Front> {
   const server = http.createServer((request, out) =>
-    relay(front, target, request, out).then(
-      () => front.ring(),
-      () => out.destroy(),
-    ),
+    relay(front, target, request, out)
+      .then(() => front.ring())
+      .catch(() => out.destroy()),
   );
   const { url, sockets } = await opened(server);
   const front: Front = { url, passed: [], meddle: none, ring: none, sockets };
@@ -7428,34 +7393,26 @@ configs('kubeconfig: F44: a list → the first of equal names, without missing f
     assert.is(other.getCurrentCluster()?.server, 'http://127.0.0.1:1');
     assert.match(await outcome(arrives(undefined, 'moon')), /no context "moon"/);
   });
-  await withEnv({ KUBECONFIG: '', HOME: folder }, async () =>
-    assert.match(await outcome(arrives()), /the default kubeconfig names no cluster/),
-  );
+  const none = await withEnv({ KUBECONFIG: '', HOME: folder }, () => outcome(arrives()));
+  assert.match(none, /the default kubeconfig names no cluster/);
 });
 configs('kubeconfig: as, as-uid, as-groups → headers', async () => {
   const { put } = newDrawer();
   const who = { as: 'me', 'as-uid': '7', 'as-groups': ['a', 'b'] };
   const file = put('config', configOf(await openMirror(), { token: 't', ...who }));
   const headers = await arrives(file);
-  const named = Object.entries(headers).filter(([name]) => name.startsWith('impersonate-'));
-  assert.equal(Object.fromEntries(named), {
-    'impersonate-user': 'me',
-    'impersonate-uid': '7',
-    'impersonate-group': 'a, b',
-  });
+  const named = Object.entries(headers).flatMap(([name, value]) =>
+    name.startsWith('impersonate-') ? [`${name.slice(12)}=${value}`] : [],
+  );
+  assert.equal(named.sort(), ['group=a, b', 'uid=7', 'user=me']);
 });
 configs('kubeconfig: plain http → no credentials leave, as with kubectl', async () => {
   const { folder, put } = newDrawer();
   put('token', 'secret');
   chmodSync(put('plugin', PLUGIN), 0o755);
   const url = await openMirror();
-  const users = [
-    { token: 't' },
-    { tokenFile: 'token' },
-    { username: 'u', password: 'p' },
-    exec({}),
-  ];
-  for (const user of users)
+  const basic = { username: 'u', password: 'p' };
+  for (const user of [{ token: 't' }, { tokenFile: 'token' }, basic, exec({})])
     assert.is((await arrives(put('config', configOf(url, user))))['authorization'], undefined);
   assert.is(existsSync(join(folder, 'calls')), false, 'a plugin is not asked');
 });
@@ -7697,6 +7654,7 @@ async function furnish({ rig, ids }: Stand): Promise<void> {
     const lastTransitionTime = at(7 * MINUTE);
     return { type, status, reason, message, observedGeneration: 1, lastTransitionTime };
   };
+  const gone = { identity: ids.z, replacedBy: ids.c };
   const [currentRevision, updateRevision] = ['2', '3'].map((tag) => op.revisionHash(image(tag), 0));
   const status = {
     ...{ observedGeneration: 1, replicas: 3, readyReplicas: 1, availableReplicas: 1 },
@@ -7706,9 +7664,7 @@ async function furnish({ rig, ids }: Stand): Promise<void> {
       member(ids.a, 'n1', 'Withheld', '2', 'NodeUnreachable', 9 * MINUTE),
       member(ids.b, 'n2', 'Available', '3'),
     ],
-    retired: [
-      ...[{ identity: ids.z, reason: 'NodeGone', at: at(5 * MINUTE), claims: claimsOf(ids.z) }],
-    ].map((r) => ({ ...r, replacedBy: ids.c })),
+    retired: [{ ...gone, reason: 'NodeGone', at: at(5 * MINUTE), claims: claimsOf(ids.z) }],
     conditions: [
       condition('Stalled', 'True', 'Refused', 'exceeded quota: pods=1'),
       condition('ReplacementWithheld', 'True', 'BudgetSpent', 'at most 1 may be replaced'),
