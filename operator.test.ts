@@ -8958,12 +8958,7 @@ const FUZZ: Readonly<Record<string, (random: () => number) => void>> = {
     const at = op.timeText(ago(HOUR));
     const state = { waiting: { reason: 'CrashLoopBackOff' }, terminated: { exitCode: 3 } };
     const ready = { type: 'Ready', status: 'True', lastTransitionTime: at };
-    const target = {
-      type: 'DisruptionTarget',
-      status: 'True',
-      reason: 'x',
-      lastTransitionTime: at,
-    };
+    const target = { ...ready, type: 'DisruptionTarget', reason: 'x' };
     const status = {
       ...{ phase: 'Running', startTime: at, observedGeneration: 1, conditions: [ready, target] },
       containerStatuses: [{ name: 'm', containerID: 'x', restartCount: 1, state, resources: {} }],
@@ -9741,6 +9736,8 @@ const wrong = (field: string, value: unknown, why: string): FieldError =>
   fieldError(field, 'Invalid', `Invalid value: ${JSON.stringify(value)}`, why);
 const missing = (field: string, why = '') => fieldError(field, 'Required', 'Required value', why);
 const frozen = (field: string, why: string) => fieldError(field, 'Forbidden', 'Forbidden', why);
+const notFoundAt = (field: string, value: unknown) =>
+  fieldError(field, 'NotFound', `Not found: "${value}"`);
 const unsupported = (field: string, value: unknown, known: readonly unknown[]): FieldError => {
   const words = `Unsupported value: ${JSON.stringify(value)}`;
   const values = known.map((one) => JSON.stringify(one)).join(', ');
@@ -10301,9 +10298,8 @@ function decode({ resource, body }: Call): Rec {
     badRequest(`the API version in the data (${named.apiVersion}) ${wants} (${apiVersion})`);
   if (crd && named.kind !== kind) {
     const name = textOf(pathOf(object, 'metadata.name'));
-    invalid(resource.group, textOf(named.kind), name, [
-      wrong('kind', named.kind, `must be ${kind}`),
-    ]);
+    const why = [wrong('kind', named.kind, `must be ${kind}`)];
+    invalid(resource.group, textOf(named.kind), name, why);
   }
   if (named.apiVersion !== apiVersion || named.kind !== kind) {
     const { apiVersion: version, kind: other } = named;
@@ -10353,14 +10349,14 @@ function newMetadata(call: Call, wanted: Rec): ObjectMeta {
 /** What is written must be what the path names; it need not say so. */
 function checkPlace(call: Call, wanted: Rec, namespace = call.namespace): void {
   const { name, namespace: own } = wanted;
+  const [which, what] = [
+    `the name of the object (${name})`,
+    'the namespace of the provided object',
+  ];
   if (call.name && name && name !== call.name && !call.subresource.match(/binding|eviction/))
-    badRequest(
-      `the name of the object (${name}) does not match the name on the URL (${call.name})`,
-    );
+    badRequest(`${which} does not match the name on the URL (${call.name})`);
   if (namespace && (own ?? namespace) !== namespace)
-    badRequest(
-      'the namespace of the provided object does not match the namespace sent on the request',
-    );
+    badRequest(`${what} does not match the namespace sent on the request`);
 }
 
 function checkNamespace({ state, resource, namespace }: Call, name: string): void {
@@ -10433,9 +10429,8 @@ function patch(call: Call): ServerAnswer {
   if (listed !== wants) {
     const into = wants ? '[]handlers.jsonPatchOp' : 'map[string]interface {}';
     const found = listed ? 'array' : 'object';
-    badRequest(
-      `error decoding patch: json: cannot unmarshal ${found} into Go value of type ${into}`,
-    );
+    const why = `cannot unmarshal ${found} into Go value of type ${into}`;
+    badRequest(`error decoding patch: json: ${why}`);
   }
   const old = stored(call);
   if (!old) return notFound(resource, call.name);
@@ -10528,10 +10523,9 @@ function deleteWish({ body, query }: Call): Wish {
   const { gracePeriodSeconds: seconds, propagationPolicy: propagation } = options;
   const grace = seconds === undefined || seconds === null ? undefined : Number(seconds);
   const policies = ['Foreground', 'Background', 'Orphan', 'nil'];
+  const why = [unsupported('propagationPolicy', propagation, policies)];
   if (propagation && !policies.includes(textOf(propagation)))
-    invalid('meta.k8s.io', 'DeleteOptions', '', [
-      unsupported('propagationPolicy', propagation, policies),
-    ]);
+    invalid('meta.k8s.io', 'DeleteOptions', '', why);
   return without({ uid, resourceVersion, propagation, grace }) as Wish;
 }
 
@@ -10880,10 +10874,8 @@ function validate(call: Call, object: ApiObject, old?: ApiObject): void {
   const replicas = pathOf(object, 'spec.replicas');
   if (crd && call.resource.subresources.includes('scale') && Number(replicas) < 0)
     errors.push(wrong('.spec.replicas', replicas, 'should be a non-negative integer'));
-  invalid(group, kind, object.metadata.name, [
-    ...errors,
-    ...(checks[plural]?.(call, object, old) ?? []),
-  ]);
+  errors.push(...(checks[plural]?.(call, object, old) ?? []));
+  invalid(group, kind, object.metadata.name, errors);
   askHooks(call, object);
 }
 
@@ -10956,9 +10948,7 @@ function checkPod({ spec }: ApiObject): FieldError[] {
       seen.add(name);
       for (const [i, { name: mounted }] of recsOf(volumeMounts).entries())
         if (!names.includes(mounted))
-          errors.push(
-            fieldError(`${at}.volumeMounts[${i}].name`, 'NotFound', `Not found: "${mounted}"`),
-          );
+          errors.push(notFoundAt(`${at}.volumeMounts[${i}].name`, mounted));
     }
   const policies = ['Always', 'OnFailure', 'Never'];
   const policy = textOf(pathOf(spec, 'restartPolicy'));
@@ -11009,6 +10999,7 @@ function checkPodUpdate({ subresource }: Call, pod: ApiObject, old: ApiObject): 
 const claimImmutable =
   'spec is immutable after creation except resources.requests and volumeAttributesClassName for ' +
   'bound claims';
+const claimShrinks = 'field can not be less than status.capacity';
 const claimFixed =
   'only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc ' +
   'must support resize';
@@ -11035,9 +11026,7 @@ function checkClaim({ resource, state }: Call, claim: ApiObject, old?: ApiObject
     return [frozen('spec', claimImmutable)];
   const capacity = quantityOf(pathOf(old, 'status.capacity.storage'));
   if (size < had && !(size > capacity))
-    return [
-      frozen('spec.resources.requests.storage', 'field can not be less than status.capacity'),
-    ];
+    return [frozen('spec.resources.requests.storage', claimShrinks)];
   const storage = objectOf(state, 'storageclasses', '', textOf(spec['storageClassName']));
   if (size > had && storage?.['allowVolumeExpansion'] !== true)
     forbid(resource, claim.metadata.name, claimFixed);
@@ -11117,9 +11106,7 @@ function checkValue(schema: Rec, value: unknown, old: unknown, at: string, error
   checkLimits(schema, value, at, errors);
   for (const { rule, message } of recsOf(schema['x-kubernetes-validations']))
     if (rule === 'self == oldSelf' && old !== undefined && !same(value, old))
-      errors.push(
-        fieldError(at, 'Invalid', 'Invalid value', textOf(message) || `failed rule: ${rule}`),
-      );
+      errors.push(fieldError(at, 'Invalid', 'Invalid value', textOf(message)));
   const keys = textsOf(schema['x-kubernetes-list-map-keys']);
   const known = new Set<string>();
   for (const [index, item] of listOf(value).entries()) {
@@ -11241,21 +11228,16 @@ function discover(state: ApiState, [root = '', ...rest]: Segments): ServerAnswer
   if ((root !== 'api' && root !== 'apis') || rest.length > 2) return undefined;
   const all = [...state.resources.values()];
   if (root === 'apis' && rest.length < 2) {
-    const groups = [...new Set(all.filter(({ group }) => group).map((one) => one.apiVersion))].map(
-      groupOf,
-    );
+    const versions = new Set(all.filter(({ group }) => group).map((one) => one.apiVersion));
+    const groups = [...versions].map(groupOf);
     if (!wanted) return answerOf(200, { kind: 'APIGroupList', apiVersion: 'v1', groups });
     const found = groups.find(({ name }) => name === wanted);
     return found && answerOf(200, { kind: 'APIGroup', apiVersion: 'v1', ...found });
   }
   const resources = all.filter((one) => one.apiVersion === wanted).flatMap(discovered);
   if (resources.length === 0) return undefined;
-  return answerOf(200, {
-    kind: 'APIResourceList',
-    apiVersion: 'v1',
-    groupVersion: wanted,
-    resources,
-  });
+  const list = { kind: 'APIResourceList', apiVersion: 'v1', groupVersion: wanted, resources };
+  return answerOf(200, list);
 }
 
 function groupOf(groupVersion: string) {
@@ -11284,20 +11266,17 @@ function openApi(state: ApiState, [, ...place]: Segments): ServerAnswer {
   const rootOf = ({ group, apiVersion }: Resource) => `${group ? 'apis' : 'api'}/${apiVersion}`;
   const all = [...state.resources.values()];
   const wanted = place.join('/');
-  const roots = all.map((one) => [
-    rootOf(one),
-    { serverRelativeURL: `/openapi/v3/${rootOf(one)}` },
-  ]);
-  if (wanted === '') return answerOf(200, { paths: Object.fromEntries(roots) });
+  const urlAt = (root: string) => [root, { serverRelativeURL: `/openapi/v3/${root}` }];
+  const roots = Object.fromEntries(all.map((one) => urlAt(rootOf(one))));
+  if (wanted === '') return answerOf(200, { paths: roots });
   const paths = all.flatMap((one): [string, Rec][] => {
     if (rootOf(one) !== wanted) return [];
     const { group, kind, plural, apiVersion, namespaced } = one;
     const gvk = { group, kind, version: apiVersion.split('/').at(-1) };
     const parameters = [{ name: 'fieldValidation', in: 'query', schema: { type: 'string' } }];
     const patch = { parameters, 'x-kubernetes-group-version-kind': gvk, responses: {} };
-    return [
-      [`/${wanted}/${namespaced ? 'namespaces/{namespace}/' : ''}${plural}/{name}`, { patch }],
-    ];
+    const scope = namespaced ? 'namespaces/{namespace}/' : '';
+    return [[`/${wanted}/${scope}${plural}/{name}`, { patch }]];
   });
   const info = { title: 'Kubernetes', version: serverVersion.gitVersion };
   return answerOf(200, { openapi: '3.0.0', info, paths: Object.fromEntries(paths) });
@@ -11940,6 +11919,7 @@ function boxStatus(stage: Stage, pod: SeenPod, run: Run, box: Box, name = ''): o
   const running = startedAt === undefined ? { waiting } : { running: { startedAt } };
   const last = { exitCode: 1, reason: 'Error', startedAt: exitedAt, finishedAt: exitedAt };
   const finishedAt = stamp(stage);
+  const origin = `${pod.metadata.uid}/${name}/${stage.since.get('boot')}`;
   return {
     name,
     image,
@@ -11948,9 +11928,7 @@ function boxStatus(stage: Stage, pod: SeenPod, run: Run, box: Box, name = ''): o
     started: !run.end && startedAt !== undefined,
     restartCount: Math.max(0, restarts),
     state: run.end ? { terminated: { exitCode, reason, startedAt, finishedAt } } : running,
-    ...(restarts >= 0 && {
-      containerID: `sim://${pod.metadata.uid}/${name}/${stage.since.get('boot')}/${restarts}`,
-    }),
+    ...(restarts >= 0 && { containerID: `sim://${origin}/${restarts}` }),
     ...(exitedAt !== undefined && { lastState: { terminated: last } }),
     ...(Object.keys(resources).length > 0 && { resources }),
   };
@@ -12107,6 +12085,7 @@ async function syncClaim(stage: Stage, key: string): Again {
   const made = stage.view.classes.get(claim?.spec.storageClassName ?? '');
   if (!claim || isStopping(claim) || made?.provisioner !== driver) return;
   const { uid, annotations, resourceVersion } = claim.metadata;
+  const ofVersion = { metadata: { resourceVersion } };
   const { phase = 'Pending', capacity = {} } = claim.status ?? {};
   const { volumeName = `pvc-${uid}`, accessModes, resources } = claim.spec;
   const storage = resources?.requests?.storage ?? '';
@@ -12117,10 +12096,7 @@ async function syncClaim(stage: Stage, key: string): Again {
   const grows = phase === 'Bound' && made.allowVolumeExpansion && capacity.storage !== storage;
   if (phase === 'Bound' && !volume) {
     if (await isGone(stage, 'volumes', { name: volumeName }))
-      await amend(stage, 'claims', claim, {
-        metadata: { resourceVersion },
-        status: { phase: 'Lost' },
-      });
+      await amend(stage, 'claims', claim, { ...ofVersion, status: { phase: 'Lost' } });
     return;
   }
   const since = sinceFirst(stage, `storage ${uid}`, binds || grows === true);
@@ -12635,6 +12611,8 @@ function refusal(status: number, reason: string): ApiResponse {
   return { status, headers, body: refusalOf(status, reason, 'simulated') };
 }
 
+/** What a watch that ends well has for an answer. */
+const ENDED: ApiResponse = { status: 200, headers: {}, body: undefined };
 function simWatch(
   works: Clockwork,
   process: SimProcess,
@@ -12653,9 +12631,7 @@ function simWatch(
       if (outcome instanceof Error) reject(outcome);
       else resolve(outcome);
     };
-    const off = listen(process, signal, () =>
-      settle({ status: 200, headers: {}, body: undefined }),
-    );
+    const off = listen(process, signal, () => settle(ENDED));
     const later = (outcome: ApiResponse | Error, ms = latency(works, process)): void =>
       after(works, ms, process, () => settle(outcome));
     const arrive = (): void => {
@@ -12666,9 +12642,8 @@ function simWatch(
       if (sim.down) return later(new Error('connect ECONNREFUSED'));
       if (faults.cut || faults.deaf) return later(new Error('no answer to a ping'), 30_000);
       const expires = faults.expired !== undefined && random() < faults.expired;
-      const answer: ServerAnswer = expires
-        ? refusal(410, 'Expired')
-        : land(works, who, { method: 'GET', path });
+      const land410 = refusal(410, 'Expired');
+      const answer: ServerAnswer = expires ? land410 : land(works, who, { method: 'GET', path });
       tell(answer.status);
       if (!answer.watch) return later(answer);
       const resource = path.replace(/\?.*/, '').replace(/.*\//, '');
@@ -12709,7 +12684,7 @@ function deliver(works: Clockwork, stream: Stream): void {
     if (replay > 0 && event.type !== 'ERROR' && process.random() < replay)
       after(works, process.random() * 2000, process, () => isOpen() && on(event));
   }
-  if (cursor.ended && stream.onWire === 0) settle({ status: 200, headers: {}, body: undefined });
+  if (cursor.ended && stream.onWire === 0) settle(ENDED);
 }
 
 /** Wakes a stream for bookmarks and its end; a silent one breaks, as by the client's ping. */
@@ -12770,14 +12745,9 @@ function newSim(seed: number, options: SimOptions = {}): Sim {
     world: (who, faults) => {
       const draws = newRandom(seed, `${who} ${works.order}`);
       const isCalm = faults === undefined;
-      const rest = {
-        isCalm,
-        alive: true,
-        suspendedUntil: 0,
-        sent: 0,
-        listening: new Set<() => void>(),
-      };
-      const process = { who, faults: faults ?? {}, random: draws, ...rest };
+      const rest = { isCalm, alive: true, suspendedUntil: 0, sent: 0 };
+      const listening = new Set<() => void>();
+      const process = { who, faults: faults ?? {}, random: draws, ...rest, listening };
       processes.set(who, process);
       return simWorld(works, process);
     },
@@ -12789,13 +12759,12 @@ function newSim(seed: number, options: SimOptions = {}): Sim {
       }
     },
     suspend: (who, ms) =>
-      void Object.assign(processes.get(who) ?? {}, {
-        suspendedUntil: Math.max(processes.get(who)?.suspendedUntil ?? 0, works.clock + ms),
+      [processes.get(who) ?? []].flat().forEach((process) => {
+        process.suspendedUntil = Math.max(process.suspendedUntil, works.clock + ms);
       }),
     api: (method, path, body, contentType = 'application/json') =>
       land(works, 'system:admin', { method, path, body, contentType }),
-    hangUp: () =>
-      works.streams.forEach(({ settle }) => settle({ status: 200, headers: {}, body: undefined })),
+    hangUp: () => works.streams.forEach(({ settle }) => settle(ENDED)),
     wake: () => works.streams.forEach((stream) => pump(works, stream)),
     at: (ms, act) => after(works, ms, undefined, act),
     run: (until, limitMs = 3_600_000) =>
@@ -13048,6 +13017,7 @@ const EXAMPLE = CODER.replace('spec:\n', 'spec:\n  liveness: { nodeUnreachableSe
 // ── What there is to see ────────────────────────────────────────────────────────────────────────
 const isHealthy = ({ state }: Play, node: string): boolean =>
   nodeOf(objectOf(state, 'nodes', '', node) ?? {}).ready;
+const isSilent = (play: Play): boolean => !isHealthy(play, play.victim.node);
 const statusOfCoder = ({ state }: Play): Partial<Status> =>
   clusterOf(objectOf(state, 'statefulclusters', 'default', 'coder') ?? {}).status;
 const isReadyCoder = (play: Play): boolean =>
@@ -13127,9 +13097,8 @@ function drawNodes(play: Play): readonly string[] {
 }
 
 function drawFoot(play: Play): readonly string[] {
-  const legend = Object.entries(GLYPHS).map(
-    ([is, [glyph, paint]]) => paint(glyph) + gray(` ${is}`),
-  );
+  const all = Object.entries(GLYPHS);
+  const legend = all.map(([is, [glyph, paint]]) => paint(glyph) + gray(` ${is}`));
   const last = play.operator.said.findLast((line) => line['cluster']);
   const { msg, message, error } = last ?? {};
   return ['', msg ? gray(` operator  ${msg}: ${message ?? error}`) : '', ` ${legend.join('  ')}`];
@@ -13200,11 +13169,7 @@ const ACTS: readonly Act[] = [
     statefulSet: 'A StatefulSet would wait for a human to prove that the old pod is gone.',
     run: async ({ actors, off, victim }) => (off.add(victim.node), actors.kill(victim.node)),
     waits: [
-      [
-        'the silence is noticed (40 s by default)',
-        SILENCE_MS,
-        (play) => !isHealthy(play, play.victim.node),
-      ],
+      ['the silence is noticed (40 s by default)', SILENCE_MS, isSilent],
       ['it may come back (300 s by default)', 3000, (play) => those(play, 'let go').length > 0],
       ['a new member starts', 0, replacementOf],
     ],
@@ -13707,15 +13672,14 @@ async function benchCreation(ground: Ground, bench: Bench): Promise<readonly Fin
   await operator.ask('loop');
   const [bare, few, many, blocked, ran]: number[][] = [[], [], [], [], []];
   const [statuses, events, others]: number[][] = [[], [], []];
+  const post = (name: string, count: number) =>
+    order(ground, 'POST', clusterAt(name), benchCluster('web', count));
   const grow = (name: string, count: number): Promise<number> =>
-    timePods(ground, name, count, () =>
-      order(ground, 'POST', clusterAt(name), benchCluster('web', count)),
-    );
+    timePods(ground, name, count, () => post(name, count));
   for (let round = 0; round < bench.repeats; round++) {
     bench.say(`creation, ${round + 1} of ${bench.repeats}`);
-    bare?.push(
-      await timePods(ground, `bare-${round}`, 300, () => postBare(ground, `bare-${round}`, 300)),
-    );
+    const name = `bare-${round}`;
+    bare?.push(await timePods(ground, name, 300, () => postBare(ground, name, 300)));
     await operator.ask('reset');
     few?.push(await grow(`few-${round}`, 300));
     const { sent } = await untilQuiet(operator);
@@ -13816,9 +13780,7 @@ async function seedScale(ground: Ground, bench: Bench): Promise<void> {
   );
   for (const namespace of Object.keys(SPACES)) await newNamespace(ground, namespace);
   bench.say('seeding 1,000 clusters with three members each');
-  await inFlight(clusters, 16, ([namespace, name]) =>
-    seedCluster(seedingOf(ground), [namespace, name, 3]),
-  );
+  await inFlight(clusters, 16, (place) => seedCluster(seedingOf(ground), [...place, 3]));
 }
 const listPaths = [
   '/apis/enge.me/v1alpha1/statefulclusters',
@@ -13840,10 +13802,9 @@ async function askAlone({ kubeconfig }: Ground): Promise<number> {
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
   return Number(line);
 }
-const writesIn = ({ sent }: Gauge): number =>
-  sumOf(
-    Object.fromEntries(Object.entries(sent).filter(([key]) => !/^(GET|WATCH) |leases/.test(key))),
-  );
+const sumWithout = (sent: Gauge['sent'], others: RegExp): number =>
+  sumOf(Object.fromEntries(Object.entries(sent).filter(([key]) => !others.test(key))));
+const writesIn = ({ sent }: Gauge): number => sumWithout(sent, /^(GET|WATCH) |leases/);
 
 async function benchRestart(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   const [synced, listed, writes]: number[][] = [[], [], []];
@@ -13868,11 +13829,10 @@ async function benchNoOp(ground: Ground, bench: Bench): Promise<readonly Finding
   await newNamespace(ground, 'big');
   await seedCluster(seedingOf(ground), ['big', 'c-0', 1000]);
   const scopes = [['one'], ['one', 'hundred'], ['one', 'hundred', 'thousand'], ['big']];
-  const operators = await Promise.all(
-    scopes.map((names) =>
-      startGauged(ground, '--leader-elect=false', ...names.flatMap((name) => ['-n', name])),
-    ),
+  const started = scopes.map((names) =>
+    startGauged(ground, ALONE, ...names.flatMap((name) => ['-n', name])),
   );
+  const operators = await Promise.all(started);
   for (const operator of operators) await untilQuiet(operator);
   const cpu: number[][] = [[], [], [], []];
   const touch = async (namespace: string, times: number, gapMs: number): Promise<void> => {
@@ -13964,11 +13924,10 @@ async function benchRest(ground: Ground, bench: Bench): Promise<readonly Finding
     before = now;
   }
   await operator.stop();
-  const { 'PUT leases': _, 'GET leases': __, ...sent } = before.sent;
-  const others = Object.entries(sent).filter(([key]) => !key.startsWith('WATCH '));
+  const others = sumWithout(before.sent, /^WATCH |^(PUT|GET) leases$/);
   const title = `at rest for ${bench.restSeconds} s, 1,000 clusters × 3`;
   return [
-    within(`${title}: requests but watches and Lease`, [sumOf(Object.fromEntries(others))], 0, ''),
+    within(`${title}: requests but watches and Lease`, [others], 0, ''),
     within('… CPU, of a core', shares, 0.5, '%'),
   ];
 }
@@ -14021,11 +13980,9 @@ async function benchMemory(ground: Ground, bench: Bench): Promise<readonly Findi
 
 // ── The table ───────────────────────────────────────────────────────────────────────────────────
 const BENCHES = {
-  creation: benchCreation,
-  replacement: benchReplacement,
-  scale: benchScale,
-  memory: benchMemory,
-} as const;
+  ...{ creation: benchCreation, replacement: benchReplacement },
+  ...{ scale: benchScale, memory: benchMemory },
+};
 function drawTable(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((r) => r[i]?.length ?? 0)));
   const line = (cells: readonly string[]): string =>
@@ -14034,7 +13991,10 @@ function drawTable(rows: readonly (readonly string[])[]): string {
   return [head, `|${widths.map((w) => '-'.repeat(w + 2)).join('|')}|`, ...others].join('\n');
 }
 const rowOf = ({ what, figure, limit, target, met }: Finding): readonly string[] => [
-  ...[what, figure, limit, target],
+  what,
+  figure,
+  limit,
+  target,
   met ? 'yes' : 'NO',
 ];
 /** Returns the exit code: a target that is missed is a finding, not a failure. */
@@ -14042,11 +14002,8 @@ async function benchAll(args: readonly string[]): Promise<number> {
   const options = { on: TEXT, only: TEXT, repeats: TEXT, rest: TEXT };
   const { values } = parseArgs({ args: [...args], options });
   const say = (what: string): void => console.error(kleur.gray(what));
-  const bench = {
-    repeats: Number(values.repeats ?? 5),
-    restSeconds: Number(values.rest ?? 300),
-    say,
-  };
+  const [repeats, restSeconds] = [Number(values.repeats ?? 5), Number(values.rest ?? 300)];
+  const bench = { repeats, restSeconds, say };
   const grounds = { embedded: newEmbeddedGround, ...(assets && { real: newRealGround }) };
   const folder = scratch();
   await writeGauged(folder);
