@@ -9522,7 +9522,6 @@ if (TESTING) planes.run();
 type Rec = Readonly<Record<string, unknown>>;
 type Strings = Readonly<Record<string, string | undefined>>;
 type Labels = Readonly<Record<string, string>>;
-
 type Birth = {
   uid: string;
   resourceVersion: string;
@@ -9533,7 +9532,6 @@ type Death = { deletionTimestamp?: string; deletionGracePeriodSeconds?: number }
 type Marks = { labels?: Labels; annotations?: Labels };
 type Links = { finalizers?: readonly string[]; ownerReferences?: readonly Rec[] };
 type ObjectMeta = Readonly<{ name: string; namespace?: string } & Birth & Death & Marks & Links>;
-
 /** A stored object: never changed after it was stored. */
 interface ApiObject {
   readonly apiVersion: string;
@@ -9542,24 +9540,18 @@ interface ApiObject {
   readonly [field: string]: unknown;
 }
 type Matches = (object: ApiObject) => boolean;
-
 /** metav1.Status. Inside this room a refusal is thrown as one; handle() catches it. */
 type ApiStatus = Rec & { readonly kind: 'Status'; readonly code: number };
-
 /** Stands in for RBAC. `resource` as in RBAC (pods, pods/eviction), * or absent = all. */
 type DenyRule = { verb?: string; resource?: string; namespace?: string; user?: string };
-
 /** Lower-case header names. `authorization: Bearer <name>`: the token simply is the user's name. */
 type Head = { readonly method: string; readonly path: string };
 type ServerRequest = Head & { readonly headers: Labels; readonly body?: unknown };
-
 /** `body` is JSON (a text when content-type is text/plain). With `watch` set it is a stream. */
 type Answer = { readonly status: number; readonly headers: Labels; readonly body: unknown };
 type ServerAnswer = Answer & { readonly watch?: WatchCursor };
-
 type ChangeType = 'ADDED' | 'MODIFIED' | 'DELETED';
 type ApiWatchEvent = { type: ChangeType | 'BOOKMARK' | 'ERROR'; object: unknown };
-
 /** One open watch. `ended`: close the stream. `wakeAt`: ask again then in any case. */
 type WatchCursor = WatchPlan & WatchPlace & { ended: boolean; wakeAt: number };
 type WatchPlan = Readonly<{
@@ -9570,13 +9562,10 @@ type WatchPlan = Readonly<{
   endsAt: number;
 }>;
 type WatchPlace = { next: number; bookmarkAt: number; lagsUntil: number; pending: ApiWatchEvent[] };
-
 type Change = { type: ChangeType; revision: number; object: ApiObject; previous?: ApiObject };
 type Objects = Map<string, Map<string, ApiObject>>;
-
 /** Objects by namespace and name, and the event log; `first` counts the entries dropped so far. */
 type Store = { objects: Objects; log: Change[]; first: number; dropped: number; gone: boolean };
-
 /** `flags`: g has a generation, r DELETE returns the object, v PUT must carry a resourceVersion. */
 type Names = {
   apiVersion: string;
@@ -9588,7 +9577,6 @@ type Names = {
 type Aliases = Record<'shortNames' | 'subresources', readonly string[]>;
 type ResourceRow = Readonly<Names & Aliases & { crd?: Rec }>;
 type Resource = ResourceRow & { readonly group: string; readonly store: Store };
-
 /** `revision` is the global resourceVersion: unchanged means that nothing was written. */
 interface ApiState {
   revision: number;
@@ -9604,21 +9592,17 @@ interface ApiState {
   drawn: number;
   epoch: number;
 }
-
 /** A backup of etcd; cheap, since objects are shared. */
 type ApiSnapshot = { revision: number; stores: readonly (readonly [Resource, Objects])[] };
-
 /** One request, understood. */
 type Place = { resource: Resource; namespace: string; name: string; subresource: string };
 type Asked = { verb: string; query: Strings; headers: Strings; body: unknown; dryRun: boolean };
 type Call = Readonly<Place & Asked & { state: ApiState; now: number; warnings: string[] }>;
-
 /** Events kept per resource; who falls further behind gets 410. */
 const eventLogMax = 4096;
 const bookmarkEveryMs = 60_000;
 /** The real server draws 30–60 min; there is no chance here. */
 const watchDefaultSeconds = 2700;
-
 /** apiVersion, plural, kind, C = cluster-scoped, short names, subresources, flags. */
 const builtIns = `
 v1 namespaces Namespace C ns status,finalize
@@ -9647,7 +9631,6 @@ admissionregistration.k8s.io/v1 validatingadmissionpolicybindings ValidatingAdmi
 `;
 
 // ─── Readers of JSON ─────────────────────────────────────────────────────────────────────────────
-
 const isRec = (value: unknown): value is Rec =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 const recOf = (value: unknown): Rec => (isRec(value) ? value : {});
@@ -9667,7 +9650,6 @@ function timesOf(ms: number): typeof times {
   const date = new Date((timesAt = second) * 1000);
   return (times = [date.toISOString().replace('.000', ''), date.toUTCString()]);
 }
-
 /** The record without these keys, and without undefined ones (JSON has none). */
 function without<T extends Rec>(record: T, ...keys: readonly string[]): T {
   const rest: Record<string, unknown> = {};
@@ -9675,7 +9657,6 @@ function without<T extends Rec>(record: T, ...keys: readonly string[]): T {
     if (record[key] !== undefined && !keys.includes(key)) rest[key] = record[key];
   return rest as T;
 }
-
 /** Deep equality of JSON; shared structure is settled by identity. */
 function same(a: unknown, b: unknown): boolean {
   if (a === b) return true;
@@ -9684,7 +9665,6 @@ function same(a: unknown, b: unknown): boolean {
   if (Array.isArray(a) !== Array.isArray(b) || keys.length !== Object.keys(b).length) return false;
   return keys.every((key) => key in b && same((a as Rec)[key], (b as Rec)[key]));
 }
-
 /** A resource quantity as a number; NaN when it is none. */
 function quantityOf(value: unknown): number {
   const form = /^([+-]?[\d.]+)([numkKMGTPE]?)(i?)$/.exec(`${value}`);
@@ -9695,39 +9675,32 @@ function quantityOf(value: unknown): number {
 }
 
 // ─── Refusals, in the real server's words ────────────────────────────────────────────────────────
-
 function refusalOf(code: number, reason: string, message: string, details?: Rec): ApiStatus {
   const head = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure' } as const;
   return { ...head, message, reason, ...(details && { details }), code };
 }
-
 function refuse(code: number, reason: string, message: string, details?: Rec): never {
   throw refusalOf(code, reason, message, details);
 }
-
 const badRequest = (message: string): never => refuse(400, 'BadRequest', message);
 const noSuchPath = (): never =>
   refuse(404, 'NotFound', 'the server could not find the requested resource', {});
 const inGroup = (word: string, { group }: Resource): string => word + (group && `.${group}`);
 const detailsOf = ({ group, plural }: Resource, name: string, more?: Rec): Rec =>
   without({ name: name || undefined, group: group || undefined, kind: plural, ...more });
-
 function notFound(resource: Resource, name: string): never {
   const message = `${inGroup(resource.plural, resource)} "${name}" not found`;
   return refuse(404, 'NotFound', message, detailsOf(resource, name));
 }
-
 function conflict({ resource, name }: Call, why: string, kind = resource.plural): never {
   const message = `Operation cannot be fulfilled on ${inGroup(kind, resource)} "${name}": ${why}`;
   return refuse(409, 'Conflict', message, detailsOf(resource, name, { kind }));
 }
-
 function forbid(resource: Resource, name: string, why: string, more?: Rec): never {
   const which = inGroup(resource.plural, resource) + (name && ` "${name}"`);
   const message = `${which} is forbidden: ${why}`;
   return refuse(403, 'Forbidden', message, detailsOf(resource, name, more));
 }
-
 type FieldError = { reason: string; field: string; message: string };
 const fieldError = (field: string, kind: string, words: string, more = ''): FieldError => {
   return { reason: `FieldValue${kind}`, field, message: words + (more && `: ${more}`) };
@@ -9743,7 +9716,6 @@ const unsupported = (field: string, value: unknown, known: readonly unknown[]): 
   const values = known.map((one) => JSON.stringify(one)).join(', ');
   return fieldError(field, 'NotSupported', words, `supported values: ${values}`);
 };
-
 function invalid(group: string, kind: string, name: string, causes: readonly FieldError[]): void {
   if (causes.length === 0) return;
   const each = causes.map((cause) => `${cause.field}: ${cause.message}`);
@@ -9754,7 +9726,6 @@ function invalid(group: string, kind: string, name: string, causes: readonly Fie
 }
 
 // ─── State: resources, stores, the log ───────────────────────────────────────────────────────────
-
 /** `crds`: CustomResourceDefinitions as plain JSON; client-node's loadYaml renames their fields. */
 function newApiServer(crds: readonly unknown[], seed = 1, now = 0): ApiState {
   const resources = new Map<string, Resource>();
@@ -9775,18 +9746,15 @@ function newApiServer(crds: readonly unknown[], seed = 1, now = 0): ApiState {
   for (const crd of crds) post('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', crd);
   return state;
 }
-
 const newStore = (objects: Objects, revision: number): Store => {
   return { objects, log: [], first: 0, dropped: revision, gone: false };
 };
-
 function serveResource(state: ApiState, row: ResourceRow): void {
   const group = row.apiVersion.includes('/') ? row.apiVersion.split('/')[0]! : '';
   const key = `${group}/${row.plural}`;
   const store = state.resources.get(key)?.store ?? newStore(new Map(), state.revision);
   state.resources.set(key, { ...row, group, store });
 }
-
 /** A definition came, changed or went: its storage version is served, or no more. */
 function serveCustomResource(call: Call, { spec }: ApiObject, type: ChangeType): void {
   const names = recOf(pathOf(spec, 'names'));
@@ -9811,7 +9779,6 @@ function serveCustomResource(call: Call, { spec }: ApiObject, type: ChangeType):
     crd,
   });
 }
-
 /** Forgets the past: watches and continue tokens of before are answered with 410 Expired. */
 function compact(state: ApiState): void {
   for (const { store } of state.resources.values()) {
@@ -9819,21 +9786,17 @@ function compact(state: ApiState): void {
     store.dropped = state.revision;
   }
 }
-
 function dropChanges(store: Store, count: number): void {
   if (count > 0) store.dropped = store.log[count - 1]!.revision;
   store.first += count;
   store.log = store.log.slice(count);
 }
-
 const copyOf = (objects: Objects): Objects =>
   new Map([...objects].map(([namespace, names]) => [namespace, new Map(names)]));
-
 function snapshotState({ revision, resources }: ApiState): ApiSnapshot {
   const copy = (resource: Resource) => [resource, copyOf(resource.store.objects)] as const;
   return { revision, stores: [...resources.values()].map(copy) };
 }
-
 /** etcd restored from a backup: objects and revision fall back, every open watch ends. */
 function restoreState(state: ApiState, { revision, stores }: ApiSnapshot): void {
   state.revision = revision;
@@ -9845,16 +9808,13 @@ function restoreState(state: ApiState, { revision, stores }: ApiSnapshot): void 
     state.resources.set(`${resource.group}/${resource.plural}`, { ...resource, store });
   }
 }
-
 const storeOf = ({ resources }: ApiState, plural: string): Objects =>
   [...resources.values()].find((one) => one.plural === plural)?.store.objects ?? new Map();
-
 /** For invariant checkers: all objects of a resource in key order. */
 const objectsOf = (state: ApiState, plural: string, namespace = ''): readonly ApiObject[] =>
   inOrder(storeOf(state, plural), namespace);
 const objectOf = (state: ApiState, plural: string, namespace: string, name: string) =>
   storeOf(state, plural).get(namespace)?.get(name);
-
 /** etcd's key order, where 'a-b/…' comes before 'a/…'. */
 function inOrder(objects: Objects, namespace: string): readonly ApiObject[] {
   const spaces = namespace ? [namespace] : [...objects.keys()];
@@ -9871,7 +9831,6 @@ function sortedIn(names: ReadonlyMap<string, ApiObject> | undefined): readonly A
   sorted.set(names, known);
   return known;
 }
-
 /** The one place that writes: stamps the next revision, stores, logs for the watches. */
 function commit(call: Call, type: ChangeType, draft: ApiObject, previous?: ApiObject): ApiObject {
   const { state, resource, dryRun } = call;
@@ -9891,7 +9850,6 @@ function commit(call: Call, type: ChangeType, draft: ApiObject, previous?: ApiOb
   if (resource.plural === 'customresourcedefinitions') serveCustomResource(call, object, type);
   return object;
 }
-
 /** 32 bits that look random: a counter stirred with the seed (splitmix32). */
 function draw(state: ApiState): number {
   let bits = (state.seed + Math.imul(++state.drawn, 0x9e3779b9)) | 0;
@@ -9899,7 +9857,6 @@ function draw(state: ApiState): number {
   bits = Math.imul(bits ^ (bits >>> 15), 0x735a2d97);
   return (bits ^ (bits >>> 15)) >>> 0;
 }
-
 function drawUid(state: ApiState): string {
   const part = (): string => draw(state).toString(16).padStart(8, '0');
   const [a, b, c, d] = [part(), part(), part(), part()];
@@ -9907,11 +9864,9 @@ function drawUid(state: ApiState): string {
 }
 
 // ─── Requests: path → call → verb ────────────────────────────────────────────────────────────────
-
 const answerOf = (status: number, body: unknown): ServerAnswer => {
   return { status, headers: { 'content-type': 'application/json' }, body };
 };
-
 /** An answer tells the API server's time, too: the operator goes by that (F41). */
 function handle(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   const { headers, ...answer } = answerTo(state, request, now);
@@ -9933,7 +9888,6 @@ function answerTo(state: ApiState, request: ServerRequest, now: number): ServerA
     return answerOf((error as ApiStatus).code, error);
   }
 }
-
 /** Actors and operators ask for the same paths again and again. */
 const paths = new Map<string, readonly [Segments, Strings]>();
 function readPath(text: string): readonly [Segments, Strings] {
@@ -9945,14 +9899,12 @@ function readPath(text: string): readonly [Segments, Strings] {
   paths.set(text, read);
   return read;
 }
-
 function readQuery(search: string): Strings {
   if (search === '') return {};
   const pairs = search.split('&').map((pair) => /^([^=]*)=?(.*)$/.exec(pair)?.slice(1) ?? []);
   const read = (text = ''): string => decodeURIComponent(text.replaceAll('+', ' '));
   return Object.fromEntries(pairs.map(([key, value]) => [key, read(value)]));
 }
-
 /** By method: the verb without a name in the path, and with one. */
 const verbsOf: Readonly<Record<string, readonly [string, string]>> = {
   GET: ['list', 'get'],
@@ -9961,9 +9913,7 @@ const verbsOf: Readonly<Record<string, readonly [string, string]>> = {
   PATCH: ['', 'patch'],
   DELETE: ['', 'delete'],
 };
-
 type Segments = readonly string[];
-
 /** /api/v1/… or /apis/<group>/<version>/…, then [namespaces/<ns>/]<resource>[/<name>[/<sub>]]. */
 function understand(
   state: ApiState,
@@ -9998,9 +9948,7 @@ function understand(
   const where = { resource, namespace, name, subresource };
   return { state, now, verb, ...where, query, body, headers, dryRun, warnings: [] };
 }
-
 const success = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success' } as const;
-
 const verbs: Readonly<Record<string, (call: Call) => ServerAnswer>> = {
   get: (call) => answerOf(200, shown(call, subjectOf(call, current(call)))),
   list,
@@ -10016,7 +9964,6 @@ const verbs: Readonly<Record<string, (call: Call) => ServerAnswer>> = {
     return answerOf(200, remove(call, old, deleteWish(call)) ?? { ...success, details });
   },
 };
-
 /** POSTs that are not the creation of what the path names. */
 const creations: Readonly<Record<string, (call: Call) => unknown>> = {
   binding: (call) => {
@@ -10046,12 +9993,10 @@ const creations: Readonly<Record<string, (call: Call) => unknown>> = {
     return { ...success, code: 201 };
   },
 };
-
 function checkNamed({ body, name }: Call, kind: string): void {
   if (pathOf(body, 'metadata.name') !== name)
     badRequest(`name in URL does not match name in ${kind} object`);
 }
-
 function withCondition(call: Call, object: ApiObject, type: string, more?: Rec): Rec {
   const times = { lastProbeTime: null, lastTransitionTime: timeOf(call.now) };
   const status = recOf(object['status']);
@@ -10061,10 +10006,8 @@ function withCondition(call: Call, object: ApiObject, type: string, more?: Rec):
   const next = without({ type, status: 'True', ...times, ...more, ...kept });
   return { ...status, conditions: [...all.filter((one) => one['type'] !== type), next] };
 }
-
 const userOf = ({ headers }: Call): string =>
   headers['authorization']?.replace(/^Bearer /, '') ?? 'system:admin';
-
 function authorize(call: Call): void {
   const { state, resource, namespace, verb, subresource } = call;
   const what = resource.plural + (subresource && `/${subresource}`);
@@ -10075,13 +10018,11 @@ function authorize(call: Call): void {
   const which = `"${what}" in API group "${resource.group}" ${where}`;
   forbid(resource, call.name, `User "${userOf(call)}" cannot ${verb} resource ${which}`);
 }
-
 const stored = ({ resource, namespace, name }: Call): ApiObject | undefined =>
   resource.store.objects.get(namespace)?.get(name);
 const current = (call: Call): ApiObject => stored(call) ?? notFound(call.resource, call.name);
 
 // ─── Selectors, list and watch ───────────────────────────────────────────────────────────────────
-
 /** `a=b,c!=d,e in (f,g),h notin (i),j,!k` */
 function labelSelector(text: string): Matches {
   const terms = text.split(/,(?![^(]*\))/).map((term) => {
@@ -10102,7 +10043,6 @@ function labelSelector(text: string): Matches {
   });
   return (object) => terms.every((term) => term(object));
 }
-
 /** The field labels of each kind, beside metadata.name and metadata.namespace. */
 const fieldLabels: Readonly<Record<string, RegExp>> = {
   pods: /^(spec\.(nodeName|restartPolicy|schedulerName|serviceAccountName)|status\.(phase|podIP))$/,
@@ -10110,7 +10050,6 @@ const fieldLabels: Readonly<Record<string, RegExp>> = {
   nodes: /^spec\.unschedulable$/,
   namespaces: /^status\.phase$/,
 };
-
 function fieldSelector({ plural }: Resource, text: string): Matches {
   const terms = text.split(',').map((term) => {
     const [, path = '', operator, value] = /^([^=!]+)(==?|!=)(.*)$/.exec(term) ?? [];
@@ -10122,7 +10061,6 @@ function fieldSelector({ plural }: Resource, text: string): Matches {
   });
   return (object) => terms.every((term) => term(object));
 }
-
 function matchesOf({ resource, namespace, name, query }: Call): Matches {
   const { labelSelector: labels, fieldSelector: fields } = query;
   const checks = [
@@ -10133,15 +10071,12 @@ function matchesOf({ resource, namespace, name, query }: Call): Matches {
   ].filter((check) => check !== undefined);
   return (object) => checks.every((check) => check(object));
 }
-
 const expired = (message: string): ApiStatus => refusalOf(410, 'Expired', message);
-
 function tooLarge(wanted: number, now: number): ApiStatus {
   const causes = [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }];
   const message = `Timeout: Too large resource version: ${wanted}, current: ${now}`;
   return refusalOf(504, 'Timeout', message, { causes, retryAfterSeconds: 1 });
 }
-
 /** The objects as they were at a revision, as etcd's MVCC shows them: the log undone backwards. */
 function objectsAt({ resource, namespace }: Call, revision: number): readonly ApiObject[] {
   const { objects, log } = resource.store;
@@ -10154,7 +10089,6 @@ function objectsAt({ resource, namespace }: Call, revision: number): readonly Ap
   }
   return inOrder(copy, namespace);
 }
-
 function list(call: Call): ServerAnswer {
   const { state, query, resource } = call;
   const token = readToken(query['continue']);
@@ -10176,11 +10110,9 @@ function list(call: Call): ServerAnswer {
   const { apiVersion, kind } = resource;
   return answerOf(200, { apiVersion, kind: `${kind}List`, metadata, items });
 }
-
 type Token = { rv: number; start: string };
 const tokenOf = (rv: number, start: string): string =>
   btoa(JSON.stringify({ v: 'meta.k8s.io/v1', rv, start }));
-
 function readToken(text: string | undefined): Token | undefined {
   try {
     return text ? (JSON.parse(atob(text)) as Token) : undefined;
@@ -10189,14 +10121,12 @@ function readToken(text: string | undefined): Token | undefined {
     return badRequest(`invalid continue token: continue key is not valid: ${why}`);
   }
 }
-
 const tokenExpired =
   'The provided continue parameter is too old to display a consistent list result. You can start ' +
   'a new list without the continue parameter, or use the continue token in this response to ' +
   'retrieve the remainder of the results. Continuing with the provided token results in an ' +
   'inconsistent list - objects that were created, modified, or deleted between the time the ' +
   'first chunk was returned and now may show up in the list.';
-
 function watch(call: Call): ServerAnswer {
   const { state, query, now, resource } = call;
   const { store } = resource;
@@ -10231,17 +10161,14 @@ function watch(call: Call): ServerAnswer {
   const cursor = { call, matches, since, pending, next, epoch, ...times };
   return { ...answerOf(200, undefined), watch: cursor };
 }
-
 const tooOld = (since: number, { dropped }: Store): ApiWatchEvent => {
   return { type: 'ERROR', object: expired(`too old resource version: ${since} (${dropped})`) };
 };
-
 function bookmarkOf({ state, resource }: Call, more?: Rec): ApiWatchEvent {
   const { apiVersion, kind } = resource;
   const metadata = { resourceVersion: String(state.revision), ...more };
   return { type: 'BOOKMARK', object: { apiVersion, kind, metadata } };
 }
-
 /** What this watch has not been told yet; cheap when nothing. Sets `ended` and `wakeAt`. */
 function nextEvents(state: ApiState, watch: WatchCursor, now: number): ApiWatchEvent[] {
   if (watch.ended) return [];
@@ -10266,7 +10193,6 @@ function nextEvents(state: ApiState, watch: WatchCursor, now: number): ApiWatchE
   watch.wakeAt = Math.min(watch.endsAt, watch.bookmarkAt, lags ? watch.lagsUntil : Infinity);
   return events;
 }
-
 /** A change as this watch sees it: entering its selection is ADDED, leaving it DELETED. */
 function told(watch: WatchCursor, change: Change, now: number): ApiWatchEvent | undefined {
   const { object, previous, type } = change;
@@ -10282,7 +10208,6 @@ function told(watch: WatchCursor, change: Change, now: number): ApiWatchEvent | 
 }
 
 // ─── Writes: create, update, delete ──────────────────────────────────────────────────────────────
-
 /** The kind in the body must be that of the path; built-in kinds may leave it out. */
 function decode({ resource, body }: Call): Rec {
   const { apiVersion, kind, crd } = resource;
@@ -10310,7 +10235,6 @@ function decode({ resource, body }: Call): Rec {
   }
   return named;
 }
-
 /** In the real order: namespace, defaults, validation (422), webhooks, quota (403), then 409. */
 function create(call: Call): ApiObject {
   const { resource } = call;
@@ -10329,7 +10253,6 @@ function create(call: Call): ApiObject {
   }
   return commit(call, 'ADDED', draft);
 }
-
 function newMetadata(call: Call, wanted: Rec): ObjectMeta {
   const { state, resource } = call;
   const namespace = resource.namespaced ? call.namespace : undefined;
@@ -10345,7 +10268,6 @@ function newMetadata(call: Call, wanted: Rec): ObjectMeta {
   const metadata = { name, namespace, ...system, ...own };
   return without(metadata as Rec) as unknown as ObjectMeta;
 }
-
 /** What is written must be what the path names; it need not say so. */
 function checkPlace(call: Call, wanted: Rec, namespace = call.namespace): void {
   const { name, namespace: own } = wanted;
@@ -10358,7 +10280,6 @@ function checkPlace(call: Call, wanted: Rec, namespace = call.namespace): void {
   if (namespace && (own ?? namespace) !== namespace)
     badRequest(`${what} does not match the namespace sent on the request`);
 }
-
 function checkNamespace({ state, resource, namespace }: Call, name: string): void {
   const spaces = state.resources.get('/namespaces')!;
   const space = spaces.store.objects.get('')?.get(namespace) ?? notFound(spaces, namespace);
@@ -10368,7 +10289,6 @@ function checkNamespace({ state, resource, namespace }: Call, name: string): voi
   const where = `in namespace ${namespace} because it is being terminated`;
   forbid(resource, name, `unable to create new content ${where}`, { causes });
 }
-
 /** Object counts only; pods that are over, or past their grace, are not charged. */
 function checkQuota({ state, resource, namespace, now }: Call, name: string): void {
   const { plural, store } = resource;
@@ -10390,7 +10310,6 @@ function checkQuota({ state, resource, namespace, now }: Call, name: string): vo
     forbid(resource, name, `exceeded quota: ${quota.metadata.name}, ${sums}, ${limits}`);
   }
 }
-
 function update(call: Call): ServerAnswer {
   const { resource, name, namespace } = call;
   const scale = call.subresource === 'scale';
@@ -10413,7 +10332,6 @@ function update(call: Call): ServerAnswer {
   }
   return answerOf(200, shown(call, subjectOf(call, replace(call, old, wanted))));
 }
-
 function patch(call: Call): ServerAnswer {
   const { resource, body, headers } = call;
   const type = (headers['content-type'] ?? '').split(';')[0]!;
@@ -10438,7 +10356,6 @@ function patch(call: Call): ServerAnswer {
   checkPlace(call, recOf(patched['metadata']));
   return answerOf(200, shown(call, subjectOf(call, replace(call, old, patched))));
 }
-
 /** What a subresource shows: the object itself, or its Scale. */
 function subjectOf({ subresource }: Call, object: ApiObject): ApiObject {
   if (subresource !== 'scale') return object;
@@ -10449,7 +10366,6 @@ function subjectOf({ subresource }: Call, object: ApiObject): ApiObject {
   const kind = { kind: 'Scale', apiVersion: 'autoscaling/v1' };
   return { ...kind, metadata, spec, status };
 }
-
 /** Every write to a living object ends here: isolation, checks, generation, the last finalizer. */
 function replace(call: Call, old: ApiObject, wanted: Rec): ApiObject {
   const { resource } = call;
@@ -10475,7 +10391,6 @@ function replace(call: Call, old: ApiObject, wanted: Rec): ApiObject {
   }
   return same(next, old) ? old : commit(call, 'MODIFIED', next, old); // No change is no write.
 }
-
 /** /status, /scale and /finalize change only their own part, and the object leaves status alone. */
 function isolate({ resource, subresource }: Call, old: ApiObject, wanted: Rec): ApiObject {
   const given = recOf(wanted['metadata']) as Partial<ObjectMeta>;
@@ -10499,7 +10414,6 @@ function isolate({ resource, subresource }: Call, old: ApiObject, wanted: Rec): 
   const { apiVersion, kind } = old;
   return without({ ...wanted, apiVersion, kind, metadata, status: kept });
 }
-
 /** The resources of containers that are there; whatever else a resize says is not heard. */
 function resized(before: unknown, wanted: unknown): Rec {
   const lists = ['containers', 'initContainers'].filter((field) => recOf(before)[field]);
@@ -10510,12 +10424,9 @@ function resized(before: unknown, wanted: unknown): Rec {
     });
   return { ...recOf(before), ...Object.fromEntries(lists.map((field) => [field, one(field)])) };
 }
-
 /** Undefined for an empty map or list: Go leaves those out. */
 const some = (value: unknown): unknown => (Object.keys(value ?? {}).length > 0 ? value : undefined);
-
 type Wish = Partial<Record<'uid' | 'resourceVersion' | 'propagation', string>> & { grace?: number };
-
 /** DeleteOptions from the body, else from the query. */
 function deleteWish({ body, query }: Call): Wish {
   const { preconditions, ...options } = (isRec(body) ? body : query) as Rec;
@@ -10528,7 +10439,6 @@ function deleteWish({ body, query }: Call): Wish {
     invalid('meta.k8s.io', 'DeleteOptions', '', why);
   return without({ uid, resourceVersion, propagation, grace }) as Wish;
 }
-
 function checkPreconditions(call: Call, { metadata }: ApiObject, wish: Wish): void {
   const check = (what: string, wanted: string | undefined, real: string, guess: string): void => {
     if (!wanted || wanted === real) return;
@@ -10538,7 +10448,6 @@ function checkPreconditions(call: Call, { metadata }: ApiObject, wish: Wish): vo
   check('UID', wish.uid, metadata.uid, 'deleted and then recreated');
   check('ResourceVersion', wish.resourceVersion, metadata.resourceVersion, 'modified');
 }
-
 /** rest.BeforeDelete and Store.Delete: what is left to show; undefined = a Status is answered. */
 function remove(call: Call, old: ApiObject, wish: Wish): ApiObject | undefined {
   const { resource, now } = call;
@@ -10566,7 +10475,6 @@ function remove(call: Call, old: ApiObject, wish: Wish): ApiObject | undefined {
   const gone = commit(call, 'DELETED', left, left);
   return resource.flags.includes('r') ? gone : undefined;
 }
-
 /** podStrategy.CheckGracefulDelete: only pods have a grace, and what no kubelet holds has none. */
 function podGrace({ plural }: Resource, pod: ApiObject, wanted?: number): number | undefined {
   if (plural !== 'pods') return undefined;
@@ -10575,7 +10483,6 @@ function podGrace({ plural }: Resource, pod: ApiObject, wanted?: number): number
   const period = wanted ?? Number(pathOf(pod, 'spec.terminationGracePeriodSeconds'));
   return period < 0 ? 1 : period;
 }
-
 /** The finalizers after a propagationPolicy; without one they stay as they are. */
 function cascade(finalizers: readonly string[], policy: string | undefined): readonly string[] {
   const marks: Strings = { Foreground: 'foregroundDeletion', Orphan: 'orphan' };
@@ -10583,7 +10490,6 @@ function cascade(finalizers: readonly string[], policy: string | undefined): rea
   const others = finalizers.filter((one) => !Object.values(marks).includes(one));
   return marks[policy] ? [...others, marks[policy]] : others;
 }
-
 function removeNamespace(call: Call, old: ApiObject): ApiObject {
   if (['default', 'kube-system', 'kube-public'].includes(call.name))
     forbid(call.resource, call.name, 'this namespace may not be deleted');
@@ -10593,14 +10499,12 @@ function removeNamespace(call: Call, old: ApiObject): ApiObject {
 }
 
 // ─── Patch formats ───────────────────────────────────────────────────────────────────────────────
-
 type Patch = (old: unknown, patch: unknown) => unknown;
 const patches: Readonly<Record<string, Patch>> = {
   'application/json-patch+json': jsonPatch,
   'application/merge-patch+json': mergePatch,
   'application/strategic-merge-patch+json': (old, patch) => strategicPatch(old, patch),
 };
-
 /** RFC 7386. */
 function mergePatch(old: unknown, patch: unknown): unknown {
   if (!isRec(patch)) return patch;
@@ -10610,7 +10514,6 @@ function mergePatch(old: unknown, patch: unknown): unknown {
     else merged[key] = mergePatch(merged[key], value);
   return merged;
 }
-
 /** RFC 6902 but copy and move; whatever fails has one answer, as in the real server. */
 function jsonPatch(old: unknown, patch: unknown): unknown {
   const why = 'the server rejected our request due to an error in our request';
@@ -10637,7 +10540,6 @@ function jsonPatch(old: unknown, patch: unknown): unknown {
     return known ? edit(at, plain, op, value) : refuse(422, 'Invalid', why, {});
   }, old);
 }
-
 /** patchMergeKey by field; '' = a set of scalars. Other lists are replaced whole, as upstream. */
 const mergeKeys: Readonly<Record<string, readonly string[]>> = {
   containers: ['name'],
@@ -10650,7 +10552,6 @@ const mergeKeys: Readonly<Record<string, readonly string[]>> = {
   ownerReferences: ['uid'],
   finalizers: [''],
 };
-
 /** Strategic merge without $directives: maps as in mergePatch, known lists by key. */
 function strategicPatch(old: unknown, patch: unknown, field = ''): unknown {
   if (Array.isArray(patch)) return mergeList(listOf(old), patch, field);
@@ -10661,7 +10562,6 @@ function strategicPatch(old: unknown, patch: unknown, field = ''): unknown {
     else if (!key.startsWith('$')) merged[key] = strategicPatch(merged[key], value, key);
   return merged;
 }
-
 function mergeList(old: readonly unknown[], patch: readonly unknown[], field: string): unknown {
   const has = (key: string): boolean => patch.some((item) => recOf(item)[key] !== undefined);
   if (mergeKeys[field] && patch.length === 0) return old;
@@ -10679,9 +10579,7 @@ function mergeList(old: readonly unknown[], patch: readonly unknown[], field: st
 }
 
 // ─── Admission and validation of built-in kinds ──────────────────────────────────────────────────
-
 type Admission = (call: Call, object: ApiObject) => ApiObject;
-
 const container = {
   terminationMessagePath: '/dev/termination-log',
   terminationMessagePolicy: 'File',
@@ -10690,7 +10588,6 @@ const container = {
 };
 const file = { defaultMode: 420 };
 const volume = { 'configMap?': file, 'secret?': file, 'downwardAPI?': file, 'projected?': file };
-
 /** Defaults in the notation of filled(). Pods have more, see defaultPod. */
 const defaultsOf: Readonly<Record<string, Rec>> = {
   pods: {
@@ -10716,7 +10613,6 @@ const defaultsOf: Readonly<Record<string, Rec>> = {
   services: { spec: { type: 'ClusterIP', sessionAffinity: 'None' }, status: { loadBalancer: {} } },
   storageclasses: { reclaimPolicy: 'Delete', volumeBindingMode: 'Immediate' },
 };
-
 /** The object with its defaults. `?` = only where the field is there, and [x] there = each item. */
 function filled(defaults: Rec, object: Rec): Rec {
   let result: Record<string, unknown> | undefined;
@@ -10730,17 +10626,14 @@ function filled(defaults: Rec, object: Rec): Rec {
   }
   return result ?? object;
 }
-
 function filledField(fallback: unknown, given: unknown, optional: boolean): unknown {
   if (isRec(fallback)) return isRec(given) ? filled(fallback, given) : filled(fallback, {});
   if (!optional || !Array.isArray(fallback)) return given ?? fallback;
   const items = recsOf(given).map((item) => filled(recOf(fallback[0]), item));
   return items.every((item, index) => item === listOf(given)[index]) ? given : items;
 }
-
 const admitAny: Admission = ({ resource }, object) =>
   filled(defaultsOf[resource.plural] ?? {}, object) as ApiObject;
-
 const admissions: Readonly<Record<string, Admission>> = {
   pods: (_, pod) => {
     const { spec, ...rest } = defaultPod(pod);
@@ -10777,7 +10670,6 @@ const admissions: Readonly<Record<string, Admission>> = {
     return { ...crd, status: { conditions, acceptedNames: pathOf(crd, 'spec.names') } };
   },
 };
-
 /** Decoding and DefaultTolerationSeconds, on every write of a pod. */
 function defaultPod(pod: ApiObject): ApiObject {
   const given = recOf(pod['spec']);
@@ -10795,7 +10687,6 @@ function defaultPod(pod: ApiObject): ApiObject {
   const spec = without({ ...given, ...Object.fromEntries(lists), ...computed });
   return { ...pod, spec: filled(defaultsOf['pods']!, spec) };
 }
-
 function defaultContainer(one: Rec): Rec {
   const { limits, requests } = recOf(one['resources']);
   const asked = some({ ...recOf(limits), ...recOf(requests) });
@@ -10804,7 +10695,6 @@ function defaultContainer(one: Rec): Rec {
   const resources = without({ ...recOf(one['resources']), requests: asked });
   return { ...one, imagePullPolicy, resources };
 }
-
 function defaultTolerations(own: readonly Rec[]): readonly Rec[] {
   const keys = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
   const covers = (one: Rec, key: string): boolean =>
@@ -10813,7 +10703,6 @@ function defaultTolerations(own: readonly Rec[]): readonly Rec[] {
   const more = { operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 };
   return [...own, ...added.map((key) => ({ key, ...more }))];
 }
-
 function qosOf(spec: unknown): string {
   const all = ['containers', 'initContainers'].flatMap((field) => recsOf(recOf(spec)[field]));
   const resources = all.map((one) => recOf(one['resources']));
@@ -10823,12 +10712,10 @@ function qosOf(spec: unknown): string {
     ['cpu', 'memory'].every((key) => amount(limits, key) === amount(requests, key));
   return resources.every(isFull) ? 'Guaranteed' : 'Burstable';
 }
-
 function askHooks({ state, verb, resource }: Call, object: ApiObject): void {
   const refused = state.refuse?.(verb, resource.plural, object);
   if (refused) throw refused;
 }
-
 const checks: Readonly<
   Record<string, (call: Call, object: ApiObject, old?: ApiObject) => FieldError[]>
 > = {
@@ -10859,11 +10746,9 @@ function tooLow(field: string, value: unknown, least: number): FieldError[] {
   const isLow = typeof value === 'number' && value < least;
   return isLow ? [wrong(field, value, `must be greater than or equal to ${least}`)] : [];
 }
-
 const notChecked =
   'some validation rules were not checked because the object was invalid; correct the existing ' +
   'errors to complete validation';
-
 function validate(call: Call, object: ApiObject, old?: ApiObject): void {
   const { group, kind, plural, crd } = call.resource;
   const errors = checkMetadata(object.metadata, old?.metadata);
@@ -10878,7 +10763,6 @@ function validate(call: Call, object: ApiObject, old?: ApiObject): void {
   invalid(group, kind, object.metadata.name, errors);
   askHooks(call, object);
 }
-
 const subdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 const labelKey = /^([a-z0-9.-]+\/)?[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?$/;
 const labelValue = /^([A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)?$/;
@@ -10895,7 +10779,6 @@ const valueWords =
   "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', " +
   `${edges}'MyValue',  or 'my_value',  or '12345', regex used for validation is ` +
   "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-
 function checkMetadata(metadata: ObjectMeta, old?: ObjectMeta): FieldError[] {
   const { name, uid, labels, annotations, finalizers = [], ownerReferences = [] } = metadata;
   const errors: FieldError[] = [];
@@ -10925,7 +10808,6 @@ function checkMetadata(metadata: ObjectMeta, old?: ObjectMeta): FieldError[] {
   }
   return errors;
 }
-
 function checkPod({ spec }: ApiObject): FieldError[] {
   const names = recsOf(pathOf(spec, 'volumes')).map((one) => one['name']);
   const seen = new Set<unknown>();
@@ -10955,7 +10837,6 @@ function checkPod({ spec }: ApiObject): FieldError[] {
   if (!policies.includes(policy)) errors.push(unsupported('spec.restartPolicy', policy, policies));
   return errors;
 }
-
 function checkResources(field: string, { requests, limits }: Rec): FieldError[] {
   return Object.entries(recOf(limits)).flatMap(([what, limit]) => {
     const asked = recOf(requests)[what];
@@ -10963,13 +10844,11 @@ function checkResources(field: string, { requests, limits }: Rec): FieldError[] 
     return quantityOf(asked) > quantityOf(limit) ? [wrong(field, `${asked}`, why)] : [];
   });
 }
-
 const podImmutable =
   'pod updates may not change fields other than `spec.containers[*].image`,' +
   '`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only ' +
   'additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set ' +
   'to 1 if it was previously negative)';
-
 /** A living pod changes by images and added tolerations; by /resize in cpu and memory. */
 function checkPodUpdate({ subresource }: Call, pod: ApiObject, old: ApiObject): FieldError[] {
   if (pod['spec'] === old['spec']) return [];
@@ -10995,7 +10874,6 @@ function checkPodUpdate({ subresource }: Call, pod: ApiObject, old: ApiObject): 
   const why = 'Pod QOS Class may not change as a result of resizing';
   return resize && qosOf(spec) !== qos ? [wrong('spec', qos, why)] : [];
 }
-
 const claimImmutable =
   'spec is immutable after creation except resources.requests and volumeAttributesClassName for ' +
   'bound claims';
@@ -11003,9 +10881,7 @@ const claimShrinks = 'field can not be less than status.capacity';
 const claimFixed =
   'only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc ' +
   'must support resize';
-
 const accessModes = ['ReadOnlyMany', 'ReadWriteMany', 'ReadWriteOnce', 'ReadWriteOncePod'];
-
 function checkClaim({ resource, state }: Call, claim: ApiObject, old?: ApiObject): FieldError[] {
   const [spec, before] = [recOf(claim['spec']), recOf(old?.['spec'])];
   const sizeOf = (one: Rec): number => quantityOf(pathOf(one, 'resources.requests.storage'));
@@ -11034,9 +10910,7 @@ function checkClaim({ resource, state }: Call, claim: ApiObject, old?: ApiObject
 }
 
 // ─── Structural schemas: pruning, defaults, validation ───────────────────────────────────────────
-
 const schemaOf = ({ crd }: Resource): Rec => recOf(pathOf(crd, 'schema.openAPIV3Schema'));
-
 /** A custom object without unknown fields and with its defaults; fieldValidation is heeded. */
 function admitted({ resource, query, warnings, verb }: Call, object: ApiObject): ApiObject {
   if (!resource.crd) return object;
@@ -11056,9 +10930,7 @@ function admitted({ resource, query, warnings, verb }: Call, object: ApiObject):
   if (query['fieldValidation'] !== 'Ignore') warnings.push(...words);
   return result;
 }
-
 const under = (path: string, key: string): string => (path ? `${path}.${key}` : key);
-
 function conform(schema: Rec, value: unknown, path: string, unknown: string[]): unknown {
   const { properties, additionalProperties, items, type } = schema;
   if (Array.isArray(value)) {
@@ -11091,7 +10963,6 @@ function conform(schema: Rec, value: unknown, path: string, unknown: string[]): 
 /** What is as its schema wants it, and was looked at whole: a write shares most of the object. */
 const conformed = new WeakMap<Rec, Rec>();
 const valid = new WeakMap<Rec, Rec>();
-
 function checkValue(schema: Rec, value: unknown, old: unknown, at: string, errors: FieldError[]) {
   const { length } = errors;
   if (value === old && isRec(value) && valid.get(value) === schema) return;
@@ -11128,20 +10999,17 @@ function checkValue(schema: Rec, value: unknown, old: unknown, at: string, error
   }
   if (errors.length === length) valid.set(value, schema);
 }
-
 function typeName(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'array';
   return Number.isInteger(value) ? 'integer' : typeof value;
 }
-
 const patterns = new Map<string, RegExp>();
 function patternOf(text: string): RegExp {
   const pattern = patterns.get(text) ?? new RegExp(text);
   patterns.set(text, pattern);
   return pattern;
 }
-
 function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldError[]): void {
   const { minimum, maximum, minLength, maxLength, pattern, enum: values } = schema;
   const check = (broken: boolean, why: string): void =>
@@ -11170,7 +11038,6 @@ function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldErr
 }
 
 // ─── Tables: what kubectl prints ─────────────────────────────────────────────────────────────────
-
 /** Columns beside name and age, `Name=path`; a CRD brings its own. */
 const printed: Strings = {
   pods: 'Phase=status.phase Node=spec.nodeName IP=status.podIP',
@@ -11178,7 +11045,6 @@ const printed: Strings = {
   persistentvolumeclaims: 'Status=status.phase Volume=spec.volumeName Size=status.capacity.storage',
   events: 'Type=type Reason=reason Object=involvedObject.name Message=message',
 };
-
 function columnsOf({ plural, crd }: Resource): readonly Strings[] {
   const pairs = (printed[plural] ?? '').split(' ').filter(Boolean);
   const own = pairs.map((pair) => {
@@ -11190,7 +11056,6 @@ function columnsOf({ plural, crd }: Resource): readonly Strings[] {
   const name = { name: 'Name', type: 'string', format: 'name', jsonPath: '.metadata.name' };
   return [name, ...(others.length > 0 ? others : [...own, age])];
 }
-
 /** A Table when the client's Accept asks for one (kubectl get does), else undefined. */
 function tableOf(call: Call, objects: readonly ApiObject[], metadata: Rec): Rec | undefined {
   const { headers, resource, now } = call;
@@ -11209,14 +11074,11 @@ function tableOf(call: Call, objects: readonly ApiObject[], metadata: Rec): Rec 
   const columnDefinitions = columns.map((column) => ({ ...plain, ...without(column, 'jsonPath') }));
   return { kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata, columnDefinitions, rows };
 }
-
 const shown = (call: Call, object: ApiObject): unknown =>
   tableOf(call, [object], { resourceVersion: object.metadata.resourceVersion }) ?? object;
 
 // ─── Discovery, version, health, OpenAPI ─────────────────────────────────────────────────────────
-
 const serverVersion = { major: '1', minor: '36', gitVersion: 'v1.36.0-embedded', platform: 'none' };
-
 /** What is answered without a resource, or undefined. */
 function discover(state: ApiState, [root = '', ...rest]: Segments): ServerAnswer | undefined {
   const wanted = rest.join('/');
@@ -11239,13 +11101,11 @@ function discover(state: ApiState, [root = '', ...rest]: Segments): ServerAnswer
   const list = { kind: 'APIResourceList', apiVersion: 'v1', groupVersion: wanted, resources };
   return answerOf(200, list);
 }
-
 function groupOf(groupVersion: string) {
   const [name, version] = groupVersion.split('/');
   const preferredVersion = { groupVersion, version };
   return { name, versions: [preferredVersion], preferredVersion };
 }
-
 const onItems = 'create delete get list patch update watch'.split(' ');
 function discovered({ plural, kind, namespaced, shortNames, subresources }: Resource): Rec[] {
   const main = { name: plural, singularName: kind.toLowerCase(), namespaced, kind };
@@ -11260,7 +11120,6 @@ function discovered({ plural, kind, namespaced, shortNames, subresources }: Reso
   });
   return [without({ ...main, verbs: onItems, shortNames: some(shortNames) }), ...subs];
 }
-
 /** Enough for kubectl to leave validation to the server. */
 function openApi(state: ApiState, [, ...place]: Segments): ServerAnswer {
   const rootOf = ({ group, apiVersion }: Resource) => `${group ? 'apis' : 'api'}/${apiVersion}`;
@@ -11299,7 +11158,6 @@ type ActorName =
   | 'podgc' // pods of absent and out-of-service nodes
   | 'provisioner' // makes, binds, grows and deletes volumes
   | 'gc'; // owner references, finalizers, namespaces
-
 interface ActorOptions {
   readonly nodes: readonly string[];
   readonly startMs?: number; // from bound claims to running containers; half of it for a restart
@@ -11313,7 +11171,6 @@ interface ActorOptions {
   readonly labels?: (node: string) => Readonly<Record<string, string>>;
   readonly skip?: readonly ActorName[];
 }
-
 /** Switches take effect at once, the requests that follow from them do not. */
 interface Actors {
   readonly synced: Promise<void>; // every informer has listed once
@@ -11342,7 +11199,6 @@ type SeenNode = Item<k8s.V1NodeSpec, k8s.V1NodeStatus>;
 type SeenClaim = Item<k8s.V1PersistentVolumeClaimSpec, k8s.V1PersistentVolumeClaimStatus>;
 type SeenVolume = Item<k8s.V1PersistentVolumeSpec, k8s.V1PersistentVolumeStatus>;
 type SeenClass = Item & Omit<k8s.V1StorageClass, 'metadata'>;
-
 /** Every kind the actors watch, and its kind in owner references. Not served (404) means empty. */
 const kinds = {
   nodes: ['/api/v1/nodes', 'Node'],
@@ -11364,7 +11220,6 @@ interface View extends Record<Kind, Map<string, Item>> {
   claims: Map<string, SeenClaim>;
   pods: Map<string, SeenPod>;
 }
-
 type Again = Promise<number | void>; // ms until the next look
 type Work = (stage: Stage, key: string) => Again;
 type Groups = Map<string, Set<string>>;
@@ -11386,7 +11241,6 @@ interface Stage {
   readonly unserved: Set<Kind>;
   ips: number;
 }
-
 const laneWork = {
   bind: ['scheduler', schedulePod],
   pod: ['kubelet', syncPod],
@@ -11401,7 +11255,6 @@ const laneWork = {
   namespace: ['gc', emptyNamespace],
 } as const satisfies Record<string, readonly [ActorName, Work]>;
 type LaneName = keyof typeof laneWork;
-
 /** Which lanes look at an object again when it changes. */
 const interests: Readonly<Partial<Record<Kind, readonly LaneName[]>>> = {
   nodes: ['machine', 'monitor'],
@@ -11410,7 +11263,6 @@ const interests: Readonly<Partial<Record<Kind, readonly LaneName[]>>> = {
   pods: ['bind', 'pod', 'evict', 'podgc'],
   namespaces: ['namespace'],
 };
-
 /** A keyed queue: a key is never worked on twice at once, and a failed one is tried again. */
 function newLane(stage: Stage, name: LaneName): (key: string) => void {
   const [actor, work]: readonly [ActorName, Work] = laneWork[name];
@@ -11445,7 +11297,6 @@ function newLane(stage: Stage, name: LaneName): (key: string) => void {
   };
   return add;
 }
-
 /** One request. A refusal throws, unless its status is in `fine`. */
 async function ask(
   { world }: Stage,
@@ -11459,7 +11310,6 @@ async function ask(
   if (answer.status < 400 || fine.includes(answer.status)) return answer;
   throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
 }
-
 /** A patch that hits the very object that was seen, or nothing; its answer is seen at once. */
 type Edit = { metadata?: object; spec?: object; status?: object };
 async function amend(stage: Stage, kind: Kind, { metadata }: Item, change: Edit): Promise<void> {
@@ -11471,33 +11321,27 @@ async function amend(stage: Stage, kind: Kind, { metadata }: Item, change: Edit)
   if (now?.metadata.uid === metadata.uid && isNewer(next as Item, now))
     (stage.view[kind] as Map<string, Item>).set(keyIn(metadata), next as Item);
 }
-
 async function deleteSeen(stage: Stage, kind: Kind, seen: Item, options = {}): Promise<void> {
   const body = { preconditions: { uid: seen.metadata.uid }, ...options };
   await ask(stage, 'DELETE', urlOf(kind, seen.metadata), body, [404, 409]);
 }
-
 /** A live GET finds nothing of this name, or another object. */
 async function isGone(stage: Stage, kind: Kind, meta: k8s.V1ObjectMeta, uid?: string) {
   const { status, body } = await ask(stage, 'GET', urlOf(kind, meta), undefined, [404]);
   return status === 404 || (uid !== undefined && (body as Item).metadata.uid !== uid);
 }
-
 function urlOf(kind: Kind, { name, namespace }: k8s.V1ObjectMeta): string {
   const [path] = kinds[kind];
   const cut = path.lastIndexOf('/');
   const scope = namespace === undefined ? '' : `/namespaces/${namespace}`;
   return `${path.slice(0, cut)}${scope}${path.slice(cut)}/${name}`;
 }
-
 function keyIn({ name, namespace }: k8s.V1ObjectMeta): string {
   return namespace === undefined ? (name ?? '') : `${namespace}/${name}`;
 }
-
 function isNewer(a: Item, b: Item): boolean {
   return Number(a.metadata?.resourceVersion) > Number(b.metadata.resourceVersion);
 }
-
 /** List, watch, and list again when the stream breaks or its version expired; for ever. */
 async function followKind(stage: Stage, kind: Kind, synced: () => void): Promise<void> {
   const [path] = kinds[kind];
@@ -11525,7 +11369,6 @@ async function followKind(stage: Stage, kind: Kind, synced: () => void): Promise
     }
   }
 }
-
 /** A list older than what is known is asked for twice, then believed: etcd was restored. */
 async function relist(stage: Stage, kind: Kind, doubts: number): Promise<string> {
   const { status, body } = await ask(stage, 'GET', kinds[kind][0], undefined, [404]);
@@ -11545,7 +11388,6 @@ async function relist(stage: Stage, kind: Kind, doubts: number): Promise<string>
   if (!version) throw new Error('not served');
   return version;
 }
-
 /** Only now is absence from the view worth anything. */
 function begin(stage: Stage): void {
   for (const kind of allKinds)
@@ -11553,7 +11395,6 @@ function begin(stage: Stage): void {
   for (const id of stage.alive.values()) stage.lanes.owned(id);
   for (const name of stage.machines.keys()) stage.lanes.machine(name);
 }
-
 /** Takes one object into the view and its indexes, and tells the lanes. */
 function observe(stage: Stage, kind: Kind, object: Item, gone: boolean): void {
   const view = stage.view[kind] as Map<string, Item>;
@@ -11573,7 +11414,6 @@ function observe(stage: Stage, kind: Kind, object: Item, gone: boolean): void {
   if (kind === 'pods') indexPod(stage, key, object as SeenPod, gone);
   announce(stage, kind, key, object, gone);
 }
-
 function indexPod(stage: Stage, key: string, pod: SeenPod, gone: boolean): void {
   const { uid } = pod.metadata;
   const node = pod.spec.nodeName ?? stage.assumed.get(uid);
@@ -11586,7 +11426,6 @@ function indexPod(stage: Stage, key: string, pod: SeenPod, gone: boolean): void 
   const machine = stage.machines.get(node ?? '');
   if (machine?.power === 'on') machine.runs.delete(uid); // else when the machine is back
 }
-
 function indexOwners(stage: Stage, id: string, { metadata }: Item, gone: boolean): void {
   const { uid, ownerReferences = [], finalizers } = metadata;
   if (gone) stage.alive.delete(uid);
@@ -11598,7 +11437,6 @@ function indexOwners(stage: Stage, id: string, { metadata }: Item, gone: boolean
   if (gone) for (const other of stage.dependents.get(uid) ?? []) stage.lanes.owned(other);
   else if (ownerReferences.length > 0 || finalizers) stage.lanes.owned(id);
 }
-
 function regroup(groups: Groups, group: string, member: string, gone: boolean): void {
   const members = groups.get(group);
   if (gone) members?.delete(member);
@@ -11606,7 +11444,6 @@ function regroup(groups: Groups, group: string, member: string, gone: boolean): 
   else groups.set(group, new Set([member]));
   if (members?.size === 0) groups.delete(group);
 }
-
 function announce(stage: Stage, kind: Kind, key: string, object: Item, gone: boolean): void {
   const { lanes, view, podsUsing } = stage;
   const { namespace = '' } = object.metadata;
@@ -11623,7 +11460,6 @@ function announce(stage: Stage, kind: Kind, key: string, object: Item, gone: boo
   if (kind === 'pods' && gone) claimKeys(object as SeenPod).forEach(lanes.protect);
   if (gone && isStopping(view.namespaces.get(namespace))) lanes.namespace(namespace);
 }
-
 function isStopping(object: Item | undefined): boolean {
   return object?.metadata.deletionTimestamp !== undefined;
 }
@@ -11640,7 +11476,6 @@ function statusIn({ status }: SeenPod | SeenNode, type: string): string | undefi
 function stamp({ world }: Stage): string {
   return timeOf(world.now());
 }
-
 /** A condition whose transition time moves with its status only. `null` removes an old reason. */
 function conditionNow(
   stage: Stage,
@@ -11655,7 +11490,6 @@ function conditionNow(
   const lastTransitionTime = (was?.status === word && was.lastTransitionTime) || stamp(stage);
   return { type, status: word, reason, message, lastTransitionTime };
 }
-
 /** When a lasting fact was first seen; forgotten as soon as it does not hold. */
 function sinceFirst(stage: Stage, fact: string, holds: boolean): number {
   const first = stage.since.get(fact) ?? stage.world.uptime();
@@ -11666,7 +11500,6 @@ function sinceFirst(stage: Stage, fact: string, holds: boolean): number {
 
 // ── Scheduler ───────────────────────────────────────────────────────────────────────────────────
 const selectedNode = 'volume.kubernetes.io/selected-node';
-
 async function schedulePod(stage: Stage, key: string): Promise<void> {
   const pod = stage.view.pods.get(key);
   if (!pod || pod.spec.nodeName !== undefined || isStopping(pod)) return;
@@ -11695,7 +11528,6 @@ async function schedulePod(stage: Stage, key: string): Promise<void> {
   const body = { apiVersion: 'v1', kind: 'Binding', metadata: { name, namespace }, target };
   await ask(stage, 'POST', `${urlOf('pods', pod.metadata)}/binding`, body, [404, 409]);
 }
-
 /** Why a pod with this claim fits no node at all. */
 function claimProblem({ view }: Stage, key: string): string | undefined {
   const claim = view.claims.get(key);
@@ -11708,7 +11540,6 @@ function claimProblem({ view }: Stage, key: string): string | undefined {
   const waits = view.classes.get(storageClassName)?.volumeBindingMode === 'WaitForFirstConsumer';
   return waits ? undefined : 'pod has unbound immediate PersistentVolumeClaims';
 }
-
 /** The node assumed or selected before if it still suits, else the one with the fewest pods. */
 function chooseNode(stage: Stage, pod: SeenPod, claims: SeenClaim[]): [string | undefined, string] {
   const { nodes, volumes } = stage.view;
@@ -11727,7 +11558,6 @@ function chooseNode(stage: Stage, pod: SeenPod, claims: SeenClaim[]): [string | 
   const reasons = Object.entries(refusals).map(([because, count]) => `${count} ${because}`);
   return [best, `0/${nodes.size} nodes are available: ${reasons.sort().join(', ')}.`];
 }
-
 /** Why a node does not suit, in the words of the scheduler's plugins. */
 function objection(pod: SeenPod, node: SeenNode, volumes: SeenVolume[]): string | undefined {
   const { labels = {} } = node.metadata;
@@ -11743,7 +11573,6 @@ function objection(pod: SeenPod, node: SeenNode, volumes: SeenVolume[]): string 
   if (!volumes.every(reaches)) return "node(s) didn't match PersistentVolume's node affinity";
   return undefined;
 }
-
 function tolerance({ spec }: SeenPod, taint: k8s.V1Taint): k8s.V1Toleration | undefined {
   return spec.tolerations?.find(
     ({ key, operator, value, effect }) =>
@@ -11752,7 +11581,6 @@ function tolerance({ spec }: SeenPod, taint: k8s.V1Taint): k8s.V1Toleration | un
       (operator === 'Exists' || (value ?? '') === (taint.value ?? '')),
   );
 }
-
 /** True if `have` says all that `want` says; list elements with a type are matched by it. */
 function covers(want: unknown, have: unknown): boolean {
   if (want === null || want === undefined) return have === null || have === undefined;
@@ -11793,7 +11621,6 @@ interface Box {
   next: 'start' | 'stop' | 'resize';
   at: number; // when `next` is due, on the monotonic clock; Infinity = settled
 }
-
 async function syncPod(stage: Stage, key: string): Again {
   const pod = stage.view.pods.get(key);
   const machine = stage.machines.get(pod?.spec.nodeName ?? '');
@@ -11819,12 +11646,10 @@ async function syncPod(stage: Stage, key: string): Again {
   await reportPod(stage, pod, run);
   return due === Infinity ? undefined : due - now;
 }
-
 function newBox({ image = '' }: k8s.V1Container, at: number): Box {
   const rest = { resources: {}, restarts: -1, startedAt: undefined, next: 'start' } as const;
   return { aim: image, image, ...rest, at };
 }
-
 /**
  * Moves one container on. A change of its spec is noticed first (observedGeneration is reported),
  * acted on half a startMs later, and the restart takes the other half: as with a real kubelet, an
@@ -11858,12 +11683,10 @@ function turnBox(stage: Stage, box: Box, spec: k8s.V1Container, now: number): vo
     box.at = now + Math.min(300_000, crashMs * 2 ** box.restarts);
   }
 }
-
 function exitBox(stage: Stage, box: Box): void {
   if (box.startedAt !== undefined) box.exitedAt = stamp(stage);
   box.startedAt = undefined;
 }
-
 /** Containers stop, the terminal phase is written, and only then the object goes (by UID). */
 async function stopPod(stage: Stage, pod: SeenPod, machine: Machine, run: Run): Again {
   const now = stage.world.uptime();
@@ -11875,7 +11698,6 @@ async function stopPod(stage: Stage, pod: SeenPod, machine: Machine, run: Run): 
   if (!isOver(pod)) await reportPod(stage, pod, run);
   if (machine.power === 'on') await deleteSeen(stage, 'pods', pod, { gracePeriodSeconds: 0 });
 }
-
 /** Writes what the machine runs into the pod's status, if that says something else. */
 async function reportPod(stage: Stage, pod: SeenPod, run: Run): Promise<void> {
   const { containers } = pod.spec;
@@ -11906,11 +11728,9 @@ async function reportPod(stage: Stage, pod: SeenPod, run: Run): Promise<void> {
   };
   if (!covers(status, pod.status)) await amend(stage, 'pods', pod, { status });
 }
-
 function isReady(run: Run, box: Box | undefined): boolean {
   return box?.startedAt !== undefined && !run.unready && !/bad/.test(box.image);
 }
-
 function boxStatus(stage: Stage, pod: SeenPod, run: Run, box: Box, name = ''): object {
   const { image, restarts, startedAt, exitedAt, resources } = box;
   const again = restarts < 0 ? 'ContainerCreating' : 'CrashLoopBackOff';
@@ -11933,7 +11753,6 @@ function boxStatus(stage: Stage, pod: SeenPod, run: Run, box: Box, name = ''): o
     ...(Object.keys(resources).length > 0 && { resources }),
   };
 }
-
 /** The kubelet's node side: registers once per boot, then only keeps its own Ready condition. */
 async function syncMachine(stage: Stage, name: string): Promise<void> {
   const machine = stage.machines.get(name);
@@ -11958,9 +11777,7 @@ async function syncMachine(stage: Stage, name: string): Promise<void> {
   const status = { capacity, allocatable: capacity, nodeInfo, conditions };
   await amend(stage, 'nodes', node, { status });
 }
-
 const leasesPath = '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases';
-
 async function renew(stage: Stage, name: string): Promise<void> {
   const renewTime = new Date(stage.world.now()).toISOString().replace('Z', '000Z');
   const body = { metadata: { name }, spec: { holderIdentity: name, renewTime } };
@@ -11969,7 +11786,6 @@ async function renew(stage: Stage, name: string): Promise<void> {
   const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
   if (answer.status === 404) await ask(stage, 'POST', leasesPath, { ...kind, ...body }, [404, 409]);
 }
-
 async function heartbeats(stage: Stage): Promise<void> {
   while (!stage.signal.aborted) {
     await stage.world.sleep(stage.options.heartbeatMs, stage.signal);
@@ -11999,7 +11815,6 @@ async function monitorNode(stage: Stage, name: string): Again {
   const status = { conditions: [conditionNow(stage, node, 'Ready', 'Unknown', ...why)] };
   await amend(stage, 'nodes', node, { status });
 }
-
 async function retaint(stage: Stage, node: SeenNode, ready: string): Promise<void> {
   const [bad, gone] = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
   const key = ready === 'True' ? undefined : ready === 'False' ? bad : gone;
@@ -12013,7 +11828,6 @@ async function retaint(stage: Stage, node: SeenNode, ready: string): Promise<voi
   const { resourceVersion } = node.metadata;
   await amend(stage, 'nodes', node, { metadata: { resourceVersion }, spec: { taints } });
 }
-
 /** Once per outage; a kubelet that lives may say otherwise afterwards. */
 async function markPodsNotReady(stage: Stage, node: string): Promise<void> {
   for (const key of [...(stage.podsOn.get(node) ?? [])]) {
@@ -12023,7 +11837,6 @@ async function markPodsNotReady(stage: Stage, node: string): Promise<void> {
     await amend(stage, 'pods', pod, { status });
   }
 }
-
 /** processPodOnNode: a NoExecute taint ends a pod at once or after its shortest toleration. */
 async function evictPod(stage: Stage, key: string): Again {
   const pod = stage.view.pods.get(key);
@@ -12040,7 +11853,6 @@ async function evictPod(stage: Stage, key: string): Again {
   await amend(stage, 'pods', pod, { status: { conditions } });
   await deleteSeen(stage, 'pods', pod);
 }
-
 /** gcOrphaned, gcUnscheduledTerminating and gcTerminating (out-of-service), every podGcMs. */
 async function collectPod(stage: Stage, key: string): Again {
   const pod = stage.view.pods.get(key);
@@ -12066,7 +11878,6 @@ async function collectPod(stage: Stage, key: string): Again {
 
 // ── Volumes ─────────────────────────────────────────────────────────────────────────────────────
 const driver = 'volumes.sim';
-
 /** A disk of one node, made where its pod goes (default), and one that any node can mount. */
 async function addClasses(stage: Stage): Promise<void> {
   const common = { apiVersion: 'storage.k8s.io/v1', kind: 'StorageClass', provisioner: driver };
@@ -12078,7 +11889,6 @@ async function addClasses(stage: Stage): Promise<void> {
   for (const one of stage.options.skip.includes('provisioner') ? [] : classes)
     await ask(stage, 'POST', kinds.classes[0], { ...common, ...one }, [409]);
 }
-
 /** Makes and binds a volume, makes it larger, or says that it is lost. */
 async function syncClaim(stage: Stage, key: string): Again {
   const claim = stage.view.claims.get(key);
@@ -12111,7 +11921,6 @@ async function syncClaim(stage: Stage, key: string): Again {
   const status = { phase: 'Bound', accessModes, capacity: { storage } };
   await amend(stage, 'claims', claim, { status });
 }
-
 async function makeVolume(stage: Stage, claim: SeenClaim, made: SeenClass): Promise<void> {
   const { name, namespace, uid, annotations } = claim.metadata;
   const { accessModes, resources } = claim.spec;
@@ -12134,7 +11943,6 @@ async function makeVolume(stage: Stage, claim: SeenClaim, made: SeenClass): Prom
   observe(stage, 'volumes', volume as SeenVolume, false);
   await amend(stage, 'volumes', volume as SeenVolume, { status: { phase: 'Bound' } });
 }
-
 /** A volume whose claim is gone (by UID) is Released, and deleted if its policy says so. */
 async function syncVolume(stage: Stage, name: string): Promise<void> {
   const volume = stage.view.volumes.get(name);
@@ -12156,7 +11964,6 @@ async function unprotect(stage: Stage, key: string): Promise<void> {
   if (stage.view.volumes.get(key)?.status?.phase !== 'Bound')
     await dropFinalizer(stage, 'volumes', key, 'kubernetes.io/pv-protection');
 }
-
 async function dropFinalizer(stage: Stage, kind: Kind, key: string, name: string): Promise<void> {
   const object = stage.view[kind].get(key);
   const { finalizers: old = [], resourceVersion } = object?.metadata ?? {};
@@ -12164,7 +11971,6 @@ async function dropFinalizer(stage: Stage, kind: Kind, key: string, name: string
   if (object && isStopping(object) && finalizers.length < old.length)
     await amend(stage, kind, object, { metadata: { resourceVersion, finalizers } });
 }
-
 /** attemptToDeleteItem: finalizers of an owner, or an object none of whose owners is left. */
 async function collectOwned(stage: Stage, id: string): Again {
   const [kind, object] = found(stage, id);
@@ -12184,12 +11990,10 @@ async function collectOwned(stage: Stage, id: string): Again {
   const propagationPolicy = deep ? 'Foreground' : 'Background';
   await deleteSeen(stage, kind, object, { propagationPolicy });
 }
-
 function found(stage: Stage, id: string): [Kind, Item | undefined] {
   const [kind, key = ''] = id.split(' ') as [Kind, string];
   return [kind, stage.view[kind]?.get(key)];
 }
-
 /** An owner is absent only if a live GET says so; one of a kind not watched here is solid. */
 async function stateOf(stage: Stage, { metadata }: Item, owner: k8s.V1OwnerReference) {
   const { namespace } = metadata;
@@ -12202,7 +12006,6 @@ async function stateOf(stage: Stage, { metadata }: Item, owner: k8s.V1OwnerRefer
   const gone = await isGone(stage, kind, { name: owner.name, ...scope }, owner.uid);
   return gone ? 'absent' : 'unseen';
 }
-
 async function deleteForeground(stage: Stage, kind: Kind, owner: Item): Promise<void> {
   const { uid } = owner.metadata;
   const ids = [...(stage.dependents.get(uid) ?? [])];
@@ -12211,7 +12014,6 @@ async function deleteForeground(stage: Stage, kind: Kind, owner: Item): Promise<
   if (refs.some((ref) => ref.uid === uid && ref.blockOwnerDeletion)) return;
   await dropFinalizer(stage, kind, keyIn(owner.metadata), 'foregroundDeletion');
 }
-
 async function orphan(stage: Stage, kind: Kind, owner: Item): Promise<void> {
   for (const id of [...(stage.dependents.get(owner.metadata.uid) ?? [])]) {
     const [otherKind, other] = found(stage, id);
@@ -12222,7 +12024,6 @@ async function orphan(stage: Stage, kind: Kind, owner: Item): Promise<void> {
   }
   await dropFinalizer(stage, kind, keyIn(owner.metadata), 'orphan');
 }
-
 async function emptyNamespace(stage: Stage, name: string): Again {
   if (!isStopping(stage.view.namespaces.get(name))) return;
   let left = 0;
@@ -12243,7 +12044,6 @@ const actorDefaults = {
   ...{ startMs: 500, stopMs: 500, provisionMs: 200, heartbeatMs: 10_000, nodeGraceMs: 40_000 },
   ...{ podGcMs: 20_000, quarantineMs: 40_000, crashMs: 10_000, labels: () => ({}), skip: [] },
 } as const satisfies Partial<ActorOptions>;
-
 function startActors(world: World, options: ActorOptions, signal: AbortSignal): Actors {
   const stage: Stage = {
     ...{ world, signal, options: { ...actorDefaults, ...options }, ips: 0 },
@@ -12263,14 +12063,12 @@ function startActors(world: World, options: ActorOptions, signal: AbortSignal): 
   };
   return { synced, done: start(), ...switches(stage) };
 }
-
 function machineOf(stage: Stage, name: string): Machine {
   const flags = { registered: false, leaving: false, removed: false };
   const machine = stage.machines.get(name) ?? { name, runs: new Map(), power: 'on', ...flags };
   stage.machines.set(name, machine);
   return machine;
 }
-
 function switches(stage: Stage): Omit<Actors, 'done' | 'synced'> {
   const { machines, lanes, view, world } = stage;
   const set = (name: string, change: Partial<Machine>): void => {
@@ -12348,7 +12146,6 @@ type Mishap =
   | 500
   | 503
   | 504; // this one may have landed
-
 /** Read at every use, so a test may change them at any time. Nothing set, nothing wrong. */
 interface Faults {
   latencyMs?: readonly [least: number, most: number]; // each way
@@ -12362,7 +12159,6 @@ interface Faults {
   expired?: number; // chance per new stream to be refused with 410
   clockMs?: number; // error of the wall clock
 }
-
 interface Sim {
   readonly state: ApiState;
   /** Every request in the order of arrival; status 0: no answer reached the sender. */
@@ -12387,14 +12183,12 @@ interface Sim {
   /** Runs for so many ms; or until it holds (true) or `limitMs` have passed (false). */
   run(until: number | (() => boolean), limitMs?: number): Promise<boolean>;
 }
-
 interface SimOptions {
   readonly crds?: readonly unknown[];
   readonly state?: ApiState;
   readonly startAt?: number; // wall clock, ms since 1970
   readonly latencyMs?: readonly [number, number];
 }
-
 interface SimProcess {
   readonly who: string;
   readonly faults: Faults;
@@ -12434,7 +12228,6 @@ interface Clockwork {
   clock: number;
   order: number;
 }
-
 /** mulberry32. Each process draws from its own, so one's draws do not shift another's. */
 function newRandom(seed: number, name = ''): () => number {
   let state = seed | 0;
@@ -12452,12 +12245,10 @@ function isBefore(a: Timer | undefined, b: Timer | undefined): boolean {
   if (!a || !b || a.at !== b.at) return !!a && !!b && a.at < b.at;
   return a.due < b.due || (a.due === b.due && a.order < b.order);
 }
-
 function after(works: Clockwork, ms: number, process: Timer['process'], fire: () => void): void {
   const at = works.clock + Math.max(0, ms);
   pushTimer(works.timers, { at, due: at, order: works.order++, process, fire });
 }
-
 function pushTimer(heap: Timer[], timer: Timer): void {
   let i = heap.push(timer) - 1;
   for (let up = (i - 1) >> 1; i > 0 && isBefore(timer, heap[up]); up = (i - 1) >> 1) {
@@ -12465,7 +12256,6 @@ function pushTimer(heap: Timer[], timer: Timer): void {
     heap[(i = up)] = timer;
   }
 }
-
 function popTimer(heap: Timer[]): Timer | undefined {
   const top = heap[0];
   const last = heap.pop();
@@ -12480,7 +12270,6 @@ function popTimer(heap: Timer[]): Timer | undefined {
   }
   return top;
 }
-
 /** Fires the next timer, unless its process is dead, or suspended (then it comes later). */
 function turnClock(works: Clockwork): void {
   const timer = popTimer(works.timers);
@@ -12490,7 +12279,6 @@ function turnClock(works: Clockwork): void {
   if (restMs > 0) pushTimer(works.timers, { ...timer, at: works.clock + restMs });
   else timer.fire();
 }
-
 /**
  * Node runs all microtasks between two immediates, so one timer per immediate means that every
  * promise has settled before the clock moves; batches save turns of the event loop.
@@ -12522,10 +12310,8 @@ function runClock(works: Clockwork, until: number, holds?: () => boolean): Promi
     refill();
   });
 }
-
 const abortions = new WeakMap<AbortSignal, Set<() => void>>();
 const all = ({ target }: Event): void => abortions.get(target as AbortSignal)?.forEach((f) => f());
-
 /** One listener per signal, whatever the number of sleepers: an EventTarget searches its list. And
  *  none without sleepers: Node holds a signal of `any` for ever that somebody listens to. */
 function onAbort(signal: AbortSignal | undefined, act: () => void): () => void {
@@ -12537,7 +12323,6 @@ function onAbort(signal: AbortSignal | undefined, act: () => void): () => void {
     if (acts.delete(act) && acts.size === 0) signal.removeEventListener('abort', all);
   };
 }
-
 /** … for a process: with it all its listening ends, though its promises never settle. */
 function listen({ listening }: SimProcess, signal: AbortSignal | undefined, act: () => void) {
   const off = onAbort(signal, act);
@@ -12550,14 +12335,12 @@ function latency({ latencyMs }: Clockwork, { faults, random }: SimProcess): numb
   const [least, most] = faults.latencyMs ?? latencyMs;
   return least + Math.floor(random() * (most - least + 1));
 }
-
 function drawMishap(request: ApiRequest, process: SimProcess): Mishap | undefined {
   const { faults, random } = process;
   const decided = faults.decide?.(request, process.sent++);
   if (decided !== undefined || faults.cut) return decided ?? 'hang';
   return faults.chance?.find(([, chance]) => random() < chance)?.[0];
 }
-
 /** Lets a request land, and puts what it wrote on the streams. */
 function land({ sim }: Clockwork, who: string, request: ApiRequest): ServerAnswer {
   const { method, path, body, contentType = 'application/json' } = request;
@@ -12567,7 +12350,6 @@ function land({ sim }: Clockwork, who: string, request: ApiRequest): ServerAnswe
   if (sim.state.revision !== revision) sim.wake();
   return answer;
 }
-
 /** The chance that such a request lands all the same, and what its sender sees. */
 const mishapTable: Record<Mishap, { lands: number; error?: string; reason?: string }> = {
   reset: { lands: 0, error: 'read ECONNRESET' },
@@ -12582,7 +12364,6 @@ const mishapTable: Record<Mishap, { lands: number; error?: string; reason?: stri
   503: { lands: 0, reason: 'ServiceUnavailable' },
   504: { lands: 0.5, reason: 'Timeout' },
 };
-
 function simSend(works: Clockwork, process: SimProcess, request: ApiRequest): Promise<ApiResponse> {
   const { sim } = works;
   const { method, path, timeoutMs = 15_000 } = request;
@@ -12605,12 +12386,10 @@ function simSend(works: Clockwork, process: SimProcess, request: ApiRequest): Pr
     after(works, latency(works, process), undefined, arrive);
   });
 }
-
 function refusal(status: number, reason: string): ApiResponse {
   const headers: Record<string, string> = status === 429 ? { 'retry-after': '1' } : {};
   return { status, headers, body: refusalOf(status, reason, 'simulated') };
 }
-
 /** What a watch that ends well has for an answer. */
 const ENDED: ApiResponse = { status: 200, headers: {}, body: undefined };
 function simWatch(
@@ -12656,7 +12435,6 @@ function simWatch(
     after(works, latency(works, process), process, arrive);
   });
 }
-
 /** Puts a stream's news on the wire. They arrive in order, after latency and lag. */
 function pump(works: Clockwork, stream: Stream): void {
   const { cursor, process, resource } = stream;
@@ -12673,7 +12451,6 @@ function pump(works: Clockwork, stream: Stream): void {
     deliver(works, stream);
   });
 }
-
 function deliver(works: Clockwork, stream: Stream): void {
   const { held, process, on, cursor, resource, settle } = stream;
   const { cut, deaf, frozen, replay = 0 } = process.faults;
@@ -12686,7 +12463,6 @@ function deliver(works: Clockwork, stream: Stream): void {
   }
   if (cursor.ended && stream.onWire === 0) settle(ENDED);
 }
-
 /** Wakes a stream for bookmarks and its end; a silent one breaks, as by the client's ping. */
 function ping(works: Clockwork, stream: Stream): void {
   const { cursor, process, held, settle } = stream;
@@ -12701,7 +12477,6 @@ function ping(works: Clockwork, stream: Stream): void {
   const wakeMs = Math.min(process.isCalm ? Infinity : 1000, cursor.wakeAt - sim.now());
   after(works, Math.max(1, wakeMs), process, () => ping(works, stream));
 }
-
 function simWorld(works: Clockwork, process: SimProcess): World {
   const { who, faults, random } = process;
   const { sim } = works;
@@ -12722,7 +12497,6 @@ function simWorld(works: Clockwork, process: SimProcess): World {
       void sim.logs.push({ at: works.clock, who, level, message, ...(fields && { fields }) }),
   };
 }
-
 /** A world of its own: one API server, any number of processes, one clock, one seed. */
 function newSim(seed: number, options: SimOptions = {}): Sim {
   const { startAt = Date.UTC(2026, 0, 1), latencyMs = [1, 3], crds = [] } = options;
@@ -12784,7 +12558,6 @@ interface Served {
   close(): Promise<void>;
 }
 type OpenWatch = { cursor: WatchCursor; out: http.ServerResponse; timer?: NodeJS.Timeout };
-
 async function serve(state: ApiState): Promise<Served> {
   const watches = new Set<OpenWatch>();
   const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, out) => {
@@ -12801,7 +12574,6 @@ async function serve(state: ApiState): Promise<Served> {
   };
   return { url, kubeconfigPath: writeKubeconfig({ url, token: 'admin' }), close };
 }
-
 function answerHttp(
   state: ApiState,
   watches: Set<OpenWatch>,
@@ -12825,7 +12597,6 @@ function answerHttp(
   out.on('close', () => (clearTimeout(watch.timer), watches.delete(watch)));
   feed(state, watches, watch);
 }
-
 function feed(state: ApiState, watches: Set<OpenWatch>, watch: OpenWatch): void {
   const { cursor, out } = watch;
   for (const event of nextEvents(state, cursor, Date.now()))
@@ -12835,7 +12606,6 @@ function feed(state: ApiState, watches: Set<OpenWatch>, watch: OpenWatch): void 
   const ms = Math.min(2 ** 31 - 1, Math.max(1, cursor.wakeAt - Date.now()));
   watch.timer = setTimeout(() => feed(state, watches, watch), ms);
 }
-
 function parseJson(raw: string): unknown {
   try {
     return raw === '' ? undefined : JSON.parse(raw);
@@ -12843,11 +12613,9 @@ function parseJson(raw: string): unknown {
     return raw; // the server refuses it, and a World's caller sees the text
   }
 }
-
 function flat(headers: http.IncomingHttpHeaders): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]));
 }
-
 async function readText(stream: http.IncomingMessage): Promise<string> {
   let text = '';
   for await (const chunk of stream.setEncoding('utf8')) text += chunk;
@@ -12860,7 +12628,6 @@ interface Access {
   readonly token: string;
   readonly ca?: string; // PEM; with https and without it the certificate is not checked
 }
-
 /** One context, which has the name of its namespace. */
 const configOf = (
   server = 'http://127.0.0.1:1',
@@ -12881,7 +12648,6 @@ function writeKubeconfig({ url, token, ca }: Access): string {
   const trust = ca ? trusting(ca) : { 'insecure-skip-tls-verify': true };
   return newDrawer().put('kubeconfig', configOf(url, { token }, trust));
 }
-
 /** The operator's own World, for actors and tests. */
 function realWorld({ url: server, token, ca }: Access, log: World['log'] = () => {}): World {
   const config = new KubeConfig();
@@ -12900,7 +12666,6 @@ interface ControlPlane extends Access {
   restart(signal?: NodeJS.Signals): Promise<void>; // ends the API server and starts it again
   stop(): Promise<void>;
 }
-
 /** The folder with etcd and kube-apiserver, if one is named: it takes a quiet machine. */
 function findAssets(): string | undefined {
   const folder = process.env.KUBEBUILDER_ASSETS ?? '';
@@ -12908,7 +12673,6 @@ function findAssets(): string | undefined {
     ? folder
     : undefined;
 }
-
 /** etcd and kube-apiserver only: the actors are the rest. Nothing but loopback is listened on. */
 async function startRealControlPlane(assets: string): Promise<ControlPlane> {
   const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-real-'));
@@ -12953,7 +12717,6 @@ async function startRealControlPlane(assets: string): Promise<ControlPlane> {
   const plane = { url, token, ca, ...files, etcd, apiserver, restart, stop };
   return plane;
 }
-
 function apiserverFlags(etcdUrl: string): string[] {
   return [
     `etcd-servers=${etcdUrl}`,
@@ -12969,13 +12732,11 @@ function apiserverFlags(etcdUrl: string): string[] {
     ...['shutdown-send-retry-after=true', 'shutdown-watch-termination-grace-period=1s'],
   ];
 }
-
 async function endProcess(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   child.kill(signal);
   await new Promise((resolve) => child.once('exit', resolve));
 }
-
 /** Three at once, so that they differ. */
 async function freePorts(): Promise<string[]> {
   const open = await Promise.all([1, 2, 3].map(() => opened(net.createServer())));
