@@ -12,7 +12,6 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createHash, generateKeyPairSync } from 'node:crypto';
-import type { Hash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -297,13 +296,10 @@ function readLive(s: Snapshot, refs: readonly op.Ref[], over: Over): Snapshot {
   }
   return { ...s, answers, volumes, bodies };
 }
-interface Decided {
-  readonly s: Snapshot;
-  readonly p: Plan;
-}
+type Decided = ReturnType<typeof settled>;
 const planOf = (s: Snapshot, now = NOW): op.Decision => op.plan(s, now, chance());
 /** Plans as the controller does, until the plan is an answer. */
-function settled(first: Snapshot, over: Over, now = NOW): Decided {
+function settled(first: Snapshot, over: Over, now = NOW) {
   let s = first;
   const asked: string[] = [];
   for (let round = 0; round <= op.BOUNDS.askMax; round++) {
@@ -2057,12 +2053,8 @@ const where = (file: string, at: number): string => `${file}:${at + 1}`;
 const linesThat = (file: string, are: (line: string) => boolean): readonly string[] =>
   linesOf(file).flatMap((line, i) => (are(line) ? [where(file, i)] : []));
 
-interface Room {
-  readonly title: string;
-  readonly line: number;
-  readonly lines: number; // Up to the next banner.
-}
-function roomsOf(lines: readonly string[]): readonly Room[] {
+/** Rooms, each with its lines up to the next banner. */
+function roomsOf(lines: readonly string[]) {
   const starts = lines.flatMap((line, i) => (line.startsWith('// ═══ ') ? [i] : []));
   return starts.map((line, i) => ({
     title: (lines[line] ?? '').replace(/^\/\/ ═══ (.*?) ═+$/, '$1').replace(/ · \w+$/, ''),
@@ -5539,31 +5531,25 @@ const MOVES: Readonly<Record<string, Deed>> = {
 // take turns.
 
 /** What the checker saw of the world. */
-interface Witness {
-  readonly hash: Hash;
-  readonly facts: Map<string, number>; // A fact → until when it held (uptime); Infinity: it does.
-  readonly since: Map<string, number>; // … and since when.
-  readonly ends: Map<string, number[]>; // Cluster → when its members ended early by themselves.
-  readonly born: Map<string, number>; // UID → when.
-  readonly names: Set<string>; // Members that ever were.
-  readonly clusters: Map<string, string>; // UID → name.
-  readonly nodes: Map<string, string>; // Member → the node of its last pod.
-  readonly over: Set<string>; // Processes after which another has written.
-  readonly rate: number[]; // When operators wrote, of the last 10 s.
-  writer: string;
-  requests: number;
-  most: number; // Members that any spec asked for.
-  slowMs: number; // So much later may an operator know what happened.
-  blindAt: number; // When one of its reads last failed.
-  troubleAt: number; // When a request of an operator last failed, or one of them started.
-  readonly startedAt: Map<string, number>; // Operator → when its process did.
-}
-const newWitness = (): Witness => ({
-  ...{ hash: createHash('sha256'), facts: new Map(), since: new Map(), ends: new Map() },
-  ...{ born: new Map(), names: new Set(), clusters: new Map(), nodes: new Map() },
-  ...{ over: new Set(), rate: [] },
-  ...{ writer: '', requests: 0, most: 0, slowMs: 3000 },
-  ...{ blindAt: -Infinity, troubleAt: 0, startedAt: new Map() },
+type Witness = ReturnType<typeof newWitness>;
+const newWitness = () => ({
+  hash: createHash('sha256'),
+  facts: new Map<string, number>(), // A fact → until when it held (uptime); Infinity: it does.
+  since: new Map<string, number>(), // … and since when.
+  ends: new Map<string, number[]>(), // Cluster → when its members ended early by themselves.
+  born: new Map<string, number>(), // UID → when.
+  names: new Set<string>(), // Members that ever were.
+  clusters: new Map<string, string>(), // UID → name.
+  nodes: new Map<string, string>(), // Member → the node of its last pod.
+  over: new Set<string>(), // Processes after which another has written.
+  rate: [] as number[], // When operators wrote, of the last 10 s.
+  writer: '',
+  requests: 0,
+  most: 0, // Members that any spec asked for.
+  slowMs: 3000, // So much later may an operator know what happened.
+  blindAt: -Infinity, // When one of its reads last failed.
+  troubleAt: 0, // When a request of an operator last failed, or one of them started.
+  startedAt: new Map<string, number>(), // Operator → when its process did.
 });
 function setFact({ t, witness: { facts, since } }: Trial, fact: string, is: boolean): void {
   if (is && facts.get(fact) !== Infinity) since.set(fact, t.sim.uptime());
@@ -6275,18 +6261,8 @@ const SIM_FLAGS = {
   ...{ operator: TEXT, match: TEXT },
   mutants: { type: 'boolean' },
 } as const;
-interface Wanted {
-  readonly seeds: number;
-  readonly seed: number;
-  readonly steps: number;
-  readonly workers: number;
-  readonly only?: readonly number[];
-  readonly moves: readonly string[];
-  readonly operator: string; // The file under test.
-  readonly mutants: boolean;
-  readonly match: string;
-}
-function wantedOf(args: readonly string[]): Wanted {
+type Wanted = ReturnType<typeof wantedOf>;
+function wantedOf(args: readonly string[]) {
   const { values } = parseArgs({ args: [...args], options: SIM_FLAGS });
   const number = (name: 'seeds' | 'seed' | 'steps' | 'workers', usual: number): number => {
     const n = Number(values[name] ?? usual);
@@ -6304,7 +6280,7 @@ function wantedOf(args: readonly string[]): Wanted {
     workers: number('workers', availableParallelism()),
     ...(only && { only }),
     moves: values.moves?.split(',').filter(Boolean) ?? [],
-    operator: values.operator ?? '',
+    operator: values.operator ?? '', // The file under test.
     ...{ mutants: values.mutants ?? false, match: values.match ?? '' },
   };
 }
@@ -6573,13 +6549,8 @@ function writeMutant(folder: string, index: number, mutant: Mutant): string {
   writeFileSync(join(own, 'operator.ts'), mutantText(mutant, fileText('operator.ts')));
   return join(own, 'operator.ts');
 }
-interface Caught {
-  readonly law: string; // '' if it survived.
-  readonly seeds: number;
-  readonly ms: number;
-}
-/** Plays seeds with it until one breaks something, in a process of its own. */
-async function tryMutant(file: string, usual: string, wanted: Wanted): Promise<Caught> {
+/** Plays seeds with it until one breaks something, in a process of its own; no law: it survived. */
+async function tryMutant(file: string, usual: string, wanted: Wanted) {
   const startedAt = performance.now();
   const { seeds, seed, steps } = wanted;
   const moves = wanted.moves.join() || usual;
@@ -8206,12 +8177,13 @@ interface Side {
 }
 type Watching = { readonly events: string[]; ring: () => void; stop: AbortController };
 /** What was seen so far, by the name of the object. */
-interface Sighted {
-  readonly objects: Map<string, Rec>;
-  readonly versions: Map<string, string[]>;
-  readonly told: Set<string>;
-  readonly watches: Map<string, Watching>;
-}
+type Sighted = ReturnType<typeof newSighted>;
+const newSighted = () => ({
+  objects: new Map<string, Rec>(),
+  versions: new Map<string, string[]>(),
+  told: new Set<string>(),
+  watches: new Map<string, Watching>(),
+});
 /** What a row asks for. */
 interface Asking {
   readonly request: ApiRequest;
@@ -8455,8 +8427,7 @@ function together(answers: readonly string[]): string {
 }
 /** Plays all rows; returns them with the answers of this side. */
 async function playRows(side: Side, text: string): Promise<readonly string[]> {
-  const maps = { objects: new Map(), versions: new Map(), watches: new Map() };
-  const p: Sighted = { ...maps, told: new Set() };
+  const p = newSighted();
   const played: (string | Promise<string>)[] = [];
   const play = async (asks: string): Promise<string> => {
     const [, before = '', each, after = ''] = /^(.*?)<([^<>]*\|[^<>]*)>(.*)$/s.exec(asks) ?? [];
@@ -12552,13 +12523,9 @@ function newSim(seed: number, options: SimOptions = {}): Sim {
 }
 
 // ── The embedded server on loopback, in real time ───────────────────────────────────────────────
-interface Served {
-  readonly url: string;
-  readonly kubeconfigPath: string;
-  close(): Promise<void>;
-}
+type Served = Awaited<ReturnType<typeof serve>>;
 type OpenWatch = { cursor: WatchCursor; out: http.ServerResponse; timer?: NodeJS.Timeout };
-async function serve(state: ApiState): Promise<Served> {
+async function serve(state: ApiState) {
   const watches = new Set<OpenWatch>();
   const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, out) => {
     readText(request).then(
@@ -13141,6 +13108,20 @@ function against(
 }
 const rest = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Plays the rounds; what each measured, by its name. */
+async function rounds<K extends string>(
+  { repeats, say }: Bench,
+  what: string,
+  play: (round: number) => Promise<Record<K, number>>,
+) {
+  const rows: Record<K, number>[] = [];
+  for (let round = 0; round < repeats; round++) {
+    say(`${what}, ${round + 1} of ${repeats}`);
+    rows.push(await play(round));
+  }
+  return (name: K): readonly number[] => rows.map((row) => row[name]);
+}
+
 // ── The gauge ───────────────────────────────────────────────────────────────────────────────────
 /** Loaded into the operator's process before it: counts requests and passes, reads its clocks. */
 const GAUGE = `
@@ -13197,11 +13178,7 @@ interface Gauge {
   readonly loopMs: number; // The longest delay of the event loop, since 'loop'.
   readonly worst: { readonly ms: number; readonly cpuMs: number };
 }
-interface Gauged {
-  readonly heard: Map<string, number>; // When the log first said it.
-  readonly ask: (what: 'read' | 'reset' | 'loop' | 'gc') => Promise<Gauge>;
-  readonly stop: () => Promise<void>;
-}
+type Gauged = Awaited<ReturnType<typeof startGauged>>;
 
 /** The bundle that is shipped, but for one line, so that a pass is counted when it ends. */
 async function writeGauged(folder: string): Promise<void> {
@@ -13216,7 +13193,7 @@ async function writeGauged(folder: string): Promise<void> {
   writeFileSync(join(folder, 'gauge.mjs'), GAUGE);
 }
 /** The operator as its own process, with the gauge; resolves when its caches are synced. */
-async function startGauged(ground: Ground, ...scope: readonly string[]): Promise<Gauged> {
+async function startGauged(ground: Ground, ...scope: readonly string[]) {
   const { folder, kubeconfig: file } = ground;
   const { WATCH_NAMESPACE: _, KUBECONFIG: __, ...env } = process.env;
   const gauge = ['--expose-gc', '--import', join(folder, 'gauge.mjs')];
@@ -13227,7 +13204,7 @@ async function startGauged(ground: Ground, ...scope: readonly string[]): Promise
   const kill = (): unknown => child.kill('SIGKILL');
   process.once('exit', kill);
   const bell = newBell();
-  const heard: Gauged['heard'] = new Map();
+  const heard = new Map<string, number>(); // When the log first said it.
   createInterface(child.stdout as NodeJS.ReadableStream).on('line', (line) => {
     const { msg, time } = JSON.parse(line) as Raw;
     if (!heard.has(msg)) heard.set(msg, Date.parse(time));
@@ -13237,7 +13214,7 @@ async function startGauged(ground: Ground, ...scope: readonly string[]): Promise
   const answers = new Map<number, (gauge: Gauge) => void>();
   child.on('message', ({ id, ...gauge }: Gauge & { id: number }) => answers.get(id)?.(gauge));
   let asked = 0;
-  const ask: Gauged['ask'] = (what) =>
+  const ask = (what: 'read' | 'reset' | 'loop' | 'gc'): Promise<Gauge> =>
     new Promise((resolve) => (answers.set(++asked, resolve), child.send({ id: asked, what })));
   const stop = (): Promise<void> => (process.off('exit', kill), endProcess(child, 'SIGTERM'));
   const wanted = ['caches are synced', 'ended'];
@@ -13431,43 +13408,39 @@ const bornSent = /^POST (pods|persistentvolumeclaims)$/;
 async function benchCreation(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   const operator = await startGauged(ground, '-A');
   await operator.ask('loop');
-  const [bare, few, many, blocked, ran]: number[][] = [[], [], [], [], []];
-  const [statuses, events, others]: number[][] = [[], [], []];
   const post = (name: string, count: number) =>
     order(ground, 'POST', clusterAt(name), benchCluster('web', count));
   const grow = (name: string, count: number): Promise<number> =>
     timePods(ground, name, count, () => post(name, count));
-  for (let round = 0; round < bench.repeats; round++) {
-    bench.say(`creation, ${round + 1} of ${bench.repeats}`);
+  const of = await rounds(bench, 'creation', async (round) => {
     const name = `bare-${round}`;
-    bare?.push(await timePods(ground, name, 300, () => postBare(ground, name, 300)));
+    const bare = await timePods(ground, name, 300, () => postBare(ground, name, 300));
     await operator.ask('reset');
-    few?.push(await grow(`few-${round}`, 300));
+    const few = await grow(`few-${round}`, 300);
     const { sent } = await untilQuiet(operator);
     const { 'PATCH statefulclusters/status': written = 0, 'POST events': told = 0 } = sent;
-    statuses?.push(written / 300);
-    events?.push((told + (sent['PATCH events'] ?? 0)) / 300);
     const leases = (sent['PUT leases'] ?? 0) + (sent['GET leases'] ?? 0);
-    others?.push(sumOf(sent) - written - told - 600 - leases);
+    const others = sumOf(sent) - written - told - 600 - leases;
+    const events = (told + (sent['PATCH events'] ?? 0)) / 300;
     await operator.ask('reset');
-    many?.push((await grow(`many-${round}`, 1000)) * 0.3);
+    const many = (await grow(`many-${round}`, 1000)) * 0.3;
     const { loopMs, worst } = await untilQuiet(operator);
-    blocked?.push(loopMs);
-    ran?.push(worst.cpuMs);
-  }
+    const statuses = written / 300;
+    return { bare, few, many, statuses, events, others, blocked: loopMs, ran: worst.cpuMs };
+  });
   const { sent } = await operator.ask('read');
   const doubled = Object.entries(sent).filter(([key, n]) => bornSent.test(key) && n !== 1000);
   if (doubled.length > 0) throw new Error(`not one POST each: ${JSON.stringify(sent)}`);
   await operator.stop();
-  const [most = [], least = [], all = []] = [few, bare, many];
+  const few = of('few');
   return [
-    against(['300 members: last pod', 'bare loop, 32 in flight'], most, least, 1.15, 'ms'),
-    against(['1,000 members: last pod, per 300', '300 members'], all, most, 1.2, 'ms'),
-    within('… event loop: longest delay', blocked ?? [], 50, 'ms'),
-    within('… of which this thread ran', ran ?? [], 50, 'ms'),
-    within('per member, beside claim and pod: status writes', statuses ?? [], 0.1, ''),
-    within('per member: Events', events ?? [], 0.1, ''),
-    within('other requests for 300 members', others ?? [], 10, ''),
+    against(['300 members: last pod', 'bare loop, 32 in flight'], few, of('bare'), 1.15, 'ms'),
+    against(['1,000 members: last pod, per 300', '300 members'], of('many'), few, 1.2, 'ms'),
+    within('… event loop: longest delay', of('blocked'), 50, 'ms'),
+    within('… of which this thread ran', of('ran'), 50, 'ms'),
+    within('per member, beside claim and pod: status writes', of('statuses'), 0.1, ''),
+    within('per member: Events', of('events'), 0.1, ''),
+    within('other requests for 300 members', of('others'), 10, ''),
   ];
 }
 
@@ -13490,9 +13463,7 @@ async function benchReplacement(ground: Ground, bench: Bench): Promise<readonly 
   const whole = (): Promise<void> =>
     bell.until('ten are Ready', () => (ups().length === 10 ? '' : `${ups().length}`));
   await whole();
-  const [p50, p95, pairs]: number[][] = [[], [], []];
-  for (let round = 0; round < bench.repeats; round++) {
-    bench.say(`replacement, ${round + 1} of ${bench.repeats}`);
+  const of = await rounds(bench, 'replacement', async () => {
     const times: number[] = [];
     const twos: number[] = [];
     for (let i = 0; i < 20; i++) {
@@ -13508,16 +13479,14 @@ async function benchReplacement(ground: Ground, bench: Bench): Promise<readonly 
       await whole();
       await rest(150);
     }
-    p50?.push(quantileOf(times, 0.5));
-    p95?.push(quantileOf(times, 0.95));
-    pairs?.push(medianOf(twos));
-  }
+    return { p50: quantileOf(times, 0.5), p95: quantileOf(times, 0.95), pair: medianOf(twos) };
+  });
   await operator.stop();
   stop.abort();
   const title = 'a pod is force-deleted: until the next exists,';
   return [
-    against([`${title} p50`, 'two POSTs in a row'], p50 ?? [], pairs ?? [], 2, 'ms'),
-    against([`${title} p95`, 'two POSTs in a row'], p95 ?? [], pairs ?? [], 4, 'ms'),
+    against([`${title} p50`, 'two POSTs in a row'], of('p50'), of('pair'), 2, 'ms'),
+    against([`${title} p95`, 'two POSTs in a row'], of('p95'), of('pair'), 4, 'ms'),
   ];
 }
 /** A claim, then a pod, which no node suits, on the warm connection. */
@@ -13568,20 +13537,19 @@ const sumWithout = (sent: Gauge['sent'], others: RegExp): number =>
 const writesIn = ({ sent }: Gauge): number => sumWithout(sent, /^(GET|WATCH) |leases/);
 
 async function benchRestart(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
-  const [synced, listed, writes]: number[][] = [[], [], []];
-  for (let round = 0; round < bench.repeats; round++) {
-    bench.say(`restart, ${round + 1} of ${bench.repeats}`);
-    listed?.push(await askAlone(ground));
+  const of = await rounds(bench, 'restart', async () => {
+    const listed = await askAlone(ground);
     const operator = await startGauged(ground, '-A');
     const at = (msg: string): number => operator.heard.get(msg) ?? NaN;
-    synced?.push(at('caches are synced') - at('leads'));
-    writes?.push(writesIn(await untilQuiet(operator)));
+    const synced = at('caches are synced') - at('leads');
+    const writes = writesIn(await untilQuiet(operator));
     await operator.stop();
-  }
+    return { listed, synced, writes };
+  });
   const names = ['restart, 1,000 clusters × 3: synced', 'bare list of the same'] as const;
   return [
-    against(names, synced ?? [], listed ?? [], 2, 'ms'),
-    within('… writes', writes ?? [], 0, ''),
+    against(names, of('synced'), of('listed'), 2, 'ms'),
+    within('… writes', of('writes'), 0, ''),
   ];
 }
 
@@ -13651,21 +13619,19 @@ async function benchBurst(ground: Ground, bench: Bench): Promise<readonly Findin
   const findings: Finding[] = [];
   const plays = { '1,000 clusters': spread, 'one of 1,000 members': [...ofOne, ...ofOne] };
   for (const [where, pods] of Object.entries(plays)) {
-    const [passes, drained, spans]: number[][] = [[], [], []];
-    for (let round = 0; pods.length === 2000 && round < bench.repeats; round++) {
-      bench.say(`burst, ${where}, ${round + 1} of ${bench.repeats}`);
-      await operator.ask('reset');
-      spans?.push(await labelPods(ground, pods));
-      const endedAt = performance.timeOrigin + performance.now();
-      const gauge = await untilQuiet(operator);
-      passes?.push(Math.max(...Object.values(gauge.passes)));
-      drained?.push(Math.max(0, gauge.lastPassAt - endedAt));
-    }
     if (pods.length !== 2000) continue;
+    const of = await rounds(bench, `burst, ${where}`, async () => {
+      await operator.ask('reset');
+      const span = await labelPods(ground, pods);
+      const endedAt = performance.timeOrigin + performance.now();
+      const { passes, lastPassAt } = await untilQuiet(operator);
+      const most = Math.max(...Object.values(passes));
+      return { span, most, drained: Math.max(0, lastPassAt - endedAt) };
+    });
     const title = `2,000 pod events, ${where}`;
-    const most = within(`${title}: passes of one key`, passes ?? [], 2, '');
-    const limit = `events within ${inUnit(medianOf(spans ?? []), 'ms')}`;
-    findings.push({ ...most, limit }, within('… drained after', drained ?? [], 1000, 'ms'));
+    const most = within(`${title}: passes of one key`, of('most'), 2, '');
+    const limit = `events within ${inUnit(medianOf(of('span')), 'ms')}`;
+    findings.push({ ...most, limit }, within('… drained after', of('drained'), 1000, 'ms'));
   }
   await operator.stop();
   return findings;
@@ -13720,22 +13686,21 @@ async function benchMemory(ground: Ground, bench: Bench): Promise<readonly Findi
   const first = await startGauged(ground, '-A');
   await untilQuiet(first);
   await first.stop();
-  const [synced, resident, heap]: number[][] = [[], [], []];
-  for (let round = 0; round < bench.repeats; round++) {
-    bench.say(`memory, ${round + 1} of ${bench.repeats}`);
+  const of = await rounds(bench, 'memory', async () => {
     const operator = await startGauged(ground, '-A');
-    synced?.push((await untilQuiet(operator)).rssMb);
+    const synced = (await untilQuiet(operator)).rssMb;
     await rest(60_000); // V8 gives back what the list took.
-    resident?.push((await operator.ask('read')).rssMb);
-    heap?.push(((await operator.ask('gc')).heapMb - empty.heapMb) * (1024 / 10_000));
+    const resident = (await operator.ask('read')).rssMb;
+    const heap = ((await operator.ask('gc')).heapMb - empty.heapMb) * (1024 / 10_000);
     await operator.stop();
-  }
-  const [bareMb, firstMb] = [empty.rssMb, medianOf(synced ?? [])].map((mb) => inUnit(mb, 'MB'));
+    return { synced, resident, heap };
+  });
+  const [bareMb, firstMb] = [empty.rssMb, medianOf(of('synced'))].map((mb) => inUnit(mb, 'MB'));
   const limit = `without any object ${bareMb}, at the sync ${firstMb}`;
   const title = '10,000 pods, 10,000 claims, 1,000 clusters: resident after 60 s';
   return [
-    { ...within(title, resident ?? [], 120, 'MB'), limit },
-    within('… heap of all, per pod', heap ?? [], 4, 'KB'),
+    { ...within(title, of('resident'), 120, 'MB'), limit },
+    within('… heap of all, per pod', of('heap'), 4, 'KB'),
   ];
 }
 
