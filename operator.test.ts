@@ -2415,11 +2415,7 @@ interface SeenSpec extends Raw {
   readonly volumes?: readonly { readonly persistentVolumeClaim?: { readonly claimName: string } }[];
 }
 type SeenStatus = Partial<Status> & { readonly phase?: string };
-interface SeenChange {
-  readonly type: string;
-  readonly object: Seen;
-  readonly previous?: Seen;
-}
+type SeenChange = Readonly<{ type: string; object: Seen; previous?: Seen }>;
 
 /** What the checker remembers of the history; never of a decision of the operator. */
 interface Ledger extends ReturnType<typeof newLedger> {
@@ -2879,7 +2875,6 @@ interface Scene {
 
 const space = '/api/v1/namespaces/default';
 const coder = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters/coder';
-const mergeType = 'application/merge-patch+json';
 
 const six: Setting = { nodes: 6 };
 const open: Setting = { nodes: 6, ends: 'open' };
@@ -3003,7 +2998,7 @@ function apply(t: Scene, object: Rec): Seen {
   return must(t, 'POST', `${group}${object['apiVersion']}${where}/${plural}`, object, name);
 }
 function must(t: Scene, method: 'POST' | 'PATCH' | 'DELETE', path: string, body?: Rec, what = '') {
-  const answer = t.sim.api(method, path, body, method === 'PATCH' ? mergeType : undefined);
+  const answer = t.sim.api(method, path, body, method === 'PATCH' ? MERGE_PATCH : undefined);
   if (answer.status >= 300)
     throw new Error(`${method} ${path} ${what}: ${JSON.stringify(answer.body)}`);
   return answer.body as Seen;
@@ -3230,7 +3225,7 @@ function counted(p: Story, what: string): number {
 }
 const NODE_ACTS: Readonly<Record<string, (t: Scene, node: string) => unknown>> = {
   cordon: (t, node) => cordon(t, node),
-  uncordon: (t, node) => cordon(t, node, false),
+  uncordon: (t, node) => uncordon(t, node),
   remove: (t, node) => t.actors.removeNode(node),
   revive: (t, node) => t.actors.revive(node),
   'shut down': (t, node) => t.actors.drainShutdown(node),
@@ -3293,7 +3288,7 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   '(cordon|uncordon|remove|revive|shut down) (n\\d.*)': ({ t }, act, nodes) =>
     nodes.split(' ').forEach((node: string) => explained(NODE_ACTS, act)(t, node)),
   'their nodes go': (p) => (p.nodes = livePods(p.t).map(nodeOfPod)).forEach(p.t.actors.removeNode),
-  'their nodes are back': ({ t, nodes }) => nodes?.forEach((node) => t.actors.addNode(node)),
+  'their nodes are back': ({ t, nodes }) => nodes?.forEach(t.actors.revive),
   '(once |every 2nd )?/…/ → (\\w+)(?:, after …)?': (p, when, request, mishap, first) => {
     let count = 0;
     p.t.faults.decide = ({ method, path }) => {
@@ -3458,6 +3453,9 @@ const onNode =
   (t, pod) =>
     void act(t, nodeOfPod(pod));
 const revive = (t: Scene, node: string): void => t.actors.revive(node);
+const uncordon = (t: Scene, node: string): void => void cordon(t, node, false);
+const tainted = (key: string): Fate[0] => onNode((t, node) => taint(t, node, key));
+const untaint = (t: Scene, node: string): void => void taint(t, node, '');
 const ofPod: Readonly<Record<string, Fate>> = {
   deleted: [(t, pod) => void removePod(t, pod)],
   'force-deleted': [(t, pod) => void removePod(t, pod, { gracePeriodSeconds: 0 })],
@@ -3467,24 +3465,12 @@ const ofPod: Readonly<Record<string, Fate>> = {
   'refused by its kubelet': [(t, pod) => failPod(t, pod, 'OutOfpods')],
   failed: [(t, pod) => failPod(t, pod)],
   'at its end': [(t, pod) => failPod(t, pod, 'Completed')],
-  drained: [
-    (t, pod) => (cordon(t, nodeOfPod(pod)), evictByApi(t, pod)),
-    (t, node) => void cordon(t, node, false),
-  ],
-  "driven off by somebody's taint": [
-    onNode((t, node) => taint(t, node, 'team.example/mine')),
-    (t, node) => void taint(t, node, ''),
-  ],
-  "driven off by Kubernetes' taint": [
-    onNode((t, node) => taint(t, node, 'node.kubernetes.io/network-unavailable')),
-    (t, node) => void taint(t, node, ''),
-  ],
+  drained: [(t, pod) => (cordon(t, nodeOfPod(pod)), evictByApi(t, pod)), uncordon],
+  "driven off by somebody's taint": [tainted('team.example/mine'), untaint],
+  "driven off by Kubernetes' taint": [tainted('node.kubernetes.io/network-unavailable'), untaint],
   'shut down with its node': [onNode((t, node) => t.actors.drainShutdown(node)), revive],
   'on a silent node': [onNode((t, node) => t.actors.kill(node)), revive],
-  'on a node that is gone': [
-    onNode((t, node) => t.actors.removeNode(node)),
-    (t, node) => t.actors.addNode(node),
-  ],
+  'on a node that is gone': [onNode((t, node) => t.actors.removeNode(node)), revive],
   'on a node out of service': [onNode(outOfService)],
 };
 /** Volumes that can follow with 3 replicas, with 1, and local ones with 3, with 1 (or one word for
@@ -4104,15 +4090,14 @@ function newerCrd(): Raw {
   return crd;
 }
 scenario('F25: the CRD goes and comes, newer → unknown fields survive', live, async (t) => {
-  const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-  must(t, 'DELETE', `${crds}/statefulclusters.enge.me`);
+  must(t, 'DELETE', `${crdsAt}/statefulclusters.enge.me`);
   const mark = t.sim.requests.length;
   await t.sim.run(300_000);
   const asked = t.sim.requests
     .slice(mark)
     .filter(({ who, path }) => isOperator(who) && path.includes('/statefulclusters')).length;
   assert.ok(asked > 5 && asked < 30, `asked ${asked} times in 5 min`);
-  must(t, 'POST', crds, newerCrd());
+  must(t, 'POST', crdsAt, newerCrd());
   apply(t, exampleCluster({ future: 'a' }));
   await t.sim.run(60_000);
   must(t, 'PATCH', `${coder}/status`, { status: { future: 'b' } });
@@ -4425,9 +4410,8 @@ election('F15: the leader is killed while 20 come → takeover, exactly 20', asy
   const born = t.sim.requests.filter((r) => /POST.*pods\?/.test(r.method + r.path));
   assert.ok(born.length <= 21, `${born.length} pods were posted`); // One may have died on the wire.
 });
-for (const [what, mishap] of Object.entries({
-  ...({ refused: 500, away: 'reset', hanging: 'hang', unheard: 'lost' } as const),
-}))
+const UNRENEWED = { refused: 500, away: 'reset', hanging: 'hang', unheard: 'lost' } as const;
+for (const [what, mishap] of Object.entries(UNRENEWED))
   election(`F15: renewals ${what} → it stops before the Lease ends`, async (t, a, b) => {
     keepBusy(t, 60);
     await t.sim.run(5000);
@@ -4600,14 +4584,9 @@ if (TESTING) leaders.run();
 // breaks something is made shorter for as long as the same law still breaks. The same script gives
 // the same bytes: `hash` covers every request and every stored change.
 
-/** One thing that a user does or that befalls somebody; what exactly, x, y and z choose. */
-interface Move {
-  readonly at: number; // Virtual ms since the start.
-  readonly what: string;
-  readonly x: number;
-  readonly y: number;
-  readonly z: number;
-}
+/** One thing that a user does or that befalls somebody, at that virtual ms since the start; what
+ *  exactly, x, y and z choose. */
+type Move = Readonly<{ at: number; what: string; x: number; y: number; z: number }>;
 interface Script {
   readonly seed: number;
   readonly steps: number;
@@ -4619,10 +4598,7 @@ interface Script {
   readonly provisionMs: number; // Until a volume is made.
 }
 /** A line of history. */
-interface Line {
-  readonly at: number;
-  readonly text: string;
-}
+type Line = Readonly<{ at: number; text: string }>;
 /** A script in play. */
 interface Trial {
   readonly t: Scene;
@@ -4726,13 +4702,13 @@ type Deed = (s: Trial, move: Move) => string | undefined;
 
 /** A wish of a user; it may be refused, which is told. */
 function wish(s: Trial, method: ApiRequest['method'], path: string, body: unknown, what: string) {
-  const type = method === 'PATCH' ? mergeType : undefined;
+  const type = method === 'PATCH' ? MERGE_PATCH : undefined;
   const { status, body: answer } = s.t.sim.api(method, path, body, type);
   const why = status >= 300 ? `: ${status} ${(answer as { message?: string }).message}` : '';
   return what + why;
 }
 const patchCluster = (s: Trial, name: string, body: Rec, what = ''): string =>
-  wish(s, 'PATCH', `${clustersAt}/${name}`, body, what);
+  wish(s, 'PATCH', `${clusterAt('default')}/${name}`, body, what);
 const patchPod = (s: Trial, pod: Seen, metadata: Rec, what = ''): string =>
   wish(s, 'PATCH', podAt(pod), { metadata }, what);
 const setTaints = (s: Trial, node: string, taints: readonly Rec[], what = ''): string =>
@@ -4748,7 +4724,6 @@ function during(s: Trial, ms: number, what: string, end: () => unknown): string 
   s.t.sim.at(ms, once);
   return `${what} for ${ms / 1000} s`;
 }
-const clustersAt = '/apis/enge.me/v1alpha1/namespaces/default/statefulclusters';
 const nameOfCluster = (s: Trial, x: number): string =>
   (oneOf(s.script.clusters, x)['metadata'] as { name: string }).name;
 const claimsAt = `${space}/persistentvolumeclaims`;
@@ -4806,14 +4781,14 @@ function deletes(s: Trial, { x, y, z }: Move): string {
   const name = nameOfCluster(s, x);
   const propagationPolicy = oneOf(['Background', 'Background', 'Foreground', 'Orphan'], y);
   const what = `${propagationPolicy} delete ${name}`;
-  const text = removeObject(s, `${clustersAt}/${name}`, { propagationPolicy }, what);
+  const text = removeObject(s, `${clusterAt('default')}/${name}`, { propagationPolicy }, what);
   if (z < 0.3) return `${text}; ${comesBack(s, name)}`;
   return during(s, spanOf(z, 1, 30_000), `${text}, away`, () => comesBack(s, name));
 }
 /** The cluster as it was drawn, unless it is there. */
 function comesBack(s: Trial, name: string): string {
   const given = s.script.clusters.find((c) => (c['metadata'] as Rec)['name'] === name);
-  return wish(s, 'POST', clustersAt, given, `create ${name}`);
+  return wish(s, 'POST', clusterAt('default'), given, `create ${name}`);
 }
 /** A bare or a foreign pod that carries our labels. */
 function intrudes(s: Trial, { x, y, z }: Move): string {
@@ -4966,7 +4941,12 @@ function beats(s: Trial, { x, y }: Move): string {
   let on = true;
   const beat = (): void => {
     if (!on) return;
-    s.t.sim.api('PATCH', `${clustersAt}/${name}`, note('beat', `${s.t.sim.uptime()}`), mergeType);
+    s.t.sim.api(
+      'PATCH',
+      `${clusterAt('default')}/${name}`,
+      note('beat', `${s.t.sim.uptime()}`),
+      MERGE_PATCH,
+    );
     s.t.sim.at(37, beat);
   };
   beat();
@@ -5151,7 +5131,7 @@ function drains(s: Trial, { x, y, z }: Move): string {
   const nodes = z < 0.2 ? nodeNames(s) : [oneOf(nodeNames(s), x)];
   const cordon = (unschedulable: true | null): void => {
     for (const node of nodes)
-      s.t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec: { unschedulable } }, mergeType);
+      s.t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec: { unschedulable } }, MERGE_PATCH);
   };
   let on = true;
   const evict = (): void => {
@@ -6034,7 +6014,7 @@ function mendAll(s: Trial): void {
   for (const node of nodeNames(s)) {
     t.actors.revive(node);
     const spec = { taints: [], unschedulable: null };
-    t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec }, mergeType);
+    t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec }, MERGE_PATCH);
   }
   for (const pod of listed(t, 'pods')) {
     const boss = clusterNow(t, labelOf(pod, MARK.cluster)) as Seen | undefined;
@@ -6047,7 +6027,7 @@ function mendAll(s: Trial): void {
     const policy = { suspend: false, updateStrategy: { type: 'RollingUpdate', rollingUpdate } };
     const spec = { ...policy, ...(broken && containersWith(now, { image: 'img:9' })) };
     const body = { metadata: { annotations: { [MARK.paused]: null } }, spec };
-    t.sim.api('PATCH', `${clustersAt}/${now.metadata.name}`, body, mergeType);
+    t.sim.api('PATCH', `${clusterAt('default')}/${now.metadata.name}`, body, MERGE_PATCH);
   }
   tell(s, 'every fault has ended');
 }
@@ -6120,7 +6100,7 @@ async function calmDown(s: Trial): Promise<void> {
     if (conditionOf(s.t, 'ReplacementWithheld', metadata.name)?.status === 'True') {
       tell(s, `all of ${metadata.name} may be replaced`);
       const spec = { liveness: { maxReplacements: '100%' } };
-      sim.api('PATCH', `${clustersAt}/${metadata.name}`, { spec }, mergeType);
+      sim.api('PATCH', `${clusterAt('default')}/${metadata.name}`, { spec }, MERGE_PATCH);
     }
   const isCalm = (): boolean => pendingIn(s) === '';
   // A condition names one of them, and once that is gone the next.
@@ -7090,6 +7070,7 @@ async function newBench() {
   return { served, rig, front, client, program, passed, file };
 }
 let bench: Awaited<ReturnType<typeof newBench>>;
+const USUAL = { ...op.BOUNDS }; // What a test changes is put back.
 const isWatch = ({ path }: Passage): boolean => path.includes('watch=');
 /** After a mishap: one member more comes, and goes, and it is from the same process. */
 async function goesOn(): Promise<void> {
@@ -7144,9 +7125,7 @@ processes('client: silence, a page, a torn stream → one rejection each, in tim
   assert.is((await client.send({ method: 'GET', path })).status, 200, 'the next one is answered');
 });
 processes('client: F5: all is swallowed on the way → a watch breaks, a new one opens', async () => {
-  const limits = op.BOUNDS as { quietMs: number };
-  const { quietMs } = limits;
-  limits.quietMs = 200;
+  Object.assign(op.BOUNDS, { quietMs: 200 });
   const tunnel = await openTunnel(Number(new URL(bench.front.url).port));
   const client = clientFor(tunnel.url);
   const path = placeOf('default', 'pods');
@@ -7163,7 +7142,7 @@ processes('client: F5: all is swallowed on the way → a watch breaks, a new one
   assert.ok(performance.now() - from < 2500, 'within the quiet time and the deadline');
   tunnel.swallow(false);
   assert.is((await client.send({ ...get, timeoutMs: 5000 })).status, 200, 'a new connection');
-  limits.quietMs = quietMs;
+  Object.assign(op.BOUNDS, USUAL);
 });
 processes('client: connections are closed → what comes next goes elsewhere', async () => {
   const { client, front } = bench;
@@ -7418,9 +7397,7 @@ configs('kubeconfig: a plugin → beside its file, told of the cluster, asked on
   assert.is(readFileSync(join(folder, 'calls'), 'utf8'), 'x\n');
 });
 configs('kubeconfig: F12: a plugin that hangs, fails, says nothing → is named', async () => {
-  const limits = op.BOUNDS as { pluginMs: number };
-  const { pluginMs } = limits;
-  limits.pluginMs = 300;
+  Object.assign(op.BOUNDS, { pluginMs: 300 });
   const { put } = newDrawer();
   const file = put('config', configOf('https://x', exec({})));
   const rows = [
@@ -7433,11 +7410,9 @@ configs('kubeconfig: F12: a plugin that hangs, fails, says nothing → is named'
     chmodSync(put('plugin', `#!/bin/sh\n${script}\n`), 0o755);
     assert.match(await outcome(arrives(file)), words);
   }
-  limits.pluginMs = pluginMs;
+  Object.assign(op.BOUNDS, USUAL);
 });
 configs('kubeconfig: token file and authority rotate → read again, without a 401', async () => {
-  const limits = op.BOUNDS as { credentialsMs: number };
-  const { credentialsMs } = limits;
   const { put } = newDrawer();
   const [user, more] = [{ tokenFile: 'token' }, { 'certificate-authority': './ca.pem' }];
   const file = put('config', configOf(await openMirror(true), user, more));
@@ -7449,11 +7424,11 @@ configs('kubeconfig: token file and authority rotate → read again, without a 4
   const seen = async (): Promise<string> => ((await get()).body as Raw)['headers'].authorization;
   assert.match(await outcome(get()), /self-signed|signed/);
   put('ca.pem', CERT);
-  limits.credentialsMs = 0;
+  Object.assign(op.BOUNDS, { credentialsMs: 0 });
   assert.is(await seen(), 'Bearer one', 'the authority is read again after a failure');
   put('token', 'two');
   assert.is(await seen(), 'Bearer two');
-  limits.credentialsMs = credentialsMs;
+  Object.assign(op.BOUNDS, USUAL);
 });
 configs('client: proxy-url, HTTPS_PROXY → through the proxy, to HTTP and HTTPS', async () => {
   const { put } = newDrawer();
@@ -9686,7 +9661,7 @@ function newApiServer(crds: readonly unknown[], seed = 1, now = 0): ApiState {
   };
   for (const name of ['default', 'kube-node-lease', 'kube-public', 'kube-system'])
     post('/api/v1/namespaces', { metadata: { name } });
-  for (const crd of crds) post('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', crd);
+  for (const crd of crds) post(crdsAt, crd);
   return state;
 }
 const newStore = (objects: Objects, revision: number): Store => {
@@ -9896,9 +9871,7 @@ const verbs: Readonly<Record<string, (call: Call) => ServerAnswer>> = {
   get: (call) => answerOf(200, shown(call, subjectOf(call, current(call)))),
   list,
   watch,
-  create: (call) => {
-    return answerOf(201, (creations[call.subresource] ?? create)(call));
-  },
+  create: (call) => answerOf(201, (creations[call.subresource] ?? create)(call)),
   update,
   patch,
   delete: (call) => {
@@ -10485,15 +10458,9 @@ function jsonPatch(old: unknown, patch: unknown): unknown {
 }
 /** patchMergeKey by field; '' = a set of scalars. Other lists are replaced whole, as upstream. */
 const mergeKeys: Readonly<Record<string, readonly string[]>> = {
-  containers: ['name'],
-  initContainers: ['name'],
-  volumes: ['name'],
-  env: ['name'],
-  volumeMounts: ['mountPath'],
-  ports: ['containerPort', 'port'],
-  conditions: ['type'],
-  ownerReferences: ['uid'],
-  finalizers: [''],
+  ...{ containers: ['name'], initContainers: ['name'], volumes: ['name'], env: ['name'] },
+  ...{ volumeMounts: ['mountPath'], ports: ['containerPort', 'port'], conditions: ['type'] },
+  ...{ ownerReferences: ['uid'], finalizers: [''] },
 };
 /** Strategic merge without $directives: maps as in mergePatch, known lists by key. */
 function strategicPatch(old: unknown, patch: unknown, field = ''): unknown {
@@ -11122,7 +11089,6 @@ interface Actors {
   cutOff(node: string): void; // the machine is unreachable: its containers go on
   revive(node: string): void; // back from kill, cutOff, removeNode or drainShutdown
   removeNode(node: string): void; // off, and its Node object deleted
-  addNode(node: string): void;
   drainShutdown(node: string): void; // graceful node shutdown, then off
   crash(namespace: string, pod: string): void; // every container exits once and is restarted
   setReady(namespace: string, pod: string, ready: boolean): void; // what its probe says
@@ -11724,8 +11690,7 @@ const leasesPath = '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leas
 async function renew(stage: Stage, name: string): Promise<void> {
   const renewTime = new Date(stage.world.now()).toISOString().replace('Z', '000Z');
   const body = { metadata: { name }, spec: { holderIdentity: name, renewTime } };
-  const type = 'application/merge-patch+json';
-  const answer = await ask(stage, 'PATCH', `${leasesPath}/${name}`, body, [404], type);
+  const answer = await ask(stage, 'PATCH', `${leasesPath}/${name}`, body, [404], MERGE_PATCH);
   const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
   if (answer.status === 404) await ask(stage, 'POST', leasesPath, { ...kind, ...body }, [404, 409]);
 }
@@ -12061,7 +12026,6 @@ function switches(stage: Stage): Omit<Actors, 'done' | 'synced'> {
     kill: off,
     cutOff: (node) => set(node, { power: 'cut' }),
     removeNode: (node) => off(node, { removed: true, registered: false }),
-    addNode: revive,
     ...{ revive, drainShutdown },
     crash: (namespace, pod) => inPod(namespace, pod, crash),
     setReady: (namespace, pod, ready) => inPod(namespace, pod, (run) => (run.unready = !ready)),
@@ -12364,8 +12328,8 @@ function simWatch(
       if (sim.down) return later(new Error('connect ECONNREFUSED'));
       if (faults.cut || faults.deaf) return later(new Error('no answer to a ping'), 30_000);
       const expires = faults.expired !== undefined && random() < faults.expired;
-      const land410 = refusal(410, 'Expired');
-      const answer: ServerAnswer = expires ? land410 : land(works, who, { method: 'GET', path });
+      const asked = { method: 'GET', path } as const;
+      const answer: ServerAnswer = expires ? refusal(410, 'Expired') : land(works, who, asked);
       tell(answer.status);
       if (!answer.watch) return later(answer);
       const resource = path.replace(/\?.*/, '').replace(/.*\//, '');
@@ -12469,16 +12433,15 @@ function newSim(seed: number, options: SimOptions = {}): Sim {
       return simWorld(works, process);
     },
     kill: (who) => {
-      for (const process of [processes.get(who) ?? []].flat()) {
-        process.alive = false;
-        for (const off of process.listening) off();
-        process.listening.clear();
-      }
+      const process = processes.get(who);
+      if (process) process.alive = false;
+      for (const off of process?.listening ?? []) off();
+      process?.listening.clear();
     },
-    suspend: (who, ms) =>
-      [processes.get(who) ?? []].flat().forEach((process) => {
-        process.suspendedUntil = Math.max(process.suspendedUntil, works.clock + ms);
-      }),
+    suspend: (who, ms) => {
+      const process = processes.get(who);
+      if (process) process.suspendedUntil = Math.max(process.suspendedUntil, works.clock + ms);
+    },
     api: (method, path, body, contentType = 'application/json') =>
       land(works, 'system:admin', { method, path, body, contentType }),
     hangUp: () => works.streams.forEach(({ settle }) => settle(ENDED)),
@@ -12710,7 +12673,6 @@ const GLYPHS = {
 } as const;
 const NODES = ['node-1', 'node-2', 'node-3', 'node-4'];
 const SILENCE_MS = 2000; // After which the node controller says NotReady (Kubernetes: 40 s).
-const [PODS, CODERS] = [placeOf('default', 'pods'), clusterAt('default')];
 /** 300 s by default; a demo has no five minutes. */
 const EXAMPLE = CODER.replace('spec:\n', 'spec:\n  liveness: { nodeUnreachableSeconds: 3 }\n');
 
@@ -12860,7 +12822,7 @@ const ACTS: readonly Act[] = [
     title: 'apply the example',
     tells: () => 'kubectl apply -f coder.yaml: 3 replicas, each with a claim of its own.',
     statefulSet: 'A StatefulSet would number them, and start coder-1 only after coder-0.',
-    run: (play) => order(play, 'POST', CODERS, loadAllYaml(EXAMPLE)[0]),
+    run: (play) => order(play, 'POST', clusterAt('default'), loadAllYaml(EXAMPLE)[0]),
     waits: [['three members start', 0, ready(3, '3 members, each with an identity of its own')]],
   },
   {
@@ -12878,21 +12840,21 @@ const ACTS: readonly Act[] = [
     title: 'a pod is deleted',
     tells: ({ identity }) => `kubectl delete pod coder-${identity}`,
     statefulSet: 'A StatefulSet would give its name and claim to the next pod. Here: never.',
-    run: (play) => order(play, 'DELETE', `${PODS}/coder-${play.victim.identity}`),
+    run: (play) => order(play, 'DELETE', `${space}/pods/coder-${play.victim.identity}`),
     waits: [['a new member starts', 0, replacementOf]],
   },
   {
     title: 'scale from 3 to 5',
     tells: () => 'kubectl scale stc coder --replicas 5',
     statefulSet: 'A StatefulSet would mount kept claims again where the numbers match.',
-    run: (play) => order(play, 'PATCH', `${CODERS}/coder/scale`, { spec: { replicas: 5 } }),
+    run: (play) => order(play, 'PATCH', `${coder}/scale`, { spec: { replicas: 5 } }),
     waits: [['two members start', 0, ready(5, '2 more members at once, with new claims')]],
   },
   {
     title: 'the template gets a new image',
     tells: () => 'kubectl edit stc coder: image: codercom/code-server:2',
     statefulSet: 'A StatefulSet would make every pod anew.',
-    run: (play) => order(play, 'PATCH', `${CODERS}/coder`, newImage()),
+    run: (play) => order(play, 'PATCH', coder, newImage()),
     waits: [['containers restart, one at a time', 0, updatedCoder]],
   },
   {
@@ -13048,11 +13010,7 @@ interface Finding {
   readonly target: string;
   readonly met: boolean;
 }
-interface Bench {
-  readonly repeats: number;
-  readonly restSeconds: number;
-  readonly say: (text: string) => void;
-}
+type Bench = Readonly<{ repeats: number; restSeconds: number; say: (text: string) => void }>;
 const quantileOf = (values: readonly number[], q: number): number =>
   values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))] ??
   NaN;
@@ -13243,8 +13201,7 @@ async function newRealGround(folder: string): Promise<Ground> {
     process.once('exit', () => plane[one].kill('SIGKILL'));
   const { kubeconfigPath: kubeconfig, stop } = plane;
   const ground = { access: plane, kubeconfig, folder, world: await clientOf(kubeconfig), stop };
-  const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-  for (const body of crdOnly()) await order(ground, 'POST', crds, body);
+  for (const body of crdOnly()) await order(ground, 'POST', crdsAt, body);
   const list = { method: 'GET', path: '/apis/enge.me/v1alpha1/statefulclusters' } as const;
   while ((await ground.world.send(list)).status !== 200) await rest(100);
   return ground;
