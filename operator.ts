@@ -855,8 +855,13 @@ function nodeWord(s: Snapshot, name: string): NodeWord {
   return bars.every((taint) => OF_KUBERNETES.test(taint.key)) ? 'pressed' : 'tainted';
 }
 const isDown = (word: NodeWord): boolean => ['silent', 'gone', 'outOfService'].includes(word);
-const hasOpenNode = (s: Snapshot): boolean =>
-  s.nodes === undefined || [...s.nodes.keys()].some((name) => nodeWord(s, name) === 'open');
+/** Of those that the template's nodeSelector allows. */
+function hasOpenNode(s: Snapshot): boolean {
+  const { nodeSelector: matchLabels = {} } = s.cluster.spec.template.spec ?? { containers: [] };
+  const isOpen = ({ meta }: Node): boolean =>
+    selectorMatches({ matchLabels }, meta.labels) && nodeWord(s, meta.name) === 'open';
+  return s.nodes === undefined || [...s.nodes.values()].some(isOpen);
+}
 
 /** The node of its pod, of the one that this process saw go, or that the scheduler chose. */
 export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'claims'>): string {
@@ -1516,7 +1521,8 @@ function birthHold(d: Draft): string {
   for (const [kind, most] of Object.entries({ template: 1, unasked: Math.max(3, spec.replicas) })) {
     const early = d.ends.filter((end) => isEarly(end) && kindOf(end) === kind);
     const seconds = unique(early.map((end) => Math.floor(end.atMs / 1000)));
-    times += Math.max(0, seconds.length - most);
+    if (seconds.length <= most) continue;
+    times += seconds.length - most;
     last = Math.max(last, ...seconds);
   }
   const waitMs = last * 1000 + doubled(times) - now;
@@ -2101,7 +2107,7 @@ function planFreeing(d: Draft, m: Member): void {
  *  those of the selector, once admission takes them no more. */
 function planLabels(d: Draft, { identity, pod }: Member): void {
   if (!pod) return;
-  const isBack = d.blocked === '' && d.s.desk.seen.has(movedKey(pod));
+  const isBack = d.evidence.includes(movedKey(pod)) && !d.blocked.startsWith(ADMISSION);
   const ours = ourLabels(d.name, identity);
   const all = { ...(isBack && d.spec.selector.matchLabels), ...ours };
   const mounted = ownClaims(pod).flatMap((name) => d.s.claims.get(name) ?? []);
@@ -2420,7 +2426,7 @@ export function statusOf(s: Snapshot, p: Plan, now: number): Status {
 // Everything below obeys and decides nothing.
 
 // ═══ 7 WORLD · effects ═══════════════════════════════════════════════════════════════════════════
-// The one door to time, chance and the network. Production implements it in CLIENT and MAIN, the
+// The one door to time, chance and the network. Production implements it in CLIENT and CLI, the
 // tests implement it with virtual time and faults; the operator between them is the same code.
 
 /** One request to the API server; `path` is absolute and carries the query string. */
@@ -2461,10 +2467,10 @@ export type Level = 'debug' | 'info' | 'warn' | 'error';
 /** What bounds the work: requests, passes, the Lease. */
 export const BOUNDS = {
   passMs: 1_000, // A pass makes no further batch after this, and its cluster is queued last.
-  askMax: 3, // Rounds of live reads in one pass.
+  askMax: 3, // Rounds of reads in one pass.
   recheckMs: 1_000, // The cache is looked at again for own writes, should no event come.
   requestMs: 15_000,
-  askMs: 3_000, // Of a live read: what the others said must not grow old meanwhile.
+  askMs: 3_000, // Of one of them: what the others said must not grow old meanwhile.
   oldMs: 30_000, // A pass does nothing more after this: what it read is old.
   annotationMax: 16_384, // Characters of one of our annotations.
   quietMs: 90_000, // A watch without a byte for so long is broken: bookmarks come every minute.
@@ -3061,9 +3067,9 @@ function expect(pass: Pass, kind: keyof Scope, meta: Meta, wanted: Expectation['
 }
 /** The cluster is as it was planned upon, and nobody said stop. */
 function isCurrent({ o, scope, cluster: { meta } }: Pass): boolean {
-  const live = scope.statefulclusters.items.get(keyOf(meta));
-  const isSame = live?.meta.uid === meta.uid && live.meta.generation === meta.generation;
-  return isSame && !isTerminating(live) && !o.signal.aborted;
+  const cached = scope.statefulclusters.items.get(keyOf(meta));
+  const isSame = cached?.meta.uid === meta.uid && cached.meta.generation === meta.generation;
+  return isSame && !isTerminating(cached) && !o.signal.aborted;
 }
 
 const CLUSTERS = 'statefulclusters';
@@ -3268,7 +3274,8 @@ function settle(pass: Pass, a: Action): void {
   if (a.do === 'Make' && a.because === 'Returned') noteRefusal(pass, `return/${a.identity}`, '');
   if (!(a.because in ENDS) || !('object' in a)) return;
   // A pod that is marked with the same word is deleted so that its member comes back.
-  const isGoing = a.verb === 'end' && latest(pass, a).annotations[MARK.returns] !== a.because;
+  const isLast = ['end', 'release'].includes(a.verb);
+  const isGoing = isLast && latest(pass, a).annotations[MARK.returns] !== a.because;
   if (!isGoing && a.verb !== 'retire') return;
   const pod = isGoing ? (a.object as Pod) : went.get(a.identity)?.pod;
   went.set(a.identity, { pod, reason: a.because as EndReason, atMs: pass.world.now() });
@@ -3549,7 +3556,7 @@ async function findHidden(o: Operator, s: OpenSnapshot, { hidden }: Ledger): Pro
 /** An object, or undefined: there is none; or words: why a trial failed, or nothing is known. */
 type Answer = Raw | string | undefined;
 
-/** Plans, reads live what the plan asks for, and plans again, until it answers. What cannot be read
+/** Plans, reads anew what the plan asks for, and plans again, until it answers. What cannot be read
  *  stays unknown in this pass, and so does what is asked for too late. */
 async function decide(o: Operator, s: OpenSnapshot): Promise<{ s: Snapshot; p: Plan }> {
   for (let round = 0; ; round++) {
@@ -3565,7 +3572,7 @@ async function decide(o: Operator, s: OpenSnapshot): Promise<{ s: Snapshot; p: P
       throw new ApiError(410, 'Gone', 'the cluster is gone: the cache will say so');
   }
 }
-/** A live GET, or a trial. */
+/** A GET, or a trial. */
 async function read(o: Operator, cluster: StatefulCluster, ref: Ref): Promise<Answer> {
   const { kind, name, trial, withClaims } = ref;
   if (trial) return tryOut(o, cluster, trial, withClaims);
@@ -3603,7 +3610,7 @@ async function tryOut(o: Operator, c: StatefulCluster, r: Revision, withClaims =
   return undefined;
 }
 
-/** Lays what was read live over the snapshot. */
+/** Lays what was read anew over the snapshot. */
 function overlay(s: OpenSnapshot, ref: Ref, raw: Answer): void {
   const { kind, name } = ref;
   s.answers.set(keyOfRef(ref), typeof raw === 'string' ? raw : '');
@@ -3845,11 +3852,11 @@ const fenced = (e: Election): World => ({
  *  back. If both do, chance decides who is back first. */
 async function campaign(e: Election, signal: AbortSignal): Promise<void> {
   const { world, name: lease } = e;
-  for (let [tries, told] = [0, '']; !signal.aborted; tries++) {
+  for (let [tries, logged] = [0, '']; !signal.aborted; tries++) {
     try {
       const why = (await tryLease(e)) || (await lookAround(e));
       if (why === '' && leads(e)) return world.log('info', 'leads', { lease });
-      if (why !== told) world.log('info', 'stands by', { lease, why: (told = why) });
+      if (why !== logged) world.log('info', 'stands by', { lease, why: (logged = why) });
       if (leads(e)) await world.sleep(world.random() * BOUNDS.leaseRetryMs, signal);
       await release(e);
     } catch (error) {
@@ -4529,7 +4536,7 @@ async function leaderOf(world: World, share: Share): Promise<Leader> {
   });
   leaders.sort((a, b) => Number(b.runs) - Number(a.runs) || a.ms - b.ms);
   const none = { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
-  const unread = { words: 'Operator: cannot be told, Leases may not be read' };
+  const unread = { words: 'Operator: not known, Leases may not be read' };
   return leaders[0] ?? (found[0] ? none : unread);
 }
 /** What `status` shows of clusters; of one that is named, all. */
@@ -4553,10 +4560,10 @@ async function status(at: There): Promise<void> {
   if (output) return show(first, output);
   if (!watch) return say(await pictureOf(at, name ? [first] : first['items']));
   const draws = process.stdout.isTTY && kleur.enabled;
-  let told: unknown; // On a terminal ages are drawn anew, too.
+  let shown: unknown; // On a terminal ages are drawn anew, too.
   for await (const raws of seen(at, clusterPath(at.ns))) {
-    if (!draws && isDeepStrictEqual(raws, told)) continue;
-    told = raws;
+    if (!draws && isDeepStrictEqual(raws, shown)) continue;
+    shown = raws;
     const text = await pictureOf(at, raws);
     if (draws) process.stdout.write('\x1b[H\x1b[2J'); // In the place of the last picture.
     say(`${text}\n`);
@@ -4590,12 +4597,8 @@ async function decideOnly({ world: real, ns, name }: There) {
 async function showPlan(at: There): Promise<void> {
   const { s, p } = await decideOnly(at);
   const now = at.world.now();
-  const stalled = trueIn(s.cluster, 'Stalled'); // By refusals that only the operator remembers.
-  const planned = statusOf(s, p, now);
-  const conditions = planned.conditions.map((c) => (c.type === 'Stalled' && stalled) || c);
-  const c = { ...s.cluster, status: { ...planned, conditions } };
-  const deeds =
-    tableOf(storiesOf(p.actions), 'reason event=message') || 'Nothing would be done now.';
+  const c = { ...s.cluster, status: statusOf(s, p, now) };
+  const deeds = tableOf(storiesOf(p.actions), 'reason event=message') || 'Nothing to do now.';
   const list = listText([c], at.ns, now);
   say(paragraphs(list, deeds, detailsOf(c, now), gray('Nothing was written.')));
 }
@@ -4633,7 +4636,7 @@ async function replace(at: There): Promise<void> {
   const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
   if (deletes && parts.some(({ kind }) => kind === CLAIMS) && !at.flags['yes'])
     throw new UsageError(`${loss}: say --yes`);
-  await annotate(at, parts.slice(0, 1), MARK.replace);
+  await annotate(at, parts.slice(-1), MARK.replace); // On a claim it outlives the pod.
   say(`${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
@@ -4695,13 +4698,11 @@ function waitsFor(c: StatefulCluster): string {
 }
 async function rolloutStatus(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  const { spec } = clusterOf(await getCluster(at));
-  if (spec.updateStrategy.type === 'OnDelete')
-    throw new Error('rollout status is only available for RollingUpdate strategy type');
+  await getCluster(at); // It is there.
   const what = `${FULL} "${name}"`;
   const timeout = flags['timeout'] ?? '';
   const limitMs = 1000 * parseInt(timeout) * (SECONDS[timeout.slice(-1)] ?? 0) || Infinity;
-  let [told, aloneAt] = ['', Infinity];
+  let [said, aloneAt] = ['', Infinity];
   for await (const [raw] of seen(at, clusterPath(ns), limitMs)) {
     if (!raw) throw new Error(`${what} was deleted`);
     const c = clusterOf(tamed(raw));
@@ -4709,7 +4710,7 @@ async function rolloutStatus(at: There): Promise<void> {
     if (stalled) throw new Error(`${what} is stalled: ${stalled.message}`);
     const wait = waitsFor(c);
     const text = wait ? `Waiting for ${what}: ${wait}` : `${what} successfully rolled out`;
-    if (text !== told) say((told = text));
+    if (text !== said) say((said = text));
     if (!wait) return;
     const { runs, words } = await leaderOf(world, { namespaces: [ns], selector: '' });
     aloneAt = runs === false ? Math.min(aloneAt, world.uptime()) : Infinity;
