@@ -7225,7 +7225,7 @@ processes('process: F40: its probes → well, beside idle connections; metrics t
   const [port, other] = [portOf('probe-addr'), portOf('metrics-addr')];
   const page = async (path: string, port = portOf('probe-addr')): Promise<string> => {
     const { promise, resolve } = Promise.withResolvers<http.IncomingMessage>();
-    http.get({ host: '127.0.0.1', port, path }, resolve);
+    http.get({ host: '127.0.0.1', port, path, agent: false }, resolve); // As kubelet: anew.
     const answer = await promise;
     return `${answer.statusCode} ${answer.headers['content-type']} ${await readText(answer)}`;
   };
