@@ -1729,7 +1729,7 @@ function holdersOf(d: Draft): Draft['indices'] {
   const isWanted = live.length < d.spec.replicas + maxSurgeOf(d.spec);
   const isDead = ({ node, pod }: Member): boolean =>
     isWanted && isDown(node) && isRead(d, '', refOf('nodes', pod?.node ?? ''));
-  const left = others.filter((m) => m.life === 'ending' || (m.pod && !isDead(m)));
+  const left = others.filter((m) => m.life !== 'over' || (m.pod && !isDead(m)));
   const found: Draft['indices'] = new Map();
   for (const m of [...live.filter((one) => one.pod), ...live, ...left])
     if (!found.has(m.index)) found.set(m.index, m);
