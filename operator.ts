@@ -1594,7 +1594,7 @@ function isUnderWay({ pod, claims, end, state }: Member, now: number): boolean {
 function returnsNow(d: Draft, m: Member): boolean {
   const { pod, identity } = m;
   if (pod && isTerminal(pod) && m.state !== 'Withheld') leaveAndReturn(d, m, 'Returned');
-  if (pod || m.claims.some(isTerminating)) return false;
+  if (pod) return false; // A claim of it that is being deleted ended it, see isClaimGone.
   if (m.isBlocked.startsWith('foreign'))
     d.blocked ||= `${m.isBlocked.slice(8)} stands in the way of ${identity}`;
   return m.isBlocked === '' && !waiting(d.s.desk.backoff, `return/${identity}`, d.s.uptime);
