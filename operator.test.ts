@@ -6059,7 +6059,7 @@ function misowned(s: Trial, name: string): string {
 }
 /** Claims of two or more are sealed, and what was never bound does not outlive its identity. */
 function unsealed(s: Trial, name: string): string {
-  const mounted = new Set(listed(s.t, 'pods').flatMap(claimsIn)); // A released pod keeps what it mounts.
+  const mounted = new Set(listed(s.t, 'pods').flatMap(claimsIn)); // Also by a released pod.
   const own = claimsOfCluster(s, name).filter((o) => isMade(o) && !isGoing(o));
   const wanted = new Set(own.filter(restoring).map(memberKey));
   const isLeft = (o: Seen): boolean => !wanted.has(memberKey(o)) && !mounted.has(o.metadata.name);
