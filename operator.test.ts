@@ -3626,8 +3626,8 @@ F21: all fail again and again, the status is refused, no hot loop (six freeing):
 `;
 // ─── Scale ──────────────────────────────────────────────────────────────────────────────────────
 inWords`
-F28: lowered in the middle of a pass, no further batch (claimless): replicas 300; 0.03 s; replicas 3;
-  5 s; 4-150 POST pods →
+F28: lowered in the middle of a pass, no further batch (claimless): replicas 300; 0.03 s;
+  replicas 3; 5 s; 4-150 POST pods →
 F28: lowered and raised in mid-flight, no identity returns (six): lose; 0.12 s; replicas 2; 0.36 s;
   replicas 6; 0.06 s; replicas 1; 0.3 s; replicas 5 → it is gone
 a class that cannot grow, told, tried ever more slowly (open): claims of 2Gi; 3600 s;
