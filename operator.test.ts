@@ -13407,19 +13407,23 @@ async function benchReplacement(ground: Ground, bench: Bench): Promise<readonly 
   };
   const path = placeOf('default', 'pods');
   const pods = followPods(ground, 'default', on, stop.signal).items;
-  await order(ground, 'POST', clusterAt('default'), benchCluster('web', 10));
-  const ups = () => [...pods.values()].flatMap((raw) => (podOf(raw).ready ? raw.meta.name : []));
-  const whole = (): Promise<void> =>
-    bell.until('ten are Ready', () => (ups().length === 10 ? '' : `${ups().length}`));
-  await whole();
-  const of = await rounds(bench, 'replacement', async () => {
+  // In each round a cluster of its own: more young members deleted than it has hold its births.
+  const size = 20;
+  const of = await rounds(bench, 'replacement', async (round) => {
+    const name = `web-${round}`;
+    const isUp = (pod: op.Pod): boolean => pod.ready && pod.meta.labels['app'] === name;
+    const ups = () => [...pods.values()].map(podOf).filter(isUp);
+    const whole = (): Promise<void> =>
+      bell.until('all are Ready', () => (ups().length === size ? '' : `${ups().length}`));
+    await order(ground, 'POST', clusterAt('default'), benchCluster(name, size));
+    await whole();
     const times: number[] = [];
     const twos: number[] = [];
-    for (let i = 0; i < 20; i++) {
+    for (let i = 0; i < size; i++) {
       twos.push(await timeTwoPosts(ground));
       await whole(); // A node may have been late meanwhile.
       const known = new Set(born.keys());
-      const victim = `${path}/${ups()[i % 10]}`;
+      const victim = `${path}/${ups()[i % size]?.meta.name}`;
       await order(ground, 'DELETE', victim, { gracePeriodSeconds: 0 });
       const from = performance.now();
       const heir = (): string | undefined => [...born.keys()].find((name) => !known.has(name));
