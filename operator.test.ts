@@ -13,17 +13,7 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import fs from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
@@ -42,35 +32,9 @@ import kleur from 'kleur';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as op from './operator.ts';
-import {
-  MARK,
-  claimOf,
-  clusterOf,
-  connect,
-  follow,
-  metaOf,
-  nodeOf,
-  podOf,
-  revisionOf,
-  wordsOf,
-} from './operator.ts';
-import type {
-  Action,
-  ApiRequest,
-  ApiResponse,
-  Claim,
-  Condition,
-  Meta,
-  Node,
-  Plan,
-  Pod,
-  Raw,
-  Snapshot,
-  Status,
-  WatchEvent,
-  World,
-} from './operator.ts';
+import type { ApiRequest, ApiResponse, Meta, Pod, Raw, WatchEvent, World } from './operator.ts';
 
+const { MARK, claimOf, clusterOf, connect, follow, metaOf, nodeOf, podOf, wordsOf } = op;
 const isJudgement = (reason: string): boolean =>
   (op.ENDS as Readonly<Record<string, { kind: string }>>)[reason]?.kind === 'judgement';
 const WILLS = Object.keys(op.ENDS).filter((reason) => !isJudgement(reason));
@@ -159,18 +123,18 @@ function pod(letter: string, ...over: readonly Flat<Pod>[]): Pod {
   };
   return made<Pod>(base, ...over);
 }
-function claim(letter: string, ...over: readonly Flat<Claim>[]): Claim {
-  const base: Flat<Claim> = {
+function claim(letter: string, ...over: readonly Flat<op.Claim>[]): op.Claim {
+  const base: Flat<op.Claim> = {
     ...{ name: `data-web-${id(letter)}`, labels: marks(letter), phase: 'Bound', spec: {} },
     ...{ volume: `pv-${letter}`, request: '1Gi' },
     annotations: { [MARK.claims]: '', [MARK.selectedNode]: `n-${letter}` },
   };
-  return made<Claim>(base, ...over);
+  return made<op.Claim>(base, ...over);
 }
-function node(letter: string, ...over: readonly Flat<Node>[]): Node {
+function node(letter: string, ...over: readonly Flat<op.Node>[]): op.Node {
   const labels = { 'kubernetes.io/hostname': `n-${letter}` };
   const base = { name: `n-${letter}`, labels, ready: true, readySinceMs: ago(99 * HOUR) };
-  return made<Node>({ ...base, unschedulable: false, taints: [] }, ...over);
+  return made<op.Node>({ ...base, unschedulable: false, taints: [] }, ...over);
 }
 /** A volume that only the node of its member can use, or one that any can. */
 function volumeOf(letter: string, isPinned: boolean): op.Volume {
@@ -184,7 +148,7 @@ interface Over {
   readonly status?: Partial<op.Status>;
   readonly meta?: Partial<Meta>;
   readonly desk?: Partial<op.Desk>;
-  readonly snap?: Partial<Snapshot>;
+  readonly snap?: Partial<op.Snapshot>;
   readonly answers?: Readonly<Record<string, string>>; // By the key of the question; else ''.
   readonly from?: string; // The template of the revision `older`, see FROM.
   readonly pinned?: boolean; // Each volume can only be used on the node of its member.
@@ -228,7 +192,7 @@ function cluster(over: Over = {}): op.StatefulCluster {
     ...Object.fromEntries(fields),
   };
   const { status, meta } = over;
-  return { ...op.clusterOf({ spec, status }), meta: { ...META, name: 'web', uid: 'U', ...meta } };
+  return { ...clusterOf({ spec, status }), meta: { ...META, name: 'web', uid: 'U', ...meta } };
 }
 const DESK: op.Desk = { seen: new Map(), went: new Map(), calm: new Map(), backoff: new Map() };
 /** A ControllerRevision as it would be made of this template. */
@@ -238,9 +202,9 @@ function revision(of: op.StatefulCluster, number: number, template: object): op.
   const meta = { ...update.meta, uid: `uid-${update.meta.name}`, owners: [OURS] };
   return { ...update, meta, number };
 }
-function snapshot(text: string, over: Over = {}): Snapshot {
+function snapshot(text: string, over: Over = {}): op.Snapshot {
   const words = text.split(' ').filter(Boolean);
-  const [pods, claims] = [new Map<string, Pod>(), new Map<string, Claim>()];
+  const [pods, claims] = [new Map<string, Pod>(), new Map<string, op.Claim>()];
   const nodes = new Map([['n-x', node('x')]]);
   for (const word of words) {
     const [letter = '', states = ''] = word.replace('!', '').split(':');
@@ -252,12 +216,12 @@ function snapshot(text: string, over: Over = {}): Snapshot {
       const name = `${CLAIM_NAMES[kind]}-web-${id(letter)}`;
       if (kind === 'claim' ? !has(kind) : all(kind).length === 0) continue;
       const young = kind === 'claim' ? {} : { createdMs: ago(HOUR) };
-      claims.set(name, claim(letter, { name, ...young }, ...all<Claim>(kind)));
+      claims.set(name, claim(letter, { name, ...young }, ...all<op.Claim>(kind)));
       if (kind === 'logs') mounts.push(name);
     }
     if (has('pod'))
       pods.set(`web-${id(letter)}`, pod(letter, { claims: mounts }, ...all<Pod>('pod')));
-    if (has('node')) nodes.set(`n-${letter}`, node(letter, ...all<Node>('node')));
+    if (has('node')) nodes.set(`n-${letter}`, node(letter, ...all<op.Node>('node')));
   }
   const one = cluster({ replicas: words.filter((w) => !w.startsWith('!')).length, ...over });
   const older = revision(one, 0, explained(FROM, over.from ?? 'all'));
@@ -269,8 +233,8 @@ function snapshot(text: string, over: Over = {}): Snapshot {
   };
 }
 /** A pod of a template, as the API server shows it. */
-function bodyRead(revision: op.Revision | undefined, of: Partial<Pod> = {}): op.Raw {
-  const { metadata = {}, spec } = (revision?.template ?? {}) as op.Raw;
+function bodyRead(revision: op.Revision | undefined, of: Partial<Pod> = {}): Raw {
+  const { metadata = {}, spec } = (revision?.template ?? {}) as Raw;
   const labels = { ...metadata.labels, ...of.meta?.labels };
   const annotations = { ...metadata.annotations, ...of.meta?.annotations };
   const containers = (spec?.containers ?? []).map((c: object) => ({ ...DEFAULTS, ...c }));
@@ -279,7 +243,7 @@ function bodyRead(revision: op.Revision | undefined, of: Partial<Pod> = {}): op.
   return { metadata: { labels, annotations }, spec: { containers }, status: { containerStatuses } };
 }
 /** What is asked and is in the situation is read, unless the row has another answer. */
-function readLive(s: Snapshot, refs: readonly op.Ref[], over: Over): Snapshot {
+function readLive(s: op.Snapshot, refs: readonly op.Ref[], over: Over): op.Snapshot {
   const [answers, volumes, bodies] = [new Map(s.answers), new Map(s.volumes), new Map(s.bodies)];
   for (const ref of refs) {
     const key = op.keyOfRef(ref);
@@ -297,9 +261,9 @@ function readLive(s: Snapshot, refs: readonly op.Ref[], over: Over): Snapshot {
   return { ...s, answers, volumes, bodies };
 }
 type Decided = ReturnType<typeof settled>;
-const planOf = (s: Snapshot, now = NOW): op.Decision => op.plan(s, now, chance());
+const planOf = (s: op.Snapshot, now = NOW): op.Decision => op.plan(s, now, chance());
 /** Plans as the controller does, until the plan is an answer. */
-function settled(first: Snapshot, over: Over, now = NOW) {
+function settled(first: op.Snapshot, over: Over, now = NOW) {
   let s = first;
   const asked: string[] = [];
   for (let round = 0; round <= op.BOUNDS.askMax; round++) {
@@ -324,9 +288,9 @@ const plain = (name: string): string => {
   const [, other = '', identity = ''] = /^(?:data-|(.*-))?web-(.*)$/.exec(name) ?? [, '', name];
   return other + (LETTER.get(identity) ?? (op.birthSecond(identity) < 0 ? identity : 'new'));
 };
-const aboutOf = (a: Action): string =>
+const aboutOf = (a: op.Action): string =>
   plain('object' in a ? a.object.meta.name : a.do === 'Make' ? a.identity : 'web');
-function shownAction(a: Action): string {
+function shownAction(a: op.Action): string {
   const subject = aboutOf(a);
   if (a.do === 'Make') {
     const [old = ''] = (a.replaces ?? '').split(' ');
@@ -336,20 +300,20 @@ function shownAction(a: Action): string {
     return `${subject} ${a.because}${old && ` for ${plain(old)}`}${index}`;
   }
   if (a.do !== 'Patch') return `${a.verb} ${subject} ${a.because}`;
-  const { ownerReferences = [], annotations = {} } = (a.change['metadata'] ?? {}) as op.Raw;
+  const { ownerReferences = [], annotations = {} } = (a.change['metadata'] ?? {}) as Raw;
   if (a.verb === 'restore' && annotations[MARK.restore]) return `wish ${subject}`;
   if (a.verb === 'own') {
     const owners = ownerReferences.map((o: { name: string }) => o.name).join() || 'none';
     return `own ${subject} by ${owners}`;
   }
-  const storage = (a.change['spec'] as op.Raw | undefined)?.['resources']?.requests.storage;
+  const storage = (a.change['spec'] as Raw | undefined)?.['resources']?.requests.storage;
   if (a.verb === 'expand') return `expand ${subject} ${storage}`;
   const frees = annotations[MARK.retiredPolicy] === 'Delete' ? ' Delete' : '';
   return `${a.verb} ${subject} ${a.because}${frees}`;
 }
 /** `over c R` is all that ends it: the mark, then the deletion; `replace c R` is that and `new R
  *  for c`; `lose c R` is the mark and that; `recreate c R` is the announcement and the deletion. */
-function planText(p: Plan): string {
+function planText(p: op.Plan): string {
   let text = `; ${p.actions.map(shownAction).join('; ')};`;
   text = text.replace(/; retire (\w+) (\w+)((?: Delete)?); end \1 \2(?=;)/g, '; over $1 $2$3');
   text = text.replace(/; announce (\w+) (\w+); end \1 \2(?=;)/g, '; recreate $1 $2');
@@ -368,7 +332,7 @@ function planText(p: Plan): string {
 
 const note = (key: string, value: string) => ({ annotations: { [key]: value } });
 const notReady = (seconds: number) => ({ ready: false, readySinceMs: ago(seconds) });
-const ended = (reason: string, seconds: number, policy = 'Retain'): Flat<Claim> => {
+const ended = (reason: string, seconds: number, policy = 'Retain'): Flat<op.Claim> => {
   const at = { [MARK.retiredAt]: op.timeText(ago(seconds)), [MARK.retiredPolicy]: policy };
   return { labels: { [MARK.retired]: 'true' }, annotations: { [MARK.retired]: reason, ...at } };
 };
@@ -425,7 +389,7 @@ const POD: Readonly<Record<string, Flat<Pod>>> = {
   resizing: { resize: 'InProgress' },
   infeasible: { resize: 'Infeasible: no room' },
 };
-const CLAIM: Readonly<Record<string, Flat<Claim>>> = {
+const CLAIM: Readonly<Record<string, Flat<op.Claim>>> = {
   going: { deletedMs: NOW },
   lost: { phase: 'Lost' },
   free: { volume: 'pv-free' },
@@ -443,7 +407,7 @@ const CLAIM: Readonly<Record<string, Flat<Claim>>> = {
   foreign: { owners: [OTHER] },
   former: { owners: [FORMER] },
 };
-const NODE: Readonly<Record<string, Flat<Node>>> = {
+const NODE: Readonly<Record<string, Flat<op.Node>>> = {
   silent: notReady(400),
   quiet: notReady(100),
   oos: { taints: [{ key: 'node.kubernetes.io/out-of-service', effect: 'NoExecute' }] },
@@ -464,7 +428,7 @@ const CLAIM_NAMES = { claim: 'data', logs: 'logs', spare: 'logs', stray: 'x' } a
 type Flats = Partial<Record<keyof typeof CLAIM_NAMES | 'pod' | 'node', object | null>>;
 /** `PodDeleted@5`: ended 5 s ago with policy Retain (`!`: Delete); `forPodDeleted`: instead of `a`;
  *  `#1`: its index. */
-function marked(word: string): Flat<Pod & Claim> | undefined {
+function marked(word: string): Flat<Pod & op.Claim> | undefined {
   const [, reason, age, frees] = /^(\w+)@(\d+)(!?)$/.exec(word) ?? [];
   if (reason) return ended(reason, Number(age), frees ? 'Delete' : 'Retain');
   if (/^for[A-Z]/.test(word)) return note(MARK.replaces, `${ID['a']} ${word.slice(3)}`);
@@ -769,7 +733,7 @@ others: {"key":"DEAD","effect":"PreferNoSchedule"} → not-ready PreferNoSchedul
 /** Which claims of the situation are those of their identity, by a template `data`. */
 const oursOf: See = (situation) => {
   const { pods, claims, cluster: one } = snapshot(situation);
-  const isOurs = (c: Claim): boolean =>
+  const isOurs = (c: op.Claim): boolean =>
     op.isOurClaim(c, one, ['data'], pods.get(`web-${c.meta.labels[MARK.identity]}`));
   const ours = [...claims.values()].filter(isOurs);
   return ours.map((c) => plain(c.meta.name)).join(' ');
@@ -1445,9 +1409,9 @@ byHand('plan: a birth in the place of one that ends now → waits for it, and na
   assert.equal(stages, [...stages].sort(), 'marks come before ends, and these before births');
 });
 /** What the patches of the plan change of metadata; null takes away. */
-const patched = (situation: string, when: string): readonly op.Raw[] =>
+const patched = (situation: string, when: string): readonly Raw[] =>
   decide(situation, overOf(when)).p.actions.flatMap((a) =>
-    a.do === 'Patch' ? [a.change['metadata'] as op.Raw] : [],
+    a.do === 'Patch' ? [a.change['metadata'] as Raw] : [],
   );
 byHand('plan: the mark of an end → its policy, and wishes and, if it is kept, the owner go', () => {
   const [kept] = patched('a b c:deleted+claim.ours', 'whenDeleted=Delete');
@@ -1460,7 +1424,7 @@ byHand('plan: the mark of an end → its policy, and wishes and, if it is kept, 
   assert.equal([kept?.ownerReferences, freed?.ownerReferences], [[], undefined]);
 });
 byHand('plan: a restored claim → has no mark, its seal, and its index if that is free', () => {
-  const restored = (index: number): op.Raw | undefined =>
+  const restored = (index: number): Raw | undefined =>
     patched(`a:#${index} !c:#1+gone+ScaledIn@30+claim.restored`, 'start=0 replicas=2').at(-1);
   const gone = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
   const annotations = Object.fromEntries(gone.map((key) => [key, null]));
@@ -1471,7 +1435,7 @@ byHand('plan: a restored claim → has no mark, its seal, and its index if that 
 byHand('plan: in place → the mark says the ID and the image of each container before', () => {
   const { p } = decide('a b c:outdated+putBack', { from: 'image' });
   const [update] = p.actions.flatMap((a) => (a.verb === 'update' ? [a as op.Patch] : []));
-  const { metadata, spec } = update?.change as op.Raw;
+  const { metadata, spec } = update?.change as Raw;
   const mark = JSON.parse(metadata.annotations[MARK.inPlace]) as unknown;
   assert.equal(mark, { revision: REVISION, before: { m: ['1', 'c:1'] } });
   assert.equal(spec, { containers: [{ name: 'm', image: 'c:2' }] });
@@ -1766,17 +1730,17 @@ tellings('status: F45: an init container waits, another just ended → down, its
   const state = { waiting: { reason: 'CrashLoopBackOff' } };
   const waiting = { name: 'i', restartCount: 7, state };
   const main = { name: 'm', restartCount: 0, state: { waiting: { reason: 'PodInitializing' } } };
-  const p = op.podOf({ status: { containerStatuses: [main], initContainerStatuses: [waiting] } });
+  const p = podOf({ status: { containerStatuses: [main], initContainerStatuses: [waiting] } });
   assert.equal([p.trouble, p.isDown, p.restarts], ['CrashLoopBackOff', true, 7]);
   const over = { name: 'm', state: { terminated: { exitCode: 3 } } };
-  assert.ok(op.podOf({ status: { containerStatuses: [over] } }).isDown);
+  assert.ok(podOf({ status: { containerStatuses: [over] } }).isDown);
 });
 tellings('status: no node takes the pod → the word of the scheduler', () => {
   const conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable' }];
-  assert.is(op.podOf({ status: { conditions } }).trouble, 'Unschedulable');
+  assert.is(podOf({ status: { conditions } }).trouble, 'Unschedulable');
   const message = '0/3 nodes are available';
   const told = conditions.map((c) => ({ ...c, message }));
-  assert.is(op.podOf({ status: { conditions: told } }).lastWords, message);
+  assert.is(podOf({ status: { conditions: told } }).lastWords, message);
 });
 tellings('status: no node takes it for less than 5 min → no way out is named yet', () => {
   const ready = statusOf('a b:unscheduled').conditions.find((c) => c.type === 'Ready');
@@ -2042,7 +2006,7 @@ const ROOMS = (
   '0 FRONT DOOR,1 VOCABULARY,2 TOOLS,3 IDENTITY,4 HEALTH,5 PLAN,6 STATUS,THE LINE,7 WORLD,' +
   '8 CLIENT,9 CACHE,10 QUEUE,11 EXECUTOR,12 CONTROLLER,13 LEADER,14 PROBES,15 CLI,16 MAIN'
 ).split(',');
-const fileText = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
+const fileText = (file: string): string => fs.readFileSync(path.join(ROOT, file), 'utf8');
 const linesOf = (file: string): readonly string[] => fileText(file).trimEnd().split('\n');
 const where = (file: string, at: number): string => `${file}:${at + 1}`;
 const linesThat = (file: string, are: (line: string) => boolean): readonly string[] =>
@@ -2375,7 +2339,7 @@ caches('cache: F34: fields that are null, as of charts → absent from there on'
   const spec = Object.fromEntries(sealed.map((field) => [field, null]));
   assert.equal(clusterOf({ spec }), clusterOf({}));
   const data = { template: { spec: { volumes: null } }, claimTemplates: null };
-  assert.equal(revisionOf({ data }), revisionOf({ data: { template: { spec: {} } } }));
+  assert.equal(op.revisionOf({ data }), op.revisionOf({ data: { template: { spec: {} } } }));
   const odd = { metadata: null, spec: null, status: null };
   assert.equal([podOf(odd), claimOf(odd)], [podOf({}), claimOf({})]);
 });
@@ -2417,7 +2381,7 @@ interface SeenSpec extends Raw {
   readonly taints?: readonly Rec[];
   readonly volumes?: readonly { readonly persistentVolumeClaim?: { readonly claimName: string } }[];
 }
-type SeenStatus = Partial<Status> & { readonly phase?: string };
+type SeenStatus = Partial<op.Status> & { readonly phase?: string };
 type SeenChange = Readonly<{ type: string; object: Seen; previous?: Seen }>;
 
 /** What the checker remembers of the history; never of a decision of the operator. */
@@ -2723,7 +2687,7 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
   const isDelete = noteOf(previous, MARK.retiredPolicy) === 'Delete';
   hold(isDelete || isUnbound(previous), 'I3', object, 'it was not marked Delete');
 }
-const isUnbound = (claim: Seen): boolean => op.isNeverBound(op.claimOf(claim as unknown as Raw));
+const isUnbound = (claim: Seen): boolean => op.isNeverBound(claimOf(claim as unknown as Raw));
 /** I1: what an identity lost, as the seal on another claim of it says, does not come again. */
 function checkClaimBirth(ledger: Ledger, claim: Seen): void {
   const named = ownClaims(ledger, memberKey(claim)).some((o) =>
@@ -2954,7 +2918,7 @@ function startOperator(
   end.then(
     () => (t.ended = true),
     (error: unknown) => {
-      if (lease && /^lost the Lease/.test(op.wordsOf(error))) onLost();
+      if (lease && /^lost the Lease/.test(wordsOf(error))) onLost();
       else fall(`the operator dies: ${String(error)}`);
     },
   );
@@ -3049,7 +3013,7 @@ const uidOfIdentity = (t: Scene, old: Seen): string =>
 const claimsOf = (t: Scene, identity = ''): Seen[] =>
   listed(t, 'persistentvolumeclaims').filter((o) => [identityIn(o), ''].includes(identity));
 const claimUids = (t: Scene): string[] => claimsOf(t).map((o) => o.metadata.uid);
-const conditionOf = (t: Scene, type: string, name = 'coder'): Condition | undefined =>
+const conditionOf = (t: Scene, type: string, name = 'coder'): op.Condition | undefined =>
   clusterNow(t, name).status?.conditions?.find((c) => c.type === type);
 const newsOf = (t: Scene, reason: string) => listed(t, 'events').filter((o) => o.reason === reason);
 
@@ -3392,7 +3356,7 @@ async function enact(p: Story, steps: string): Promise<void> {
     try {
       await doStep(p, step);
     } catch (error) {
-      throw new Error(`${step}: ${op.wordsOf(error)}`);
+      throw new Error(`${step}: ${wordsOf(error)}`);
     }
 }
 async function enactAll(p: Story, acts: string, seen: string, isOpen = false): Promise<void> {
@@ -5862,14 +5826,14 @@ function checkNew(s: Trial, made: Seen): void {
   const specs = [...new Set([...formers, boss.metadata.uid])].flatMap((uid) =>
     recentSpecs(ledger, uid, newsMs(s)),
   );
-  const surgeOf = (spec: SeenSpec): number => op.maxSurgeOf(op.clusterOf({ spec }).spec);
+  const surgeOf = (spec: SeenSpec): number => op.maxSurgeOf(clusterOf({ spec }).spec);
   const wanted = specs.map((spec) => (spec.replicas ?? 1) + surgeOf(spec));
   const most = Math.max(...wanted) * ledger.operators + ledger.onTheWire;
   const { size } = liveMembers(ledger, boss);
   hold(size <= most, 'I4', made, `${size} live members of ${most}, as was known for a while`);
 }
 const limitsOf = (s: Trial, { metadata: { uid } }: Seen): readonly number[] =>
-  recentSpecs(s.t.ledger, uid).map((spec) => op.maxReplacementsOf(op.clusterOf({ spec }).spec));
+  recentSpecs(s.t.ledger, uid).map((spec) => op.maxReplacementsOf(clusterOf({ spec }).spec));
 /** The brake: a judged member is let go while at most so many are out, as an operator knows: on
  *  nodes that are silent or gone, or held there; places of judged ends that nobody fills; and
  *  successors of such that were never Ready. */
@@ -6520,10 +6484,10 @@ function mutantText({ what, text, without }: Mutant, source: string): string {
 /** The mutated file, in a folder outside of the repository from which its imports resolve. */
 function writeMutant(folder: string, index: number, mutant: Mutant): string {
   const own = join(folder, `${index}`);
-  mkdirSync(own, { recursive: true });
-  writeFileSync(join(own, 'package.json'), '{"type":"module"}');
-  symlinkSync(join(ROOT, 'node_modules'), join(own, 'node_modules'));
-  writeFileSync(join(own, 'operator.ts'), mutantText(mutant, fileText('operator.ts')));
+  fs.mkdirSync(own, { recursive: true });
+  fs.writeFileSync(join(own, 'package.json'), '{"type":"module"}');
+  fs.symlinkSync(join(ROOT, 'node_modules'), join(own, 'node_modules'));
+  fs.writeFileSync(join(own, 'operator.ts'), mutantText(mutant, fileText('operator.ts')));
   return join(own, 'operator.ts');
 }
 /** Plays seeds with it until one breaks something, in a process of its own; no law: it survived. */
@@ -6559,7 +6523,7 @@ async function tryMutant(file: string, usual: string, wanted: Wanted) {
 /** The table: each mutant, what caught it, and how many seeds that took. */
 async function tryMutants(wanted: Wanted): Promise<number> {
   const chosen = MUTANTS.filter(({ what }) => what.includes(wanted.match));
-  const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-mutants-'));
+  const folder = fs.mkdtempSync(join(tmpdir(), 'statefulcluster-mutants-'));
   const width = Math.max(...chosen.map(({ what }) => what.length));
   const alive: string[] = [];
   try {
@@ -6577,7 +6541,7 @@ async function tryMutants(wanted: Wanted): Promise<number> {
     };
     await Promise.all(Array.from({ length: wanted.workers }, work));
   } finally {
-    rmSync(folder, { recursive: true });
+    fs.rmSync(folder, { recursive: true });
   }
   console.log(`${chosen.length - alive.length} of ${chosen.length} caught`);
   return alive.length > 0 ? 1 : 0;
@@ -6940,18 +6904,18 @@ async function relay(front: Front, target: string, request: In, out: Out): Promi
 let scratches = ''; // One folder for all, so that one listener clears up.
 const scratch = (): string => {
   if (!scratches) {
-    scratches = mkdtempSync(join(tmpdir(), 'statefulcluster-test-'));
-    process.once('exit', () => rmSync(scratches, { recursive: true, force: true }));
+    scratches = fs.mkdtempSync(join(tmpdir(), 'statefulcluster-test-'));
+    process.once('exit', () => fs.rmSync(scratches, { recursive: true, force: true }));
   }
-  return mkdtempSync(join(scratches, '-'));
+  return fs.mkdtempSync(join(scratches, '-'));
 };
 /** A folder of its own, and what is put into it; returns its path. */
 function newDrawer() {
   const folder = scratch();
   const put = (name: string, content: unknown): string => {
     const file = join(folder, name);
-    mkdirSync(dirname(file), { recursive: true });
-    writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content));
+    fs.mkdirSync(dirname(file), { recursive: true });
+    fs.writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content));
     return file;
   };
   return { folder, put };
@@ -7353,12 +7317,12 @@ configs('kubeconfig: as, as-uid, as-groups → headers', async () => {
 configs('kubeconfig: plain http → no credentials leave, as with kubectl', async () => {
   const { folder, put } = newDrawer();
   put('token', 'secret');
-  chmodSync(put('plugin', PLUGIN), 0o755);
+  fs.chmodSync(put('plugin', PLUGIN), 0o755);
   const url = await openMirror();
   const basic = { username: 'u', password: 'p' };
   for (const user of [{ token: 't' }, { tokenFile: 'token' }, basic, exec({})])
     assert.is((await arrives(put('config', configOf(url, user))))['authorization'], undefined);
-  assert.is(existsSync(join(folder, 'calls')), false, 'a plugin is not asked');
+  assert.is(fs.existsSync(join(folder, 'calls')), false, 'a plugin is not asked');
 });
 const exec = (more: object): object => ({
   exec: { apiVersion: 'client.authentication.k8s.io/v1', command: './plugin', ...more },
@@ -7393,7 +7357,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","status":{"token":"%s"}}
 `;
 configs('kubeconfig: a plugin → beside its file, told of the cluster, asked once', async () => {
   const { folder, put } = newDrawer();
-  chmodSync(put('plugin', PLUGIN), 0o755);
+  fs.chmodSync(put('plugin', PLUGIN), 0o755);
   const own = exec({ args: ['a'], env: [{ name: 'MINE', value: 'b' }], provideClusterInfo: true });
   const extension = { name: 'client.authentication.k8s.io/exec', extension: { c: 1 } };
   const server = await openMirror(true);
@@ -7409,7 +7373,7 @@ configs('kubeconfig: a plugin → beside its file, told of the cluster, asked on
   const apiVersion = 'client.authentication.k8s.io/v1';
   assert.equal(JSON.parse(info ?? ''), { apiVersion, kind: 'ExecCredential', spec });
   await get();
-  assert.is(readFileSync(join(folder, 'calls'), 'utf8'), 'x\n');
+  assert.is(fs.readFileSync(join(folder, 'calls'), 'utf8'), 'x\n');
 });
 configs('kubeconfig: F12: a plugin that hangs, fails, says nothing → is named', async () => {
   Object.assign(op.BOUNDS, { pluginMs: 300 });
@@ -7422,7 +7386,7 @@ configs('kubeconfig: F12: a plugin that hangs, fails, says nothing → is named'
     ['echo', /plugin .*\/plugin failed: .*JSON/],
   ] as const;
   for (const [script, words] of rows) {
-    chmodSync(put('plugin', `#!/bin/sh\n${script}\n`), 0o755);
+    fs.chmodSync(put('plugin', `#!/bin/sh\n${script}\n`), 0o755);
     assert.match(await outcome(arrives(file)), words);
   }
   Object.assign(op.BOUNDS, USUAL);
@@ -8841,7 +8805,7 @@ const ODD_TIMES = [undefined, '0001-01-01T00:00:00Z', '9999-12-31T23:59:59Z'];
 const OWN_KEYS = Object.values(MARK).slice(0, -5);
 /** The same with one place changed: a field, or a label or annotation of ours. What the API server
  *  types keeps its type, or is absent. */
-function bent(raw: op.Raw, random: () => number, untyped = /^$/): op.Raw {
+function bent(raw: Raw, random: () => number, untyped = /^$/): Raw {
   const pick = <T>(all: readonly T[]): T => all[Math.floor(random() * all.length)] as T;
   const whole = structuredClone(raw) as any;
   const places: [any, string, boolean][] = [];
@@ -8869,7 +8833,7 @@ function bent(raw: op.Raw, random: () => number, untyped = /^$/): op.Raw {
 }
 const FUZZED = 1000;
 /** What the operator makes of it: no exception, and always a word for people. */
-function foundOdd(over: Partial<Snapshot>, text = 'a b c'): void {
+function foundOdd(over: Partial<op.Snapshot>, text = 'a b c'): void {
   const first = { ...snapshot(text), ...over };
   const { s, p } = settled(first, {});
   const { conditions } = op.statusOf(s, p, NOW);
@@ -8899,14 +8863,14 @@ const FUZZ: Readonly<Record<string, (random: () => number) => void>> = {
     const volumes = [{ persistentVolumeClaim: { claimName } }];
     const spec = { nodeName: 'n-c', containers: [c], volumes };
     const raw = { metadata: RAW_META(pod('c')), spec, status };
-    const odd = op.podOf(bent(raw, random));
+    const odd = podOf(bent(raw, random));
     foundOdd({ pods: new Map([...snapshot('a b c').pods, [odd.meta.name, odd]]) });
   },
   persistentvolumeclaims(random) {
     const resources = { requests: { storage: '1Gi' } };
     const spec = { accessModes: ['ReadWriteOnce'], volumeName: 'pv-c', resources };
     const status = { phase: 'Bound', capacity: { storage: '1Gi' } };
-    const odd = op.claimOf(bent({ metadata: RAW_META(claim('c')), spec, status }, random));
+    const odd = claimOf(bent({ metadata: RAW_META(claim('c')), spec, status }, random));
     const claims = new Map([...snapshot('a b c').claims, [odd.meta.name, odd]]);
     foundOdd({ claims }, pickText(random));
   },
@@ -8922,7 +8886,7 @@ const FUZZ: Readonly<Record<string, (random: () => number) => void>> = {
     const taints = [{ key: 'x', value: 'y', effect: 'NoSchedule' }];
     const conditions = [{ type: 'Ready', status: 'True', lastTransitionTime: op.timeText(NOW) }];
     const raw = { metadata: RAW_META(node('c')), spec: { taints }, status: { conditions } };
-    const odd = op.nodeOf(bent(raw, random));
+    const odd = nodeOf(bent(raw, random));
     foundOdd({ nodes: new Map([...snapshot('a b c').nodes!, ['n-c', odd]]) }, pickText(random));
   },
   persistentvolumes(random) {
@@ -8969,7 +8933,7 @@ async function postOdd(world: World): Promise<void> {
     const { status, body: made } = await world.send({ method: 'POST', path, body });
     assert.ok([201, 422, 400].includes(status));
     const empty = { pods: new Map(), claims: new Map() };
-    if (status === 201) foundOdd({ ...empty, cluster: op.clusterOf(made as op.Raw) });
+    if (status === 201) foundOdd({ ...empty, cluster: clusterOf(made as Raw) });
   }
 }
 fuzz(`fuzz: F34: ${FUZZED} odd clusters → refused by the schema, or taken with a word`, () =>
@@ -12591,23 +12555,23 @@ interface ControlPlane extends Access {
 /** The folder with etcd and kube-apiserver, if one is named: it takes a quiet machine. */
 function findAssets(): string | undefined {
   const folder = process.env.KUBEBUILDER_ASSETS ?? '';
-  return ['etcd', 'kube-apiserver'].every((name) => existsSync(join(folder, name)))
+  return ['etcd', 'kube-apiserver'].every((name) => fs.existsSync(join(folder, name)))
     ? folder
     : undefined;
 }
 /** etcd and kube-apiserver only: the actors are the rest. Nothing but loopback is listened on. */
 async function startRealControlPlane(assets: string): Promise<ControlPlane> {
-  const folder = mkdtempSync(join(tmpdir(), 'statefulcluster-real-'));
+  const folder = fs.mkdtempSync(join(tmpdir(), 'statefulcluster-real-'));
   const [etcdPort, peerPort, port] = await freePorts();
   const [etcdUrl, url] = [`http://127.0.0.1:${etcdPort}`, `https://127.0.0.1:${port}`];
   const token = 'admin-token';
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-  writeFileSync(join(folder, 'sa.key'), privateKey.export({ type: 'pkcs8', format: 'pem' }));
-  writeFileSync(join(folder, 'sa.pub'), publicKey.export({ type: 'spki', format: 'pem' }));
+  fs.writeFileSync(join(folder, 'sa.key'), privateKey.export({ type: 'pkcs8', format: 'pem' }));
+  fs.writeFileSync(join(folder, 'sa.pub'), publicKey.export({ type: 'spki', format: 'pem' }));
   const tokens = `${token},admin,1,"system:masters"\nnobody,nobody,2\n`;
-  writeFileSync(join(folder, 'tokens.csv'), tokens, { mode: 0o600 });
+  fs.writeFileSync(join(folder, 'tokens.csv'), tokens, { mode: 0o600 });
   const run = (name: string, flags: readonly string[]): ChildProcess => {
-    const out = openSync(join(folder, `${name}.log`), 'a');
+    const out = fs.openSync(join(folder, `${name}.log`), 'a');
     const args = flags.map((flag) => `--${flag}`);
     return spawn(join(assets, name), args, { cwd: folder, stdio: ['ignore', out, out] });
   };
@@ -12625,7 +12589,7 @@ async function startRealControlPlane(assets: string): Promise<ControlPlane> {
     throw new Error(`kube-apiserver is not ready; see ${folder}/kube-apiserver.log`);
   };
   const apiserver = await start();
-  const ca = readFileSync(join(folder, 'certs/apiserver.crt'), 'utf8'); // it is its own authority
+  const ca = fs.readFileSync(join(folder, 'certs/apiserver.crt'), 'utf8'); // it is its own authority
   const kubeconfigPath = writeKubeconfig({ url, token, ca });
   const restart = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
     await endProcess(plane.apiserver, signal);
@@ -12633,7 +12597,7 @@ async function startRealControlPlane(assets: string): Promise<ControlPlane> {
   };
   const stop = async (): Promise<void> => {
     await Promise.all([plane.apiserver, etcd].map((child) => endProcess(child, 'SIGKILL')));
-    rmSync(folder, { recursive: true, force: true });
+    fs.rmSync(folder, { recursive: true, force: true });
   };
   const files = { kubeconfigPath, folder, etcdUrl };
   const plane = { url, token, ca, ...files, etcd, apiserver, restart, stop };
@@ -12700,7 +12664,7 @@ const EXAMPLE = CODER.replace('spec:\n', 'spec:\n  liveness: { nodeUnreachableSe
 const isHealthy = ({ state }: Play, node: string): boolean =>
   nodeOf(objectOf(state, 'nodes', '', node) ?? {}).ready;
 const isSilent = (play: Play): boolean => !isHealthy(play, play.victim.node);
-const statusOfCoder = ({ state }: Play): Partial<Status> =>
+const statusOfCoder = ({ state }: Play): Partial<op.Status> =>
   clusterOf(objectOf(state, 'statefulclusters', 'default', 'coder') ?? {}).status;
 const isReadyCoder = (play: Play): boolean =>
   statusOfCoder(play).conditions?.some((c) => c.type === 'Ready' && c.status === 'True') ?? false;
@@ -13134,13 +13098,13 @@ type Gauged = Awaited<ReturnType<typeof startGauged>>;
 async function writeGauged(folder: string): Promise<void> {
   const build = [join(ROOT, 'build.mjs'), '--bundle'];
   await once(spawn(process.execPath, build, { stdio: ['ignore', 'ignore', 'inherit'] }), 'exit');
-  const text = readFileSync(join(ROOT, 'dist/statefulcluster.cjs'), 'utf8');
+  const text = fs.readFileSync(join(ROOT, 'dist/statefulcluster.cjs'), 'utf8');
   const head = 'async function reconcile(o, key) {';
   if (!text.includes(head)) throw new Error('the gauge does not find reconcile');
   const end = 'finally { globalThis.gaugePass(key); }';
   const counted = `${head} try { await pass(o, key); } ${end} }\nasync function pass(o, key) {`;
-  writeFileSync(join(folder, 'operator.cjs'), text.replace(head, counted));
-  writeFileSync(join(folder, 'gauge.mjs'), GAUGE);
+  fs.writeFileSync(join(folder, 'operator.cjs'), text.replace(head, counted));
+  fs.writeFileSync(join(folder, 'gauge.mjs'), GAUGE);
 }
 /** The operator as its own process, with the gauge; resolves when its caches are synced. */
 async function startGauged(ground: Ground, ...scope: readonly string[]) {
@@ -13761,7 +13725,7 @@ function rootsOf(files: Archive): ReadonlyMap<string, Archive> {
     const { Labels: labels, ...how } = runs;
     const wanted = { User: '65532:65532', Entrypoint: ['/statefulcluster'], Cmd: ['run'] };
     assert.equal(how, wanted, 'how it runs');
-    const { version } = parsed(readFileSync(join(ROOT, 'package.json')));
+    const { version } = parsed(fs.readFileSync(join(ROOT, 'package.json')));
     assert.is(labels['org.opencontainers.image.version'], version, 'its version');
     return [architecture, untar(layer)];
   });
@@ -13775,12 +13739,12 @@ function rootsOf(files: Archive): ReadonlyMap<string, Archive> {
 function unpackImage([file = '', folder = '']: readonly string[]): number {
   try {
     if (!folder) throw new Error('it wants the path of an image and a folder');
-    const roots = rootsOf(untar(readFileSync(file)));
+    const roots = rootsOf(untar(fs.readFileSync(file)));
     const root = roots.get(process.arch.replace('x64', 'amd64'));
     if (!root) throw new Error(`${file} is not for this machine`);
     for (const [name, { mode, body }] of root) {
-      if (name.endsWith('/')) mkdirSync(join(folder, name), { mode });
-      else writeFileSync(join(folder, name), body, { mode });
+      if (name.endsWith('/')) fs.mkdirSync(join(folder, name), { mode });
+      else fs.writeFileSync(join(folder, name), body, { mode });
     }
     console.log(`image: ${file}: ${[...roots.keys()].join(', ')}; ${[...root.keys()].join(' ')}`);
     return 0;
