@@ -10988,6 +10988,7 @@ function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldErr
 const printed: Strings = {
   pods: 'Phase=status.phase Node=spec.nodeName IP=status.podIP',
   nodes: 'Unschedulable=spec.unschedulable Version=status.nodeInfo.kubeletVersion',
+  statefulsets: 'Replicas=spec.replicas Ready=status.readyReplicas',
   persistentvolumeclaims: 'Status=status.phase Volume=spec.volumeName Size=status.capacity.storage',
   events: 'Type=type Reason=reason Object=involvedObject.name Message=message',
 };
@@ -11090,7 +11091,7 @@ function openApi(state: ApiState, [, ...place]: Segments): ServerAnswer {
 // ═══ HARNESS B · ACTORS · effects through World only ════════════════════════════════════════════
 // What a cluster has beside its API server, as API clients: scheduler, kubelets, node controller
 // with its taint manager, pod GC, volume provisioner, garbage collector (owners, claim protection,
-// namespaces). They serve the embedded and a real API server alike. One informer per
+// namespaces), StatefulSets. They serve the embedded and a real API server alike. One informer per
 // kind feeds keyed lanes; every lane is level-triggered, so it may be repeated at any time. The
 // rules are those of Kubernetes 1.36; the function that is modelled is named where it matters.
 // Not modelled: resource fit, preemption, pod and node affinity, zone disruption modes, static
@@ -11103,7 +11104,8 @@ type ActorName =
   | 'nodes' // silent nodes become Unknown and tainted, pods are evicted by NoExecute taints
   | 'podgc' // pods of absent and out-of-service nodes
   | 'provisioner' // makes, binds, grows and deletes volumes
-  | 'gc'; // owner references, finalizers, namespaces
+  | 'gc' // owner references, finalizers, namespaces
+  | 'sets'; // StatefulSets; skipped by default
 interface ActorOptions {
   readonly nodes: readonly string[];
   readonly startMs?: number; // from bound claims to running containers; half of it for a restart
@@ -11198,6 +11200,7 @@ const laneWork = {
   protect: ['gc', unprotect],
   owned: ['gc', collectOwned],
   namespace: ['gc', emptyNamespace],
+  set: ['sets', syncSet],
 } as const satisfies Record<string, readonly [ActorName, Work]>;
 type LaneName = keyof typeof laneWork;
 /** Which lanes look at an object again when it changes. */
@@ -11207,6 +11210,7 @@ const interests: Readonly<Partial<Record<Kind, readonly LaneName[]>>> = {
   claims: ['claim', 'protect'],
   pods: ['bind', 'pod', 'evict', 'podgc'],
   namespaces: ['namespace'],
+  sets: ['set'],
 };
 /** A keyed queue: a key is never worked on twice at once, and a failed one is tried again. */
 function newLane(stage: Stage, name: LaneName): (key: string) => void {
@@ -11397,6 +11401,8 @@ function announce(stage: Stage, kind: Kind, key: string, object: Item, gone: boo
     for (const pod of stage.podsOn.get(key) ?? []) (lanes.evict(pod), lanes.podgc(pod));
   if (kind === 'nodes' || (kind === 'pods' && gone))
     for (const pod of stage.pending) lanes.bind(pod);
+  const boss = kind === 'pods' && object.metadata.ownerReferences?.find(({ controller: c }) => c);
+  if (boss && boss.kind === 'StatefulSet') lanes.set(`${namespace}/${boss.name}`);
   const ref = kind === 'volumes' ? keyIn((object as SeenVolume).spec.claimRef ?? {}) : '';
   if (kind === 'claims') lanes.volume((object as SeenClaim).spec.volumeName ?? '');
   if (kind === 'volumes') lanes.claim(ref);
@@ -11983,10 +11989,74 @@ async function emptyNamespace(stage: Stage, name: string): Again {
   await ask(stage, 'PUT', `${urlOf('namespaces', { name })}/finalize`, body, [404, 409]);
 }
 
+// ── StatefulSets ────────────────────────────────────────────────────────────────────────────────
+// As updateStatefulSet in stateful_set_control.go: ordinals in order, each once those before it are
+// Ready (all at once with Parallel); a pod that has finished is deleted, one that is Terminating is
+// waited for; it is made again with its name and the claims of its ordinal, which outlive it, and
+// are made again if they are gone; scaled in from the highest. Not played: new templates and their
+// revisions, retention policies of claims, minReadySeconds, adoption, marks that are put right.
+type SeenSet = Item<k8s.V1StatefulSetSpec>;
+async function syncSet(stage: Stage, key: string): Promise<void> {
+  const set = stage.view.sets.get(key) as SeenSet | undefined;
+  if (!set || isStopping(set)) return;
+  const { replicas = 1, ordinals, podManagementPolicy } = set.spec;
+  const { start = 0 } = ordinals ?? {};
+  const inOrder = podManagementPolicy !== 'Parallel';
+  const isFit = (pod: SeenPod): boolean => !isStopping(pod) && statusIn(pod, 'Ready') === 'True';
+  const numberOf = ({ metadata }: Item): number => Number(/\d+$/.exec(metadata.name)?.[0]);
+  const own = [...(stage.dependents.get(set.metadata.uid) ?? [])]
+    .flatMap((id) => (id.startsWith('pods ') ? [found(stage, id)[1] as SeenPod] : []))
+    .toSorted((a, b) => numberOf(a) - numberOf(b));
+  const count = own.filter(isFit).length;
+  const counts = { replicas: own.length, readyReplicas: count, availableReplicas: count };
+  const status = { observedGeneration: set.metadata.generation, ...counts };
+  if (!covers(status, set.status)) await amend(stage, 'sets', set, { status });
+  for (let ordinal = start; ordinal < start + replicas; ordinal++) {
+    const pod = stage.view.pods.get(`${key}-${ordinal}`);
+    if (!pod || pod.status?.phase === 'Pending') await makeOrdinal(stage, set, ordinal);
+    if (pod && isOver(pod) && !isStopping(pod)) await deleteSeen(stage, 'pods', pod);
+    if (inOrder && !(pod && isFit(pod))) return; // its next change wakes this set
+  }
+  const condemned = own.filter((pod) => numberOf(pod) < start || numberOf(pod) >= start + replicas);
+  const unfit = condemned.find((pod) => !isFit(pod));
+  for (const pod of condemned.toReversed()) {
+    if (inOrder && (isStopping(pod) || (!isFit(pod) && pod !== unfit))) return;
+    if (!isStopping(pod)) await deleteSeen(stage, 'pods', pod);
+    if (inOrder) return;
+  }
+}
+/** The claims that are not there, then the pod, unless it is there and waits for them. */
+async function makeOrdinal(stage: Stage, { metadata, spec }: SeenSet, ordinal: number) {
+  const { namespace = '', uid } = metadata;
+  const { template, volumeClaimTemplates = [], selector, serviceName: subdomain } = spec;
+  const name = `${metadata.name}-${ordinal}`;
+  const volumes = [...(template.spec?.volumes ?? [])];
+  for (const claim of volumeClaimTemplates) {
+    const claimName = `${claim.metadata?.name}-${name}`;
+    volumes.push({ name: claim.metadata?.name ?? '', persistentVolumeClaim: { claimName } });
+    const old = stage.view.claims.get(`${namespace}/${claimName}`);
+    if (isStopping(old)) throw new Error(`claim ${claimName} is being deleted`);
+    const labels = { ...claim.metadata?.labels, ...selector.matchLabels };
+    const body = { metadata: { ...claim.metadata, name: claimName, labels }, spec: claim.spec };
+    if (!old) await ask(stage, 'POST', placeOf(namespace, 'persistentvolumeclaims'), body, [409]);
+  }
+  if (stage.view.pods.has(`${namespace}/${name}`)) return;
+  const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: metadata.name, uid };
+  const ownerReferences = [{ ...owner, controller: true, blockOwnerDeletion: true }];
+  const labels = { ...template.metadata?.labels, [POD_NAME]: name, [POD_INDEX]: `${ordinal}` };
+  const body = {
+    metadata: { ...template.metadata, name, labels, ownerReferences },
+    spec: { ...template.spec, hostname: name, subdomain, volumes },
+  };
+  const made = await ask(stage, 'POST', placeOf(namespace, 'pods'), body, [409]);
+  if (made.status < 300) observe(stage, 'pods', made.body as SeenPod, false);
+}
+
 // ── The actors together ─────────────────────────────────────────────────────────────────────────
 const actorDefaults = {
   ...{ startMs: 500, stopMs: 500, provisionMs: 200, heartbeatMs: 10_000, nodeGraceMs: 40_000 },
-  ...{ podGcMs: 20_000, quarantineMs: 40_000, crashMs: 10_000, labels: () => ({}), skip: [] },
+  ...{ podGcMs: 20_000, quarantineMs: 40_000, crashMs: 10_000, labels: () => ({}) },
+  skip: ['sets'],
 } as const satisfies Partial<ActorOptions>;
 function startActors(world: World, options: ActorOptions, signal: AbortSignal): Actors {
   const stage: Stage = {
