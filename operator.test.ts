@@ -1,7 +1,7 @@
 // The tests of operator.ts, first; the harness that they stand on, below: an embedded API server
 // (A), actors beside it (B), worlds to run in (C), and the demo of `npm start` on all of them.
 //   node operator.test.ts                  the tests
-//   node operator.test.ts start [--stay]   the main job, drawn as it happens
+//   node operator.test.ts start [flags]    the main job, drawn: --stay, --cast FILE
 //   node operator.test.ts sim [flags]      seeds that try to break every promise
 //   node operator.test.ts smoke BINARY     a built binary brings the example to Ready
 //   node operator.test.ts image FILE DIR   a built image is whole; its root goes to DIR
@@ -12761,274 +12761,331 @@ async function freePorts(): Promise<string[]> {
 }
 
 // ═══ DEMO · effects ═════════════════════════════════════════════════════════════════════════════
-// `start`: the main job on loopback, drawn as it happens; the embedded control plane and the actors
-// are in this process, the real operator is its own. `smoke BINARY`: the same for a built binary.
-// The picture is drawn from what the API server holds; the operator is heard through its log.
+// `start`: the same example as a StatefulSet, left, and as a StatefulCluster, right; then a node
+// dies. The embedded control plane and the actors are in this process, the real operator is its
+// own. What is drawn is read from the API server, what is claimed was measured in this very run.
 
 type Play = Awaited<ReturnType<typeof stage>>;
-/** One identity: with a pod, or with nothing but its claims left. */
-type Glimpse = Readonly<{ identity: string; node: string; is: keyof typeof GLYPHS }>;
-type Wait = readonly [what: string, forMs: number, ask: (play: Play) => string | boolean];
-interface Act {
-  readonly title: string;
-  readonly tells: (victim: Glimpse) => string;
-  readonly statefulSet: string; // What a StatefulSet would do there.
-  readonly run: (play: Play) => Promise<unknown>;
-  readonly waits: readonly Wait[]; // The answer to the last one is the outcome.
+type Lines = readonly string[];
+const PARTIES = ['StatefulSet', 'StatefulCluster'] as const;
+type Party = (typeof PARTIES)[number];
+/** A pod with the claim that is on its node, or a claim without such a pod. */
+interface Sighting {
+  readonly name: string;
+  readonly node: string; // '' while the pod has none.
+  readonly is: keyof typeof GLYPHS;
+  readonly claim: Claim | undefined;
+  readonly words: string; // What kubelet or scheduler said of the pod last.
 }
 
+const { gray, cyan, bold, red, green, yellow } = kleur;
 const GLYPHS = {
-  pending: ['○', kleur.gray],
-  starting: ['◐', kleur.yellow],
-  ready: ['●', kleur.green],
-  unreachable: ['◌', kleur.red],
-  'let go': ['×', kleur.red],
-  'over, claim kept': ['▫', kleur.cyan],
+  Pending: ['○', yellow],
+  starting: ['◐', yellow],
+  Ready: ['●', green],
+  unreachable: ['◌', red],
+  Terminating: ['×', red],
+  'no pod': [' ', gray],
 } as const;
+const TITLE = 'the real operator, on a control plane in memory';
 const NODES = ['node-1', 'node-2', 'node-3', 'node-4'];
 const SILENCE_MS = 2000; // After which the node controller says NotReady (Kubernetes: 40 s).
-/** 300 s by default; a demo has no five minutes. */
-const EXAMPLE = CODER.replace('spec:\n', 'spec:\n  liveness: { nodeUnreachableSeconds: 3 }\n');
+/** For both: liveness.nodeUnreachableSeconds, and the toleration of every pod (both 300). */
+const GRACE = 3;
+const EXAMPLE = CODER.replace('spec:', `spec:\n  liveness: { nodeUnreachableSeconds: ${GRACE} }`);
+function asStatefulSet(): Raw {
+  const { spec, metadata } = coderCluster();
+  const labels = { app: 'coder-set' };
+  const key = 'node.kubernetes.io/unreachable';
+  const patience = { key, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: GRACE };
+  const pod = { ...spec.template.spec, tolerations: [patience] };
+  const template = { metadata: { labels }, spec: pod };
+  const own = { selector: { matchLabels: labels }, serviceName: 'coder', template };
+  return { apiVersion: 'apps/v1', kind: 'StatefulSet', metadata, spec: { ...spec, ...own } };
+}
 
 // ── What there is to see ────────────────────────────────────────────────────────────────────────
-const isHealthy = ({ state }: Play, node: string): boolean =>
-  nodeOf(objectOf(state, 'nodes', '', node) ?? {}).ready;
-const isSilent = (play: Play): boolean => !isHealthy(play, play.victim.node);
-const statusOfCoder = ({ state }: Play): Partial<Status> =>
-  clusterOf(objectOf(state, 'statefulclusters', 'default', 'coder') ?? {}).status;
-const isReadyCoder = (play: Play): boolean =>
-  statusOfCoder(play).conditions?.some((c) => c.type === 'Ready' && c.status === 'True') ?? false;
+const nodeNamed = ({ state }: Play, name: string): Node =>
+  nodeOf(objectOf(state, 'nodes', '', name) ?? {});
+const coderOf = ({ state }: Play, party: Party): Raw | undefined =>
+  objectOf(state, `${party}s`.toLowerCase(), 'default', 'coder');
 
-function glimpses(play: Play): readonly Glimpse[] {
-  const found = new Map<string, Glimpse>();
-  const claims = objectsOf(play.state, 'persistentvolumeclaims').map(claimOf);
-  for (const { meta } of claims) {
-    const identity = meta.labels[MARK.identity] ?? '';
-    const node = meta.annotations[MARK.selectedNode] ?? '';
-    if (meta.labels[MARK.retired]) found.set(identity, { identity, node, is: 'over, claim kept' });
+function sightings(play: Play, party: Party): readonly Sighting[] {
+  const isIts = ({ meta: { labels } }: { readonly meta: Meta }): boolean =>
+    party === 'StatefulSet' ? labels['app'] === 'coder-set' : labels[MARK.cluster] === 'coder';
+  const claims = objectsOf(play.state, 'persistentvolumeclaims').map(claimOf).filter(isIts);
+  const selected = ({ meta }: Claim): string => meta.annotations[MARK.selectedNode] ?? '';
+  const pods = objectsOf(play.state, 'pods').map(podOf).filter(isIts);
+  const found = pods.map((pod): Sighting => {
+    const claim = claims.find(({ meta }) => meta.name === pod.claims[0]);
+    const node = pod.node || (pod.lastWords || !claim ? '' : selected(claim));
+    const isSilent = pod.node && !nodeNamed(play, node).ready;
+    const runs = isSilent ? 'unreachable' : pod.ready ? 'Ready' : pod.node ? 'starting' : 'Pending';
+    const is = pod.meta.deletedMs ? 'Terminating' : runs;
+    return { name: pod.meta.name, node, is, claim: node ? claim : undefined, words: pod.lastWords };
+  });
+  for (const claim of claims) {
+    const [name, node] = [claim.meta.name.replace('data-', ''), selected(claim)];
+    const isBare = node && !found.some((one) => one.claim === claim);
+    if (isBare) found.push({ name, node, is: 'no pod', claim, words: '' });
   }
-  for (const { meta, node, ready } of objectsOf(play.state, 'pods').map(podOf)) {
-    const identity = meta.labels[MARK.identity];
-    const alive = ready ? 'ready' : node ? 'starting' : 'pending';
-    const is = meta.deletedMs ? 'let go' : node && !isHealthy(play, node) ? 'unreachable' : alive;
-    if (identity) found.set(identity, { identity, node, is });
-  }
-  return [...found.values()].sort((a, b) => (a.identity < b.identity ? -1 : 1));
+  return found;
 }
-const those = (play: Play, is: Glimpse['is']) => glimpses(play).filter((g) => g.is === is);
-function ready(count: number, outcome: string) {
-  return (play: Play): string => (those(play, 'ready').length === count ? outcome : '');
-}
-
-/** `old → new Reason`, once the member that replaces the victim is ready. */
-function replacementOf({ state, victim: { identity: old } }: Play): string {
-  for (const { meta, ready } of objectsOf(state, 'pods').map(podOf)) {
-    const [identity, reason] = (meta.annotations[MARK.replaces] ?? '').split(' ');
-    if (ready && identity === old) return `${old} → ${meta.labels[MARK.identity]} ${reason}`;
-  }
-  return '';
+const isKept = ({ claim }: Sighting): boolean => claim?.meta.labels[MARK.retired] !== undefined;
+const those = (play: Play, party: Party, is: Sighting['is']): readonly Sighting[] =>
+  sightings(play, party).filter((one) => one.is === is);
+const isForTouch = ({ stays, endMs }: Play): boolean => stays && endMs > 0;
+const has = (play: Play, party: Party, is: Sighting['is'], count = 1): boolean =>
+  those(play, party, is).length >= count;
+/** The pod that came for the one on the node that died. */
+const heirOf = ({ state, lost: { identity } }: Play): Pod | undefined =>
+  objectsOf(state, 'pods')
+    .map(podOf)
+    .find(({ meta }) => meta.annotations[MARK.replaces]?.startsWith(`${identity} `));
+/** A party's situation in plain words. */
+function wordsFor(play: Play, party: Party): string {
+  const all = sightings(play, party);
+  const heir = party === 'StatefulSet' ? undefined : heirOf(play);
+  const [old, reason] = heir?.meta.annotations[MARK.replaces]?.split(' ') ?? [];
+  const came = `${heir?.meta.name} came for it, on ${heir?.node || 'no node yet'}.`;
+  const { msg, message } = play.operator.said.findLast((line) => line['cluster']) ?? {};
+  if (heir && isForTouch(play)) return `${msg}: ${message}`; // The operator itself.
+  if (heir) return `coder-${old} was given up (${reason}), its claim is kept. ${came}`;
+  const trouble = all.find((one) => one.is !== 'Ready' && !isKept(one));
+  const { is = 'Ready', name, node, words } = trouble ?? {};
+  const silence = `${node} must say that it has ended, and says nothing`;
+  return {
+    starting: party === 'StatefulSet' ? `${name} starts, then the next.` : 'All start at once.',
+    unreachable: `${name} has ${GRACE} s to come back (300 s by default).`,
+    Terminating: `${name} is Terminating: ${silence}. Until then there is no new ${name}.`,
+    Pending: `${name} is Pending: ${words || 'its disk is made'}`,
+    'no pod': '',
+    Ready: all.length > 0 ? 'All are Ready.' : '',
+  }[is];
 }
 
 // ── The picture ─────────────────────────────────────────────────────────────────────────────────
-const TITLE = ['StatefulCluster', 'the real operator, on a control plane in memory'] as const;
-const { gray, cyan, bold, red } = kleur;
-const redraws = (): boolean => process.stdout.isTTY && kleur.enabled;
-const widthOf = (text: string): number => stripVTControlCharacters(text).length;
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
-const clip = (line: string, columns: number): string =>
-  widthOf(line) < columns ? line : `${stripVTControlCharacters(line).slice(0, columns - 2)}…`;
-const spread = (left: string, right: string, columns: number): string =>
-  left + gray(right.padStart(Math.max(1, columns - 1 - widthOf(left))));
+/** So wide, whatever it was. */
+function fitted(text: string, width: number): string {
+  const bare = stripVTControlCharacters(text);
+  if (bare.length <= width) return text + ' '.repeat(width - bare.length);
+  return `${bare.slice(0, Math.max(0, width - 1))}…`;
+}
+const folded = (text: string, width: number): Lines =>
+  text.match(new RegExp(`\\S.{0,${width - 1}}(?=\\s|$)`, 'g')) ?? [];
 
-function drawAct(play: Play, act: Act, index: number, columns: number): readonly string[] {
+type Frame = Readonly<{ half: number; height: number; isDead?: boolean }>;
+/** A box of so many lines, in one part or two; what does not fit in is counted. */
+function boxed(title: string, parts: readonly Lines[], { half, height, isDead }: Frame): Lines {
+  const paint = isDead ? red : gray;
+  const [dash, bar] = isDead ? ['╌', paint('╎')] : ['─', paint('│')];
+  const width = parts.length > 1 ? half : 2 * half + 1;
+  const cell = (lines: Lines, i: number): string => {
+    const more = i === height - 1 && lines.length > height ? ` +${lines.length - height}` : '';
+    return fitted(` ${lines[i] ?? ''}`, width - more.length) + more;
+  };
+  const row = (_: unknown, i: number): string =>
+    bar + parts.map((lines) => cell(lines, i)).join(bar) + bar;
+  const edges = parts.map(() => dash.repeat(width));
+  const top = `╭${edges.join('┬')}╮`.replace(dash.repeat(title.length + 3), `${dash} ${title} `);
+  return [paint(top), ...Array.from({ length: height }, row), paint(`╰${edges.join('┴')}╯`)];
+}
+function drawMember(one: Sighting, half: number): string {
+  const [glyph, usual] = GLYPHS[one.is];
+  const [paint, mark, kept] = isKept(one) ? [gray, '▫', 'kept'] : [usual, '▪', 'data'];
+  const claim = one.claim && cyan(`${mark} ${half > 55 ? one.claim.meta.name : kept}`);
+  const word = one.node ? one.is.padEnd(11) : `${one.is}, no node`;
+  return `${paint(`${glyph} ${one.name.padEnd(16)} ${word}`)} ${claim ?? ''}`;
+}
+function drawNodes(play: Play, half: number, height: number): Lines {
+  const both = PARTIES.map((party) => sightings(play, party));
+  const on = (name: string) =>
+    both.map((one) => one.filter((s) => s.node === name).map((s) => drawMember(s, half)));
+  const boxes = NODES.map((name) => {
+    const { ready, unschedulable } = nodeNamed(play, name);
+    const isOff = play.killMs > 0 && name === play.lost.node;
+    const state = [isOff && 'no power', !ready && 'not Ready', unschedulable && 'cordoned'];
+    const title = [name, ...state.filter(Boolean)].join(', ');
+    return boxed(title, on(name), { half, height, isDead: isOff || !ready });
+  });
+  const roaming = on('').map(([first = '', ...more]) =>
+    fitted(`  ${first}${more.length > 0 ? ` +${more.length}` : ''}`, half + 1),
+  );
+  return [...boxes.flat(), roaming.join('')];
+}
+
+/** What was measured, and what to type next. */
+function drawEnd({ tookMs, endMs, killMs }: Play): Lines {
+  const row = (what: string, left: string, right: string): string =>
+    gray(what.padEnd(22)) + left.padEnd(20) + right;
+  const { set, cluster, healed } = tookMs;
+  const given = `(${seconds(SILENCE_MS + GRACE * 1000)} of it by settings)`;
+  return [
+    row('measured in this run', 'StatefulSet', 'StatefulCluster'),
+    row('the first 3 Ready', seconds(set), seconds(cluster)),
+    row('3 Ready again', `not in ${seconds(endMs - killMs)}`, `${seconds(healed)} ${given}`),
+    gray('try it yourself'.padEnd(22)) + bold('npm start -- --stay'),
+  ];
+}
+function drawInvitation(play: Play): Lines {
+  const [one] = those(play, 'StatefulCluster', 'Ready');
+  const node = path.relative('', process.execPath);
+  return [
+    'All of it stays up until Ctrl-C. In another terminal, in this folder:',
+    `export KUBECONFIG=${play.served.kubeconfigPath}`,
+    `alias op="${node} operator.ts"; op status --watch`,
+    `kubectl get sts,stc,pods,pvc; kubectl delete pod ${one?.name}`,
+    `op plan coder; kubectl scale stc coder --replicas 5; kubectl drain ${one?.node}`,
+    `kubectl delete node ${play.lost.node}; kubectl delete pvc data-coder-1`,
+  ];
+}
+function drawAll(play: Play, columns: number, rows: number): Lines {
+  const half = Math.min(58, Math.floor((columns - 4) / 2));
+  const width = 2 * half + 3;
+  const spread = (left: string, ms: number, what = ''): string => {
+    const right = ms > 0 ? seconds(ms) + what : '';
+    return fitted(left, width - right.length) + gray(right);
+  };
   const now = performance.now();
-  const over = play.outcomes[index];
-  const past = ` ${kleur.green('✓')} ${act.title.padEnd(19)} ${gray(over?.text ?? '')}`;
-  if (over) return [spread(clip(past, columns - 8), seconds(over.ms), columns)];
-  if (index > play.outcomes.length) return [gray(` · ${act.title}`)];
-  const clock = play.actMs > 0 ? seconds(now - play.actMs) : '';
-  return [
-    spread(` ${cyan('▸')} ${bold(act.title)}`, clock, columns),
-    `   ${act.tells(play.victim)}`,
-    `   ${gray(act.statefulSet)}`,
-    cyan(`   ${play.waits}`),
-  ];
+  const heads = PARTIES.map((party) => {
+    const { replicas } = coderOf(play, party)?.['spec'] ?? {};
+    const { length } = those(play, party, 'Ready');
+    const count = replicas && (length < replicas ? red : green)(`${length} of ${replicas} Ready`);
+    return fitted(`  ${bold(party)} coder  ${count ?? ''}`, half + 1);
+  });
+  const title = ` ${bold('StatefulCluster')}  ${gray(TITLE)}`;
+  const darkMs = play.killMs && (play.endMs || now) - play.killMs;
+  const waits = spread(cyan(`   ${play.waits}`), darkMs, ' without power');
+  const long = new RegExp(`.{${width - 1}}(?=.)`, 'g'); // A shell joins them again.
+  const invitation = drawInvitation(play).join('\n').replace(long, '$&\\\n').split('\n');
+  const act = isForTouch(play) ? invitation : [` ${cyan('▸')} ${bold(play.tells)}`, waits];
+  const top = [spread(title, now - play.bornMs), ...act];
+  const height = rows < 37 ? 1 : 3;
+  const left = rows - top.length - 10 - NODES.length * height; // For one box more, or two.
+  const why = PARTIES.map((party) => folded(wordsFor(play, party), half - 2));
+  const frame = { half, height: 4 };
+  const boxes = left < 6 ? [] : [boxed('why', why, frame)];
+  if (play.endMs > 0 && !play.stays) boxes.push(boxed('the end', [drawEnd(play)], frame));
+  const below = boxes.slice(left < 12 ? -1 : 0).flat();
+  const middle = drawNodes(play, half, height);
+  return [...top.map((line) => fitted(line, width)), heads.join(''), ...middle, ...below];
 }
 
-function drawNodes(play: Play): readonly string[] {
-  const all = glimpses(play);
-  const row = (node: string, label: string): string => {
-    const here = all.filter((g) => g.node === node);
-    const drawn = here.map(({ identity, is }) => GLYPHS[is][1](`${GLYPHS[is][0]} ${identity}`));
-    return ` ${label} ${drawn.join('  ')}`;
+/** Each line has its place, and is written when it has changed. */
+function newScreen(size: Readonly<{ columns: number; rows: number }>, put: (text: string) => void) {
+  let last: Lines = [];
+  let shape = '';
+  const at = (row: number): string => `\x1b[${row};1H`;
+  const draw = (play: Play): void => {
+    const { columns, rows } = size;
+    const lines = drawAll(play, columns, rows - 1).slice(0, rows - 1);
+    const isNew = shape !== (shape = `${columns} ${rows} ${lines.length}`);
+    const isOld = (line: string, i: number): boolean => !isNew && line === last[i];
+    const fresh = lines.map((line, i) => (isOld(line, i) ? '' : `${at(i + 1)}${line}\x1b[K`));
+    const text = (isNew ? '\x1b[?25l\x1b[H\x1b[2J' : '') + fresh.join('');
+    if (text) put(`\x1b[?2026h${text}${at(rows)}\x1b[?2026l`);
+    last = lines;
   };
-  const label = (node: string): string => {
-    const gone = objectOf(play.state, 'nodes', '', node) ? 'NotReady' : node && 'deleted';
-    const word = play.off.has(node) ? 'power off' : isHealthy(play, node) ? 'up' : gone;
-    return (node || 'no node yet').padEnd(10) + (word === 'up' ? gray : red)(word.padEnd(10));
-  };
-  const nodes = objectsOf(play.state, 'nodes').map((node) => node.metadata.name);
-  const others = all.map((g) => g.node).sort((a, b) => (a > b ? -1 : 1)); // Without a node: last.
-  return [...new Set([...nodes, ...others])].map((node) => row(node, label(node)));
+  return { draw, end: () => put(`${at(last.length)}\n\x1b[?25h`) };
 }
-
-function drawFoot(play: Play): readonly string[] {
-  const all = Object.entries(GLYPHS);
-  const legend = all.map(([is, [glyph, paint]]) => paint(glyph) + gray(` ${is}`));
-  const last = play.operator.said.findLast((line) => line['cluster']);
-  const { msg, message, error } = last ?? {};
-  return ['', msg ? gray(` operator  ${msg}: ${message ?? error}`) : '', ` ${legend.join('  ')}`];
-}
-
-function drawAll(play: Play, columns: number): readonly string[] {
-  const title = ` ${bold(TITLE[0])} ${gray(TITLE[1])}`;
-  return [
-    spread(title, seconds(performance.now() - play.bornMs), columns),
-    '',
-    ...ACTS.flatMap((act, index) => drawAct(play, act, index, columns)),
-    '',
-    ...drawNodes(play),
-    ...drawFoot(play),
-    ...(play.stays && play.outcomes.length === ACTS.length ? drawInvitation(play) : []),
-  ];
-}
-
-const drawInvitation = (play: Play): readonly string[] => [
-  '',
-  ` ${bold('All of it stays up until Ctrl-C.')} In another terminal:`,
-  `   export KUBECONFIG=${play.served.kubeconfigPath}`,
-  '   kubectl get stc,pods,pvc',
-  '   kubectl get pods -w',
-  '   kubectl scale stc coder --replicas 7',
-  `   kubectl delete pod coder-${those(play, 'ready')[0]?.identity}`,
-  '   kubectl describe stc coder',
-  '',
-];
-/** Writes the picture over the last one, in one piece. */
-function redraw(picture: readonly string[], last: readonly string[]): readonly string[] {
+/** The terminal, if it is one and large enough; the recording (asciicast v2), if it is wanted. */
+function screensFor(cast: string) {
   const { stdout } = process;
-  const lines = picture.slice(1 - stdout.rows).map((line) => clip(line, stdout.columns));
-  const up = last.length > 0 ? `\x1b[${last.length}A` : '';
-  const text = lines.map((line) => `${line}\x1b[K\n`).join('');
-  if (lines.join() !== last.join()) stdout.write(`\x1b[?2026h${up}${text}\x1b[J\x1b[?2026l`);
-  return lines;
+  const screens: ReturnType<typeof newScreen>[] = [];
+  const isLarge = stdout.isTTY && stdout.columns >= 80 && stdout.rows >= 24;
+  if (isLarge && process.env['TERM'] !== 'dumb') {
+    stdout.write('\n'.repeat(stdout.rows)); // What was there scrolls away.
+    screens.push(newScreen(stdout, (text) => stdout.write(text)));
+  }
+  if (!cast) return screens;
+  const fromMs = performance.now();
+  const write = (line: unknown, flag = 'a'): void =>
+    writeFileSync(cast, `${JSON.stringify(line)}\n`, { flag });
+  const about = { timestamp: Math.floor(Date.now() / 1000), env: { TERM: 'xterm-256color' } };
+  write({ version: 2, width: 100, height: 30, ...about }, 'w');
+  kleur.enabled ||= process.env['NO_COLOR'] === undefined;
+  const put = (text: string): void => write([(performance.now() - fromMs) / 1000, 'o', text]);
+  return [...screens, newScreen({ columns: 100, rows: 30 }, put)];
 }
 
 // ── The play ────────────────────────────────────────────────────────────────────────────────────
-/** The example's template with another image. */
-function newImage(): Raw {
-  const { template } = coderCluster()['spec'];
-  template.spec.containers[0].image = 'codercom/code-server:2';
-  return { spec: { template } };
-}
-function updatedCoder(play: Play): string {
-  const pods = objectsOf(play.state, 'pods').map((raw) => raw as unknown as Seen);
-  const live = pods.filter((o) => !isGoing(o));
-  const isNew = ({ spec, metadata }: Seen): boolean =>
-    spec.containers?.[0]?.['image'] === 'codercom/code-server:2' &&
-    !metadata.annotations?.[MARK.inPlace];
-  const done = live.every((o) => isUp(o) && isNew(o)) && isReadyCoder(play);
-  return done ? `${live.length} members updated in place: the same pods, the same names` : '';
-}
+const applyExample = (play: Play): Promise<Raw> =>
+  order(play, 'POST', clusterAt('default'), loadAllYaml(EXAMPLE)[0]);
 
-const ACTS: readonly Act[] = [
-  {
-    title: 'apply the example',
-    tells: () => 'kubectl apply -f coder.yaml: 3 replicas, each with a claim of its own.',
-    statefulSet: 'A StatefulSet would number them, and start coder-1 only after coder-0.',
-    run: (play) => order(play, 'POST', clusterAt('default'), loadAllYaml(EXAMPLE)[0]),
-    waits: [['three members start', 0, ready(3, '3 members, each with an identity of its own')]],
-  },
-  {
-    title: 'a node loses power',
-    tells: ({ node, identity }) => `${node} goes dark, and with it ${identity} and its disk.`,
-    statefulSet: 'A StatefulSet would wait for a human to prove that the old pod is gone.',
-    run: async ({ actors, off, victim }) => (off.add(victim.node), actors.kill(victim.node)),
-    waits: [
-      ['the silence is noticed (40 s by default)', SILENCE_MS, isSilent],
-      ['it may come back (300 s by default)', 3000, (play) => those(play, 'let go').length > 0],
-      ['a new member starts', 0, replacementOf],
-    ],
-  },
-  {
-    title: 'a pod is deleted',
-    tells: ({ identity }) => `kubectl delete pod coder-${identity}`,
-    statefulSet: 'A StatefulSet would give its name and claim to the next pod. Here: never.',
-    run: (play) => order(play, 'DELETE', `${space}/pods/coder-${play.victim.identity}`),
-    waits: [['a new member starts', 0, replacementOf]],
-  },
-  {
-    title: 'scale from 3 to 5',
-    tells: () => 'kubectl scale stc coder --replicas 5',
-    statefulSet: 'A StatefulSet would mount kept claims again where the numbers match.',
-    run: (play) => order(play, 'PATCH', `${coder}/scale`, { spec: { replicas: 5 } }),
-    waits: [['two members start', 0, ready(5, '2 more members at once, with new claims')]],
-  },
-  {
-    title: 'the template gets a new image',
-    tells: () => 'kubectl edit stc coder: image: codercom/code-server:2',
-    statefulSet: 'A StatefulSet would make every pod anew.',
-    run: (play) => order(play, 'PATCH', coder, newImage()),
-    waits: [['containers restart, one at a time', 0, updatedCoder]],
-  },
-  {
-    title: 'the node returns',
-    tells: () => 'Power is back. The node learns that its old member was let go, and stops it.',
-    statefulSet: 'A StatefulSet would have been one member short until now.',
-    run: async ({ actors, off }) => off.forEach((node) => (off.delete(node), actors.revive(node))),
-    waits: [
-      ['the old pod ends', 0, (play) => those(play, 'let go').length === 0],
-      ['the status says Ready', 0, isReadyCoder],
-      ['', 0, () => 'the old pod is gone, its claim is kept'],
-    ],
-  },
-];
-
-/** Waits until `ask` has an answer; Ctrl-C, the operator's end or 30 s end the wait. */
-async function awaitIt(play: Play, ...[what, forMs, ask]: Wait): Promise<string | boolean> {
+/** Waits until `ask` has an answer, and says when that was; if it has words, for 30 s at most. */
+async function awaitIt(play: Play, what: string, ask: (play: Play) => unknown): Promise<number> {
   const fromMs = performance.now();
-  for (;;) {
-    const now = seconds(performance.now() - fromMs);
-    play.waits = what && `${what} ${now}${forMs > 0 ? ` of ${seconds(forMs)}` : ''}`;
+  while (!ask(play)) {
+    const waitedMs = performance.now() - fromMs;
+    play.waits = what && `${what}: ${seconds(waitedMs)}`;
     play.stop.signal.throwIfAborted();
     if (play.died) throw new Error(`the operator ended: ${play.died}`);
-    const answer = ask(play);
-    if (answer) return answer;
-    if (performance.now() - fromMs > Math.max(30_000, forMs))
-      throw new Error(`gave up after 30 s: ${what}`);
+    if (what && waitedMs > 30_000) throw new Error(`gave up after 30 s: ${what}`);
     await play.world.sleep(30, play.stop.signal);
   }
+  play.waits = '';
+  return performance.now();
 }
-/** Every act is introduced, done, and left to be seen. */
-async function perform(play: Play): Promise<void> {
-  const plain = (...lines: readonly string[]): void =>
-    redraws() ? undefined : console.log(lines.join('\n  '));
-  const pause = (ms: number): Promise<unknown> => {
-    const end = performance.now() + (redraws() ? ms : 200); // Nobody reads along in a pipe.
-    return awaitIt(play, '', 0, () => performance.now() > end);
+async function perform(play: Play, plain: (...lines: Lines) => void): Promise<void> {
+  const { tookMs, lost } = play;
+  const pause = (ms: number, endMs = performance.now() + ms): Promise<number> =>
+    awaitIt(play, '', () => performance.now() > endMs);
+  const begin = (tells: string): Promise<number> => {
+    plain('', `▸ ${(play.tells = tells)}`);
+    return pause(1500);
   };
-  for (const act of ACTS) {
-    plain('', `▸ ${act.title}`, act.tells(play.victim), act.statefulSet);
-    await pause(1500);
-    play.actMs = performance.now();
-    await act.run(play);
-    let text: string | boolean = '';
-    for (const wait of act.waits) text = await awaitIt(play, ...wait);
-    const ms = performance.now() - play.actMs;
-    play.outcomes.push({ text: String(text), ms });
-    play.actMs = 0;
-    play.victim = those(play, 'ready')[play.outcomes.length % 2] ?? play.victim;
-    plain(`✓ ${text}, after ${seconds(ms)}`);
-    await pause(1000);
-  }
+  const end = (ms: number): Promise<number> => {
+    plain(...PARTIES.map((party) => `  ${`${party}:`.padEnd(17)}${wordsFor(play, party)}`));
+    return pause(ms);
+  };
+  const cordon = (unschedulable: boolean | null): Promise<Raw> =>
+    order(play, 'PATCH', '/api/v1/nodes/node-4', { spec: { unschedulable } });
+  const isUp = (): boolean => play.operator.said.some(({ msg }) => msg === 'caches are synced');
+  await awaitIt(play, 'the operator starts', isUp);
+
+  const fromMs = await begin('It is applied as both (the StatefulSet controller is a model here).');
+  await cordon(true);
+  await order(play, 'POST', '/apis/apps/v1/namespaces/default/statefulsets', asStatefulSet());
+  // So that each node has one of both.
+  await awaitIt(play, 'coder-0 looks for a node', () => sightings(play, 'StatefulSet')[0]?.node);
+  await applyExample(play);
+  const cluster = (): boolean => has(play, 'StatefulCluster', 'Ready', 3);
+  tookMs.cluster = (await awaitIt(play, 'three start at once', cluster)) - fromMs;
+  const set = (is: Sighting['is'], count?: number) => () => has(play, 'StatefulSet', is, count);
+  tookMs.set = (await awaitIt(play, 'three start, one by one', set('Ready', 3))) - fromMs;
+  await end(1000);
+
+  const [, left] = those(play, 'StatefulSet', 'Ready');
+  const right = those(play, 'StatefulCluster', 'Ready').find(({ node }) => node === left?.node);
+  if (!left || !right) throw new Error('no node has one of both');
+  Object.assign(lost, { node: left.node, identity: right.name.replace('coder-', '') });
+  await begin(`${lost.node} loses power, and with it ${left.name}, ${right.name} and their disks.`);
+  await cordon(null);
+  play.actors.kill(lost.node);
+  play.killMs = performance.now();
+  await awaitIt(play, 'the silence is noticed, in 2 s (by default 40)', set('unreachable'));
+  await awaitIt(play, 'it may come back, for 3 s (by default 300)', set('Terminating'));
+  const heals = (): unknown => heirOf(play)?.ready;
+  tookMs.healed = (await awaitIt(play, 'a new member starts', heals)) - play.killMs;
+  await end(2500);
+
+  await begin(`Somebody looks: ${lost.node} is off. kubectl delete pod ${left.name} --force`);
+  await order(play, 'DELETE', `${space}/pods/${left.name}`, { gracePeriodSeconds: 0 });
+  const hangs = (): unknown => those(play, 'StatefulSet', 'Pending')[0]?.words;
+  await awaitIt(play, 'its successor needs a node', hangs);
+  play.endMs = await end(4000);
+  if (set('Ready', 3)()) throw new Error('the StatefulSet is whole again, but how?');
+  play.tells = `${left.name} waits for ${lost.node}, where its disk is.`;
+  plain('', ...drawEnd(play));
 }
 
 /** Control plane, actors and operator; all of it ends with this process, however that ends. */
-async function stage(program: readonly string[], stays: boolean, stop: AbortController) {
+async function stage(program: Lines, stays: boolean, stop: AbortController) {
   const { state, served, rig } = await newSite();
   const { world } = rig; // The user with kubectl.
   const times = { startMs: 1200, provisionMs: 500, stopMs: 700, heartbeatMs: 400 };
-  const options = { nodes: NODES, nodeGraceMs: SILENCE_MS, ...times };
+  const options = { nodes: NODES, nodeGraceMs: SILENCE_MS, skip: [], ...times };
   const actors = startActors(world, options, stop.signal);
   actors.done.catch((error: unknown) => stop.abort(error));
   await actors.synced;
@@ -13037,11 +13094,11 @@ async function stage(program: readonly string[], stays: boolean, stop: AbortCont
   const play = {
     ...{ state, served, world, actors, operator, stays, stop },
     bornMs: performance.now(),
-    off: new Set<string>(), // Nodes without power; the API server learns of it later.
-    outcomes: [] as { readonly text: string; readonly ms: number }[], // Of the acts that are over.
-    actMs: 0, // When the act on stage began; 0 while it is introduced.
-    victim: { identity: '', node: '', is: 'pending' } as Glimpse,
+    tells: 'One example twice: as a StatefulSet and as a StatefulCluster.', // The act on stage.
     waits: '', // What is waited for, and since when.
+    ...{ killMs: 0, endMs: 0 }, // When the node died, when the end came.
+    tookMs: { set: 0, cluster: 0, healed: 0 },
+    lost: { node: '', identity: '' }, // What dies on the right.
     died: '', // Why the operator ended.
   };
   void operator.ended.then((end) => {
@@ -13050,49 +13107,47 @@ async function stage(program: readonly string[], stays: boolean, stop: AbortCont
   return play;
 }
 
-async function show(play: Play): Promise<void> {
-  const { stdout } = process;
-  let last: readonly string[] = [];
-  const draw = (): void => {
-    if (redraws()) last = redraw(drawAll(play, stdout.columns), last);
-  };
-  if (redraws()) {
-    stdout.on('resize', () => (stdout.write('\x1b[H\x1b[2J'), (last = []))).write('\x1b[?25l');
-    process.once('exit', () => stdout.write('\x1b[?25h'));
-  } else console.log(TITLE.join(': '));
-  const timer = setInterval(draw, 100);
-  try {
-    await perform(play);
-    draw();
-    if (!play.stays) return;
-    if (!redraws()) console.log(drawInvitation(play).join('\n'));
-    await awaitIt(play, '', Infinity, () => false);
-  } finally {
-    clearInterval(timer);
-  }
+async function show(play: Play, cast: string): Promise<void> {
+  const screens = screensFor(cast);
+  const isDrawn = screens.length > (cast ? 1 : 0);
+  const plain = (...lines: Lines): void =>
+    isDrawn ? undefined : console.log(stripVTControlCharacters(lines.join('\n')));
+  const draw = (): void => screens.forEach((screen) => screen.draw(play));
+  process.once('exit', () => screens.forEach((screen) => screen.end()));
+  plain(`StatefulCluster: ${TITLE}`);
+  setInterval(draw, 100);
+  await perform(play, plain);
+  draw();
+  if (!play.stays) return;
+  plain('', ...drawInvitation(play));
+  await awaitIt(play, '', () => false);
 }
 async function smoke(play: Play, binary: string): Promise<void> {
-  await ACTS[0]?.run(play);
-  await awaitIt(play, 'the example is not Ready', 0, isReadyCoder);
+  await applyExample(play);
+  const ready = (): unknown => isTrueOf(coderOf(play, 'StatefulCluster'), 'Ready');
+  await awaitIt(play, 'the example is not Ready', ready);
   console.log(`smoke: ${binary}: Ready after ${seconds(performance.now() - play.bornMs)}`);
 }
 
-/** `start [--stay]` and `smoke BINARY`; returns the exit code. */
-async function demo([command = '', ...args]: readonly string[]): Promise<number> {
+/** `start [--stay] [--cast FILE]` and `smoke BINARY`; returns the exit code. */
+async function demo([command = '', ...args]: Lines): Promise<number> {
   const stop = new AbortController();
   const halt = (): void => stop.abort(new Error('interrupted'));
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, halt);
   process.stdout.on('error', () => process.exit(1)); // Whoever read it is gone.
-  const [binary = ''] = command === 'smoke' ? args : [];
-  const stays = args.includes('--stay');
   let play: Play | undefined;
   try {
-    if (command === 'smoke' && !binary) throw new Error('it wants the path of a binary');
-    play = await stage(binary ? [binary] : [process.execPath, OPERATOR], stays, stop);
-    await (binary ? smoke(play, binary) : show(play));
+    const options = { stay: { type: 'boolean' }, cast: { type: 'string' } } as const;
+    const isSmoke = command === 'smoke';
+    const { values, positionals } = parseArgs({ args, options, allowPositionals: isSmoke });
+    const [binary = ''] = positionals;
+    if (isSmoke && !binary) throw new Error('it wants the path of a binary');
+    const program = binary ? [binary] : [process.execPath, OPERATOR];
+    play = await stage(program, values.stay === true, stop);
+    await (binary ? smoke(play, binary) : show(play, values.cast ?? ''));
     return 0;
   } catch (error) {
-    if (stays && play?.outcomes.length === ACTS.length && stop.signal.aborted) return 0;
+    if (play?.stays && play.endMs > 0 && stop.signal.aborted) return 0;
     console.error(`${command}: ${error instanceof Error ? error.message : String(error)}`);
     return 1;
   } finally {
