@@ -7880,6 +7880,10 @@ cli('cli: rollout status, status --watch → each change, until it is through, o
   await turns(4, 'True');
   assert.equal([await rollout.ended, rollout.complaint], ['0', '']);
   assert.match(rollout.out, /\nstatefulcluster.enge.me "web" successfully rolled out\n$/);
+  const onDelete = { spec: { updateStrategy: { type: 'OnDelete' } } };
+  await order(rig, 'PATCH', clusterAt('default', 'web'), onDelete);
+  const refused = 'rollout status is only available for RollingUpdate strategy type';
+  assert.is(await heard(stand, 'rollout status web'), `statefulcluster: ${refused}\nexit 1\n`);
   await order(rig, 'DELETE', clusterAt('default', 'web'));
   assert.equal([await watch.ended, watch.complaint], ['0', '']);
   assert.match(watch.out, /There are no StatefulClusters "web" in namespace default.\n/);
@@ -7932,6 +7936,18 @@ cli('cli: replace where a policy deletes data → a terminal is asked, else --ye
   const done = 'web gives bbbbbbbbbb up for a new member\n';
   assert.ok((await says('', 'Yes\n')).startsWith(asks) && (await says('', 'y\n')).endsWith(done));
   assert.match(await says(' -y'), /^persistentvolumeclaim\/\S+-web-bbbbbbbbbb annotated/);
+});
+cli('cli: completion, in a real bash → words, clusters, values, flags', async () => {
+  const rows = ['rollout re', "-n alpha rollout undo ''", 'status --output = j', 'replace x --y'];
+  const script = `
+statefulcluster() { '${process.execPath}' '${OPERATOR}' "$@"; }
+export KUBECONFIG=${stand.config}
+source <(statefulcluster completion bash)
+tab() { COMP_WORDS=(_ "$@") COMP_CWORD=$#; _statefulcluster statefulcluster
+  echo "\${COMPREPLY[@]}"; }
+${rows.map((row) => `tab ${row}`).join('\n')}`;
+  const { out, complaint } = await finished(launchOf(['bash', '--norc', '-c', script]));
+  assert.equal([out, complaint], ['restart resume\ncalm\njson\n--yes\n', '']);
 });
 cli('cli: help of every command → fits a screen', async () => {
   const { out: index } = await finished(launch(['help']));

@@ -4688,7 +4688,9 @@ function waitsFor(c: StatefulCluster): string {
 }
 async function rolloutStatus(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  await getCluster(at); // It is there.
+  const { spec } = clusterOf(await getCluster(at));
+  if (spec.updateStrategy.type === 'OnDelete')
+    throw new Error('rollout status is only available for RollingUpdate strategy type');
   const what = `${FULL} "${name}"`;
   const timeout = flags['timeout'] ?? '';
   const limitMs = 1000 * parseInt(timeout) * (SECONDS[timeout.slice(-1)] ?? 0) || Infinity;
@@ -4914,10 +4916,18 @@ rollout pause NAME: stop updates, not replacements
 rollout resume NAME: go on with updates
 adopt STATEFULSET: turn it into a StatefulCluster, no pod is restarted: dry-run output force
 manifest: what installs the operator, for kubectl apply -f -: image namespaced monitoring
+completion (bash|zsh): print what makes a shell complete these words
 version: print the version
 help [COMMAND] [WORD]: explain a command and its flags`;
+/** For bash and for zsh: at a Tab they ask this program, which knows what it takes. */
+const completion = (): void =>
+  say(`type complete >/dev/null 2>&1 || { autoload -U bashcompinit && bashcompinit; }
+_statefulcluster() {
+  COMPREPLY=($("$1" --complete "\${COMP_WORDS[@]:1:$COMP_CWORD}" 2>/dev/null))
+}
+complete -o default -F _statefulcluster statefulcluster`);
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
-const HERE: Acts<Asked> = { run, manifest, version: () => say(VERSION), help };
+const HERE: Acts<Asked> = { run, manifest, completion, version: () => say(VERSION), help };
 const THERE: Acts<There> = { status, plan: showPlan, replace, restore, adopt };
 const ROLLOUT: Acts<There> = { status: rolloutStatus, history, undo, restart, pause, resume };
 const linesOf = (text: string): readonly string[] => text.slice(1).split('\n');
@@ -4925,11 +4935,11 @@ const flagList = linesOf(FLAGS).map((line) => {
   const [, short, flag = '', value] = /^(?:-(\w)|  ) --([a-z-]+)(?: (\S+))?  /.exec(line) ?? [];
   const type = value ? ('string' as const) : ('boolean' as const);
   const option = { type, multiple: flag === 'namespace', ...(short && { short }) };
-  return { line: `  ${line}`, flag, value, option };
+  return { line: `  ${line}`, flag, names: [`--${flag}`, `-${short}`], value, option };
 });
 const commands = linesOf(COMMANDS).map((line) => {
   const [usage = '', about = '', own = ''] = line.split(': ');
-  const [words = ''] = usage.split(/ \[?[A-Z]/);
+  const [words = ''] = usage.split(/ [[(]|(?= [A-Z])/);
   const form = usage.replaceAll(/ (\[?)[A-Z|]+\]?/g, (_, open) => `(?: ${NAME})${open && '?'}`);
   const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
   return { usage, words, form, about, takes };
@@ -4955,14 +4965,40 @@ function help({ names }: Pick<Asked, 'names'>): void {
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${list}\n`);
   say(`statefulcluster help COMMAND explains each with its flags.`);
 }
-/** Finds the command and its flags, wherever they stand, checks their form and runs it. */
-async function obey(argv: readonly string[]): Promise<unknown> {
+/** Finds the command and its flags, wherever they stand. */
+function parsed(argv: readonly string[], strict = true) {
   const args = argv.map((arg) => (arg === '--version' ? 'version' : arg));
   const options = Object.fromEntries(flagList.map(({ flag, option }) => [flag, option]));
-  const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+  const { values, positionals } = parseArgs({ args, options, allowPositionals: true, strict });
   const flags: Dict = Object.fromEntries(Object.entries(values).map(([k, v]) => [k, `${v}`]));
   const text = positionals.join(' ');
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
+  return { flags, positionals, text, command };
+}
+/** What may come after these words: flags, values of a flag, words, or names that are there. */
+async function choicesAfter(words: readonly string[], isFlag: boolean): Promise<readonly string[]> {
+  const { flags, positionals, command } = parsed(words, false);
+  const asked = flagList.find(({ names, value }) => value && names.includes(words.at(-1) ?? ''));
+  if (asked) return asked.value?.match(/[a-z]+/g) ?? [];
+  const taken = flagList.filter(({ flag }) => !command || command.takes.includes(flag));
+  if (isFlag) return taken.map(({ flag }) => `--${flag}`);
+  const [, ...rest] = COMMANDS.split(`\n${[...positionals, ''].join(' ')}`);
+  const next = rest.map((line) => line.split(' ')[0]).join();
+  if (!next.includes('NAME')) return next.match(/[a-z]+/g) ?? [];
+  const { world, ns } = await placed({ names: [], flags });
+  return (await itemsOf(world, clusterPath(ns))).map((raw) => metaOf(raw).name);
+}
+/** Tells the shell what may stand in the place of the last of these words. */
+async function offer(typed: readonly string[]): Promise<void> {
+  const words = typed.join(' ').replaceAll(/ = ?/g, ' ').split(' '); // So bash cuts --output=json.
+  const last = words.pop() ?? '';
+  const all = await choicesAfter(words, last.startsWith('-'));
+  say(unique(all.filter((one) => one.startsWith(last))).join('\n'));
+}
+/** Checks the form of a command and its flags, and runs it. */
+async function obey(argv: readonly string[]): Promise<unknown> {
+  if (argv[0] === '--complete') return offer(argv.slice(1));
+  const { flags, positionals, text, command } = parsed(argv);
   if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
   const names = RegExp(`^${command.form}$`).exec(text)?.slice(1);
   if (!names) throw new UsageError(`usage: statefulcluster ${command.usage}`);
