@@ -4440,9 +4440,14 @@ const LOOKS: readonly Look[] = [
 const lookOf = (word: string): Look =>
   LOOKS.find(([words]) => words.split(' ').includes(word)) ?? ['', '◐', yellow];
 const rankOf = (word: string): number => LOOKS.indexOf(lookOf(word));
+/** A glyph, or a star where the locale is said not to be UTF-8: the word is beside it. */
+function drawn(glyph: string): string {
+  const { LC_ALL, LC_CTYPE, LANG } = process.env;
+  return /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || 'UTF-8') ? glyph : '*';
+}
 const painted = (word: string): string => {
   const [, glyph, paint] = lookOf(word);
-  return paint(`${glyph} ${word}`);
+  return paint(`${drawn(glyph)} ${word}`);
 };
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
@@ -4489,7 +4494,7 @@ function membersText({ status }: StatefulCluster, now: number): string {
     const since = sinceText(m.since, now);
     return { ...m, ...shown, age, revision, since, why: why.filter(Boolean).join('; ') };
   });
-  const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
+  const more = replicas > members.length ? `\nand ${replicas - members.length} more` : '';
   return tableOf(rows, 'health identity pod index age node revision claims since why') + more;
 }
 /** Identities that are over, and how to free or bring back what is left of them. */
@@ -4836,7 +4841,7 @@ async function adopt(at: There): Promise<void> {
   if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
   const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
-  const [dryRun, tick] = flags['dry-run'] ? ['&dryRun=All', '·'] : ['', '✓'];
+  const [dryRun, tick] = flags['dry-run'] ? ['&dryRun=All', drawn('·')] : ['', drawn('✓')];
   const step = async (words: string, run?: () => Promise<unknown>): Promise<void> => {
     if (!dryRun) await run?.();
     say(`  ${tick} ${words}`);
