@@ -6444,7 +6444,8 @@ let compiled = '';
 /** Ends with this process. */
 function launchOf([file = '', ...args]: readonly string[], ring: () => void = none) {
   const { WATCH_NAMESPACE: _, KUBECONFIG: __, ...own } = process.env;
-  const env = { ...own, NODE_COMPILE_CACHE: (compiled ||= scratch()) }; // Twice as fast.
+  // The cache makes it twice as fast.
+  const env = { ...own, LC_ALL: 'C.UTF-8', NODE_COMPILE_CACHE: (compiled ||= scratch()) };
   const child = spawn(file, args, { env });
   const { promise: ended, resolve } = Promise.withResolvers<string>();
   const kill = (): unknown => child.kill('SIGKILL');
@@ -7266,11 +7267,9 @@ type Stand = Pick<Awaited<ReturnType<typeof newSite>>, 'state' | 'rig' | 'config
 async function furnish({ rig, ids }: Stand): Promise<void> {
   const volumeClaimTemplates = [gi('1Gi'), gi('1Gi', 'wal')];
   const own = { ...image('3'), volumeClaimTemplates, template: image('3') };
-  const web = { ...clusterIn('none', 'web', 3, own), metadata: { name: 'web' } };
-  const annotations = { 'kubernetes.io/change-cause': 'to 3' };
-  const posted = { ...web, metadata: { name: 'web', annotations } };
-  const { metadata } = await order(rig, 'POST', clusterAt('default'), posted);
-  const { apiVersion, kind } = posted as Raw;
+  const named = { name: 'web', annotations: { 'kubernetes.io/change-cause': 'to 3' } };
+  const web = { ...clusterIn('none', 'web', 3, own), metadata: named };
+  const { metadata, apiVersion, kind } = await order(rig, 'POST', clusterAt('default'), web);
   const ownerReferences = [{ apiVersion, kind, name: 'web', uid: metadata.uid, controller: true }];
   const claimsOf = (id: string) => [`data-web-${id}`, `wal-web-${id}`];
   const labelsOf = (id: string) => ({ [MARK.cluster]: 'web', [MARK.identity]: id });
@@ -7330,8 +7329,8 @@ const lettered = ({ ids }: Stand, text: string): string =>
 const unlettered = ({ ids, config }: Stand, command: string): string[] => {
   const known = Object.entries(ids);
   const words = known.reduce((all, [a, id]) => all.replace(a.repeat(10), id), command);
-  const isLocal = /^(help|manifest|version)/.test(command);
-  return [...words.split(' '), ...(isLocal ? [] : ['--kubeconfig', config])];
+  const [first = '', ...rest] = words.split(' ');
+  return [first, ...(first === 'help' ? [] : ['--kubeconfig', config]), ...rest];
 };
 function readable(stand: Stand, text: string): string {
   const tags = ['1', '2', '3'].map((tag) => [op.revisionHash(image(tag), 0), `revision-${tag}`]);
@@ -7347,10 +7346,14 @@ async function heard(stand: Stand, command: string): Promise<string> {
 }
 /** Runs commands one after the other in one process, which is ten times as fast. */
 const ALL = `import(${JSON.stringify(OPERATOR)}).then(async ({ main, BOUNDS }) => {
-  console.error = console.log;
-  const { columns, ...limits } = JSON.parse(process.argv[2]);
+  process.stderr.write = process.stdout.write.bind(process.stdout);
+  const { columns, typed, locale, ...limits } = JSON.parse(process.argv[2]);
+  process.env.LC_ALL = locale ?? 'C.UTF-8';
   Object.assign(BOUNDS, limits);
   process.stdout.columns = columns;
+  const { Readable } = process.getBuiltinModule('node:stream');
+  const stdin = Object.assign(Readable.from([typed]), { isTTY: Boolean(typed) });
+  Object.defineProperty(process, 'stdin', { value: stdin });
   for (const args of JSON.parse(process.argv[1])) {
     const code = await main(args);
     console.log((code ? 'exit ' + code : '') + String.fromCharCode(7));
@@ -7395,15 +7398,15 @@ CONDITION              REASON              FOR  MESSAGE
 
 HEALTH       IDENTITY    POD             AGE  NODE  REVISION             CLAIMS  SINCE  WHY
 ▲ Withheld   aaaaaaaaaa                  41d  n1    revision-2 outdated  2       9m     \
-NodeUnreachable
+NodeUnreachable; given up, but the brake holds
 ◐ Starting   cccccccccc  web-cccccccccc  5m   n3    revision-3           2              \
-not Ready yet; replaced zzzzzzzzzz
+see kubectl describe pod; replaced zzzzzzzzzz
 ● Available  bbbbbbbbbb  web-bbbbbbbbbb  3d   n2    revision-3           2
 
 OVER        AGO  REASON    REPLACED-BY  CLAIMS
 zzzzzzzzzz  5m   NodeGone  cccccccccc   2
 
-2 retired claims keep their data. To delete them for ever:
+2 retired claims keep their data. To delete it for ever:
 kubectl delete pvc -n default -l enge.me/statefulcluster=web,enge.me/retired=true
 To bring an identity back with its data:
 statefulcluster restore -n default web zzzzzzzzzz
@@ -7525,6 +7528,11 @@ cli('cli: a narrow terminal → columns are left out before a line wraps', async
     assert.ok(lines.length > 0 && lines.every(({ length }) => length <= columns), text);
   }
 });
+cli('cli: a locale without UTF-8 → nothing but ASCII', async () => {
+  const [text = ''] = await saidBy(stand, ['status web'], { locale: 'C' });
+  assert.match(text, /^\* Withheld +aaaaaaaaaa /m);
+  assert.match(text, /^[\0-\x7f]*$/);
+});
 cli('cli: wrong use → one line, exit code 2, and nothing is sent', async () => {
   const from = stand.front.passed.length;
   await tells(stand, MISUSED.replaceAll(/^(.*) → (.*)$/gm, '$ $1\nstatefulcluster: $2\nexit 2'));
@@ -7588,6 +7596,10 @@ cli('cli: rollout status, status --watch → each change, until it is through, o
   await turns(4, 'True');
   assert.equal([await rollout.ended, rollout.complaint], ['0', '']);
   assert.match(rollout.out, /\nstatefulcluster.enge.me "web" successfully rolled out\n$/);
+  const onDelete = { spec: { updateStrategy: { type: 'OnDelete' } } };
+  await order(rig, 'PATCH', clusterAt('default', 'web'), onDelete);
+  const refused = 'rollout status is only available for RollingUpdate strategy type';
+  assert.is(await heard(stand, 'rollout status web'), `statefulcluster: ${refused}\nexit 1\n`);
   await order(rig, 'DELETE', clusterAt('default', 'web'));
   assert.equal([await watch.ended, watch.complaint], ['0', '']);
   assert.match(watch.out, /There are no StatefulClusters "web" in namespace default.\n/);
@@ -7607,13 +7619,14 @@ cli('cli: the Lease is old, gone, or may not be read → who runs, in words', as
   const lease = `${LEASES}/statefulcluster`;
   const head = async (): Promise<string | undefined> => (await heard(at, 'status')).split('\n')[0];
   await order(rig, 'PATCH', lease, { spec: { renewTime: microTime(15 * MINUTE) } });
-  assert.is(await head(), 'Operator: nobody runs (pod-0, 15m ago)');
+  const old = 'Operator: nobody runs (pod-0, 15m ago): see kubectl get pods -n default';
+  assert.is(await head(), old);
   await turn(at, 'default/web', 'ReplacementWithheld', 'no disk');
   const [text] = await saidBy(at, ['rollout status web'], { leaseMs: 50, leaseRetryMs: 20 });
-  const why = /: no disk\nstatefulcluster: Operator: nobody runs \(.*\)\nexit 1$/;
+  const why = /: no disk\nstatefulcluster: Operator: nobody runs \(.*\): see .*\nexit 1$/;
   assert.match(text ?? '', why);
   await order(rig, 'DELETE', lease);
-  assert.is(await head(), 'Operator: nobody runs (there is no Lease)');
+  assert.is(await head(), 'Operator: nobody runs yet: kubectl apply -f deploy.yaml');
   state.denied = [{ resource: 'leases' }];
   assert.is(await head(), 'Operator: not known, Leases may not be read');
 });
@@ -7625,14 +7638,32 @@ cli('cli: control characters in the words of others → escaped, in logs and err
   assert.not.match(out, /\x1b|\r/);
   assert.match(await heard(at, 'status --context \x1b[2J'), 'no context "\\u001b[2J"\nexit 1');
 });
-cli('cli: replace where a policy deletes data → without a terminal, --yes is needed', async () => {
+cli('cli: replace where a policy deletes data → a terminal is asked, else --yes', async () => {
   const at = await newStand();
   const policy = { persistentVolumeClaimRetentionPolicy: { whenReplaced: 'Delete' } };
   await order(at.rig, 'PATCH', clusterAt('default', 'web'), { spec: policy });
-  const why = 'web deletes the data of bbbbbbbbbb for ever (whenReplaced: Delete)';
-  const [first, second] = await saidBy(at, ['replace bbbbbbbbbb', 'replace bbbbbbbbbb -y']);
-  assert.is(first, `statefulcluster: ${why}: say --yes\nexit 2`);
-  assert.match(second ?? '', /^persistentvolumeclaim\/\S+-web-bbbbbbbbbb annotated/);
+  const loss = 'web deletes the data of bbbbbbbbbb for ever (whenReplaced: Delete)';
+  const says = async (flag: string, typed = ''): Promise<string> =>
+    `${await saidBy(at, [`replace bbbbbbbbbb${flag}`], { typed })}`;
+  assert.is(await says(''), `statefulcluster: ${loss}: say --yes\nexit 2`);
+  const asks = `${loss}. Go on? [y/N] `;
+  for (const typed of ['\n', 'n\n', 'yesterday\n'])
+    assert.is(await says('', typed), `${asks}statefulcluster: nothing was changed\nexit 1`);
+  const done = 'web gives bbbbbbbbbb up for a new member\n';
+  assert.ok((await says('', 'Yes\n')).startsWith(asks) && (await says('', 'y\n')).endsWith(done));
+  assert.match(await says(' -y'), /^persistentvolumeclaim\/\S+-web-bbbbbbbbbb annotated/);
+});
+cli('cli: completion, in a real bash → words, clusters, values, flags', async () => {
+  const rows = ['rollout re', "-n alpha rollout undo ''", 'status --output = j', 'replace x --y'];
+  const script = `
+statefulcluster() { '${process.execPath}' '${OPERATOR}' "$@"; }
+export KUBECONFIG=${stand.config}
+source <(statefulcluster completion bash)
+tab() { COMP_WORDS=(_ "$@") COMP_CWORD=$#; _statefulcluster statefulcluster
+  echo "\${COMPREPLY[@]}"; }
+${rows.map((row) => `tab ${row}`).join('\n')}`;
+  const { out, complaint } = await finished(launchOf(['bash', '--norc', '-c', script]));
+  assert.equal([out, complaint], ['restart resume\ncalm\njson\n--yes\n', '']);
 });
 cli('cli: help of every command → fits a screen', async () => {
   const { out: index } = await finished(launch(['help']));
@@ -7719,7 +7750,8 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
   const there = { ...stand, state, rig, front, config };
   const pods = async (): Promise<Raw[]> =>
     ((await order(rig, 'GET', placeOf('default', 'pods')))['items'] as Raw[]).toSorted();
-  const uids = (await pods()).map((o) => metaOf(o).uid);
+  const uidsOf = async () => (await pods()).map((o) => metaOf(o).uid);
+  const uids = await uidsOf();
   const cuts = [
     /^POST .*statefulclusters\?(?!.*dryRun)/,
     /^DELETE .*\/statefulsets\//,
@@ -7747,8 +7779,7 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
   front.meddle = () => undefined;
   assert.match(await heard(there, 'adopt statefulset/db'), /✓ let the operator act\n/);
   await settles(rig, 'db', 3);
-  const now = (await pods()).map((o) => metaOf(o).uid);
-  assert.equal(now, uids);
+  assert.equal(await uidsOf(), uids);
   const { status, metadata } = await order(rig, 'GET', clusterAt('default', 'db'));
   const { members, replacements, updatedReplicas } = status;
   assert.equal(members.map((m: Raw) => m['identity']).sort(), ['0', '1', '2']);
@@ -7762,25 +7793,33 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
 });
 /** What is there beside the set: group, kind, name, spec. */
 const BESIDE_DB = `
-/api/v1 services all {selector: {app: db}}
-/api/v1 services one {selector: {${POD_NAME}: db-1}}
-/api/v1 services other {selector: {${POD_NAME}: web-1}}
-/api/v1 services second {selector: {app: db, ${POD_INDEX}: "1"}}
-/apis/policy/v1 poddisruptionbudgets all {selector: {matchLabels: {app: db}}}
-/apis/autoscaling/v2 horizontalpodautoscalers db {scaleTargetRef: {kind: StatefulSet, name: db}}`;
-/** As in cases/adopt-ordinal-script.yaml. */
+/api/v1 services all spec {selector: {app: db}}
+/api/v1 services one spec {selector: {${POD_NAME}: db-1}}
+/api/v1 services other spec {selector: {${POD_NAME}: web-1}}
+/api/v1 services second spec {selector: {app: db, ${POD_INDEX}: "1"}}
+/apis/policy/v1 poddisruptionbudgets all spec {selector: {matchLabels: {app: db}}}
+/apis/autoscaling/v2 horizontalpodautoscalers db spec {at: {kind: StatefulSet, name: db}}
+/api/v1 configmaps fine data {port: "5432"}
+/api/v1 configmaps cuts data {run.sh: "set -e\\nid=$(hostname | awk -F\\"-\\" '{print $NF}')"}
+/api/v1 configmaps names data {peers: "db-0.db,db-1.db"}
+/api/v1 configmaps unused data {peers: db-0.db}`;
+/** As in cases/adopt-ordinal-script.yaml, and with ConfigMaps in every place that may name one. */
 const ORDINAL_SPEC = `
+volumes:
+  - {name: cuts, configMap: {items: [{key: run.sh, path: r}], name: cuts}}
+  - {name: unused, projected: {sources: [{configMap: {name: fine}}]}}
 containers:
   - {name: db, image: "db:1", command: [sh, -c, "[[ \`hostname\` =~ -([0-9]+)$ ]] || exit 1"],
-     env: [{name: PRIMARY, value: db-0.db},
+     envFrom: [{configMapRef: {name: absent}}], env: [{name: PRIMARY, value: db-0.db},
+     {name: PEERS, valueFrom: {configMapKeyRef: {name: names, key: peers}}},
      {name: N, valueFrom: {fieldRef: {fieldPath: "metadata.labels['${POD_INDEX}']"}}}]}`;
 const ordinals = 'cli: adopt, what reads a number → refused by its name; what selects one → listed';
 cli(ordinals, async () => {
-  const { rig, config } = await newSite();
+  const { state, rig, config } = await newSite();
   await newSet(rig);
   for (const row of BESIDE_DB.slice(1).split('\n')) {
-    const [group, plural, name, ...spec] = row.split(' ');
-    const body = { metadata: { name }, spec: loadAllYaml(spec.join(' '))[0] };
+    const [group, plural, name, field = '', ...words] = row.split(' ');
+    const body = { metadata: { name }, [field]: loadAllYaml(words.join(' '))[0] };
     await order(rig, 'POST', `${group}/namespaces/default/${plural}`, body);
   }
   const says = (flags: string): Promise<string> => heard({ ...stand, config }, `adopt db ${flags}`);
@@ -7793,8 +7832,17 @@ cli(ordinals, async () => {
   await order(rig, 'PATCH', set, { spec: { template } });
   assert.match(await says('--dry-run'), 'adopted: 0 of its 3 pods are there at');
   await order(rig, 'PATCH', `${set}/status`, { status: { observedGeneration: 2 } });
-  const doubt = 'it names members by their number; it takes a number out of the host name';
-  assert.match(await says('--dry-run'), `adopted: ${doubt} (--force adopts`);
+  const [names, takes] = ['names members by number', 'takes a number out of the host name'];
+  const [doubt, absent] = [`it ${names}; it ${takes}`, 'configmaps "absent" not found'];
+  const said = await says('--dry-run');
+  for (const map of [`cuts ${takes}`, `names ${names}`, `absent is not looked at: ${absent}`])
+    assert.match(said, `ConfigMap ${map}`);
+  assert.match(said, `adopted: ${doubt}; its ConfigMap`);
+  assert.not.match(said, /unused|fine/);
+  state.denied = [{ resource: 'configmaps' }];
+  const unread = await says('--dry-run');
+  assert.match(unread, `adopted: ${doubt} (--force adopts`);
+  assert.match(unread, /^ConfigMap cuts is not looked at: configmaps "cuts" is forbidden: /m);
   const kept = `${head}  services/one\n${hpa}`; // The index stays.
   assert.ok((await says('--dry-run --force')).endsWith(kept));
   const { spec } = loadAllYaml(await says('--dry-run -o yaml'))[0] as Raw;

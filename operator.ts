@@ -2331,7 +2331,7 @@ function readyMessage(s: Snapshot, p: Plan, available: number, now: number): str
   ];
   const parts = [
     `${available} of ${spec.replicas} members are available`,
-    spec.suspend && 'the cluster is suspended',
+    spec.suspend && 'all are suspended until spec.suspend is false',
     outdated > 0 && `${outdated} members are not at revision ${p.revisions.update.hash}`,
     outdated > p.behind && `the partition or OnDelete keeps ${outdated - p.behind} of them`,
     ...lists.map(([words, names]) => names.length > 0 && `${words} ${fewNames(names)}`),
@@ -4117,15 +4117,14 @@ const tamed = (raw: Raw): Raw =>
 
 /** What is honoured of a kubeconfig, some with its form; all else is refused by its name. */
 const HONOURED: Dict = {
-  cluster: `server certificate-authority certificate-authority-data insecure-skip-tls-verify
+  cluster: `server certificate-authority=FILE certificate-authority-data insecure-skip-tls-verify
     tls-server-name proxy-url=(https?|socks5h?)://.* disable-compression extensions`,
-  user: `client-certificate client-certificate-data client-key client-key-data token tokenFile
-    username password as as-uid as-groups exec extensions`,
+  user: `client-certificate=FILE client-certificate-data client-key=FILE client-key-data token
+    tokenFile=FILE username password as as-uid as-groups exec extensions`,
   context: 'cluster user namespace extensions',
   exec: `apiVersion=client.authentication.k8s.io/v1(beta1)? command args env installHint
     interactiveMode=Never|IfAvailable provideClusterInfo`,
 };
-const PATHS = /^(certificate-authority|client-certificate|client-key|tokenFile)$/;
 /** One part of a kubeconfig in `folder`, with absolute paths. Data goes before a file. */
 function partOf(kind: string, part: Raw, folder: string): Raw {
   const whole: Record<string, unknown> = {};
@@ -4133,9 +4132,9 @@ function partOf(kind: string, part: Raw, folder: string): Raw {
     if (!value || part[`${name}-data`]) continue;
     const known = HONOURED[kind]?.split(/\s+/).find((one) => one.split('=')[0] === name);
     const [, form = '[^]*'] = known?.split('=') ?? [];
-    if (!known || !RegExp(`^(${form})$`).test(value))
+    const isPath = form === 'FILE' || (name === 'command' && value.includes(sep));
+    if (!known || !(isPath || RegExp(`^(${form})$`).test(value)))
       throw new Error(`kubeconfig: ${kind}: ${name} is not supported${known ? `: ${value}` : ''}`);
-    const isPath = PATHS.test(name) || (name === 'command' && value.includes(sep));
     whole[name] = isPath ? resolve(folder, value) : value;
     if (name === 'exec') whole[name] = partOf(name, { apiVersion: 'none', ...value }, folder);
   }
@@ -4292,16 +4291,13 @@ const api = (world: World, request: ApiRequest): Promise<Raw> =>
       error.message = 'the API server does not know StatefulCluster: kubectl apply -f deploy.yaml';
     throw error;
   });
+const get = (world: World, path: string, query = {}): Promise<Raw> =>
+  api(world, { method: 'GET', path: withQuery(path, query) });
 /** One look at each kind, so that a wrong server, a missing CRD or right is one clear line. */
 async function preflight(world: World, { namespaces, selector }: Options): Promise<void> {
   for (const ns of namespaces.length > 0 ? namespaces : [''])
-    for (const kind of [CLUSTERS, PODS, CLAIMS, REVISIONS] as const) {
-      const labelSelector = kind === CLUSTERS ? selector : '';
-      await api(world, {
-        method: 'GET',
-        path: withQuery(pathOf(kind, ns), { labelSelector, limit: 1 }),
-      });
-    }
+    for (const kind of [CLUSTERS, PODS, CLAIMS, REVISIONS] as const)
+      await get(world, pathOf(kind, ns), { labelSelector: selector, limit: 1 });
 }
 const load = ({ kubeconfig, context }: Dict) => loadConfig(kubeconfig, context);
 const spaceOf = (config: KubeConfig): string =>
@@ -4323,10 +4319,9 @@ async function run({ flags }: Asked): Promise<void> {
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
-  for (const [flag, usual] of Object.entries({ 'probe-addr': ':8080', 'metrics-addr': '0' })) {
-    const address = flags[flag] ?? usual;
-    if (address !== '0') await servePages(vitals, flag, address, stop.signal);
-  }
+  const pages: Dict = { 'probe-addr': ':8080', 'metrics-addr': '0', ...flags };
+  for (const flag of ['probe-addr', 'metrics-addr'])
+    if (pages[flag] !== '0') await servePages(vitals, flag, `${pages[flag]}`, stop.signal);
   if (!inPod) await preflight(world, options); // In a pod what is not there yet is waited for.
   process.stdout.on('error', () => stop.abort()); // Whoever read the log is gone.
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
@@ -4373,17 +4368,13 @@ async function placed(asked: Asked) {
   return { ...asked, world, ns, name: names[0] ?? '' };
 }
 type There = Awaited<ReturnType<typeof placed>>;
-const getCluster = ({ world, ns, name }: There): Promise<Raw> =>
-  api(world, { method: 'GET', path: clusterPath(ns, name) });
+const getCluster = ({ world, ns, name }: There) => get(world, clusterPath(ns, name));
 const BY = '?fieldManager=statefulcluster-cli';
 function merge({ world, ns }: There, kind: Ref['kind'], name: string, metadata: Raw, spec?: Raw) {
   return api(world, { ...MERGE, path: pathOf(kind, ns, name) + BY, body: { metadata, spec } });
 }
-async function itemsOf(world: World, path: string, labels: Dict = {}): Promise<readonly Raw[]> {
-  const labelSelector = selectorText({ matchLabels: labels });
-  const list = await api(world, { method: 'GET', path: withQuery(path, { labelSelector }) });
-  return list['items'] ?? [];
-}
+const itemsOf = async (world: World, path: string, matchLabels = {}): Promise<readonly Raw[]> =>
+  (await get(world, path, { labelSelector: selectorText({ matchLabels }) }))['items'] ?? [];
 /** The objects of a path, or the one that is named, every two seconds until `limitMs` is over. */
 async function* seen({ world, name }: There, path: string, limitMs = Infinity) {
   const some = withQuery(path, { fieldSelector: name && `metadata.name=${name}` });
@@ -4429,29 +4420,34 @@ function ageText(ms: number): string {
 const sinceText = (at: string | undefined, now: number): string =>
   at ? ageText(now - Date.parse(at)) : '';
 
-// ── status ──────────────────────────────────────────────────────────────────────────────────────
-/** How words look, the gravest first, and why a member is so, where nobody says it better. */
+// ── status, plan ────────────────────────────────────────────────────────────────────────────────
+/** How words look, the gravest first, and why a member is so, or what to do about it. */
 type Look = readonly [words: string, glyph: string, paint: (text: string) => string, why?: string];
 const LOOKS: readonly Look[] = [
   ['Withheld ReplacementWithheld', '▲', magenta, 'given up, but the brake holds'],
   ['Stalled', '×', red],
-  ['Unready', '▲', red, 'was Ready, and is not'],
+  ['Unready', '▲', red, 'was Ready, and is not: see kubectl logs'],
   ['Pending Unseen', '○', yellow, 'no node yet'],
-  ['Starting MembersUnavailable ClaimTemplatesDrifted', '◐', yellow, 'not Ready yet'],
+  ['Starting MembersUnavailable ClaimTemplatesDrifted', '◐', yellow, 'see kubectl describe pod'],
   ['Paused UpdatePaused', '‖', yellow],
   ['Returning', '↻', cyan, 'between two pods'],
   ['Updating', '↻', cyan, 'being updated in place'],
   ['Ready', '◕', green, 'Ready for less than minReadySeconds'],
   ['Retiring Terminating', '◌', gray, 'its identity is over'],
-  ['Suspended', '‖', gray, 'spec.suspend'],
+  ['Suspended', '‖', gray, 'until spec.suspend is false'],
   ['Available AllAvailable', '●', green],
 ];
 const lookOf = (word: string): Look =>
   LOOKS.find(([words]) => words.split(' ').includes(word)) ?? ['', '◐', yellow];
 const rankOf = (word: string): number => LOOKS.indexOf(lookOf(word));
+/** A glyph, or a star where the locale is said not to be UTF-8: the word is beside it. */
+function drawn(glyph: string): string {
+  const { LC_ALL, LC_CTYPE, LANG } = process.env;
+  return /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || 'UTF-8') ? glyph : '*';
+}
 const painted = (word: string): string => {
   const [, glyph, paint] = lookOf(word);
-  return paint(`${glyph} ${word}`);
+  return paint(`${drawn(glyph)} ${word}`);
 };
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
@@ -4480,7 +4476,7 @@ function conditionsText({ status: { conditions = [] } }: StatefulCluster, now: n
   const rows = conditions
     .filter(({ type, status }) => type === 'Ready' || (status === 'True' && !calm.includes(type)))
     .map((c) => ({ ...c, word: c.type === 'Ready' ? c.reason : c.type }))
-    .sort((a, b) => rankOf(a.word) - rankOf(b.word))
+    .sort((a, b) => rankOf(a.word) - rankOf(b.word) || (a.type < b.type ? 1 : -1))
     .map((c) => ({ ...c, type: painted(c.word), for: sinceText(c.lastTransitionTime, now) }));
   return tableOf(rows, 'condition=type reason for message');
 }
@@ -4493,12 +4489,12 @@ function membersText({ status }: StatefulCluster, now: number): string {
     const isOld = !['', updateRevision].includes(m.revision);
     const revision = isOld ? yellow(`${m.revision} outdated`) : m.revision;
     const old = retired.find((r) => r.replacedBy === identity);
-    const why = [m.reason || lookOf(health)[3], old && `replaced ${old.identity}`];
+    const why = [m.reason, lookOf(health)[3], old && `replaced ${old.identity}`];
     const shown = { health: painted(health), identity: bold(identity), claims: m.claims.length };
     const since = sinceText(m.since, now);
     return { ...m, ...shown, age, revision, since, why: why.filter(Boolean).join('; ') };
   });
-  const more = replicas > members.length ? `\n… and ${replicas - members.length} more` : '';
+  const more = replicas > members.length ? `\nand ${replicas - members.length} more` : '';
   return tableOf(rows, 'health identity pod index age node revision claims since why') + more;
 }
 /** Identities that are over, and how to free or bring back what is left of them. */
@@ -4507,14 +4503,11 @@ function retiredText({ meta, status }: StatefulCluster, now: number): string {
   const rows = retired.map((r) => ({ ...r, ago: sinceText(r.at, now), claims: r.claims.length }));
   const titles = 'over=identity ago reason replaced-by=replacedBy claims last-words=message';
   const kept = retired.find((r) => r.claims.length > 0)?.identity ?? 'IDENTITY';
-  const labels = `${MARK.cluster}=${meta.name},${MARK.retired}=true`;
-  const hints = [
-    gray(`${retiredClaims} retired claims keep their data. To delete them for ever:`),
-    `kubectl delete pvc -n ${meta.namespace} -l ${labels}`,
-    gray('To bring an identity back with its data:'),
-    `statefulcluster restore -n ${meta.namespace} ${meta.name} ${kept}`,
-  ];
-  return paragraphs(tableOf(rows, titles), retiredClaims > 0 ? hints.join('\n') : '');
+  const hints = `${gray(`${retiredClaims} retired claims keep their data. To delete it for ever:`)}
+kubectl delete pvc -n ${meta.namespace} -l ${MARK.cluster}=${meta.name},${MARK.retired}=true
+${gray('To bring an identity back with its data:')}
+statefulcluster restore -n ${meta.namespace} ${meta.name} ${kept}`;
+  return paragraphs(tableOf(rows, titles), retiredClaims > 0 ? hints : '');
 }
 
 type Leader = { readonly words: string; readonly runs?: boolean; readonly namespace?: string };
@@ -4531,13 +4524,13 @@ async function leaderOf(world: World, share: Share): Promise<Leader> {
     const ms = world.now() - Date.parse(renewTime);
     const runs = Boolean(holder) && ms <= 1000 * leaseDurationSeconds;
     const [who, ago] = [holder || 'released', `${ageText(ms)} ago`];
-    const words = runs ? `${who} leads, renewed ${ago}` : `nobody runs (${who}, ${ago})`;
+    const way = `see kubectl get pods -n ${namespace}`;
+    const words = runs ? `${who} leads, renewed ${ago}` : `nobody runs (${who}, ${ago}): ${way}`;
     return { namespace, runs, ms, words: `Operator: ${words}` };
   });
   leaders.sort((a, b) => Number(b.runs) - Number(a.runs) || a.ms - b.ms);
-  const none = { runs: false, words: 'Operator: nobody runs (there is no Lease)' };
-  const unread = { words: 'Operator: not known, Leases may not be read' };
-  return leaders[0] ?? (found[0] ? none : unread);
+  const none = { runs: false, words: 'Operator: nobody runs yet: kubectl apply -f deploy.yaml' };
+  return leaders[0] ?? (found[0] ? none : { words: 'Operator: not known, Leases may not be read' });
 }
 /** What `status` shows of clusters; of one that is named, all. */
 async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Promise<string> {
@@ -4570,11 +4563,8 @@ async function status(at: There): Promise<void> {
     if (name && raws.length === 0) return;
   }
 }
-
-// ── plan ────────────────────────────────────────────────────────────────────────────────────────
-/** The operator's own decision, on a World that cannot write: dry-runs are not sent, and taken to
- *  succeed. Evidence is taken to have been watched for a minute, as by an operator that runs; what
- *  only that one remembers (refusals, earlier restarts) is not known here. */
+/** The operator's own decision, on a World that cannot write. Dry-runs are taken to succeed, and
+ *  evidence to have been watched for a minute; refusals and earlier restarts are not known here. */
 async function decideOnly({ world: real, ns, name }: There) {
   const isTaken = { status: 409, headers: {}, body: { reason: 'AlreadyExists' } };
   const send: World['send'] = async (r) => (r.method === 'GET' ? real.send(r) : isTaken);
@@ -4588,8 +4578,7 @@ async function decideOnly({ world: real, ns, name }: There) {
   if (!cluster) throw new Error(`${FULL} "${name}" not found`);
   const ledger = ledgerOf(o, key, cluster.meta.uid);
   const { p } = await decide(o, snapshotOf(o, cluster, ledger));
-  for (const evidence of p.evidence)
-    ledger.desk.seen.set(evidence, o.world.uptime() - LIMITS.trustMs);
+  for (const one of p.evidence) ledger.desk.seen.set(one, o.world.uptime() - LIMITS.trustMs);
   return decide(o, snapshotOf(o, cluster, ledger));
 }
 /** What would be done, in the words of its Events, and the status that the operator would write:
@@ -4628,14 +4617,21 @@ async function annotate(at: There, parts: readonly { kind: Kind; meta: Meta }[],
     say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
   }
 }
+/** Asks for consent at a terminal, where the default is no; elsewhere --yes is the only answer. */
+async function consentTo(loss: string): Promise<void> {
+  if (!process.stdin.isTTY) throw new UsageError(`${loss}: say --yes`);
+  process.stderr.write(`${escaped(loss)}. Go on? [y/N] `);
+  const { value: answer } = await process.stdin.iterator().next();
+  if (!/^y(es)?\s*$/i.test(`${answer}`)) throw new Error('nothing was changed');
+}
 async function replace(at: There): Promise<void> {
   const { identity, owner, parts, retired } = await partsOf(at, at.name);
   if (retired.length > 0) throw new Error(`${identity} of ${owner} is retired already`);
   const { spec } = clusterOf(await getCluster({ ...at, name: owner }));
   const deletes = spec.persistentVolumeClaimRetentionPolicy.whenReplaced === 'Delete';
   const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
-  if (deletes && parts.some(({ kind }) => kind === CLAIMS) && !at.flags['yes'])
-    throw new UsageError(`${loss}: say --yes`);
+  const hasData = parts.some(({ kind }) => kind === CLAIMS);
+  if (deletes && hasData && !at.flags['yes']) await consentTo(loss);
   await annotate(at, parts.slice(-1), MARK.replace); // On a claim it outlives the pod.
   say(`${owner} gives ${identity} up for a new member`);
 }
@@ -4665,8 +4661,8 @@ async function history(at: There): Promise<void> {
   if (found) return show(found.template);
   say(tableOf(rows, 'revision change-cause') || 'No rollout history found.');
 }
-/** Replaces the template as a whole: a merge would keep what the newer one added. The cause of the
- *  change goes back with it. Lands only on the version that was looked at: no edit is lost. */
+/** Puts the whole template with its cause back: a merge would keep what the newer one added. Lands
+ *  only on the version that was looked at: no edit is lost. */
 async function undo(at: There): Promise<void> {
   const { raw, own, found } = await historyOf(at, at.flags['to-revision']);
   const to = found ?? own.at(-2);
@@ -4687,9 +4683,8 @@ const restart = edit('restarted', ({ world }) => {
   const annotations = { 'kubectl.kubernetes.io/restartedAt': timeText(world.now()) };
   return { template: { metadata: { annotations } } };
 });
-const setPaused = (paused: boolean): Raw => ({ updateStrategy: { rollingUpdate: { paused } } });
-const pause = edit('paused', () => setPaused(true));
-const resume = edit('resumed', () => setPaused(false));
+const pause = edit('paused', () => ({ updateStrategy: { rollingUpdate: { paused: true } } }));
+const resume = edit('resumed', () => ({ updateStrategy: { rollingUpdate: { paused: false } } }));
 /** What the operator says of a rollout that is not through, or ''. */
 function waitsFor(c: StatefulCluster): string {
   if (!isObserved(c)) return 'the operator has not seen its spec yet';
@@ -4698,7 +4693,9 @@ function waitsFor(c: StatefulCluster): string {
 }
 async function rolloutStatus(at: There): Promise<void> {
   const { world, ns, name, flags } = at;
-  await getCluster(at); // It is there.
+  const { spec } = clusterOf(await getCluster(at));
+  if (spec.updateStrategy.type === 'OnDelete')
+    throw new Error('rollout status is only available for RollingUpdate strategy type');
   const what = `${FULL} "${name}"`;
   const timeout = flags['timeout'] ?? '';
   const limitMs = 1000 * parseInt(timeout) * (SECONDS[timeout.slice(-1)] ?? 0) || Infinity;
@@ -4749,23 +4746,36 @@ function clusterFrom({ metadata, spec }: Raw, annotations?: Dict): Raw {
 const KEEPERS = /helm\.sh\/|argoproj\.io\/|fluxcd\.io\//;
 /** How scripts take a number out of a host name. */
 const CUTS = /\$\{\w+##\*-\}|(hostname|pod_?name).*(\[0-9\]|\\d|:digit:|##|cut -d|-F ?['"]?-)/i;
-/** Why this set cannot be adopted now, or ''. What ConfigMaps and images say is not seen. */
-function obstacleTo({ metadata, spec, status = {} }: Raw, isForced: boolean): string {
+/** A template, and the ConfigMaps that it mounts or reads, each with what it is called. */
+async function textsOf({ world, ns }: There, template: Raw) {
+  const named = /"configMap(?:KeyRef|Ref)?":\{.*?"name":"(.*?)"/g;
+  const names = [...JSON.stringify(template).matchAll(named)].map(([, name = '']) => name);
+  const maps = unique(names).map(async (name) => {
+    const path = `/api/v1${inNamespace(ns)}/configmaps/${name}`;
+    const unread = (error: unknown) => say(`ConfigMap ${name} is not looked at: ${wordsOf(error)}`);
+    return [`its ConfigMap ${name}`, (await get(world, path).catch(unread))?.['data']] as const;
+  });
+  return [['it', template] as const, ...(await Promise.all(maps))];
+}
+/** Why this set cannot be adopted now, or ''. What images say is not seen. */
+async function obstacleTo(at: There, { metadata, spec, status = {} }: Raw): Promise<string> {
   const { name, generation, ownerReferences: [owner] = [], labels, annotations } = metadata;
   const there = status.observedGeneration === generation ? (status.updatedReplicas ?? 0) : 0;
   if (there !== spec.replicas)
     return `${there} of its ${spec.replicas} pods are there at its newest revision: wait for all`;
+  if (at.flags['force']) return '';
   const mark = Object.keys({ ...labels, ...annotations }).find((key) => KEEPERS.test(key));
   const keeper = owner?.kind ?? (mark && `who set ${mark}`);
-  const lines = JSON.stringify(spec.template, null, 1).replaceAll('\\n', '\n');
-  const doubts = [
-    keeper && `${keeper} would make it again`,
-    RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`).test(lines) && 'it names members by their number',
-    CUTS.test(lines) && 'it takes a number out of the host name',
-    lines.includes(`metadata.labels['${MARK.ordinalName}']`) && `it reads ${MARK.ordinalName}`,
-  ].filter(Boolean);
-  if (isForced || doubts.length === 0) return '';
-  return `${doubts.join('; ')} (--force adopts it all the same)`;
+  const doubts = (await textsOf(at, spec.template)).flatMap(([who, raw = '']) => {
+    const lines = JSON.stringify(raw, null, 1).replaceAll('\\n', '\n').replaceAll('\\"', '"');
+    return [
+      RegExp(`\\b${name}-\\d+\\b|-0\\.[a-z$]`).test(lines) && `${who} names members by number`,
+      CUTS.test(lines) && `${who} takes a number out of the host name`,
+      lines.includes(`labels['${MARK.ordinalName}']`) && `${who} reads ${MARK.ordinalName}`,
+    ];
+  });
+  const all = [keeper && `${keeper} would make it again`, ...doubts].filter(Boolean);
+  return all.length > 0 ? `${all.join('; ')} (--force adopts it all the same)` : '';
 }
 /** What may name the set, or pods by their number, and must then be changed by hand. */
 async function leftTo({ world, ns, name }: There, set: Raw): Promise<readonly string[]> {
@@ -4827,11 +4837,11 @@ async function adopt(at: There): Promise<void> {
   if (!uid) throw new Error(`${SETS} "${name}" not found`);
   if (old && adopts !== uid) throw new Error(`there is a StatefulCluster "${name}" already`);
   if (set && flags['output']) return show(clusterFrom(set), flags['output']);
-  const why = set && !metaOf(set).deletedMs ? obstacleTo(set, 'force' in flags) : '';
+  const why = set && !metaOf(set).deletedMs ? await obstacleTo(at, set) : '';
   if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
   const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
-  const [dryRun, tick] = flags['dry-run'] ? ['&dryRun=All', '·'] : ['', '✓'];
+  const [dryRun, tick] = flags['dry-run'] ? ['&dryRun=All', drawn('·')] : ['', drawn('✓')];
   const step = async (words: string, run?: () => Promise<unknown>): Promise<void> => {
     if (!dryRun) await run?.();
     say(`  ${tick} ${words}`);
@@ -4845,12 +4855,11 @@ async function adopt(at: There): Promise<void> {
   const annotations = { [MARK.paused]: null, [ADOPTS]: null };
   await step('let the operator act', () => merge(at, CLUSTERS, name, { annotations }));
   say('The history of the set is not taken over: its controllerrevisions stay as they are');
-  const yours =
-    others.length > 0 ? '. What names the set, or a pod by its number, is yours to change:' : '';
-  say([`New members have random names${yours}`, ...others].join('\n  '));
+  const yours = '. What names the set, or a pod by its number, is yours to change:';
+  say([`New members have random names${others[0] ? yours : ''}`, ...others].join('\n  '));
 }
 
-// ── manifest ────────────────────────────────────────────────────────────────────────────────────
+// ── The commands, and manifest ──────────────────────────────────────────────────────────────────
 const SYSTEM = 'statefulcluster-system'; // The namespace that deploy.yaml names.
 /** deploy.yaml, with the comments `# namespaced: …` in the place of what stands before them where
  *  the rights shall end at one namespace; which must exist, with labels of its owner's choice. */
@@ -4867,8 +4876,6 @@ function manifest({ flags }: Asked): void {
   const [own = '', extra = ''] = text.split(/^# ═══ Monitoring[^]*?(?=^# apiVersion)/m);
   say((flags['monitoring'] ? extra.replaceAll(/^# ?/gm, '') : own).trimEnd());
 }
-
-// ── The commands ────────────────────────────────────────────────────────────────────────────────
 const FLAGS = `
 -w --watch                      look every two seconds, until Ctrl-C
 -A --all-namespaces             clusters of all namespaces
@@ -4914,10 +4921,18 @@ rollout pause NAME: stop updates, not replacements
 rollout resume NAME: go on with updates
 adopt STATEFULSET: turn it into a StatefulCluster, no pod is restarted: dry-run output force
 manifest: what installs the operator, for kubectl apply -f -: image namespaced monitoring
+completion (bash|zsh): print what makes a shell complete these words
 version: print the version
 help [COMMAND] [WORD]: explain a command and its flags`;
+/** For bash and for zsh: at a Tab they ask this program, which knows what it takes. */
+const completion = (): void =>
+  say(`type complete >/dev/null 2>&1 || { autoload -U bashcompinit && bashcompinit; }
+_statefulcluster() {
+  COMPREPLY=($("$1" --complete "\${COMP_WORDS[@]:1:$COMP_CWORD}" 2>/dev/null))
+}
+complete -o default -F _statefulcluster statefulcluster`);
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
-const HERE: Acts<Asked> = { run, manifest, version: () => say(VERSION), help };
+const HERE: Acts<Asked> = { run, manifest, completion, version: () => say(VERSION), help };
 const THERE: Acts<There> = { status, plan: showPlan, replace, restore, adopt };
 const ROLLOUT: Acts<There> = { status: rolloutStatus, history, undo, restart, pause, resume };
 const linesOf = (text: string): readonly string[] => text.slice(1).split('\n');
@@ -4925,11 +4940,11 @@ const flagList = linesOf(FLAGS).map((line) => {
   const [, short, flag = '', value] = /^(?:-(\w)|  ) --([a-z-]+)(?: (\S+))?  /.exec(line) ?? [];
   const type = value ? ('string' as const) : ('boolean' as const);
   const option = { type, multiple: flag === 'namespace', ...(short && { short }) };
-  return { line: `  ${line}`, flag, value, option };
+  return { line: `  ${line}`, flag, names: [`--${flag}`, `-${short}`], value, option };
 });
 const commands = linesOf(COMMANDS).map((line) => {
   const [usage = '', about = '', own = ''] = line.split(': ');
-  const [words = ''] = usage.split(/ \[?[A-Z]/);
+  const [words = ''] = usage.split(/ [[(]|(?= [A-Z])/);
   const form = usage.replaceAll(/ (\[?)[A-Z|]+\]?/g, (_, open) => `(?: ${NAME})${open && '?'}`);
   const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
   return { usage, words, form, about, takes };
@@ -4955,14 +4970,40 @@ function help({ names }: Pick<Asked, 'names'>): void {
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${list}\n`);
   say(`statefulcluster help COMMAND explains each with its flags.`);
 }
-/** Finds the command and its flags, wherever they stand, checks their form and runs it. */
-async function obey(argv: readonly string[]): Promise<unknown> {
+/** Finds the command and its flags, wherever they stand. */
+function parsed(argv: readonly string[], strict = true) {
   const args = argv.map((arg) => (arg === '--version' ? 'version' : arg));
   const options = Object.fromEntries(flagList.map(({ flag, option }) => [flag, option]));
-  const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+  const { values, positionals } = parseArgs({ args, options, allowPositionals: true, strict });
   const flags: Dict = Object.fromEntries(Object.entries(values).map(([k, v]) => [k, `${v}`]));
   const text = positionals.join(' ');
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
+  return { flags, positionals, text, command };
+}
+/** What may come after these words: flags, values of a flag, words, or names that are there. */
+async function choicesAfter(words: readonly string[], isFlag: boolean): Promise<readonly string[]> {
+  const { flags, positionals, command } = parsed(words, false);
+  const asked = flagList.find(({ names, value }) => value && names.includes(words.at(-1) ?? ''));
+  if (asked) return asked.value?.match(/[a-z]+/g) ?? [];
+  const taken = flagList.filter(({ flag }) => !command || command.takes.includes(flag));
+  if (isFlag) return taken.map(({ flag }) => `--${flag}`);
+  const [, ...rest] = COMMANDS.split(`\n${[...positionals, ''].join(' ')}`);
+  const next = rest.map((line) => line.split(' ')[0]).join();
+  if (!next.includes('NAME')) return next.match(/[a-z]+/g) ?? [];
+  const { world, ns } = await placed({ names: [], flags });
+  return (await itemsOf(world, clusterPath(ns))).map((raw) => metaOf(raw).name);
+}
+/** Tells the shell what may stand in the place of the last of these words. */
+async function offer(typed: readonly string[]): Promise<void> {
+  const words = typed.join(' ').replaceAll(/ = ?/g, ' ').split(' '); // So bash cuts --output=json.
+  const last = words.pop() ?? '';
+  const all = await choicesAfter(words, last.startsWith('-'));
+  say(unique(all.filter((one) => one.startsWith(last))).join('\n'));
+}
+/** Checks the form of a command and its flags, and runs it. */
+async function obey(argv: readonly string[]): Promise<unknown> {
+  if (argv[0] === '--complete') return offer(argv.slice(1));
+  const { flags, positionals, text, command } = parsed(argv);
   if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
   const names = RegExp(`^${command.form}$`).exec(text)?.slice(1);
   if (!names) throw new UsageError(`usage: statefulcluster ${command.usage}`);
