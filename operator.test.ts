@@ -2953,8 +2953,6 @@ function outOfService(t: Scene, node: string): void {
 }
 const failPod = (t: Scene, pod: Seen, reason?: string): void =>
   t.actors.fail('default', pod.metadata.name, reason);
-const removeClaim = (t: Scene, claim: Seen | undefined): Seen =>
-  must(t, 'DELETE', `${space}/persistentvolumeclaims/${claim?.metadata.name}`);
 
 const listed = ({ objects }: Sights, plural: string): readonly Seen[] => objects(plural);
 const clusterNow = (t: Sights, name = 'coder'): Seen =>
@@ -3214,7 +3212,6 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   'it fails(?:: (\\w+))?': (p, reason) => failPod(p.t, taken(p), reason),
   ask: (p) => annotate(p.t, podAt(taken(p)), { [MARK.replace]: 'true' }),
   'pod …': (p, metadata) => must(p.t, 'PATCH', podAt(taken(p)), { metadata }),
-  'its claim goes': (p) => removeClaim(p.t, claimsOf(p.t, identityIn(taken(p)))[0]),
   'its claims are wanted back': ({ t, it }) =>
     claimsOf(t, identityIn(it)).map(({ metadata: { name } }) =>
       annotate(t, `${claimsAt}/${name}`, { [MARK.restore]: 'true' }),
@@ -3229,7 +3226,9 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   'all go': ({ t }) => livePods(t).map((pod) => removePod(t, pod)),
   'all are taken out': ({ t }) => livePods(t).map((pod) => must(t, 'PATCH', podAt(pod), OUTSIDE)),
   'all claims go': ({ t }) =>
-    identitiesOf(t).map((id) => claimsOf(t, id).map((o) => removeClaim(t, o))),
+    identitiesOf(t)
+      .flatMap((id) => claimsOf(t, id))
+      .map((o) => must(t, 'DELETE', `${claimsAt}/${o.metadata.name}`)),
   'quota …': ({ t }, hard) => quota(t, hard),
   'no quota': ({ t }) => must(t, 'DELETE', `${space}/resourcequotas/q`),
   'pods are denied: …': ({ t }, words) => refusePods(t, words),
@@ -4124,25 +4123,22 @@ if (TESTING) scenarios.run();
 // scenarios do, and with no process that wrote again after another had begun.
 
 /** A process that wants the Lease. */
-interface Runner {
-  readonly who: string;
-  readonly faults: Faults;
-  readonly stop: AbortController;
-  end: string; // '' while it runs; 'released', or what it died of.
-  endedAt: number;
-  readonly vitals: op.Vitals;
-}
-function elect(t: Scene, name: string, share: Partial<op.Share> = {}): Runner {
+type Runner = ReturnType<typeof newRunner>;
+const newRunner = (who: string, faults: Faults, vitals: op.Vitals) => ({
+  ...{ who, faults, vitals, stop: new AbortController() },
+  end: '', // While it runs; 'released', or what it died of.
+  endedAt: Infinity,
+});
+function elect(t: Scene, name: string, share: Partial<op.Share> = {}) {
   const who = `operator-${name}`;
   const faults: Faults = {};
-  const stop = new AbortController();
   const vitals = op.newVitals(t.sim.world(who, faults));
-  const runner: Runner = { who, faults, stop, end: '', endedAt: Infinity, vitals };
+  const runner = newRunner(who, faults, vitals);
   t.runners.push(runner);
   const ends = (end: string): void => void Object.assign(runner, { end, endedAt: t.sim.uptime() });
   const lease = { namespace: 'default', identity: who };
   const options = { namespaces: [], selector: '', workers: 4, ...share, lease, vitals };
-  op.runElected(op.measured(vitals), options, stop.signal).then(
+  op.runElected(op.measured(vitals), options, runner.stop.signal).then(
     () => ends('released'),
     (error: unknown) => ends(error instanceof Error ? error.message : String(error)),
   );
@@ -10759,25 +10755,27 @@ interface View extends Record<Kind, Map<string, Item>> {
 type Again = Promise<number | void>; // ms until the next look
 type Work = (stage: Stage, key: string) => Again;
 type Groups = Map<string, Set<string>>;
-interface Stage {
-  readonly world: World;
-  readonly options: Required<ActorOptions>;
-  readonly signal: AbortSignal;
-  readonly view: View;
-  readonly podsOn: Groups; // node → pods, assumed bindings included
-  readonly podsUsing: Groups; // claim → pods
-  readonly dependents: Groups; // owner UID → ids
-  readonly alive: Map<string, string>; // UID → id: kind, blank, key
-  readonly assumed: Map<string, string>; // pod UID → the node chosen for it
-  readonly pending: Set<string>; // pods that no node suits now
-  readonly since: Map<string, number>; // first sight of a lasting fact, on the monotonic clock
-  readonly machines: Map<string, Machine>;
-  readonly lanes: Record<LaneName, (key: string) => void>;
-  readonly unlisted: Set<Kind>; // kinds whose first list is still awaited
-  readonly unserved: Set<Kind>;
-  ips: number;
+type Stage = ReturnType<typeof newStage>;
+function newStage(world: World, options: ActorOptions, signal: AbortSignal) {
+  return {
+    ...{ world, signal, options: { ...actorDefaults, ...options }, ips: 0 },
+    view: Object.fromEntries(allKinds.map((kind) => [kind, new Map()])) as unknown as View,
+    podsOn: new Map() as Groups, // Node → pods, assumed bindings included.
+    podsUsing: new Map() as Groups, // Claim → pods.
+    dependents: new Map() as Groups, // Owner UID → ids.
+    alive: new Map<string, string>(), // UID → id: kind, blank, key.
+    assumed: new Map<string, string>(), // Pod UID → the node chosen for it.
+    pending: new Set<string>(), // Pods that no node suits now.
+    since: new Map<string, number>(), // First sight of a lasting fact, on the monotonic clock.
+    machines: new Map<string, Machine>(),
+    lanes: {} as Record<LaneName, (key: string) => void>,
+    unlisted: new Set(allKinds), // Kinds whose first list is still awaited.
+    unserved: new Set<Kind>(),
+  };
 }
-const laneWork = {
+type LaneName = 'bind' | 'pod' | 'machine' | 'monitor' | 'evict' | 'podgc' | OtherLane;
+type OtherLane = 'claim' | 'volume' | 'protect' | 'owned' | 'namespace';
+const laneWork: Readonly<Record<LaneName, Work>> = {
   bind: schedulePod,
   pod: syncPod,
   machine: syncMachine,
@@ -10789,8 +10787,7 @@ const laneWork = {
   protect: unprotect,
   owned: collectOwned,
   namespace: emptyNamespace,
-} as const satisfies Record<string, Work>;
-type LaneName = keyof typeof laneWork;
+};
 /** Which lanes look at an object again when it changes. */
 const interests: Readonly<Partial<Record<Kind, readonly LaneName[]>>> = {
   nodes: ['machine', 'monitor'],
@@ -10801,7 +10798,7 @@ const interests: Readonly<Partial<Record<Kind, readonly LaneName[]>>> = {
 };
 /** A keyed queue: a key is never worked on twice at once, and a failed one is tried again. */
 function newLane(stage: Stage, name: LaneName): (key: string) => void {
-  const work: Work = laneWork[name];
+  const work = laneWork[name];
   const busy = new Set<string>();
   const again = new Set<string>();
   const wakeAt = new Map<string, number>();
@@ -11579,13 +11576,7 @@ const actorDefaults = {
   ...{ podGcMs: 20_000, quarantineMs: 40_000, crashMs: 10_000, labels: () => ({}) },
 } as const satisfies Partial<ActorOptions>;
 function startActors(world: World, options: ActorOptions, signal: AbortSignal) {
-  const stage: Stage = {
-    ...{ world, signal, options: { ...actorDefaults, ...options }, ips: 0 },
-    view: Object.fromEntries(allKinds.map((kind) => [kind, new Map()])) as unknown as View,
-    ...{ podsOn: new Map(), podsUsing: new Map(), dependents: new Map(), alive: new Map() },
-    ...{ assumed: new Map(), pending: new Set(), since: new Map(), machines: new Map() },
-    ...{ lanes: {} as Stage['lanes'], unlisted: new Set(allKinds), unserved: new Set() },
-  };
+  const stage = newStage(world, options, signal);
   stage.since.set('boot', world.uptime()); // No container ID is used again.
   for (const name of Object.keys(laneWork) as LaneName[]) stage.lanes[name] = newLane(stage, name);
   for (const name of options.nodes) machineOf(stage, name);
