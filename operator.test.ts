@@ -660,15 +660,14 @@ const reads =
     const steps = unabridged(String(at)).split('>');
     return short(steps.reduce((tree, step) => tree?.[step], body));
   };
-const podWith = (template: object, over: Over): op.Body =>
-  podIn(cluster({ ...over, template }), !('nodes' in (over.snap ?? {})));
-const podIn = (one: op.StatefulCluster, nodesReadable: boolean): op.Body =>
-  op.podBody(one, bornIn(one), nodesReadable);
-const bornIn = (one: op.StatefulCluster) => {
-  const as = { identity: id('a'), replaces: 'x Lost', index: 4 };
-  return { ...as, revision: updateIn(one) };
+const podWith = (template: object, over: Over): op.Body => {
+  const one = cluster({ ...over, template });
+  return op.podBody(one, bornIn(one), !('nodes' in (over.snap ?? {})));
 };
-const updateIn = (one: op.StatefulCluster) => op.updateRevisionOf(one, new Map()).update;
+const bornIn = (one: op.StatefulCluster) => {
+  const { update: revision } = op.updateRevisionOf(one, new Map());
+  return { identity: id('a'), replaces: 'x Lost', index: 4, revision };
+};
 const metadataOf = reads((meta, over) => podWith({ ...TEMPLATE, metadata: meta }, over).metadata);
 const specOf = reads((spec, over) => podWith({ spec }, over)['spec'] as object);
 const claimWith = reads((metadata, over) => {
@@ -3754,13 +3753,12 @@ update: a change-cause annotated later, on its revision (any):
 F27: keys in another order, a new process, no restart (five keeping): keys in another order;
   a new process; 10 s → 0 POST controllerrevisions; 0 DELETE controllerrevisions
 `;
+for (const how of ['Background', 'Foreground'])
+  inWords`
+F17: gone (${how}), not told, few new (live): 5 s; its node is off; statefulclusters stand still;
+  the cluster goes, ${how}; 40 s; heal; 0-12 POST pods; revive its node; in 900 s: 0 clusters;
+  the cluster comes; 70 s →`;
 inWords`
-F17: gone in the background, not told, few new (live): 5 s; its node is off;
-  statefulclusters stand still; the cluster goes, Background; 40 s; heal; 0-12 POST pods;
-  revive its node; in 900 s: 0 clusters; the cluster comes; 70 s →
-F17: gone in the foreground, not told, few new (live): 5 s; its node is off;
-  statefulclusters stand still; the cluster goes, Foreground; 40 s; heal; 0-12 POST pods;
-  revive its node; in 900 s: 0 clusters; the cluster comes; 70 s →
 F7: a release is answered with 500 for 10 s, few status writes (six):
   /PATCH .*pods/$pod\?/ → 500; pod {"labels":{"app":"mine"}}; 10 s;
   0-11 PATCH status; heal →
@@ -3910,17 +3908,22 @@ scenario('F18: the namespace is going → nothing is created, no hot loop', {}, 
 const allVerbs = ['get', 'list', 'watch', 'create', 'patch', 'delete'];
 const noRight = (resource: string) =>
   allVerbs.map((verb) => ({ verb, resource, user: 'operator' }));
+/** A new process, which calls this for each cluster that it saw. */
+function startSeeing(t: Scene, see: (key: string) => void) {
+  const world = t.sim.world('operator', t.faults);
+  const vitals = op.newVitals(world);
+  vitals.sights.set = (key) => (see(key), vitals.sights);
+  const stop = new AbortController();
+  const options = { namespaces: [], selector: '', workers: 4, vitals };
+  void op.runOperator(world, options, stop.signal);
+  return { vitals, stop };
+}
 scenario('a pass throws each time → Stalled, one Event, and ever more slowly', live, async (t) => {
   t.sim.kill('operator');
   let times = 0;
-  const world = t.sim.world('operator', t.faults);
-  const vitals = op.newVitals(world);
-  vitals.sights.set = () => {
+  const { vitals, stop } = startSeeing(t, () => {
     throw new Error(`a bug, for the ${++times}th time`);
-  };
-  const options = { namespaces: [], selector: '', workers: 1, vitals };
-  const stop = new AbortController();
-  void op.runOperator(world, options, stop.signal);
+  });
   await t.sim.run(600_000);
   assert.is(conditionOf(t, 'Stalled')?.reason, 'InternalError');
   assert.is(newsOf(t, 'Stalled').length, 1);
@@ -3994,14 +3997,15 @@ I10: Orphan, which its claims tell first, they stay (open freed):
   faults {"lagMs":{"statefulclusters":8000,"pods":8000,"controllerrevisions":8000}};
   the cluster goes, Orphan; 60 s; 3 claims that stay →
 `;
+for (const [what, metadata] of [
+  ['our labels are', { labels: { [MARK.cluster]: null, [MARK.identity]: null } }],
+  ['the owner reference is', { ownerReferences: null }],
+] as const)
+  inWords`
+F24: ${what} off a pod, put back (six keeping): pod ${JSON.stringify(metadata)} →
+F24: ${what} off a pod, unseen, put back (six keeping): it is killed;
+  pod ${JSON.stringify(metadata)}; it is started →`;
 inWords`
-F24: our labels are off a pod, put back (six keeping):
-  pod {"labels":{"${MARK.cluster}":null,"${MARK.identity}":null}} →
-F24: the owner reference is off a pod, put back (six keeping): pod {"ownerReferences":null} →
-F24: our labels are off a pod, unseen, put back (six keeping): it is killed;
-  pod {"labels":{"${MARK.cluster}":null,"${MARK.identity}":null}}; it is started →
-F24: the owner reference is off a pod, unseen, put back (six keeping): it is killed;
-  pod {"ownerReferences":null}; it is started →
 I4: chosen no more, and again, within a lag, none too many (claimless): it is killed;
   cluster {"labels":{"app":"coder"}}; it selects app=coder; it is started; 5 s;
   faults {"lagMs":{"pods":8000}}; replicas 6; in 900 s: 6 live; cluster {"labels":{"app":"none"}};
@@ -4082,29 +4086,18 @@ if (only.test('scale: 1,000 clusters'))
     const names = Array.from({ length: 1000 }, (_, i) => `c-${i}`);
     for (const name of names) await seedCluster(seeding, ['default', name, 3]);
     const passes = new Map<string, number>();
-    const begin = (): AbortController => {
-      const world = t.sim.world('operator');
-      const stop = new AbortController();
-      const vitals = op.newVitals(world);
-      vitals.sights.set = (key) => {
-        passes.set(key, (passes.get(key) ?? 0) + 1);
-        return vitals.sights;
-      };
-      const options = { namespaces: [], selector: '', workers: 4, vitals };
-      void op.runOperator(world, options, stop.signal);
-      return stop;
-    };
-    const first = begin();
+    const count = (key: string): unknown => passes.set(key, (passes.get(key) ?? 0) + 1);
+    const first = startSeeing(t, count);
     await t.sim.run(60_000);
     assert.equal(requestsSince(t, 0), { 'PATCH status': 1000 });
     let mark = t.sim.requests.length;
     await t.sim.run(300_000);
     assert.equal(requestsSince(t, mark), {}, 'five minutes at rest');
-    first.abort();
+    first.stop.abort();
     await t.sim.run(5000);
     mark = t.sim.requests.length;
     passes.clear();
-    const second = begin();
+    const second = startSeeing(t, count);
     await t.sim.run(60_000);
     assert.equal([passes.size, requestsSince(t, mark)], [1000, {}], 'after a restart');
     passes.clear();
@@ -4114,7 +4107,7 @@ if (only.test('scale: 1,000 clusters'))
     assert.equal([touched.length, passes.size], [2000, 1000]);
     assert.ok(Math.max(...passes.values()) <= 2, `${Math.max(...passes.values())} passes of one`);
     assert.equal(requestsSince(t, mark), {}, 'after 2,000 events');
-    second.abort();
+    second.stop.abort();
   });
 if (TESTING) scenarios.run();
 
