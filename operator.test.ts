@@ -7848,13 +7848,6 @@ const newSighted = () => ({
   told: new Set<string>(),
   watches: new Map<string, Watching>(),
 });
-/** What a row asks for. */
-interface Asking {
-  readonly request: ApiRequest;
-  readonly names: readonly string[]; // How messages call the object, or its kind.
-  readonly before: Rec;
-  readonly wanted: Rec; // As the object would be, were all done as asked.
-}
 const asksOf = (row: string): string => row.split(' → ')[0] ?? '';
 
 const isoTime = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g;
@@ -8003,7 +7996,10 @@ function placed(text: string) {
   return { root, rest, query, plural, name, sub, called: [plural + group, kind + group] };
 }
 const VAR = /\$(\w+)\.(\w+)/g;
-function understood(p: Sighted, row: string): Asking {
+/** What a row asks for: the request, how messages call the object or its kind, what it was before,
+ *  and what it would be, were all done as asked. */
+type Asking = ReturnType<typeof understood>;
+function understood(p: Sighted, row: string) {
   const known = (_: string, name: string, what: string): string => {
     const versions = p.versions.get(name) ?? [];
     if (what === 'uid') return textOf(pathOf(p.objects.get(name), 'metadata.uid'));
@@ -9005,13 +9001,7 @@ const MARKING = `
   PATCH pods/theirs {"labels":{"~statefulcluster":"other"}} → refused
   PATCH pods/theirs {"labels":{"app":null},"annotations":null} → taken
   PATCH pods/theirs/status {"annotations":{"~replace":"true"}} → refused`;
-/** A pod or a claim with this metadata. */
-function childOf(kind: string, metadata: object): Raw {
-  const resources = { requests: { storage: '1Gi' } };
-  const containers = [{ name: 'c', image: 'c:1' }];
-  const spec = kind === 'pods' ? { containers } : { accessModes: ['ReadWriteOnce'], resources };
-  return { metadata, spec };
-}
+const childOf = (kind: string, metadata: object): Raw => ({ ...SAMPLES[kind], metadata });
 onPlane('F37: who may not update a cluster → marks no pod or claim as its member', async () => {
   const labels = { 'enge.me/statefulcluster': 'theirs', app: 'x' };
   for (const kind of ['pods', 'persistentvolumeclaims'])
@@ -9431,10 +9421,10 @@ function handle(state: ApiState, request: ServerRequest, now: number): ServerAns
 }
 function answerTo(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   try {
-    const [segments, query] = readPath(request.path);
-    const open = request.method === 'GET' && discover(state, segments);
+    const place = readPath(request.path);
+    const open = request.method === 'GET' && discover(state, place[0]);
     if (open) return open;
-    const call = understand(state, request, segments, query, now);
+    const call = understand(state, request, place, now);
     authorize(call);
     const answer = verbs[call.verb]!(call);
     if (call.warnings.length === 0) return answer;
@@ -9446,8 +9436,9 @@ function answerTo(state: ApiState, request: ServerRequest, now: number): ServerA
   }
 }
 /** Actors and operators ask for the same paths again and again. */
-const paths = new Map<string, readonly [Segments, Strings]>();
-function readPath(text: string): readonly [Segments, Strings] {
+type Reading = readonly [Segments, Strings];
+const paths = new Map<string, Reading>();
+function readPath(text: string): Reading {
   const known = paths.get(text);
   if (known) return known;
   const [path = '', search = ''] = text.split('?');
@@ -9472,13 +9463,9 @@ const verbsOf: Readonly<Record<string, readonly [string, string]>> = {
 };
 type Segments = readonly string[];
 /** /api/v1/… or /apis/<group>/<version>/…, then [namespaces/<ns>/]<resource>[/<name>[/<sub>]]. */
-function understand(
-  state: ApiState,
-  { method, headers, body }: ServerRequest,
-  all: Segments,
-  query: Strings,
-  now: number,
-): Call {
+function understand(state: ApiState, request: ServerRequest, read: Reading, now: number): Call {
+  const { method, headers, body } = request;
+  const [all, query] = read;
   const core = all[0] === 'api';
   const group = core ? '' : (all[1] ?? '');
   const [version, place] = core ? ['v1', all.slice(2)] : [all.slice(1, 3).join('/'), all.slice(3)];
@@ -12061,10 +12048,35 @@ type Served = Awaited<ReturnType<typeof serve>>;
 type OpenWatch = { cursor: WatchCursor; out: http.ServerResponse; timer?: NodeJS.Timeout };
 async function serve(state: ApiState) {
   const watches = new Set<OpenWatch>();
+  const feed = (watch: OpenWatch): void => {
+    const { cursor, out } = watch;
+    for (const event of nextEvents(state, cursor, Date.now()))
+      if (!out.writableEnded) out.write(`${JSON.stringify(event)}\n`);
+    clearTimeout(watch.timer);
+    if (cursor.ended) return (watches.delete(watch), void out.end());
+    const ms = Math.min(2 ** 31 - 1, Math.max(1, cursor.wakeAt - Date.now()));
+    watch.timer = setTimeout(() => feed(watch), ms);
+  };
+  const answerIt = ({ method = 'GET', url = '/', headers }: In, raw: string, out: Out): void => {
+    const { revision } = state;
+    const request = { method, path: url, headers: flat(headers), body: parseJson(raw) };
+    const answer = handle(state, request, Date.now());
+    if (state.revision !== revision) watches.forEach(feed);
+    out.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers });
+    if (!answer.watch) {
+      const isText = typeof answer.body === 'string';
+      return void out.end(isText ? answer.body : JSON.stringify(answer.body ?? null));
+    }
+    const watch: OpenWatch = { cursor: answer.watch, out };
+    watches.add(watch);
+    out.flushHeaders?.();
+    out.on('close', () => (clearTimeout(watch.timer), watches.delete(watch)));
+    feed(watch);
+  };
   const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, out) => {
     readText(request).then(
-      (raw) => answerHttp(state, watches, request, raw, out),
-      () => out.destroy(), // the client went
+      (raw) => answerIt(request, raw, out),
+      () => out.destroy(), // The client went.
     );
   });
   const { url, ...open } = await opened(server);
@@ -12074,38 +12086,6 @@ async function serve(state: ApiState) {
     await open.close();
   };
   return { url, kubeconfigPath: writeKubeconfig({ url, token: 'admin' }), close };
-}
-function answerHttp(
-  state: ApiState,
-  watches: Set<OpenWatch>,
-  { method = 'GET', url = '/', headers }: http.IncomingMessage,
-  raw: string,
-  out: http.ServerResponse,
-): void {
-  const { revision } = state;
-  const body = parseJson(raw);
-  const request = { method, path: url, headers: flat(headers), body };
-  const answer = handle(state, request, Date.now());
-  if (state.revision !== revision) for (const other of watches) feed(state, watches, other);
-  out.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers });
-  if (!answer.watch) {
-    const isText = typeof answer.body === 'string';
-    return void out.end(isText ? answer.body : JSON.stringify(answer.body ?? null));
-  }
-  const watch: OpenWatch = { cursor: answer.watch, out };
-  watches.add(watch);
-  out.flushHeaders?.();
-  out.on('close', () => (clearTimeout(watch.timer), watches.delete(watch)));
-  feed(state, watches, watch);
-}
-function feed(state: ApiState, watches: Set<OpenWatch>, watch: OpenWatch): void {
-  const { cursor, out } = watch;
-  for (const event of nextEvents(state, cursor, Date.now()))
-    if (!out.writableEnded) out.write(`${JSON.stringify(event)}\n`);
-  clearTimeout(watch.timer);
-  if (cursor.ended) return (watches.delete(watch), void out.end());
-  const ms = Math.min(2 ** 31 - 1, Math.max(1, cursor.wakeAt - Date.now()));
-  watch.timer = setTimeout(() => feed(state, watches, watch), ms);
 }
 function parseJson(raw: string): unknown {
   try {
