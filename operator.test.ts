@@ -2720,8 +2720,9 @@ function obeyNews(ledger: Ledger, { object }: SeenChange, who: string): void {
   }
 }
 
+type Specs = readonly SeenSpec[];
 /** The specs in force lately: the operator may not have heard of the latest. */
-function recentSpecs(ledger: Ledger, uid: string, ms = ledger.recentMs): readonly SeenSpec[] {
+function recentSpecs(ledger: Ledger, uid: string, ms = ledger.recentMs): Specs {
   const list = ledger.specs.get(uid) ?? [];
   const since = ledger.sim.uptime() - ms;
   return list.filter((_, i) => (list[i + 1]?.at ?? Infinity) >= since).map(({ spec }) => spec);
@@ -5527,13 +5528,7 @@ function wasSeenGoing(s: Trial, key: string, who: string): boolean {
   return (since.get(`gone ${key}`) ?? 0) >= (startedAt.get(who) ?? 0);
 }
 /** Did what it is judged for last as long as any spec asks? */
-function checkDue(
-  s: Trial,
-  claim: Seen,
-  reason: string,
-  nodes: readonly string[],
-  specs: readonly SeenSpec[],
-): void {
+function checkDue(s: Trial, claim: Seen, reason: string, nodes: readonly string[], specs: Specs) {
   const key = memberKey(claim);
   const { since, slowMs } = s.witness;
   const on = (fact: string): number =>
@@ -10982,16 +10977,18 @@ function stamp({ world }: Stage): string {
   return timeOf(world.now());
 }
 /** A condition whose transition time moves with its status only. `null` removes an old reason. */
+type Why = readonly (string | null)[]; // Reason and message.
+type Turn = boolean | 'Unknown';
 function conditionNow(
   stage: Stage,
-  { status: { conditions } = {} }: SeenPod | SeenNode,
+  of: SeenPod | SeenNode,
   type: string,
-  status: boolean | 'Unknown',
-  reason: string | null = null,
-  message: string | null = null,
-): object {
+  status: Turn,
+  why: Why = [],
+) {
+  const [reason = null, message = null] = why;
   const word = status === 'Unknown' ? status : status ? 'True' : 'False';
-  const was = conditions?.find((condition) => condition.type === type);
+  const was = of.status?.conditions?.find((condition) => condition.type === type);
   const lastTransitionTime = (was?.status === word && was.lastTransitionTime) || stamp(stage);
   return { type, status: word, reason, message, lastTransitionTime };
 }
@@ -11015,7 +11012,7 @@ async function schedulePod(stage: Stage, key: string): Promise<void> {
   const [node, why] = problem ? [undefined, problem] : chooseNode(stage, pod, claims);
   if (node === undefined) {
     stage.pending.add(key); // any change of a node may help
-    const conditions = [conditionNow(stage, pod, 'PodScheduled', false, 'Unschedulable', why)];
+    const conditions = [conditionNow(stage, pod, 'PodScheduled', false, ['Unschedulable', why])];
     if (!covers({ conditions }, pod.status))
       await amend(stage, 'pods', pod, { status: { conditions } });
     return;
@@ -11212,8 +11209,7 @@ async function reportPod(stage: Stage, pod: SeenPod, run: Run): Promise<void> {
   const list = `containers with unready status: [${sick.map(({ name }) => name).join(' ')}]`;
   const ended = phase && (phase === 'Failed' ? 'PodFailed' : 'PodCompleted');
   const why = sick.length === 0 ? [] : [ended ?? 'ContainersNotReady', ended ? null : list];
-  const say = (type: string, ok: boolean, [because, text]: readonly (string | null)[] = []) =>
-    conditionNow(stage, pod, type, ok, because, text);
+  const say = (type: string, ok: boolean, why: Why = []) => conditionNow(stage, pod, type, ok, why);
   const cause = 'TerminationByKubelet';
   const isRunning = boxes.every((box) => box.restarts >= 0);
   const status = {
@@ -11278,7 +11274,7 @@ async function syncMachine(stage: Stage, name: string): Promise<void> {
   const why = ready ? ['KubeletReady', 'ready'] : ['KubeletNotReady', 'node is shutting down'];
   const capacity = { cpu: '64', memory: '256Gi', pods: '10000' };
   const nodeInfo = { kubeletVersion: 'v1.36.2', containerRuntimeVersion: 'sim://1' };
-  const conditions = [conditionNow(stage, node, 'Ready', ready, ...why)];
+  const conditions = [conditionNow(stage, node, 'Ready', ready, why)];
   const status = { capacity, allocatable: capacity, nodeInfo, conditions };
   await amend(stage, 'nodes', node, { status });
 }
@@ -11316,7 +11312,7 @@ async function monitorNode(stage: Stage, name: string): Again {
   const leftMs = heard + stage.options.nodeGraceMs - stage.world.now();
   if (leftMs > 0) return leftMs;
   const why = ['NodeStatusUnknown', 'Kubelet stopped posting node status.'];
-  const status = { conditions: [conditionNow(stage, node, 'Ready', 'Unknown', ...why)] };
+  const status = { conditions: [conditionNow(stage, node, 'Ready', 'Unknown', why)] };
   await amend(stage, 'nodes', node, { status });
 }
 async function retaint(stage: Stage, node: SeenNode, ready: string): Promise<void> {
@@ -11353,7 +11349,7 @@ async function evictPod(stage: Stage, key: string): Again {
   const leftMs = since + limitMs - stage.world.uptime();
   if (leftMs > 0) return leftMs === Infinity ? undefined : leftMs;
   const why = ['DeletionByTaintManager', 'Taint manager: deleting due to NoExecute taint'];
-  const conditions = [conditionNow(stage, pod, 'DisruptionTarget', true, ...why)];
+  const conditions = [conditionNow(stage, pod, 'DisruptionTarget', true, why)];
   await amend(stage, 'pods', pod, { status: { conditions } });
   await deleteSeen(stage, 'pods', pod);
 }
@@ -11375,7 +11371,7 @@ async function collectPod(stage: Stage, key: string): Again {
   if (orphaned && !(await isGone(stage, 'nodes', { name: pod.spec.nodeName ?? '' })))
     return podGcMs;
   const why = ['DeletionByPodGC', 'PodGC: node no longer exists'];
-  const conditions = orphaned ? [conditionNow(stage, pod, 'DisruptionTarget', true, ...why)] : [];
+  const conditions = orphaned ? [conditionNow(stage, pod, 'DisruptionTarget', true, why)] : [];
   if (!isOver(pod)) await amend(stage, 'pods', pod, { status: { phase: 'Failed', conditions } });
   await deleteSeen(stage, 'pods', pod, { gracePeriodSeconds: 0 });
 }
@@ -11872,16 +11868,11 @@ function refusal(status: number, reason: string): ApiResponse {
 }
 /** What a watch that ends well has for an answer. */
 const ENDED: ApiResponse = { status: 200, headers: {}, body: undefined };
-function simWatch(
-  works: Clockwork,
-  process: SimProcess,
-  path: string,
-  on: (event: WatchEvent) => void,
-  signal: AbortSignal,
-): Promise<ApiResponse> {
+type Watched = Parameters<World['watch']>;
+function simWatch(works: Clockwork, process: SimProcess, ...[path, on, signal]: Watched) {
   const { sim, streams } = works;
   const { faults, random, who } = process;
-  return new Promise((resolve, reject) => {
+  return new Promise<ApiResponse>((resolve, reject) => {
     let stream: Stream | undefined;
     const settle = (outcome: ApiResponse | Error): void => {
       if (!process.alive) return;
@@ -11972,7 +11963,7 @@ function simWorld(works: Clockwork, process: SimProcess): World {
         else after(works, ms, process, wake);
       }),
     send: (request) => simSend(works, process, request),
-    watch: (path, on, signal) => simWatch(works, process, path, on, signal),
+    watch: (...watched) => simWatch(works, process, ...watched),
     log: (level, message, fields) =>
       void sim.logs.push({ at: works.clock, who, level, message, ...(fields && { fields }) }),
   };
@@ -12845,12 +12836,8 @@ function runningStatus(): object {
 // ── Creation ────────────────────────────────────────────────────────────────────────────────────
 type Sight = Raw & { readonly meta: Meta };
 /** A watch that goes on when the server ends it, as it does with one that lags. */
-function followPods(
-  ground: Ground,
-  namespace: string,
-  on: (before: Sight | undefined, after: Sight | undefined) => void,
-  signal: AbortSignal,
-) {
+type OnPod = (before: Sight | undefined, after: Sight | undefined) => void;
+function followPods(ground: Ground, namespace: string, on: OnPod, signal: AbortSignal) {
   const world = { ...realWorld(ground.access), ...ground.world };
   const project = (raw: Raw): Sight => ({ ...raw, meta: metaOf(raw) });
   return follow({ world, path: placeOf(namespace, 'pods'), project, on, signal });
@@ -12934,7 +12921,7 @@ async function benchReplacement(ground: Ground, bench: Bench): Promise<readonly 
   const operator = await startGauged(ground, '-A');
   const bell = newBell();
   const born = new Map<string, number>();
-  const on = (before: Sight | undefined, after: Sight | undefined): void => {
+  const on: OnPod = (before, after) => {
     if (!before && after) born.set(after.meta.name, performance.now());
     bell.ring();
   };
