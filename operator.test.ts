@@ -1040,7 +1040,6 @@ F17: … not once garbage collection takes its claims: a b !c:orphan+claim.forme
 F10: a foreign pod is in its place: a b c:foreign → blocked
 F10: … of one that never had data: a b c:foreign+claim.unbound → lose c NameTaken
 I8: another controller has a claim of it: a b c:gone+logs.foreign (twoTemplates) → blocked
-its orphan is adopted: a b c:orphan → adopt c Adopted
 its orphan went the wrong way: a b c:orphan+moved → blocked
 no judged member: a b c:failed+silent (pinned maxReplacements=0) → withheld
 I10: replicas is what returns: a:gone b:gone (replicas=5) → back a; back b; 3 × new ScaledOut
