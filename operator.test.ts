@@ -4733,7 +4733,8 @@ function repeats(s: Trial, [everyMs, forMs]: Pace, what: string, act: () => unkn
 }
 type Pace = readonly [everyMs: number, forMs: number];
 function beats(s: Trial, name: string, { y }: Move): string {
-  const beat = (): string => patchCluster(s, name, { metadata: note('beat', `${s.t.sim.uptime()}`) });
+  const beat = (): string =>
+    patchCluster(s, name, { metadata: note('beat', `${s.t.sim.uptime()}`) });
   return repeats(s, [37, spanOf(y, 50, 10_000)], `${name} is edited all the time`, beat);
 }
 
