@@ -8203,6 +8203,8 @@ PATCH nodes/conform-n/status status.conditions=[{type:Ready,status:'True'}]
  status.allocatable={cpu:4,memory:1Gi,pods:99} → 200
 STRATEGIC nodes/conform-n spec.taints=[{key:b,effect:NoExecute}] → 200
  spec.taints.0.effect=NoExecute spec.taints.0.key=b -spec.taints.1
+STRATEGIC nodes/conform-n spec.taints=<[{key:b,effect:NoSchedule}]|[]> → 200
+ spec.taints.0.effect=NoSchedule | 200 -spec.taints
 STRATEGIC nodes/conform-n/status status.conditions=[{type:Ready,status:Unknown}] → 200
  status.conditions.Ready.status=Unknown
 STRATEGIC nodes/conform-n/status status.conditions=[] → 200 =
@@ -8416,9 +8418,9 @@ PATCH stc/one spec.jump=1 other=2 → 200 = -spec.jump -other warns "unknown fie
  "unknown field \"spec.jump\""
 PATCH stc/one?fieldValidation=<Strict|Ignore> spec.jump=1 → 422 "" is invalid: p…6d48 | 200 =
  -spec.jump
-PATCH stc/one spec.selector.matchLabels.app=y → 422 spec.selector: I…95a3
-PATCH stc/one spec.podManagementPolicy=s → 422 [spec.podManagem…1d90
-PATCH stc/one spec.template=null → 422 [spec.template:…f7fa
+PATCH stc/one spec.<selector.matchLabels.app=y|serviceName=s|podManagementPolicy=s|template=null> →
+ 422 spec.selector: I…95a3 | 422 spec: Invalid va…cce8 | 422 [spec.podManagem…1d90 | 422
+ [spec.template:…f7fa
 PATCH stc/one .annotations.enge~me/paused='true' → 200
 PATCH stc/one status.replicas=3 → 200 = -status.replicas
 PATCH stc/one/status status.replicas=3 status.selector='app=x' spec.replicas=9 .labels.s=t → 200
@@ -8445,8 +8447,17 @@ DELETE stc/one preconditions.uid=u → 409 the UID in the p…94b0
 DELETE stc/one propagationPolicy=Orphan → 200 dies=0 .finalizers.0=orphan .generation=7
 JSON stc/one [{op:remove,path:/metadata/finalizers}] → 200 = -.finalizers
 GET stc/one → 404
+POST stc/lists spec.template.spec.containers=[{name:c,ports:[{containerPort:53}]}] → 201
+ spec.template.spec.containers.c.ports.0.protocol=TCP
+JSON stc/lists [{op:add, path:/spec/template/spec/containers/0/ports/-,
+ value:{containerPort:<53|54>}}] → 422 spec.template.sp…703b | 200 .generation=2
+ spec.template.spec.containers.c.ports.1.containerPort=54
+ spec.template.spec.containers.c.ports.1.protocol=TCP
+PATCH stc/lists spec.template.spec.<volumes={name:a}|containers=[]|containers=[{name:d}]> → 422
+ [spec.template.s…dd8c warns "unknown field \"spec.template.spec.volumes.name\"" | 422
+ spec.template.sp…b0f0 | 200 .generation=3
 POST stc/three → 201
-DELETE stc/three → 200 Success
+DELETE stc/<three|lists> → 2 × 200 Success
 # Revisions, Leases, Events
 POST controllerrevisions/rev .labels.a=b → 201
 POST controllerrevisions/rev → 409 AlreadyExists
@@ -8753,8 +8764,6 @@ const DEFAULTED = `
   persistentVolumeClaimRetentionPolicy:
     { whenDeleted: Retain, whenScaled: Retain, whenReplaced: Retain, whenLost: Retain }`;
 const claimNamed = (name: string): string => JSON.stringify({ metadata: { name }, spec: {} });
-const twoPorts = (protocol: string): string =>
-  JSON.stringify([{ containerPort: 53 }, { containerPort: 53, protocol }]);
 /** A field → a value that is taken | one that is refused | in these words of the API server. */
 const RULES = `
   metadata/name → "${'a'.repeat(52)}" | "${'a'.repeat(53)}" | must be no more than 52 characters
@@ -8779,13 +8788,11 @@ const RULES = `
   template/spec/tolerations → null | {"key":"a"} | template.spec.tolerations
   template/spec/tolerations → [{}] | ["a"] | of type object
   template/spec/containers → [{"name":"a"}] | null | Required value
-  template/spec/containers → [{"name":"a"}] | [] | at least 1 items
   template/spec/containers → [{"name":"a"}] | [{}] | name: Required value
   template/spec/containers/0/image → null | 7 | of type string
   template/spec/containers/0/env → null | "A=b" | of type array
   template/spec/containers/0/env → [{"name":"A"}] | [{"name":"A"},{"name":"A"}] | Duplicate value
   template/spec/containers/0/ports → null | [80] | of type object
-  template/spec/containers/0/ports → ${twoPorts('UDP')} | ${twoPorts('TCP')} | Duplicate value
   template/spec/containers/0/volumeMounts → null | [{"name":"data"}] | mountPath: Required value
   ordinals → null | {} | start: Required value
   liveness/maxReplacements → null | "x" | or a percentage
@@ -8808,8 +8815,6 @@ const RULES = `
   liveness/maxReplacements → "50%" | "5" | or a percentage from 0% to 100%
   liveness/nodeGoneSeconds → 1 | 0 | greater than or equal to 1
   liveness/maxRestarts → 0 | -1 | greater than or equal to 0
-  replicas → 0 | -1 | greater than or equal to 0
-  podManagementPolicy → "OrderedReady" | "Random" | Unsupported value
   replacementPolicy → "WhenVolumesLost" | "Never" | Unsupported value
   persistentVolumeClaimRetentionPolicy/whenLost → "Delete" | "Keep" | Unsupported value
   serviceName → "svc" | "Svc.x" | should match
@@ -8846,14 +8851,8 @@ async function playRules(world: World): Promise<readonly string[]> {
   });
   return (await Promise.all(tries)).filter(Boolean);
 }
-onPlane('the schema → defaults, and each rule refuses in its own words', async () => {
-  const path = `${clusterAt('default')}?dryRun=All&fieldValidation=Strict`;
-  const world = realWorld(plane);
-  const made = await world.send({ method: 'POST', path, body: coderCluster() });
-  const spec = { ...coderCluster()['spec'], ...(loadAllYaml(DEFAULTED)[0] as Raw) };
-  assert.equal((made.body as Raw)['spec'], spec);
-  assert.equal((made.body as Raw)['status'], { observedGeneration: -1 }, 'kstatus: InProgress');
-  assert.equal(await playRules(world), []);
+onPlane('the schema → each rule refuses in its own words', async () => {
+  assert.equal(await playRules(realWorld(plane)), []);
 });
 onPlane('server-side apply of an image by another manager → only the image changes', async () => {
   const apply = async (container: object, manager: string, more: object = {}): Promise<Raw> => {
@@ -9446,20 +9445,20 @@ function handle(state: ApiState, request: ServerRequest, now: number): ServerAns
   return { ...answer, headers: { ...headers, date: timesOf(now)[1] } };
 }
 function answerTo(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
+  let [call, answer]: [Call?, ServerAnswer?] = [];
   try {
     const place = readPath(request.path);
     const open = request.method === 'GET' && discover(state, place[0]);
     if (open) return open;
-    const call = understand(state, request, place, now);
+    call = understand(state, request, place, now);
     authorize(call);
-    const answer = verbs[call.verb]!(call);
-    if (call.warnings.length === 0) return answer;
-    const warning = call.warnings.map((text) => `299 - ${JSON.stringify(text)}`).join(', ');
-    return { ...answer, headers: { ...answer.headers, warning } };
+    answer = verbs[call.verb]!(call);
   } catch (error) {
     if (recOf(error)['kind'] !== 'Status') throw error;
-    return answerOf((error as ApiStatus).code, error);
+    answer = answerOf((error as ApiStatus).code, error);
   }
+  const warning = call?.warnings.map((text) => `299 - ${JSON.stringify(text)}`).join(', ');
+  return warning ? { ...answer, headers: { ...answer.headers, warning } } : answer;
 }
 /** Actors and operators ask for the same paths again and again. */
 type Reading = readonly [Segments, Strings];
@@ -10501,7 +10500,7 @@ function conform(schema: Rec, value: unknown, path: string, unknown: string[]): 
   if (!isRec(value) || conformed.get(value) === schema) return value;
   const [before, { length }] = [Object.keys(value).length, unknown];
   let isSame = true;
-  const keepsAll = schema['x-kubernetes-preserve-unknown-fields'] === true || type !== 'object';
+  const keepsAll = schema['x-kubernetes-preserve-unknown-fields'] === true || !type;
   const result: Record<string, unknown> = {};
   for (const [key, given] of Object.entries(value)) {
     const inner = recOf(properties)[key] ?? additionalProperties;
@@ -10539,7 +10538,7 @@ function checkValue(schema: Rec, value: unknown, old: unknown, at: string, error
   const keys = textsOf(schema['x-kubernetes-list-map-keys']);
   const known = new Set<string>();
   for (const [index, item] of listOf(value).entries()) {
-    const key = JSON.stringify(keys.map((field) => recOf(item)[field]));
+    const key = JSON.stringify(Object.fromEntries(keys.map((one) => [one, recOf(item)[one]])));
     if (keys.length > 0 && known.has(key))
       errors.push(fieldError(`${at}[${index}]`, 'Duplicate', `Duplicate value: ${key}`));
     known.add(key);
@@ -10598,8 +10597,8 @@ function patternOf(text: string): RegExp {
 }
 function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldError[]): void {
   const { minimum, maximum, minLength, maxLength, pattern, enum: values } = schema;
-  const check = (broken: boolean, why: string): void =>
-    void (broken && errors.push(wrong(path, value, `${path} in body should ${why}`)));
+  const check = (broken: boolean, why: string, found = value): void =>
+    void (broken && errors.push(wrong(path, found, `${path} in body should ${why}`)));
   const most = (limit: unknown, size: number, kind: string, words: string): void =>
     void (size > Number(limit) && errors.push(fieldError(path, kind, words)));
   if (typeof value === 'number') {
@@ -10616,7 +10615,7 @@ function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldErr
     const word = Array.isArray(value) ? 'Items' : 'Properties';
     const [least, limit] = [schema[`min${word}`], schema[`max${word}`]];
     const size = Object.keys(value).length;
-    check(size < Number(least), `have at least ${least} ${word.toLowerCase()}`);
+    check(size < Number(least), `have at least ${least} ${word.toLowerCase()}`, size);
     most(limit, size, 'TooMany', `Too many: ${size}: must have at most ${limit} items`);
   }
   if (Array.isArray(values) && !values.includes(value))
