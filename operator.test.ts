@@ -27,7 +27,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { gunzipSync } from 'node:zlib';
 import type * as k8s from '@kubernetes/client-node';
-import { KubeConfig, loadAllYaml } from '@kubernetes/client-node';
+import { loadAllYaml } from '@kubernetes/client-node';
 import kleur from 'kleur';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -6776,10 +6776,8 @@ processes('process: version, help, run --help → exit code 0, also into a close
   }
 });
 
-function clientFor(server: string, load = async (config: KubeConfig) => config) {
-  const config = new KubeConfig();
-  const cluster = { name: 'c', server, skipTLSVerify: true }; // Else it refuses plain http.
-  config.loadFromClusterAndUser(cluster, { name: 'operator' });
+function clientFor(server: string, load = async (config: op.Config) => config) {
+  const config = op.newConfig({ server }, {});
   return connect(config, () => load(config));
 }
 /** The operator behind the proxy, three members Ready. */
@@ -6917,7 +6915,7 @@ processes('client: 500 requests beside watches and the Lease → bounded connect
 processes('client: F12: a plugin for credentials hangs → no answer in time, then on', async () => {
   const killed = (_: unknown, fail: (why: Error) => void) =>
     setTimeout(fail, 400, new Error('killed'));
-  const loads = [new Promise<KubeConfig>(killed)];
+  const loads = [new Promise<op.Config>(killed)];
   const { send } = clientFor(bench.front.url, async (config) => loads.pop() ?? config);
   const request = { method: 'GET', path: placeOf('default', 'pods'), timeoutMs: 200 } as const;
   const hangs = new Promise<string>((resolve) => setTimeout(resolve, 1000, 'it hangs'));
@@ -7045,10 +7043,8 @@ configs('kubeconfig: F44: a list → the first of equal names, without missing f
   const list = ['absent', 'empty', 'a/config', 'b/config', 'c/config'].map((f) => join(folder, f));
   await withEnv({ KUBECONFIG: list.join(path.delimiter) }, async () => {
     assert.is((await arrives())['authorization'], 'Bearer one');
-    const config = await op.loadConfig(undefined, undefined);
-    assert.is(config.getContextObject(config.getCurrentContext())?.namespace, 'one');
-    const other = await op.loadConfig(undefined, 'other');
-    assert.is(other.getCurrentCluster()?.server, 'http://127.0.0.1:1');
+    assert.is((await op.loadConfig(undefined, undefined)).namespace, 'one');
+    assert.is((await op.loadConfig(undefined, 'other')).server, 'http://127.0.0.1:1');
     assert.match(await outcome(arrives(undefined, 'moon')), /no context "moon"/);
   });
   const none = await withEnv({ KUBECONFIG: '', HOME: folder }, () => outcome(arrives()));
@@ -12316,16 +12312,12 @@ const trusting = (ca = ''): object => ({
   'certificate-authority-data': Buffer.from(ca).toString('base64'),
 });
 function writeKubeconfig({ url, token, ca }: Access): string {
-  // client-node asks for it even beside plain http.
-  const trust = ca ? trusting(ca) : { 'insecure-skip-tls-verify': true };
-  return newDrawer().put('kubeconfig', configOf(url, { token }, trust));
+  return newDrawer().put('kubeconfig', configOf(url, { token }, ca ? trusting(ca) : {}));
 }
 /** The operator's own World, for actors and tests. */
 function realWorld({ url: server, token, ca }: Access): World {
-  const config = new KubeConfig();
-  const trust = { skipTLSVerify: !ca, ...(ca && { caData: Buffer.from(ca).toString('base64') }) };
-  config.loadFromClusterAndUser({ name: 'c', server, ...trust }, { name: 'u', token });
-  return op.realWorld(config, none);
+  const trust = ca ? trusting(ca) : {};
+  return op.realWorld(op.newConfig({ server, ...trust }, { token }), none);
 }
 
 // ── A real control plane ────────────────────────────────────────────────────────────────────────
@@ -12984,8 +12976,7 @@ async function serveAlone(): Promise<number> {
   return 0;
 }
 async function clientOf(kubeconfig: string) {
-  const config = new KubeConfig();
-  config.loadFromFile(kubeconfig);
+  const config = await op.loadConfig(kubeconfig);
   return connect(config, async () => config);
 }
 /** `folder`: where the gauged operator is. */

@@ -10,7 +10,6 @@ import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } fro
 import { aborted } from 'node:util'; // Resolves; the second argument is what must live so long.
 import kleur from 'kleur';
 import type {
-  KubeConfig,
   V1LabelSelector as LabelSelector,
   V1NodeSelectorRequirement as SelectorTerm,
   V1OwnerReference as Owner,
@@ -20,7 +19,7 @@ import type {
   V1Taint as Taint,
   V1Toleration as Toleration,
 } from '@kubernetes/client-node';
-import type { Dispatcher, buildConnector } from 'undici';
+import type { Dispatcher } from 'undici';
 
 // ═══ 0 FRONT DOOR · pure ═════════════════════════════════════════════════════════════════════════
 // A StatefulCluster keeps `spec.replicas` members alive. A member is an identity, its claims and at
@@ -2548,16 +2547,12 @@ export async function call(world: World, request: ApiRequest, warnings?: Set<str
   return body as Raw;
 }
 
-/** Credentials of the current context, and connections that are made with them, which have one
+/** Credentials, and connections that are made with them, which have one
  *  request at a time each. Node's keepalive sends ten probes, a second apart: a connection that
  *  only waits, as a watch's, ends 20 s after its way is lost. */
-async function accessTo(server: URL, config: KubeConfig) {
-  const options: Raw = {};
-  await config.applyToHTTPSOptions(options); // The `proxy` is added by loadConfig.
-  const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
-  const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
+async function accessTo(server: URL, config: Config) {
+  const { headers, tls, proxy } = await config.credentials();
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
-  const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
   const alive = { allowH2: false, keepAliveInitialDelay: 10_000 };
   const requestTls = { ...tls, ...alive };
   const open = (connections: number | null): Dispatcher => {
@@ -2570,7 +2565,7 @@ async function accessTo(server: URL, config: KubeConfig) {
   };
   return {
     server,
-    headers: { ...headers, ...basic } as Dict,
+    headers,
     requests: open(BOUNDS.requestsMax),
     apart: open(null), // As many as it takes for the Lease and the watches: they wait for nobody.
     staleAt: performance.now() + BOUNDS.credentialsMs, // From then on files are read again,
@@ -2623,9 +2618,9 @@ async function exchange(access: Access, request: ApiRequest, signal: AbortSignal
 }
 /** `send` and `watch` of World. Access is renewed after a minute and after a failure, since tokens
  *  and authorities rotate. Nobody waits longer for a plugin than for an answer. */
-export function connect(first: KubeConfig, reload: () => Promise<KubeConfig>) {
-  const server = new URL(first.getCurrentCluster()?.server ?? '');
-  let config: KubeConfig | undefined;
+export function connect(first: Config, reload: () => Promise<Config>) {
+  const server = new URL(first.server);
+  let config: Config | undefined;
   let known: Access | undefined;
   let opening: Promise<Access> | undefined;
   async function open(): Promise<Access> {
@@ -4188,31 +4183,41 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
   if (proxy === '' || entries.split(/[\s,]+/).some(isDirect)) return undefined;
   return proxy.includes('://') ? proxy : `http://${proxy}`;
 }
-/** Lets the library's KubeConfig also give what the library does not read. */
-function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
-  const apply = config.applyToHTTPSOptions.bind(config);
-  const { exec, tokenFile: file, 'as-uid': uid, 'as-groups': groups } = user;
+/** A server and who asks it, both in the words of a kubeconfig. */
+export function newConfig(cluster: Raw, user: Raw, namespace = 'default', isPod = false) {
+  const { server, 'proxy-url': proxy = proxyOf(new URL(server), process.env) } = cluster;
+  const { exec, tokenFile, username, password, as, 'as-uid': uid, 'as-groups': groups } = user;
   let kept: Raw = exec ? { expirationTimestamp: '1970' } : {}; // What the plugin answered last.
-  config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
-    await apply(options);
-    if (Date.parse(kept['expirationTimestamp']) < Date.now()) kept = await askPlugin(exec, cluster);
-    const { token: given, clientCertificateData: cert, clientKeyData: key } = kept;
-    const token = file ? readFileSync(file, 'utf8').trim() : given;
-    const bearer = token && { Authorization: `Bearer ${token}` };
-    const as = { 'Impersonate-Uid': uid, 'Impersonate-Group': groups };
-    const headers = { ...options.headers, ...bearer, ...as };
-    const proxy = cluster['proxy-url'] ?? proxyOf(new URL(cluster['server']), process.env);
-    Object.assign(options, { headers, proxy }, cert && { cert, key });
+  const read = (part: Raw, name: string): Buffer | undefined => {
+    const { [`${name}-data`]: data, [name]: file } = part;
+    return data ? Buffer.from(data, 'base64') : file && readFileSync(file);
   };
-  return config;
+  /** Files are read anew each time. */
+  async function credentials() {
+    if (Date.parse(kept['expirationTimestamp']) < Date.now()) kept = await askPlugin(exec, cluster);
+    const given = kept['token'] ?? user['token'];
+    const token = tokenFile ? readFileSync(tokenFile, 'utf8').trim() : given;
+    const basic = Buffer.from(`${username}:${password}`).toString('base64');
+    const authorization = token ? `Bearer ${token}` : username && `Basic ${basic}`;
+    const acts = { 'impersonate-user': as, 'impersonate-uid': uid, 'impersonate-group': groups };
+    const tls = {
+      ca: read(cluster, 'certificate-authority'),
+      cert: kept['clientCertificateData'] ?? read(user, 'client-certificate'),
+      key: kept['clientKeyData'] ?? read(user, 'client-key'),
+      servername: cluster['tls-server-name'],
+      rejectUnauthorized: !cluster['insecure-skip-tls-verify'],
+    };
+    return { headers: { authorization, ...acts } as Dict, tls, proxy };
+  }
+  return { server, namespace, isPod, credentials };
 }
-const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
+export type Config = ReturnType<typeof newConfig>;
+const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
 /** Reads kubeconfigs as kubectl does: of equal names the first counts; a file that is empty, or one
  *  of $KUBECONFIG that is missing, is none. Where there is nothing, it is the pod's account. */
-export async function loadConfig(file?: string, context?: string): Promise<KubeConfig> {
-  const { KubeConfig, loadAllYaml } = await import('@kubernetes/client-node'); // Not for `version`.
-  const config = new KubeConfig();
-  const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
+export async function loadConfig(file?: string, context?: string): Promise<Config> {
+  const { loadAllYaml } = await import('@kubernetes/client-node'); // Not for `version`.
+  const { KUBECONFIG, KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = process.env;
   const usual = (KUBECONFIG || join(homedir(), '.kube/config')).split(delimiter);
   const where = file ?? (KUBECONFIG || 'the default kubeconfig');
   const files = (file ? [file] : usual.filter((path) => existsSync(path))).map((path): Raw => {
@@ -4222,10 +4227,12 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
       throw new Error(`cannot read ${path}: ${wordsOf(error)}`);
     }
   });
-  const isPod = KUBERNETES_SERVICE_HOST && existsSync(ACCOUNT);
-  if (files.every((raw) => !raw['clusters']) && !file && !context && isPod) {
-    config.loadFromCluster();
-    return complete(config, { server: config.getCurrentCluster()?.server }, {});
+  const isNone = !file && !context && files.every((raw) => !raw['clusters']);
+  if (isNone && host && existsSync(`${ACCOUNT}/token`)) {
+    const server = `https://${host.includes(':') ? `[${host}]` : host}:${port}`;
+    const cluster = { server, 'certificate-authority': `${ACCOUNT}/ca.crt` };
+    const own = readFileSync(`${ACCOUNT}/namespace`, 'utf8');
+    return newConfig(cluster, { tokenFile: `${ACCOUNT}/token` }, own, true);
   }
   const find = (kind: string, name = ''): Raw => {
     const named = (raw: Raw) => raw[`${kind}s`]?.find((one: Raw) => one['name'] === name);
@@ -4239,22 +4246,14 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
   const { server = '' } = cluster as { server?: string };
   if (!URL.canParse(server))
     throw new Error(`${where} names no cluster with a URL: set --kubeconfig or --context`);
-  if (!user['as'] && (user['as-uid'] || user['as-groups']))
-    throw new Error('kubeconfig: user: as-uid or as-groups without as');
+  const { as, 'as-uid': uid, 'as-groups': groups } = user;
+  if (!as && (uid || groups)) throw new Error('kubeconfig: user: as-uid or as-groups without as');
   const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
   if (authority && cluster['insecure-skip-tls-verify'])
     throw new Error('kubeconfig: cluster: insecure beside an authority');
-  // Plain http carries nobody's credentials, and the library refuses it unless TLS is waived.
-  const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
-  const { as, 'as-uid': uid, 'as-groups': groups } = user;
-  const sent = plain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
-  const parts = {
-    contexts: [{ name, context: { ...chosen, cluster: name, user: name } }],
-    clusters: [{ name, cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
-    users: [{ name, user: { ...sent, exec: undefined } }],
-  };
-  config.loadFromString(JSON.stringify({ 'current-context': name, ...parts }));
-  return complete(config, cluster, sent);
+  const isPlain = server.startsWith('http:'); // It carries nobody's credentials.
+  const asker = isPlain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
+  return newConfig(cluster, asker, chosen['namespace']);
 }
 
 function logger(format: string): World['log'] {
@@ -4272,7 +4271,7 @@ function logger(format: string): World['log'] {
 }
 
 /** The World of production. */
-export const realWorld = (config: KubeConfig, log: World['log'], reload = async () => config) => ({
+export const realWorld = (config: Config, log: World['log'], reload = async () => config) => ({
   now: () => Date.now(),
   uptime: () => performance.now(),
   random: () => Math.random(),
@@ -4300,17 +4299,14 @@ async function preflight(world: World, { namespaces, selector }: Options): Promi
       await get(world, pathOf(kind, ns), { labelSelector: selector, limit: 1 });
 }
 const load = ({ kubeconfig, context }: Dict) => loadConfig(kubeconfig, context);
-const spaceOf = (config: KubeConfig): string =>
-  config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
 async function run({ flags }: Asked): Promise<void> {
   const { namespace, selector = '', 'all-namespaces': isAll } = flags;
   if (isAll && namespace) throw new UsageError('-A and -n exclude each other');
   const format = flags['log'] ?? (process.stdout.isTTY ? 'pretty' : 'json');
   const config = await load(flags);
-  const own = spaceOf(config);
+  const { server, namespace: own, isPod } = config;
   const asked = namespace ?? process.env['WATCH_NAMESPACE'] ?? own;
   const namespaces = unique((isAll ? '' : asked).split(',').filter(Boolean));
-  const inPod = config.getCurrentContext() === 'inClusterContext'; // So the library calls it.
   const log = logger(format);
   const vitals = newVitals(realWorld(config, log, () => load(flags)));
   const world = measured(vitals);
@@ -4322,13 +4318,12 @@ async function run({ flags }: Asked): Promise<void> {
   const pages: Dict = { 'probe-addr': ':8080', 'metrics-addr': '0', ...flags };
   for (const flag of ['probe-addr', 'metrics-addr'])
     if (pages[flag] !== '0') await servePages(vitals, flag, `${pages[flag]}`, stop.signal);
-  if (!inPod) await preflight(world, options); // In a pod what is not there yet is waited for.
+  if (!isPod) await preflight(world, options); // In a pod what is not there yet is waited for.
   process.stdout.on('error', () => stop.abort()); // Whoever read the log is gone.
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
-  const server = config.getCurrentCluster()?.server;
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
   // From outside the Lease is where another operator's is: so they notice each other.
-  const other = inPod ? own : (await leaderOf(world, options)).namespace;
+  const other = isPod ? own : (await leaderOf(world, options)).namespace;
   const beside = flags['leader-elect-namespace'] ?? other ?? namespaces[0] ?? own;
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
   const lease = { namespace: beside, identity };
@@ -4364,7 +4359,7 @@ async function placed(asked: Asked) {
   const { names, flags } = asked;
   const config = await load(flags);
   const world = onServerClock(realWorld(config, warn, () => load(flags)));
-  const ns = flags['all-namespaces'] ? '' : (flags['namespace'] ?? spaceOf(config));
+  const ns = flags['all-namespaces'] ? '' : (flags['namespace'] ?? config.namespace);
   return { ...asked, world, ns, name: names[0] ?? '' };
 }
 type There = Awaited<ReturnType<typeof placed>>;
