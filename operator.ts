@@ -4052,17 +4052,15 @@ export function metricsText(vitals: Vitals): string {
  *  away is no reason: a watch that cannot be opened is opened again, which is a sign too. */
 export function pageOf(v: Vitals, path: string): readonly [status: number, text: string] {
   const now = v.world.uptime();
-  const watches = [...v.watches];
-  if (path === '/metrics') return [200, metricsText(v)];
-  if (path === '/healthz') {
-    const [silent] = watches.find(([, { signAt }]) => now - signAt > BOUNDS.silenceMaxMs) ?? [];
-    if (!silent) return [200, 'ok\n'];
-    return [500, `no sign of the watch ${silent} for ${BOUNDS.silenceMaxMs / 1000} s\n`];
-  }
-  if (path !== '/readyz') return [404, 'there are /healthz, /readyz and /metrics\n'];
-  const ages = watches.map(([watch, { newsAt }]) => {
+  const silent = [...v.watches].find(([, { signAt }]) => now - signAt > BOUNDS.silenceMaxMs);
+  const ages = [...v.watches].map(([watch, { newsAt }]) => {
     return `${watch}: last event or bookmark ${Math.floor((now - newsAt) / 1000)} s ago\n`;
   });
+  if (path === '/metrics') return [200, metricsText(v)];
+  if (path === '/healthz' && !silent) return [200, 'ok\n'];
+  if (path === '/healthz')
+    return [500, `no sign of the watch ${silent?.[0]} for ${BOUNDS.silenceMaxMs / 1000} s\n`];
+  if (path !== '/readyz') return [404, 'there are /healthz, /readyz and /metrics\n'];
   if (v.phase === 'standby') return [200, 'standby\n'];
   if (v.phase === 'synced') return [200, `leader\n${ages.join('')}`];
   return [503, `leader, the caches are not synced\n${ages.join('')}`];
@@ -4941,7 +4939,8 @@ const commands = linesOf(COMMANDS).map((line) => {
   const [usage = '', about = '', own = ''] = line.split(': ');
   const [words = ''] = usage.split(/ [[(]|(?= [A-Z])/);
   const form = usage.replaceAll(/ (\[?)[A-Z|]+\]?/g, (_, open) => `(?: ${NAME})${open && '?'}`);
-  const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
+  const flags = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
+  const takes = flagList.filter(({ flag }) => flags.includes(flag));
   return { usage, words, form, about, takes };
 });
 /** Are these words, but for one letter more, less or other, or two that changed places? */
@@ -4959,7 +4958,7 @@ function help({ names }: Pick<Asked, 'names'>): void {
     const way = near ? `did you mean ${near.words}?` : `see statefulcluster help`;
     throw new UsageError(`there is no command "${names.join(' ')}": ${way}`);
   }
-  const lines = flagList.filter(({ flag }) => one.takes.includes(flag)).map(({ line }) => line);
+  const lines = one.takes.map(({ line }) => line);
   if (!another) return say(`statefulcluster ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
   const list = tableOf(some, 'command=usage what=about').replaceAll(/^/gm, '  ');
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${list}\n`);
@@ -4975,24 +4974,22 @@ function parsed(argv: readonly string[], strict = true) {
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
   return { flags, positionals, text, command };
 }
-/** What may come after these words: flags, values of a flag, words, or names that are there. */
-async function choicesAfter(words: readonly string[], isFlag: boolean): Promise<readonly string[]> {
-  const { flags, positionals, command } = parsed(words, false);
-  const asked = flagList.find(({ names, value }) => value && names.includes(words.at(-1) ?? ''));
-  if (asked) return asked.value?.match(/[a-z]+/g) ?? [];
-  const taken = flagList.filter(({ flag }) => !command || command.takes.includes(flag));
-  if (isFlag) return taken.map(({ flag }) => `--${flag}`);
-  const [, ...rest] = COMMANDS.split(`\n${[...positionals, ''].join(' ')}`);
-  const next = rest.map((line) => line.split(' ')[0]).join();
-  if (!next.includes('NAME')) return next.match(/[a-z]+/g) ?? [];
-  const { world, ns } = await placed({ names: [], flags });
-  return (await itemsOf(world, clusterPath(ns))).map((raw) => metaOf(raw).name);
-}
-/** Tells the shell what may stand in the place of the last of these words. */
+/** Tells the shell what may stand in the place of the last of these words: a value of the flag
+ *  before it, a flag, a word, or the name of a cluster. */
 async function offer(typed: readonly string[]): Promise<void> {
   const words = typed.join(' ').replaceAll(/ = ?/g, ' ').split(' '); // So bash cuts --output=json.
   const last = words.pop() ?? '';
-  const all = await choicesAfter(words, last.startsWith('-'));
+  const { flags, positionals, command } = parsed(words, false);
+  const value = flagList.find(({ names }) => names.includes(words.at(-1) ?? ''))?.value;
+  const [, ...rest] = COMMANDS.split(`\n${[...positionals, ''].join(' ')}`);
+  const next = rest.map((line) => line.split(' ')[0]).join();
+  let all: readonly string[] = (value ?? next).match(/[a-z]+/g) ?? [];
+  if (!value && last.startsWith('-'))
+    all = (command?.takes ?? flagList).map(({ flag }) => `--${flag}`);
+  else if (!value && next.includes('NAME')) {
+    const { world, ns } = await placed({ names: [], flags });
+    all = (await itemsOf(world, clusterPath(ns))).map((raw) => metaOf(raw).name);
+  }
   say(unique(all.filter((one) => one.startsWith(last))).join('\n'));
 }
 /** Checks the form of a command and its flags, and runs it. */
@@ -5002,9 +4999,10 @@ async function obey(argv: readonly string[]): Promise<unknown> {
   if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
   const names = RegExp(`^${command.form}$`).exec(text)?.slice(1);
   if (!names) throw new UsageError(`usage: statefulcluster ${command.usage}`);
-  for (const { flag, line, value = '' } of flagList.filter((one) => one.flag in flags)) {
+  for (const one of flagList.filter(({ flag }) => flag in flags)) {
+    const { flag, line, value = '' } = one;
     const form = FORMS[value] ?? (value.includes('|') ? value : '.*');
-    if (!command.takes.includes(flag)) throw new UsageError(`"${command.words}" has no --${flag}`);
+    if (!command.takes.includes(one)) throw new UsageError(`"${command.words}" has no --${flag}`);
     if (!RegExp(`^(${form})$`).test(`${flags[flag]}`))
       throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
   }
