@@ -6,8 +6,8 @@ import type net from 'node:net';
 import { homedir, hostname } from 'node:os';
 import { delimiter, dirname, join, resolve, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } from 'node:util';
-import { aborted } from 'node:util'; // Resolves; the second argument is what must live so long.
+import { aborted, isDeepStrictEqual, parseArgs, promisify } from 'node:util';
+import { stripVTControlCharacters } from 'node:util';
 import kleur from 'kleur';
 import type {
   V1LabelSelector as LabelSelector,
@@ -2442,13 +2442,11 @@ export interface ApiResponse {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: unknown;
 }
-/** One line of a watch. */
 export interface WatchEvent {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
   readonly object: Raw;
 }
 type Hear = (event: WatchEvent) => void;
-/** What the operator needs of the outside. */
 export interface World {
   now(): number; // Wall clock, milliseconds since 1970.
   uptime(): number; // Monotonic clock in milliseconds; never steps.
@@ -2489,8 +2487,7 @@ export const BOUNDS = {
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
 // Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/1.1 connections that undici
-// keeps alive. The library's own requests open a TLS connection each, and its informer stops at the
-// first reset. Not HTTP/2: in undici 8.12.4 a GOAWAY beside an open watch hangs every new request
+// keeps alive. Not HTTP/2: in undici 8.12.4 a GOAWAY beside an open watch hangs every new request
 // until that watch ends, and its pings never find a dead connection.
 
 /** The API server's `metav1.Status`, or no answer at all (`code` 0). */
@@ -2524,8 +2521,7 @@ function apiErrorOf({ status, headers, body }: ApiResponse): ApiError {
   const seconds = Number(headers['retry-after'] ?? 0);
   return new ApiError(status, reason, message, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
 }
-/** Is it an object of the kind that the path names, or the Status of a deletion? Whatever stands
- *  between may answer with a redirect, with nothing, or with JSON of its own. */
+/** Is it of the kind that the path names? What stands between may answer with JSON of its own. */
 function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
   const kind = String(dictOf(body)['kind'] ?? '').toLowerCase();
   const place = /\/v\w+\/(?:namespaces\/[^/]+\/)?(\w+)(\/[^?]*)?(?:\?|$)/;
@@ -2547,9 +2543,8 @@ export async function call(world: World, request: ApiRequest, warnings?: Set<str
   return body as Raw;
 }
 
-/** Credentials, and connections that are made with them, which have one
- *  request at a time each. Node's keepalive sends ten probes, a second apart: a connection that
- *  only waits, as a watch's, ends 20 s after its way is lost. */
+/** Credentials, and connections with one request at a time each. One that only waits, as a watch's,
+ *  ends 20 s after its way is lost: Node's keepalive sends ten probes, a second apart. */
 async function accessTo(server: URL, config: Config) {
   const { headers, tls, proxy } = await config.credentials();
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
@@ -3904,7 +3899,9 @@ async function look(e: Election, path = `${e.path}/${e.name}`): Promise<readonly
 }
 /** Reads all Leases that may be of overlapping scopes; says who works on this one. */
 const lookAround = (e: Election): Promise<string> =>
-  look(e, withQuery(e.path, { labelSelector: selectorText(LEASES) })).then(() => rivalOf(e));
+  look(e, withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASES }) })).then(() =>
+    rivalOf(e),
+  );
 /** Who else works, or may work, on this scope, of all that were seen; '' if nobody. */
 function rivalOf(e: Election): string {
   for (const [name, { metadata, spec, freeAt }] of e.seen) {
@@ -3917,13 +3914,13 @@ function rivalOf(e: Election): string {
   return '';
 }
 
-const LEASES = { matchLabels: { 'app.kubernetes.io/name': 'statefulcluster' } };
+const LEASES = { 'app.kubernetes.io/name': 'statefulcluster' }; // Their labels.
 /** Lands only on the version that was read: of two candidates one gets a conflict. */
 function write(e: Election, found: Raw | undefined, holderIdentity: string): Promise<Raw> {
   const { metadata, spec = {} } = found ?? {};
   const { namespaces, selector } = e.share;
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
-  const labels = { ...metadata?.labels, ...LEASES.matchLabels };
+  const labels = { ...metadata?.labels, ...LEASES };
   const annotations = { ...metadata?.annotations, ...scope };
   const meta = { ...metadata, name: e.name, labels, annotations };
   const renewTime = new Date(e.world.now()).toISOString().replace('Z', '000Z');
@@ -3981,7 +3978,6 @@ function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix 
   const key = metric + suffix + (pairs.length > 0 ? `{${pairs.join()}}` : '');
   series.set(key, (series.get(key) ?? 0) + by);
 }
-/** Into a histogram. */
 export function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
     const le = String(edge).replace('Infinity', '+Inf');
@@ -4091,12 +4087,10 @@ async function servePages(v: Vitals, flag: string, address: string, signal: Abor
 
 // ═══ 15 CLI · effects ════════════════════════════════════════════════════════════════════════════
 // Words in, words out: the only room that knows the terminal. Wrong use is one line and exit code
-// 2, what cannot be done is one line and exit code 1; a stack trace is a bug. Control characters in
-// what others wrote are escaped before they reach a terminal.
+// 2, what cannot be done one line and exit code 1. Control characters of others are escaped.
 
 const VERSION = process.env['STATEFULCLUSTER_VERSION'] ?? '0.0.0-dev'; // Set by build.mjs.
 const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
-/** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
 /** What comes after a command: words, and its flags ('true' for bare ones). */
 type Asked = { readonly names: readonly string[]; readonly flags: Dict };
@@ -4268,7 +4262,6 @@ function logger(format: string): World['log'] {
   };
 }
 
-/** The World of production. */
 export const realWorld = (config: Config, log: World['log'], reload = async () => config) => ({
   now: () => Date.now(),
   uptime: () => performance.now(),
@@ -4308,8 +4301,7 @@ async function run({ flags }: Asked): Promise<void> {
   const log = logger(format);
   const vitals = newVitals(realWorld(config, log, () => load(flags)));
   const world = measured(vitals);
-  const workers = Number(flags['workers'] ?? 4);
-  const options = { namespaces, workers, selector, vitals };
+  const options = { namespaces, workers: Number(flags['workers'] ?? 4), selector, vitals };
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
@@ -4433,15 +4425,13 @@ const LOOKS: readonly Look[] = [
 const lookOf = (word: string): Look =>
   LOOKS.find(([words]) => words.split(' ').includes(word)) ?? ['', '◐', yellow];
 const rankOf = (word: string): number => LOOKS.indexOf(lookOf(word));
-/** A glyph, or a star where the locale is said not to be UTF-8: the word is beside it. */
-function drawn(glyph: string): string {
+/** A word with its glyph, which is a star where the locale is said not to be UTF-8. */
+function painted(word: string): string {
   const { LC_ALL, LC_CTYPE, LANG } = process.env;
-  return /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || 'UTF-8') ? glyph : '*';
-}
-const painted = (word: string): string => {
+  const isUtf8 = /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || 'UTF-8');
   const [, glyph, paint] = lookOf(word);
-  return paint(`${drawn(glyph)} ${word}`);
-};
+  return paint(`${isUtf8 ? glyph : '*'} ${word}`);
+}
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
 /** What needs a person, else the reason of Ready. */
@@ -4451,7 +4441,6 @@ function stateIn(c: StatefulCluster): string {
   if (isTerminating(c)) return 'Terminating';
   return isObserved(c) ? (conditionOf(c, 'Ready')?.reason ?? 'Starting') : 'Unseen';
 }
-/** Clusters, the gravest first. */
 function listText(all: readonly StatefulCluster[], ns: string, now: number): string {
   const sorted = all.toSorted((a, b) => rankOf(stateIn(a)) - rankOf(stateIn(b)));
   const rows = sorted.map((c) => {
@@ -4507,8 +4496,7 @@ type Leader = { readonly words: string; readonly runs?: boolean; readonly namesp
 /** Who works on a part of this, by the newest Lease of an overlapping scope, and where that lies.
  *  Whether somebody runs is left open where no Lease may be read. */
 async function leaderOf(world: World, share: Share): Promise<Leader> {
-  const look = (ns: string) =>
-    itemsOf(world, leasesIn(ns), LEASES.matchLabels).catch(() => undefined);
+  const look = (ns: string) => itemsOf(world, leasesIn(ns), LEASES).catch(() => undefined);
   const found = await Promise.all(unique(['', ...share.namespaces, SYSTEM]).map(look));
   const leases = found.flatMap((list) => list ?? []).map(tamed);
   const ours = leases.filter(({ metadata }) => overlaps(share, shareOf(metadata)));
@@ -4538,16 +4526,13 @@ async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Prom
 const detailsOf = (c: StatefulCluster, now: number): string =>
   paragraphs(...[conditionsText, membersText, retiredText].map((text) => text(c, now)));
 async function status(at: There): Promise<void> {
-  const { watch, output } = at.flags;
-  const { name } = at;
-  if (output && watch) throw new UsageError('--watch and --output exclude each other');
-  if (name && !at.ns) throw new UsageError('NAME and -A exclude each other');
+  const { name, ns, flags } = at;
+  if (name && !ns) throw new UsageError('NAME and -A exclude each other');
   const first = await getCluster(at);
-  if (output) return show(first, output);
-  if (!watch) return say(await pictureOf(at, name ? [first] : first['items']));
+  if (!flags['watch']) return say(await pictureOf(at, name ? [first] : first['items']));
   const draws = process.stdout.isTTY && kleur.enabled;
   let shown: unknown; // On a terminal ages are drawn anew, too.
-  for await (const raws of seen(at, clusterPath(at.ns))) {
+  for await (const raws of seen(at, clusterPath(ns))) {
     if (!draws && isDeepStrictEqual(raws, shown)) continue;
     shown = raws;
     const text = await pictureOf(at, raws);
@@ -4603,36 +4588,30 @@ async function partsOf({ world, ns }: There, called: string, of?: string) {
   if (another) throw new Error(`${owner} and ${another} have a "${called}": name its pod`);
   return { identity, owner, parts, retired };
 }
-/** Asks the operator for something, by an annotation that it looks for. */
-async function annotate(at: There, parts: readonly { kind: Kind; meta: Meta }[], key: string) {
-  for (const { kind, meta } of parts) {
-    await merge(at, kind, meta.name, { annotations: { [key]: 'true' } });
-    say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
-  }
-}
-/** Asks for consent at a terminal, where the default is no; elsewhere --yes is the only answer. */
-async function consentTo(loss: string): Promise<void> {
-  if (!process.stdin.isTTY) throw new UsageError(`${loss}: say --yes`);
-  process.stderr.write(`${escaped(loss)}. Go on? [y/N] `);
-  const { value: answer } = await process.stdin.iterator().next();
-  if (!/^y(es)?\s*$/i.test(`${answer}`)) throw new Error('nothing was changed');
-}
+/** Where a policy deletes data, a terminal is asked, where the default is no; else --yes says so. */
 async function replace(at: There): Promise<void> {
   const { identity, owner, parts, retired } = await partsOf(at, at.name);
   if (retired.length > 0) throw new Error(`${identity} of ${owner} is retired already`);
   const { spec } = clusterOf(await getCluster({ ...at, name: owner }));
   const deletes = spec.persistentVolumeClaimRetentionPolicy.whenReplaced === 'Delete';
-  const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
   const hasData = parts.some(({ kind }) => kind === CLAIMS);
-  if (deletes && hasData && !at.flags['yes']) await consentTo(loss);
-  await annotate(at, parts.slice(-1), MARK.replace); // On a claim it outlives the pod.
+  if (deletes && hasData && !at.flags['yes']) {
+    const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
+    if (!process.stdin.isTTY) throw new UsageError(`${loss}: say --yes`);
+    process.stderr.write(`${escaped(loss)}. Go on? [y/N] `);
+    const { value: answer } = await process.stdin.iterator().next();
+    if (!/^y(es)?\s*$/i.test(`${answer}`)) throw new Error('nothing was changed');
+  }
+  const annotations = { [MARK.replace]: 'true' }; // On a claim they outlive the pod.
+  for (const { kind, meta } of parts.slice(-1)) await merge(at, kind, meta.name, { annotations });
   say(`${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
   const { name, names } = at;
   const { identity, retired } = await partsOf(at, names[1] ?? '', name);
   if (retired.length === 0) throw new Error(`${identity} of ${name} is not retired`);
-  await annotate(at, retired, MARK.restore);
+  const annotations = { [MARK.restore]: 'true' };
+  for (const { kind, meta } of retired) await merge(at, kind, meta.name, { annotations });
   say(`${identity} returns as the next member of ${name} that there is room for`);
 }
 
@@ -4667,7 +4646,6 @@ async function undo(at: There): Promise<void> {
   await api(at.world, { method: 'PUT', path: clusterPath(at.ns, at.name) + BY, body });
   say(`${FULL}/${at.name} is at revision ${to.number}`);
 }
-/** One merge patch of the spec. */
 const edit = (done: string, change: (at: There) => Raw) => async (at: There) => {
   await merge(at, CLUSTERS, at.name, {}, change(at));
   say(`${FULL}/${at.name} ${done}`);
@@ -4834,10 +4812,10 @@ async function adopt(at: There): Promise<void> {
   if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
   const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
-  const [dryRun, tick] = flags['dry-run'] ? ['&dryRun=All', drawn('·')] : ['', drawn('✓')];
+  const [dryRun, how] = flags['dry-run'] ? ['&dryRun=All', 'would'] : ['', 'done:'];
   const step = async (words: string, run?: () => Promise<unknown>): Promise<void> => {
     if (!dryRun) await run?.();
-    say(`  ${tick} ${words}`);
+    say(`  ${how} ${words}`);
   };
   const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: uid });
   // A dry run, too, tells what the API server has against it.
@@ -4872,7 +4850,7 @@ function manifest({ flags }: Asked): void {
 const FLAGS = `
 -w --watch                      look every two seconds, until Ctrl-C
 -A --all-namespaces             clusters of all namespaces
--o --output json|yaml           the object as it is, or would be
+-o --output json|yaml           the object that would be made
    --revision N                 show the template of this revision
    --to-revision N              default: the one before the newest
    --timeout TIME               give up after 90s, 5m, 2h; default: never
@@ -4902,7 +4880,7 @@ const NAME = `(?:${KIND})?([a-z0-9][-a-z0-9.]*)`;
 const COMMANDS = `
 run: replace lost members, until stopped: all-namespaces selector workers leader-elect \
 leader-elect-namespace probe-addr metrics-addr log
-status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces output
+status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces
 plan NAME: what the operator would do now, and why; reads only
 replace POD|IDENTITY: give a member up for a new one: yes
 restore NAME IDENTITY|POD: bring a retired identity back with its claims
@@ -4974,8 +4952,7 @@ function parsed(argv: readonly string[], strict = true) {
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
   return { flags, positionals, text, command };
 }
-/** Tells the shell what may stand in the place of the last of these words: a value of the flag
- *  before it, a flag, a word, or the name of a cluster. */
+/** Tells the shell what may stand in the place of the last of these words. */
 async function offer(typed: readonly string[]): Promise<void> {
   const words = typed.join(' ').replaceAll(/ = ?/g, ' ').split(' '); // So bash cuts --output=json.
   const last = words.pop() ?? '';
