@@ -2442,11 +2442,13 @@ export interface ApiResponse {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: unknown;
 }
+/** One line of a watch. */
 export interface WatchEvent {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
   readonly object: Raw;
 }
 type Hear = (event: WatchEvent) => void;
+/** What the operator needs of the outside. */
 export interface World {
   now(): number; // Wall clock, milliseconds since 1970.
   uptime(): number; // Monotonic clock in milliseconds; never steps.
@@ -3978,6 +3980,7 @@ function count({ series }: Vitals, metric: Metric, labels: Dict, by = 1, suffix 
   const key = metric + suffix + (pairs.length > 0 ? `{${pairs.join()}}` : '');
   series.set(key, (series.get(key) ?? 0) + by);
 }
+/** Into a histogram. */
 export function time(v: Vitals, metric: Metric, labels: Dict, ms: number): void {
   for (const edge of BUCKETS) {
     const le = String(edge).replace('Infinity', '+Inf');
@@ -4588,7 +4591,7 @@ async function partsOf({ world, ns }: There, called: string, of?: string) {
   if (another) throw new Error(`${owner} and ${another} have a "${called}": name its pod`);
   return { identity, owner, parts, retired };
 }
-/** Where a policy deletes data, a terminal is asked, where the default is no; else --yes says so. */
+/** Where a policy deletes data, a terminal is asked, and elsewhere --yes is the only answer. */
 async function replace(at: There): Promise<void> {
   const { identity, owner, parts, retired } = await partsOf(at, at.name);
   if (retired.length > 0) throw new Error(`${identity} of ${owner} is retired already`);
