@@ -7733,7 +7733,10 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
   const refusal = `statefulcluster: statefulsets.apps "db" ${why} ${way}\nexit 1\n`;
   assert.is(await heard(there, 'adopt statefulset/db'), refusal);
   await keptBy(null);
-  assert.match(await heard(there, 'adopt statefulset/db --dry-run'), /  would let the operator act\n/);
+  assert.match(
+    await heard(there, 'adopt statefulset/db --dry-run'),
+    /  would let the operator act\n/,
+  );
   const written = front.passed.filter((p) => p.method !== 'GET' && !p.path.includes('dryRun'));
   assert.equal(written, []);
   for (const cut of cuts) {
