@@ -6,11 +6,10 @@ import type net from 'node:net';
 import { homedir, hostname } from 'node:os';
 import { delimiter, dirname, join, resolve, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isDeepStrictEqual, parseArgs, promisify, stripVTControlCharacters } from 'node:util';
-import { aborted } from 'node:util'; // Resolves; the second argument is what must live so long.
+import { aborted, isDeepStrictEqual, parseArgs, promisify } from 'node:util';
+import { stripVTControlCharacters } from 'node:util';
 import kleur from 'kleur';
 import type {
-  KubeConfig,
   V1LabelSelector as LabelSelector,
   V1NodeSelectorRequirement as SelectorTerm,
   V1OwnerReference as Owner,
@@ -20,7 +19,7 @@ import type {
   V1Taint as Taint,
   V1Toleration as Toleration,
 } from '@kubernetes/client-node';
-import type { Dispatcher, buildConnector } from 'undici';
+import type { Dispatcher } from 'undici';
 
 // ═══ 0 FRONT DOOR · pure ═════════════════════════════════════════════════════════════════════════
 // A StatefulCluster keeps `spec.replicas` members alive. A member is an identity, its claims and at
@@ -2490,8 +2489,7 @@ export const BOUNDS = {
 
 // ═══ 8 CLIENT · effects ══════════════════════════════════════════════════════════════════════════
 // Kubeconfig or in-cluster credentials → `send` and `watch` on HTTP/1.1 connections that undici
-// keeps alive. The library's own requests open a TLS connection each, and its informer stops at the
-// first reset. Not HTTP/2: in undici 8.12.4 a GOAWAY beside an open watch hangs every new request
+// keeps alive. Not HTTP/2: in undici 8.12.4 a GOAWAY beside an open watch hangs every new request
 // until that watch ends, and its pings never find a dead connection.
 
 /** The API server's `metav1.Status`, or no answer at all (`code` 0). */
@@ -2525,8 +2523,7 @@ function apiErrorOf({ status, headers, body }: ApiResponse): ApiError {
   const seconds = Number(headers['retry-after'] ?? 0);
   return new ApiError(status, reason, message, (Number.isNaN(seconds) ? 1 : seconds) * 1000);
 }
-/** Is it an object of the kind that the path names, or the Status of a deletion? Whatever stands
- *  between may answer with a redirect, with nothing, or with JSON of its own. */
+/** Is it of the kind that the path names? What stands between may answer with JSON of its own. */
 function isExpected({ method, path }: ApiRequest, body: unknown): boolean {
   const kind = String(dictOf(body)['kind'] ?? '').toLowerCase();
   const place = /\/v\w+\/(?:namespaces\/[^/]+\/)?(\w+)(\/[^?]*)?(?:\?|$)/;
@@ -2548,16 +2545,11 @@ export async function call(world: World, request: ApiRequest, warnings?: Set<str
   return body as Raw;
 }
 
-/** Credentials of the current context, and connections that are made with them, which have one
- *  request at a time each. Node's keepalive sends ten probes, a second apart: a connection that
- *  only waits, as a watch's, ends 20 s after its way is lost. */
-async function accessTo(server: URL, config: KubeConfig) {
-  const options: Raw = {};
-  await config.applyToHTTPSOptions(options); // The `proxy` is added by loadConfig.
-  const { headers, auth, ca, cert, key, servername, rejectUnauthorized, proxy } = options;
-  const basic = auth && { authorization: `Basic ${Buffer.from(auth).toString('base64')}` };
+/** Credentials, and connections with one request at a time each. One that only waits, as a watch's,
+ *  ends 20 s after its way is lost: Node's keepalive sends ten probes, a second apart. */
+async function accessTo(server: URL, config: Config) {
+  const { headers, tls, proxy } = await config.credentials();
   const { Pool, ProxyAgent, Socks5ProxyAgent, buildConnector } = await import('undici');
-  const tls: buildConnector.BuildOptions = { ca, cert, key, servername, rejectUnauthorized };
   const alive = { allowH2: false, keepAliveInitialDelay: 10_000 };
   const requestTls = { ...tls, ...alive };
   const open = (connections: number | null): Dispatcher => {
@@ -2570,7 +2562,7 @@ async function accessTo(server: URL, config: KubeConfig) {
   };
   return {
     server,
-    headers: { ...headers, ...basic } as Dict,
+    headers,
     requests: open(BOUNDS.requestsMax),
     apart: open(null), // As many as it takes for the Lease and the watches: they wait for nobody.
     staleAt: performance.now() + BOUNDS.credentialsMs, // From then on files are read again,
@@ -2623,9 +2615,9 @@ async function exchange(access: Access, request: ApiRequest, signal: AbortSignal
 }
 /** `send` and `watch` of World. Access is renewed after a minute and after a failure, since tokens
  *  and authorities rotate. Nobody waits longer for a plugin than for an answer. */
-export function connect(first: KubeConfig, reload: () => Promise<KubeConfig>) {
-  const server = new URL(first.getCurrentCluster()?.server ?? '');
-  let config: KubeConfig | undefined;
+export function connect(first: Config, reload: () => Promise<Config>) {
+  const server = new URL(first.server);
+  let config: Config | undefined;
   let known: Access | undefined;
   let opening: Promise<Access> | undefined;
   async function open(): Promise<Access> {
@@ -3909,7 +3901,9 @@ async function look(e: Election, path = `${e.path}/${e.name}`): Promise<readonly
 }
 /** Reads all Leases that may be of overlapping scopes; says who works on this one. */
 const lookAround = (e: Election): Promise<string> =>
-  look(e, withQuery(e.path, { labelSelector: selectorText(LEASES) })).then(() => rivalOf(e));
+  look(e, withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASES }) })).then(() =>
+    rivalOf(e),
+  );
 /** Who else works, or may work, on this scope, of all that were seen; '' if nobody. */
 function rivalOf(e: Election): string {
   for (const [name, { metadata, spec, freeAt }] of e.seen) {
@@ -3922,13 +3916,13 @@ function rivalOf(e: Election): string {
   return '';
 }
 
-const LEASES = { matchLabels: { 'app.kubernetes.io/name': 'statefulcluster' } };
+const LEASES = { 'app.kubernetes.io/name': 'statefulcluster' }; // Their labels.
 /** Lands only on the version that was read: of two candidates one gets a conflict. */
 function write(e: Election, found: Raw | undefined, holderIdentity: string): Promise<Raw> {
   const { metadata, spec = {} } = found ?? {};
   const { namespaces, selector } = e.share;
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
-  const labels = { ...metadata?.labels, ...LEASES.matchLabels };
+  const labels = { ...metadata?.labels, ...LEASES };
   const annotations = { ...metadata?.annotations, ...scope };
   const meta = { ...metadata, name: e.name, labels, annotations };
   const renewTime = new Date(e.world.now()).toISOString().replace('Z', '000Z');
@@ -4057,17 +4051,15 @@ export function metricsText(vitals: Vitals): string {
  *  away is no reason: a watch that cannot be opened is opened again, which is a sign too. */
 export function pageOf(v: Vitals, path: string): readonly [status: number, text: string] {
   const now = v.world.uptime();
-  const watches = [...v.watches];
-  if (path === '/metrics') return [200, metricsText(v)];
-  if (path === '/healthz') {
-    const [silent] = watches.find(([, { signAt }]) => now - signAt > BOUNDS.silenceMaxMs) ?? [];
-    if (!silent) return [200, 'ok\n'];
-    return [500, `no sign of the watch ${silent} for ${BOUNDS.silenceMaxMs / 1000} s\n`];
-  }
-  if (path !== '/readyz') return [404, 'there are /healthz, /readyz and /metrics\n'];
-  const ages = watches.map(([watch, { newsAt }]) => {
+  const silent = [...v.watches].find(([, { signAt }]) => now - signAt > BOUNDS.silenceMaxMs);
+  const ages = [...v.watches].map(([watch, { newsAt }]) => {
     return `${watch}: last event or bookmark ${Math.floor((now - newsAt) / 1000)} s ago\n`;
   });
+  if (path === '/metrics') return [200, metricsText(v)];
+  if (path === '/healthz' && !silent) return [200, 'ok\n'];
+  if (path === '/healthz')
+    return [500, `no sign of the watch ${silent?.[0]} for ${BOUNDS.silenceMaxMs / 1000} s\n`];
+  if (path !== '/readyz') return [404, 'there are /healthz, /readyz and /metrics\n'];
   if (v.phase === 'standby') return [200, 'standby\n'];
   if (v.phase === 'synced') return [200, `leader\n${ages.join('')}`];
   return [503, `leader, the caches are not synced\n${ages.join('')}`];
@@ -4098,12 +4090,10 @@ async function servePages(v: Vitals, flag: string, address: string, signal: Abor
 
 // ═══ 15 CLI · effects ════════════════════════════════════════════════════════════════════════════
 // Words in, words out: the only room that knows the terminal. Wrong use is one line and exit code
-// 2, what cannot be done is one line and exit code 1; a stack trace is a bug. Control characters in
-// what others wrote are escaped before they reach a terminal.
+// 2, what cannot be done one line and exit code 1. Control characters of others are escaped.
 
 const VERSION = process.env['STATEFULCLUSTER_VERSION'] ?? '0.0.0-dev'; // Set by build.mjs.
 const { bold, gray, red, yellow, green, cyan, magenta } = kleur;
-/** Wrong use of the command line: one line, exit code 2. */
 class UsageError extends Error {}
 /** What comes after a command: words, and its flags ('true' for bare ones). */
 type Asked = { readonly names: readonly string[]; readonly flags: Dict };
@@ -4188,31 +4178,41 @@ export function proxyOf({ protocol, hostname, port }: URL, env: NodeJS.ProcessEn
   if (proxy === '' || entries.split(/[\s,]+/).some(isDirect)) return undefined;
   return proxy.includes('://') ? proxy : `http://${proxy}`;
 }
-/** Lets the library's KubeConfig also give what the library does not read. */
-function complete(config: KubeConfig, cluster: Raw, user: Raw): KubeConfig {
-  const apply = config.applyToHTTPSOptions.bind(config);
-  const { exec, tokenFile: file, 'as-uid': uid, 'as-groups': groups } = user;
+/** A server and who asks it, both in the words of a kubeconfig. */
+export function newConfig(cluster: Raw, user: Raw, namespace = 'default', isPod = false) {
+  const { server, 'proxy-url': proxy = proxyOf(new URL(server), process.env) } = cluster;
+  const { exec, tokenFile, username, password, as, 'as-uid': uid, 'as-groups': groups } = user;
   let kept: Raw = exec ? { expirationTimestamp: '1970' } : {}; // What the plugin answered last.
-  config.applyToHTTPSOptions = async (options: { headers?: object }): Promise<void> => {
-    await apply(options);
-    if (Date.parse(kept['expirationTimestamp']) < Date.now()) kept = await askPlugin(exec, cluster);
-    const { token: given, clientCertificateData: cert, clientKeyData: key } = kept;
-    const token = file ? readFileSync(file, 'utf8').trim() : given;
-    const bearer = token && { Authorization: `Bearer ${token}` };
-    const as = { 'Impersonate-Uid': uid, 'Impersonate-Group': groups };
-    const headers = { ...options.headers, ...bearer, ...as };
-    const proxy = cluster['proxy-url'] ?? proxyOf(new URL(cluster['server']), process.env);
-    Object.assign(options, { headers, proxy }, cert && { cert, key });
+  const read = (part: Raw, name: string): Buffer | undefined => {
+    const { [`${name}-data`]: data, [name]: file } = part;
+    return data ? Buffer.from(data, 'base64') : file && readFileSync(file);
   };
-  return config;
+  /** Files are read anew each time. */
+  async function credentials() {
+    if (Date.parse(kept['expirationTimestamp']) < Date.now()) kept = await askPlugin(exec, cluster);
+    const given = kept['token'] ?? user['token'];
+    const token = tokenFile ? readFileSync(tokenFile, 'utf8').trim() : given;
+    const basic = Buffer.from(`${username}:${password}`).toString('base64');
+    const authorization = token ? `Bearer ${token}` : username && `Basic ${basic}`;
+    const acts = { 'impersonate-user': as, 'impersonate-uid': uid, 'impersonate-group': groups };
+    const tls = {
+      ca: read(cluster, 'certificate-authority'),
+      cert: kept['clientCertificateData'] ?? read(user, 'client-certificate'),
+      key: kept['clientKeyData'] ?? read(user, 'client-key'),
+      servername: cluster['tls-server-name'],
+      rejectUnauthorized: !cluster['insecure-skip-tls-verify'],
+    };
+    return { headers: { authorization, ...acts } as Dict, tls, proxy };
+  }
+  return { server, namespace, isPod, credentials };
 }
-const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount/token';
+export type Config = ReturnType<typeof newConfig>;
+const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
 /** Reads kubeconfigs as kubectl does: of equal names the first counts; a file that is empty, or one
  *  of $KUBECONFIG that is missing, is none. Where there is nothing, it is the pod's account. */
-export async function loadConfig(file?: string, context?: string): Promise<KubeConfig> {
-  const { KubeConfig, loadAllYaml } = await import('@kubernetes/client-node'); // Not for `version`.
-  const config = new KubeConfig();
-  const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
+export async function loadConfig(file?: string, context?: string): Promise<Config> {
+  const { loadAllYaml } = await import('@kubernetes/client-node'); // Not for `version`.
+  const { KUBECONFIG, KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = process.env;
   const usual = (KUBECONFIG || join(homedir(), '.kube/config')).split(delimiter);
   const where = file ?? (KUBECONFIG || 'the default kubeconfig');
   const files = (file ? [file] : usual.filter((path) => existsSync(path))).map((path): Raw => {
@@ -4222,10 +4222,12 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
       throw new Error(`cannot read ${path}: ${wordsOf(error)}`);
     }
   });
-  const isPod = KUBERNETES_SERVICE_HOST && existsSync(ACCOUNT);
-  if (files.every((raw) => !raw['clusters']) && !file && !context && isPod) {
-    config.loadFromCluster();
-    return complete(config, { server: config.getCurrentCluster()?.server }, {});
+  const isNone = !file && !context && files.every((raw) => !raw['clusters']);
+  if (isNone && host && existsSync(`${ACCOUNT}/token`)) {
+    const server = `https://${host.includes(':') ? `[${host}]` : host}:${port}`;
+    const cluster = { server, 'certificate-authority': `${ACCOUNT}/ca.crt` };
+    const own = readFileSync(`${ACCOUNT}/namespace`, 'utf8');
+    return newConfig(cluster, { tokenFile: `${ACCOUNT}/token` }, own, true);
   }
   const find = (kind: string, name = ''): Raw => {
     const named = (raw: Raw) => raw[`${kind}s`]?.find((one: Raw) => one['name'] === name);
@@ -4239,22 +4241,14 @@ export async function loadConfig(file?: string, context?: string): Promise<KubeC
   const { server = '' } = cluster as { server?: string };
   if (!URL.canParse(server))
     throw new Error(`${where} names no cluster with a URL: set --kubeconfig or --context`);
-  if (!user['as'] && (user['as-uid'] || user['as-groups']))
-    throw new Error('kubeconfig: user: as-uid or as-groups without as');
+  const { as, 'as-uid': uid, 'as-groups': groups } = user;
+  if (!as && (uid || groups)) throw new Error('kubeconfig: user: as-uid or as-groups without as');
   const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
   if (authority && cluster['insecure-skip-tls-verify'])
     throw new Error('kubeconfig: cluster: insecure beside an authority');
-  // Plain http carries nobody's credentials, and the library refuses it unless TLS is waived.
-  const plain = server.startsWith('http:') && { 'insecure-skip-tls-verify': true };
-  const { as, 'as-uid': uid, 'as-groups': groups } = user;
-  const sent = plain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
-  const parts = {
-    contexts: [{ name, context: { ...chosen, cluster: name, user: name } }],
-    clusters: [{ name, cluster: { ...cluster, ...plain, 'proxy-url': undefined } }],
-    users: [{ name, user: { ...sent, exec: undefined } }],
-  };
-  config.loadFromString(JSON.stringify({ 'current-context': name, ...parts }));
-  return complete(config, cluster, sent);
+  const isPlain = server.startsWith('http:'); // It carries nobody's credentials.
+  const asker = isPlain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
+  return newConfig(cluster, asker, chosen['namespace']);
 }
 
 function logger(format: string): World['log'] {
@@ -4271,8 +4265,7 @@ function logger(format: string): World['log'] {
   };
 }
 
-/** The World of production. */
-export const realWorld = (config: KubeConfig, log: World['log'], reload = async () => config) => ({
+export const realWorld = (config: Config, log: World['log'], reload = async () => config) => ({
   now: () => Date.now(),
   uptime: () => performance.now(),
   random: () => Math.random(),
@@ -4300,35 +4293,30 @@ async function preflight(world: World, { namespaces, selector }: Options): Promi
       await get(world, pathOf(kind, ns), { labelSelector: selector, limit: 1 });
 }
 const load = ({ kubeconfig, context }: Dict) => loadConfig(kubeconfig, context);
-const spaceOf = (config: KubeConfig): string =>
-  config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
 async function run({ flags }: Asked): Promise<void> {
   const { namespace, selector = '', 'all-namespaces': isAll } = flags;
   if (isAll && namespace) throw new UsageError('-A and -n exclude each other');
   const format = flags['log'] ?? (process.stdout.isTTY ? 'pretty' : 'json');
   const config = await load(flags);
-  const own = spaceOf(config);
+  const { server, namespace: own, isPod } = config;
   const asked = namespace ?? process.env['WATCH_NAMESPACE'] ?? own;
   const namespaces = unique((isAll ? '' : asked).split(',').filter(Boolean));
-  const inPod = config.getCurrentContext() === 'inClusterContext'; // So the library calls it.
   const log = logger(format);
   const vitals = newVitals(realWorld(config, log, () => load(flags)));
   const world = measured(vitals);
-  const workers = Number(flags['workers'] ?? 4);
-  const options = { namespaces, workers, selector, vitals };
+  const options = { namespaces, workers: Number(flags['workers'] ?? 4), selector, vitals };
   // Else what a list leaves behind stays resident: 195 MB with 10,000 pods, instead of 124.
   process.getBuiltinModule('node:v8').setFlagsFromString('--semi-space-growth-factor=1');
   const stop = new AbortController();
   const pages: Dict = { 'probe-addr': ':8080', 'metrics-addr': '0', ...flags };
   for (const flag of ['probe-addr', 'metrics-addr'])
     if (pages[flag] !== '0') await servePages(vitals, flag, `${pages[flag]}`, stop.signal);
-  if (!inPod) await preflight(world, options); // In a pod what is not there yet is waited for.
+  if (!isPod) await preflight(world, options); // In a pod what is not there yet is waited for.
   process.stdout.on('error', () => stop.abort()); // Whoever read the log is gone.
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
-  const server = config.getCurrentCluster()?.server;
   log('info', 'starts', { version: VERSION, server, namespaces: namespaces.join(',') || 'all' });
   // From outside the Lease is where another operator's is: so they notice each other.
-  const other = inPod ? own : (await leaderOf(world, options)).namespace;
+  const other = isPod ? own : (await leaderOf(world, options)).namespace;
   const beside = flags['leader-elect-namespace'] ?? other ?? namespaces[0] ?? own;
   const identity = `${hostname()}_${digits(Math.floor(world.random() * BASE ** 10), 10)}`;
   const lease = { namespace: beside, identity };
@@ -4364,7 +4352,7 @@ async function placed(asked: Asked) {
   const { names, flags } = asked;
   const config = await load(flags);
   const world = onServerClock(realWorld(config, warn, () => load(flags)));
-  const ns = flags['all-namespaces'] ? '' : (flags['namespace'] ?? spaceOf(config));
+  const ns = flags['all-namespaces'] ? '' : (flags['namespace'] ?? config.namespace);
   return { ...asked, world, ns, name: names[0] ?? '' };
 }
 type There = Awaited<ReturnType<typeof placed>>;
@@ -4440,15 +4428,13 @@ const LOOKS: readonly Look[] = [
 const lookOf = (word: string): Look =>
   LOOKS.find(([words]) => words.split(' ').includes(word)) ?? ['', '◐', yellow];
 const rankOf = (word: string): number => LOOKS.indexOf(lookOf(word));
-/** A glyph, or a star where the locale is said not to be UTF-8: the word is beside it. */
-function drawn(glyph: string): string {
+/** A word with its glyph, which is a star where the locale is said not to be UTF-8. */
+function painted(word: string): string {
   const { LC_ALL, LC_CTYPE, LANG } = process.env;
-  return /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || 'UTF-8') ? glyph : '*';
-}
-const painted = (word: string): string => {
+  const isUtf8 = /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || 'UTF-8');
   const [, glyph, paint] = lookOf(word);
-  return paint(`${drawn(glyph)} ${word}`);
-};
+  return paint(`${isUtf8 ? glyph : '*'} ${word}`);
+}
 const isObserved = ({ meta, status }: StatefulCluster): boolean =>
   status.observedGeneration === meta.generation;
 /** What needs a person, else the reason of Ready. */
@@ -4458,7 +4444,6 @@ function stateIn(c: StatefulCluster): string {
   if (isTerminating(c)) return 'Terminating';
   return isObserved(c) ? (conditionOf(c, 'Ready')?.reason ?? 'Starting') : 'Unseen';
 }
-/** Clusters, the gravest first. */
 function listText(all: readonly StatefulCluster[], ns: string, now: number): string {
   const sorted = all.toSorted((a, b) => rankOf(stateIn(a)) - rankOf(stateIn(b)));
   const rows = sorted.map((c) => {
@@ -4514,8 +4499,7 @@ type Leader = { readonly words: string; readonly runs?: boolean; readonly namesp
 /** Who works on a part of this, by the newest Lease of an overlapping scope, and where that lies.
  *  Whether somebody runs is left open where no Lease may be read. */
 async function leaderOf(world: World, share: Share): Promise<Leader> {
-  const look = (ns: string) =>
-    itemsOf(world, leasesIn(ns), LEASES.matchLabels).catch(() => undefined);
+  const look = (ns: string) => itemsOf(world, leasesIn(ns), LEASES).catch(() => undefined);
   const found = await Promise.all(unique(['', ...share.namespaces, SYSTEM]).map(look));
   const leases = found.flatMap((list) => list ?? []).map(tamed);
   const ours = leases.filter(({ metadata }) => overlaps(share, shareOf(metadata)));
@@ -4545,16 +4529,13 @@ async function pictureOf({ world, ns, name }: There, raws: readonly Raw[]): Prom
 const detailsOf = (c: StatefulCluster, now: number): string =>
   paragraphs(...[conditionsText, membersText, retiredText].map((text) => text(c, now)));
 async function status(at: There): Promise<void> {
-  const { watch, output } = at.flags;
-  const { name } = at;
-  if (output && watch) throw new UsageError('--watch and --output exclude each other');
-  if (name && !at.ns) throw new UsageError('NAME and -A exclude each other');
+  const { name, ns, flags } = at;
+  if (name && !ns) throw new UsageError('NAME and -A exclude each other');
   const first = await getCluster(at);
-  if (output) return show(first, output);
-  if (!watch) return say(await pictureOf(at, name ? [first] : first['items']));
+  if (!flags['watch']) return say(await pictureOf(at, name ? [first] : first['items']));
   const draws = process.stdout.isTTY && kleur.enabled;
   let shown: unknown; // On a terminal ages are drawn anew, too.
-  for await (const raws of seen(at, clusterPath(at.ns))) {
+  for await (const raws of seen(at, clusterPath(ns))) {
     if (!draws && isDeepStrictEqual(raws, shown)) continue;
     shown = raws;
     const text = await pictureOf(at, raws);
@@ -4610,36 +4591,30 @@ async function partsOf({ world, ns }: There, called: string, of?: string) {
   if (another) throw new Error(`${owner} and ${another} have a "${called}": name its pod`);
   return { identity, owner, parts, retired };
 }
-/** Asks the operator for something, by an annotation that it looks for. */
-async function annotate(at: There, parts: readonly { kind: Kind; meta: Meta }[], key: string) {
-  for (const { kind, meta } of parts) {
-    await merge(at, kind, meta.name, { annotations: { [key]: 'true' } });
-    say(`${kind.replace(/s$/, '')}/${meta.name} annotated`);
-  }
-}
-/** Asks for consent at a terminal, where the default is no; elsewhere --yes is the only answer. */
-async function consentTo(loss: string): Promise<void> {
-  if (!process.stdin.isTTY) throw new UsageError(`${loss}: say --yes`);
-  process.stderr.write(`${escaped(loss)}. Go on? [y/N] `);
-  const { value: answer } = await process.stdin.iterator().next();
-  if (!/^y(es)?\s*$/i.test(`${answer}`)) throw new Error('nothing was changed');
-}
+/** Where a policy deletes data, a terminal is asked, and elsewhere --yes is the only answer. */
 async function replace(at: There): Promise<void> {
   const { identity, owner, parts, retired } = await partsOf(at, at.name);
   if (retired.length > 0) throw new Error(`${identity} of ${owner} is retired already`);
   const { spec } = clusterOf(await getCluster({ ...at, name: owner }));
   const deletes = spec.persistentVolumeClaimRetentionPolicy.whenReplaced === 'Delete';
-  const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
   const hasData = parts.some(({ kind }) => kind === CLAIMS);
-  if (deletes && hasData && !at.flags['yes']) await consentTo(loss);
-  await annotate(at, parts.slice(-1), MARK.replace); // On a claim it outlives the pod.
+  if (deletes && hasData && !at.flags['yes']) {
+    const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
+    if (!process.stdin.isTTY) throw new UsageError(`${loss}: say --yes`);
+    process.stderr.write(`${escaped(loss)}. Go on? [y/N] `);
+    const { value: answer } = await process.stdin.iterator().next();
+    if (!/^y(es)?\s*$/i.test(`${answer}`)) throw new Error('nothing was changed');
+  }
+  const annotations = { [MARK.replace]: 'true' }; // On a claim they outlive the pod.
+  for (const { kind, meta } of parts.slice(-1)) await merge(at, kind, meta.name, { annotations });
   say(`${owner} gives ${identity} up for a new member`);
 }
 async function restore(at: There): Promise<void> {
   const { name, names } = at;
   const { identity, retired } = await partsOf(at, names[1] ?? '', name);
   if (retired.length === 0) throw new Error(`${identity} of ${name} is not retired`);
-  await annotate(at, retired, MARK.restore);
+  const annotations = { [MARK.restore]: 'true' };
+  for (const { kind, meta } of retired) await merge(at, kind, meta.name, { annotations });
   say(`${identity} returns as the next member of ${name} that there is room for`);
 }
 
@@ -4674,7 +4649,6 @@ async function undo(at: There): Promise<void> {
   await api(at.world, { method: 'PUT', path: clusterPath(at.ns, at.name) + BY, body });
   say(`${FULL}/${at.name} is at revision ${to.number}`);
 }
-/** One merge patch of the spec. */
 const edit = (done: string, change: (at: There) => Raw) => async (at: There) => {
   await merge(at, CLUSTERS, at.name, {}, change(at));
   say(`${FULL}/${at.name} ${done}`);
@@ -4841,10 +4815,10 @@ async function adopt(at: There): Promise<void> {
   if (why) throw new Error(`${SETS} "${name}" cannot be adopted: ${why}`);
   const others = set ? await leftTo(at, set) : [];
   say(`${SETS}/${name} becomes ${FULL}/${name}, and no pod is restarted`);
-  const [dryRun, tick] = flags['dry-run'] ? ['&dryRun=All', drawn('·')] : ['', drawn('✓')];
+  const [dryRun, how] = flags['dry-run'] ? ['&dryRun=All', 'would'] : ['', 'done:'];
   const step = async (words: string, run?: () => Promise<unknown>): Promise<void> => {
     if (!dryRun) await run?.();
-    say(`  ${tick} ${words}`);
+    say(`  ${how} ${words}`);
   };
   const body = set && clusterFrom(set, { [MARK.paused]: 'true', [ADOPTS]: uid });
   // A dry run, too, tells what the API server has against it.
@@ -4879,7 +4853,7 @@ function manifest({ flags }: Asked): void {
 const FLAGS = `
 -w --watch                      look every two seconds, until Ctrl-C
 -A --all-namespaces             clusters of all namespaces
--o --output json|yaml           the object as it is, or would be
+-o --output json|yaml           the object that would be made
    --revision N                 show the template of this revision
    --to-revision N              default: the one before the newest
    --timeout TIME               give up after 90s, 5m, 2h; default: never
@@ -4909,7 +4883,7 @@ const NAME = `(?:${KIND})?([a-z0-9][-a-z0-9.]*)`;
 const COMMANDS = `
 run: replace lost members, until stopped: all-namespaces selector workers leader-elect \
 leader-elect-namespace probe-addr metrics-addr log
-status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces output
+status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces
 plan NAME: what the operator would do now, and why; reads only
 replace POD|IDENTITY: give a member up for a new one: yes
 restore NAME IDENTITY|POD: bring a retired identity back with its claims
@@ -4946,7 +4920,8 @@ const commands = linesOf(COMMANDS).map((line) => {
   const [usage = '', about = '', own = ''] = line.split(': ');
   const [words = ''] = usage.split(/ [[(]|(?= [A-Z])/);
   const form = usage.replaceAll(/ (\[?)[A-Z|]+\]?/g, (_, open) => `(?: ${NAME})${open && '?'}`);
-  const takes = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
+  const flags = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
+  const takes = flagList.filter(({ flag }) => flags.includes(flag));
   return { usage, words, form, about, takes };
 });
 /** Are these words, but for one letter more, less or other, or two that changed places? */
@@ -4964,7 +4939,7 @@ function help({ names }: Pick<Asked, 'names'>): void {
     const way = near ? `did you mean ${near.words}?` : `see statefulcluster help`;
     throw new UsageError(`there is no command "${names.join(' ')}": ${way}`);
   }
-  const lines = flagList.filter(({ flag }) => one.takes.includes(flag)).map(({ line }) => line);
+  const lines = one.takes.map(({ line }) => line);
   if (!another) return say(`statefulcluster ${one.usage}\n  ${one.about}\n\n${lines.join('\n')}`);
   const list = tableOf(some, 'command=usage what=about').replaceAll(/^/gm, '  ');
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${list}\n`);
@@ -4980,24 +4955,21 @@ function parsed(argv: readonly string[], strict = true) {
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
   return { flags, positionals, text, command };
 }
-/** What may come after these words: flags, values of a flag, words, or names that are there. */
-async function choicesAfter(words: readonly string[], isFlag: boolean): Promise<readonly string[]> {
-  const { flags, positionals, command } = parsed(words, false);
-  const asked = flagList.find(({ names, value }) => value && names.includes(words.at(-1) ?? ''));
-  if (asked) return asked.value?.match(/[a-z]+/g) ?? [];
-  const taken = flagList.filter(({ flag }) => !command || command.takes.includes(flag));
-  if (isFlag) return taken.map(({ flag }) => `--${flag}`);
-  const [, ...rest] = COMMANDS.split(`\n${[...positionals, ''].join(' ')}`);
-  const next = rest.map((line) => line.split(' ')[0]).join();
-  if (!next.includes('NAME')) return next.match(/[a-z]+/g) ?? [];
-  const { world, ns } = await placed({ names: [], flags });
-  return (await itemsOf(world, clusterPath(ns))).map((raw) => metaOf(raw).name);
-}
 /** Tells the shell what may stand in the place of the last of these words. */
 async function offer(typed: readonly string[]): Promise<void> {
   const words = typed.join(' ').replaceAll(/ = ?/g, ' ').split(' '); // So bash cuts --output=json.
   const last = words.pop() ?? '';
-  const all = await choicesAfter(words, last.startsWith('-'));
+  const { flags, positionals, command } = parsed(words, false);
+  const value = flagList.find(({ names }) => names.includes(words.at(-1) ?? ''))?.value;
+  const [, ...rest] = COMMANDS.split(`\n${[...positionals, ''].join(' ')}`);
+  const next = rest.map((line) => line.split(' ')[0]).join();
+  let all: readonly string[] = (value ?? next).match(/[a-z]+/g) ?? [];
+  if (!value && last.startsWith('-'))
+    all = (command?.takes ?? flagList).map(({ flag }) => `--${flag}`);
+  else if (!value && next.includes('NAME')) {
+    const { world, ns } = await placed({ names: [], flags });
+    all = (await itemsOf(world, clusterPath(ns))).map((raw) => metaOf(raw).name);
+  }
   say(unique(all.filter((one) => one.startsWith(last))).join('\n'));
 }
 /** Checks the form of a command and its flags, and runs it. */
@@ -5007,9 +4979,10 @@ async function obey(argv: readonly string[]): Promise<unknown> {
   if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
   const names = RegExp(`^${command.form}$`).exec(text)?.slice(1);
   if (!names) throw new UsageError(`usage: statefulcluster ${command.usage}`);
-  for (const { flag, line, value = '' } of flagList.filter((one) => one.flag in flags)) {
+  for (const one of flagList.filter(({ flag }) => flag in flags)) {
+    const { flag, line, value = '' } = one;
     const form = FORMS[value] ?? (value.includes('|') ? value : '.*');
-    if (!command.takes.includes(flag)) throw new UsageError(`"${command.words}" has no --${flag}`);
+    if (!command.takes.includes(one)) throw new UsageError(`"${command.words}" has no --${flag}`);
     if (!RegExp(`^(${form})$`).test(`${flags[flag]}`))
       throw new UsageError(`usage: ${line.trim().replaceAll(/ +/g, ' ')}`);
   }
