@@ -40,7 +40,7 @@ const binaryOf = (platform) => path.join(dist, `statefulcluster-${platform}`);
 
 // ═══ BUNDLE ══════════════════════════════════════════════════════════════════════════════════════
 
-/** Of the client the operator needs KubeConfig and YAML; its index, a thousand files, is passed by.
+/** Of the client the operator needs its YAML; its index, a thousand files, is passed by.
  *  What these import but do not use stays out as well: merely importing it does nothing, which the
  *  package fails to say. So do models, proxies, and of undici all but its dispatchers. */
 const onlyWhatIsNeeded = {
@@ -60,7 +60,7 @@ exports.Socks5ProxyAgent = require('./dispatcher/socks5-proxy-agent');`;
     const asItIs =
       'export const ObjectSerializer = { serialize: (o) => o, deserialize: (o) => o };';
     build.onLoad({ filter: /dist.serializer\.js$/ }, () => ({ contents: asItIs }));
-    const own = { contents: `export * from './config.js'; export * from './yaml.js';` };
+    const own = { contents: `export * from './yaml.js';` };
     build.onLoad({ filter: /./, namespace: 'client' }, () => ({ ...own, resolveDir: client }));
     build.onResolve({ filter: /^(@kubernetes\/client-node$|\.)/ }, ({ path: name, resolveDir }) => {
       if (!name.startsWith('.')) return { path: name, namespace: 'client' };

@@ -7367,7 +7367,7 @@ CONDITION              REASON              FOR  MESSAGE
 
 HEALTH       IDENTITY    POD             AGE  NODE  REVISION             CLAIMS  SINCE  WHY
 ▲ Withheld   aaaaaaaaaa                  41d  n1    revision-2 outdated  2       9m     \
-NodeUnreachable; given up, but the brake holds
+NodeUnreachable; judged lost, but the brake holds it
 ◐ Starting   cccccccccc  web-cccccccccc  5m   n3    revision-3           2              \
 see kubectl describe pod; replaced zzzzzzzzzz
 ● Available  bbbbbbbbbb  web-bbbbbbbbbb  3d   n2    revision-3           2
@@ -7455,8 +7455,8 @@ statefulcluster.enge.me/web restarted
 `;
 /** Wrong use → what is said before anything is sent. */
 const MISUSED = `
-adopt db --output xml → usage: -o --output json|yaml the object that would be made
-status --output json → "status" has no --output
+adopt db --output xml → usage: -o --output json|yaml the object as it is, or would be
+plan x --output json → "plan" has no --output
 status web -A → NAME and -A exclude each other
 status web more → usage: statefulcluster status [NAME]
 plan → usage: statefulcluster plan NAME
@@ -7618,17 +7618,18 @@ cli('cli: replace where a policy deletes data → a terminal is asked, else --ye
   assert.ok((await says('', 'Yes\n')).startsWith(asks) && (await says('', 'y\n')).endsWith(done));
   assert.match(await says(' -y'), /^web gives bbbbbbbbbb up for a new member/);
 });
-cli('cli: completion, in a real bash → words, clusters, values, flags', async () => {
-  const rows = ['rollout re', "-n alpha rollout undo ''", 'adopt --output = j', 'replace x --y'];
+cli('cli: completion, in a real bash → words, clusters, flags', async () => {
+  const calm = 'statefulcluster.enge.me/calm';
+  const rows = ['ad', 'rollout re', 'rollout undo state', 'adopt db --o', 'replace x --y'];
   const script = `
 statefulcluster() { '${process.execPath}' '${OPERATOR}' "$@"; }
-export KUBECONFIG=${stand.config}
+kubectl() { echo ${calm}; }
 source <(statefulcluster completion bash)
 tab() { COMP_WORDS=(_ "$@") COMP_CWORD=$#; _statefulcluster statefulcluster
   echo "\${COMPREPLY[@]}"; }
 ${rows.map((row) => `tab ${row}`).join('\n')}`;
   const { out, complaint } = await finished(launchOf(['bash', '--norc', '-c', script]));
-  assert.equal([out, complaint], ['restart resume\ncalm\njson\n--yes\n', '']);
+  assert.equal([out, complaint], [`adopt\nrestart resume\n${calm}\n--output\n--yes\n`, '']);
 });
 cli('cli: help of every command → fits a screen', async () => {
   const { out: index } = await finished(launch(['help']));

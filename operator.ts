@@ -2237,7 +2237,8 @@ function causeOf(m: Member): Partial<Pick<End, 'sinceMs'>> & { readonly reason: 
   const { end, life, retired, state, isBlocked, pod } = m;
   if (end?.dueInMs === 0) return end;
   if (life !== 'live' && retired) return { reason: retired.reason, sinceMs: retired.atMs };
-  return { reason: state === 'Available' ? '' : isBlocked || pod?.trouble || pod?.resize || '' };
+  const why = isBlocked || pod?.trouble || pod?.resize || (end && `${end.reason} soon`);
+  return { reason: state === 'Available' ? '' : (why ?? '') };
 }
 /** One line of `status.members`. */
 function memberStatus(s: Snapshot, { update }: Revisions, m: Member) {
@@ -3901,9 +3902,7 @@ async function look(e: Election, path = `${e.path}/${e.name}`): Promise<readonly
 }
 /** Reads all Leases that may be of overlapping scopes; says who works on this one. */
 const lookAround = (e: Election): Promise<string> =>
-  look(e, withQuery(e.path, { labelSelector: selectorText({ matchLabels: LEASES }) })).then(() =>
-    rivalOf(e),
-  );
+  look(e, withQuery(e.path, { labelSelector: selectorText(LEASES) })).then(() => rivalOf(e));
 /** Who else works, or may work, on this scope, of all that were seen; '' if nobody. */
 function rivalOf(e: Election): string {
   for (const [name, { metadata, spec, freeAt }] of e.seen) {
@@ -3916,13 +3915,13 @@ function rivalOf(e: Election): string {
   return '';
 }
 
-const LEASES = { 'app.kubernetes.io/name': 'statefulcluster' }; // Their labels.
+const LEASES = { matchLabels: { 'app.kubernetes.io/name': 'statefulcluster' } };
 /** Lands only on the version that was read: of two candidates one gets a conflict. */
 function write(e: Election, found: Raw | undefined, holderIdentity: string): Promise<Raw> {
   const { metadata, spec = {} } = found ?? {};
   const { namespaces, selector } = e.share;
   const scope = { [MARK.namespaces]: namespaces.join(), [MARK.selector]: selector };
-  const labels = { ...metadata?.labels, ...LEASES };
+  const labels = { ...metadata?.labels, ...LEASES.matchLabels };
   const annotations = { ...metadata?.annotations, ...scope };
   const meta = { ...metadata, name: e.name, labels, annotations };
   const renewTime = new Date(e.world.now()).toISOString().replace('Z', '000Z');
@@ -4412,7 +4411,7 @@ const sinceText = (at: string | undefined, now: number): string =>
 /** How words look, the gravest first, and why a member is so, or what to do about it. */
 type Look = readonly [words: string, glyph: string, paint: (text: string) => string, why?: string];
 const LOOKS: readonly Look[] = [
-  ['Withheld ReplacementWithheld', '▲', magenta, 'given up, but the brake holds'],
+  ['Withheld ReplacementWithheld', '▲', magenta, 'judged lost, but the brake holds it'],
   ['Stalled', '×', red],
   ['Unready', '▲', red, 'was Ready, and is not: see kubectl logs'],
   ['Pending Unseen', '○', yellow, 'no node yet'],
@@ -4494,12 +4493,12 @@ ${gray('To bring an identity back with its data:')}
 statefulcluster restore -n ${meta.namespace} ${meta.name} ${kept}`;
   return paragraphs(tableOf(rows, titles), retiredClaims > 0 ? hints : '');
 }
-
 type Leader = { readonly words: string; readonly runs?: boolean; readonly namespace?: string };
 /** Who works on a part of this, by the newest Lease of an overlapping scope, and where that lies.
  *  Whether somebody runs is left open where no Lease may be read. */
 async function leaderOf(world: World, share: Share): Promise<Leader> {
-  const look = (ns: string) => itemsOf(world, leasesIn(ns), LEASES).catch(() => undefined);
+  const look = (ns: string) =>
+    itemsOf(world, leasesIn(ns), LEASES.matchLabels).catch(() => undefined);
   const found = await Promise.all(unique(['', ...share.namespaces, SYSTEM]).map(look));
   const leases = found.flatMap((list) => list ?? []).map(tamed);
   const ours = leases.filter(({ metadata }) => overlaps(share, shareOf(metadata)));
@@ -4532,6 +4531,7 @@ async function status(at: There): Promise<void> {
   const { name, ns, flags } = at;
   if (name && !ns) throw new UsageError('NAME and -A exclude each other');
   const first = await getCluster(at);
+  if (flags['output']) return show(first, flags['output']);
   if (!flags['watch']) return say(await pictureOf(at, name ? [first] : first['items']));
   const draws = process.stdout.isTTY && kleur.enabled;
   let shown: unknown; // On a terminal ages are drawn anew, too.
@@ -4853,7 +4853,7 @@ function manifest({ flags }: Asked): void {
 const FLAGS = `
 -w --watch                      look every two seconds, until Ctrl-C
 -A --all-namespaces             clusters of all namespaces
--o --output json|yaml           the object that would be made
+-o --output json|yaml           the object as it is, or would be
    --revision N                 show the template of this revision
    --to-revision N              default: the one before the newest
    --timeout TIME               give up after 90s, 5m, 2h; default: never
@@ -4883,7 +4883,7 @@ const NAME = `(?:${KIND})?([a-z0-9][-a-z0-9.]*)`;
 const COMMANDS = `
 run: replace lost members, until stopped: all-namespaces selector workers leader-elect \
 leader-elect-namespace probe-addr metrics-addr log
-status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces
+status [NAME]: who leads; the clusters, or one and its members: watch all-namespaces output
 plan NAME: what the operator would do now, and why; reads only
 replace POD|IDENTITY: give a member up for a new one: yes
 restore NAME IDENTITY|POD: bring a retired identity back with its claims
@@ -4898,13 +4898,6 @@ manifest: what installs the operator, for kubectl apply -f -: image namespaced m
 completion (bash|zsh): print what makes a shell complete these words
 version: print the version
 help [COMMAND] [WORD]: explain a command and its flags`;
-/** For bash and for zsh: at a Tab they ask this program, which knows what it takes. */
-const completion = (): void =>
-  say(`type complete >/dev/null 2>&1 || { autoload -U bashcompinit && bashcompinit; }
-_statefulcluster() {
-  COMPREPLY=($("$1" --complete "\${COMP_WORDS[@]:1:$COMP_CWORD}" 2>/dev/null))
-}
-complete -o default -F _statefulcluster statefulcluster`);
 type Acts<T> = Readonly<Record<string, (asked: T) => unknown>>;
 const HERE: Acts<Asked> = { run, manifest, completion, version: () => say(VERSION), help };
 const THERE: Acts<There> = { status, plan: showPlan, replace, restore, adopt };
@@ -4914,7 +4907,7 @@ const flagList = linesOf(FLAGS).map((line) => {
   const [, short, flag = '', value] = /^(?:-(\w)|  ) --([a-z-]+)(?: (\S+))?  /.exec(line) ?? [];
   const type = value ? ('string' as const) : ('boolean' as const);
   const option = { type, multiple: flag === 'namespace', ...(short && { short }) };
-  return { line: `  ${line}`, flag, names: [`--${flag}`, `-${short}`], value, option };
+  return { line: `  ${line}`, flag, value, option };
 });
 const commands = linesOf(COMMANDS).map((line) => {
   const [usage = '', about = '', own = ''] = line.split(': ');
@@ -4945,37 +4938,30 @@ function help({ names }: Pick<Asked, 'names'>): void {
   say(`statefulcluster ${VERSION}: stateful pods whose identity is never re-used\n\n${list}\n`);
   say(`statefulcluster help COMMAND explains each with its flags.`);
 }
-/** Finds the command and its flags, wherever they stand. */
-function parsed(argv: readonly string[], strict = true) {
+/** For bash, and for zsh in the way of bash: commands, then flags and the names of clusters. */
+function completion(): void {
+  const rows = commands.map(({ usage, words, takes }) => {
+    const names = usage.includes('NAME') ? ' $(kubectl get stc -o name 2>/dev/null)' : '';
+    return `  '${words} '*) w="${takes.map(({ flag }) => `--${flag}`).join(' ')}${names}" ;;`;
+  });
+  say(`type complete >/dev/null 2>&1 || { autoload -U bashcompinit && bashcompinit; }
+_statefulcluster() {
+  local w; case "\${COMP_WORDS[*]:1:$COMP_CWORD-1} " in
+${rows.join('\n')}
+  'rollout '*) w='${Object.keys(ROLLOUT).join(' ')}' ;;
+  *) w='${unique(commands.map(({ words }) => words.split(' ')[0])).join(' ')}' ;; esac
+  COMPREPLY=($(compgen -W "$w" -- "\${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _statefulcluster statefulcluster`);
+}
+/** Finds the command and its flags, wherever they stand, checks their form and runs it. */
+async function obey(argv: readonly string[]): Promise<unknown> {
   const args = argv.map((arg) => (arg === '--version' ? 'version' : arg));
   const options = Object.fromEntries(flagList.map(({ flag, option }) => [flag, option]));
-  const { values, positionals } = parseArgs({ args, options, allowPositionals: true, strict });
+  const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
   const flags: Dict = Object.fromEntries(Object.entries(values).map(([k, v]) => [k, `${v}`]));
   const text = positionals.join(' ');
   const command = commands.find((c) => `${text} `.startsWith(`${c.words} `));
-  return { flags, positionals, text, command };
-}
-/** Tells the shell what may stand in the place of the last of these words. */
-async function offer(typed: readonly string[]): Promise<void> {
-  const words = typed.join(' ').replaceAll(/ = ?/g, ' ').split(' '); // So bash cuts --output=json.
-  const last = words.pop() ?? '';
-  const { flags, positionals, command } = parsed(words, false);
-  const value = flagList.find(({ names }) => names.includes(words.at(-1) ?? ''))?.value;
-  const [, ...rest] = COMMANDS.split(`\n${[...positionals, ''].join(' ')}`);
-  const next = rest.map((line) => line.split(' ')[0]).join();
-  let all: readonly string[] = (value ?? next).match(/[a-z]+/g) ?? [];
-  if (!value && last.startsWith('-'))
-    all = (command?.takes ?? flagList).map(({ flag }) => `--${flag}`);
-  else if (!value && next.includes('NAME')) {
-    const { world, ns } = await placed({ names: [], flags });
-    all = (await itemsOf(world, clusterPath(ns))).map((raw) => metaOf(raw).name);
-  }
-  say(unique(all.filter((one) => one.startsWith(last))).join('\n'));
-}
-/** Checks the form of a command and its flags, and runs it. */
-async function obey(argv: readonly string[]): Promise<unknown> {
-  if (argv[0] === '--complete') return offer(argv.slice(1));
-  const { flags, positionals, text, command } = parsed(argv);
   if (flags['help'] || !command) return help({ names: command?.words.split(' ') ?? positionals });
   const names = RegExp(`^${command.form}$`).exec(text)?.slice(1);
   if (!names) throw new UsageError(`usage: statefulcluster ${command.usage}`);
