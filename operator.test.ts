@@ -7866,6 +7866,7 @@ interface Side {
   readonly world: World;
   readonly nobody: World; // A user without rights.
   compact(revision: string): Promise<unknown>;
+  admit(): Promise<unknown>; // From now on, pods with the label admit get FORCED.
 }
 type Watching = { readonly events: string[]; ring: () => void; stop: AbortController };
 /** What was seen so far, by the name of the object. */
@@ -8086,6 +8087,7 @@ async function playRow(p: Sighted, side: Side, row: string): Promise<string> {
   if (verb === 'SEE') return seeWatch(p, world, name, Number(more[0]));
   if (verb === 'COMPACT')
     return side.compact(p.versions.get(name)?.at(-1) ?? '').then(() => 'done');
+  if (verb === 'ADMIT') return side.admit().then(() => 'done');
   if (verb === 'WATCH') {
     openWatch(p, world, name, understood(p, `GET ${more.join(' ')}`));
     return '';
@@ -8159,7 +8161,13 @@ const playEmbedded = (text: string): Promise<readonly string[]> =>
   inSim((sim, world) => {
     sim.state.denied = [{ user: 'nobody' }];
     const compactNow = async (): Promise<void> => (compact(sim.state), sim.wake());
-    return playRows({ world, nobody: sim.world('nobody'), compact: compactNow }, text);
+    const forced: ApiState['mutate'] = (_, plural, object) =>
+      plural === 'pods' && object.metadata.labels?.['admit']
+        ? (strategicPatch(object, FORCED) as ApiObject)
+        : object;
+    const admit = async (): Promise<void> => void (sim.state.mutate = forced);
+    const nobody = sim.world('nobody');
+    return playRows({ world, nobody, compact: compactNow, admit }, text);
   });
 const sideOf = (plane: ControlPlane): Side => ({
   world: realWorld(plane),
@@ -8168,7 +8176,30 @@ const sideOf = (plane: ControlPlane): Side => ({
     const body = JSON.stringify({ revision, physical: true });
     return fetch(`${plane.etcdUrl}/v3/kv/compaction`, { method: 'POST', body });
   },
+  admit: async () => {
+    const from = { world: realWorld(plane) };
+    const api = '/apis/admissionregistration.k8s.io/v1/mutatingadmission';
+    const specs = { policies: loadAllYaml(FORCING)[0], policybindings: { policyName: 'conform' } };
+    for (const [plural, spec] of Object.entries(specs))
+      await order(from, 'POST', api + plural, { metadata: { name: 'conform' }, spec });
+    const pod = { metadata: { name: 'm', labels: { admit: 'me' } }, ...NAMED };
+    const path = `${placeOf('conform', 'pods')}?dryRun=All`;
+    const isForced = async () => (await order(from, 'POST', path, pod))['metadata'].labels.team;
+    await reaches(async () => Number(await isForced()), 1);
+  },
 });
+/** What admission makes of a pod, in the section Admission, here and in CEL. */
+const FORCED = {
+  metadata: { labels: { team: '1' } },
+  spec: { containers: [{ name: 'c', image: 'i@x' }] },
+};
+const FORCING = `{ failurePolicy: Fail, reinvocationPolicy: Never,
+  matchConstraints: { resourceRules: [
+    { apiGroups: [''], apiVersions: [v1], resources: [pods], operations: [CREATE, UPDATE] }] },
+  matchConditions: [{ name: a, expression: "object.metadata.?labels.?admit.hasValue()" }],
+  mutations: [{ patchType: ApplyConfiguration, applyConfiguration: { expression: "Object{
+    metadata: Object.metadata{labels: {'team': '1'}},
+    spec: Object.spec{containers: [Object.spec.containers{name: 'c', image: 'i@x'}]}}" } }] }`;
 
 const RECORDED = String.raw`
 # kube-apiserver v1.36.2
@@ -8534,6 +8565,14 @@ POST conform2:pods/<q1|q2|q1> → 201 | 2 × 403 exceeded quota:…b060
 POST conform2:pods/q1 spec.containers=[] → 422 spec.containers:…5577
 POST conform2:pods/<q1|q2>?dryRun=All → 2 × 403 exceeded quota:…b060
 POST conform2:pvc/q3 → 403 exceeded quota:…45a5
+# Admission
+ADMIT → done
+POST pods/m .labels.admit=me → 201 .labels.team=1 spec.containers.c.image=i@x
+PATCH pods/m .labels.team=<y|null> → 2 × 200 .labels.team=1
+STRATEGIC pods/m .labels.b=c spec.containers=[{name:c,image:j}] → 200 .labels.b=c
+PATCH pods/m/status .labels.team=y → 200
+PATCH pods/m .labels.admit=<null|me> → 200 | 200 .labels.team=1
+DELETE pods/m → 200 dies=0 .generation=2
 # Namespaces
 DELETE namespaces/<default|conform2> → 403 this namespace m…fae8 | 200 status.phase=Terminating
 POST conform2:<pods|stc>/q9 → 2 × 403 unable to create…e248
@@ -9950,7 +9989,8 @@ function replace(call: Call, old: ApiObject, wanted: Rec): ApiObject {
     commit(call, 'DELETED', next, old);
     return next;
   }
-  return same(next, old) ? old : commit(call, 'MODIFIED', next, old); // No change is no write.
+  // No change is no write, unless admission put it back: managedFields changed.
+  return same(next, old) && same(draft, meant) ? old : commit(call, 'MODIFIED', next, old);
 }
 /** /status, /scale and /finalize change only their own part, and the object leaves status alone. */
 function isolate({ resource, subresource }: Call, old: ApiObject, wanted: Rec): ApiObject {
