@@ -2582,24 +2582,26 @@ function jsonOf(text: string, status: number): unknown {
     return { message: `answer ${status}, not from an API server: ${words}` };
   }
 }
-/** One request; `on` gets each line of the answer. */
+/** One request; `on` gets each line of the answer. (undici's timeouts tick twice a second.) */
 async function exchange(access: Access, request: ApiRequest, signal: AbortSignal, on?: Hear) {
   const { method, body, contentType = 'application/json' } = request;
   const { origin, pathname } = access.server;
   const path = pathname.replace(/\/$/, '') + request.path;
-  const sent = body === undefined ? '' : written(body);
   const agent = `statefulcluster/${VERSION}`;
   const own = { accept: 'application/json', 'user-agent': agent, 'content-type': contentType };
   const headers = { ...own, ...access.headers };
   const isOfLease = request.path.startsWith('/apis/coordination.k8s.io/');
   const way = on || isOfLease ? access.apart : access.requests;
-  const { requestMs: headersTimeout, quietMs: bodyTimeout } = BOUNDS;
-  const asked = { origin, path, method, headers, body: sent, signal, headersTimeout, bodyTimeout };
+  const waits = { signal, headersTimeout: on ? BOUNDS.requestMs : 0, bodyTimeout: 0 };
+  const asked = { origin, path, method, headers, body: body ? written(body) : '', ...waits };
   try {
     const answer = await way.request(asked);
     const status = answer.statusCode;
+    const quiet = setTimeout(() => answer.body.destroy(new Error('went silent')), BOUNDS.quietMs);
+    answer.body.once('close', () => clearTimeout(quiet));
     let text = '';
     for await (const piece of answer.body.setEncoding('utf8')) {
+      quiet.refresh();
       text += piece;
       if (!on || status !== 200) continue;
       const lines = text.split('\n');
@@ -3749,8 +3751,7 @@ async function confess(pass: Pass, error: unknown): Promise<void> {
 async function recordEvent({ world, cluster, ledger: { told } }: Pass, story: Story) {
   const { reason, type, message } = story;
   const { namespace, name, uid } = cluster.meta;
-  const level = type === 'Warning' ? 'warn' : 'info';
-  world.log(level, reason, { cluster: keyOf(cluster.meta), message });
+  world.log(type === 'Normal' ? 'info' : 'warn', reason, { cluster: keyOf(cluster.meta), message });
   const now = world.now();
   const key = `${reason} ${message}`;
   for (const [old, at] of told) if (now - at >= LIMITS.earlyEndMs) told.delete(old);
@@ -3791,6 +3792,7 @@ const newElection = (world: World, share: Share, { namespace, identity }: Electe
   // does not change again. Also a deleted one: its holder will make it again.
   seen: new Map<string, Raw & { readonly freeAt: number }>(),
   until: -Infinity, // Uptime up to which this process leads.
+  held: undefined as Raw | undefined, // The Lease as it was last written here.
 });
 type Election = ReturnType<typeof newElection>;
 /** Equal scopes compete for one Lease; each part of a split has its own, named after it. */
@@ -3863,10 +3865,11 @@ async function campaign(e: Election, signal: AbortSignal): Promise<void> {
 }
 /** Renews until `over`, then releases. Throws when this process does not lead any more. */
 async function keepLease(e: Election, over: AbortSignal): Promise<void> {
+  const renew = async (old?: Raw) => (leads(e) ? tryLease(e, old) : 'it was not renewed in time');
   for (;;) {
     await e.world.sleep(Math.max(0, Math.min(BOUNDS.leaseRetryMs, leftMs(e))), over);
     if (over.aborted) return release(e);
-    const why = leads(e) ? await tryLease(e).catch(wordsOf) : 'it was not renewed in time';
+    const why = await renew(e.held).catch(() => renew().catch(wordsOf)); // It may be edited.
     if (!leads(e)) throw new Error(`lost the Lease ${e.name}: ${why}`);
     if (why) e.world.log('warn', 'the Lease was not renewed', { error: why });
   }
@@ -3879,11 +3882,11 @@ async function release(e: Election): Promise<void> {
 }
 
 /** Takes or renews the Lease; says why not, if somebody else may work on this scope. */
-async function tryLease(e: Election): Promise<string> {
+async function tryLease(e: Election, known?: Raw): Promise<string> {
   const at = e.world.uptime(); // Whoever sees this renewal sees it later.
-  const [found] = await look(e); // By its name: it may have lost its label.
+  const [found] = known ? [known] : await look(e); // By its name: it may have lost its label.
   const why = rivalOf(e) || (found && leads(e) ? '' : await lookAround(e));
-  if (why === '') await write(e, found, e.identity);
+  if (why === '') e.held = await write(e, found, e.identity);
   e.until = why ? -Infinity : at + BOUNDS.renewMaxMs;
   return why;
 }
@@ -4055,9 +4058,8 @@ export function pageOf(v: Vitals, path: string): readonly [status: number, text:
     return `${watch}: last event or bookmark ${Math.floor((now - newsAt) / 1000)} s ago\n`;
   });
   if (path === '/metrics') return [200, metricsText(v)];
-  if (path === '/healthz' && !silent) return [200, 'ok\n'];
-  if (path === '/healthz')
-    return [500, `no sign of the watch ${silent?.[0]} for ${BOUNDS.silenceMaxMs / 1000} s\n`];
+  const words = `no sign of the watch ${silent?.[0]} for ${BOUNDS.silenceMaxMs / 1000} s\n`;
+  if (path === '/healthz') return silent ? [500, words] : [200, 'ok\n'];
   if (path !== '/readyz') return [404, 'there are /healthz, /readyz and /metrics\n'];
   if (v.phase === 'standby') return [200, 'standby\n'];
   if (v.phase === 'synced') return [200, `leader\n${ages.join('')}`];
@@ -4237,15 +4239,14 @@ export async function loadConfig(file?: string, context?: string): Promise<Confi
   const name = context ?? files.find((raw) => raw['current-context'])?.['current-context'];
   const chosen = find('context', name);
   const [cluster, user] = [find('cluster', chosen['cluster']), find('user', chosen['user'])];
-  const { server = '' } = cluster as { server?: string };
-  if (!URL.canParse(server))
+  if (!URL.canParse(`${cluster['server']}`))
     throw new Error(`${where} names no cluster with a URL: set --kubeconfig or --context`);
   const { as, 'as-uid': uid, 'as-groups': groups } = user;
   if (!as && (uid || groups)) throw new Error('kubeconfig: user: as-uid or as-groups without as');
   const authority = cluster['certificate-authority'] ?? cluster['certificate-authority-data'];
   if (authority && cluster['insecure-skip-tls-verify'])
     throw new Error('kubeconfig: cluster: insecure beside an authority');
-  const isPlain = server.startsWith('http:'); // It carries nobody's credentials.
+  const isPlain = cluster['server'].startsWith('http:'); // It carries nobody's credentials.
   const asker = isPlain ? { as, 'as-uid': uid, 'as-groups': groups } : user;
   return newConfig(cluster, asker, chosen['namespace']);
 }
@@ -4347,12 +4348,11 @@ async function show(raw: Raw, output = 'yaml'): Promise<void> {
   say(output === 'json' ? json : dumpYaml(JSON.parse(json)).trimEnd());
 }
 /** The same with the place where it is answered, and its first word. */
-async function placed(asked: Asked) {
-  const { names, flags } = asked;
+async function placed({ names, flags }: Asked) {
   const config = await load(flags);
   const world = onServerClock(realWorld(config, warn, () => load(flags)));
   const ns = flags['all-namespaces'] ? '' : (flags['namespace'] ?? config.namespace);
-  return { ...asked, world, ns, name: names[0] ?? '' };
+  return { names, flags, world, ns, name: names[0] ?? '' };
 }
 type There = Awaited<ReturnType<typeof placed>>;
 const getCluster = ({ world, ns, name }: There) => get(world, clusterPath(ns, name));
