@@ -899,8 +899,7 @@ no other node is open: a:cordoned b:cordoned c:gone+cordoned !x:spot+cordoned (p
 its volume is unknown: a b c:gone+nodeless (pinned ?volume) → -
 labels that admission changes, or has changed, are no release, nor before that is known:
   a b c:moved (wasMoved) | a b c:moved (badLabels) | a b c:moved (badLabelsBefore)
-  | a b c:moved (?trial) → Available
-… whatever else a trial is refused for: a b c:moved (badTrial) → Released
+  | a b c:moved (?trial) | a b c:moved (badTrial) → Available
 only one of two is pinned: a b c:gone+logs.free+nodeless (pinned) → NodeGone*
 claimless, taken out: a b c:claimless+moved → Released
 `;

@@ -960,11 +960,11 @@ function isSelected({ cluster: { meta, spec } }: Snapshot, pod: Pod): boolean {
  *  shown to this process. */
 function isTakenOut(d: Draft, pod: Pod): boolean {
   if (isSelected(d.s, pod)) return false;
-  const words = trialOf(d, d.revisions.update, false) ?? NO_ANSWER;
+  const words = trialOf(d, d.revisions.update, false, pod) ?? NO_ANSWER;
   if (words.startsWith(ADMISSION)) d.blocked ||= words;
   const isMoved = words.startsWith(ADMISSION) || d.s.desk.seen.has(movedKey(pod));
   if (isMoved) d.evidence.push(movedKey(pod));
-  return !isMoved && !words.startsWith(NO_ANSWER);
+  return !isMoved && words === ''; // A trial refused for something else tells nothing of labels.
 }
 const movedKey = ({ meta }: Pod): string => `${ADMISSION}/${meta.uid}`;
 
