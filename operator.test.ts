@@ -22,7 +22,7 @@ import path, { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { rootCertificates } from 'node:tls';
-import { parseArgs, stripVTControlCharacters } from 'node:util';
+import { isDeepStrictEqual as same, parseArgs, stripVTControlCharacters } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { gunzipSync } from 'node:zlib';
@@ -3147,7 +3147,7 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   'labels …': ({ t }, labels) => retemplate(t, template({}, { labels })),
   'cluster …': ({ t }, metadata) => must(t, 'PATCH', coder, { metadata }),
   touched: ({ t }) => annotate(t, coder, { beat: `${t.sim.uptime()}` }),
-  noted: ({ t }) => annotate(t, podAt(firstPod(t)), { i: `${t.sim.uptime()}` }),
+  noted: ({ t }) => annotate(t, pathAt(firstPod(t)), { i: `${t.sim.uptime()}` }),
   'all labels go': ({ t }) => {
     for (const kind of ['pods', 'persistentvolumeclaims'])
       for (const { metadata } of listed(t, kind))
@@ -3165,8 +3165,8 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   },
   preempt: (p) => preempt(p.t, taken(p)),
   'it fails(?:: (\\w+))?': (p, reason) => failPod(p.t, taken(p), reason),
-  ask: (p) => annotate(p.t, podAt(taken(p)), { [MARK.replace]: 'true' }),
-  'pod …': (p, metadata) => must(p.t, 'PATCH', podAt(taken(p)), { metadata }),
+  ask: (p) => annotate(p.t, pathAt(taken(p)), { [MARK.replace]: 'true' }),
+  'pod …': (p, metadata) => must(p.t, 'PATCH', pathAt(taken(p)), { metadata }),
   'its claims are wanted back': ({ t, it }) =>
     claimsOf(t, identityIn(it)).map(({ metadata: { name } }) =>
       annotate(t, `${claimsAt}/${name}`, { [MARK.restore]: 'true' }),
@@ -3179,7 +3179,7 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   },
   'all fail': ({ t }) => livePods(t).map((pod) => isUp(pod) && failPod(t, pod)),
   'all go': ({ t }) => livePods(t).map((pod) => removePod(t, pod)),
-  'all are taken out': ({ t }) => livePods(t).map((pod) => must(t, 'PATCH', podAt(pod), OUTSIDE)),
+  'all are taken out': ({ t }) => livePods(t).map((pod) => must(t, 'PATCH', pathAt(pod), OUTSIDE)),
   'all claims go': ({ t }) =>
     identitiesOf(t)
       .flatMap((id) => claimsOf(t, id))
@@ -4066,7 +4066,7 @@ if (only.test('scale: 1,000 clusters'))
     assert.equal([passes.size, requestsSince(t, mark)], [1000, {}], 'after a restart');
     passes.clear();
     const touched = listed(t, 'pods').filter((_, i) => i % 3 > 0); // Two of each three.
-    for (const pod of touched) must(t, 'PATCH', podAt(pod), { metadata: { labels: { a: 'b' } } });
+    for (const pod of touched) must(t, 'PATCH', pathAt(pod), { metadata: { labels: { a: 'b' } } });
     await t.sim.run(1000);
     assert.equal([touched.length, passes.size], [2000, 1000]);
     assert.ok(Math.max(...passes.values()) <= 2, `${Math.max(...passes.values())} passes of one`);
@@ -4345,15 +4345,14 @@ const oneOf = <T>(list: readonly T[], x: number): T => list[Math.floor(x * list.
 /** From `least` to `most`, evenly by magnitude. */
 const spanOf = (x: number, least = 50, most = 60_000) => Math.round(least * (most / least) ** x);
 
-function drawClaim(roll: () => number, name: string): Rec {
-  const claim = roll() < 0.6 ? localClaim() : netClaim();
-  return { ...claim, metadata: { name } };
-}
 function drawSpec(roll: () => number): Rec {
   const some = (chance: number, fields: Rec): Rec => (roll() < chance ? fields : {});
   const kept = (): string => (roll() < 0.6 ? 'Retain' : 'Delete');
   const names = ['data', 'log'].slice(0, oneOf([0, 1, 1, 1, 2], roll()));
-  const volumeClaimTemplates = names.map((name) => drawClaim(roll, name));
+  const volumeClaimTemplates = names.map((name) => {
+    const claim = roll() < 0.6 ? localClaim() : netClaim();
+    return { ...claim, metadata: { name } };
+  });
   const mounts = names.map((name) => ({ name, mountPath: `/${name}` }));
   const containers = [{ name: 'c', image: 'img:1', volumeMounts: mounts }];
   const liveness = {
@@ -4425,12 +4424,16 @@ function wish(s: Trial, method: ApiRequest['method'], path: string, body: unknow
 }
 const patchCluster = (s: Trial, name: string, body: Rec, what = ''): string =>
   wish(s, 'PATCH', `${clusterAt('default')}/${name}`, body, what);
-const patchPod = (s: Trial, pod: Seen, metadata: Rec, what = ''): string =>
-  wish(s, 'PATCH', podAt(pod), { metadata }, what);
+const patchObject = (s: Trial, o: Seen, metadata: Rec, what = ''): string =>
+  wish(s, 'PATCH', pathAt(o), { metadata }, what);
 const setTaints = (s: Trial, node: string, taints: readonly Rec[], what = ''): string =>
   wish(s, 'PATCH', `/api/v1/nodes/${node}`, { spec: { taints } }, what);
 const removeObject = (s: Trial, path: string, options: Rec, what = ''): string =>
   wish(s, 'DELETE', path, options, what);
+function evicts(s: Trial, pod: Seen): string {
+  const { name } = pod.metadata;
+  return wish(s, 'POST', `${pathAt(pod)}/eviction`, { metadata: { name } }, `evict ${name}`);
+}
 /** Begins something that ends after a while, or with all faults. */
 function during(s: Trial, ms: number, what: string, end: () => unknown): string {
   const once = (): void => {
@@ -4440,34 +4443,41 @@ function during(s: Trial, ms: number, what: string, end: () => unknown): string 
   s.t.sim.at(ms, once);
   return `${what} for ${ms / 1000} s`;
 }
-const nameOfCluster = (s: Trial, x: number): string =>
-  (oneOf(s.script.clusters, x)['metadata'] as { name: string }).name;
+const clusterNames = (s: Trial): string[] =>
+  (s.script.clusters as unknown as Seen[]).map(({ metadata }) => metadata.name);
 const claimsAt = `${space}/persistentvolumeclaims`;
-const podAt = (o: Seen): string => `${space}/pods/${o.metadata.name}`;
+/** The path of a pod or claim. */
+const pathAt = ({ kind, metadata }: Seen): string =>
+  `${kind === 'Pod' ? `${space}/pods` : claimsAt}/${metadata.name}`;
 /** Pods of all clusters, also those on their way out. */
 const anyPods = (s: Trial): Seen[] => listed(s.t, 'pods').filter(isOurs);
 const nodeNames = (s: Trial): string[] => Array.from({ length: s.script.nodes }, (_, i) => `n${i}`);
 
+const retiredClaims = (s: Trial): Seen[] =>
+  claimsOf(s.t).filter((o) => labelOf(o, MARK.retired) === 'true');
 const claimsOfCluster = (s: Trial, name: string): Seen[] =>
   claimsOf(s.t).filter((o) => labelOf(o, MARK.cluster) === name);
 
-/** Something done to one cluster, there or not; at one node. */
-type Done = (s: Trial, name: string, move: Move) => string | undefined;
-const named =
-  (play: Done): Deed =>
-  (s, move) =>
-    play(s, nameOfCluster(s, move.x), move);
-const atNode =
-  (play: Done): Deed =>
-  (s, move) =>
-    play(s, oneOf(nodeNames(s), move.x), move);
-/** Something done to one cluster, if it is there. */
-const toCluster =
-  (play: (s: Trial, now: Seen, move: Move) => string | undefined): Deed =>
+/** Something done to one of these, which x chooses, if there are any. */
+const toOne =
+  <T>(all: (s: Trial) => readonly T[]) =>
+  (play: (s: Trial, one: T, move: Move) => string | undefined): Deed =>
   (s, move) => {
-    const now = clusterNow(s.t, nameOfCluster(s, move.x)) as Seen | undefined;
-    return now && play(s, now, move);
+    const list = all(s);
+    return list.length > 0 ? play(s, oneOf(list, move.x), move) : undefined;
   };
+const operatorNames = (s: Trial): string[] => [...s.faults.keys()];
+const named = toOne(clusterNames); // There or not.
+const toNode = toOne(nodeNames);
+const toPod = toOne(anyPods);
+const toClaim = toOne((s) => claimsOf(s.t));
+const toOperator = toOne(operatorNames);
+/** Something done to one cluster, if it is there. */
+const toCluster = (play: (s: Trial, now: Seen, move: Move) => string | undefined): Deed =>
+  named((s, name, move) => {
+    const now = clusterNow(s.t, name) as Seen | undefined;
+    return now && play(s, now, move);
+  });
 /** A change of the spec of one cluster. */
 const editing = (draw: (move: Move, now: Seen) => Rec): Deed =>
   toCluster((s, now, move) => {
@@ -4475,15 +4485,8 @@ const editing = (draw: (move: Move, now: Seen) => Rec): Deed =>
     const spec = draw(move, now);
     return patchCluster(s, name, { spec }, `edit ${name} ${JSON.stringify(spec)}`);
   });
-/** Something done to one pod. */
-const toPod =
-  (play: (s: Trial, pod: Seen, move: Move) => string | undefined): Deed =>
-  (s, move) => {
-    const pods = anyPods(s);
-    return pods.length > 0 ? play(s, oneOf(pods, move.x), move) : undefined;
-  };
 const patching = (what: string, metadata: Rec): Deed =>
-  toPod((s, pod) => patchPod(s, pod, metadata, `${what} ${pod.metadata.name}`));
+  toPod((s, pod) => patchObject(s, pod, metadata, `${what} ${pod.metadata.name}`));
 /** What only a kubelet can do: nothing, where none runs the pod. */
 function byKubelet(what: string, move: () => void): string | undefined {
   try {
@@ -4493,173 +4496,34 @@ function byKubelet(what: string, move: () => void): string | undefined {
     return undefined;
   }
 }
-/** A node that is in trouble for a while. */
-const toNode =
-  (way: 'kill' | 'cutOff' | 'removeNode' | 'drainShutdown'): Deed =>
-  (s, { x, y, z }) => {
-    const node = oneOf(nodeNames(s), x);
+/** A node that is in trouble for a while; or all of them are. */
+const trouble = (way: 'kill' | 'cutOff' | 'removeNode' | 'drainShutdown'): Deed =>
+  toNode((s, node, { y, z }) => {
     const all = z < 0.1 ? nodeNames(s) : [node];
     all.forEach(s.t.actors[way]);
     const back = (): void => all.forEach(s.t.actors.revive);
     return during(s, spanOf(y, 1000, 120_000), `${way} ${all.join(' ')}`, back);
-  };
-function deletes(s: Trial, name: string, { y, z }: Move): string {
-  const propagationPolicy = oneOf(['Background', 'Background', 'Foreground', 'Orphan'], y);
-  const what = `${propagationPolicy} delete ${name}`;
-  const text = removeObject(s, `${clusterAt('default')}/${name}`, { propagationPolicy }, what);
-  if (z < 0.3) return `${text}; ${comesBack(s, name)}`;
-  return during(s, spanOf(z, 1, 30_000), `${text}, away`, () => comesBack(s, name));
-}
+  });
 /** The cluster as it was drawn, unless it is there. */
 function comesBack(s: Trial, name: string): string {
   const given = s.script.clusters.find((c) => (c['metadata'] as Rec)['name'] === name);
   return wish(s, 'POST', clusterAt('default'), given, `create ${name}`);
 }
-/** A bare or a foreign pod that carries our labels. */
-function intrudes(s: Trial, name: string, { y, z }: Move): string {
-  const identity = oneOf(['abc', 'abd'], z);
-  const sets = '/apis/apps/v1/namespaces/default/statefulsets';
-  s.t.sim.api('POST', sets, { metadata: { name: 's' } });
-  const { body: set } = s.t.sim.api('GET', `${sets}/s`);
-  const { uid } = (set as Seen).metadata; // It is there, or its pod were garbage.
-  const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 's', uid };
-  const ownerReferences = y < 0.5 ? [{ ...owner, controller: true }] : [];
-  const labels = { app: name, [MARK.cluster]: name, [MARK.identity]: identity };
-  const metadata = { name: `${name}-${identity}`, labels, ownerReferences };
-  const whose = y < 0.5 ? 'foreign' : 'bare';
-  if (y < 0.25) {
-    const made = y < 0.15 && note(MARK.claims, ''); // As if it were the operator's.
-    const claim = { metadata: { ...metadata, ...made, name: `data-${metadata.name}` } };
-    const body = { ...claim, spec: netClaim()['spec'] };
-    return wish(s, 'POST', claimsAt, body, `${whose} claim of ${identity}`);
-  }
-  const body = { metadata, spec: bare.template.spec };
-  return wish(s, 'POST', `${space}/pods`, body, `${whose} pod ${metadata.name}`);
-}
-/** A foreign object takes the next name that an operator draws. */
-function squats(s: Trial, { x, y }: Move): string {
-  const plural = y < 0.5 ? 'pods' : 'persistentvolumeclaims';
-  const kind = y < 0.5 ? 'Pod' : 'PersistentVolumeClaim';
-  const spec = y < 0.5 ? bare.template.spec : netClaim()['spec'];
-  return strikes(s, oneOf([...s.faults.keys()], x), `a ${kind} takes the next name`, (request) => {
-    if (request.method !== 'POST' || !request.path.startsWith(`${space}/${plural}?field`))
-      return false;
-    const { name } = (request.body as Seen).metadata;
-    if (op.birthSecond(name.slice(-10)) < 0) return false; // An adopted one has but one name.
-    s.t.sim.api('POST', `${space}/${plural}`, { kind, metadata: { name }, spec });
-    return undefined;
-  });
-}
-/** Somebody notes something on an object of ours; it is none of our business. */
-function touches(s: Trial, { x, y }: Move): string | undefined {
-  const all = [...anyPods(s), ...claimsOf(s.t), ...claimsOf(s.t)];
-  if (all.length === 0) return undefined;
-  const { kind, metadata } = oneOf(all, x);
-  const path = `${space}/${kind === 'Pod' ? 'pods' : 'persistentvolumeclaims'}/${metadata.name}`;
-  return wish(s, 'PATCH', path, { metadata: note('seen', `${y}`) }, `touch ${metadata.name}`);
-}
 const scale = (s: Trial, { metadata: { name } }: Seen, replicas = 1): string =>
   patchCluster(s, name, { spec: { replicas } }, `${name} has ${replicas}`);
-/** Fewer replicas for a moment. */
-function dips(s: Trial, now: Seen, { y }: Move): string | undefined {
-  const { replicas } = now.spec;
-  if (!replicas) return undefined;
-  const text = scale(s, now, Math.floor(replicas / 2));
-  return during(s, spanOf(y, 5, 5000), text, () => scale(s, now, replicas));
-}
-/** Many more replicas; or, before a slow operator has made them, as few as before. */
-function surges(s: Trial, now: Seen, { y, z }: Move): string {
-  const most = 10 + Math.floor(y * 20);
-  if (z < 0.5) return scale(s, now, most);
-  const ms = spanOf(z, 100, 2000); // Each way.
-  for (const faults of s.faults.values()) faults.latencyMs = [ms, ms];
-  s.t.ledger.passMs += 12 * ms;
-  s.witness.slowMs = Math.max(s.witness.slowMs, 3000 + 6 * ms);
-  during(s, 30 * ms, '', () => s.faults.forEach((faults) => delete faults.latencyMs));
-  return during(s, 6 * ms, scale(s, now, most), () => scale(s, now, now.spec.replicas));
-}
-/** One node after the other falls silent, and they return in another order. */
-function fallSilent(s: Trial, { x, y, z }: Move): string {
-  const nodes = nodeNames(s).slice(Math.floor(x * 2));
-  const ms = spanOf(y, 500, 9000);
-  nodes.forEach((node, i) => {
-    s.t.sim.at(i * ms, () => s.t.actors.cutOff(node));
-    const back = spanOf(z, 20_000, 60_000) + (nodes.length - i) * ms;
-    s.t.sim.at(back, () => s.t.actors.revive(node));
-  });
-  return `${nodes.join(' ')} fall silent, ${ms / 1000} s apart`;
-}
 /** No operator has these rights for a while. */
 function denies(s: Trial, verbs: readonly string[], resource: string, ms: number): string {
   const { state } = s.t.sim;
-  const users = [...s.faults.keys()];
-  const rules = verbs.flatMap((verb) => users.map((user) => ({ verb, resource, user })));
+  const rules = verbs.flatMap((verb) => operatorNames(s).map((user) => ({ verb, resource, user })));
   state.denied = [...state.denied, ...rules];
   return during(s, ms, `no right to ${resource}`, () => {
     state.denied = state.denied.filter((rule) => !rules.some((own) => own === rule));
   });
 }
-function rights(s: Trial, { x, y }: Move): string {
-  const resource = oneOf(['pods', 'nodes', 'persistentvolumeclaims', 'persistentvolumes'], x);
-  return denies(s, allVerbs, resource, spanOf(y));
-}
 const DENIED = refusalOf(403, 'Forbidden', 'admission webhook denied the request');
-function refusing(s: Trial, { x, y }: Move): string {
-  const { state } = s.t.sim;
-  const plural = oneOf(['pods', 'pods', 'persistentvolumeclaims'], x);
-  state.refuse = (verb, resource) =>
-    verb === 'create' && resource === plural ? DENIED : undefined;
-  return during(s, spanOf(y), `a webhook refuses ${plural}`, () => void delete state.refuse);
-}
-function quotas(s: Trial, { x, y, z }: Move): string {
-  const what = oneOf(['pods', 'persistentvolumeclaims'], x);
-  const hard = { [what]: `${Math.floor(z * 6)}` };
-  const path = `${space}/resourcequotas`;
-  const set = (spec: Rec) => wish(s, 'POST', path, { metadata: { name: 'q' }, spec }, 'quota');
-  const [who, faults] = oneOf([...s.faults], y);
-  const end = (): void => {
-    s.t.sim.api('DELETE', `${path}/q`);
-    delete faults.lagMs;
-  };
-  if (x > 0.7)
-    return strikes(s, who, 'a pod is made unheard and unseen in a full quota', (request) => {
-      if (request.method !== 'POST' || !request.path.startsWith(`${space}/pods?f`)) return false;
-      faults.lagMs = { pods: 8000 };
-      s.witness.slowMs = 130_000;
-      s.t.sim.at(2, () => void set({ hard: { pods: '0' } }));
-      during(s, spanOf(y), '', end);
-      return 'lost';
-    });
-  const text = set({ hard });
-  return during(s, spanOf(y), `${text} ${JSON.stringify(hard)}`, end);
-}
-/** The CRD goes, and with it every cluster; both come again. */
-function crdGoes(s: Trial, { y }: Move): string {
-  const text = wish(s, 'DELETE', `${crdsAt}/statefulclusters.enge.me`, {}, 'CRD removed');
-  return during(s, spanOf(y), text, () => {
-    s.t.sim.api('POST', crdsAt, crdOnly()[0]);
-    for (const { metadata } of s.script.clusters as unknown as Seen[]) comesBack(s, metadata.name);
-  });
-}
 const crdsAt = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-/** etcd is put back to what it was a while ago; no API server runs meanwhile. */
-function restores(s: Trial, { y, z }: Move): string {
-  const { sim } = s.t;
-  const old = snapshotState(sim.state);
-  return during(s, spanOf(y), 'etcd is saved, and restored: good', () => {
-    sim.down = true;
-    restoreState(sim.state, old);
-    sim.kill('actors'); // Everything is restarted, as the manual of etcd says.
-    const end = (): void => {
-      sim.down = false;
-      sim.kill('actors');
-      s.t.actors = newActors(sim, settingOf(s.script));
-    };
-    tell(s, during(s, spanOf(z, 500, 20_000), 'etcd is restored, away', end));
-  });
-}
-/** Does it again and again for a while. */
-function repeats(s: Trial, [everyMs, forMs]: Pace, what: string, act: () => unknown): string {
+/** Does it again and again, until what is returned is called. */
+function repeats(s: Trial, everyMs: number, act: () => unknown): () => void {
   let on = true;
   const turn = (): void => {
     if (!on) return;
@@ -4667,13 +4531,7 @@ function repeats(s: Trial, [everyMs, forMs]: Pace, what: string, act: () => unkn
     s.t.sim.at(everyMs, turn);
   };
   turn();
-  return during(s, forMs, what, () => (on = false));
-}
-type Pace = readonly [everyMs: number, forMs: number];
-function beats(s: Trial, name: string, { y }: Move): string {
-  const beat = (): string =>
-    patchCluster(s, name, { metadata: note('beat', `${s.t.sim.uptime()}`) });
-  return repeats(s, [37, spanOf(y, 50, 10_000)], `${name} is edited all the time`, beat);
+  return () => (on = false);
 }
 
 // ─── What befalls an operator ───────────────────────────────────────────────────────────────────
@@ -4706,18 +4564,6 @@ function strikes(s: Trial, who: string, what: string, strike: Strike): string {
   };
   return `${who}: ${what}`;
 }
-function stumbles(s: Trial, { x, y, z }: Move): string {
-  const all: Mishap[] = ['crash-before', 'crash-after', 'lost', 'hang', 'reset', 503, 504, 429];
-  const mishap = oneOf(all, x);
-  const method = oneOf(['POST', 'PATCH', 'DELETE', 'GET', ''], z);
-  let rest = Math.floor(y * 12);
-  const who = oneOf([...s.faults.keys()], z * 7 - Math.floor(z * 7));
-  const what = `${mishap} at its ${method || 'request'} number ${rest}`;
-  return strikes(s, who, what, (request) => {
-    if (method !== '' && request.method !== method) return false;
-    return rest-- > 0 ? false : mishap;
-  });
-}
 function restarts(s: Trial, who: string, afterMs: number): void {
   if (!s.up.delete(who)) return;
   s.witness.troubleAt = s.t.sim.uptime();
@@ -4743,295 +4589,19 @@ function goesUp(s: Trial, who: string): void {
   };
   startOperator(s.t, who, s.faults.get(who), lease, onLost);
 }
-function crashes(s: Trial, { x, y }: Move): string {
-  const who = oneOf([...s.faults.keys()], x);
-  s.t.sim.kill(who);
-  restarts(s, who, spanOf(y, 1, 30_000));
-  return `${who} is killed, back after ${spanOf(y, 1, 30_000) / 1000} s`;
-}
-/** An operator starts anew, and the API server it asks lags behind. */
-function laggard(s: Trial, { x, y, z }: Move): string {
-  const { sim } = s.t;
-  const snapshot = snapshotState(sim.state);
-  const who = oneOf([...s.faults.keys()], x);
-  const ms = spanOf(y, 100, 20_000);
-  const { epoch } = sim.state;
-  sim.at(ms, () => {
-    if (sim.state.epoch === epoch)
-      sim.state.old = { snapshot, until: sim.now() + spanOf(z, 1000, 30_000) };
-    sim.kill(who);
-    restarts(s, who, 5);
-  });
-  return `${who} starts anew in ${ms / 1000} s, before a server that knows the present`;
-}
-/** It stands still; or whoever leads does in the midst of a pass, and wakes with writes left. */
-function freezes(s: Trial, { x, y, z }: Move): string {
-  const isMidway = z >= 0.5;
-  const ms = spanOf(y, isMidway ? 20_000 : 1000, 80_000); // It is over before silence is due.
-  s.t.ledger.passMs += Math.min(ms, op.BOUNDS.oldMs);
-  s.witness.slowMs = 200_000;
-  s.t.ledger.recentMs += ms;
-  const all = [...s.faults.keys()];
-  const who = oneOf(all, x);
-  const text = `is frozen for ${ms / 1000} s`;
-  if (!isMidway) return (s.t.sim.suspend(who, ms), `${who} ${text}`);
-  let done = false;
-  for (const one of all)
-    strikes(s, one, '', ({ method, path }) => {
-      if (done || method === 'GET' || /leases|events|status/.test(path)) return false;
-      done = true;
-      return void s.t.sim.suspend(one, ms);
-    });
-  return `who writes next ${text}`;
-}
-/** A second process of the same operator, as when a node comes back; one of them ends. */
-function overlaps(s: Trial, { y }: Move): string {
-  const who = 'operator-x';
-  if (s.faults.size > 1) return 'no third operator';
-  s.faults.set(who, {});
-  s.t.ledger.operators = s.faults.size;
-  goesUp(s, who);
-  return during(s, spanOf(y, 10, 20_000), 'a second operator runs', () => {
-    s.t.sim.kill(who);
-    s.up.delete(who);
-    s.faults.delete(who);
-  });
-}
 const KINDS = ['pods', 'persistentvolumeclaims', 'statefulclusters', 'nodes'];
 const containersWith = (now: Seen, over: Rec): Rec => {
   const { containers = [] } = (now.spec.template?.['spec'] ?? {}) as { containers?: Rec[] };
   return { template: { spec: { containers: containers.map((c) => ({ ...c, ...over })) } } };
 };
-const templates: Readonly<Record<string, (z: number, now: Seen) => Rec>> = {
-  image: (z, now) => containersWith(now, { image: `img:${Math.floor(z * 4)}` }),
-  env: (z, now) => containersWith(now, { env: [{ name: 'E', value: `${Math.floor(z * 4)}` }] }),
-  label: (z) => ({ template: { metadata: { labels: { tier: `${Math.floor(z * 4)}` } } } }),
-  annotation: (z) => ({ template: { metadata: { annotations: { sum: `${Math.floor(z * 4)}` } } } }),
-  resources: (z, now) =>
+const templates: readonly ((z: number, now: Seen) => Rec)[] = [
+  (z, now) => containersWith(now, { image: `img:${Math.floor(z * 4)}` }),
+  (z, now) => containersWith(now, { env: [{ name: 'E', value: `${Math.floor(z * 4)}` }] }),
+  (z) => ({ template: { metadata: { labels: { tier: `${Math.floor(z * 4)}` } } } }),
+  (z) => ({ template: { metadata: { annotations: { sum: `${Math.floor(z * 4)}` } } } }),
+  (z, now) =>
     containersWith(now, { resources: { requests: { cpu: `${100 + Math.floor(z * 4) * 100}m` } } }),
-};
-/** A template that cannot work, for a while. */
-function breaks(s: Trial, now: Seen, { y, z }: Move): string {
-  const { name } = now.metadata;
-  const image = oneOf(['bad', 'crash', 'missing', ''], z);
-  const change = (to: string): Rec => containersWith(now, { image: to });
-  const text = patchCluster(s, name, { spec: change(image) }, `${name} ${image}`);
-  const mend = (): string => patchCluster(s, name, { spec: change('img:9') });
-  return during(s, spanOf(y, 500, 90_000), `the template breaks: ${text}`, mend);
-}
-function pauses(s: Trial, name: string, { y }: Move): string {
-  const mark = (value: string | null): unknown =>
-    patchCluster(s, name, { metadata: { annotations: { [MARK.paused]: value } } });
-  mark('true');
-  return during(s, spanOf(y), `pause ${name}`, () => mark(null));
-}
-/** Its pods go and come back as themselves; or the node of one dies meanwhile, for longer than it
- *  is waited for, and no status can be written. */
-function suspends(s: Trial, name: string, { y, z }: Move): string {
-  const set = (suspend: boolean) => patchCluster(s, name, { spec: { suspend } }, `suspend ${name}`);
-  const [pod] = livePods(s.t, name).filter(isUp);
-  const node = pod ? nodeOfPod(pod) : '';
-  if (z < 0.5 || node === '') return during(s, spanOf(y), set(true), () => set(false));
-  s.t.actors.kill(node);
-  denies(s, ['patch'], 'statefulclusters/status', spanOf(y, 10_000, 100_000));
-  during(s, 110_000, '', () => s.t.actors.revive(node));
-  return during(s, 1000, `${node} dies; ${set(true)}, no status`, () => set(false));
-}
-function goesOut(s: Trial, node: string, { y }: Move): string {
-  if (objectOf(s.t.sim.state, 'nodes', '', node)) outOfService(s.t, node);
-  return during(s, spanOf(y, 1000, 90_000), `${node} is out of service`, () => {
-    setTaints(s, node, []);
-    s.t.actors.revive(node);
-  });
-}
-/** A node is cordoned and emptied by evictions, as `kubectl drain` does; or all of them are. With a
- *  budget for disruptions they go one by one. */
-function drains(s: Trial, { x, y, z }: Move): string {
-  const nodes = z < 0.2 ? nodeNames(s) : [oneOf(nodeNames(s), x)];
-  const cordon = (unschedulable: true | null): void => {
-    for (const node of nodes)
-      s.t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec: { unschedulable } }, MERGE_PATCH);
-  };
-  let on = true;
-  const evict = (): void => {
-    const pods = anyPods(s).filter((o) => nodes.includes(nodeOfPod(o)) && !isGoing(o));
-    for (const {
-      metadata: { name },
-    } of !on ? [] : z < 0.6 ? pods.slice(0, 1) : pods)
-      s.t.sim.api('POST', `${space}/pods/${name}/eviction`, { metadata: { name } });
-    if (on) s.t.sim.at(1500, evict);
-  };
-  cordon(true);
-  if (y < 0.9) evict(); // Or it is cordoned only.
-  return during(s, spanOf(y, 1000, 120_000), `${nodes.join(' ')} drained`, () => {
-    on = false;
-    cordon(null);
-  });
-}
-/** Somebody's taint, which says that the node takes no pods; or Kubernetes' own, of a trouble. */
-function taints(s: Trial, node: string, { y, z }: Move): string {
-  const own = ['memory-pressure', 'network-unavailable'].map((one) => `node.kubernetes.io/${one}`);
-  const key = oneOf(['maintenance', 'maintenance', ...own], z);
-  const effect = z < 0.25 || z > 0.9 ? 'NoExecute' : 'NoSchedule';
-  const text = setTaints(s, node, [{ key, effect }], `${node} ${key} ${effect}`);
-  return during(s, spanOf(y, 1000, 120_000), text, () => setTaints(s, node, []));
-}
-/** The scheduler makes room for another pod. */
-function preempts(s: Trial, pod: Seen): string {
-  const { conditions = [] } = pod.status ?? {};
-  const why = { type: 'DisruptionTarget', status: 'True', reason: 'PreemptionByScheduler' };
-  const status = { conditions: [...conditions, { ...why, lastTransitionTime: null }] };
-  wish(s, 'PATCH', `${podAt(pod)}/status`, { status }, '');
-  return removeObject(s, podAt(pod), {}, `${fullName(pod)} is preempted`);
-}
-/** All nodes are taken away over night, and the operator with them. */
-function night(s: Trial, { y }: Move): string {
-  const ms = spanOf(y, 2000, 120_000);
-  nodeNames(s).forEach(s.t.actors.removeNode);
-  for (const who of s.faults.keys()) {
-    s.t.sim.kill(who);
-    restarts(s, who, ms + 500);
-  }
-  return during(s, ms, 'no node, no operator', () => nodeNames(s).forEach(s.t.actors.revive));
-}
-/** Who may only create claims and pods forges names, labels and marks of ours. */
-function forges(s: Trial, name: string, { y, z }: Move): string {
-  const [member] = livePods(s.t, name);
-  const identity = y < 0.4 && member ? identityIn(member) : oneOf(['zzzzzzz222', '2j8dxm4222'], y);
-  const labels = { app: name, [MARK.cluster]: name, [MARK.identity]: identity };
-  const marks = {
-    [MARK.retired]: oneOf(['ScaledIn', 'NodeGone'], y),
-    [MARK.retiredAt]: oneOf(['2026-01-01T00:00:05Z', '+275760-09-13T00:00:00Z'], z),
-    [MARK.retiredPolicy]: 'Delete',
-  };
-  const template = oneOf(['data', 'log', 'x'], z * 7 - Math.floor(z * 7));
-  const claim = `${template}-${name}-${identity}`;
-  const metadata = { name: claim, labels, annotations: z < 0.6 ? marks : {} };
-  const body = { metadata, spec: netClaim()['spec'] };
-  if (z < 0.7) return wish(s, 'POST', claimsAt, body, `forge ${claim}`);
-  const pod = { name: `${name}-${identity}`, labels, annotations: note(MARK.deletionCost, '-9') };
-  const text = `forge pod ${pod.name}`;
-  return wish(s, 'POST', `${space}/pods`, { metadata: pod, spec: bare.template.spec }, text);
-}
-/** A mutating webhook names digests, adds to pods and claims, or changes a selector's label. */
-function admission(s: Trial, { y, z }: Move): string {
-  const { state } = s.t.sim;
-  const way = oneOf(['digests', 'more', 'more', 'selector'], z);
-  state.mutate = (verb, plural, object) => {
-    const { metadata, spec, ...rest } = object as unknown as Seen;
-    const is = (one: string): boolean => way === one && plural === 'pods';
-    const image = (c: Rec): Rec => ({ ...c, image: `${c['image']}`.replace(/(@.*)?$/, '@sha') });
-    const more = { ...metadata, labels: { ...metadata.labels, injected: 'yes' } };
-    const moved = { ...metadata, labels: { ...metadata.labels, app: 'other' } };
-    const changed = is('digests')
-      ? { metadata, spec: { ...spec, containers: (spec.containers ?? []).map(image) } }
-      : way === 'more' && /^(pods|persistentvolumeclaims)$/.test(plural)
-        ? { metadata: more, spec }
-        : { metadata: is('selector') && verb === 'create' ? moved : metadata, spec };
-    return { ...rest, ...changed } as unknown as typeof object;
-  };
-  setFact(s, 'moved by admission', way === 'selector');
-  return during(s, spanOf(y, 500, 60_000), `admission: ${way}`, () => {
-    delete state.mutate;
-    setFact(s, 'moved by admission', false);
-  });
-}
-/** A node is out of service, comes back unheard, and gets new pods. */
-function returnsUnheard(s: Trial, node: string, { y, z }: Move): string {
-  const { sim } = s.t;
-  const [, faults] = oneOf([...s.faults], z);
-  if (objectOf(sim.state, 'nodes', '', node)) outOfService(s.t, node);
-  const back = (): void => {
-    faults.frozen = new Set(['nodes']);
-    setTaints(s, node, []);
-    s.t.actors.revive(node);
-    sim.at(3000, () => {
-      const [pod] = anyPods(s);
-      if (pod) removeObject(s, podAt(pod), { gracePeriodSeconds: 0 });
-    });
-    during(s, 30_000, '', () => delete faults.frozen);
-  };
-  s.witness.slowMs = 130_000;
-  return during(s, spanOf(y, 1000, 20_000), `${node} is out of service, to return unheard`, back);
-}
-/** A node falls silent and comes back unheard; or it falls silent once more meanwhile. */
-function silentUnheard(s: Trial, node: string, { y, z }: Move): string {
-  const [, faults] = oneOf([...s.faults], z);
-  const { cutOff, revive } = s.t.actors;
-  cutOff(node);
-  s.witness.slowMs = 130_000;
-  return during(s, spanOf(y, 12_000, 50_000), `${node} is silent, to return unheard`, () => {
-    faults.frozen = new Set(['nodes']);
-    revive(node);
-    if (z < 0.5) during(s, 2000, '', () => cutOff(node));
-    during(s, 20_000, '', () => delete faults.frozen);
-    during(s, spanOf(y, 40_000, 90_000), '', () => revive(node));
-  });
-}
-/** Again and again each pod fails, or one of its containers does. */
-function failsAll(s: Trial, name: string, { y, z }: Move): string {
-  const { crash } = s.t.actors;
-  return repeats(s, [400, spanOf(y, 1000, 90_000)], `each pod of ${name} fails`, () => {
-    for (const pod of livePods(s.t, name).filter(isUp))
-      byKubelet('', () => (z < 0.5 ? failPod(s.t, pod) : crash('default', pod.metadata.name)));
-  });
-}
-
-/** Our labels go from a pod; or from one that cannot go, as its kubelet is away. */
-function unlabels(s: Trial, move: Move): string | undefined {
-  const metadata = { labels: { [MARK.cluster]: null, [MARK.identity]: null } };
-  if (move.z < 0.5) return patching('labels off', metadata)(s, move);
-  return toPod((_, pod) => {
-    const node = nodeOfPod(pod);
-    if (node === '') return undefined;
-    s.t.actors.kill(node);
-    removeObject(s, podAt(pod), {});
-    s.t.sim.at(1000, () => patchPod(s, pod, metadata));
-    const text = `${fullName(pod)} is going on ${node}, which is away; labels off`;
-    return during(s, spanOf(move.y, 2000, 120_000), text, () => s.t.actors.revive(node));
-  })(s, move);
-}
-/** All are to be replaced; or so while the first is being updated in place. */
-function asksAll(s: Trial, name: string, { y, z }: Move): string {
-  const ask = (): void => {
-    for (const pod of livePods(s.t, name)) patchPod(s, pod, note(MARK.replace, 'true'));
-  };
-  const now = clusterNow(s.t, name) as Seen | undefined;
-  if (!now || z < 0.5) return (ask(), `replace all of ${name}`);
-  const rollingUpdate = { podUpdatePolicy: 'InPlaceIfPossible', partition: 0, paused: false };
-  const updateStrategy = { type: 'RollingUpdate', rollingUpdate };
-  const spec = { ...containersWith(now, { image: `img:${Math.floor(z * 40)}` }), updateStrategy };
-  const text = patchCluster(s, name, { spec }, `update ${name}`);
-  const who = oneOf([...s.faults.keys()], y);
-  const what = `${text}; when it changes a pod in place, all are to be replaced`;
-  return strikes(s, who, what, ({ path, body }) => {
-    const isIt =
-      path.startsWith(`${space}/pods/${name}-`) && `${JSON.stringify(body)}`.includes(MARK.inPlace);
-    if (!isIt) return false;
-    s.t.sim.at(spanOf(y, 20, 200), ask);
-    return undefined;
-  });
-}
-/** A member is to be replaced; or nobody can end it, while a loss before it needs no successor. */
-function asks(s: Trial, move: Move): string | undefined {
-  const ask = patching('replace', { annotations: { [MARK.replace]: 'true' } });
-  const name = nameOfCluster(s, move.y);
-  const [lost, next] = livePods(s.t, name).filter(isUp);
-  const { replicas = 1 } = (clusterNow(s.t, name) as Seen | undefined)?.spec ?? {};
-  if (move.z < 0.7 || !lost || !next || replicas < 2) return ask(s, move);
-  const { state } = s.t.sim;
-  patchCluster(s, name, { spec: { replicas: replicas - 1 } });
-  removeObject(s, podAt(lost), { gracePeriodSeconds: 0 });
-  s.t.sim.at(8000, () => {
-    state.refuse = (verb, plural) =>
-      (verb !== 'create' && plural === 'persistentvolumeclaims') || verb === 'delete'
-        ? DENIED
-        : undefined;
-    patchPod(s, next, note(MARK.replace, 'true'));
-    during(s, spanOf(move.z, 500, 9000), '', () => void delete state.refuse);
-  });
-  return `${fullName(lost)} goes with a replica; ${fullName(next)} is to be replaced, in vain`;
-}
+];
 
 /** How often a move is in the urn; else once. */
 const WEIGHTS = `
@@ -5047,9 +4617,28 @@ const weightOf = (what: string): number =>
   Number.parseInt(WEIGHTS.split('\n').find((row) => row.split(' ').includes(what)) ?? '1');
 const MOVES: Readonly<Record<string, Deed>> = {
   scale: editing(({ y }) => ({ replicas: oneOf([0, 1, 2, 3, 4, 5, 8], y) })),
-  dip: toCluster(dips),
-  touch: touches,
-  surge: toCluster(surges),
+  /** Fewer replicas for a moment. */
+  dip: toCluster((s, now, { y }) => {
+    const { replicas } = now.spec;
+    if (!replicas) return undefined;
+    const text = scale(s, now, Math.floor(replicas / 2));
+    return during(s, spanOf(y, 5, 5000), text, () => scale(s, now, replicas));
+  }),
+  /** Somebody notes something on an object of ours; it is none of our business. */
+  touch: toOne((s) => [...anyPods(s), ...claimsOf(s.t), ...claimsOf(s.t)])((s, o, { y }) =>
+    patchObject(s, o, note('seen', `${y}`), `touch ${o.metadata.name}`),
+  ),
+  /** Many more replicas; or, before a slow operator has made them, as few as before. */
+  surge: toCluster((s, now, { y, z }) => {
+    const most = 10 + Math.floor(y * 20);
+    if (z < 0.5) return scale(s, now, most);
+    const ms = spanOf(z, 100, 2000); // Each way.
+    for (const faults of s.faults.values()) faults.latencyMs = [ms, ms];
+    s.t.ledger.passMs += 12 * ms;
+    s.witness.slowMs = Math.max(s.witness.slowMs, 3000 + 6 * ms);
+    during(s, 30 * ms, '', () => s.faults.forEach((faults) => delete faults.latencyMs));
+    return during(s, 6 * ms, scale(s, now, most), () => scale(s, now, now.spec.replicas));
+  }),
   retention: editing(({ y, z }) => {
     const policy = z < 0.5 ? 'Retain' : 'Delete';
     return { persistentVolumeClaimRetentionPolicy: { [oneOf(MOMENTS, y)]: policy } };
@@ -5066,7 +4655,7 @@ const MOVES: Readonly<Record<string, Deed>> = {
       ...(y > 0.8 && { startupSeconds: 5, maxRestarts: 1 }), // A broken template costs members.
     },
   })),
-  template: editing(({ y, z }, now) => oneOf(Object.values(templates), y)(z, now)),
+  template: editing(({ y, z }, now) => oneOf(templates, y)(z, now)),
   strategy: editing(({ y, z }) => ({
     updateStrategy: {
       type: z < 0.9 ? 'RollingUpdate' : 'OnDelete',
@@ -5084,37 +4673,64 @@ const MOVES: Readonly<Record<string, Deed>> = {
       ),
     },
   })),
-  suspend: named(suspends),
-  restore: (s, { x }) => {
-    const retired = claimsOf(s.t).filter((o) => labelOf(o, MARK.retired) === 'true');
-    if (retired.length === 0) return undefined;
-    const key = memberKey(oneOf(retired, x));
-    const metadata = note(MARK.restore, 'true');
-    for (const o of retired.filter((one) => memberKey(one) === key))
-      wish(s, 'PATCH', `${claimsAt}/${o.metadata.name}`, { metadata }, '');
-    return `restore ${key}`;
-  },
-  breakTemplate: toCluster(breaks),
+  /** Its pods go and come back as themselves; or the node of one dies meanwhile, for longer than it
+   *  is waited for, and no status can be written. */
+  suspend: named((s, name, { y, z }) => {
+    const set = (suspend: boolean) =>
+      patchCluster(s, name, { spec: { suspend } }, `suspend ${name}`);
+    const [pod] = livePods(s.t, name).filter(isUp);
+    const node = pod ? nodeOfPod(pod) : '';
+    if (z < 0.5 || node === '') return during(s, spanOf(y), set(true), () => set(false));
+    s.t.actors.kill(node);
+    denies(s, ['patch'], 'statefulclusters/status', spanOf(y, 10_000, 100_000));
+    during(s, 110_000, '', () => s.t.actors.revive(node));
+    return during(s, 1000, `${node} dies; ${set(true)}, no status`, () => set(false));
+  }),
+  restore: toOne(retiredClaims)((s, claim) => {
+    const all = retiredClaims(s).filter((o) => memberKey(o) === memberKey(claim));
+    for (const o of all) patchObject(s, o, note(MARK.restore, 'true'));
+    return `restore ${memberKey(claim)}`;
+  }),
+  /** A template that cannot work, for a while. */
+  breakTemplate: toCluster((s, now, { y, z }) => {
+    const { name } = now.metadata;
+    const image = oneOf(['bad', 'crash', 'missing', ''], z);
+    const change = (to: string): Rec => containersWith(now, { image: to });
+    const text = patchCluster(s, name, { spec: change(image) }, `${name} ${image}`);
+    const mend = (): string => patchCluster(s, name, { spec: change('img:9') });
+    return during(s, spanOf(y, 500, 90_000), `the template breaks: ${text}`, mend);
+  }),
   grow: editing(({ y }, now) => {
     const spec = { resources: { requests: { storage: `${oneOf([1, 2, 3], y)}Gi` } } };
     const all = (now.spec as Rec)['volumeClaimTemplates'] as Rec[];
     return { volumeClaimTemplates: all.map((c) => mergePatch(c, { spec })) };
   }),
-  deleteCluster: named(deletes),
+  deleteCluster: named((s, name, { y, z }) => {
+    const propagationPolicy = oneOf(['Background', 'Background', 'Foreground', 'Orphan'], y);
+    const what = `${propagationPolicy} delete ${name}`;
+    const text = removeObject(s, `${clusterAt('default')}/${name}`, { propagationPolicy }, what);
+    if (z < 0.3) return `${text}; ${comesBack(s, name)}`;
+    return during(s, spanOf(z, 1, 30_000), `${text}, away`, () => comesBack(s, name));
+  }),
   deletePod: toPod((s, pod, { y }) => {
     const options = oneOf([{}, {}, { gracePeriodSeconds: 0 }], y);
     const how = 'gracePeriodSeconds' in options ? 'force-delete' : 'delete';
-    return removeObject(s, podAt(pod), options, `${how} ${pod.metadata.name}`);
+    return removeObject(s, pathAt(pod), options, `${how} ${pod.metadata.name}`);
   }),
-  evict: toPod((s, pod) => {
-    const { name } = pod.metadata;
-    return wish(s, 'POST', `${podAt(pod)}/eviction`, { metadata: { name } }, `evict ${name}`);
-  }),
+  evict: toPod(evicts),
   failPod: toPod((s, pod, { y }) => {
     const reason = oneOf(['Error', 'Evicted', 'OutOfcpu', 'Completed'], y);
     return byKubelet(`${pod.metadata.name} fails: ${reason}`, () => failPod(s.t, pod, reason));
   }),
-  failAll: named(failsAll),
+  /** Again and again each pod fails, or one of its containers does. */
+  failAll: named((s, name, { y, z }) => {
+    const { crash } = s.t.actors;
+    const stop = repeats(s, 400, () => {
+      for (const pod of livePods(s.t, name).filter(isUp))
+        byKubelet('', () => (z < 0.5 ? failPod(s.t, pod) : crash('default', pod.metadata.name)));
+    });
+    return during(s, spanOf(y, 1000, 90_000), `each pod of ${name} fails`, stop);
+  }),
   crashPod: toPod((s, { metadata: { name } }) =>
     byKubelet(`${name} crashes`, () => s.t.actors.crash('default', name)),
   ),
@@ -5123,50 +4739,354 @@ const MOVES: Readonly<Record<string, Deed>> = {
     const did = byKubelet(`${name} is not Ready`, set(false));
     return did && during(s, spanOf(y, 500, 60_000), did, () => void byKubelet('', set(true)));
   }),
-  deleteClaim: (s, { x }) => {
-    const claims = claimsOf(s.t);
-    if (claims.length === 0) return undefined;
-    const { name } = oneOf(claims, x).metadata;
-    return removeObject(s, `${claimsAt}/${name}`, {}, `delete claim ${name}`);
+  deleteClaim: toClaim((s, claim) =>
+    removeObject(s, pathAt(claim), {}, `delete claim ${claim.metadata.name}`),
+  ),
+  /** A member is to be replaced; or nobody can end it, and a loss before it needs no successor. */
+  ask: (s, move) => {
+    const ask = patching('replace', note(MARK.replace, 'true'));
+    const name = oneOf(clusterNames(s), move.y);
+    const [lost, next] = livePods(s.t, name).filter(isUp);
+    const { replicas = 1 } = (clusterNow(s.t, name) as Seen | undefined)?.spec ?? {};
+    if (move.z < 0.7 || !lost || !next || replicas < 2) return ask(s, move);
+    const { state } = s.t.sim;
+    patchCluster(s, name, { spec: { replicas: replicas - 1 } });
+    removeObject(s, pathAt(lost), { gracePeriodSeconds: 0 });
+    s.t.sim.at(8000, () => {
+      state.refuse = (verb, plural) =>
+        (verb !== 'create' && plural === 'persistentvolumeclaims') || verb === 'delete'
+          ? DENIED
+          : undefined;
+      patchObject(s, next, note(MARK.replace, 'true'));
+      during(s, spanOf(move.z, 500, 9000), '', () => void delete state.refuse);
+    });
+    return `${fullName(lost)} goes with a replica; ${fullName(next)} is to be replaced, in vain`;
   },
-  ask: asks,
-  askAll: named(asksAll),
-  cost: patching('cheap', { annotations: { [MARK.deletionCost]: '-5' } }),
-  stripLabels: unlabels,
+  /** All are to be replaced; or so while the first is being updated in place. */
+  askAll: named((s, name, { y, z }) => {
+    const ask = (): void => {
+      for (const pod of livePods(s.t, name)) patchObject(s, pod, note(MARK.replace, 'true'));
+    };
+    const now = clusterNow(s.t, name) as Seen | undefined;
+    if (!now || z < 0.5) return (ask(), `replace all of ${name}`);
+    const rollingUpdate = { podUpdatePolicy: 'InPlaceIfPossible', partition: 0, paused: false };
+    const updateStrategy = { type: 'RollingUpdate', rollingUpdate };
+    const spec = { ...containersWith(now, { image: `img:${Math.floor(z * 40)}` }), updateStrategy };
+    const text = patchCluster(s, name, { spec }, `update ${name}`);
+    const who = oneOf(operatorNames(s), y);
+    const what = `${text}; when it changes a pod in place, all are to be replaced`;
+    return strikes(s, who, what, ({ path, body }) => {
+      const isIt =
+        path.startsWith(`${space}/pods/${name}-`) &&
+        `${JSON.stringify(body)}`.includes(MARK.inPlace);
+      if (!isIt) return false;
+      s.t.sim.at(spanOf(y, 20, 200), ask);
+      return undefined;
+    });
+  }),
+  cost: patching('cheap', note(MARK.deletionCost, '-5')),
+  /** Our labels go from a pod; or from one that cannot go, as its kubelet is away. */
+  stripLabels: (s, move) => {
+    const metadata = { labels: { [MARK.cluster]: null, [MARK.identity]: null } };
+    if (move.z < 0.5) return patching('labels off', metadata)(s, move);
+    return toPod((_, pod) => {
+      const node = nodeOfPod(pod);
+      if (node === '') return undefined;
+      s.t.actors.kill(node);
+      removeObject(s, pathAt(pod), {});
+      s.t.sim.at(1000, () => patchObject(s, pod, metadata));
+      const text = `${fullName(pod)} is going on ${node}, which is away; labels off`;
+      return during(s, spanOf(move.y, 2000, 120_000), text, () => s.t.actors.revive(node));
+    })(s, move);
+  },
   stripOwner: patching('owner off', { ownerReferences: null }),
   takeOut: patching('take out', { labels: { app: 'mine' } }),
-  intrude: named(intrudes),
-  squat: squats,
-  pause: named(pauses),
+  /** A bare or a foreign pod that carries our labels. */
+  intrude: named((s, name, { y, z }) => {
+    const identity = oneOf(['abc', 'abd'], z);
+    const sets = '/apis/apps/v1/namespaces/default/statefulsets';
+    s.t.sim.api('POST', sets, { metadata: { name: 's' } });
+    const { body: set } = s.t.sim.api('GET', `${sets}/s`);
+    const { uid } = (set as Seen).metadata; // It is there, or its pod were garbage.
+    const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 's', uid };
+    const ownerReferences = y < 0.5 ? [{ ...owner, controller: true }] : [];
+    const labels = { app: name, [MARK.cluster]: name, [MARK.identity]: identity };
+    const metadata = { name: `${name}-${identity}`, labels, ownerReferences };
+    const whose = y < 0.5 ? 'foreign' : 'bare';
+    if (y < 0.25) {
+      const made = y < 0.15 && note(MARK.claims, ''); // As if it were the operator's.
+      const claim = { metadata: { ...metadata, ...made, name: `data-${metadata.name}` } };
+      const body = { ...claim, spec: netClaim()['spec'] };
+      return wish(s, 'POST', claimsAt, body, `${whose} claim of ${identity}`);
+    }
+    const body = { metadata, spec: bare.template.spec };
+    return wish(s, 'POST', `${space}/pods`, body, `${whose} pod ${metadata.name}`);
+  }),
+  /** A foreign object takes the next name that an operator draws. */
+  squat: toOperator((s, who, { y }) => {
+    const plural = y < 0.5 ? 'pods' : 'persistentvolumeclaims';
+    const kind = y < 0.5 ? 'Pod' : 'PersistentVolumeClaim';
+    const spec = y < 0.5 ? bare.template.spec : netClaim()['spec'];
+    return strikes(s, who, `a ${kind} takes the next name`, (request) => {
+      if (request.method !== 'POST' || !request.path.startsWith(`${space}/${plural}?field`))
+        return false;
+      const { name } = (request.body as Seen).metadata;
+      if (op.birthSecond(name.slice(-10)) < 0) return false; // An adopted one has but one name.
+      s.t.sim.api('POST', `${space}/${plural}`, { kind, metadata: { name }, spec });
+      return undefined;
+    });
+  }),
+  pause: named((s, name, { y }) => {
+    const mark = (value: string | null): unknown =>
+      patchCluster(s, name, { metadata: { annotations: { [MARK.paused]: value } } });
+    mark('true');
+    return during(s, spanOf(y), `pause ${name}`, () => mark(null));
+  }),
   wipeStatus: named((s, name, { y }) => {
     const lie = { replicas: 99, members: [], conditions: null, newestIdentity: 'x' };
     const status = y < 0.6 ? null : lie;
     s.t.ledger.reasons.clear(); // Of a member without claims nothing else told.
     return patchCluster(s, `${name}/status`, { status }, `status of ${name} wiped`);
   }),
-  beat: named(beats),
-  refuse: refusing,
-  quota: quotas,
-  rights: rights,
-  crd: crdGoes,
-  kill: toNode('kill'),
-  cutOff: toNode('cutOff'),
-  fallSilent: fallSilent,
-  removeNode: toNode('removeNode'),
-  shutdown: toNode('drainShutdown'),
-  outOfService: atNode(goesOut),
-  drain: drains,
-  taint: atNode(taints),
-  preempt: toPod(preempts),
-  night: night,
-  forge: named(forges),
-  admission: admission,
-  unheard: atNode(returnsUnheard),
-  stumble: stumbles,
-  crash: crashes,
-  laggard: laggard,
-  freeze: freezes,
-  overlap: overlaps,
+  beat: named((s, name, { y }) => {
+    const stop = repeats(s, 37, () =>
+      patchCluster(s, name, { metadata: note('beat', `${s.t.sim.uptime()}`) }),
+    );
+    return during(s, spanOf(y, 50, 10_000), `${name} is edited all the time`, stop);
+  }),
+  refuse: (s, { x, y }) => {
+    const { state } = s.t.sim;
+    const plural = oneOf(['pods', 'pods', 'persistentvolumeclaims'], x);
+    state.refuse = (verb, resource) =>
+      verb === 'create' && resource === plural ? DENIED : undefined;
+    return during(s, spanOf(y), `a webhook refuses ${plural}`, () => void delete state.refuse);
+  },
+  quota: (s, { x, y, z }) => {
+    const what = oneOf(['pods', 'persistentvolumeclaims'], x);
+    const hard = { [what]: `${Math.floor(z * 6)}` };
+    const path = `${space}/resourcequotas`;
+    const set = (spec: Rec) => wish(s, 'POST', path, { metadata: { name: 'q' }, spec }, 'quota');
+    const [who, faults] = oneOf([...s.faults], y);
+    const end = (): void => {
+      s.t.sim.api('DELETE', `${path}/q`);
+      delete faults.lagMs;
+    };
+    if (x > 0.7)
+      return strikes(s, who, 'a pod is made unheard and unseen in a full quota', (request) => {
+        if (request.method !== 'POST' || !request.path.startsWith(`${space}/pods?f`)) return false;
+        faults.lagMs = { pods: 8000 };
+        s.witness.slowMs = 130_000;
+        s.t.sim.at(2, () => void set({ hard: { pods: '0' } }));
+        during(s, spanOf(y), '', end);
+        return 'lost';
+      });
+    const text = set({ hard });
+    return during(s, spanOf(y), `${text} ${JSON.stringify(hard)}`, end);
+  },
+  rights: (s, { x, y }) => {
+    const resource = oneOf(['pods', 'nodes', 'persistentvolumeclaims', 'persistentvolumes'], x);
+    return denies(s, allVerbs, resource, spanOf(y));
+  },
+  /** The CRD goes, and with it every cluster; both come again. */
+  crd: (s, { y }) => {
+    const text = wish(s, 'DELETE', `${crdsAt}/statefulclusters.enge.me`, {}, 'CRD removed');
+    return during(s, spanOf(y), text, () => {
+      s.t.sim.api('POST', crdsAt, crdOnly()[0]);
+      for (const name of clusterNames(s)) comesBack(s, name);
+    });
+  },
+  kill: trouble('kill'),
+  cutOff: trouble('cutOff'),
+  /** One node after the other falls silent, and they return in another order. */
+  fallSilent: (s, { x, y, z }) => {
+    const nodes = nodeNames(s).slice(Math.floor(x * 2));
+    const ms = spanOf(y, 500, 9000);
+    nodes.forEach((node, i) => {
+      s.t.sim.at(i * ms, () => s.t.actors.cutOff(node));
+      const back = spanOf(z, 20_000, 60_000) + (nodes.length - i) * ms;
+      s.t.sim.at(back, () => s.t.actors.revive(node));
+    });
+    return `${nodes.join(' ')} fall silent, ${ms / 1000} s apart`;
+  },
+  removeNode: trouble('removeNode'),
+  shutdown: trouble('drainShutdown'),
+  outOfService: toNode((s, node, { y }) => {
+    if (objectOf(s.t.sim.state, 'nodes', '', node)) outOfService(s.t, node);
+    return during(s, spanOf(y, 1000, 90_000), `${node} is out of service`, () => {
+      setTaints(s, node, []);
+      s.t.actors.revive(node);
+    });
+  }),
+  /** A node is cordoned and emptied by evictions, as `kubectl drain` does; or all of them are. With
+   *  a budget for disruptions they go one by one. */
+  drain: (s, { x, y, z }) => {
+    const nodes = z < 0.2 ? nodeNames(s) : [oneOf(nodeNames(s), x)];
+    const cordon = (unschedulable: true | null): void => {
+      for (const node of nodes)
+        s.t.sim.api('PATCH', `/api/v1/nodes/${node}`, { spec: { unschedulable } }, MERGE_PATCH);
+    };
+    const evict = (): void => {
+      const pods = anyPods(s).filter((o) => nodes.includes(nodeOfPod(o)) && !isGoing(o));
+      for (const pod of z < 0.6 ? pods.slice(0, 1) : pods) evicts(s, pod);
+    };
+    cordon(true);
+    const stop = y < 0.9 ? repeats(s, 1500, evict) : undefined; // Or it is cordoned only.
+    return during(s, spanOf(y, 1000, 120_000), `${nodes.join(' ')} drained`, () => {
+      stop?.();
+      cordon(null);
+    });
+  },
+  /** Somebody's taint, which says that the node takes no pods; or Kubernetes' own, of a trouble. */
+  taint: toNode((s, node, { y, z }) => {
+    const own = ['memory-pressure', 'network-unavailable'].map(
+      (one) => `node.kubernetes.io/${one}`,
+    );
+    const key = oneOf(['maintenance', 'maintenance', ...own], z);
+    const effect = z < 0.25 || z > 0.9 ? 'NoExecute' : 'NoSchedule';
+    const text = setTaints(s, node, [{ key, effect }], `${node} ${key} ${effect}`);
+    return during(s, spanOf(y, 1000, 120_000), text, () => setTaints(s, node, []));
+  }),
+  /** The scheduler makes room for another pod. */
+  preempt: toPod((s, pod) => {
+    const { conditions = [] } = pod.status ?? {};
+    const why = { type: 'DisruptionTarget', status: 'True', reason: 'PreemptionByScheduler' };
+    const status = { conditions: [...conditions, { ...why, lastTransitionTime: null }] };
+    wish(s, 'PATCH', `${pathAt(pod)}/status`, { status }, '');
+    return removeObject(s, pathAt(pod), {}, `${fullName(pod)} is preempted`);
+  }),
+  /** All nodes are taken away over night, and the operator with them. */
+  night: (s, { y }) => {
+    const ms = spanOf(y, 2000, 120_000);
+    nodeNames(s).forEach(s.t.actors.removeNode);
+    for (const who of s.faults.keys()) {
+      s.t.sim.kill(who);
+      restarts(s, who, ms + 500);
+    }
+    return during(s, ms, 'no node, no operator', () => nodeNames(s).forEach(s.t.actors.revive));
+  },
+  /** Who may only create claims and pods forges names, labels and marks of ours. */
+  forge: named((s, name, { y, z }) => {
+    const [member] = livePods(s.t, name);
+    const identity =
+      y < 0.4 && member ? identityIn(member) : oneOf(['zzzzzzz222', '2j8dxm4222'], y);
+    const labels = { app: name, [MARK.cluster]: name, [MARK.identity]: identity };
+    const marks = {
+      [MARK.retired]: oneOf(['ScaledIn', 'NodeGone'], y),
+      [MARK.retiredAt]: oneOf(['2026-01-01T00:00:05Z', '+275760-09-13T00:00:00Z'], z),
+      [MARK.retiredPolicy]: 'Delete',
+    };
+    const template = oneOf(['data', 'log', 'x'], z * 7 - Math.floor(z * 7));
+    const claim = `${template}-${name}-${identity}`;
+    const metadata = { name: claim, labels, annotations: z < 0.6 ? marks : {} };
+    const body = { metadata, spec: netClaim()['spec'] };
+    if (z < 0.7) return wish(s, 'POST', claimsAt, body, `forge ${claim}`);
+    const pod = { name: `${name}-${identity}`, labels, annotations: note(MARK.deletionCost, '-9') };
+    const text = `forge pod ${pod.name}`;
+    return wish(s, 'POST', `${space}/pods`, { metadata: pod, spec: bare.template.spec }, text);
+  }),
+  /** A mutating webhook names digests, adds to pods and claims, or changes a selector's label. */
+  admission: (s, { y, z }) => {
+    const { state } = s.t.sim;
+    const way = oneOf(['digests', 'more', 'more', 'selector'], z);
+    state.mutate = (verb, plural, object) => {
+      const { metadata, spec, ...rest } = object as unknown as Seen;
+      const is = (one: string): boolean => way === one && plural === 'pods';
+      const image = (c: Rec): Rec => ({ ...c, image: `${c['image']}`.replace(/(@.*)?$/, '@sha') });
+      const more = { ...metadata, labels: { ...metadata.labels, injected: 'yes' } };
+      const moved = { ...metadata, labels: { ...metadata.labels, app: 'other' } };
+      const changed = is('digests')
+        ? { metadata, spec: { ...spec, containers: (spec.containers ?? []).map(image) } }
+        : way === 'more' && /^(pods|persistentvolumeclaims)$/.test(plural)
+          ? { metadata: more, spec }
+          : { metadata: is('selector') && verb === 'create' ? moved : metadata, spec };
+      return { ...rest, ...changed } as unknown as typeof object;
+    };
+    setFact(s, 'moved by admission', way === 'selector');
+    return during(s, spanOf(y, 500, 60_000), `admission: ${way}`, () => {
+      delete state.mutate;
+      setFact(s, 'moved by admission', false);
+    });
+  },
+  /** A node is out of service, comes back unheard, and gets new pods. */
+  unheard: toNode((s, node, { y, z }) => {
+    const { sim } = s.t;
+    const [, faults] = oneOf([...s.faults], z);
+    if (objectOf(sim.state, 'nodes', '', node)) outOfService(s.t, node);
+    const back = (): void => {
+      faults.frozen = new Set(['nodes']);
+      setTaints(s, node, []);
+      s.t.actors.revive(node);
+      sim.at(3000, () => {
+        const [pod] = anyPods(s);
+        if (pod) removeObject(s, pathAt(pod), { gracePeriodSeconds: 0 });
+      });
+      during(s, 30_000, '', () => delete faults.frozen);
+    };
+    s.witness.slowMs = 130_000;
+    return during(s, spanOf(y, 1000, 20_000), `${node} is out of service, to return unheard`, back);
+  }),
+  stumble: (s, { x, y, z }) => {
+    const all: Mishap[] = ['crash-before', 'crash-after', 'lost', 'hang', 'reset', 503, 504, 429];
+    const mishap = oneOf(all, x);
+    const method = oneOf(['POST', 'PATCH', 'DELETE', 'GET', ''], z);
+    let rest = Math.floor(y * 12);
+    const who = oneOf(operatorNames(s), z * 7 - Math.floor(z * 7));
+    const what = `${mishap} at its ${method || 'request'} number ${rest}`;
+    return strikes(s, who, what, (request) => {
+      if (method !== '' && request.method !== method) return false;
+      return rest-- > 0 ? false : mishap;
+    });
+  },
+  crash: toOperator((s, who, { y }) => {
+    s.t.sim.kill(who);
+    restarts(s, who, spanOf(y, 1, 30_000));
+    return `${who} is killed, back after ${spanOf(y, 1, 30_000) / 1000} s`;
+  }),
+  /** An operator starts anew, and the API server it asks lags behind. */
+  laggard: toOperator((s, who, { y, z }) => {
+    const { sim } = s.t;
+    const snapshot = snapshotState(sim.state);
+    const ms = spanOf(y, 100, 20_000);
+    const { epoch } = sim.state;
+    sim.at(ms, () => {
+      if (sim.state.epoch === epoch)
+        sim.state.old = { snapshot, until: sim.now() + spanOf(z, 1000, 30_000) };
+      sim.kill(who);
+      restarts(s, who, 5);
+    });
+    return `${who} starts anew in ${ms / 1000} s, before a server that knows the present`;
+  }),
+  /** It stands still; or whoever leads does in the midst of a pass, and wakes with writes left. */
+  freeze: toOperator((s, who, { y, z }) => {
+    const isMidway = z >= 0.5;
+    const ms = spanOf(y, isMidway ? 20_000 : 1000, 80_000); // It is over before silence is due.
+    s.t.ledger.passMs += Math.min(ms, op.BOUNDS.oldMs);
+    s.witness.slowMs = 200_000;
+    s.t.ledger.recentMs += ms;
+    const text = `is frozen for ${ms / 1000} s`;
+    if (!isMidway) return (s.t.sim.suspend(who, ms), `${who} ${text}`);
+    let done = false;
+    for (const one of operatorNames(s))
+      strikes(s, one, '', ({ method, path }) => {
+        if (done || method === 'GET' || /leases|events|status/.test(path)) return false;
+        done = true;
+        return void s.t.sim.suspend(one, ms);
+      });
+    return `who writes next ${text}`;
+  }),
+  /** A second process of the same operator, as when a node comes back; one of them ends. */
+  overlap: (s, { y }) => {
+    const who = 'operator-x';
+    if (s.faults.size > 1) return 'no third operator';
+    s.faults.set(who, {});
+    s.t.ledger.operators = s.faults.size;
+    goesUp(s, who);
+    return during(s, spanOf(y, 10, 20_000), 'a second operator runs', () => {
+      s.t.sim.kill(who);
+      s.up.delete(who);
+      s.faults.delete(who);
+    });
+  },
   mishaps: suffering((_, { x, z }) => ({ chance: [[oneOf(mishaps, x), 0.1 + z * 0.4]] })),
   lag: suffering((_, { x, z }) => ({ lagMs: { [oneOf(KINDS, x)]: spanOf(z, 100, 8000) } })),
   stale: suffering((_, { x }) => ({ frozen: new Set([oneOf(KINDS, x)]) })),
@@ -5191,8 +5111,36 @@ const MOVES: Readonly<Record<string, Deed>> = {
     s.t.sim.hangUp();
     return 'etcd is compacted, and every stream ends';
   },
-  etcd: restores,
-  silentUnheard: atNode(silentUnheard),
+  /** etcd is put back to what it was a while ago; no API server runs meanwhile. */
+  etcd: (s, { y, z }) => {
+    const { sim } = s.t;
+    const old = snapshotState(sim.state);
+    return during(s, spanOf(y), 'etcd is saved, and restored: good', () => {
+      sim.down = true;
+      restoreState(sim.state, old);
+      sim.kill('actors'); // Everything is restarted, as the manual of etcd says.
+      const end = (): void => {
+        sim.down = false;
+        sim.kill('actors');
+        s.t.actors = newActors(sim, settingOf(s.script));
+      };
+      tell(s, during(s, spanOf(z, 500, 20_000), 'etcd is restored, away', end));
+    });
+  },
+  /** A node falls silent and comes back unheard; or it falls silent once more meanwhile. */
+  silentUnheard: toNode((s, node, { y, z }) => {
+    const [, faults] = oneOf([...s.faults], z);
+    const { cutOff, revive } = s.t.actors;
+    cutOff(node);
+    s.witness.slowMs = 130_000;
+    return during(s, spanOf(y, 12_000, 50_000), `${node} is silent, to return unheard`, () => {
+      faults.frozen = new Set(['nodes']);
+      revive(node);
+      if (z < 0.5) during(s, 2000, '', () => cutOff(node));
+      during(s, 20_000, '', () => delete faults.frozen);
+      during(s, spanOf(y, 40_000, 90_000), '', () => revive(node));
+    });
+  }),
 };
 
 // ─── Playing ────────────────────────────────────────────────────────────────────────────────────
@@ -5730,7 +5678,7 @@ function mendAll(s: Trial): void {
   }
   for (const pod of listed(t, 'pods')) {
     const boss = clusterNow(t, labelOf(pod, MARK.cluster)) as Seen | undefined;
-    if (isGoing(boss)) t.sim.api('DELETE', podAt(pod)); // It may have lost its owner.
+    if (isGoing(boss)) t.sim.api('DELETE', pathAt(pod)); // It may have lost its owner.
   }
   for (const now of listed(t, 'statefulclusters')) {
     const { containers = [] } = (now.spec.template?.['spec'] ?? {}) as { containers?: Rec[] };
@@ -5790,16 +5738,14 @@ function removeSquatters(s: Trial): void {
     const words = ['Stalled', 'Ready'].map((type) => conditionOf(s.t, type, cluster)?.message);
     const moved = livePods(s.t, cluster).filter((o) => labelOf(o, 'app') !== cluster);
     for (const pod of words[0]?.startsWith('admission changes') ? moved : [])
-      patchPod(s, pod, { labels: { app: cluster } });
+      patchObject(s, pod, { labels: { app: cluster } });
     const others = [...listed(s.t, 'pods'), ...claimsOf(s.t)].filter((o) => !bossOf(o));
     for (const o of others.filter((one) => one.kind === 'Pod' || !isMade(one))) {
       const { name } = o.metadata;
       const isNamed =
         (words[0]?.includes(`${name} `) && words[0].includes('stands in the way')) ||
         (identityIn(o) && words[1]?.includes(`is waited for: ${identityIn(o)}`));
-      const plural = o.kind === 'Pod' ? 'pods' : 'persistentvolumeclaims';
-      if (isNamed)
-        tell(s, removeObject(s, `${space}/${plural}/${name}`, {}, `${name} is taken away`));
+      if (isNamed) tell(s, removeObject(s, pathAt(o), {}, `${name} is taken away`));
     }
   }
 }
@@ -5956,14 +5902,9 @@ const movesFlag = ({ moves }: Wanted) => (moves.length > 0 ? ` --moves ${moves.j
 /** One seed, and if it breaks something, the shortest script that does. */
 async function trySeed(wanted: Wanted, seed: number, code: Code, forMs: number) {
   const first = await playScript(scriptOf(wanted, seed), code);
-  if (first.law === '') return { seed, hash: first.hash, law: '', text: '' };
-  const best = await shorten(first, code, forMs);
-  return {
-    seed,
-    hash: first.hash,
-    law: first.law,
-    text: failureText(first, best, movesFlag(wanted)),
-  };
+  const { hash, law } = first;
+  const text = law && failureText(first, await shorten(first, code, forMs), movesFlag(wanted));
+  return { seed, hash, law, text };
 }
 type Tried = Awaited<ReturnType<typeof trySeed>>;
 
@@ -5976,17 +5917,32 @@ async function* trySeeds(wanted: Wanted, from: number, step: number): AsyncGener
   for (let i = from; i < wanted.seeds; i += step)
     yield trySeed(wanted, wanted.seed + i, code, forMs);
 }
+/** What a process beside this one tries, as it comes; it ends with whoever reads this, and when it
+ *  is silent for so long. */
+async function* triedBeside(args: readonly string[], env: Strings, silentMs = 2 ** 31 - 1) {
+  const child = spawn(process.execPath, [import.meta.filename, 'sim', ...args], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const isOver = once(child, 'exit');
+  const timer = setTimeout(() => child.kill('SIGKILL'), silentMs);
+  try {
+    for await (const line of createInterface({ input: child.stdout })) {
+      timer.refresh();
+      yield JSON.parse(line) as Tried;
+    }
+    const [code, signal] = await isOver;
+    if (code !== 0) throw new Error(`a worker ended with ${code ?? signal}`);
+  } finally {
+    clearTimeout(timer);
+    child.kill('SIGKILL');
+    await isOver;
+  }
+}
 /** In processes beside this one, each with its share; outcomes as they come. */
 async function shareSeeds(args: readonly string[], workers: number, on: (one: Tried) => void) {
   const share = async (index: number): Promise<void> => {
-    const own = [import.meta.filename, 'sim', ...args];
-    const env = { ...process.env, SIM_SHARE: `${index}/${workers}` };
-    const child = spawn(process.execPath, own, { env, stdio: ['ignore', 'pipe', 'inherit'] });
-    for await (const line of createInterface({ input: child.stdout }))
-      on(JSON.parse(line) as Tried);
-    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-    if (child.exitCode !== 0)
-      throw new Error(`a worker ended with ${child.exitCode ?? child.signalCode}`);
+    for await (const one of triedBeside(args, { SIM_SHARE: `${index}/${workers}` })) on(one);
   };
   await Promise.all(Array.from({ length: workers }, (_, index) => share(index)));
 }
@@ -6035,11 +5991,9 @@ async function playSeeds(wanted: Wanted, args: readonly string[]): Promise<numbe
 // ─── npm run sim -- --mutants ───────────────────────────────────────────────────────────────────
 // Each protection is taken out of operator.ts's text in turn, and the seeds must notice.
 
-/** What is protected; the text that does it, and is there once; what stands there without it; moves
- *  that lead there, or '' for any. */
 type Mutant = ReturnType<typeof mutantsIn>[number];
-/** What is protected and the moves that lead there; then code, in which `[-…-]` protects, and {+…+}
- *  stands in its place without it, as in `git diff --word-diff`. */
+/** What is protected and the moves that lead there; then code that is there once, in which `[-…-]`
+ *  protects, and {+…+} stands in its place without it, as in `git diff --word-diff`. */
 const mutantsIn = (table: string) =>
   table.split(/^# /m).flatMap((one) => {
     const [head = '', ...lines] = one.trimEnd().split('\n');
@@ -6210,30 +6164,18 @@ function writeMutant(folder: string, index: number, mutant: Mutant): string {
 async function tryMutant(file: string, usual: string, wanted: Wanted) {
   const startedAt = performance.now();
   const { seeds, seed, steps } = wanted;
-  const moves = wanted.moves.join() || usual;
-  const flags = { operator: file, seeds, seed, steps, moves };
+  const flags = { operator: file, seeds, seed, steps, moves: wanted.moves.join() || usual };
   const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, `${value}`]);
-  const env = { ...process.env, SIM_SHARE: '0/1', SIM_QUICK: '1' };
-  const own = [import.meta.filename, 'sim', ...args];
-  const child = spawn(process.execPath, own, { env, stdio: ['ignore', 'pipe', 'ignore'] });
   let [done, law] = [0, ''];
-  let timer: NodeJS.Timeout | undefined;
-  const wind = (): void => {
-    clearTimeout(timer);
-    timer = setTimeout(() => child.kill('SIGKILL'), 60_000); // It spins.
-  };
-  wind();
-  for await (const line of createInterface({ input: child.stdout })) {
-    wind();
-    done++;
-    law = (JSON.parse(line) as Tried).law;
-    if (law) break;
+  try {
+    for await (const one of triedBeside(args, { SIM_SHARE: '0/1', SIM_QUICK: '1' }, 60_000)) {
+      done++;
+      law = one.law;
+      if (law) break;
+    }
+  } catch {
+    law = 'it spins or dies';
   }
-  clearTimeout(timer);
-  const isOver = once(child, 'exit');
-  child.kill('SIGKILL');
-  if (child.exitCode === null && child.signalCode === null) await isOver;
-  if (!law && done < seeds) law = 'it spins or dies';
   return { law, seeds: done, ms: performance.now() - startedAt };
 }
 /** The table: each mutant, what caught it, and how many seeds that took. */
@@ -6474,7 +6416,7 @@ const settles = (rig: Rig, name: string, replicas: number): Promise<void> =>
 async function losesOne(rig: Rig, name: string, mishap?: () => Promise<void>): Promise<void> {
   const { replicas = 0 } = clusterNow(rig, name).spec;
   const [pod] = upPods(rig, name) as [Seen];
-  await order(rig, 'DELETE', podAt(pod));
+  await order(rig, 'DELETE', pathAt(pod));
   await mishap?.();
   await rig.until('PodDeleted lacks', () => untold(rig, pod, 'PodDeleted'));
   await settles(rig, name, replicas);
@@ -6725,7 +6667,7 @@ processes('process: the example → 3 Ready; a pod is deleted → one Reason eve
 processes('client: DELETE, PATCH → body and type arrive; a wrong UID is a 409', async () => {
   const { client, rig, front } = bench;
   const [pod] = upPods(rig, 'coder') as [Seen];
-  const path = podAt(pod);
+  const path = pathAt(pod);
   const body = { preconditions: { uid: 'another' } };
   assert.is((await client.send({ method: 'DELETE', path, body })).status, 409);
   assert.is(front.passed.findLast((p) => p.method === 'DELETE')?.body, JSON.stringify(body));
@@ -9100,7 +9042,7 @@ type DenyRule = { verb?: string; resource?: string; namespace?: string; user?: s
 /** Lower-case header names. `authorization: Bearer <name>`: the token simply is the user's name. */
 type Head = { readonly method: string; readonly path: string };
 type ServerRequest = Head & { readonly headers: Labels; readonly body?: unknown };
-/** `body` is JSON (a text when content-type is text/plain). With `watch` set it is a stream. */
+/** `body` is JSON. With `watch` set it is a stream. */
 type Answer = { readonly status: number; readonly headers: Labels; readonly body: unknown };
 type ServerAnswer = Answer & { readonly watch?: WatchCursor };
 type ChangeType = 'ADDED' | 'MODIFIED' | 'DELETED';
@@ -9182,16 +9124,8 @@ const textOf = (value: unknown): string => (typeof value === 'string' ? value : 
 const textsOf = (value: unknown): readonly string[] => listOf(value).map(textOf);
 const pathOf = (value: unknown, path: string): unknown =>
   path.split('.').reduce((at: unknown, key) => recOf(at)[key], value);
-const timeOf = (ms: number): string => timesOf(ms)[0];
-/** As metav1.Time and as HTTP have it; a burst of requests asks for the same second. */
-let timesAt = NaN;
-let times = ['', ''] as readonly [metav1: string, http: string];
-function timesOf(ms: number): typeof times {
-  const second = Math.floor(ms / 1000);
-  if (second === timesAt) return times;
-  const date = new Date((timesAt = second) * 1000);
-  return (times = [date.toISOString().replace('.000', ''), date.toUTCString()]);
-}
+/** As metav1.Time has it. */
+const timeOf = (ms: number): string => `${new Date(ms).toISOString().slice(0, -5)}Z`;
 /** The record without these keys, and without undefined ones (JSON has none). */
 function without<T extends Rec>(record: T, ...keys: readonly string[]): T {
   const rest: Record<string, unknown> = {};
@@ -9199,22 +9133,7 @@ function without<T extends Rec>(record: T, ...keys: readonly string[]): T {
     if (record[key] !== undefined && !keys.includes(key)) rest[key] = record[key];
   return rest as T;
 }
-/** Deep equality of JSON; shared structure is settled by identity. */
-function same(a: unknown, b: unknown): boolean {
-  if (a === b) return true;
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
-  const keys = Object.keys(a);
-  if (Array.isArray(a) !== Array.isArray(b) || keys.length !== Object.keys(b).length) return false;
-  return keys.every((key) => key in b && same((a as Rec)[key], (b as Rec)[key]));
-}
-/** A resource quantity as a number; NaN when it is none. */
-function quantityOf(value: unknown): number {
-  const form = /^([+-]?[\d.]+)([numkKMGTPE]?)(i?)$/.exec(`${value}`);
-  if (!form) return Number(value ?? NaN);
-  const [, digits, unit = '', binary] = form;
-  const step = unit && 'num kMGTPE'.indexOf(unit.replace('K', 'k')) - 3;
-  return Number(digits) * (binary ? 1024 : 1000) ** Number(step);
-}
+const quantityOf = (value: unknown): number => op.quantity(`${value}`);
 
 // ─── Refusals, in the real server's words ────────────────────────────────────────────────────────
 function refusalOf(code: number, reason: string, message: string, details?: Rec): ApiStatus {
@@ -9415,7 +9334,7 @@ const answerOf = (status: number, body: unknown): ServerAnswer => {
 /** An answer tells the API server's time, too: the operator goes by that (F41). */
 function handle(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   const { headers, ...answer } = answerTo(state, request, now);
-  return { ...answer, headers: { ...headers, date: timesOf(now)[1] } };
+  return { ...answer, headers: { ...headers, date: new Date(now).toUTCString() } };
 }
 function answerTo(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   let [call, answer]: [Call?, ServerAnswer?] = [];
@@ -9433,17 +9352,10 @@ function answerTo(state: ApiState, request: ServerRequest, now: number): ServerA
   const warning = call?.warnings.map((text) => `299 - ${JSON.stringify(text)}`).join(', ');
   return warning ? { ...answer, headers: { ...answer.headers, warning } } : answer;
 }
-/** Actors and operators ask for the same paths again and again. */
 type Reading = readonly [Segments, Strings];
-const paths = new Map<string, Reading>();
 function readPath(text: string): Reading {
-  const known = paths.get(text);
-  if (known) return known;
   const [path = '', search = ''] = text.split('?');
-  const read = [path.replace(/\/$/, '').split('/').slice(1), readQuery(search)] as const;
-  if (paths.size >= 4096) paths.clear();
-  paths.set(text, read);
-  return read;
+  return [path.replace(/\/$/, '').split('/').slice(1), readQuery(search)];
 }
 function readQuery(search: string): Strings {
   if (search === '') return {};
@@ -9838,7 +9750,7 @@ function checkQuota({ state, resource, namespace, now }: Call, name: string): vo
     const objects = [...(store.objects.get(namespace)?.values() ?? [])];
     const over = [`count/${inGroup(plural, resource)}`, plural].flatMap((key) => {
       const used = objects.filter((object) => key !== 'pods' || !isOver(object)).length;
-      return used < quantityOf(hard[key] ?? Infinity) ? [] : [{ key, used }];
+      return used >= quantityOf(hard[key]) ? [{ key, used }] : [];
     });
     if (over.length === 0) continue;
     const sum = (value: (one: { key: string; used: number }) => unknown): string =>
@@ -10146,25 +10058,18 @@ const defaultsOf: Readonly<Record<string, Rec>> = {
   services: { spec: { type: 'ClusterIP', sessionAffinity: 'None' }, status: { loadBalancer: {} } },
   storageclasses: { reclaimPolicy: 'Delete', volumeBindingMode: 'Immediate' },
 };
-/** The object with its defaults. `?` = only where the field is there, and [x] there = each item. */
-function filled(defaults: Rec, object: Rec): Rec {
-  let result: Record<string, unknown> | undefined;
-  for (const field in defaults) {
-    const optional = field.endsWith('?');
-    const key = optional ? field.slice(0, -1) : field;
-    const given = object[key] ?? undefined;
-    if (optional && given === undefined) continue;
-    const value = filledField(defaults[field], given, optional);
-    if (value !== given) (result ??= { ...object })[key] = value;
-  }
-  return result ?? object;
+/** Such defaults as a schema. `?` = only where the field is there, and [x] there = each item. */
+function schemaFrom(defaults: unknown): Rec {
+  const properties = Object.entries(recOf(defaults)).map(([field, value]): [string, Rec] => {
+    if (!field.endsWith('?'))
+      return [field, { ...schemaFrom(value), default: isRec(value) ? {} : value }];
+    const inner = Array.isArray(value) ? { items: schemaFrom(value[0]) } : schemaFrom(value);
+    return [field.slice(0, -1), inner];
+  });
+  return { properties: Object.fromEntries(properties) };
 }
-function filledField(fallback: unknown, given: unknown, optional: boolean): unknown {
-  if (isRec(fallback)) return isRec(given) ? filled(fallback, given) : filled(fallback, {});
-  if (!optional || !Array.isArray(fallback)) return given ?? fallback;
-  const items = recsOf(given).map((item) => filled(recOf(fallback[0]), item));
-  return items.every((item, index) => item === listOf(given)[index]) ? given : items;
-}
+const filled = (defaults: Rec, object: Rec): Rec =>
+  conform(schemaFrom(defaults), object, '', []) as Rec;
 const admitAny: Admission = ({ resource }, object) =>
   filled(defaultsOf[resource.plural] ?? {}, object) as ApiObject;
 const admissions: Readonly<Record<string, Admission>> = {
@@ -10605,33 +10510,27 @@ const printed: Strings = {
   persistentvolumeclaims: 'Status=status.phase Volume=spec.volumeName Size=status.capacity.storage',
   events: 'Type=type Reason=reason Object=involvedObject.name Message=message',
 };
-function columnsOf({ plural, crd }: Resource): readonly Strings[] {
-  const pairs = (printed[plural] ?? '').split(' ').filter(Boolean);
-  const own = pairs.map((pair) => {
-    const [name, path] = pair.split('=');
-    return { name, type: 'string', jsonPath: `.${path}` };
-  });
-  const age = { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp' };
-  const others = recsOf(crd?.['additionalPrinterColumns']) as readonly Strings[];
-  const name = { name: 'Name', type: 'string', format: 'name', jsonPath: '.metadata.name' };
-  return [name, ...(others.length > 0 ? others : [...own, age])];
-}
 /** A Table when the client's Accept asks for one (kubectl get does), else undefined. */
 function tableOf(call: Call, objects: readonly ApiObject[], metadata: Rec): Rec | undefined {
   const { headers, resource, now } = call;
   if (!headers['accept']?.includes('as=Table')) return undefined;
-  const columns = columnsOf(resource);
+  const brought = recsOf(resource.crd?.['additionalPrinterColumns']);
+  const pairs = `${printed[resource.plural] ?? ''} Age=metadata.creationTimestamp`
+    .trim()
+    .split(' ');
+  const usual = pairs.map((pair) => {
+    const [name = '', path] = pair.split('=');
+    return { name, type: name === 'Age' ? 'date' : 'string', jsonPath: `.${path}` };
+  });
+  const name = { name: 'Name', type: 'string', format: 'name', jsonPath: '.metadata.name' };
+  const columnDefinitions: Rec[] = [name, ...(brought.length > 0 ? brought : usual)];
   const rows = objects.map((object) => {
-    const cells = columns.map(({ type, jsonPath = '' }) => {
-      const value = pathOf(object, jsonPath.slice(1));
-      return type === 'date'
-        ? `${Math.round((now - Date.parse(textOf(value))) / 1000)}s`
-        : (value ?? '');
+    const cells = columnDefinitions.map(({ type, jsonPath }) => {
+      const value = pathOf(object, textOf(jsonPath).slice(1)) ?? '';
+      return type === 'date' ? `${Math.round((now - Date.parse(`${value}`)) / 1000)}s` : value;
     });
     return { cells, object };
   });
-  const plain = { format: '', priority: 0, description: '' };
-  const columnDefinitions = columns.map((column) => ({ ...plain, ...without(column, 'jsonPath') }));
   return { kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata, columnDefinitions, rows };
 }
 const shown = (call: Call, object: ApiObject): unknown =>
@@ -10643,35 +10542,29 @@ const serverVersion = { major: '1', minor: '36', gitVersion: 'v1.36.0-embedded',
 function discover(state: ApiState, [root = '', ...rest]: Segments): ServerAnswer | undefined {
   const wanted = rest.join('/');
   if (root === 'version') return answerOf(200, serverVersion);
-  if (/^(healthz|readyz|livez)$/.test(root))
-    return { status: 200, headers: { 'content-type': 'text/plain' }, body: 'ok' };
-  if (root === 'openapi') return openApi(state, rest);
+  if (root === 'openapi') return openApi(state, rest.length > 1);
   if (root === 'api' && !wanted) return answerOf(200, { kind: 'APIVersions', versions: ['v1'] });
   if ((root !== 'api' && root !== 'apis') || rest.length > 2) return undefined;
   const all = [...state.resources.values()];
-  if (root === 'apis' && rest.length < 2) {
+  if (!wanted) {
     const versions = new Set(all.filter(({ group }) => group).map((one) => one.apiVersion));
-    const groups = [...versions].map(groupOf);
-    if (!wanted) return answerOf(200, { kind: 'APIGroupList', apiVersion: 'v1', groups });
-    const found = groups.find(({ name }) => name === wanted);
-    return found && answerOf(200, { kind: 'APIGroup', apiVersion: 'v1', ...found });
+    const groups = [...versions].map((groupVersion) => {
+      const [name, version] = groupVersion.split('/');
+      const preferredVersion = { groupVersion, version };
+      return { name, versions: [preferredVersion], preferredVersion };
+    });
+    return answerOf(200, { kind: 'APIGroupList', apiVersion: 'v1', groups });
   }
   const resources = all.filter((one) => one.apiVersion === wanted).flatMap(discovered);
   if (resources.length === 0) return undefined;
   const list = { kind: 'APIResourceList', apiVersion: 'v1', groupVersion: wanted, resources };
   return answerOf(200, list);
 }
-function groupOf(groupVersion: string) {
-  const [name, version] = groupVersion.split('/');
-  const preferredVersion = { groupVersion, version };
-  return { name, versions: [preferredVersion], preferredVersion };
-}
 const onItems = 'create delete get list patch update watch'.split(' ');
 function discovered({ plural, kind, namespaced, shortNames, subresources }: Resource): Rec[] {
   const main = { name: plural, singularName: kind.toLowerCase(), namespaced, kind };
   const kinds: Readonly<Record<string, Rec>> = {
     scale: { group: 'autoscaling', version: 'v1', kind: 'Scale' },
-    binding: { kind: 'Binding', verbs: ['create'] },
     eviction: { group: 'policy', version: 'v1', kind: 'Eviction', verbs: ['create'] },
   };
   const subs = subresources.map((sub) => {
@@ -10680,25 +10573,21 @@ function discovered({ plural, kind, namespaced, shortNames, subresources }: Reso
   });
   return [without({ ...main, verbs: onItems, shortNames: some(shortNames) }), ...subs];
 }
-/** Enough for kubectl to leave validation to the server. */
-function openApi(state: ApiState, [, ...place]: Segments): ServerAnswer {
-  const rootOf = ({ group, apiVersion }: Resource) => `${group ? 'apis' : 'api'}/${apiVersion}`;
-  const all = [...state.resources.values()];
-  const wanted = place.join('/');
-  const urlAt = (root: string) => [root, { serverRelativeURL: `/openapi/v3/${root}` }];
-  const roots = Object.fromEntries(all.map((one) => urlAt(rootOf(one))));
-  if (wanted === '') return answerOf(200, { paths: roots });
-  const paths = all.flatMap((one): [string, Rec][] => {
-    if (rootOf(one) !== wanted) return [];
-    const { group, kind, plural, apiVersion, namespaced } = one;
+/** Enough for kubectl to leave validation to the server: one document for all groups. */
+function openApi({ resources }: ApiState, isDocument: boolean): ServerAnswer {
+  const parameters = [{ name: 'fieldValidation', in: 'query', schema: { type: 'string' } }];
+  const all = [...resources.values()].map(({ group, kind, plural, apiVersion }) => {
+    const root = `${group ? 'apis' : 'api'}/${apiVersion}`;
     const gvk = { group, kind, version: apiVersion.split('/').at(-1) };
-    const parameters = [{ name: 'fieldValidation', in: 'query', schema: { type: 'string' } }];
     const patch = { parameters, 'x-kubernetes-group-version-kind': gvk, responses: {} };
-    const scope = namespaced ? 'namespaces/{namespace}/' : '';
-    return [[`/${wanted}/${scope}${plural}/{name}`, { patch }]];
+    return {
+      url: [root, { serverRelativeURL: '/openapi/v3/all' }],
+      path: [`/${root}/${plural}/{name}`, { patch }],
+    };
   });
+  const paths = Object.fromEntries(all.map(({ url, path }) => (isDocument ? path : url)));
   const info = { title: 'Kubernetes', version: serverVersion.gitVersion };
-  return answerOf(200, { openapi: '3.0.0', info, paths: Object.fromEntries(paths) });
+  return answerOf(200, { openapi: '3.0.0', info, paths });
 }
 
 // ═══ HARNESS B · ACTORS · effects through World only ════════════════════════════════════════════
@@ -10711,19 +10600,19 @@ function openApi(state: ApiState, [, ...place]: Segments): ServerAnswer {
 // binding of pre-made volumes, probes, readiness gates, sidecars, node pressure (fail() instead).
 // Images tell fate: 'bad' never becomes Ready, 'crash' crash-loops, 'missing' cannot be pulled.
 
-interface ActorOptions {
-  readonly nodes: readonly string[];
-  readonly startMs?: number; // from bound claims to running containers; half of it for a restart
-  readonly stopMs?: number; // what containers take to stop, if the grace period is not shorter
-  readonly provisionMs?: number;
-  readonly heartbeatMs?: number;
-  readonly nodeGraceMs?: number; // silence after which a node is Unknown
-  readonly podGcMs?: number; // period of the pod GC
-  readonly quarantineMs?: number; // how long a node must be absent before its pods are collected
-  readonly crashMs?: number; // first CrashLoopBackOff delay; doubles to 5 min
-  readonly labels?: (node: string) => Readonly<Record<string, string>>;
-  readonly sets?: boolean; // Play the controller of StatefulSets, too.
-}
+const actorDefaults = {
+  startMs: 500, // From bound claims to running containers; half of it for a restart.
+  stopMs: 500, // What containers take to stop, if the grace period is not shorter.
+  provisionMs: 200,
+  heartbeatMs: 10_000,
+  nodeGraceMs: 40_000, // Silence after which a node is Unknown.
+  podGcMs: 20_000, // Period of the pod GC.
+  quarantineMs: 40_000, // How long a node must be absent before its pods are collected.
+  crashMs: 10_000, // First CrashLoopBackOff delay; doubles to 5 min.
+  labels: (_node: string): Labels => ({}),
+  sets: false, // Play the controller of StatefulSets, too.
+};
+type ActorOptions = Readonly<Partial<typeof actorDefaults> & { nodes: readonly string[] }>;
 type Actors = ReturnType<typeof startActors>;
 
 // ── What the actors share ───────────────────────────────────────────────────────────────────────
@@ -10782,33 +10671,26 @@ function newStage(world: World, options: ActorOptions, signal: AbortSignal) {
 }
 type LaneName = 'bind' | 'pod' | 'machine' | 'monitor' | 'evict' | 'podgc' | OtherLane;
 type OtherLane = 'claim' | 'volume' | 'protect' | 'owned' | 'namespace' | 'set';
-const laneWork: Readonly<Record<LaneName, Work>> = {
-  bind: schedulePod,
-  pod: syncPod,
-  machine: syncMachine,
-  monitor: monitorNode,
-  evict: evictPod,
-  podgc: collectPod,
-  claim: syncClaim,
-  volume: syncVolume,
-  protect: unprotect,
-  owned: collectOwned,
-  namespace: emptyNamespace,
-  set: syncSet,
+/** What each lane does, and the kinds whose objects it looks at again when they change. */
+const laneTable: Readonly<Record<LaneName, readonly [Work, ...Kind[]]>> = {
+  bind: [schedulePod, 'pods'],
+  pod: [syncPod, 'pods'],
+  machine: [syncMachine, 'nodes'],
+  monitor: [monitorNode, 'nodes'],
+  evict: [evictPod, 'pods'],
+  podgc: [collectPod, 'pods'],
+  claim: [syncClaim, 'claims'],
+  volume: [syncVolume, 'volumes'],
+  protect: [unprotect, 'claims', 'volumes'],
+  owned: [collectOwned],
+  namespace: [emptyNamespace, 'namespaces'],
+  set: [syncSet, 'sets'],
 };
-/** Which lanes look at an object again when it changes. */
-const interests: Readonly<Partial<Record<Kind, readonly LaneName[]>>> = {
-  nodes: ['machine', 'monitor'],
-  volumes: ['volume', 'protect'],
-  claims: ['claim', 'protect'],
-  pods: ['bind', 'pod', 'evict', 'podgc'],
-  namespaces: ['namespace'],
-  sets: ['set'],
-};
+const laneNames = Object.keys(laneTable) as LaneName[];
 /** A keyed queue: a key is never worked on twice at once, and a failed one is tried again. */
 function newLane(stage: Stage, name: LaneName): (key: string) => void {
   if (name === 'set' && !stage.options.sets) return () => undefined;
-  const work = laneWork[name];
+  const [work] = laneTable[name];
   const busy = new Set<string>();
   const again = new Set<string>();
   const wakeAt = new Map<string, number>();
@@ -10840,15 +10722,10 @@ function newLane(stage: Stage, name: LaneName): (key: string) => void {
   return add;
 }
 /** One request. A refusal throws, unless its status is in `fine`. */
-async function ask(
-  { world }: Stage,
-  method: ApiRequest['method'],
-  path: string,
-  body?: unknown,
-  fine: readonly number[] = [],
-  contentType = 'application/json',
-): Promise<ApiResponse> {
-  const answer = await world.send({ method, path, body, contentType });
+async function ask(stage: Stage, method: Method, path: string, body?: unknown, fine = [404, 409]) {
+  const type = path.endsWith('/status') ? 'application/strategic-merge-patch+json' : MERGE_PATCH;
+  const contentType = method === 'PATCH' ? type : 'application/json';
+  const answer = await stage.world.send({ method, path, body, contentType });
   if (answer.status < 400 || fine.includes(answer.status)) return answer;
   throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
 }
@@ -10857,15 +10734,14 @@ type Edit = { metadata?: object; spec?: object; status?: object };
 async function amend(stage: Stage, kind: Kind, { metadata }: Item, change: Edit): Promise<void> {
   const path = urlOf(kind, metadata) + (change.status ? '/status' : '');
   const body = { ...change, metadata: { uid: metadata.uid, ...change.metadata } };
-  const type = `application/${change.status ? 'strategic-merge' : 'merge'}-patch+json`;
-  const { body: next } = await ask(stage, 'PATCH', path, body, [404, 409], type);
+  const { body: next } = await ask(stage, 'PATCH', path, body);
   const now = stage.view[kind].get(keyIn(metadata));
   if (now?.metadata.uid === metadata.uid && isNewer(next as Item, now))
     (stage.view[kind] as Map<string, Item>).set(keyIn(metadata), next as Item);
 }
 async function deleteSeen(stage: Stage, kind: Kind, seen: Item, options = {}): Promise<void> {
   const body = { preconditions: { uid: seen.metadata.uid }, ...options };
-  await ask(stage, 'DELETE', urlOf(kind, seen.metadata), body, [404, 409]);
+  await ask(stage, 'DELETE', urlOf(kind, seen.metadata), body);
 }
 /** A live GET finds nothing of this name, or another object. */
 async function isGone(stage: Stage, kind: Kind, meta: k8s.V1ObjectMeta, uid?: string) {
@@ -10989,7 +10865,7 @@ function regroup(groups: Groups, group: string, member: string, gone: boolean): 
 function announce(stage: Stage, kind: Kind, key: string, object: Item, gone: boolean): void {
   const { lanes, view, podsUsing } = stage;
   const { namespace = '' } = object.metadata;
-  for (const name of interests[kind] ?? []) lanes[name](key);
+  for (const name of laneNames) if (laneTable[name].includes(kind)) lanes[name](key);
   if (kind === 'nodes')
     for (const pod of stage.podsOn.get(key) ?? []) (lanes.evict(pod), lanes.podgc(pod));
   if (kind === 'nodes' || (kind === 'pods' && gone))
@@ -11014,24 +10890,18 @@ function claimKeys({ metadata, spec }: SeenPod): string[] {
   const names = (spec.volumes ?? []).map((volume) => volume.persistentVolumeClaim?.claimName);
   return names.flatMap((name) => (name === undefined ? [] : `${metadata.namespace}/${name}`));
 }
-function statusIn({ status }: SeenPod | SeenNode, type: string): string | undefined {
+type Stated = SeenPod | SeenNode;
+function statusIn({ status }: Stated, type: string): string | undefined {
   return status?.conditions?.find((condition) => condition.type === type)?.status;
 }
 function stamp({ world }: Stage): string {
   return timeOf(world.now());
 }
-/** A condition whose transition time moves with its status only. `null` removes an old reason. */
 type Why = readonly (string | null)[]; // Reason and message.
-type Turn = boolean | 'Unknown';
-function conditionNow(
-  stage: Stage,
-  of: SeenPod | SeenNode,
-  type: string,
-  status: Turn,
-  why: Why = [],
-) {
-  const [reason = null, message = null] = why;
-  const word = status === 'Unknown' ? status : status ? 'True' : 'False';
+/** A condition whose transition time moves with its status only. `null` removes an old reason. */
+function conditionNow(stage: Stage, of: Stated, type: string, is: boolean | 'Unknown', why?: Why) {
+  const [reason = null, message = null] = why ?? [];
+  const word = is === 'Unknown' ? is : is ? 'True' : 'False';
   const was = of.status?.conditions?.find((condition) => condition.type === type);
   const lastTransitionTime = (was?.status === word && was.lastTransitionTime) || stamp(stage);
   return { type, status: word, reason, message, lastTransitionTime };
@@ -11072,7 +10942,7 @@ async function schedulePod(stage: Stage, key: string): Promise<void> {
   const { name, namespace } = pod.metadata;
   const target = { apiVersion: 'v1', kind: 'Node', name: node };
   const body = { apiVersion: 'v1', kind: 'Binding', metadata: { name, namespace }, target };
-  await ask(stage, 'POST', `${urlOf('pods', pod.metadata)}/binding`, body, [404, 409]);
+  await ask(stage, 'POST', `${urlOf('pods', pod.metadata)}/binding`, body);
 }
 /** Why a pod with this claim fits no node at all. */
 function claimProblem({ view }: Stage, key: string): string | undefined {
@@ -11326,9 +11196,9 @@ const leasesPath = '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leas
 async function renew(stage: Stage, name: string): Promise<void> {
   const renewTime = new Date(stage.world.now()).toISOString().replace('Z', '000Z');
   const body = { metadata: { name }, spec: { holderIdentity: name, renewTime } };
-  const answer = await ask(stage, 'PATCH', `${leasesPath}/${name}`, body, [404], MERGE_PATCH);
+  const answer = await ask(stage, 'PATCH', `${leasesPath}/${name}`, body, [404]);
   const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
-  if (answer.status === 404) await ask(stage, 'POST', leasesPath, { ...kind, ...body }, [404, 409]);
+  if (answer.status === 404) await ask(stage, 'POST', leasesPath, { ...kind, ...body });
 }
 async function heartbeats(stage: Stage): Promise<void> {
   while (!stage.signal.aborted) {
@@ -11580,7 +11450,7 @@ async function emptyNamespace(stage: Stage, name: string): Again {
   if (left > 0) return 1000;
   const metadata = { name };
   const body = { apiVersion: 'v1', kind: 'Namespace', metadata, spec: { finalizers: [] } };
-  await ask(stage, 'PUT', `${urlOf('namespaces', { name })}/finalize`, body, [404, 409]);
+  await ask(stage, 'PUT', `${urlOf('namespaces', { name })}/finalize`, body);
 }
 
 // ── StatefulSets ────────────────────────────────────────────────────────────────────────────────
@@ -11647,15 +11517,10 @@ async function makeOrdinal(stage: Stage, { metadata, spec }: SeenSet, ordinal: n
 }
 
 // ── The actors together ─────────────────────────────────────────────────────────────────────────
-const actorDefaults = {
-  ...{ startMs: 500, stopMs: 500, provisionMs: 200, heartbeatMs: 10_000, nodeGraceMs: 40_000 },
-  ...{ podGcMs: 20_000, quarantineMs: 40_000, crashMs: 10_000, labels: () => ({}) },
-  sets: false,
-} as const satisfies Partial<ActorOptions>;
 function startActors(world: World, options: ActorOptions, signal: AbortSignal) {
   const stage = newStage(world, options, signal);
   stage.since.set('boot', world.uptime()); // No container ID is used again.
-  for (const name of Object.keys(laneWork) as LaneName[]) stage.lanes[name] = newLane(stage, name);
+  for (const name of laneNames) stage.lanes[name] = newLane(stage, name);
   for (const name of options.nodes) machineOf(stage, name);
   const { promise: synced, resolve } = Promise.withResolvers<void>();
   const start = async (): Promise<void> => {
@@ -11742,19 +11607,23 @@ function switches(stage: Stage) {
 // the same bytes. Not modelled: CPU time (code between two awaits takes none), bandwidth, and the
 // connection that requests share: each fails alone, unless `cut` or `down` says otherwise.
 
-/** What can befall one request. A number is the status of a server that did nothing. */
-type Mishap =
-  | 'reset' // the connection breaks before it lands
-  | 'lost' // it lands, the answer does not
-  | 'hang' // no answer until the deadline; it may have landed
-  | 'garbage' // the answer is not JSON
-  | 'crash-before' // the sender dies, it has not landed
-  | 'crash-after' // it lands, and the sender dies before the answer
-  | 404 // from a proxy that does not find the server
-  | 429
-  | 500
-  | 503
-  | 504; // this one may have landed
+/** What can befall one request: the chance that it lands all the same, and what its sender sees. A
+ *  number is the status of a server that did nothing; 404 is a proxy's that does not find it. */
+type Fate = { lands: number; error?: string; reason?: string };
+const mishapTable = {
+  reset: { lands: 0, error: 'read ECONNRESET' },
+  lost: { lands: 1, error: 'read ECONNRESET' },
+  hang: { lands: 0.5, error: 'deadline exceeded' }, // No answer until then.
+  garbage: { lands: 0, error: 'the answer is not JSON' },
+  'crash-before': { lands: 0, error: 'dead' }, // The sender dies.
+  'crash-after': { lands: 1, error: 'dead' },
+  404: { lands: 0, reason: 'no backend' },
+  429: { lands: 0, reason: 'TooManyRequests' },
+  500: { lands: 0, reason: 'InternalError' },
+  503: { lands: 0, reason: 'ServiceUnavailable' },
+  504: { lands: 0.5, reason: 'Timeout' },
+} satisfies Readonly<Record<string | number, Fate>>;
+type Mishap = keyof typeof mishapTable;
 /** Read at every use, so a test may change them at any time. Nothing set, nothing wrong. */
 interface Faults {
   latencyMs?: readonly [least: number, most: number]; // each way
@@ -11806,7 +11675,7 @@ interface Stream {
 }
 interface Clockwork {
   readonly sim: Sim;
-  readonly timers: Timer[]; // a binary heap
+  readonly timers: Timer[]; // the next one last
   readonly streams: Set<Stream>;
   clock: number;
   order: number;
@@ -11824,74 +11693,44 @@ function newRandom(seed: number, name = ''): () => number {
 }
 
 // ── Virtual time ────────────────────────────────────────────────────────────────────────────────
-function isBefore(a: Timer | undefined, b: Timer | undefined): boolean {
-  if (!a || !b || a.at !== b.at) return !!a && !!b && a.at < b.at;
-  return a.due < b.due || (a.due === b.due && a.order < b.order);
-}
+const isBefore = (a: Timer, b: Timer): boolean =>
+  (a.at - b.at || a.due - b.due || a.order - b.order) < 0;
 function after(works: Clockwork, ms: number, process: Timer['process'], fire: () => void): void {
   const at = works.clock + Math.max(0, ms);
   pushTimer(works.timers, { at, due: at, order: works.order++, process, fire });
 }
-function pushTimer(heap: Timer[], timer: Timer): void {
-  let i = heap.push(timer) - 1;
-  for (let up = (i - 1) >> 1; i > 0 && isBefore(timer, heap[up]); up = (i - 1) >> 1) {
-    heap[i] = heap[up] ?? timer;
-    heap[(i = up)] = timer;
+function pushTimer(timers: Timer[], timer: Timer): void {
+  let [from, to] = [0, timers.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (isBefore(timer, timers[middle]!)) from = middle + 1;
+    else to = middle;
   }
-}
-function popTimer(heap: Timer[]): Timer | undefined {
-  const top = heap[0];
-  const last = heap.pop();
-  if (!last || heap.length === 0) return top;
-  let i = 0;
-  heap[0] = last;
-  for (let down = 1; down < heap.length; down = 2 * i + 1) {
-    if (isBefore(heap[down + 1], heap[down])) down++;
-    if (!isBefore(heap[down], last)) break;
-    heap[i] = heap[down] ?? last;
-    heap[(i = down)] = last;
-  }
-  return top;
+  timers.splice(from, 0, timer);
 }
 /** Fires the next timer, unless its process is dead, or suspended (then it comes later). */
 function turnClock(works: Clockwork): void {
-  const timer = popTimer(works.timers);
+  const timer = works.timers.pop();
   if (!timer || timer.process?.alive === false) return;
   works.clock = Math.max(works.clock, timer.at);
   const restMs = (timer.process?.suspendedUntil ?? 0) - works.clock;
   if (restMs > 0) pushTimer(works.timers, { ...timer, at: works.clock + restMs });
   else timer.fire();
 }
-/**
- * Node runs all microtasks between two immediates, so one timer per immediate means that every
- * promise has settled before the clock moves; batches save turns of the event loop.
- */
-function runClock(works: Clockwork, until: number, holds?: () => boolean): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    let over = false;
-    let queued = 0;
-    const step = (): void => {
-      queued--;
-      if (over) return;
-      try {
-        works.sim.afterStep?.();
-        const next = works.timers[0];
-        if (holds?.()) return ((over = true), resolve(true));
-        if (!next || next.at > until) {
-          works.clock = until;
-          return ((over = true), resolve(!holds));
-        }
-        turnClock(works);
-      } catch (error) {
-        return ((over = true), reject(error));
-      }
-      if (queued === 0) refill();
-    };
-    const refill = (): void => {
-      for (; queued < 64; queued++) setImmediate(step);
-    };
-    refill();
-  });
+/** Node runs all microtasks between two immediates, so one timer per immediate means that every
+ *  promise has settled before the clock moves. */
+async function runClock(works: Clockwork, until: number, holds?: () => boolean): Promise<boolean> {
+  for (;;) {
+    await new Promise(setImmediate);
+    works.sim.afterStep?.();
+    if (holds?.()) return true;
+    const next = works.timers.at(-1);
+    if (!next || next.at > until) {
+      works.clock = until;
+      return !holds;
+    }
+    turnClock(works);
+  }
 }
 const abortions = new WeakMap<AbortSignal, Set<() => void>>();
 const all = ({ target }: Event): void => abortions.get(target as AbortSignal)?.forEach((f) => f());
@@ -11933,27 +11772,13 @@ function land({ sim }: Clockwork, who: string, request: ApiRequest): ServerAnswe
   if (sim.state.revision !== revision) sim.wake();
   return answer;
 }
-/** The chance that such a request lands all the same, and what its sender sees. */
-const mishapTable: Record<Mishap, { lands: number; error?: string; reason?: string }> = {
-  reset: { lands: 0, error: 'read ECONNRESET' },
-  lost: { lands: 1, error: 'read ECONNRESET' },
-  hang: { lands: 0.5, error: 'deadline exceeded' },
-  garbage: { lands: 0, error: 'the answer is not JSON' },
-  'crash-before': { lands: 0, error: 'dead' },
-  'crash-after': { lands: 1, error: 'dead' },
-  404: { lands: 0, reason: 'no backend' },
-  429: { lands: 0, reason: 'TooManyRequests' },
-  500: { lands: 0, reason: 'InternalError' },
-  503: { lands: 0, reason: 'ServiceUnavailable' },
-  504: { lands: 0.5, reason: 'Timeout' },
-};
 function simSend(works: Clockwork, process: SimProcess, request: ApiRequest): Promise<ApiResponse> {
   const { sim } = works;
   const { method, path, timeoutMs = 15_000 } = request;
   const { who, random, faults } = process;
   const deadline = works.clock + timeoutMs;
   const mishap = drawMishap(request, process);
-  const { lands, error, reason } = mishap === undefined ? { lands: 1 } : mishapTable[mishap];
+  const { lands, error, reason }: Fate = mishap === undefined ? { lands: 1 } : mishapTable[mishap];
   return new Promise((resolve, reject) => {
     const arrive = (): void => {
       if (!process.alive && random() < 0.5) return; // it was on the wire when its sender died
@@ -12155,10 +11980,7 @@ async function serve(state: ApiState) {
     const answer = handle(state, request, Date.now());
     if (state.revision !== revision) watches.forEach(feed);
     out.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers });
-    if (!answer.watch) {
-      const isText = typeof answer.body === 'string';
-      return void out.end(isText ? answer.body : JSON.stringify(answer.body ?? null));
-    }
+    if (!answer.watch) return void out.end(JSON.stringify(answer.body ?? null));
     const watch: OpenWatch = { cursor: answer.watch, out };
     watches.add(watch);
     out.flushHeaders?.();
