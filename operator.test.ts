@@ -5393,8 +5393,6 @@ function checkNew(s: Trial, made: Seen): void {
   const { size } = liveMembers(ledger, boss);
   hold(size <= most, 'I4', made, `${size} live members of ${most}, as was known for a while`);
 }
-const limitsOf = (s: Trial, { metadata: { uid } }: Seen): readonly number[] =>
-  recentSpecs(s.t.ledger, uid).map((spec) => op.maxReplacementsOf(clusterOf({ spec }).spec));
 /** The brake: a judged member is let go while at most so many are out, as an operator knows: on
  *  nodes that are silent or gone, or held there; places of judged ends that nobody fills; and
  *  successors of such that were never Ready. */
@@ -5419,7 +5417,7 @@ function checkBrake(s: Trial, claim: Seen): void {
   const wanted = Math.min(...specs.map(({ replicas = 1 }) => replicas));
   const unfilled = Math.min(new Set(ends.map(memberKey)).size, wanted - live.size - 1);
   const out = away.length + 1 + Math.max(0, unfilled);
-  const most = Math.max(...limitsOf(s, boss));
+  const most = Math.max(...specs.map((spec) => op.maxReplacementsOf(clusterOf({ spec }).spec)));
   hold(out <= most, 'I10', claim, `${out} members are out, ${most} may be replaced`);
 }
 const restoring = (o: Seen): boolean => noteOf(o, MARK.restore) === 'true';
@@ -5609,16 +5607,15 @@ function unsealed(s: Trial, name: string): string {
 }
 /** What is still to happen, of the first cluster that is not as its spec says. */
 function pendingIn(s: Trial): string {
-  for (const { metadata } of s.script.clusters as unknown as Seen[]) {
-    if (!clusterNow(s.t, metadata.name)) {
-      comesBack(s, metadata.name);
+  for (const name of clusterNames(s)) {
+    if (!clusterNow(s.t, name)) {
+      comesBack(s, name);
       s.t.sim.afterStep?.(); // Else it were taken for the write of the next request.
     }
-    const ready = conditionOf(s.t, 'Ready', metadata.name)?.message ?? '';
+    const ready = conditionOf(s.t, 'Ready', name)?.message ?? '';
     const isBlind = ready.includes('volumes cannot be read') && 'it has yet to read volumes again';
-    const { name } = metadata;
     const why = pendingOf(s.t, name) || misowned(s, name) || unsealed(s, name) || isBlind;
-    if (why) return `${metadata.name}: ${why}`;
+    if (why) return `${name}: ${why}`;
   }
   return '';
 }
@@ -5734,7 +5731,9 @@ function historyOf({ t, told, changes }: Trial): readonly string[] {
   });
   const rest = [...changes, ...failures].sort((a, b) => a.at - b.at).slice(-HISTORY_MAX);
   const all = [...told.map(({ at, text }) => ({ at, text: `* ${text}` })), ...rest];
-  return all.sort((a, b) => a.at - b.at).map(({ at, text }) => `  ${clockText(at)} ${text}`);
+  return all
+    .sort((a, b) => a.at - b.at)
+    .map(({ at, text }) => `  ${(at / 1000).toFixed(3)} s ${text}`);
 }
 const HISTORY_MAX = Number(process.env['SIM_HISTORY'] ?? 60);
 /** A stored change as a line; undefined for what the actors do all the time. */
@@ -5748,7 +5747,6 @@ function changeText({ type, object, previous }: SeenChange, who: string): string
   const words = [who, verb, metadata.name, mark, replaces && `for ${replaces}`];
   return `  ${words.filter(Boolean).join(' ')}`;
 }
-const clockText = (ms: number): string => `${(ms / 1000).toFixed(3)} s`;
 
 // ─── npm run sim ────────────────────────────────────────────────────────────────────────────────
 const SIM_USAGE = `npm run sim -- [flags]
@@ -5887,27 +5885,24 @@ type Mutant = ReturnType<typeof mutantsIn>[number];
  *  protects, and {+…+} stands in its place without it, as in `git diff --word-diff`. */
 const mutantsIn = (table: string) =>
   table.split(/^# /m).flatMap((one) => {
-    const [head = '', ...lines] = one.trimEnd().split('\n');
-    const [what = '', moves = ''] = head.split(' · ');
-    const code = lines.join('\n').replaceAll('-]\n{+', '-]{+');
+    const [, what = '', moves = '', lines = ''] =
+      /^(.*?)(?: · (.*?))?(?: \| |\n)(.*)/s.exec(one.trimEnd()) ?? [];
+    const code = lines.replaceAll('-]\n{+', '-]{+');
     const text = code.replaceAll(/\{\+.*?\+\}/gs, '').replaceAll(/\[-(.*?)-\]/gs, '$1');
     const without = code.replaceAll(/\[-.*?-\]/gs, '').replaceAll(/\{\+(.*?)\+\}/gs, '$1');
     return text ? [{ what, text, without, moves }] : [];
   });
 const MUTANTS = mutantsIn(String.raw`
-# a pod is deleted by its UID
-a.kind === CLAIMS ? { uid, resourceVersion } : {[- uid -]};
+# a pod is deleted by its UID | a.kind === CLAIMS ? { uid, resourceVersion } : {[- uid -]};
 # a claim is deleted in its version
 const preconditions = a.kind === CLAIMS ? { uid[-, resourceVersion-] }
 # a patch names UID and version
 ...(change['metadata'] as Json), uid: meta.uid[-, resourceVersion-] }
-# read your writes
-return [-expected.size === 0-]{+true+};
+# read your writes | return [-expected.size === 0-]{+true+};
 # a cache that lags is listed anew
 'the cache lags own writes', { cluster: key, path: feed.path });[-
       relist(feed);-]
-# a list is a quorum list
-const resourceVersion = fresh ? [-''-]{+0+} : feed.version;
+# a list is a quorum list | const resourceVersion = fresh ? [-''-]{+0+} : feed.version;
 # a broken stream is listed anew
 feed.mustList = [-true-]{+feed.listedAt < 0+};
   feed.world.log(
@@ -5916,8 +5911,7 @@ if (version <= [-feed.version-]{+0+}) return; // Replayed
 # another version is told even if it is no news
 [-feed.on(before, object, isNews || unversioned(before) !== unversioned(object)-]
 {+if (isNews || unversioned(before) !== unversioned(object)) feed.on(before, object, true+});
-# the brake
-out > [-limit-]{+1e9+} && !isFree ?
+# the brake | out > [-limit-]{+1e9+} && !isFree ?
 # the brake counts who is away · cutOff,kill,fallSilent,breakTemplate,deleteClaim,unready
 judged.includes(m) || [-isAway(m) || -]isHeir(m)
 # the brake counts successors · cutOff,kill,removeNode,breakTemplate,fallSilent,outOfService
@@ -5925,8 +5919,7 @@ judged.includes(m) || isAway(m)[- || isHeir(m)-]
 # the brake counts places · removeNode,fallSilent,quota,refuse,kill
 return [-out + Math.min(Math.max(0, d.spec.replicas - live.length), awaited)-]
 {+awaited < 0 ? 0 : out+};
-# a judgement takes its time
-Math.max(0, [-seconds * 1000-]{+0 * seconds+} - lastedMs(
+# a judgement takes its time | Math.max(0, [-seconds * 1000-]{+0 * seconds+} - lastedMs(
 # a changed transition is new evidence · silentUnheard
 pod?.meta.uid ?? '', sinceMs ?[-?-]{+ 1 :+} '']
 # a judgement is read live · silentUnheard,stale
@@ -5939,8 +5932,7 @@ if (words.includes('open')[- || !hasOpenNode(s)-]) return
 if ([-word === 'pressed' || -]
 # WhenVolumesLost: a deleted pod returns
 if ([-d.spec.replacementPolicy === 'Always' && -]isDeletedByHand(d, m))
-# an eviction is no deletion by hand
-return pod.disruption [-=== '-]{+!== '?+}' || d.s.desk
+# an eviction is no deletion by hand | return pod.disruption [-=== '-]{+!== '?+}' || d.s.desk
 # a deletion on a closed node is none by hand · drain,deletePod,taint,cutOff,kill
 [-  if (nodeWord(d.s, pod.node) !== 'open') return false;-]
 # own deletions are none by hand
@@ -5956,8 +5948,7 @@ const reads = [isRead(d, m.identity, ...refs)[-, readsCluster(d)-]];
   -]const most = Math.min(surplus
 # the cluster is read live before adoption · lag,stale,deleteCluster,stripOwner,takeOut
 if (!(isWhole || isNew)[- || !readsCluster(d)-]) continue;
-# marks before ends
-['revise', '[-mark', 'end-]{+end', 'mark+}', 'free', 'make', 'keep'] as const
+# marks before ends | ['revise', '[-mark', 'end-]{+end', 'mark+}', 'free', 'make', 'keep'] as const
 # half-made marks are finished with the same Reason
 if (m.retired) planEnd(d, m, [-m.retired.reason-]{+'PodDeleted'+});
 # an identity that is ending gets no pod · stumble,crash,scale,refuse,deletePod,rights
@@ -5966,8 +5957,7 @@ isOver ? 'over' : [-first && isMarked(first) ? 'ending' : -]'live'
 const isOver = [-isRead(d, identity, ...absent.map((name) => refOf(CLAIMS, name))) && -]isEnded;
 # only what is marked Delete is deleted
 annotations[MARK.retiredPolicy] [-=== 'Delete-]{+!== '+}' || isNeverBound(c)
-# what was never bound is deleted
-=== 'Delete'[- || isNeverBound(c)-]);
+# what was never bound is deleted | === 'Delete'[- || isNeverBound(c)-]);
 # claims go after their pod
 if (isMounted [-|| (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))-]
 {+&& pod === undefined+}) return;
@@ -5986,18 +5976,14 @@ return MARK.claims [-in meta.annotations-]{+!== ''+} || (isGiven
 ![-hasController(pod.meta) && !-]isTerminating(pod) && isSelected
 # no birth in the room of one that could not be ended
 !held.has(a.identity)[- && !(a.do === 'Make' && held.has(a.after ?? ''))-];
-# places are counted
-const free = Math.max(0, wanted {++ 1 +}- live.length - formerOf(d));
+# places are counted | const free = Math.max(0, wanted {++ 1 +}- live.length - formerOf(d));
 # labels that admission moved are no release · admission,crash,admission,scale
 return ![-isMoved && !-]words.startsWith(NO_ANSWER);
-# early ends hold births · failAll,liveness
-if (times [-=== 0 || waitMs <-]{+>+}= 0) return '';
-# only the surplus is scaled in
-const most = Math.min(surplus{+ + 1+}, turnsNow
+# early ends hold births · failAll,liveness | if (times [-=== 0 || waitMs <-]{+>+}= 0) return '';
+# only the surplus is scaled in | const most = Math.min(surplus{+ + 1+}, turnsNow
 # who is not Ready is scaled in first
       pod?.ready ? [-1 : 0-]{+0 : 1+},
-# an index is not given twice
-m.life !== 'over' [-|| (m.pod && !isDead(m)-]{+&& !isDead(m+}));
+# an index is not given twice | m.life !== 'over' [-|| (m.pod && !isDead(m)-]{+&& !isDead(m+}));
 # who returns keeps an index that is its own · scale,restore,deletePod,ask
 own !== undefined && d.indices.[-get(own) === m-]{+has(own)+}
 # a claim that a seal names is missed · deleteClaim,suspend,failPod,evict
@@ -6013,10 +5999,8 @@ else if ([-canComeBack(d, m)-]{+m.pod !== undefined+}) leaveAndReturn
 if (![-isOld(pass) && !-]waiting
 # nobody is restored who lost a claim · restore,deleteClaim,scale,ask
 !m.claims.some(isTerminating)[- && !isClaimGone(d, m)-];
-# requests keep to the budget
-...up[-.slice(0, spareOf(d, 1))-]];
-# updates keep to the budget
-youngestFirst.filter(isReady)[-.slice(0, spareOf(d))-];
+# requests keep to the budget | ...up[-.slice(0, spareOf(d, 1))-]];
+# updates keep to the budget | youngestFirst.filter(isReady)[-.slice(0, spareOf(d))-];
 # those who stay are read live · lag,stale,template,strategy,ask,unready
 const isAllowed = [[-isReliedOn(d, chosen), -]passesTrial
 # a new revision is tried before it costs a member · breakTemplate,template,strategy
@@ -6025,8 +6009,7 @@ const isAllowed = [[-isReliedOn(d, chosen), -]passesTrial
 [-  if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';-]
 # a paused cluster is left alone · pause,scale,deletePod,template
 isTerminating(s.cluster) || [-isPaused || -]stalled
-# a cluster on its way out is left alone
-const isIdle = [-isTerminating(s.cluster) || -]isPaused
+# a cluster on its way out is left alone | const isIdle = [-isTerminating(s.cluster) || -]isPaused
 # claims are owned as whenDeleted says
 const wantsOwner = d.spec.[-persistentVolumeClaimRetentionPolicy.whenDeleted === 'Delete'-]
 {+replicas < 0+};
@@ -8813,11 +8796,9 @@ type ApiStatus = Rec & { readonly kind: 'Status'; readonly code: number };
 /** Stands in for RBAC. `resource` as in RBAC (pods, pods/eviction), * or absent = all. */
 type DenyRule = { verb?: string; resource?: string; namespace?: string; user?: string };
 /** Lower-case header names. `authorization: Bearer <name>`: the token simply is the user's name. */
-type Head = { readonly method: string; readonly path: string };
-type ServerRequest = Head & { readonly headers: Labels; readonly body?: unknown };
+type ServerRequest = Readonly<{ method: string; path: string; headers: Labels; body?: unknown }>;
 /** `body` is JSON. With `watch` set it is a stream. */
-type Answer = { readonly status: number; readonly headers: Labels; readonly body: unknown };
-type ServerAnswer = Answer & { readonly watch?: WatchCursor };
+type ServerAnswer = ApiResponse & { readonly watch?: WatchCursor };
 type ChangeType = 'ADDED' | 'MODIFIED' | 'DELETED';
 type ApiWatchEvent = { type: ChangeType | 'BOOKMARK' | 'ERROR'; object: unknown };
 /** One open watch. `ended`: close the stream. `wakeAt`: ask again then in any case. */
@@ -8945,11 +8926,13 @@ const missing = (field: string, why = '') => fieldError(field, 'Required', 'Requ
 const frozen = (field: string, why: string) => fieldError(field, 'Forbidden', 'Forbidden', why);
 const notFoundAt = (field: string, value: unknown) =>
   fieldError(field, 'NotFound', `Not found: "${value}"`);
-const unsupported = (field: string, value: unknown, known: readonly unknown[]): FieldError => {
+/** Nothing if the value is one of those that are known. */
+function unsupported(field: string, value: unknown, known: readonly unknown[]): FieldError[] {
   const words = `Unsupported value: ${JSON.stringify(value)}`;
   const values = known.map((one) => JSON.stringify(one)).join(', ');
-  return fieldError(field, 'NotSupported', words, `supported values: ${values}`);
-};
+  const error = fieldError(field, 'NotSupported', words, `supported values: ${values}`);
+  return known.includes(value) ? [] : [error];
+}
 function invalid(group: string, kind: string, name: string, causes: readonly FieldError[]): void {
   if (causes.length === 0) return;
   const each = causes.map((cause) => `${cause.field}: ${cause.message}`);
@@ -9054,9 +9037,8 @@ const objectOf = (state: ApiState, plural: string, namespace: string, name: stri
   storeOf(state, plural).get(namespace)?.get(name);
 /** etcd's key order, where 'a-b/…' comes before 'a/…'. */
 function inOrder(objects: Objects, namespace: string): readonly ApiObject[] {
-  const spaces = namespace ? [namespace] : [...objects.keys()];
-  if (spaces.length > 1) spaces.sort((a, b) => (`${a}/` < `${b}/` ? -1 : 1));
-  if (spaces.length === 1) return sortedIn(objects.get(spaces[0]!));
+  if (namespace) return sortedIn(objects.get(namespace));
+  const spaces = [...objects.keys()].sort((a, b) => (`${a}/` < `${b}/` ? -1 : 1));
   return spaces.flatMap((name) => sortedIn(objects.get(name)));
 }
 /** Sorted once after each write. */
@@ -9128,13 +9110,8 @@ function answerTo(state: ApiState, request: ServerRequest, now: number): ServerA
 type Reading = readonly [Segments, Strings];
 function readPath(text: string): Reading {
   const [path = '', search = ''] = text.split('?');
-  return [path.replace(/\/$/, '').split('/').slice(1), readQuery(search)];
-}
-function readQuery(search: string): Strings {
-  if (search === '') return {};
-  const pairs = search.split('&').map((pair) => /^([^=]*)=?(.*)$/.exec(pair)?.slice(1) ?? []);
-  const read = (text = ''): string => decodeURIComponent(text.replaceAll('+', ' '));
-  return Object.fromEntries(pairs.map(([key, value]) => [key, read(value)]));
+  const query = Object.fromEntries(new URLSearchParams(search));
+  return [path.replace(/\/$/, '').split('/').slice(1), query];
 }
 /** By method: the verb without a name in the path, and with one. */
 const verbsOf: Readonly<Record<string, readonly [string, string]>> = {
@@ -9170,7 +9147,7 @@ function understand(state: ApiState, request: ServerRequest, read: Reading, now:
   const dryRun = asked === 'All';
   if (asked !== undefined && !dryRun) {
     const kind = `${verb.charAt(0).toUpperCase()}${verb.slice(1)}Options`;
-    invalid('meta.k8s.io', kind, '', [unsupported('dryRun', [asked], ['All'])]);
+    invalid('meta.k8s.io', kind, '', unsupported('dryRun', [asked], ['All']));
   }
   const where = { resource, namespace, name, subresource };
   return { state, now, verb, ...where, query, body, headers, dryRun, warnings: [] };
@@ -9272,8 +9249,6 @@ function labelSelector(text: string): Matches {
 const fieldLabels: Readonly<Record<string, RegExp>> = {
   pods: /^(spec\.(nodeName|restartPolicy|schedulerName|serviceAccountName)|status\.(phase|podIP))$/,
   events: /^(involvedObject\.\w+|reason|type|reportingComponent)$/,
-  nodes: /^spec\.unschedulable$/,
-  namespaces: /^status\.phase$/,
 };
 function fieldSelector({ plural }: Resource, text: string): Matches {
   const terms = text.split(',').map((term) => {
@@ -9286,13 +9261,12 @@ function fieldSelector({ plural }: Resource, text: string): Matches {
   });
   return (object) => terms.every((term) => term(object));
 }
-function matchesOf({ resource, namespace, name, query }: Call): Matches {
+function matchesOf({ resource, namespace, query }: Call): Matches {
   const { labelSelector: labels, fieldSelector: fields } = query;
   const checks = [
     labels ? labelSelector(labels) : undefined,
     fields ? fieldSelector(resource, fields) : undefined,
     namespace ? (object: ApiObject) => object.metadata.namespace === namespace : undefined,
-    name ? (object: ApiObject) => object.metadata.name === name : undefined,
   ].filter((check) => check !== undefined);
   return (object) => checks.every((check) => check(object));
 }
@@ -9658,9 +9632,8 @@ function deleteWish({ body, query }: Call): Wish {
   const { gracePeriodSeconds: seconds, propagationPolicy: propagation } = options;
   const grace = seconds === undefined || seconds === null ? undefined : Number(seconds);
   const policies = ['Foreground', 'Background', 'Orphan', 'nil'];
-  const why = [unsupported('propagationPolicy', propagation, policies)];
-  if (propagation && !policies.includes(textOf(propagation)))
-    invalid('meta.k8s.io', 'DeleteOptions', '', why);
+  const why = unsupported('propagationPolicy', propagation, policies);
+  if (propagation) invalid('meta.k8s.io', 'DeleteOptions', '', why);
   return without({ uid, resourceVersion, propagation, grace }) as Wish;
 }
 function checkPreconditions(call: Call, { metadata }: ApiObject, wish: Wish): void {
@@ -9932,19 +9905,17 @@ const checks: Readonly<
 > = {
   pods: (call, pod, old) => (old ? checkPodUpdate(call, pod, old) : checkPod(pod)),
   persistentvolumeclaims: checkClaim,
-  controllerrevisions: (_, { data, revision }, old) => [
-    ...(data === undefined ? [missing('data', 'data is mandatory')] : []),
+  controllerrevisions: (_, revision, old) => {
+    const { data } = revision;
+    const errors = data === undefined ? [missing('data', 'data is mandatory')] : [];
     // The bytes are compared, after a patch wrote them as Go does: with sorted keys.
-    ...(old && JSON.stringify(old['data']) !== json(data)
-      ? [wrong('data', data, 'field is immutable')]
-      : []),
-    ...tooLow('revision', revision, 0),
-  ],
-  leases: (_, { spec }) => [
-    ...(Number(pathOf(spec, 'leaseDurationSeconds')) <= 0
-      ? [wrong('spec.leaseDurationSeconds', pathOf(spec, 'leaseDurationSeconds'), aboveZero)]
-      : []),
-    ...tooLow('spec.leaseTransitions', pathOf(spec, 'leaseTransitions'), 0),
+    if (old && JSON.stringify(old['data']) !== json(data))
+      errors.push(wrong('data', data, 'field is immutable'));
+    return [...errors, ...tooLow(revision, 'revision', 0)];
+  },
+  leases: (_, lease) => [
+    ...tooLow(lease, 'spec.leaseDurationSeconds', 1),
+    ...tooLow(lease, 'spec.leaseTransitions', 0),
   ],
   events: ({ namespace }, event) => {
     const about = pathOf(event, 'involvedObject.namespace');
@@ -9952,10 +9923,10 @@ const checks: Readonly<
     return about === namespace ? [] : [wrong('involvedObject.namespace', about, why)];
   },
 };
-const aboveZero = 'must be greater than 0';
-function tooLow(field: string, value: unknown, least: number): FieldError[] {
-  const isLow = typeof value === 'number' && value < least;
-  return isLow ? [wrong(field, value, `must be greater than or equal to ${least}`)] : [];
+function tooLow(object: ApiObject, field: string, least: 0 | 1): FieldError[] {
+  const value = pathOf(object, field);
+  const why = least === 1 ? 'must be greater than 0' : 'must be greater than or equal to 0';
+  return typeof value === 'number' && value < least ? [wrong(field, value, why)] : [];
 }
 const notChecked =
   'some validation rules were not checked because the object was invalid; correct the existing ' +
@@ -10044,10 +10015,9 @@ function checkPod({ spec }: ApiObject): FieldError[] {
         if (!names.includes(mounted))
           errors.push(notFoundAt(`${at}.volumeMounts[${i}].name`, mounted));
     }
+  const policy = pathOf(spec, 'restartPolicy');
   const policies = ['Always', 'OnFailure', 'Never'];
-  const policy = textOf(pathOf(spec, 'restartPolicy'));
-  if (!policies.includes(policy)) errors.push(unsupported('spec.restartPolicy', policy, policies));
-  return errors;
+  return [...errors, ...unsupported('spec.restartPolicy', policy, policies)];
 }
 function checkResources(field: string, { requests, limits }: Rec): FieldError[] {
   return Object.entries(recOf(limits)).flatMap(([what, limit]) => {
@@ -10102,8 +10072,7 @@ function checkClaim({ resource, state }: Call, claim: ApiObject, old?: ApiObject
   if (listOf(spec['accessModes']).length === 0)
     errors.push(missing('spec.accessModes', 'at least 1 access mode is required'));
   for (const mode of listOf(spec['accessModes']))
-    if (!accessModes.includes(textOf(mode)))
-      errors.push(unsupported('spec.accessModes', mode, accessModes));
+    errors.push(...unsupported('spec.accessModes', mode, accessModes));
   if (Number.isNaN(size)) errors.push(missing('spec.resources[storage]'));
   if (size <= 0)
     errors.push(wrong('spec.resources[storage]', `${size}`, 'must be greater than zero'));
@@ -10270,8 +10239,7 @@ function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldErr
     check(size < Number(least), `have at least ${least} ${word.toLowerCase()}`, size);
     most(limit, size, 'TooMany', `Too many: ${size}: must have at most ${limit} items`);
   }
-  if (Array.isArray(values) && !values.includes(value))
-    errors.push(unsupported(path, value, values));
+  if (Array.isArray(values)) errors.push(...unsupported(path, value, values));
 }
 
 // ─── Tables: what kubectl prints ─────────────────────────────────────────────────────────────────
@@ -10390,11 +10358,7 @@ type Actors = ReturnType<typeof startActors>;
 
 // ── What the actors share ───────────────────────────────────────────────────────────────────────
 type SeenMeta = k8s.V1ObjectMeta & { name: string; uid: string; resourceVersion: string };
-interface Item<Spec = unknown, Status = unknown> {
-  readonly metadata: SeenMeta;
-  readonly spec: Spec;
-  readonly status?: Status;
-}
+type Item<S = unknown, T = unknown> = Readonly<{ metadata: SeenMeta; spec: S; status?: T }>;
 type SeenPod = Item<k8s.V1PodSpec, k8s.V1PodStatus>;
 type SeenNode = Item<k8s.V1NodeSpec, k8s.V1NodeStatus>;
 type SeenClaim = Item<k8s.V1PersistentVolumeClaimSpec, k8s.V1PersistentVolumeClaimStatus>;
@@ -10536,11 +10500,9 @@ function isNewer(a: Item, b: Item): boolean {
 /** List, watch, and list again when the stream breaks or its version expired; for ever. */
 async function followKind(stage: Stage, kind: Kind, synced: () => void): Promise<void> {
   const [path] = kinds[kind];
-  let doubts = 0;
   for (let version = ''; !stage.signal.aborted;) {
     try {
-      version ||= await relist(stage, kind, doubts++);
-      doubts = 0;
+      version ||= await relist(stage, kind);
       if (stage.unlisted.size === 0) synced();
       const query = `?watch=1&allowWatchBookmarks=true&resourceVersion=${version}`;
       const { status } = await stage.world.watch(
@@ -10560,14 +10522,9 @@ async function followKind(stage: Stage, kind: Kind, synced: () => void): Promise
     }
   }
 }
-/** A list older than what is known is asked for twice, then believed: etcd was restored. */
-async function relist(stage: Stage, kind: Kind, doubts: number): Promise<string> {
+async function relist(stage: Stage, kind: Kind): Promise<string> {
   const { status, body } = await ask(stage, 'GET', kinds[kind][0], undefined, [404]);
   const { items, metadata } = status === 404 ? { items: [] } : (body as k8s.V1PodList);
-  const listed = { metadata: metadata ?? {} } as Item;
-  const newer = [...stage.view[kind].values()].filter((old) => isNewer(old, listed));
-  if (newer.length > 0 && doubts < 2) throw new Error('the list is old');
-  for (const old of newer) observe(stage, kind, old, true);
   const found = new Set(items.map((item) => item.metadata?.uid));
   for (const old of [...stage.view[kind].values()])
     if (!found.has(old.metadata.uid)) observe(stage, kind, old, true);
@@ -10692,7 +10649,6 @@ const selectedNode = 'volume.kubernetes.io/selected-node';
 async function schedulePod(stage: Stage, key: string): Promise<void> {
   const pod = stage.view.pods.get(key);
   if (!pod || pod.spec.nodeName !== undefined || isStopping(pod)) return;
-  if (pod.spec.schedulingGates?.length) return;
   const keys = claimKeys(pod);
   const problem = keys.map((claim) => claimProblem(stage, claim)).find((one) => one);
   const claims = keys.flatMap((claim) => stage.view.claims.get(claim) ?? []);
@@ -10783,40 +10739,43 @@ function covers(want: unknown, have: unknown): boolean {
 }
 
 // ── Kubelets ────────────────────────────────────────────────────────────────────────────────────
-interface Machine {
-  readonly name: string;
-  readonly runs: Map<string, Run>; // by pod UID
-  power: 'on' | 'off' | 'cut';
-  registered: boolean;
-  leaving: boolean; // graceful node shutdown
-  removed: boolean;
-}
+type Machine = ReturnType<typeof newMachine>;
+const newMachine = (name: string) => ({
+  name,
+  runs: new Map<string, Run>(), // By pod UID.
+  power: 'on' as 'on' | 'off' | 'cut',
+  registered: false,
+  leaving: false, // Graceful node shutdown.
+  removed: false,
+});
 /** A pod as its machine runs it; the API object only mirrors this. */
-interface Run {
-  readonly ip: string;
-  readonly boxes: Map<string, Box>;
-  unready: boolean;
-  end?: { phase: string; reason?: string; message?: string; disrupted?: boolean };
-  stopAt?: number;
-}
+type Run = ReturnType<typeof newRun>;
+type RunEnd = { phase: string; reason?: string; message?: string; disrupted?: boolean };
+const newRun = (number: number) => ({
+  ip: `10.${1 + (number >> 16)}.${(number >> 8) & 255}.${number & 255}`,
+  boxes: new Map<string, Box>(),
+  unready: false,
+  end: undefined as RunEnd | undefined,
+  stopAt: Infinity,
+});
 /** One container. */
-interface Box {
-  aim: string; // the image it should run
-  image: string;
-  resources: k8s.V1ResourceRequirements;
-  restarts: number; // -1 = never started
-  startedAt: string | undefined; // set = running
-  exitedAt?: string;
-  next: 'start' | 'stop' | 'resize';
-  at: number; // when `next` is due, on the monotonic clock; Infinity = settled
-}
+type Box = ReturnType<typeof newBox>;
+const newBox = ({ image = '' }: k8s.V1Container, at: number) => ({
+  aim: image, // The image it should run.
+  image,
+  resources: {} as k8s.V1ResourceRequirements,
+  restarts: -1, // Never started.
+  startedAt: undefined as string | undefined, // Set: it runs.
+  exitedAt: undefined as string | undefined,
+  next: 'start' as 'start' | 'stop' | 'resize',
+  at, // When `next` is due, on the monotonic clock; Infinity: settled.
+});
 async function syncPod(stage: Stage, key: string): Again {
   const pod = stage.view.pods.get(key);
   const machine = stage.machines.get(pod?.spec.nodeName ?? '');
   if (!pod || machine?.power !== 'on') return;
   const { uid } = pod.metadata;
-  const ip = () => `10.${1 + (stage.ips >> 16)}.${(stage.ips >> 8) & 255}.${stage.ips++ & 255}`;
-  const run: Run = machine.runs.get(uid) ?? { ip: ip(), boxes: new Map(), unready: false };
+  const run = machine.runs.get(uid) ?? newRun(stage.ips++);
   machine.runs.set(uid, run);
   if (isStopping(pod)) return stopPod(stage, pod, machine, run);
   if (isOver(pod)) return;
@@ -10834,10 +10793,6 @@ async function syncPod(stage: Stage, key: string): Again {
   }
   await reportPod(stage, pod, run);
   return due === Infinity ? undefined : due - now;
-}
-function newBox({ image = '' }: k8s.V1Container, at: number): Box {
-  const rest = { resources: {}, restarts: -1, startedAt: undefined, next: 'start' } as const;
-  return { aim: image, image, ...rest, at };
 }
 /**
  * Moves one container on. A change of its spec is noticed first (observedGeneration is reported),
@@ -10880,7 +10835,7 @@ function exitBox(stage: Stage, box: Box): void {
 async function stopPod(stage: Stage, pod: SeenPod, machine: Machine, run: Run): Again {
   const now = stage.world.uptime();
   const graceMs = (pod.metadata.deletionGracePeriodSeconds ?? 0) * 1000;
-  run.stopAt = Math.min(run.stopAt ?? Infinity, now + Math.min(stage.options.stopMs, graceMs));
+  run.stopAt = Math.min(run.stopAt, now + Math.min(stage.options.stopMs, graceMs));
   if (now < run.stopAt) return run.stopAt - now;
   const isClean = run.boxes.size > 0 && pod.metadata.uid.charCodeAt(0) % 2 === 0; // exit code 0
   run.end ??= { phase: isClean ? 'Succeeded' : 'Failed' };
@@ -11306,8 +11261,7 @@ function startActors(world: World, options: ActorOptions, signal: AbortSignal) {
   return { synced, done: start(), ...switches(stage) }; // Synced: every informer has listed once.
 }
 function machineOf(stage: Stage, name: string): Machine {
-  const flags = { registered: false, leaving: false, removed: false };
-  const machine = stage.machines.get(name) ?? { name, runs: new Map(), power: 'on', ...flags };
+  const machine = stage.machines.get(name) ?? newMachine(name);
   stage.machines.set(name, machine);
   return machine;
 }
@@ -11747,9 +11701,9 @@ async function serve(state: ApiState) {
     const ms = Math.min(2 ** 31 - 1, Math.max(1, cursor.wakeAt - Date.now()));
     watch.timer = setTimeout(() => feed(watch), ms);
   };
-  const answerIt = ({ method = 'GET', url = '/', headers }: In, raw: string, out: Out): void => {
+  const answerIt = ({ method = 'GET', url = '/', headers }: In, body: unknown, out: Out): void => {
     const { revision } = state;
-    const request = { method, path: url, headers: flat(headers), body: parseJson(raw) };
+    const request = { method, path: url, headers: flat(headers), body };
     const answer = handle(state, request, Date.now());
     if (state.revision !== revision) watches.forEach(feed);
     out.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers });
@@ -11761,9 +11715,11 @@ async function serve(state: ApiState) {
     feed(watch);
   };
   const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, out) => {
-    readText(request).then(
-      (raw) => answerIt(request, raw, out),
-      () => out.destroy(), // The client went.
+    const isJson = /json|^$/.test(request.headers['content-type'] ?? '');
+    const read = readText(request).then((raw) => (isJson ? JSON.parse(raw || 'null') : raw));
+    read.then(
+      (body) => answerIt(request, body, out),
+      () => out.destroy(), // The client went, or sends what is not JSON.
     );
   });
   const { url, ...open } = await opened(server);
@@ -11773,13 +11729,6 @@ async function serve(state: ApiState) {
     await open.close();
   };
   return { url, kubeconfigPath: writeKubeconfig({ url, token: 'admin' }), close };
-}
-function parseJson(raw: string): unknown {
-  try {
-    return raw === '' ? undefined : JSON.parse(raw);
-  } catch {
-    return raw; // the server refuses it, and a World's caller sees the text
-  }
 }
 function flat(headers: http.IncomingHttpHeaders): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]));
@@ -11791,11 +11740,8 @@ async function readText(stream: http.IncomingMessage): Promise<string> {
 }
 
 // ── Real time ───────────────────────────────────────────────────────────────────────────────────
-interface Access {
-  readonly url: string;
-  readonly token: string;
-  readonly ca?: string; // PEM; with https and without it the certificate is not checked
-}
+/** `ca` is PEM; with https and without it the certificate is not checked. */
+type Access = Readonly<{ url: string; token: string; ca?: string }>;
 /** One context, which has the name of its namespace. */
 const configOf = (
   server = 'http://127.0.0.1:1',
