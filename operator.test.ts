@@ -529,9 +529,9 @@ function overOf(words: string): Over {
 }
 type See = (situation: string, over: Over) => unknown;
 /** A row goes on in lines that begin with a space. */
-const rowsOf = (text: string) => text.trim().replaceAll(/\n +/g, ' ').split('\n').flatMap(eachOf);
+const rowsOf = (text: string) => text.trim().replaceAll(/\n +/g, ' ').split('\n');
 const rowsIn = (text: TemplateStringsArray, ...inserts: string[]): readonly string[] =>
-  rowsOf(String.raw({ raw: text }, ...inserts));
+  rowsOf(String.raw({ raw: text }, ...inserts)).flatMap(eachOf);
 /** A row with `<a|b>` is two: the first words of all such lists, and the second ones. */
 function eachOf(row: string): readonly string[] {
   const lists = /<([^<>]*\|[^<>]*)>/g;
@@ -7776,7 +7776,7 @@ function together(answers: readonly string[]): string {
 /** Rows of the recording's language, each of which must be taken. */
 async function setUp({ world }: Sender, text: string): Promise<void> {
   const p = newSighted();
-  for (const row of rowsOf(text)) {
+  for (const row of rowsOf(text).flatMap(eachOf)) {
     const asked = understood(p, row);
     const answer = await world.send(asked.request);
     assert.match(answerText(p, asked, answer), /^20/, `${row}: ${JSON.stringify(answer.body)}`);
