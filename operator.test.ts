@@ -12719,12 +12719,8 @@ const UNCACHED = ['env', '-u', 'NODE_COMPILE_CACHE', process.execPath];
 /** The operator as its own process, with the gauge; resolves when its caches are synced. */
 async function startGauged({ folder, kubeconfig }: Ground, ...scope: readonly string[]) {
   const bell = newBell();
-  const gauge = [
-    '--expose-gc',
-    '--import',
-    join(folder, 'gauge.mjs'),
-    join(folder, 'operator.cjs'),
-  ];
+  const loaded = ['gauge.mjs', 'operator.cjs'].map((name) => join(folder, name));
+  const gauge = ['--expose-gc', '--import', ...loaded];
   const run = [...runArgs(kubeconfig), '--log', 'json', '--leader-elect-namespace', 'default'];
   const program = launchOf([...UNCACHED, ...gauge, ...run, ...scope], bell.ring);
   const { child, said, ended } = program;
@@ -12997,16 +12993,6 @@ async function timeTwoPosts(ground: Ground): Promise<number> {
 
 // ── A thousand clusters at rest ─────────────────────────────────────────────────────────────────
 const SPACES = { one: 1, hundred: 99, thousand: 900 } as const;
-/** 1,000 clusters with three members each, and in `big` one with 1,000. */
-async function seedScale(ground: Ground, bench: Bench): Promise<void> {
-  await seedNodes(seedingOf(ground));
-  const clusters = Object.entries(SPACES).flatMap(([namespace, count]) =>
-    Array.from({ length: count }, (_, i) => [namespace, `c-${i}`] as const),
-  );
-  for (const namespace of Object.keys(SPACES)) await newNamespace(ground, namespace);
-  bench.say('seeding 1,000 clusters with three members each');
-  await inFlight(clusters, 16, (place) => seedCluster(seedingOf(ground), [...place, 3]));
-}
 const listPaths = [
   '/apis/enge.me/v1alpha1/statefulclusters',
   ...['/api/v1/pods', '/api/v1/persistentvolumeclaims', '/apis/apps/v1/controllerrevisions'],
@@ -13020,14 +13006,10 @@ async function listBare(kubeconfig: string): Promise<number> {
   console.log(performance.now() - from);
   return 0;
 }
-/** How long that took. */
-async function askAlone({ kubeconfig }: Ground): Promise<number> {
-  const list = launchOf([...UNCACHED, import.meta.filename, 'list', kubeconfig]);
-  return Number((await finished(list)).out);
-}
 async function benchRestart(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   const of = await rounds(bench, 'restart', async () => {
-    const listed = await askAlone(ground);
+    const list = launchOf([...UNCACHED, import.meta.filename, 'list', ground.kubeconfig]);
+    const listed = Number((await finished(list)).out);
     const operator = await startGauged(ground, '-A');
     const synced = operator.at('caches are synced') - operator.at('leads');
     await operator.stop();
@@ -13047,7 +13029,6 @@ async function benchNoOp(ground: Ground, bench: Bench): Promise<readonly Finding
   );
   const operators = await Promise.all(started);
   for (const operator of operators) await untilQuiet(operator);
-  const cpu: number[][] = [[], [], [], []];
   const touch = async (namespace: string, times: number, gapMs: number): Promise<void> => {
     for (let i = 0; i < times; i++) {
       const metadata = { labels: { touched: `${performance.now()}` } };
@@ -13055,27 +13036,24 @@ async function benchNoOp(ground: Ground, bench: Bench): Promise<readonly Finding
       await rest(gapMs);
     }
   };
-  const perPass = async (which: readonly number[], play: () => Promise<void>): Promise<void> => {
-    const all = which.map((i) => operators[i] as Gauged);
-    const before = await Promise.all(all.map((o) => o.ask('reset')));
-    await play();
-    for (const [n, operator] of all.entries()) {
-      const { cpuMs, passes } = await untilQuiet(operator);
-      cpu[which[n] ?? 0]?.push((cpuMs - (before[n]?.cpuMs ?? 0)) / sumOf(passes));
-    }
-  };
   await touch('one', 300, 2); // Until the code is compiled.
   await touch('big', 40, 60);
-  for (let round = 0; round < bench.repeats; round++) {
-    bench.say(`no-op reconcile, ${round + 1} of ${bench.repeats}`);
-    await perPass([0, 1, 2], () => touch('one', 300, 4));
-    await perPass([3], () => touch('big', 40, 100));
-  }
+  const of = await rounds(bench, 'no-op reconcile', async () => {
+    const begun = await Promise.all(operators.map((operator) => operator.ask('reset')));
+    await touch('one', 300, 4); // Three see it, then the fourth what is big.
+    await touch('big', 40, 100);
+    const each: number[] = [];
+    for (const [i, operator] of operators.entries()) {
+      const { cpuMs, passes } = await untilQuiet(operator);
+      each.push((cpuMs - (begun[i]?.cpuMs ?? 0)) / sumOf(passes));
+    }
+    const [alone = NaN, hundred = NaN, thousand = NaN, big = NaN] = each;
+    return { alone, hundred, thousand, big: (big * 3) / 1000 };
+  });
   for (const operator of operators) await operator.stop();
-  const [alone = [], hundred = [], thousand = [], big = []] = cpu;
-  const each = big.map((ms) => (ms * 3) / 1000);
+  const [alone, hundred, thousand] = [of('alone'), of('hundred'), of('thousand')];
   return [
-    against(['no-op pass, 1,000 members: CPU per 3', '3 members'], each, alone, 1.2, 'ms'),
+    against(['no-op pass, 1,000 members: CPU per 3', '3 members'], of('big'), alone, 1.2, 'ms'),
     against(['no-op pass, 3 members, 100 clusters', '1 cluster'], hundred, alone, 1.3, 'ms'),
     against(['no-op pass, 3 members, 1,000 clusters', '1 cluster'], thousand, alone, 1.3, 'ms'),
   ];
@@ -13123,22 +13101,27 @@ async function benchBurst(ground: Ground, bench: Bench): Promise<readonly Findin
 async function benchRest(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   const operator = await startQuiet(ground);
   let before = await operator.ask('reset');
-  const shares: number[] = [];
-  for (let slice = 0; slice < 5; slice++) {
-    bench.say(`at rest, ${slice + 1} of 5`);
+  const of = await rounds({ ...bench, repeats: 5 }, 'at rest', async () => {
     const from = performance.now();
     await rest(bench.restSeconds * 200);
     const now = await operator.ask('read');
-    shares.push((100 * (now.cpuMs - before.cpuMs)) / (performance.now() - from));
+    const share = (100 * (now.cpuMs - before.cpuMs)) / (performance.now() - from);
     before = now;
-  }
+    return { share };
+  });
   await operator.stop();
   const title = `at rest for ${bench.restSeconds} s, 1,000 clusters × 3: CPU, of a core`;
-  return [within(title, shares, 0.5, '%')];
+  return [within(title, of('share'), 0.5, '%')];
 }
 
 async function benchScale(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
-  await seedScale(ground, bench);
+  await seedNodes(seedingOf(ground));
+  const clusters = Object.entries(SPACES).flatMap(([namespace, count]) =>
+    Array.from({ length: count }, (_, i) => [namespace, `c-${i}`] as const),
+  );
+  for (const namespace of Object.keys(SPACES)) await newNamespace(ground, namespace);
+  bench.say('seeding 1,000 clusters with three members each');
+  await inFlight(clusters, 16, (place) => seedCluster(seedingOf(ground), [...place, 3]));
   bench.say('the first status of each');
   await (await startQuiet(ground)).stop();
   return [
