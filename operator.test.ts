@@ -6168,11 +6168,7 @@ const MIRRORED = [
   ...['/api/v1/pods', '/api/v1/persistentvolumeclaims', '/api/v1/events', '/api/v1/nodes'],
   '/apis/enge.me/v1alpha1/statefulclusters',
 ];
-interface Rig extends Bell, Sights {
-  readonly world: World;
-  readonly actors: Actors;
-  program?: Program;
-}
+type Rig = Bell & Sights & { world: World; actors: Actors; program?: Program };
 const FAST = {
   ...{ startMs: 150, provisionMs: 50, stopMs: 150, heartbeatMs: 500 },
   ...{ nodeGraceMs: 2000, podGcMs: 500, quarantineMs: 1000 },
@@ -6335,11 +6331,12 @@ async function newSite(state = newApiServer(crdOnly(), 1, Date.now())) {
   return { state, served, front, config, rig };
 }
 /** Read as kinds that the library does not know: it renames the fields of those that it does. */
-const manifest = (): Raw[] =>
-  loadAllYaml(fileText('deploy.yaml').replaceAll(/^kind: /gm, 'kind: Raw')).map((o: Raw) => ({
+const objectsIn = (yaml: string): Raw[] =>
+  loadAllYaml(yaml.replaceAll(/^kind: /gm, 'kind: Raw')).map((o: Raw) => ({
     ...o,
     kind: `${o['kind']}`.slice(3),
   }));
+const manifest = (): Raw[] => objectsIn(fileText('deploy.yaml'));
 let crds: readonly Raw[] | undefined;
 const crdOnly = () => (crds ??= manifest().filter((o) => o['kind'] === 'CustomResourceDefinition'));
 
@@ -6406,7 +6403,6 @@ async function tryBad(row: string, folder: string): Promise<string> {
   const { said, complaint, end: ended } = await finished(program);
   const { level, msg } = said.at(-1) ?? {};
   const line = complaint || (level === 'error' ? `statefulcluster: ${msg}\n` : '');
-  if (process.env['REAL_SHOW']) console.log(`${row} ⇒ ${ended} ${line.trimEnd()}`);
   const isOne = /^statefulcluster: [^\n]+\n$/.test(line) && !/\bat \S+:\d+|node:/.test(line);
   return isOne && ended === code && RegExp(words).test(line) ? '' : `${row} ⇒ ${ended} ${line}`;
 }
@@ -6447,19 +6443,12 @@ async function newBench() {
   await order(rig, 'POST', clusterAt('default'), coderCluster());
   await settles(rig, 'coder', 3);
   const client = clientFor(front.url);
-  const passed = (from: number, method: string, word: string): number =>
-    front.passed.slice(from).filter((p) => p.method === method && p.path.includes(word)).length;
-  return { served, rig, front, client, program, passed, file };
+  return { served, rig, front, client, program, file };
 }
 let bench: Awaited<ReturnType<typeof newBench>>;
 const USUAL = { ...op.BOUNDS };
 const putBack = (): void => void Object.assign(op.BOUNDS, USUAL); // What a test has changed.
 processes.after.each(putBack);
-/** After a mishap: one member more comes, and goes, and it is from the same process. */
-async function goesOn(): Promise<void> {
-  for (const replicas of [4, 3]) await change(bench.rig, 'coder', replicas, { replicas });
-  assert.is(bench.program.child.exitCode ?? bench.program.child.signalCode, null);
-}
 const outcome = (work: Promise<unknown>): Promise<string> =>
   work.then(() => 'resolved').catch((error: unknown) => `${error}`);
 
@@ -6536,22 +6525,21 @@ processes('client: connections are closed → what comes next goes elsewhere', a
   // A deletion that falls into the gap is no will: the operator's five watches are open again.
   const fresh = (): number => [...front.sockets].filter((s) => !before.has(s)).length;
   await reaches(async () => Number(fresh() > 5), 1);
-  await goesOn();
+  for (const replicas of [4, 3]) await change(bench.rig, 'coder', replicas, { replicas });
+  assert.is(bench.program.child.exitCode ?? bench.program.child.signalCode, null);
 });
 processes('client: 500 requests beside watches and the Lease → bounded connections', async () => {
   const lease = '/apis/coordination.k8s.io/v1/namespaces/x/leases/y';
   const open: http.ServerResponse[] = [];
-  let [sockets, most] = [0, 0];
+  let most = 0;
   const server = http.createServer(({ url = '' }, out) => {
     if (url === lease) return void out.end('{}');
     out.write(url === '/x' ? '\n' : '{');
     if (url !== '/x') open.push(out);
   });
-  server.on('connection', (socket) => {
-    most = Math.max(most, ++sockets);
-    socket.on('close', () => sockets--);
-  });
-  const { watch, send } = clientFor(await listens(server));
+  const { url, sockets } = await opened(server);
+  server.on('connection', () => (most = Math.max(most, sockets.size)));
+  const { watch, send } = clientFor(url);
   const stop = new AbortController();
   const watched = Array.from({ length: 10 }, () => watch('/x', () => undefined, stop.signal));
   const { requestsMax } = op.BOUNDS;
@@ -6634,12 +6622,13 @@ processes('process: the Lease is lost → one line of JSON, exit code 1', async 
   assert.match(`${level}: ${msg}`, /^error: lost the Lease \S+: somebody holds it$/);
 });
 processes('process: SIGTERM in mid-write → exit code 0 within 5 s', async () => {
-  const { rig, front, program, passed } = bench;
-  const from = front.passed.length;
-  front.meddle = ({ path }) =>
-    passed(from, 'POST', '/pods') > 4 && !path.includes('watch=') ? 'hang' : undefined;
+  const { rig, front, program } = bench;
+  const isPost = ({ method, path }: Passage) => method === 'POST' && path.includes('/pods');
+  front.passed.length = 0;
+  const posts = (): number => front.passed.filter(isPost).length;
+  front.meddle = ({ path }) => (posts() > 4 && !path.includes('watch=') ? 'hang' : undefined);
   await order(rig, 'PATCH', clusterAt('default', 'coder'), { spec: { replicas: 20 } });
-  await rig.until('it writes', () => (passed(from, 'POST', '/pods') > 6 ? '' : 'not yet'));
+  await rig.until('it writes', () => (posts() > 6 ? '' : 'not yet'));
   await endsWell(program);
 });
 if (TESTING) processes.run();
@@ -6849,34 +6838,28 @@ async function openSocks(asked: string[]): Promise<string> {
   return (await listens(server)).replace('http:', 'socks5h:');
 }
 /** Server, NO_PROXY → by the proxy or not. */
-const NO_PROXY = rowsIn`
-nothing: https://a.b |  → true
-the name: https://a.b | a.b → false
-below it: https://x.a.b | a.b → false
-beside it: https://xa.b | a.b → true
-only below: https://a.b | .a.b → true
-a star: https://x.a.b | *.a.b → false
-all: https://x | y, * → false
-another port: https://x:6443 | x:443 → true
-its port: https://x:6443 | x:6443 → false
-the usual port: https://x | x:443 → false
-a CIDR: https://10.1.2.3:6443 | 10.0.0.0/8 → false
-another: https://11.1.2.3 | 10.0.0.0/8 → true
-an address: https://10.1.2.3 | 10.1.2.3 → false
-six: https://[fd00::1]:6443 | fd00::/8 → false
-six with a port: https://[fd00::1]:6443 | [fd00::1]:443 → true
-loopback: https://127.0.0.1:6443 |  → false
-localhost: https://localhost |  → false
-plain: http://x |  → false`;
-facts(
-  'proxy',
-  NO_PROXY.map((row): Same => {
-    const [, why = '', server = '', list = '', wanted] =
-      /^(.*?): (\S+) \|(.*) → (\w+)$/.exec(row) ?? [];
-    const way = op.proxyOf(new URL(server), { HTTPS_PROXY: 'proxy:3128', NO_PROXY: list });
-    return [`NO_PROXY: ${why}`, way, wanted === 'true' ? 'http://proxy:3128' : undefined];
-  }),
-);
+table('proxy: NO_PROXY', (situation) => {
+  const [server = '', NO_PROXY = ''] = situation.split(/ (.*)/);
+  return op.proxyOf(new URL(server), { HTTPS_PROXY: 'proxy:3128', NO_PROXY }) ?? 'direct';
+})`
+nothing: https://a.b → http://proxy:3128
+the name: https://a.b a.b → direct
+below it: https://x.a.b a.b → direct
+beside it: https://xa.b a.b → http://proxy:3128
+only below: https://a.b .a.b → http://proxy:3128
+a star: https://x.a.b *.a.b → direct
+all: https://x y, * → direct
+another port: https://x:6443 x:443 → http://proxy:3128
+its port: https://x:6443 x:6443 → direct
+the usual port: https://x x:443 → direct
+a CIDR: https://10.1.2.3:6443 10.0.0.0/8 → direct
+another: https://11.1.2.3 10.0.0.0/8 → http://proxy:3128
+an address: https://10.1.2.3 10.1.2.3 → direct
+six: https://[fd00::1]:6443 fd00::/8 → direct
+six with a port: https://[fd00::1]:6443 [fd00::1]:443 → http://proxy:3128
+loopback: https://127.0.0.1:6443 → direct
+localhost: https://localhost → direct
+plain: http://x → direct`;
 if (TESTING) configs.run();
 
 // ── The other commands ──────────────────────────────────────────────────────────────────────────
@@ -7151,6 +7134,8 @@ cli('cli: replace, restore → annotations, on one claim and on all of an identi
   for (const claim of ['data', 'wal'])
     assert.is(await noted('persistentvolumeclaims', `${claim}-web-${ids.z}`, MARK.restore), 'true');
 });
+const hasSaid = (program: Program, bell: Bell, words: string): Promise<void> =>
+  bell.until(words, () => (program.out.includes(words) ? '' : `it said: ${program.out}`));
 const webOf = ({ rig }: Stand): Promise<Raw> => order(rig, 'GET', clusterAt('default', 'web'));
 cli('cli: rollout undo, pause, restart → the template as a whole, and its cause', async () => {
   await tells(stand, ROLLED);
@@ -7182,8 +7167,7 @@ cli('cli: rollout status, status --watch → each change, until it is through, o
   const [rollout, watch] = ['rollout status web', 'status web -w'].map((words) =>
     launch([...words.split(' '), '--kubeconfig', config], bell.ring),
   ) as [Program, Program];
-  const says = (program: Program, words: string): Promise<void> =>
-    bell.until(words, () => (program.out.includes(words) ? '' : `it said: ${program.out}`));
+  const says = (program: Program, words: string) => hasSaid(program, bell, words);
   const turns = (available: number, status = 'False'): Promise<void> =>
     turn(stand, 'default/web', 'Ready', `${available} of 4 are available`, status);
   const waits = 'Waiting for statefulcluster.enge.me "web": ';
@@ -7212,7 +7196,7 @@ cli('cli: rollout status, status --watch → each change, until it is through, o
 async function logged(args: readonly string[], words: string): Promise<string> {
   const bell = newBell();
   const program = launch(args, bell.ring);
-  await bell.until(words, () => (program.out.includes(words) ? '' : `it said: ${program.out}`));
+  await hasSaid(program, bell, words);
   program.child.kill('SIGKILL');
   return program.out;
 }
@@ -7293,8 +7277,7 @@ cli('cli: manifest → deploy.yaml; narrowed, few rights beyond the namespace', 
   assert.equal(kinds, ['PodMonitor', 'PrometheusRule', 'ConfigMap']);
   const args = ['manifest', '--namespaced', '-n', 'team', '--image', 'here/op:1'];
   const { out } = await finished(launch(args));
-  const docs = loadAllYaml(out.replaceAll(/^kind: /gm, 'kind: Raw')) as Raw[];
-  const of = (kind: string): Raw[] => docs.filter((o) => o['kind'] === `Raw${kind}`);
+  const of = (kind: string): Raw[] => objectsIn(out).filter((o) => o['kind'] === kind);
   const rights = (objects: readonly Raw[]): Record<string, string> => {
     const rules: Raw[] = objects.flatMap((o) => o['rules']);
     const all = rules.flatMap(({ apiGroups: [group], resources, verbs }): [string, string][] =>
@@ -7337,10 +7320,8 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
   await setUp(rig, DB);
   launch(runArgs(served.kubeconfigPath), rig.ring);
   const there = { ...stand, state, rig, front, config };
-  const pods = async (): Promise<Raw[]> =>
-    ((await order(rig, 'GET', placeOf('default', 'pods')))['items'] as Raw[]).toSorted();
-  const uidsOf = async () => (await pods()).map((o) => metaOf(o).uid);
-  const uids = await uidsOf();
+  await rig.until('its pods', () => (listed(rig, 'pods').length === 3 ? '' : 'not yet'));
+  const uids = listed(rig, 'pods').map((o) => o.metadata.uid);
   const cuts = [
     /^POST .*statefulclusters\?(?!.*dryRun)/,
     /^DELETE .*\/statefulsets\//,
@@ -7357,10 +7338,8 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
   const refusal = `statefulcluster: statefulsets.apps "db" ${why} ${way}\nexit 1\n`;
   assert.is(await heard(there, 'adopt statefulset/db'), refusal);
   await keptBy(null);
-  assert.match(
-    await heard(there, 'adopt statefulset/db --dry-run'),
-    /  would let the operator act\n/,
-  );
+  const dry = await heard(there, 'adopt statefulset/db --dry-run');
+  assert.match(dry, /  would let the operator act\n/);
   const written = front.passed.filter((p) => p.method !== 'GET' && !p.path.includes('dryRun'));
   assert.equal(written, []);
   for (const cut of cuts) {
@@ -7371,17 +7350,16 @@ cli('cli: adopt, cut off at every write → goes on; the same pods, unrestarted'
   front.meddle = () => undefined;
   assert.match(await heard(there, 'adopt statefulset/db'), /  done: let the operator act\n/);
   await settles(rig, 'db', 3);
-  assert.equal(await uidsOf(), uids);
-  const { status, metadata } = await order(rig, 'GET', clusterAt('default', 'db'));
-  const { members, replacements, updatedReplicas } = status;
-  assert.equal(members.map((m: Raw) => m['identity']).sort(), ['0', '1', '2']);
-  assert.equal([replacements, updatedReplicas, metadata.annotations], [0, 3, undefined]);
+  assert.equal(uidsOf(rig, 'db'), uids);
+  const { status, metadata } = clusterNow(rig, 'db');
+  assert.equal(status?.members?.map((m) => m.identity).sort(), ['0', '1', '2']);
+  assert.equal([status?.replacements, status?.updatedReplicas], [0, 3]);
+  assert.is(metadata.annotations, undefined);
   const hash = op.revisionHash({ metadata: { labels: { app: 'db' } }, ...image('1') }, 0);
-  const { labels } = metaOf((await pods())[0] ?? {});
-  const found = [MARK.revision, POD_INDEX, POD_NAME].map((key) => labels[key]);
+  const [first] = livePods(rig, 'db') as [Seen];
+  const found = [MARK.revision, POD_INDEX, POD_NAME].map((key) => labelOf(first, key));
   assert.equal(found, [hash, '0', 'db-0']);
-  const claim = await order(rig, 'GET', placeOf('default', 'persistentvolumeclaims', 'data-db-0'));
-  assert.is(metaOf(claim).annotations['enge.me/claims'], 'data-db-0');
+  assert.is(noteOf(claimsOf(rig, '0')[0], MARK.claims), 'data-db-0');
 });
 /** What is there beside the set. */
 const BESIDE_DB = `
@@ -7768,15 +7746,7 @@ async function playRows(side: Side, text: string): Promise<readonly string[]> {
   return rows;
 }
 /** Broken at spaces, as it stands in this file. */
-function wrapped(row: string): string {
-  const lines = [''];
-  for (const word of row.split(' ')) {
-    const last = lines.at(-1) ?? '';
-    if (last && last.length + word.length + 1 > LINE_MAX) lines.push(` ${word}`);
-    else lines[lines.length - 1] = last + (last && ' ') + word;
-  }
-  return lines.join('\n');
-}
+const wrapped = (row: string): string => folded(row, LINE_MAX - 1).join('\n ');
 /** Rows that are not as recorded: the request, what was recorded, what came. */
 function differences(rows: readonly string[], recorded: string): string {
   const wanted = rowsOf(recorded);
@@ -7844,9 +7814,8 @@ const RECORDED = String.raw`
 # What is there and what is not
 POST namespaces/conform → 201 .labels.kubernetes.io/metadata.name=conform
  spec.finalizers.0=kubernetes status.phase=Active
-WATCH brief pods?timeoutSeconds=1&l=app=none
-WATCH future pods?rv=999999999&timeoutSeconds=2
-WATCH later pods?stream&rv=999999999
+WATCH <brief pods?timeoutSeconds=1&l=app=none|future pods?rv=999999999&timeoutSeconds=2|later
+ pods?stream&rv=999999999>
 GET <pods/absent|pods/absent/status|pods/absent/jump|leases/absent|x:pods> → 2 × 404 | 404 the
  server could…2543 | 404 | 200
 POST absent:pods/a → 404 namespaces "abse…7fe2
@@ -8038,8 +8007,8 @@ PATCH pvc/claim/status status.capacity.storage=3Gi → 200
 POST pvc/fixed spec.storageClassName=conform-fixed spec.volumeName=conform-w → 201
 PATCH pvc/fixed/status status.phase=Bound status.capacity.storage=1Gi → 200
 PATCH pvc/fixed spec.resources.requests.storage=2Gi → 403 only dynamically…f113
-DELETE pvc/claim preconditions.uid=<$claim.uid|u> preconditions.resourceVersion=$claim.rv1 → 409 the
- ResourceVers…f0e2 | 409 the UID in the p…94b0
+DELETE pvc/claim preconditions.uid=<$claim.uid|u> preconditions.resourceVersion=$claim.rv1 → 409
+ the ResourceVers…f0e2 | 409 the UID in the p…94b0
 DELETE pvc/claim preconditions.uid=$claim.uid preconditions.resourceVersion=$claim.rv → 200 dies=0
 DELETE pvc/claim preconditions.uid=$claim.uid → 200 =
 PATCH pvc/claim .finalizers=null → 200 =
@@ -8075,7 +8044,8 @@ PATCH stc/one .annotations.enge~me/paused='true' → 200
 PATCH stc/one status.replicas=3 → 200 = -status.replicas
 PATCH stc/one/status status.replicas=3 status.selector='app=x' spec.replicas=9 .labels.s=t → 200
  spec.replicas=1 -.labels
-PATCH stc/one/status .uid=<$one.uid|u> .resourceVersion=$one.rv status.readyReplicas=2 → 200 | 200 =
+PATCH stc/one/status .uid=<$one.uid|u> .resourceVersion=$one.rv status.readyReplicas=2 → 200 | 200
+ =
 PATCH stc/one/status .resourceVersion=$one.rv1 status.readyReplicas=1 → 409 the object has b…0a48
 PATCH stc/one/status status.conditions=[{type:Ready}] → 422 [status.conditio…0545
 PATCH stc/one/status status=null → 200 status.observedGeneration=-1
@@ -8127,8 +8097,8 @@ PATCH leases/lease spec.leaseTransitions=-1 → 422 spec.leaseTransi…b44f
 PATCH leases/lease spec.holderIdentity=null → 200
 PUT leases/fresh apiVersion=coordination.k8s.io/v1 kind=Lease .name=fresh spec.holderIdentity=me →
  201
-DELETE leases/lease preconditions.resourceVersion=<$lease.rv1|$lease.rv> → 409 the ResourceVers…f0e2
- | 200 Success
+DELETE leases/lease preconditions.resourceVersion=<$lease.rv1|$lease.rv> → 409 the
+ ResourceVers…f0e2 | 200 Success
 POST events/event message=m count=1 → 201
 PATCH events/event count=2 → 200
 POST events/bad involvedObject.namespace=other → 422 involvedObject.n…cc72
@@ -8140,8 +8110,8 @@ GET pods?l=<app|app=l|app!=l|app%3D%3Dm|!app|app+in+(l,m)|app+notin+(l)|app=l,fi
  l5 | 200 l1 l2 l3 l4 l5
 GET pods?l=<a+b|app+in|=|app+in+()> → 400 unable to parse…13e3 | 400 unable to parse…1a1f | 400
  found '=', expec…3d69 | 200
-GET pods?f=<metadata.name%3Dl1|metadata.name!%3Dl1|spec.nodeName%3D|status.phase%3DPending> → 200 l1
- | 200 l2 l3 l4 l5 | 2 × 200 l1 l2 l3 l4 l5
+GET pods?f=<metadata.name%3Dl1|metadata.name!%3Dl1|spec.nodeName%3D|status.phase%3DPending> → 200
+ l1 | 200 l2 l3 l4 l5 | 2 × 200 l1 l2 l3 l4 l5
 GET pods?f=<spec.jump%3D1|jump> → 400 field label not…b1c3 | 400 invalid selector…daa7
 GET :pods?l=app=m → 200 l5
 GET pods?limit=2<|&continue=$list.uid|&continue=$list.uid> → 200 l1 l2 and 3 more | 200 l3 l4 and 1
@@ -8151,13 +8121,9 @@ DELETE pods/l4 → 200 dies=0 .generation=2
 GET pods?l=app&limit=3&continue=$list.uid → 200 l4 l5
 GET pods?continue=x → 400 invalid continue…693d
 # Watches
-WATCH since pods?rv=$l5.rv&l=app=l
-WATCH list pods?stream&l=app
-WATCH plain pods?sendInitialEvents=true&resourceVersionMatch=NotOlderThan&l=app=m
-WATCH now pods?l=app=l
-WATCH zero pods?rv=0&l=app=l
-WATCH none pods?stream&l=app=none&rv=$l5.rv
-WATCH one pods?f=metadata.name%3Dl3
+WATCH <since pods?rv=$l5.rv&l=app=l|list pods?stream&l=app|plain
+ pods?sendInitialEvents=true&resourceVersionMatch=NotOlderThan&l=app=m|now pods?l=app=l|zero
+ pods?rv=0&l=app=l|none pods?stream&l=app=none&rv=$l5.rv|one pods?f=metadata.name%3Dl3>
 SEE <since 2|list 5|plain 1|now 3|zero 3|none 1|one 1> → MODIFIED l4 DELETED l4@2{app:l} | ADDED
  l1@1 l2@1 l3@1 l5@2 BOOKMARK of the initial end | ADDED l5@2 | 2 × ADDED l1@1 l2@1 l3@1 | BOOKMARK
  of the initial end | ADDED l3@1
@@ -8177,7 +8143,8 @@ WATCH old stc?rv=1
 SEE old 2 → ERROR 410 too old resource…e5dc closed
 # Quotas
 POST namespaces/conform2 → 201 .labels.kubernetes.io/metadata.name=conform2
-POST conform2:resourcequotas/few spec.hard.pods='1' spec.hard.count/persistentvolumeclaims='0' → 201
+POST conform2:resourcequotas/few spec.hard.pods='1' spec.hard.count/persistentvolumeclaims='0' →
+ 201
 PATCH conform2:resourcequotas/few/status status.hard.pods='1' status.used.pods='0'
  status.hard.count/persistentvolumeclaims='0' status.used.count/persistentvolumeclaims='0' → 200
 POST conform2:pods/<q1|q2|q1> → 201 | 2 × 403 exceeded quota:…b060
@@ -8524,15 +8491,8 @@ async function accountToken(namespace: string, account: string): Promise<string>
   const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} };
   return ((await order(real, 'POST', path, asked)) as Raw)['status'].token;
 }
-const SYSTEM = 'statefulcluster-system';
 /** Without a Lease, unless it is the matter: who follows a killed process must not wait for it. */
 const ALONE = '--leader-elect=false';
-/** The operator with the rights of deploy.yaml's own service account. */
-async function launchWithRights(...scope: string[]): Promise<Program> {
-  const user = { token: await accountToken(SYSTEM, 'statefulcluster') };
-  const file = newDrawer().put('config', configOf(plane.url, user, trusting(plane.ca)));
-  return launch([...runArgs(file), ...scope], real.ring);
-}
 /** A new cluster with all its members Ready. */
 async function grow(name: string, replicas: number, zone: string, spec: object): Promise<void> {
   await order(real, 'POST', clusterAt('default'), clusterIn(zone, name, replicas, spec));
@@ -8568,17 +8528,16 @@ onPlane('the example, unchanged → 3 Ready, a claim each', async () => {
   const labels = (node: string) => ({ zone: node.charAt(0) });
   real = await newRig(realWorld(plane), { nodes: ['a0', 'a1', 'a2', 'b0', 'b1', 'b2'], labels });
   await order(real, 'POST', '/api/v1/namespaces', { metadata: { name: 'team' } });
-  real.program = await launchWithRights('-n', 'default', ALONE);
+  const user = { token: await accountToken('statefulcluster-system', 'statefulcluster') };
+  const file = newDrawer().put('config', configOf(plane.url, user, trusting(plane.ca)));
+  real.program = launch([...runArgs(file), '-n', 'default', ALONE], real.ring);
   await order(real, 'POST', clusterAt('default'), coderCluster());
   await settles(real, 'coder', 3);
   const pods = upPods(real, 'coder');
   const labelled = pods.map((o) => [labelOf(o, 'app'), labelOf(o, MARK.cluster)]);
   assert.equal(labelled.flat(), Array(6).fill('coder'));
-  const names = pods.map((o) => `data-${o.metadata.name}`);
-  assert.equal(
-    claimsOf(real).map((o) => o.metadata.name),
-    names,
-  );
+  const claims = claimsOf(real).map((o) => o.metadata.name);
+  assert.is(`${claims}`, `${pods.map((o) => `data-${o.metadata.name}`)}`);
 });
 
 onPlane('image, cpu, QoS class, env, bad template → in place, recreated, refused', async () => {
@@ -8611,14 +8570,12 @@ async function newUser(name: string, rights: readonly string[]): Promise<World> 
     const [, group = '', resource, verbs = ''] = /^(enge\.me)?\/?(\S+) (.*)/.exec(right) ?? [];
     return { apiGroups: [group], resources: [resource], verbs: verbs.split(',') };
   });
-  await setUp(
-    real,
-    `
+  const rows = `
 POST team:serviceaccounts/${name}
 POST team:roles/${name} rules=${JSON.stringify(rules)}
 POST team:rolebindings/${name} roleRef={apiGroup:rbac.authorization.k8s.io,kind:Role,name:${name}}
- subjects=[{kind:ServiceAccount,name:${name},namespace:team}]`,
-  );
+ subjects=[{kind:ServiceAccount,name:${name},namespace:team}]`;
+  await setUp(real, rows);
   return realWorld({ ...plane, token: await accountToken('team', name) });
 }
 /** A row of the recording's language, until the words fit: at first new roles are not known. */
@@ -8675,14 +8632,15 @@ onPlane('F37: who may not update a cluster → marks no pod or claim as its memb
 });
 onPlane('unknown fields in the template → pods; an Event and Ready name them', async () => {
   await grow('typo', 1, 'b', templateIn('b', { livenesProbe: {}, resource: {} }));
-  const path = '/api/v1/namespaces/default/events?fieldSelector=reason%3DWarned';
-  const said = async (): Promise<string> =>
-    (await order(real, 'GET', path))['items'].map((o: Raw) => o['message']).join();
-  await reaches(async () => Number((await said()) !== ''), 1);
+  const said = (): string =>
+    newsOf(real, 'Warned')
+      .map((o) => o.message)
+      .join();
+  await real.until('it warns', () => (said() ? '' : 'no Event'));
   const unknown = (name: string): string => `unknown field "spec.containers[0].${name}"`;
-  assert.is(await said(), `${unknown('livenesProbe')}; ${unknown('resource')}`);
-  const found = await order(real, 'GET', clusterAt('default', 'typo'));
-  assert.match(json(found['status'].conditions), 'livenesProbe');
+  assert.is(said(), `${unknown('livenesProbe')}; ${unknown('resource')}`);
+  const ready = (): string => `${conditionOf(real, 'Ready', 'typo')?.message}`;
+  await real.until('Ready says so', () => (ready().includes('livenesProbe') ? '' : ready()));
 });
 onPlane('F12: etcd stands still for a second → requests hang, then it goes on', async () => {
   await losesOne(real, 'coder', () => {
@@ -12311,12 +12269,8 @@ const UNCACHED = ['env', '-u', 'NODE_COMPILE_CACHE', process.execPath];
 /** The operator as its own process, with the gauge; resolves when its caches are synced. */
 async function startGauged({ folder, kubeconfig }: Ground, ...scope: readonly string[]) {
   const bell = newBell();
-  const gauge = [
-    '--expose-gc',
-    '--import',
-    join(folder, 'gauge.mjs'),
-    join(folder, 'operator.cjs'),
-  ];
+  const loaded = ['gauge.mjs', 'operator.cjs'].map((name) => join(folder, name));
+  const gauge = ['--expose-gc', '--import', ...loaded];
   const run = [...runArgs(kubeconfig), '--log', 'json', '--leader-elect-namespace', 'default'];
   const program = launchOf([...UNCACHED, ...gauge, ...run, ...scope], bell.ring);
   const { child, said, ended } = program;
@@ -12591,16 +12545,6 @@ async function timeTwoPosts(ground: Ground): Promise<number> {
 
 // ── A thousand clusters at rest ─────────────────────────────────────────────────────────────────
 const SPACES = { one: 1, hundred: 99, thousand: 900 } as const;
-/** 1,000 clusters with three members each, and in `big` one with 1,000. */
-async function seedScale(ground: Ground, bench: Bench): Promise<void> {
-  await seedNodes(seedingOf(ground));
-  const clusters = Object.entries(SPACES).flatMap(([namespace, count]) =>
-    Array.from({ length: count }, (_, i) => [namespace, `c-${i}`] as const),
-  );
-  for (const namespace of Object.keys(SPACES)) await newNamespace(ground, namespace);
-  bench.say('seeding 1,000 clusters with three members each');
-  await inFlight(clusters, 16, (place) => seedCluster(seedingOf(ground), [...place, 3]));
-}
 const listPaths = [
   '/apis/enge.me/v1alpha1/statefulclusters',
   ...['/api/v1/pods', '/api/v1/persistentvolumeclaims', '/apis/apps/v1/controllerrevisions'],
@@ -12614,14 +12558,10 @@ async function listBare(kubeconfig: string): Promise<number> {
   console.log(performance.now() - from);
   return 0;
 }
-/** How long that took. */
-async function askAlone({ kubeconfig }: Ground): Promise<number> {
-  const list = launchOf([...UNCACHED, import.meta.filename, 'list', kubeconfig]);
-  return Number((await finished(list)).out);
-}
 async function benchRestart(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   const of = await rounds(bench, 'restart', async () => {
-    const listed = await askAlone(ground);
+    const list = launchOf([...UNCACHED, import.meta.filename, 'list', ground.kubeconfig]);
+    const listed = Number((await finished(list)).out);
     const operator = await startGauged(ground, '-A');
     const synced = operator.at('caches are synced') - operator.at('leads');
     await operator.stop();
@@ -12641,7 +12581,6 @@ async function benchNoOp(ground: Ground, bench: Bench): Promise<readonly Finding
   );
   const operators = await Promise.all(started);
   for (const operator of operators) await untilQuiet(operator);
-  const cpu: number[][] = [[], [], [], []];
   const touch = async (namespace: string, times: number, gapMs: number): Promise<void> => {
     for (let i = 0; i < times; i++) {
       const metadata = { labels: { touched: `${performance.now()}` } };
@@ -12649,27 +12588,24 @@ async function benchNoOp(ground: Ground, bench: Bench): Promise<readonly Finding
       await rest(gapMs);
     }
   };
-  const perPass = async (which: readonly number[], play: () => Promise<void>): Promise<void> => {
-    const all = which.map((i) => operators[i] as Gauged);
-    const before = await Promise.all(all.map((o) => o.ask('reset')));
-    await play();
-    for (const [n, operator] of all.entries()) {
-      const { cpuMs, passes } = await untilQuiet(operator);
-      cpu[which[n] ?? 0]?.push((cpuMs - (before[n]?.cpuMs ?? 0)) / sumOf(passes));
-    }
-  };
   await touch('one', 300, 2); // Until the code is compiled.
   await touch('big', 40, 60);
-  for (let round = 0; round < bench.repeats; round++) {
-    bench.say(`no-op reconcile, ${round + 1} of ${bench.repeats}`);
-    await perPass([0, 1, 2], () => touch('one', 300, 4));
-    await perPass([3], () => touch('big', 40, 100));
-  }
+  const of = await rounds(bench, 'no-op reconcile', async () => {
+    const begun = await Promise.all(operators.map((operator) => operator.ask('reset')));
+    await touch('one', 300, 4); // Three see it, then the fourth what is big.
+    await touch('big', 40, 100);
+    const each: number[] = [];
+    for (const [i, operator] of operators.entries()) {
+      const { cpuMs, passes } = await untilQuiet(operator);
+      each.push((cpuMs - (begun[i]?.cpuMs ?? 0)) / sumOf(passes));
+    }
+    const [alone = NaN, hundred = NaN, thousand = NaN, big = NaN] = each;
+    return { alone, hundred, thousand, big: (big * 3) / 1000 };
+  });
   for (const operator of operators) await operator.stop();
-  const [alone = [], hundred = [], thousand = [], big = []] = cpu;
-  const each = big.map((ms) => (ms * 3) / 1000);
+  const [alone, hundred, thousand] = [of('alone'), of('hundred'), of('thousand')];
   return [
-    against(['no-op pass, 1,000 members: CPU per 3', '3 members'], each, alone, 1.2, 'ms'),
+    against(['no-op pass, 1,000 members: CPU per 3', '3 members'], of('big'), alone, 1.2, 'ms'),
     against(['no-op pass, 3 members, 100 clusters', '1 cluster'], hundred, alone, 1.3, 'ms'),
     against(['no-op pass, 3 members, 1,000 clusters', '1 cluster'], thousand, alone, 1.3, 'ms'),
   ];
@@ -12717,22 +12653,27 @@ async function benchBurst(ground: Ground, bench: Bench): Promise<readonly Findin
 async function benchRest(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   const operator = await startQuiet(ground);
   let before = await operator.ask('reset');
-  const shares: number[] = [];
-  for (let slice = 0; slice < 5; slice++) {
-    bench.say(`at rest, ${slice + 1} of 5`);
+  const of = await rounds({ ...bench, repeats: 5 }, 'at rest', async () => {
     const from = performance.now();
     await rest(bench.restSeconds * 200);
     const now = await operator.ask('read');
-    shares.push((100 * (now.cpuMs - before.cpuMs)) / (performance.now() - from));
+    const share = (100 * (now.cpuMs - before.cpuMs)) / (performance.now() - from);
     before = now;
-  }
+    return { share };
+  });
   await operator.stop();
   const title = `at rest for ${bench.restSeconds} s, 1,000 clusters × 3: CPU, of a core`;
-  return [within(title, shares, 0.5, '%')];
+  return [within(title, of('share'), 0.5, '%')];
 }
 
 async function benchScale(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
-  await seedScale(ground, bench);
+  await seedNodes(seedingOf(ground));
+  const clusters = Object.entries(SPACES).flatMap(([namespace, count]) =>
+    Array.from({ length: count }, (_, i) => [namespace, `c-${i}`] as const),
+  );
+  for (const namespace of Object.keys(SPACES)) await newNamespace(ground, namespace);
+  bench.say('seeding 1,000 clusters with three members each');
+  await inFlight(clusters, 16, (place) => seedCluster(seedingOf(ground), [...place, 3]));
   bench.say('the first status of each');
   await (await startQuiet(ground)).stop();
   return [
@@ -12822,11 +12763,7 @@ async function benchAll(args: readonly string[]): Promise<number> {
 // each layer, by other code than wrote it; the first thing that is wrong is thrown. The root that a
 // container on this machine would see is put into FOLDER.
 
-interface Descriptor {
-  readonly digest: string;
-  readonly size: number;
-  readonly platform?: Readonly<{ os: string; architecture: string }>;
-}
+type Descriptor = Readonly<{ digest: string; size: number; platform?: Rec }>;
 type Packed = Readonly<{ mode: number; body: Buffer }>;
 type Archive = ReadonlyMap<string, Packed>;
 const sha256 = (bytes: Buffer) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
