@@ -4102,9 +4102,8 @@ type Move = Readonly<{ at: number; what: string; x: number; y: number; z: number
 type Script = ReturnType<typeof drawScript>;
 /** A line of history. */
 type Line = Readonly<{ at: number; text: string }>;
-/** Keeps a line of history. */
 function tell(s: Trial, text: string): void {
-  s.told.push({ at: s.t.sim.uptime(), text });
+  s.told.push({ at: s.t.sim.uptime(), text: `* ${text}` });
 }
 
 // ─── Drawing ────────────────────────────────────────────────────────────────────────────────────
@@ -4553,19 +4552,17 @@ const MOVES: Readonly<Record<string, Deed>> = {
   }),
   cost: patching('cheap', note(MARK.deletionCost, '-5')),
   /** Our labels go from a pod; or from one that cannot go, as its kubelet is away. */
-  stripLabels: (s, move) => {
+  stripLabels: toPod((s, pod, { y, z }) => {
     const metadata = { labels: { [MARK.cluster]: null, [MARK.identity]: null } };
-    if (move.z < 0.5) return patching('labels off', metadata)(s, move);
-    return toPod((_, pod) => {
-      const node = nodeOfPod(pod);
-      if (node === '') return undefined;
-      s.t.actors.kill(node);
-      removeObject(s, pathAt(pod), {});
-      s.t.sim.at(1000, () => patchObject(s, pod, metadata));
-      const text = `${fullName(pod)} is going on ${node}, which is away; labels off`;
-      return during(s, spanOf(move.y, 2000, 120_000), text, () => s.t.actors.revive(node));
-    })(s, move);
-  },
+    if (z < 0.5) return patchObject(s, pod, metadata, `labels off ${pod.metadata.name}`);
+    const node = nodeOfPod(pod);
+    if (node === '') return undefined;
+    s.t.actors.kill(node);
+    removeObject(s, pathAt(pod), {});
+    s.t.sim.at(1000, () => patchObject(s, pod, metadata));
+    const text = `${fullName(pod)} is going on ${node}, which is away; labels off`;
+    return during(s, spanOf(y, 2000, 120_000), text, () => s.t.actors.revive(node));
+  }),
   stripOwner: patching('owner off', { ownerReferences: null }),
   takeOut: patching('take out', { labels: { app: 'mine' } }),
   /** A bare or a foreign pod that carries our labels. */
@@ -4580,14 +4577,12 @@ const MOVES: Readonly<Record<string, Deed>> = {
     const labels = { app: name, [MARK.cluster]: name, [MARK.identity]: identity };
     const metadata = { name: `${name}-${identity}`, labels, ownerReferences };
     const whose = y < 0.5 ? 'foreign' : 'bare';
-    if (y < 0.25) {
-      const made = y < 0.15 && note(MARK.claims, ''); // As if it were the operator's.
-      const claim = { metadata: { ...metadata, ...made, name: `data-${metadata.name}` } };
-      const body = { ...claim, spec: netClaim()['spec'] };
-      return wish(s, 'POST', claimsAt, body, `${whose} claim of ${identity}`);
-    }
-    const body = { metadata, spec: bare.template.spec };
-    return wish(s, 'POST', `${space}/pods`, body, `${whose} pod ${metadata.name}`);
+    const pod = { metadata, spec: bare.template.spec };
+    if (y >= 0.25) return wish(s, 'POST', `${space}/pods`, pod, `${whose} pod ${metadata.name}`);
+    const made = y < 0.15 && note(MARK.claims, ''); // As if it were the operator's.
+    const claim = { metadata: { ...metadata, ...made, name: `data-${metadata.name}` } };
+    const body = { ...claim, spec: netClaim()['spec'] };
+    return wish(s, 'POST', claimsAt, body, `${whose} claim of ${identity}`);
   }),
   /** A foreign object takes the next name that an operator draws. */
   squat: toOperator((s, who, { y }) => {
@@ -5606,10 +5601,8 @@ function historyOf({ t, told, changes }: Trial): readonly string[] {
     return { at, text: `  ${who} ${method} ${place}: ${status || 'no answer'}` };
   });
   const rest = [...changes, ...failures].sort((a, b) => a.at - b.at).slice(-HISTORY_MAX);
-  const all = [...told.map(({ at, text }) => ({ at, text: `* ${text}` })), ...rest];
-  return all
-    .sort((a, b) => a.at - b.at)
-    .map(({ at, text }) => `  ${(at / 1000).toFixed(3)} s ${text}`);
+  const all = [...told, ...rest].sort((a, b) => a.at - b.at);
+  return all.map(({ at, text }) => `  ${(at / 1000).toFixed(3)} s ${text}`);
 }
 const HISTORY_MAX = Number(process.env['SIM_HISTORY'] ?? 60);
 /** A stored change as a line; undefined for what the actors do all the time. */
@@ -8753,8 +8746,6 @@ const wrong = (field: string, value: unknown, why: string): FieldError =>
   fieldError(field, 'Invalid', `Invalid value: ${JSON.stringify(value)}`, why);
 const missing = (field: string, why = '') => fieldError(field, 'Required', 'Required value', why);
 const frozen = (field: string, why: string) => fieldError(field, 'Forbidden', 'Forbidden', why);
-const notFoundAt = (field: string, value: unknown) =>
-  fieldError(field, 'NotFound', `Not found: "${value}"`);
 /** Nothing if the value is one of those that are known. */
 function unsupported(field: string, value: unknown, known: readonly unknown[]): FieldError[] {
   const words = `Unsupported value: ${JSON.stringify(value)}`;
@@ -8917,24 +8908,22 @@ const answerOf = (status: number, body: unknown): ServerAnswer => {
 };
 /** An answer tells the API server's time, too: the operator goes by that (F41). */
 function handle(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
-  const { headers, ...answer } = answerTo(state, request, now);
-  return { ...answer, headers: { ...headers, date: new Date(now).toUTCString() } };
-}
-function answerTo(state: ApiState, request: ServerRequest, now: number): ServerAnswer {
   let [call, answer]: [Call?, ServerAnswer?] = [];
   try {
     const place = readPath(request.path);
-    const open = request.method === 'GET' && discover(state, place[0]);
-    if (open) return open;
-    call = understand(state, request, place, now);
-    authorize(call);
-    answer = verbs[call.verb]!(call);
+    answer = request.method === 'GET' ? discover(state, place[0]) : undefined;
+    if (!answer) {
+      call = understand(state, request, place, now);
+      authorize(call);
+      answer = verbs[call.verb]!(call);
+    }
   } catch (error) {
     if (recOf(error)['kind'] !== 'Status') throw error;
     answer = answerOf((error as ApiStatus).code, error);
   }
   const warning = call?.warnings.map((text) => `299 - ${JSON.stringify(text)}`).join(', ');
-  return warning ? { ...answer, headers: { ...answer.headers, warning } } : answer;
+  const date = new Date(now).toUTCString();
+  return { ...answer, headers: { ...answer.headers, date, ...(warning && { warning }) } };
 }
 type Reading = readonly [Segments, Strings];
 function readPath(text: string): Reading {
@@ -9608,7 +9597,7 @@ const container = {
 };
 const file = { defaultMode: 420 };
 const volume = { 'configMap?': file, 'secret?': file, 'downwardAPI?': file, 'projected?': file };
-/** Defaults in the notation of filled(). Pods have more, see defaultPod. */
+/** Defaults, as schemaFrom() reads them. Pods have more, see defaultPod. */
 const defaultsOf: Readonly<Record<string, Rec>> = {
   pods: {
     restartPolicy: 'Always',
@@ -9842,7 +9831,9 @@ function checkPod({ spec }: ApiObject): FieldError[] {
       seen.add(name);
       for (const [i, { name: mounted }] of recsOf(volumeMounts).entries())
         if (!names.includes(mounted))
-          errors.push(notFoundAt(`${at}.volumeMounts[${i}].name`, mounted));
+          errors.push(
+            fieldError(`${at}.volumeMounts[${i}].name`, 'NotFound', `Not found: "${mounted}"`),
+          );
     }
   const policy = pathOf(spec, 'restartPolicy');
   const policies = ['Always', 'OnFailure', 'Never'];
@@ -9947,8 +9938,7 @@ function conform(schema: Rec, value: unknown, path: string, unknown: string[]): 
     const all = value.map((one, i) => conform(recOf(items), one, `${path}[${i}]`, unknown));
     return all.every((one, i) => one === value[i]) ? value : all;
   }
-  if (!isRec(value) || conformed.get(value) === schema) return value;
-  const [before, { length }] = [Object.keys(value).length, unknown];
+  if (!isRec(value)) return value;
   let isSame = true;
   const keepsAll = schema['x-kubernetes-preserve-unknown-fields'] === true || !type;
   const result: Record<string, unknown> = {};
@@ -9966,16 +9956,9 @@ function conform(schema: Rec, value: unknown, path: string, unknown: string[]): 
     if (result[key] === undefined && fallback !== undefined)
       result[key] = conform(recOf(inner), fallback, under(path, key), unknown);
   }
-  if (!isSame || Object.keys(result).length !== before) return result;
-  if (unknown.length === length) conformed.set(value, schema);
-  return value;
+  return isSame && Object.keys(result).length === Object.keys(value).length ? value : result;
 }
-/** What is as its schema wants it, and was looked at whole: a write shares most of the object. */
-const conformed = new WeakMap<Rec, Rec>();
-const valid = new WeakMap<Rec, Rec>();
 function checkValue(schema: Rec, value: unknown, old: unknown, at: string, errors: FieldError[]) {
-  const { length } = errors;
-  if (value === old && isRec(value) && valid.get(value) === schema) return;
   const type = typeName(value);
   const wanted = schema['x-kubernetes-int-or-string'] ? 'integer,string' : textOf(schema['type']);
   const fits = wanted.split(',').includes(type) || (wanted === 'number' && type === 'integer');
@@ -10009,7 +9992,6 @@ function checkValue(schema: Rec, value: unknown, old: unknown, at: string, error
       if (old !== undefined || !/\boldSelf\b/.test(rule))
         if (celRules.get(rule)?.(value, old) === false)
           errors.push(fieldError(at, 'Invalid', 'Invalid value', message));
-  if (errors.length === length && isRec(value)) valid.set(value, schema);
 }
 type Holds = (one: unknown) => boolean;
 const itemsOf = (all: object): readonly unknown[] => (Array.isArray(all) ? all : Object.keys(all));
@@ -10039,12 +10021,6 @@ function typeName(value: unknown): string {
   if (Array.isArray(value)) return 'array';
   return Number.isInteger(value) ? 'integer' : typeof value;
 }
-const patterns = new Map<string, RegExp>();
-function patternOf(text: string): RegExp {
-  const pattern = patterns.get(text) ?? new RegExp(text);
-  patterns.set(text, pattern);
-  return pattern;
-}
 function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldError[]): void {
   const { minimum, maximum, minLength, maxLength, pattern, enum: values } = schema;
   const check = (broken: boolean, why: string, found = value): void =>
@@ -10059,7 +10035,7 @@ function checkLimits(schema: Rec, value: unknown, path: string, errors: FieldErr
     if (schema['format'] === 'date-time' && Number.isNaN(Date.parse(value)))
       errors.push(wrong(path, value, `${path} in body must be of type date-time: "${value}"`));
     check(value.length < Number(minLength), `be at least ${minLength} chars long`);
-    check(pattern !== undefined && !patternOf(textOf(pattern)).test(value), `match '${pattern}'`);
+    check(!new RegExp(textOf(pattern)).test(value), `match '${pattern}'`);
     most(maxLength, value.length, 'TooLong', `Too long: may not be more than ${maxLength} bytes`);
   } else if (value !== null && typeof value === 'object') {
     const word = Array.isArray(value) ? 'Items' : 'Properties';
@@ -10146,18 +10122,16 @@ function discovered({ plural, kind, namespaced, shortNames, subresources }: Reso
 /** Enough for kubectl to leave validation to the server: one document for all groups. */
 function openApi({ resources }: ApiState, isDocument: boolean): ServerAnswer {
   const parameters = [{ name: 'fieldValidation', in: 'query', schema: { type: 'string' } }];
-  const all = [...resources.values()].map(({ group, kind, plural, apiVersion }) => {
+  const pairs = [...resources.values()].map(({ group, kind, plural, apiVersion }) => {
     const root = `${group ? 'apis' : 'api'}/${apiVersion}`;
+    if (!isDocument) return [root, { serverRelativeURL: '/openapi/v3/all' }];
     const gvk = { group, kind, version: apiVersion.split('/').at(-1) };
-    const patch = { parameters, 'x-kubernetes-group-version-kind': gvk, responses: {} };
-    return {
-      url: [root, { serverRelativeURL: '/openapi/v3/all' }],
-      path: [`/${root}/${plural}/{name}`, { patch }],
-    };
+    return [
+      `/${root}/${plural}`,
+      { patch: { parameters, 'x-kubernetes-group-version-kind': gvk } },
+    ];
   });
-  const paths = Object.fromEntries(all.map(({ url, path }) => (isDocument ? path : url)));
-  const info = { title: 'Kubernetes', version: serverVersion.gitVersion };
-  return answerOf(200, { openapi: '3.0.0', info, paths });
+  return answerOf(200, { openapi: '3.0.0', paths: Object.fromEntries(pairs) });
 }
 
 // ═══ HARNESS B · ACTORS · effects through World only ════════════════════════════════════════════
@@ -10623,11 +10597,9 @@ async function syncPod(stage: Stage, key: string): Again {
   await reportPod(stage, pod, run);
   return due === Infinity ? undefined : due - now;
 }
-/**
- * Moves one container on. A change of its spec is noticed first (observedGeneration is reported),
- * acted on half a startMs later, and the restart takes the other half: as with a real kubelet, an
- * observed generation says nothing about the container.
- */
+/** Moves one container on. A change of its spec is noticed first (observedGeneration is reported),
+ *  acted on half a startMs later, and the restart takes the other half: as with a real kubelet, an
+ *  observed generation says nothing about the container. */
 function turnBox(stage: Stage, box: Box, spec: k8s.V1Container, now: number): void {
   const { startMs, crashMs } = stage.options;
   const { image = '', resources = {} } = spec;
@@ -11210,14 +11182,10 @@ function newProcess(who: string, given: Faults | undefined, random: () => number
     sent: 0, // Requests so far: the index that `decide` is given.
   };
 }
-/** An undefined process is the network or the test. */
-type Timer = {
-  at: number;
-  due: number; // as it was set, before its process was suspended
-  order: number;
-  process: SimProcess | undefined;
-  fire: () => void;
-};
+/** `due` is `at` as it was set, before its process was suspended. An undefined process is the
+ *  network or the test. */
+type Due = Record<'at' | 'due' | 'order', number>;
+type Timer = Due & { process: SimProcess | undefined; fire: () => void };
 interface Stream {
   readonly process: SimProcess;
   readonly cursor: WatchCursor;
@@ -11229,13 +11197,8 @@ interface Stream {
   lastAt: number; // events of one stream keep their order
   silentSince: number | undefined;
 }
-interface Clockwork {
-  readonly sim: Sim;
-  readonly timers: Timer[]; // the next one last
-  readonly streams: Set<Stream>;
-  clock: number;
-  order: number;
-}
+/** Of the timers the next one is the last. */
+type Clockwork = { sim: Sim; timers: Timer[]; streams: Set<Stream>; clock: number; order: number };
 /** mulberry32. Each process draws from its own, so one's draws do not shift another's. */
 function newRandom(seed: number, name = ''): () => number {
   let state = seed | 0;
