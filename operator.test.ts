@@ -534,11 +534,12 @@ const rowsIn = (text: TemplateStringsArray, ...inserts: string[]): readonly stri
   rowsOf(String.raw({ raw: text }, ...inserts));
 /** A row with `<a|b>` is two: the first words of all such lists, and the second ones. */
 function eachOf(row: string): readonly string[] {
-  const lists = /<([^<>]*\|[^<>]*)>/g;
-  const [, first] = lists.exec(row) ?? [];
-  const nth = (i: number): string =>
-    row.replace(lists, (_, list: string) => list.split('|')[i] ?? '');
-  return first === undefined ? [row] : first.split('|').map((_, i) => nth(i));
+  const lists = [...row.matchAll(/<([^<>]*\|[^<>]*)>/g)].map(([, words = '']) => words.split('|'));
+  const [first = ['']] = lists;
+  if (lists.some((list) => list.length !== first.length)) throw new Error(`uneven: ${row}`);
+  const nth = (i: number) => (text: string, list: readonly string[]) =>
+    text.replace(`<${list.join('|')}>`, () => list[i] ?? '');
+  return first.map((_, i) => lists.reduce(nth(i), row));
 }
 /** One test for each situation of each row of the text that follows. */
 const table =
@@ -702,8 +703,7 @@ const UNREACHABLE = NOT_READY.replace('not-ready', 'unreachable');
 const CLAIMED = `"persistentVolumeClaim":{"claimName":"data-web-A"}`;
 table('podBody', specOf)`
 kept: {"initContainers":[{"name":"x"}]} (at=initContainers) → [{"name":"x"}]
-serviceName: (at=hostname serviceName=svc) → "web-A"
-serviceName: (at=subdomain serviceName=svc) → "svc"
+serviceName: (at=<hostname|subdomain> serviceName=svc) → "<web-A|svc>"
 absent: (at=hostname) | (at=subdomain) | (at=volumes noClaims) | (at=tolerations blind) → ""
 volumes are kept: {"volumes":[{"name":"x"}]} (at=volumes>0>name) → "x"
 claims win: {"volumes":[{"name":"data","x":1}]} (at=volumes) → [{"name":"data",${CLAIMED}}]
@@ -779,11 +779,7 @@ const memberC = ({ p }: Decided) => p.members.find((m) => m.identity === id('c')
 function endOf(text: string, over: Over): string {
   const m = memberC(decide(text, over));
   if (!m?.end)
-    return m
-      ? m.life === 'live'
-        ? m.state.replace('Returning', '-')
-        : `over ${m.retired?.reason}`
-      : 'none';
+    return m?.life === 'live' ? m.state.replace('Returning', '-') : `over ${m?.retired?.reason}`;
   const { reason, dueInMs } = m.end;
   const braked = m.end.kind === 'judgement' ? '*' : '';
   return `${reason}${braked}${dueInMs > 0 ? ` ${dueInMs / 1000}` : ''}`;
@@ -801,14 +797,13 @@ function fates(rows: string): void {
     const [, why = '', situations = '', text = ''] = /^(.*?): (.*) → (.*)$/.exec(row) ?? [];
     return COLUMNS.flatMap((column, i) => {
       const isBare = column === 'claimless';
-      const given = situations.split(' | ').flatMap((one) => {
+      return situations.split(' | ').flatMap((one) => {
         const [, states = '', when = ''] = /^(\S+)(?: \((.*)\))?$/.exec(one) ?? [];
         if (isBare && /gone|claim/.test(states)) return [];
         const words = `${isBare ? '' : column} ${when}`.trim();
-        return [`a b c:${states}${isBare ? '+claimless' : ''}${words && ` (${words})`}`];
+        const situation = `a b c:${states}${isBare ? '+claimless' : ''}${words && ` (${words})`}`;
+        return [`${why}: ${situation} → ${cellAt(text.split(' | '), i)}`];
       });
-      if (given.length === 0) return [];
-      return [`${why}: ${given.join(' | ')} → ${cellAt(text.split(' | '), i)}`];
     });
   });
   table('endOf', endOf)`${all.join('\n')}`;
@@ -1092,8 +1087,7 @@ could not come back: a b c:outdated+cordoned (pinned) | a b c:outdated+starting+
 could: a b c:outdated+cordoned → ${anew('c')}
 leaves, its claim goes: a c:outdated+deleted+announced | a c:outdated+claim.going → nothing
 InPlaceOnly: a b c:outdated (podUpdatePolicy=InPlaceOnly) → blocked
-Replace: a b c:outdated (podUpdatePolicy=Replace) → over c Updated
-Replace: a b c:outdated (podUpdatePolicy=Replace whenReplaced=Delete) → over c Updated Delete
+Replace: a b c:outdated (podUpdatePolicy=Replace<| whenReplaced=Delete>) → over c Updated<| Delete>
 Replace, the place is filled: a b !c:gone+Updated@5 (podUpdatePolicy=Replace replicas=3)
   → new Updated for c
 Replace, one under way: a b:outdated c:starting (podUpdatePolicy=Replace) → nothing
@@ -1593,9 +1587,8 @@ table('status: Events', news)`
 two Reasons in one pass: a b:deleted (replicas=5) → Warning PodDeleted: retired claim data-web-b;
   replaced b by new; Normal ScaledOut: created new, new, new
 nobody is lost: a b:gone → Normal Returned: created b
-nobody is lost: a b:failed → Normal Returned: deleted pod web-b
+nobody is lost: a b:<failed|outdated> → Normal <Returned|Recreated>: deleted pod web-b
 nobody is lost: a !b → Normal ScaledIn: retired claim data-web-b; deleted pod web-b
-nobody is lost: a b:outdated → Normal Recreated: deleted pod web-b
 the last words: a b c:claimless+failed+spoke
   → Warning PodFailed: deleted pod web-c; replaced c by new; exit code 137
 bookkeeping is no news: a b c:announced →
@@ -2994,7 +2987,6 @@ const COUNTS: Readonly<Record<string, Count>> = {
   live: (t) => livePods(t).length,
   up: (t) => livePods(t).filter(isUp).length,
   'not up': (t) => listed(t, 'pods').filter((o) => !isUp(o)).length,
-  'with env': (t) => livePods(t).filter((o) => 'env' in boxOf(o)).length,
   claims: (t) => claimsOf(t).length,
   ended: (t) => claimsOf(t).filter(markOf).length,
   'claims that stay': (t) => claimsOf(t).filter((o) => !isGoing(o) && !isOurs(o)).length,
@@ -3396,7 +3388,6 @@ for (const row of FATES) {
     }
   if (none) befalls(none, 'claimless');
 }
-const AGAIN = '10 s; a new process; 120 s';
 inWords`
 its volume is gone for good, its pod goes (volatile): its volume goes; lose;
   in 120 s: VolumeLost replaces it →
@@ -3408,8 +3399,8 @@ F22: <four of five|all> nodes are <cut off|off> for an hour, withheld, and retur
 F22: all nodes shut down, all return (three same <any|volatile>): shut down n0 n1 n2; 900 s;
   0 ended; revive n0 n1 n2 →
 F22: nodes go and come back empty, then the leader, nobody ends (six same hasty <any|volatile>):
-  their nodes go; in 120 s: 0 placed; 60 s; their nodes are back; ${AGAIN}; ${AGAIN}; ${AGAIN};
-  0 ended →
+  their nodes go; in 120 s: 0 placed; 60 s; their nodes are back;
+  ${'10 s; a new process; 120 s; '.repeat(3)}0 ended →
 F31: a node dies under six young members, another a minute later, replaced in the pass in which the
   judgement is due (young): cordon n1 n2 n3; replicas 6; in 900 s: 6 up; in 900 s: 0 pending;
   uncordon n1 n2 n3; 5 s; remove n0; 32.5 s; 6 up; 30 s; remove n1; 32.5 s; 6 up;
@@ -3486,21 +3477,16 @@ async function playWithMishap(t: Scene, at: number, mishap: Mishap, acts: string
   await settle(t);
   return struck;
 }
-const RESTORED =
-  'ask; in 900 s: 0 of its identity; in 900 s: 0 pending; its claims are wanted back; 1 s; ' +
-  'replicas 3; in 900 s: 1 of its identity';
 sweeps`
 a creation (none): replicas 3 → 0
-a replacement (two): ask → 1
-a replacement that deletes claims (two freeing): ask → 0
+a replacement<| that deletes claims> (two<| freeing>): ask → <1|0>
 a judged replacement (six): remove its node; 75 s → 1
 a return (two volatile): lose → 0
-a scale-in (any): replicas 1 → 2
-a scale-in that deletes claims (freeing): replicas 1 → 0
+a scale-in<| that deletes claims> (<any|freeing>): replicas 1 → <2|0>
 an expansion (two net): edit ${json({ volumeClaimTemplates: [netClaim('2Gi')] })} → 0
 a deletion and a new beginning (two): the cluster goes, Background; the cluster comes, of 2 → 0
-a restore (two): ${RESTORED} → 0
-a restore of two claims (two inTwo): ${RESTORED} → 0
+a restore<| of two claims> (two<| inTwo>): ask; in 900 s: 0 of its identity; in 900 s: 0 pending;
+  its claims are wanted back; 1 s; replicas 3; in 900 s: 1 of its identity → 0
 `;
 
 // ─── Updates ────────────────────────────────────────────────────────────────────────────────────
@@ -3563,7 +3549,7 @@ defaults taken back (five): edit {"template":{"spec":${WRITTEN}}}; settle; mark;
   | 0 | 5 up
 cpu (five sized): watch; template ${json(sizes('1500m'))} | 0 | each has "cpu":"1500m"
 a size refused in place (five sized): watch; template ${GUARANTEED} | anew | each has "limits"
-env (five): watch; template ${ENV} | anew | 5 with env
+env (five): watch; template ${ENV} | anew | each has "env"
 a rollout restart (five): watch; edit {"template":{"metadata":{"annotations":{"a":"b"}}}}
   | anew | each has "a":"b"
 a field of a port goes (five): template ${port({ hostPort: 8080 })}; settle; mark; watch;
@@ -3592,7 +3578,7 @@ update: <a refused resize|an env|a refusal>, Stalled says so, costs no member (f
 suspend, then resume, the same members come back as what the template then says (five):
   edit {"suspend":true}; in 60 s: 0 pods; a new process; 600 s; Progressing says Suspended; 0 pods;
   status: "replicas":5,; template ${ENV}; edit {"suspend":false}
-  → the same identities; the same claims; 5 with env
+  → the same identities; the same claims; each has "env"
 update: Replace, maxSurge <1|1|0>, <Retain|Delete|Retain>, never below that (five): watch;
   edit ${strategy('"podUpdatePolicy":"Replace","maxSurge":<1|1|0>,"maxUnavailable":<0|0|1>')};
   edit {"persistentVolumeClaimRetentionPolicy":{"whenReplaced":"<Retain|Delete|Retain>"}};
