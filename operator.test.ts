@@ -12749,29 +12749,24 @@ async function serveAlone(): Promise<number> {
   await served.close();
   return 0;
 }
-async function clientOf(kubeconfig: string) {
-  const config = await op.loadConfig(kubeconfig);
-  return connect(config, async () => config);
-}
 /** `folder`: where the gauged operator is. */
 async function newEmbeddedGround(folder: string) {
   const bell = newBell();
   const serving = ['--max-old-space-size=4096', import.meta.filename, 'serve'];
   const { child, said, ended } = launchOf([process.execPath, ...serving], bell.ring);
   await bell.until('the embedded server', () => (said.length > 0 ? '' : 'not there'));
-  const { url, kubeconfigPath } = said[0] as unknown as Served;
+  const { url, kubeconfigPath: kubeconfig } = said[0] as unknown as Served;
   const stop = async (): Promise<void> => {
     child.stdin.end();
     await ended;
   };
   const access = { url, token: 'admin' };
-  const world = await clientOf(kubeconfigPath);
-  return { access, kubeconfig: kubeconfigPath, folder, world, stop };
+  return { access, kubeconfig, folder, world: realWorld(access), stop };
 }
 async function newRealGround(folder: string) {
   await startPlane();
   const { kubeconfigPath: kubeconfig, stop } = plane;
-  const ground = { access: plane, kubeconfig, folder, world: await clientOf(kubeconfig), stop };
+  const ground = { access: plane, kubeconfig, folder, world: realWorld(plane), stop };
   for (const body of crdOnly()) await order(ground, 'POST', crdsAt, body);
   await clustersAreServed();
   return ground;
@@ -12865,7 +12860,7 @@ async function watchPods(ground: Ground, namespace: string, signal: AbortSignal)
     if (!before && after) born.set(after.meta.name, performance.now());
     bell.ring();
   };
-  const world = { ...realWorld(ground.access), ...ground.world };
+  const { world } = ground;
   const path = placeOf(namespace, 'pods');
   const { items, ready } = follow({ world, path, project: podOf, on, signal });
   await ready.promise;
@@ -12899,10 +12894,10 @@ async function postBare(ground: Ground, namespace: string, count: number): Promi
 async function benchCreation(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   const operator = await startGauged(ground, '-A');
   await operator.ask('loop');
-  const post = (name: string, count: number) =>
-    order(ground, 'POST', clusterAt(name), benchCluster('web', count));
   const grow = (name: string, count: number): Promise<number> =>
-    timePods(ground, name, count, () => post(name, count));
+    timePods(ground, name, count, () =>
+      order(ground, 'POST', clusterAt(name), benchCluster('web', count)),
+    );
   const of = await rounds(bench, 'creation', async (round) => {
     const name = `bare-${round}`;
     const bare = await timePods(ground, name, 300, () => postBare(ground, name, 300));
@@ -12944,13 +12939,12 @@ async function benchReplacement(ground: Ground, bench: Bench): Promise<readonly 
     for (let i = 0; i < size; i++) {
       twos.push(await timeTwoPosts(ground));
       await whole(); // A node may have been late meanwhile.
-      const known = new Set(born.keys());
-      const victim = placeOf('default', 'pods', ups()[i % size]?.meta.name);
+      const known = born.size;
+      const victim = placeOf('default', 'pods', ups()[i]?.meta.name);
       await order(ground, 'DELETE', victim, { gracePeriodSeconds: 0 });
       const from = performance.now();
-      const heir = (): string | undefined => [...born.keys()].find((name) => !known.has(name));
-      await until('a new pod', () => (heir() ? '' : 'none'));
-      times.push((born.get(heir() ?? '') ?? NaN) - from);
+      await until('a new pod', () => (born.size > known ? '' : 'none'));
+      times.push(([...born.values()][known] ?? NaN) - from);
       await whole();
       await rest(150);
     }
@@ -12983,7 +12977,7 @@ const listPaths = [
 ];
 /** In a process of its own, as the operator is: the bare list of what the operator caches. */
 async function listBare(kubeconfig: string): Promise<number> {
-  const client = await clientOf(kubeconfig);
+  const client = op.realWorld(await op.loadConfig(kubeconfig), none);
   const from = performance.now();
   const lists = listPaths.map((path) => client.send({ method: 'GET', path, timeoutMs: 60_000 }));
   await Promise.all(lists);
