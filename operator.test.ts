@@ -6296,12 +6296,9 @@ processes.after(clearUp);
 processes('process: wrong use, a wrong world → one line, exit code, no stack trace', async () => {
   const { folder, put } = newDrawer();
   await badKubeconfigs(put);
-  const rows = BAD.trim().split('\n').values();
   const wrong: string[] = [];
-  const worker = async (): Promise<void> => {
-    for (const row of rows) wrong.push(await tryBad(row, folder));
-  };
-  await Promise.all([worker(), worker(), worker()]);
+  const look = async (row: string) => wrong.push(await tryBad(row, folder));
+  await inFlight(BAD.trim().split('\n'), 3, look);
   assert.equal(wrong.filter(Boolean), []);
 });
 processes('process: version, help, run --help → exit code 0, also into a closed pipe', async () => {
@@ -6469,9 +6466,8 @@ processes('process: F40: its probes → well, beside idle connections; metrics t
     program.said.find((line) => line['msg'] === 'listens' && line['flag'] === flag)?.['port'];
   const [port, other] = [portOf('probe-addr'), portOf('metrics-addr')];
   const page = async (path: string, port = portOf('probe-addr')): Promise<string> => {
-    const { promise, resolve } = Promise.withResolvers<http.IncomingMessage>();
-    http.get({ host: '127.0.0.1', port, path, agent: false }, resolve); // As kubelet: anew.
-    const answer = await promise;
+    const asked = http.get({ host: '127.0.0.1', port, path, agent: false }); // As kubelet: anew.
+    const [answer] = (await once(asked, 'response')) as [In];
     return `${answer.statusCode} ${answer.headers['content-type']} ${await readText(answer)}`;
   };
   const type = 'text/plain; version=0.0.4; charset=utf-8';
@@ -6511,7 +6507,9 @@ processes('process: SIGTERM in mid-write → exit code 0 within 5 s', async () =
   const isPost = ({ method, path }: Passage) => method === 'POST' && path.includes('/pods');
   front.passed.length = 0;
   const posts = (): number => front.passed.filter(isPost).length;
-  front.meddle = ({ path }) => (posts() > 4 && !path.includes('watch=') ? 'hang' : undefined);
+  // Of the writes some, later all but the watches.
+  front.meddle = (p) =>
+    posts() > (isPost(p) ? 4 : 6) && !p.path.includes('watch=') ? 'hang' : undefined;
   await order(rig, 'PATCH', clusterAt('default', 'coder'), { spec: { replicas: 20 } });
   await rig.until('it writes', () => (posts() > 6 ? '' : 'not yet'));
   await endsWell(program);
@@ -6553,18 +6551,13 @@ const arrives = async (file?: string, context?: string): Promise<Raw> =>
   (await askerOf(file, context))();
 const arrivesBy = (...config: Parameters<typeof configOf>): Promise<Raw> =>
   arrives(newDrawer().put('config', configOf(...config)));
-async function withEnv<T>(env: Readonly<Record<string, string>>, work: () => Promise<T>) {
-  const before = { ...process.env };
-  Object.assign(process.env, env);
-  try {
-    return await work();
-  } finally {
-    process.env = before;
-  }
-}
+const SURROUNDINGS = { ...process.env };
 const configs = suite('kubeconfig');
 configs.after(clearUp);
-configs.after.each(putBack);
+configs.after.each(() => {
+  putBack();
+  process.env = { ...SURROUNDINGS };
+});
 configs('kubeconfig: F44: a list → the first of equal names, without missing files', async () => {
   const { folder, put } = newDrawer();
   const url = await openMirror(true);
@@ -6575,14 +6568,13 @@ configs('kubeconfig: F44: a list → the first of equal names, without missing f
   put('b/config', { ...one, 'current-context': 'one', users });
   put('c/config', configOf('http://127.0.0.1:1', { token: 'c' }, {}, 'other'));
   const list = ['absent', 'empty', 'a/config', 'b/config', 'c/config'].map((f) => join(folder, f));
-  await withEnv({ KUBECONFIG: list.join(path.delimiter) }, async () => {
-    assert.is((await arrives())['authorization'], 'Bearer one');
-    assert.is((await op.loadConfig(undefined, undefined)).namespace, 'one');
-    assert.is((await op.loadConfig(undefined, 'other')).server, 'http://127.0.0.1:1');
-    assert.match(await outcome(arrives(undefined, 'moon')), /no context "moon"/);
-  });
-  const none = await withEnv({ KUBECONFIG: '', HOME: folder }, () => outcome(arrives()));
-  assert.match(none, /the default kubeconfig names no cluster/);
+  process.env.KUBECONFIG = list.join(path.delimiter);
+  assert.is((await arrives())['authorization'], 'Bearer one');
+  assert.is((await op.loadConfig(undefined, undefined)).namespace, 'one');
+  assert.is((await op.loadConfig(undefined, 'other')).server, 'http://127.0.0.1:1');
+  assert.match(await outcome(arrives(undefined, 'moon')), /no context "moon"/);
+  Object.assign(process.env, { KUBECONFIG: '', HOME: folder });
+  assert.match(await outcome(arrives()), /the default kubeconfig names no cluster/);
 });
 configs('kubeconfig: as, as-uid, as-groups → headers', async () => {
   const who = { as: 'me', 'as-uid': '7', 'as-groups': ['a', 'b'] };
@@ -6820,21 +6812,21 @@ PATCH default:stc/web/status {status:{observedGeneration:1, replicas:3, readyRep
  message:'1 of 3 are available; waits\x1b[31m', ${since}}]}}`;
 }
 const microTime = (agoMs = 0) => new Date(Date.now() - agoMs).toISOString().replace('Z', '000Z');
-/** Identities as letters, of the same width, and revisions by their numbers; or the way back. */
-const lettered = ({ ids }: Stand, text: string): string =>
-  Object.entries(ids).reduce((all, [a, id]) => all.replaceAll(id, a.repeat(10)), text);
+/** A command in which identities are letters, ten of each. */
 const unlettered = ({ ids, config }: Stand, command: string): string[] => {
   const known = Object.entries(ids);
   const words = known.reduce((all, [a, id]) => all.replace(a.repeat(10), id), command);
   const [first = '', ...rest] = words.split(' ');
   return [first, ...(first === 'help' ? [] : ['--kubeconfig', config]), ...rest];
 };
-function readable(stand: Stand, text: string): string {
-  const tags = ['1', '2', '3'].map((tag) => [hashOf(tag), `revision-${tag}`]);
-  const named = tags.reduce((all, [hash = '', name = '']) => all.replaceAll(hash, name), text);
+/** What it says, with identities as letters, and revisions by their numbers. */
+function readable({ ids }: Stand, text: string): string {
+  const letters = Object.entries(ids).map(([a, id]) => [id, a.repeat(10)]);
+  const names = [...letters, ...['1', '2', '3'].map((tag) => [hashOf(tag), `revision-${tag}`])];
+  const named = names.reduce((all, [id = '', name = '']) => all.replaceAll(id, name), text);
   const made = named.replaceAll(/(?<=created )\w{10}/g, 'n'.repeat(10));
   const stable = made.replaceAll(/ \d+s +(?=no node yet|spec\.)/g, ' Ns  ');
-  return lettered(stand, stable).replaceAll(/\d+s( old| ago)?$/gm, 'Ns$1');
+  return stable.replaceAll(/\d+s( old| ago)?$/gm, 'Ns$1');
 }
 /** What a command says, with its exit code when that is not 0. */
 async function heard(stand: Stand, command: string): Promise<string> {
@@ -7160,8 +7152,8 @@ cli('cli: manifest → deploy.yaml; narrowed, few rights beyond the namespace', 
   assert.is(watched.out, named.replaceAll(/^# ?/gm, ''));
   const kinds = (loadAllYaml(watched.out) as Raw[]).map((o) => o['kind']);
   assert.equal(kinds, ['PodMonitor', 'PrometheusRule', 'ConfigMap']);
-  const args = ['manifest', '--namespaced', '-n', 'team', '--image', 'here/op:1'];
-  const { out } = await finished(launch(args));
+  const narrowed = 'manifest --namespaced -n team --image here/op:1';
+  const { out } = await finished(launch(narrowed.split(' ')));
   const of = (kind: string): Raw[] => objectsIn(out).filter((o) => o['kind'] === kind);
   const rights = (objects: readonly Raw[]): Record<string, string> => {
     const rules: Raw[] = objects.flatMap((o) => o['rules']);
@@ -7311,7 +7303,7 @@ if (TESTING) cli.run();
 // anew. A line that begins with a space goes on with its row. Paths are of the namespace conform,
 // or of x in `x:pods`; `.a.b=c` is metadata.a.b. POST lays its fields over SAMPLES, PUT over the
 // object as last seen, PATCH is a merge. `$a.uid` is of the object a, `$a.rv` its newest version,
-// `$a.rv1` its first. <x|y> is a request each, `~` does not wait, SEE tells what a WATCH brought.
+// `$a.rv1` its first. <x|y> is a request each, SEE tells what a WATCH brought.
 // An answer is its code, `=` when the version stayed, and what differs from what was asked for
 // (a.{b=1 c=2} is a.b=1 and a.c=2); what is filled into a new object is told once for its kind. Of
 // messages the usual frame is left out (`pods "a" is forbidden: …`), and what is long ends in a
@@ -7531,22 +7523,18 @@ function understood(p: Sighted, row: string) {
   const [, verb = '', at = '', given = ''] = /^(\w+) (\S+) ?(.*)$/s.exec(row) ?? [];
   const { root, rest, query, plural, name, sub, called } = placed(at.replaceAll(VAR, known));
   const fields = fieldsIn(given.replaceAll(VAR, (_, name, what) => `'${known(_, name, what)}'`));
-  const before = p.objects.get(name) ?? {};
   const own = nameIn(fields) || name;
   const names = called.flatMap((one) => [`${one} "${own}"`, one]);
-  if (verb === 'POST' && !sub) {
-    const sample = mergePatch(SAMPLES[plural] ?? {}, name ? { metadata: { name } } : {});
-    const body = mergePatch(sample, fields ?? {}) as Rec;
-    const request = { method: 'POST', path: root + query, body } as const;
-    return { request, names, before: {}, wanted: body };
-  }
-  const merged = mergePatch(before, fields ?? {}) as Rec;
-  const body = verb === 'PUT' ? merged : fields;
+  const isNew = verb === 'POST' && !sub;
+  const sample = mergePatch(SAMPLES[plural] ?? {}, name ? { metadata: { name } } : {});
+  const before = isNew ? {} : (p.objects.get(name) ?? {});
+  const merged = mergePatch(isNew ? sample : before, fields ?? {}) as Rec;
   const contentType = PATCHES[verb];
   const method = (contentType ? 'PATCH' : verb) as ApiRequest['method'];
-  const path = root + rest + query;
+  const body = isNew || verb === 'PUT' ? merged : fields;
+  const path = root + (isNew ? '' : rest) + query;
   const request = { method, path, body, ...(contentType && { contentType }) };
-  const wanted = /^(PUT|PATCH)$/.test(verb) ? merged : before;
+  const wanted = isNew || /^(PUT|PATCH)$/.test(verb) ? merged : before;
   return { request, names, before, wanted };
 }
 /** What came back, in the words of the recording. */
@@ -7616,17 +7604,13 @@ async function setUp({ world }: Sender, text: string): Promise<void> {
 /** Plays all rows; returns them with the answers of this side. */
 async function playRows(side: Side, text: string): Promise<readonly string[]> {
   const p = newSighted();
-  const played: (string | Promise<string>)[] = [];
-  const play = async (asks: string): Promise<string> => {
+  const rows: string[] = [];
+  for (const asks of rowsOf(text).map(asksOf)) {
     const answers: string[] = [];
-    for (const one of eachOf(asks)) answers.push(await playRow(p, side, one.replace(/^~/, '')));
-    return answers.join('') === '' ? asks : `${asks} → ${together(answers)}`;
-  };
-  for (const row of rowsOf(text)) {
-    if (row.startsWith('#')) played.push(row);
-    else played.push(row.startsWith('~') ? play(asksOf(row)) : await play(asksOf(row)));
+    for (const one of asks.startsWith('#') ? [] : eachOf(asks))
+      answers.push(await playRow(p, side, one));
+    rows.push(answers.join('') === '' ? asks : `${asks} → ${together(answers)}`);
   }
-  const rows = await Promise.all(played);
   for (const { stop } of p.watches.values()) stop.abort();
   return rows;
 }
@@ -12172,29 +12156,24 @@ async function serveAlone(): Promise<number> {
   await served.close();
   return 0;
 }
-async function clientOf(kubeconfig: string) {
-  const config = await op.loadConfig(kubeconfig);
-  return connect(config, async () => config);
-}
 /** `folder`: where the gauged operator is. */
 async function newEmbeddedGround(folder: string) {
   const bell = newBell();
   const serving = ['--max-old-space-size=4096', import.meta.filename, 'serve'];
   const { child, said, ended } = launchOf([process.execPath, ...serving], bell.ring);
   await bell.until('the embedded server', () => (said.length > 0 ? '' : 'not there'));
-  const { url, kubeconfigPath } = said[0] as unknown as Served;
+  const { url, kubeconfigPath: kubeconfig } = said[0] as unknown as Served;
   const stop = async (): Promise<void> => {
     child.stdin.end();
     await ended;
   };
   const access = { url, token: 'admin' };
-  const world = await clientOf(kubeconfigPath);
-  return { access, kubeconfig: kubeconfigPath, folder, world, stop };
+  return { access, kubeconfig, folder, world: realWorld(access), stop };
 }
 async function newRealGround(folder: string) {
   await startPlane();
   const { kubeconfigPath: kubeconfig, stop } = plane;
-  const ground = { access: plane, kubeconfig, folder, world: await clientOf(kubeconfig), stop };
+  const ground = { access: plane, kubeconfig, folder, world: realWorld(plane), stop };
   for (const body of crdOnly()) await order(ground, 'POST', crdsAt, body);
   await clustersAreServed();
   return ground;
@@ -12288,7 +12267,7 @@ async function watchPods(ground: Ground, namespace: string, signal: AbortSignal)
     if (!before && after) born.set(after.meta.name, performance.now());
     bell.ring();
   };
-  const world = { ...realWorld(ground.access), ...ground.world };
+  const { world } = ground;
   const path = placeOf(namespace, 'pods');
   const { items, ready } = follow({ world, path, project: podOf, on, signal });
   await ready.promise;
@@ -12322,10 +12301,10 @@ async function postBare(ground: Ground, namespace: string, count: number): Promi
 async function benchCreation(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   const operator = await startGauged(ground, '-A');
   await operator.ask('loop');
-  const post = (name: string, count: number) =>
-    order(ground, 'POST', clusterAt(name), benchCluster('web', count));
   const grow = (name: string, count: number): Promise<number> =>
-    timePods(ground, name, count, () => post(name, count));
+    timePods(ground, name, count, () =>
+      order(ground, 'POST', clusterAt(name), benchCluster('web', count)),
+    );
   const of = await rounds(bench, 'creation', async (round) => {
     const name = `bare-${round}`;
     const bare = await timePods(ground, name, 300, () => postBare(ground, name, 300));
@@ -12367,13 +12346,12 @@ async function benchReplacement(ground: Ground, bench: Bench): Promise<readonly 
     for (let i = 0; i < size; i++) {
       twos.push(await timeTwoPosts(ground));
       await whole(); // A node may have been late meanwhile.
-      const known = new Set(born.keys());
-      const victim = placeOf('default', 'pods', ups()[i % size]?.meta.name);
+      const known = born.size;
+      const victim = placeOf('default', 'pods', ups()[i]?.meta.name);
       await order(ground, 'DELETE', victim, { gracePeriodSeconds: 0 });
       const from = performance.now();
-      const heir = (): string | undefined => [...born.keys()].find((name) => !known.has(name));
-      await until('a new pod', () => (heir() ? '' : 'none'));
-      times.push((born.get(heir() ?? '') ?? NaN) - from);
+      await until('a new pod', () => (born.size > known ? '' : 'none'));
+      times.push(([...born.values()][known] ?? NaN) - from);
       await whole();
       await rest(150);
     }
@@ -12406,7 +12384,7 @@ const listPaths = [
 ];
 /** In a process of its own, as the operator is: the bare list of what the operator caches. */
 async function listBare(kubeconfig: string): Promise<number> {
-  const client = await clientOf(kubeconfig);
+  const client = op.realWorld(await op.loadConfig(kubeconfig), none);
   const from = performance.now();
   const lists = listPaths.map((path) => client.send({ method: 'GET', path, timeoutMs: 60_000 }));
   await Promise.all(lists);
