@@ -4139,13 +4139,12 @@ function drawScript(seed: number, steps: number, wanted: readonly string[]) {
 function scriptText({ seed, nodes, operators, clusters, moves, restMs }: Script): string {
   const each = clusters.map((cluster) => {
     const { selector: _s, template: _t, volumeClaimTemplates, ...rest } = cluster['spec'] as Rec;
-    const claims = (volumeClaimTemplates as Rec[]).map((c) => {
-      const { storageClassName = 'local' } = c['spec'] as Rec;
-      return `${(c['metadata'] as Rec)['name']}:${storageClassName}`;
-    });
-    return `${fullName(cluster as unknown as Seen)} ${JSON.stringify({ ...rest, claims })}`;
+    const claims = recsOf(volumeClaimTemplates).map(
+      (c) => `${pathOf(c, 'metadata.name')}:${pathOf(c, 'spec.storageClassName') ?? 'local'}`,
+    );
+    return `${pathOf(cluster, 'metadata.name')} ${JSON.stringify({ ...rest, claims })}`;
   });
-  const told = each.map((text) => text.replace('default/', '').replaceAll('"', '')).join(' ');
+  const told = each.join(' ').replaceAll('"', '');
   const list = moves.map((move) => `${(move.at / 1000).toFixed(3)} ${move.what}`).join(', ');
   const head = `seed ${seed}: ${nodes} nodes, ${operators} operator${operators > 1 ? 's' : ''}`;
   return `${head}; ${told}\n  ${list}; rest ${(restMs / 1000).toFixed(3)}`;
@@ -4278,14 +4277,14 @@ function repeats(s: Trial, everyMs: number, act: () => unknown): () => void {
 
 /** Its faults change for a while. */
 const suffering =
-  (draw: (s: Trial, move: Move) => Faults, most = 60_000): Deed =>
+  (draw: (s: Trial, move: Move) => Faults): Deed =>
   (s, move) => {
     const [who, faults] = oneOf([...s.faults], move.z);
     const given = draw(s, move);
     if (given.clockMs === undefined) s.witness.slowMs = 130_000; // It may not be heard.
     Object.assign(faults, given);
     const shown = JSON.stringify(given, (_, v) => (v instanceof Set ? [...v] : v));
-    return during(s, spanOf(move.y, 50, most), `${who} suffers ${shown}`, () => {
+    return during(s, spanOf(move.y), `${who} suffers ${shown}`, () => {
       for (const fault of Object.keys(given) as (keyof Faults)[]) delete faults[fault];
     });
   };
@@ -5267,15 +5266,14 @@ function checkBrake(s: Trial, claim: Seen): void {
 }
 const restoring = (o: Seen): boolean => noteOf(o, MARK.restore) === 'true';
 function isOut(s: Trial, key: string): boolean {
-  const [space = '', name = ''] = key.split('/');
-  const found = objectOf(s.t.sim.state, 'pods', space, name) as Seen | undefined;
+  const found = seenAt(s.t.sim, 'pods', ...key.split('/'));
   const isOwn = found && (isOurs(found) || labelOf(found, MARK.cluster) !== '');
   const pod = isOwn ? found : undefined; // Another's pod that took the name says nothing of it.
   const on = (node: string) => ['silent', 'absent'].some((fact) => isKnown(s, `${fact} ${node}`));
   if (pod && on(nodeOfPod(pod))) return true;
   const first = pod ?? ownClaims(s.t.ledger, key)[0];
   const [, reason = ''] = noteOf(first, MARK.replaces).split(' ');
-  const isYoung = s.t.sim.now() - op.birthMs(name.slice(-10)) < 590_000;
+  const isYoung = s.t.sim.now() - op.birthMs(key.slice(-10)) < 590_000;
   const wasUp = s.witness.facts.has(`up ${pod?.metadata.uid}`);
   if (isJudgement(reason) && (pod ? !wasUp : isYoung)) return true;
   const pins = pinsOf(s, key);
@@ -5520,18 +5518,13 @@ async function calmDown(s: Trial): Promise<void> {
 async function shorten(first: Outcome, code: Code, forMs: number): Promise<Outcome> {
   const until = performance.now() + forMs;
   let best = first;
-  const attempt = async (change: Partial<Script>): Promise<boolean> => {
-    if (performance.now() > until) return false;
-    const outcome = await playScript({ ...best.trial.script, ...change }, code);
-    if (outcome.law !== first.law) return false;
-    best = outcome;
-    return true;
-  };
   for (let size = Math.ceil(first.trial.script.moves.length / 2); size >= 1; size = size >> 1)
-    for (let from = 0; from < best.trial.script.moves.length;) {
-      const { moves } = best.trial.script;
-      const fewer = moves.filter((_, i) => i < from || i >= from + size);
-      if (!(await attempt({ moves: fewer }))) from += size;
+    for (let from = 0; from < best.trial.script.moves.length && performance.now() < until;) {
+      const { script } = best.trial;
+      const moves = script.moves.filter((_, i) => i < from || i >= from + size);
+      const outcome = await playScript({ ...script, moves }, code);
+      if (outcome.law === first.law) best = outcome;
+      else from += size;
     }
   return best;
 }
@@ -5868,15 +5861,6 @@ function mutantText({ what, text, without }: Mutant, source: string): string {
   if (times !== 1) throw new Error(`mutant "${what}": its text is there ${times} times`);
   return source.replace(text, () => without);
 }
-/** The mutated file, in a folder outside of the repository from which its imports resolve. */
-function writeMutant(folder: string, index: number, mutant: Mutant): string {
-  const own = join(folder, `${index}`);
-  fs.mkdirSync(own, { recursive: true });
-  fs.writeFileSync(join(own, 'package.json'), '{"type":"module"}');
-  fs.symlinkSync(join(ROOT, 'node_modules'), join(own, 'node_modules'));
-  fs.writeFileSync(join(own, 'operator.ts'), mutantText(mutant, fileText('operator.ts')));
-  return join(own, 'operator.ts');
-}
 /** Plays seeds with it until one breaks something, in a process of its own; no law: it survived. */
 async function tryMutant(file: string, usual: string, wanted: Wanted) {
   const startedAt = performance.now();
@@ -5899,6 +5883,8 @@ async function tryMutant(file: string, usual: string, wanted: Wanted) {
 async function tryMutants(wanted: Wanted): Promise<number> {
   const chosen = MUTANTS.filter(({ what }) => what.includes(wanted.match));
   const folder = fs.mkdtempSync(join(tmpdir(), 'statefulcluster-mutants-'));
+  fs.writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
+  fs.symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules')); // For their imports.
   const width = Math.max(...chosen.map(({ what }) => what.length));
   const alive: string[] = [];
   try {
@@ -5907,7 +5893,8 @@ async function tryMutants(wanted: Wanted): Promise<number> {
     const work = async (): Promise<void> => {
       for (const [i, mutant] of left) {
         const { what } = mutant;
-        const file = writeMutant(folder, i, mutant);
+        const file = join(folder, `${i}.ts`);
+        fs.writeFileSync(file, mutantText(mutant, fileText('operator.ts')));
         const { law, seeds, ms } = await tryMutant(file, mutant.moves, wanted);
         if (!law) alive.push(what);
         const cells = [what.padEnd(width), (law || 'SURVIVED').padEnd(18)];
@@ -5932,17 +5919,16 @@ simulation(`simulation: ${SEEDS} seeds → every law holds`, async () => {
   assert.is(broken.join('\n\n'), '');
 });
 simulation('simulation: a seed twice, and in another process → the same bytes', async () => {
-  const wanted = wantedOf(['--seeds', '6', '--seed', '40']);
-  const play = async (): Promise<string[]> => {
+  const args = ['--seeds', '6', '--seed', '40'];
+  const here = () => trySeeds(wantedOf(args), 0, 1);
+  const all: string[][] = [];
+  for (const tries of [here(), here(), triedBeside(args, { SIM_SHARE: '0/1' })]) {
     const hashes: string[] = [];
-    for await (const { hash } of trySeeds(wanted, 0, 1)) hashes.push(hash);
-    return hashes;
-  };
-  const there: string[] = [];
-  await shareSeeds(['--seeds', '6', '--seed', '40'], 1, ({ hash }) => void there.push(hash));
-  const here = await play();
-  assert.is(new Set(here).size, 6);
-  assert.equal([await play(), there], [here, here]);
+    for await (const { hash } of tries) hashes.push(hash);
+    all.push(hashes);
+  }
+  assert.is(new Set(all[0]).size, 6);
+  assert.equal(all, [all[0], all[0], all[0]]);
 });
 simulation('simulation: each mutant → its text is there once, and another without it', () => {
   const source = fileText('operator.ts');
@@ -8599,9 +8585,8 @@ type Resource = ResourceRow & { readonly group: string; readonly store: Store };
 interface ApiState {
   revision: number;
   denied: readonly DenyRule[];
-  /** Stands in for mutating webhooks: called before validation. */
+  /** They stand in for webhooks: mutating ones before validation, others after it. */
   mutate?: (verb: 'create' | 'update', plural: string, object: ApiObject) => ApiObject;
-  /** Stands in for validating webhooks: called after validation, before storing. */
   refuse?: (verb: string, plural: string, object: ApiObject) => ApiStatus | undefined;
   readonly resources: Map<string, Resource>;
   /** What a server whose watch cache lags shows to whoever asks for any version (0), until then. */
@@ -9268,20 +9253,15 @@ function checkQuota({ state, resource, namespace, now }: Call, name: string): vo
   const isOver = ({ metadata, status }: ApiObject): boolean =>
     /Failed|Succeeded/.test(textOf(recOf(status)['phase'])) ||
     Date.parse(metadata.deletionTimestamp ?? '') < now;
-  for (const quota of objectsOf(state, 'resourcequotas', namespace)) {
-    const hard = recOf(pathOf(quota, 'spec.hard'));
-    const objects = [...(store.objects.get(namespace)?.values() ?? [])];
-    const over = [`count/${inGroup(plural, resource)}`, plural].flatMap((key) => {
+  const objects = [...(store.objects.get(namespace)?.values() ?? [])];
+  for (const quota of objectsOf(state, 'resourcequotas', namespace))
+    for (const key of [`count/${inGroup(plural, resource)}`, plural]) {
+      const limit = recOf(pathOf(quota, 'spec.hard'))[key];
       const used = objects.filter((object) => key !== 'pods' || !isOver(object)).length;
-      return used >= quantityOf(hard[key]) ? [{ key, used }] : [];
-    });
-    if (over.length === 0) continue;
-    const sum = (value: (one: { key: string; used: number }) => unknown): string =>
-      over.map((one) => `${one.key}=${value(one)}`).join(',');
-    const sums = `requested: ${sum(() => 1)}, used: ${sum(({ used }) => used)}`;
-    const limits = `limited: ${sum(({ key }) => hard[key])}`;
-    forbid(resource, name, `exceeded quota: ${quota.metadata.name}, ${sums}, ${limits}`);
-  }
+      if (limit === undefined || used < quantityOf(limit)) continue;
+      const sums = `requested: ${key}=1, used: ${key}=${used}, limited: ${key}=${limit}`;
+      forbid(resource, name, `exceeded quota: ${quota.metadata.name}, ${sums}`);
+    }
 }
 function update(call: Call): ServerAnswer {
   const { resource, name, namespace } = call;
@@ -9748,9 +9728,8 @@ function checkMetadata(metadata: ObjectMeta, old?: ObjectMeta): FieldError[] {
     errors.push(wrong('metadata.name', name, nameWords));
   if (old && uid !== old.uid) errors.push(wrong('metadata.uid', uid, 'field is immutable'));
   for (const [key, value] of labels === old?.labels ? [] : Object.entries(labels ?? {})) {
-    const words = value.length > 63 ? 'must be no more than 63 bytes' : valueWords;
     if (!labelKey.test(key)) errors.push(wrong('metadata.labels', key, keyWords));
-    if (!labelValue.test(value)) errors.push(wrong('metadata.labels', value, words));
+    if (!labelValue.test(value)) errors.push(wrong('metadata.labels', value, valueWords));
   }
   for (const key in annotations === old?.annotations ? {} : annotations)
     if (!labelKey.test(key)) errors.push(wrong('metadata.annotations', key, keyWords));
@@ -10430,8 +10409,7 @@ async function schedulePod(stage: Stage, key: string): Promise<void> {
       await amend(stage, 'claims', claim, { metadata: { annotations: { [selectedNode]: node } } });
   if (unbound.length > 0) return; // the provisioner's binding wakes this pod
   const { name, namespace } = pod.metadata;
-  const target = { apiVersion: 'v1', kind: 'Node', name: node };
-  const body = { apiVersion: 'v1', kind: 'Binding', metadata: { name, namespace }, target };
+  const body = { metadata: { name, namespace }, target: { kind: 'Node', name: node } };
   await ask(stage, 'POST', `${urlOf('pods', pod.metadata)}/binding`, body);
 }
 /** Why a pod with this claim fits no node at all. */
@@ -10663,7 +10641,7 @@ async function syncMachine(stage: Stage, name: string): Promise<void> {
   if (machine?.power !== 'on') return;
   if (!machine.registered) {
     const labels = { 'kubernetes.io/hostname': name, ...stage.options.labels(name) };
-    const body = { apiVersion: 'v1', kind: 'Node', metadata: { name, labels }, spec: {} };
+    const body = { metadata: { name, labels }, spec: {} };
     const posted = await ask(stage, 'POST', kinds.nodes[0], body, [409]);
     machine.registered = true;
     if (posted.status < 300) observe(stage, 'nodes', posted.body as Item, false);
@@ -10684,8 +10662,7 @@ async function renew(stage: Stage, name: string): Promise<void> {
   const renewTime = new Date(stage.world.now()).toISOString().replace('Z', '000Z');
   const body = { metadata: { name }, spec: { holderIdentity: name, renewTime } };
   const answer = await ask(stage, 'PATCH', `${leasesPath}/${name}`, body, [404]);
-  const kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
-  if (answer.status === 404) await ask(stage, 'POST', leasesPath, { ...kind, ...body });
+  if (answer.status === 404) await ask(stage, 'POST', leasesPath, body);
 }
 async function heartbeats(stage: Stage): Promise<void> {
   while (!stage.signal.aborted) {
@@ -10781,14 +10758,13 @@ async function collectPod(stage: Stage, key: string): Again {
 const driver = 'volumes.sim';
 /** A disk of one node, made where its pod goes (default), and one that any node can mount. */
 async function addClasses(stage: Stage): Promise<void> {
-  const common = { apiVersion: 'storage.k8s.io/v1', kind: 'StorageClass', provisioner: driver };
   const annotations = { 'storageclass.kubernetes.io/is-default-class': 'true' };
   const classes = [
     { metadata: { name: 'local-sim', annotations }, volumeBindingMode: 'WaitForFirstConsumer' },
     { metadata: { name: 'net-sim' }, volumeBindingMode: 'Immediate', allowVolumeExpansion: true },
   ];
   for (const one of classes)
-    await ask(stage, 'POST', kinds.classes[0], { ...common, ...one }, [409]);
+    await ask(stage, 'POST', kinds.classes[0], { provisioner: driver, ...one }, [409]);
 }
 /** Makes and binds a volume, makes it larger, or says that it is lost. */
 async function syncClaim(stage: Stage, key: string): Again {
@@ -10838,7 +10814,7 @@ async function makeVolume(stage: Stage, claim: SeenClaim, made: SeenClass): Prom
     hostPath: { path: `/sim/${volumeName}` },
     ...(pinned && { nodeAffinity: { required: { nodeSelectorTerms: terms } } }),
   };
-  const body = { apiVersion: 'v1', kind: 'PersistentVolume', metadata: { name: volumeName }, spec };
+  const body = { metadata: { name: volumeName }, spec };
   const { status, body: volume } = await ask(stage, 'POST', kinds.volumes[0], body, [409]);
   if (status >= 300) return;
   observe(stage, 'volumes', volume as SeenVolume, false);
@@ -10935,8 +10911,7 @@ async function emptyNamespace(stage: Stage, name: string): Again {
       if (!isStopping(object)) await deleteSeen(stage, kind, object);
     }
   if (left > 0) return 1000;
-  const metadata = { name };
-  const body = { apiVersion: 'v1', kind: 'Namespace', metadata, spec: { finalizers: [] } };
+  const body = { metadata: { name }, spec: { finalizers: [] } };
   await ask(stage, 'PUT', `${urlOf('namespaces', { name })}/finalize`, body);
 }
 
@@ -11010,14 +10985,9 @@ function startActors(world: World, options: ActorOptions, signal: AbortSignal) {
   for (const name of laneNames) stage.lanes[name] = newLane(stage, name);
   for (const name of options.nodes) machineOf(stage, name);
   const { promise: synced, resolve } = Promise.withResolvers<void>();
-  const start = async (): Promise<void> => {
-    await addClasses(stage);
-    await Promise.all([
-      ...allKinds.map((kind) => followKind(stage, kind, resolve)),
-      heartbeats(stage),
-    ]);
-  };
-  return { synced, done: start(), ...switches(stage) }; // Synced: every informer has listed once.
+  const followAll = () => Promise.all(allKinds.map((kind) => followKind(stage, kind, resolve)));
+  const done = addClasses(stage).then(() => Promise.all([followAll(), heartbeats(stage)]));
+  return { synced, done, ...switches(stage) }; // Synced: every informer has listed once.
 }
 function machineOf(stage: Stage, name: string): Machine {
   const machine = stage.machines.get(name) ?? newMachine(name);
@@ -11062,27 +11032,27 @@ function switches(stage: Stage) {
     set(name, { leaving: true });
     void world.sleep(2000, stage.signal).then(() => machines.get(name)?.leaving && off(name));
   };
-  const crash = (run: Run): void =>
-    run.boxes.forEach((box) => Object.assign(box, { next: 'stop', at: 0 }));
-  const fail = (run: Run, reason = 'Error'): void => {
-    const disrupted = reason === 'Evicted';
-    const message = disrupted ? 'The node was low on resource: memory.' : 'simulated';
-    const phase = reason === 'Completed' ? 'Succeeded' : 'Failed';
-    run.end = { phase, reason, message, disrupted };
-  };
   return {
     kill: (node: string) => off(node), // The machine is off: its kubelet is silent.
     cutOff: (node: string) => set(node, { power: 'cut' }), // Out of reach: its containers go on.
     removeNode: (node: string) => off(node, { removed: true, registered: false }), // And its Node.
     revive, // Back from any of these.
     drainShutdown, // Graceful node shutdown, then off.
-    crash: (namespace: string, pod: string) => inPod(namespace, pod, crash), // Each box, once.
+    /** Each container, once. */
+    crash: (namespace: string, pod: string) =>
+      inPod(namespace, pod, ({ boxes }) => {
+        for (const box of boxes.values()) Object.assign(box, { next: 'stop', at: 0 });
+      }),
     /** What its probe says. */
     setReady: (namespace: string, pod: string, ready: boolean) =>
       inPod(namespace, pod, (run) => (run.unready = !ready)),
     /** The kubelet ends the pod. 'Evicted' carries the eviction manager's condition. */
-    fail: (namespace: string, pod: string, reason?: string) =>
-      inPod(namespace, pod, (run) => fail(run, reason)),
+    fail: (namespace: string, pod: string, reason = 'Error') => {
+      const disrupted = reason === 'Evicted';
+      const message = disrupted ? 'The node was low on resource: memory.' : 'simulated';
+      const phase = reason === 'Completed' ? 'Succeeded' : 'Failed';
+      inPod(namespace, pod, (run) => (run.end = { phase, reason, message, disrupted }));
+    },
   };
 }
 
@@ -11185,16 +11155,8 @@ function pushTimer(timers: Timer[], timer: Timer): void {
   }
   timers.splice(from, 0, timer);
 }
-/** Fires the next timer, unless its process is dead, or suspended (then it comes later). */
-function turnClock(works: Clockwork): void {
-  const timer = works.timers.pop();
-  if (!timer || timer.process?.alive === false) return;
-  works.clock = Math.max(works.clock, timer.at);
-  const restMs = (timer.process?.suspendedUntil ?? 0) - works.clock;
-  if (restMs > 0) pushTimer(works.timers, { ...timer, at: works.clock + restMs });
-  else timer.fire();
-}
-/** Node runs all microtasks between two immediates, so one timer per immediate means that every
+/** Fires one timer after the other, unless its process is dead, or suspended (then it comes later).
+ *  Node runs all microtasks between two immediates, so one timer per immediate means that every
  *  promise has settled before the clock moves. */
 async function runClock(works: Clockwork, until: number, holds?: () => boolean): Promise<boolean> {
   for (;;) {
@@ -11206,7 +11168,12 @@ async function runClock(works: Clockwork, until: number, holds?: () => boolean):
       works.clock = until;
       return !holds;
     }
-    turnClock(works);
+    works.timers.pop();
+    if (next.process?.alive === false) continue;
+    works.clock = Math.max(works.clock, next.at);
+    const restMs = (next.process?.suspendedUntil ?? 0) - works.clock;
+    if (restMs > 0) pushTimer(works.timers, { ...next, at: works.clock + restMs });
+    else next.fire();
   }
 }
 const abortions = new WeakMap<AbortSignal, Set<() => void>>();
@@ -11546,7 +11513,8 @@ async function startRealControlPlane(assets: string) {
   const etcd = run('etcd', ['data-dir=etcd', 'unsafe-no-fsync', ...listens, peers]);
   const world = realWorld({ url, token });
   const start = async (): Promise<ChildProcess> => {
-    const child = run('kube-apiserver', [...apiserverFlags(etcdUrl), `secure-port=${port}`]);
+    const own = [`etcd-servers=${etcdUrl}`, `secure-port=${port}`];
+    const child = run('kube-apiserver', [...own, ...APISERVER_FLAGS]);
     for (let tries = 0; tries < 600 && child.exitCode === null; tries++) {
       const ready = await world.send({ method: 'GET', path: '/api' }).catch(() => undefined);
       if (ready?.status === 200) return child;
@@ -11568,21 +11536,15 @@ async function startRealControlPlane(assets: string) {
   const plane = { url, token, ca, kubeconfigPath, etcdUrl, etcd, apiserver, restart, stop };
   return plane;
 }
-function apiserverFlags(etcdUrl: string): string[] {
-  return [
-    `etcd-servers=${etcdUrl}`,
-    ...['bind-address=127.0.0.1', 'advertise-address=127.0.0.1', 'endpoint-reconciler-type=none'],
-    ...['cert-dir=certs', 'token-auth-file=tokens.csv', 'authorization-mode=RBAC'],
-    ...['service-account-key-file=sa.pub', 'service-account-signing-key-file=sa.key'],
-    'service-account-issuer=https://kubernetes.default.svc',
-    'service-cluster-ip-range=10.96.0.0/16',
-    'enable-admission-plugins=ResourceQuota',
-    'disable-admission-plugins=ServiceAccount', // nobody here makes accounts in new namespaces
-    ...['max-requests-inflight=3000', 'max-mutating-requests-inflight=1500'],
-    // Else a SIGTERM waits a minute for the watches that are open.
-    ...['shutdown-send-retry-after=true', 'shutdown-watch-termination-grace-period=1s'],
-  ];
-}
+/** Nobody here makes accounts in new namespaces. Without the last two a SIGTERM waits a minute for
+ *  the watches that are open. */
+const APISERVER_FLAGS = `bind-address=127.0.0.1 advertise-address=127.0.0.1
+  endpoint-reconciler-type=none cert-dir=certs token-auth-file=tokens.csv authorization-mode=RBAC
+  service-account-key-file=sa.pub service-account-signing-key-file=sa.key
+  service-account-issuer=https://kubernetes.default.svc service-cluster-ip-range=10.96.0.0/16
+  enable-admission-plugins=ResourceQuota disable-admission-plugins=ServiceAccount
+  max-requests-inflight=3000 max-mutating-requests-inflight=1500
+  shutdown-send-retry-after=true shutdown-watch-termination-grace-period=1s`.split(/\s+/);
 async function endProcess(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   child.kill(signal);
