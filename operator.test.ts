@@ -42,7 +42,8 @@ const TESTING = process.argv[2] === undefined; // uvu runs what is queued.
 // Unit tests of the pure rooms, in tables. A row is text: `why: situation (when) | … → outcome`. A
 // situation like `a b c:failed+oos` is three members, oldest first, the third with what flatsOf
 // makes of these words; `replicas` is their number, without those after a `!`; overOf reads `when`;
-// the outcome is what the own function of the table sees. A row goes on after two spaces.
+// the outcome is what the own function of the table sees. A row goes on after two spaces; `<a|b>`
+// in it makes two of it.
 
 const ROOT = import.meta.dirname;
 
@@ -3027,7 +3028,8 @@ const INSTANTS: Readonly<Record<string, (p: Story, one: Runner) => number | unde
     t.sim.requests.slice(mark).find((r) => r.who === who)?.at,
   'first write': ({ t }, one) => writesOf(t, one)[0]?.at,
   'last write': ({ t }, one) => writesOf(t, one).at(-1)?.at,
-  'last renewal': ({ t }, one) => renewalsOf(t, one).at(-1)?.at,
+  'last renewal': ({ t }, { who }) =>
+    t.sim.requests.findLast((r) => r.who === who && isOfLease(r) && !isRead(r) && isDone(r))?.at,
   end: (_, { endedAt }) => endedAt,
 };
 const instantOf = (p: Story, what: string, letter: string): number =>
@@ -3923,9 +3925,7 @@ const isOfLease = ({ path }: Sent): boolean => path.includes('/leases');
 /** What this one wrote, but for Leases. */
 const writesOf = (t: Scene, { who }: Runner, mark = 0): readonly Sent[] =>
   t.sim.requests.slice(mark).filter((r) => r.who === who && !isRead(r) && !isOfLease(r));
-const renewalsOf = (t: Scene, { who }: Runner): readonly Sent[] =>
-  t.sim.requests.filter((r) => r.who === who && !isRead(r) && isOfLease(r) && isDone(r.status));
-const isDone = (status: number): boolean => status >= 200 && status < 300;
+const isDone = ({ status }: Sent): boolean => status >= 200 && status < 300;
 /** Every process has one turn. */
 function checkTurns(t: Scene): void {
   const writers = t.sim.requests.filter((r) => isOperator(r.who) && !isRead(r) && !isOfLease(r));
