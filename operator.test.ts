@@ -6969,11 +6969,11 @@ cli('cli: wrong use → one line, exit code 2, and nothing is sent', async () =>
 cli('cli: replace, restore → annotations, on one claim and on all of an identity', async () => {
   await tells(stand, GIVEN_UP);
   const { rig, ids } = stand;
-  const noted = async (plural: string, name: string, key: string): Promise<unknown> =>
-    metaOf(await order(rig, 'GET', placeOf('default', plural, name))).annotations[key];
-  assert.is(await noted('persistentvolumeclaims', `wal-web-${ids.b}`, MARK.replace), 'true');
-  for (const claim of ['data', 'wal'])
-    assert.is(await noted('persistentvolumeclaims', `${claim}-web-${ids.z}`, MARK.restore), 'true');
+  const noted = async (claim: string): Promise<Strings> =>
+    metaOf(await order(rig, 'GET', `${claimsAt}/${claim}`)).annotations;
+  assert.is((await noted(`wal-web-${ids.b}`))[MARK.replace], 'true');
+  for (const name of ['data', 'wal'])
+    assert.is((await noted(`${name}-web-${ids.z}`))[MARK.restore], 'true');
 });
 const hasSaid = (program: Program, bell: Bell, words: string): Promise<void> =>
   bell.until(words, () => (program.out.includes(words) ? '' : `it said: ${program.out}`));
@@ -12152,10 +12152,7 @@ function bodiesOf(cluster: op.StatefulCluster, count: number) {
 }
 const benchNodes = Array.from({ length: 10 }, (_, i) => `node-${i}`);
 type Seeding = (method: 'POST' | 'PATCH', path: string, body: unknown) => Promise<Raw>;
-const seedingOf =
-  (ground: Ground): Seeding =>
-  (...request) =>
-    order(ground, ...request);
+const seedingOf = (ground: Ground): Seeding => order.bind(undefined, ground);
 async function seedNodes(seed: Seeding): Promise<void> {
   for (const name of benchNodes) {
     await seed('POST', '/api/v1/nodes', { metadata: { name } });
