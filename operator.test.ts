@@ -5686,8 +5686,7 @@ async function playSeeds(wanted: Wanted, args: readonly string[]): Promise<numbe
   else await shareSeeds(args, Math.min(wanted.workers, wanted.seeds), note);
   const took = (performance.now() - startedAt) / 1000;
   const laws = broken.map(({ seed, law }) => `${seed} ${law}`).join(', ');
-  const verdict = laws ? `broken: ${laws}` : 'all hold';
-  console.log(`${done} seeds in ${took.toFixed(1)} s: ${verdict}`);
+  console.log(`${done} seeds in ${took.toFixed(1)} s: ${laws ? `broken: ${laws}` : 'all hold'}`);
   return broken.length > 0 ? 1 : 0;
 }
 
@@ -9079,8 +9078,7 @@ function watch(call: Call): ServerAnswer {
   else if (since > 0 && since < store.dropped) pending.push(tooOld(since, store));
   const reach = initial && asked > 0 ? (state.old?.snapshot.revision ?? 0) : 0;
   const isOld = query['resourceVersion'] !== undefined && (!asked || asked <= reach);
-  const lags = isOld && state.old && now < state.old.until;
-  const old = lags ? state.old : undefined;
+  const old = isOld && state.old && now < state.old.until ? state.old : undefined;
   if (since === 0 && pending.length === 0) {
     const view = old?.snapshot.stores.find(([{ plural }]) => plural === resource.plural)?.[1];
     for (const object of inOrder(view ?? store.objects, call.namespace))
@@ -9203,8 +9201,7 @@ function newMetadata(call: Call, wanted: Rec): ObjectMeta {
   const generation = resource.flags.includes('g') ? 1 : undefined;
   const system = { uid: drawUid(state), generation, creationTimestamp: timeOf(call.now) };
   const own = { labels, annotations, finalizers, ownerReferences };
-  const metadata = { name, namespace, ...system, ...own };
-  return without(metadata as Rec) as unknown as ObjectMeta;
+  return without({ name, namespace, ...system, ...own } as Rec) as unknown as ObjectMeta;
 }
 /** What is written must be what the path names; it need not say so. */
 function checkPlace(call: Call, wanted: Rec, namespace = call.namespace): void {
@@ -9330,8 +9327,7 @@ function isolate({ resource, subresource }: Call, old: ApiObject, wanted: Rec): 
   const owners = subresource === 'status' ? old.metadata.ownerReferences : ownerReferences;
   const own = { uid, labels: some(labels), annotations: some(annotations) };
   const links = { finalizers: some(finalizers), ownerReferences: some(owners) };
-  const merged = { ...old.metadata, ...own, ...links };
-  const metadata = without(merged as Rec) as unknown as ObjectMeta;
+  const metadata = without({ ...old.metadata, ...own, ...links } as Rec) as unknown as ObjectMeta;
   const { status } = wanted;
   if (subresource === 'scale') {
     const replicas = pathOf(wanted, 'spec.replicas');
@@ -9744,11 +9740,11 @@ function checkPod({ spec }: ApiObject): FieldError[] {
         errors.push(fieldError(`${at}.name`, 'Duplicate', `Duplicate value: "${name}"`));
       if (!image) errors.push(missing(`${at}.image`));
       seen.add(name);
-      for (const [i, { name: mounted }] of recsOf(volumeMounts).entries())
-        if (!names.includes(mounted))
-          errors.push(
-            fieldError(`${at}.volumeMounts[${i}].name`, 'NotFound', `Not found: "${mounted}"`),
-          );
+      for (const [i, { name: mount }] of recsOf(volumeMounts).entries()) {
+        const where = `${at}.volumeMounts[${i}].name`;
+        if (!names.includes(mount))
+          errors.push(fieldError(where, 'NotFound', `Not found: "${mount}"`));
+      }
     }
   const policy = pathOf(spec, 'restartPolicy');
   const policies = ['Always', 'OnFailure', 'Never'];
@@ -10209,12 +10205,10 @@ function urlOf(kind: Kind, { name, namespace }: k8s.V1ObjectMeta): string {
   const scope = namespace === undefined ? '' : `/namespaces/${namespace}`;
   return `${path.slice(0, cut)}${scope}${path.slice(cut)}/${name}`;
 }
-function keyIn({ name, namespace }: k8s.V1ObjectMeta): string {
-  return namespace === undefined ? (name ?? '') : `${namespace}/${name}`;
-}
-function isNewer(a: Item, b: Item): boolean {
-  return Number(a.metadata?.resourceVersion) > Number(b.metadata.resourceVersion);
-}
+const keyIn = ({ name, namespace }: k8s.V1ObjectMeta): string =>
+  namespace === undefined ? (name ?? '') : `${namespace}/${name}`;
+const isNewer = (a: Item, b: Item): boolean =>
+  Number(a.metadata?.resourceVersion) > Number(b.metadata.resourceVersion);
 /** List, watch, and list again when the stream breaks or its version expired; for ever. */
 async function followKind(stage: Stage, kind: Kind, synced: () => void): Promise<void> {
   const [path] = kinds[kind];
@@ -10328,23 +10322,17 @@ function announce(stage: Stage, kind: Kind, key: string, object: Item, gone: boo
   if (kind === 'pods' && gone) claimKeys(object as SeenPod).forEach(lanes.protect);
   if (gone && isStopping(view.namespaces.get(namespace))) lanes.namespace(namespace);
 }
-function isStopping(object: Item | undefined): boolean {
-  return object?.metadata.deletionTimestamp !== undefined;
-}
-function isOver({ status }: SeenPod): boolean {
-  return status?.phase === 'Failed' || status?.phase === 'Succeeded';
-}
+const isStopping = (object: Item | undefined): boolean =>
+  object?.metadata.deletionTimestamp !== undefined;
+const isOver = ({ status }: SeenPod): boolean => /Failed|Succeeded/.test(status?.phase ?? '');
 function claimKeys({ metadata, spec }: SeenPod): string[] {
   const names = (spec.volumes ?? []).map((volume) => volume.persistentVolumeClaim?.claimName);
   return names.flatMap((name) => (name === undefined ? [] : `${metadata.namespace}/${name}`));
 }
 type Stated = SeenPod | SeenNode;
-function statusIn({ status }: Stated, type: string): string | undefined {
-  return status?.conditions?.find((condition) => condition.type === type)?.status;
-}
-function stamp({ world }: Stage): string {
-  return timeOf(world.now());
-}
+const statusIn = ({ status }: Stated, type: string): string | undefined =>
+  status?.conditions?.find((condition) => condition.type === type)?.status;
+const stamp = ({ world }: Stage): string => timeOf(world.now());
 type Why = readonly (string | null)[]; // Reason and message.
 /** A condition whose transition time moves with its status only. `null` removes an old reason. */
 function conditionNow(stage: Stage, of: Stated, type: string, is: boolean | 'Unknown', why?: Why) {
@@ -10586,9 +10574,8 @@ async function reportPod(stage: Stage, pod: SeenPod, run: Run): Promise<void> {
   };
   if (!covers(status, pod.status)) await amend(stage, 'pods', pod, { status });
 }
-function isReady(run: Run, box: Box | undefined): boolean {
-  return box?.startedAt !== undefined && !run.unready && !/bad/.test(box.image);
-}
+const isReady = (run: Run, box: Box | undefined): boolean =>
+  box?.startedAt !== undefined && !run.unready && !/bad/.test(box.image);
 function boxStatus(stage: Stage, pod: SeenPod, run: Run, box: Box, name = ''): object {
   const { image, restarts, startedAt, exitedAt, resources } = box;
   const again = restarts < 0 ? 'ContainerCreating' : 'CrashLoopBackOff';
@@ -10677,8 +10664,7 @@ async function retaint(stage: Stage, node: SeenNode, ready: string): Promise<voi
   const { taints: old = [] } = node.spec;
   const ours = old.filter((taint) => taint.key === bad || taint.key === gone);
   if (ours.length === (key ? 2 : 0) && ours.every((taint) => taint.key === key)) return;
-  const timeAdded = stamp(stage);
-  const execute = { key, effect: 'NoExecute', timeAdded };
+  const execute = { key, effect: 'NoExecute', timeAdded: stamp(stage) };
   const add = key ? [{ key, effect: 'NoSchedule' }, execute] : [];
   const taints = [...old.filter((taint) => !ours.includes(taint)), ...add];
   const { resourceVersion } = node.metadata;
@@ -11118,8 +11104,6 @@ function newRandom(seed: number, name = ''): () => number {
 }
 
 // ── Virtual time ────────────────────────────────────────────────────────────────────────────────
-const isBefore = (a: Timer, b: Timer): boolean =>
-  (a.at - b.at || a.due - b.due || a.order - b.order) < 0;
 function after(works: Clockwork, ms: number, process: Timer['process'], fire: () => void): void {
   const at = works.clock + Math.max(0, ms);
   pushTimer(works.timers, { at, due: at, order: works.order++, process, fire });
@@ -11128,7 +11112,8 @@ function pushTimer(timers: Timer[], timer: Timer): void {
   let [from, to] = [0, timers.length];
   while (from < to) {
     const middle = (from + to) >> 1;
-    if (isBefore(timer, timers[middle]!)) from = middle + 1;
+    const { at, due, order } = timers[middle]!;
+    if ((timer.at - at || timer.due - due || timer.order - order) < 0) from = middle + 1;
     else to = middle;
   }
   timers.splice(from, 0, timer);
@@ -11181,9 +11166,8 @@ function latency({ faults, random }: SimProcess): number {
 }
 function drawMishap(request: ApiRequest, process: SimProcess): Mishap | undefined {
   const { faults, random } = process;
-  const decided = faults.decide?.(request, process.sent++);
-  if (decided !== undefined || faults.cut) return decided ?? 'hang';
-  return faults.chance?.find(([, chance]) => random() < chance)?.[0];
+  const decided = faults.decide?.(request, process.sent++) ?? (faults.cut ? 'hang' : undefined);
+  return decided ?? faults.chance?.find(([, chance]) => random() < chance)?.[0];
 }
 /** Lets a request land, and puts what it wrote on the streams. */
 function land({ sim }: Clockwork, who: string, request: ApiRequest): ServerAnswer {
@@ -11384,30 +11368,27 @@ function newSim(seed: number, crds: readonly unknown[] = []) {
 
 // ── The embedded server on loopback, in real time ───────────────────────────────────────────────
 type Served = Awaited<ReturnType<typeof serve>>;
-type OpenWatch = { cursor: WatchCursor; out: http.ServerResponse; timer?: NodeJS.Timeout };
 async function serve(state: ApiState) {
-  const watches = new Set<OpenWatch>();
-  const feed = (watch: OpenWatch): void => {
-    const { cursor, out } = watch;
-    for (const event of nextEvents(state, cursor, Date.now()))
-      if (!out.writableEnded) out.write(`${JSON.stringify(event)}\n`);
-    clearTimeout(watch.timer);
-    if (cursor.ended) return (watches.delete(watch), void out.end());
-    const ms = Math.min(2 ** 31 - 1, Math.max(1, cursor.wakeAt - Date.now()));
-    watch.timer = setTimeout(() => feed(watch), ms);
+  const watches = new Map<WatchCursor, Out>();
+  const feed = (): void => {
+    for (const [cursor, out] of watches) {
+      for (const event of nextEvents(state, cursor, Date.now()))
+        out.write(`${JSON.stringify(event)}\n`);
+      if (cursor.ended) out.end();
+    }
   };
+  const timer = setInterval(feed, 500); // For bookmarks, and watches whose time is over.
   const answerIt = ({ method = 'GET', url = '/', headers }: In, body: unknown, out: Out): void => {
     const { revision } = state;
-    const request = { method, path: url, headers: flat(headers), body };
-    const answer = handle(state, request, Date.now());
-    if (state.revision !== revision) watches.forEach(feed);
+    const request = { method, path: url, headers: headers as Labels, body };
+    const { watch, ...answer } = handle(state, request, Date.now());
+    if (state.revision !== revision) feed();
     out.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers });
-    if (!answer.watch) return void out.end(JSON.stringify(answer.body ?? null));
-    const watch: OpenWatch = { cursor: answer.watch, out };
-    watches.add(watch);
-    out.flushHeaders?.();
-    out.on('close', () => (clearTimeout(watch.timer), watches.delete(watch)));
-    feed(watch);
+    if (!watch) return void out.end(JSON.stringify(answer.body ?? null));
+    watches.set(watch, out);
+    out.flushHeaders();
+    out.on('close', () => watches.delete(watch));
+    feed();
   };
   const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, out) => {
     const isJson = /json|^$/.test(request.headers['content-type'] ?? '');
@@ -11419,14 +11400,11 @@ async function serve(state: ApiState) {
   });
   const { url, ...open } = await opened(server);
   const close = async (): Promise<void> => {
-    for (const { timer } of watches) clearTimeout(timer);
+    clearInterval(timer);
     watches.clear();
     await open.close();
   };
   return { url, kubeconfigPath: writeKubeconfig({ url, token: 'admin' }), close };
-}
-function flat(headers: http.IncomingHttpHeaders): Record<string, string> {
-  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]));
 }
 async function readText(stream: http.IncomingMessage): Promise<string> {
   let text = '';
@@ -11449,9 +11427,7 @@ const configOf = (
   users: [{ name, user }],
   clusters: [{ name, cluster: { server, ...more } }],
 });
-const trusting = (ca = ''): object => ({
-  'certificate-authority-data': Buffer.from(ca).toString('base64'),
-});
+const trusting = (ca = ''): object => ({ 'certificate-authority-data': btoa(ca) });
 function writeKubeconfig({ url, token, ca }: Access): string {
   return newDrawer().put('kubeconfig', configOf(url, { token }, ca ? trusting(ca) : {}));
 }
