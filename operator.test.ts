@@ -530,9 +530,9 @@ function overOf(words: string): Over {
 }
 type See = (situation: string, over: Over) => unknown;
 /** A row goes on in lines that begin with a space. */
-const rowsOf = (text: string) => text.trim().replaceAll(/\n +/g, ' ').split('\n').flatMap(eachOf);
+const rowsOf = (text: string) => text.trim().replaceAll(/\n +/g, ' ').split('\n');
 const rowsIn = (text: TemplateStringsArray, ...inserts: string[]): readonly string[] =>
-  rowsOf(String.raw({ raw: text }, ...inserts));
+  rowsOf(String.raw({ raw: text }, ...inserts)).flatMap(eachOf);
 /** A row with `<a|b>` is two: the first words of all such lists, and the second ones. */
 function eachOf(row: string): readonly string[] {
   const lists = [...row.matchAll(/<([^<>]*\|[^<>]*)>/g)].map(([, words = '']) => words.split('|'));
