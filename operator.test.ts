@@ -11968,15 +11968,14 @@ async function rounds<K extends string>(
 /** Loaded into the operator's process before it: counts passes, reads its clocks. */
 const GAUGE = `
 import { createInterface } from 'node:readline';
-let seen, busyMs;
+let passes, busyMs;
 function reset() {
   busyMs = 0;
-  seen = { passes: {}, lastPassAt: 0 };
+  passes = {};
 }
 reset();
 globalThis.gaugePass = (key) => {
-  seen.passes[key] = (seen.passes[key] ?? 0) + 1;
-  seen.lastPassAt = performance.timeOrigin + performance.now();
+  passes[key] = (passes[key] ?? 0) + 1;
 };
 /** How long this thread itself ran in its longest turn: what it waited for is the machine's. */
 function watchLoop() {
@@ -11994,7 +11993,7 @@ createInterface(process.stdin).on('line', (what) => {
   const { user, system } = process.cpuUsage();
   const { rss, heapUsed } = process.memoryUsage();
   const now = { cpuMs: (user + system) / 1000, rssMb: rss / 2 ** 20, heapMb: heapUsed / 2 ** 20 };
-  console.log(JSON.stringify({ msg: 'gauge', ...now, ...seen, busyMs }));
+  console.log(JSON.stringify({ msg: 'gauge', ...now, passes, busyMs }));
 });
 process.stdin.unref();
 `;
@@ -12003,7 +12002,6 @@ interface Gauge {
   readonly rssMb: number;
   readonly heapMb: number;
   readonly passes: Readonly<Record<string, number>>; // By cluster, since 'reset'.
-  readonly lastPassAt: number; // Milliseconds since 1970.
   readonly busyMs: number; // Its longest turn, since 'loop'.
 }
 type Gauged = Awaited<ReturnType<typeof startGauged>>;
@@ -12358,45 +12356,6 @@ async function benchNoOp(ground: Ground, bench: Bench): Promise<readonly Finding
   ];
 }
 
-/** So many pods are labelled within a second, evenly. */
-async function labelPods(ground: Ground, pods: readonly Meta[]): Promise<number> {
-  const from = performance.now();
-  await Promise.all(
-    pods.map(async ({ namespace, name }, i) => {
-      await rest((1000 * i) / pods.length);
-      const metadata = { labels: { touched: `${performance.now()}` } };
-      await order(ground, 'PATCH', placeOf(namespace, 'pods', name), { metadata });
-    }),
-  );
-  return performance.now() - from;
-}
-async function benchBurst(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
-  const operator = await startQuiet(ground);
-  const listed = await order(ground, 'GET', '/api/v1/pods', undefined);
-  const all: Meta[] = listed['items'].map(metaOf);
-  const ofOne = all.filter(({ namespace }) => namespace === 'big');
-  const spread = all.filter(({ namespace }, i) => namespace !== 'big' && i % 3 > 0).slice(0, 2000);
-  const findings: Finding[] = [];
-  const plays = { '1,000 clusters': spread, 'one of 1,000 members': [...ofOne, ...ofOne] };
-  for (const [where, pods] of Object.entries(plays)) {
-    if (pods.length !== 2000) continue;
-    const of = await rounds(bench, `burst, ${where}`, async () => {
-      await operator.ask('reset');
-      const span = await labelPods(ground, pods);
-      const endedAt = performance.timeOrigin + performance.now();
-      const { passes, lastPassAt } = await untilQuiet(operator);
-      const most = Math.max(...Object.values(passes));
-      return { span, most, drained: Math.max(0, lastPassAt - endedAt) };
-    });
-    const title = `2,000 pod events, ${where}`;
-    const most = within(`${title}: passes of one key`, of('most'), 2, '');
-    const limit = `events within ${inUnit(medianOf(of('span')), 'ms')}`;
-    findings.push({ ...most, limit }, within('… drained after', of('drained'), 1000, 'ms'));
-  }
-  await operator.stop();
-  return findings;
-}
-
 async function benchRest(ground: Ground, bench: Bench): Promise<readonly Finding[]> {
   const operator = await startQuiet(ground);
   let before = await operator.ask('reset');
@@ -12427,7 +12386,6 @@ async function benchScale(ground: Ground, bench: Bench): Promise<readonly Findin
     ...(await benchRestart(ground, bench)),
     ...(await benchRest(ground, bench)),
     ...(await benchNoOp(ground, bench)),
-    ...(await benchBurst(ground, bench)),
   ];
 }
 
