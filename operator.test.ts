@@ -12078,10 +12078,7 @@ async function newEmbeddedGround(folder: string) {
   const { child, said, ended } = launchOf([process.execPath, ...serving], bell.ring);
   await bell.until('the embedded server', () => (said.length > 0 ? '' : 'not there'));
   const { url, kubeconfigPath: kubeconfig } = said[0] as unknown as Served;
-  const stop = async (): Promise<void> => {
-    child.stdin.end();
-    await ended;
-  };
+  const stop = async (): Promise<void> => void (child.kill(), await ended);
   const access = { url, token: 'admin' };
   return { access, kubeconfig, folder, world: realWorld(access), stop };
 }
