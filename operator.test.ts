@@ -5061,7 +5061,7 @@ function checkReason(s: Trial, claim: Seen, reason: string, who: string): void {
   const truths: Readonly<Record<op.EndReason, () => boolean>> = {
     PodDeleted: () =>
       is('deleted') && isAlways && !isBarredFor(s, node) && wasSeenGoing(s, key, who),
-    ClaimGone: () => isIdle && (losing(s, key, held) || lacksClaim(s, key)),
+    ClaimGone: () => (isIdle || is('outside')) && (losing(s, key, held) || lacksClaim(s, key)),
     ReplaceRequested: () => is('asked', 'claimAsked'),
     Released: () => is('outside') && !isKnown(s, 'moved by admission'),
     NodeOutOfService: () => pins.length > 0 && some('out'),
@@ -5475,8 +5475,10 @@ async function calmDown(s: Trial): Promise<void> {
   // A condition names one of them, and once that is gone the next.
   for (let i = 0; i < 3 && !(await sim.run(isCalm, 300_000)); i++) removeSquatters(s);
   if (!isCalm()) throw new Error(`I6 broken: status does not become spec: ${pendingIn(s)}`);
-  // A node that fell silent late gives its dead pods up late, and their claims go after them.
-  await sim.run(() => !listed(s.t, 'pods').some(isGoing), 300_000);
+  // A node that fell silent late gives its dead pods up late, and their claims go after them. Of
+  // many that a user asked to replace one goes at a time, and all are Available in between.
+  const isLeaving = (o: Seen): boolean => isGoing(o) || noteOf(o, MARK.replace) === 'true';
+  await sim.run(() => !listed(s.t, 'pods').some(isLeaving), 300_000);
   await sim.run(15_000);
   const mark = sim.requests.length;
   await sim.run(75_000);
@@ -5791,7 +5793,7 @@ return MARK.claims [-in meta.annotations-]{+!== ''+} || (isGiven
 !held.has(a.identity)[- && !(a.do === 'Make' && held.has(a.after ?? ''))-];
 # places are counted | const free = Math.max(0, wanted {++ 1 +}- live.length - formerOf(d));
 # labels that admission moved are no release · admission,crash,admission,scale
-return ![-isMoved && !-]words.startsWith(NO_ANSWER);
+return !isMoved && words === ''[-]{+ || words.startsWith(ADMISSION)+};
 # early ends hold births · failAll,liveness | if (times [-=== 0 || waitMs <-]{+>+}= 0) return '';
 # only the surplus is scaled in | const most = Math.min(surplus{+ + 1+}, turnsNow
 # who is not Ready is scaled in first
