@@ -5793,7 +5793,7 @@ return MARK.claims [-in meta.annotations-]{+!== ''+} || (isGiven
 !held.has(a.identity)[- && !(a.do === 'Make' && held.has(a.after ?? ''))-];
 # places are counted | const free = Math.max(0, wanted {++ 1 +}- live.length - formerOf(d));
 # labels that admission moved are no release · admission,crash,admission,scale
-return !isMoved && words === ''[-]{+ || words.startsWith(ADMISSION)+};
+return [-!isMoved && words === ''-]{+!words.startsWith(NO_ANSWER)+};
 # early ends hold births · failAll,liveness | if (times [-=== 0 || waitMs <-]{+>+}= 0) return '';
 # only the surplus is scaled in | const most = Math.min(surplus{+ + 1+}, turnsNow
 # who is not Ready is scaled in first
