@@ -2477,7 +2477,7 @@ const podOfMember = ({ sim }: Ledger, claim: Seen): Seen | undefined =>
  *  from what the mark said, whose answer may have been lost. */
 function isUntold(ledger: Ledger, claim: Seen): boolean {
   const all = seenIn(ledger.sim, 'persistentvolumeclaims', claim.metadata.namespace);
-  const isOther = (o: Seen): boolean => memberKey(o) === memberKey(claim);
+  const isOther = (o: Seen): boolean => memberKey(o) === memberKey(claim) && markOf(o) !== '';
   const told = clusterOfPod(ledger, claim)?.status?.retired ?? [];
   return !all.some(isOther) && !told.some((r) => r.identity === labelOf(claim, MARK.identity));
 }
