@@ -4745,6 +4745,7 @@ const MOVES: Readonly<Record<string, Deed>> = {
     let rest = Math.floor(y * 12);
     const who = oneOf(operatorNames(s), z * 7 - Math.floor(z * 7));
     const what = `${mishap} at its ${method || 'request'} number ${rest}`;
+    if (mishap === 'hang') s.t.ledger.passMs += op.BOUNDS.requestMs; // The pass waits for it.
     return strikes(s, who, what, (request) => {
       if (method !== '' && request.method !== method) return false;
       return rest-- > 0 ? false : mishap;
