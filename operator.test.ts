@@ -2509,7 +2509,7 @@ function obeyClaim(ledger: Ledger, { type, object, previous }: SeenChange, who: 
   if (!former && mark) checkMark(ledger, object);
   if (isGoing(previous) || !(type === 'DELETED' || isGoing(object))) return;
   // Of two that overlap, one may be making just now what the other takes back: nothing is in it.
-  const isLate = ledger.operators > 1 && isUnbound(previous);
+  const isLate = isLost(ledger) || (ledger.operators > 1 && isUnbound(previous));
   const pod = podOfMember(ledger, object);
   const isLatePod = ledger.late.has(`${pod?.metadata.uid}`);
   hold(!pod || !isOurs(pod) || isLate || isLatePod, 'I3', object, 'its pod is there');
@@ -5254,7 +5254,8 @@ function isOut(s: Trial, key: string): boolean {
   const [, reason = ''] = noteOf(first, MARK.replaces).split(' ');
   const isYoung = s.t.sim.now() - op.birthMs(key.slice(-10)) < 590_000;
   const wasUp = s.witness.facts.has(`up ${pod?.metadata.uid}`);
-  if (isJudgement(reason) && (pod ? !wasUp : isYoung)) return true;
+  const isEmpty = !pod && isYoung && isKnown(s, `idle ${key}`);
+  if (isJudgement(reason) && (isEmpty || (pod && !wasUp))) return true;
   const pins = pinsOf(s, key);
   return (!pod || isKnown(s, `idle ${key}`)) && pins.length > 0 && pins.every(on);
 }
