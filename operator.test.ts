@@ -3141,7 +3141,7 @@ const STEPS: Readonly<Record<string, (p: Story, ...words: readonly any[]) => unk
   },
   'their nodes go': (p) => (p.nodes = livePods(p.t).map(nodeOfPod)).forEach(p.t.actors.removeNode),
   'their nodes are back': ({ t, nodes }) => nodes.forEach(t.actors.revive),
-  '(once |every 2nd )?/…/ → (\\w+)(?:, after …)?': (p, when, request, mishap, first) => {
+  '(once |every 2nd )?/…/ → ([\\w-]+)(?:, after …)?': (p, when, request, mishap, first) => {
     let count = 0;
     p.t.faults.decide = ({ method, path }) => {
       if (!RegExp(request).test(`${method} ${path}`)) return undefined;
@@ -3579,6 +3579,8 @@ update: <a refused resize|an env|a refusal>, Stalled says so, costs no member (f
   Stalled says True UpdateBlocked;
   Stalled says <QOS|and spec.containers.c.env|spec.containers[0].image>; 600 s;
   1-9 Events of Stalled; 0 Events of Updated; template ${json(sizes('1'))} →
+update: a resize is refused, as the status says already (five sized): template ${GUARANTEED}; 0.5 s;
+  once /PATCH .*status/ → crash-after; a new process; 1 s; it is started → all are updated
 suspend, then resume, the same members come back as what the template then says (five):
   edit {"suspend":true}; in 60 s: 0 pods; a new process; 600 s; Progressing says Suspended; 0 pods;
   status: "replicas":5,; template ${ENV}; edit {"suspend":false}

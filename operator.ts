@@ -3047,7 +3047,7 @@ const newPass = (o: Operator, cluster: StatefulCluster, ledger: Ledger, scope: S
   held: new Set<string>(), // Identities for which nothing more is done in this pass.
   errors: new Map<Action, unknown>(), // But refusals that are noted for the action itself.
   warnings: new Set<string>(), // What the API server says of fields of its children.
-  isCut: false, // Time was up before all members were made.
+  comesAgain: false, // Time was up, or something was refused: the next plan may know another way.
 });
 type Pass = ReturnType<typeof newPass>;
 /** Nothing more is planned before the cache shows this write. */
@@ -3259,6 +3259,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
   } catch (error) {
     if (isRefusal(error) && a.do !== 'Make') noteRefusal(pass, key, wordsOf(error));
     else errors.set(a, error);
+    pass.comesAgain ||= isRefusal(error);
   }
   if (!done.has(a) && stageOf(a) !== 'keep' && a.identity !== '') held.add(a.identity);
 }
@@ -3281,8 +3282,7 @@ async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
   const { world, errors } = pass;
   const untilUptime = world.uptime() + BOUNDS.passMs;
   for (let start = 0, size = 1; start < all.length && isCurrent(pass); start += size, size *= 2) {
-    pass.isCut = start > 0 && world.uptime() >= untilUptime;
-    if (pass.isCut) return;
+    if (start > 0 && world.uptime() >= untilUptime) return void (pass.comesAgain = true);
     const batch = all.slice(start, start + size);
     await forEach(batch, (a) => attempt(pass, a));
     if (batch.some((a) => errors.has(a))) return;
@@ -3677,16 +3677,16 @@ async function passOver(pass: Pass): Promise<void> {
 }
 /** When the next pass comes, should nothing happen before. */
 function requeue(pass: Pass, p: Plan): void {
-  const { o, cluster, ledger, isCut } = pass;
+  const { o, cluster, ledger, comesAgain } = pass;
   const key = keyOf(cluster.meta);
   const uptime = o.world.uptime();
-  // What was refused in this pass is tried again, and a right may be given yet.
+  // What was refused is tried again in its time, and a right may be given yet.
   const until = [...ledger.desk.backoff.values()].map((b) => b.untilUptime);
   const waits = [...until, o.blindUntil].map((at) => at - uptime).filter((ms) => ms > 0);
   if (ledger.expected.size > 0) waits.push(BOUNDS.recheckMs);
   if (ledger.hidden.size > 0) waits.push(LIMITS.trialMs); // No event tells what becomes of it.
   o.queue.addAfter(key, Math.min(p.wakeMs, ...waits));
-  if (isCut || isOld(pass)) o.queue.add(key); // Last in the queue: others have their turn.
+  if (comesAgain || isOld(pass)) o.queue.add(key); // Last in the queue: others have their turn.
 }
 
 // ── What people see ─────────────────────────────────────────────────────────────────────────────
