@@ -875,7 +875,7 @@ no other node is open: a:cordoned b:cordoned c:gone+cordoned !x:spot+cordoned (p
 its volume is unknown: a b c:gone+nodeless (pinned ?volume) → -
 labels that admission changes, or has changed, are no release, nor before that is known:
   a b c:moved (wasMoved) | a b c:moved (badLabels) | a b c:moved (badLabelsBefore)
-  | a b c:moved (?trial) | a b c:moved (badTrial) → Available
+  | a b c:moved (?trial) | a b c:moved (badTrial) | a b c:moved (fullQuota) → Available
 only one of two is pinned: a b c:gone+logs.free+nodeless (pinned) → NodeGone*
 claimless, taken out: a b c:claimless+moved → Released
 `;
@@ -889,6 +889,8 @@ was Ready, by the time of its transition: a b c:unready | a b c:at1001 → Unrea
 in place: a b c:inPlace+asBefore | a b c:inPlace+anew+unseen → Updating
 … done, put back by admission: a b c:inPlace+anew | a b c:inPlace+putBack → Available
 braked, without a successor: a b:silent c:silent | a b c:silent (noHeir) → Withheld
+… one has lost its owner (seeds 38783, 44803): a b:silent+orphan c:silent
+  | a b:silent+orphan+deleted c:silent → Withheld
 between two pods: a b c:gone | a b c:failed | a b c:evicted → Returning
 suspended: a b c:gone (suspend=1) | a b c:deleted+announced (suspend=1) → Suspended
 over: a b !c:ScaledIn@30 | a b !c:claimless+deleted → Retiring
@@ -1208,7 +1210,9 @@ sealed once it is placed: a b c:logs → seal c Sealed; seal logs-c Sealed
 `;
 table('plan: keeping', actions)`
 orphan with the claims of a member: a b c:orphan → adopt c Adopted
-… and one that is gone (seed 12762): a b c:orphan+pending+lostLogs (twoTemplates) → adopt c Adopted
+… and one that is gone, or goes and is a former cluster's (seeds 12762, 32495):
+  a b c:orphan+pending+lostLogs (twoTemplates)
+  | a b c:orphan+lostLogs+spare.former+spare.going (twoTemplates) → adopt c Adopted
 … of no template, or there: a b c:orphan+lostLogs
   | a b c:orphan+lostLogs+spare.foreign (twoTemplates) → nothing
 orphan without claims, as are all: a b !c:orphan+claimless (replicas=3 noClaims) → adopt c Adopted
@@ -1508,8 +1512,9 @@ refused: a (request=2Gi no2Gi) → Available Progressing Ready ClaimTemplatesDri
 `;
 /** Part of the messages of all conditions, with letters for identities. */
 const messages: See = (situation, over) => {
-  const all = statusOf(situation, over).conditions;
-  const said = all.map((c) => c.message).join('\n');
+  const said = statusOf(situation, over)
+    .conditions.map((c) => c.message)
+    .join('\n');
   return said.replace(/\b[2-9b-z]{10}\b/g, (one) => LETTER.get(one) ?? one);
 };
 table('status: says', messages, true)`
@@ -2309,8 +2314,8 @@ const ownClaims = ({ sim }: Ledger, key: string): readonly Seen[] =>
     (o) => memberKey(o) === key && isMade(o) && !isForeign(o),
   );
 /** Members of a cluster that hold a place: by a live pod, or by a claim that is not marked. */
-function liveMembers(ledger: Ledger, boss: Seen): ReadonlySet<string> {
-  const { uid, name, namespace } = boss.metadata;
+function liveMembers(ledger: Ledger, boss: Partial<ObjectMeta>): ReadonlySet<string> {
+  const { uid, name, namespace } = boss;
   const isOwn = (o: Seen): boolean => !bossOf(o) || bossOf(o)?.['uid'] === uid;
   const claims = seenIn(ledger.sim, 'persistentvolumeclaims', namespace).filter(
     (o) => labelOf(o, MARK.cluster) === name && isMade(o) && isOwn(o) && !isGoing(o) && !markOf(o),
@@ -2385,19 +2390,20 @@ function checkBirth(ledger: Ledger, pod: Seen): void {
     hold(isOwn || isLost(ledger), 'I2', pod, `it mounts ${name}`);
   }
   checkIndex(ledger, pod);
-  const boss = clusterOfPod(ledger, pod);
-  if (!boss || isLost(ledger)) return;
-  const specs = recentSpecs(ledger, boss.metadata.uid);
+  // It may be for a former object of this name, as it was read.
+  const uid = `${bossOf(pod)?.['uid']}`;
+  const specs = recentSpecs(ledger, uid);
+  if (specs.length === 0 || isLost(ledger)) return;
   const wanted = Math.max(...specs.map(({ replicas = 1 }) => replicas));
   const most = (wanted + Math.max(...specs.map(surgeIn))) * ledger.operators + ledger.onTheWire;
-  const { size } = liveMembers(ledger, boss);
+  const { size } = liveMembers(ledger, { namespace, name: labelOf(pod, MARK.cluster), uid });
   hold(size <= most, 'I4', pod, `${size} live members of ${wanted}`);
 }
 function checkIndex(ledger: Ledger, object: Seen): void {
   const index = labelOf(object, MARK.index);
   const boss = clusterOfPod(ledger, object);
   if (!index || !boss || ledger.operators > 1 || isLost(ledger, 120_000)) return;
-  const live = liveMembers(ledger, boss);
+  const live = liveMembers(ledger, boss.metadata);
   const all = ['pods', 'persistentvolumeclaims'].flatMap((plural) =>
     seenIn(ledger.sim, plural, object.metadata.namespace),
   );
@@ -5003,8 +5009,7 @@ function seeClaim(s: Trial, { type, object, previous }: SeenChange, who: string)
   if (reason === 'ScaledIn') checkChoice(s, object);
   if (reason === 'Updated') checkTrial(s, object);
   const speaks = ['Unready', 'StartupTimeout', 'CrashLoop'].includes(reason);
-  const bornMs = op.birthMs(identityIn(object));
-  if (!speaks || s.t.sim.now() - bornMs > 590_000) return;
+  if (!speaks || s.t.sim.now() - op.birthMs(identityIn(object)) > 590_000) return;
   const cluster = labelOf(object, MARK.cluster);
   s.witness.ends.set(cluster, [...(s.witness.ends.get(cluster) ?? []), s.t.sim.uptime()]);
 }
@@ -5161,7 +5166,7 @@ function checkChoice(s: Trial, claim: Seen): void {
   const { ledger } = s.t;
   const [pod, boss] = [podOfMember(ledger, claim), clusterOfPod(ledger, claim)];
   if (!pod || !boss || !isUp(pod) || ledger.operators > 1 || isLost(ledger, 120_000)) return;
-  const live = liveMembers(ledger, boss);
+  const live = liveMembers(ledger, boss.metadata);
   const { uid } = boss.metadata;
   const least = Math.min(...recentSpecs(ledger, uid).map(({ replicas = 1 }) => replicas));
   const worse = [...live].filter((key) => isKnown(s, `unready ${key}`));
@@ -5174,8 +5179,7 @@ function checkAdoption(s: Trial, object: Seen, previous: Seen): void {
   if (!isOurs(object) || uid === bossOf(previous)?.['uid']) return;
   // A pod is adopted right after its cluster was read, a claim at the end; a write may hang.
   const { passMs } = s.t.ledger;
-  const isPod = object.kind === 'Pod';
-  const withinMs = isPod ? passMs - 2900 : passMs + op.BOUNDS.requestMs;
+  const withinMs = object.kind === 'Pod' ? passMs - 2900 : passMs + op.BOUNDS.requestMs;
   const is = isLost(s.t.ledger, 120_000) || held(s, `cluster ${uid}`, withinMs);
   hold(is, 'I8', object, `it is adopted by ${uid}, which is gone`);
 }
@@ -5215,7 +5219,10 @@ function checkNew(s: Trial, made: Seen): void {
   const surgeOf = (spec: SeenSpec): number => op.maxSurgeOf(clusterOf({ spec }).spec);
   const wanted = specs.map((spec) => (spec.replicas ?? 1) + surgeOf(spec));
   const most = Math.max(...wanted) * ledger.operators + ledger.onTheWire;
-  const { size } = liveMembers(ledger, boss);
+  // Whose pod was deleted may end, in vain while that is refused.
+  const isRefused = sim.uptime() - s.witness.troubleAt < 60_000;
+  const isEnding = (one: string): boolean => isRefused && held(s, `deleted ${one}`);
+  const { length: size } = [...liveMembers(ledger, boss.metadata)].filter((one) => !isEnding(one));
   hold(size <= most, 'I4', made, `${size} live members of ${most}, as was known for a while`);
 }
 /** The brake: a judged member is let go while at most so many are out, as an operator knows: on
@@ -5227,7 +5234,7 @@ function checkBrake(s: Trial, claim: Seen): void {
   const boss = clusterOfPod(ledger, claim);
   if (!boss || isLost(ledger, 120_000) || ledger.operators > 1) return;
   if (ownClaims(ledger, key).every(isUnbound)) return; // Nothing is lost with it.
-  const live = liveMembers(ledger, boss);
+  const live = liveMembers(ledger, boss.metadata);
   const isRestored = (one: string): boolean => held(s, `retired ${one}`); // In this very pass.
   const away = [...live].filter((one) => one !== key && isOut(s, one) && !isRestored(one));
   const all = [...claimsOf(s.t), ...listed(s.t, 'pods')];
@@ -6181,9 +6188,8 @@ async function newSite(state = newApiServer(crdOnly(), 1, Date.now())) {
   const served = await serve(state);
   leftOver.push(served.close);
   const front = await openFront(served.url);
-  const config = newDrawer().put('config', configOf(front.url));
   const rig = { world: realWorld({ url: served.url, token: 'admin' }) };
-  return { state, served, front, config, rig };
+  return { state, served, front, config: newDrawer().put('config', configOf(front.url)), rig };
 }
 /** Read as kinds that the library does not know: it renames the fields of those that it does. */
 const objectsIn = (yaml: string): Raw[] =>
@@ -6294,8 +6300,7 @@ async function newBench() {
   rig.program = program;
   await order(rig, 'POST', clusterAt('default'), coderCluster());
   await settles(rig, 'coder', 3);
-  const client = clientFor(front.url);
-  return { served, rig, front, client, program, file };
+  return { served, rig, front, client: clientFor(front.url), program, file };
 }
 let bench: Awaited<ReturnType<typeof newBench>>;
 const USUAL = { ...op.BOUNDS };
@@ -6526,8 +6531,7 @@ configs.after.each(() => {
 });
 configs('kubeconfig: F44: a list → the first of equal names, without missing files', async () => {
   const { folder, put } = newDrawer();
-  const url = await openMirror(true);
-  const one = configOf(url, { token: 'one' }, trusting(CERT), 'one');
+  const one = configOf(await openMirror(true), { token: 'one' }, trusting(CERT), 'one');
   put('a/config', { users: one['users'], contexts: one['contexts'] });
   put('empty', '# nothing\n');
   const users = [{ name: 'one', user: { token: 'b' } }];
@@ -6621,10 +6625,9 @@ configs('kubeconfig: F12: a plugin that hangs, fails, says nothing → is named'
 configs('kubeconfig: token file and authority rotate → read again, without a 401', async () => {
   const { put } = newDrawer();
   const [user, more] = [{ tokenFile: 'token' }, { 'certificate-authority': './ca.pem' }];
-  const file = put('config', configOf(await openMirror(true), user, more));
   put('token', 'one\n');
   put('ca.pem', rootCertificates[0] ?? '');
-  const get = await askerOf(file);
+  const get = await askerOf(put('config', configOf(await openMirror(true), user, more)));
   const seen = async (): Promise<string> => (await get())['authorization'];
   assert.match(await outcome(get()), /self-signed|signed/);
   put('ca.pem', CERT);
@@ -8924,8 +8927,7 @@ function labelSelector(text: string): Matches {
     const wanted = !absent && operator !== '!=' && operator !== 'notin';
     return ({ metadata }: ApiObject): boolean => {
       const value = metadata.labels?.[key];
-      const fits = value !== undefined && (!operator || values.includes(value));
-      return fits === wanted;
+      return (value !== undefined && (!operator || values.includes(value))) === wanted;
     };
   });
   return (object) => terms.every((term) => term(object));
@@ -9105,9 +9107,8 @@ function decode({ resource, body }: Call): Rec {
   if (crd && named.apiVersion !== apiVersion)
     badRequest(`the API version in the data (${named.apiVersion}) ${wants} (${apiVersion})`);
   if (crd && named.kind !== kind) {
-    const name = textOf(pathOf(object, 'metadata.name'));
     const why = [wrong('kind', named.kind, `must be ${kind}`)];
-    invalid(resource.group, textOf(named.kind), name, why);
+    invalid(resource.group, textOf(named.kind), textOf(pathOf(object, 'metadata.name')), why);
   }
   if (named.apiVersion !== apiVersion || named.kind !== kind) {
     const { apiVersion: version, kind: other } = named;
@@ -9759,8 +9760,7 @@ function checkClaim({ resource, state }: Call, claim: ApiObject, old?: ApiObject
   if (pathOf(old, 'status.phase') === 'Bound') open.push('resources');
   if (!same(without(spec, ...open), without(before, ...open)))
     return [frozen('spec', claimImmutable)];
-  const capacity = quantityOf(pathOf(old, 'status.capacity.storage'));
-  if (size < had && !(size > capacity))
+  if (size < had && !(size > quantityOf(pathOf(old, 'status.capacity.storage'))))
     return [frozen('spec.resources.requests.storage', claimShrinks)];
   const storage = objectOf(state, 'storageclasses', '', textOf(spec['storageClassName']));
   if (size > had && storage?.['allowVolumeExpansion'] !== true)

@@ -960,7 +960,7 @@ function isSelected({ cluster: { meta, spec } }: Snapshot, pod: Pod): boolean {
  *  shown to this process. */
 function isTakenOut(d: Draft, pod: Pod): boolean {
   if (isSelected(d.s, pod)) return false;
-  const words = trialOf(d, d.revisions.update, false, pod) ?? NO_ANSWER;
+  const words = trialOf(d, d.revisions.update, false) ?? NO_ANSWER;
   if (words.startsWith(ADMISSION)) d.blocked ||= words;
   const isMoved = words.startsWith(ADMISSION) || d.s.desk.seen.has(movedKey(pod));
   if (isMoved) d.evidence.push(movedKey(pod));
@@ -1320,12 +1320,12 @@ function planBrake(d: Draft): string {
     `a member ends at once when its pod or claim is annotated ${MARK.replace}=true`,
   ].join('; ');
 }
-/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, and
- *  the places and the successors of judged ends that are not well yet. */
+/** Each counted once: who is judged, who is or can only be on nodes that are silent or gone, also
+ *  when its pod lost its owner; the places and the successors of judged ends, not well yet. */
 function outOf(d: Draft, judged: readonly Member[]): number {
   const live = d.members.filter(isLive);
   const isAway = (m: Member): boolean => {
-    if (isDown(m.node)) return true;
+    if (isDown(nodeWord(d.s, d.s.pods.get(podName(d.name, m.identity))?.node ?? ''))) return true;
     if (isRunning(m) || m.node === 'open') return false;
     const allowed = readsVolumes(d, m) ? nodesAllowed(d, m) : undefined;
     return allowed?.every((node) => isDown(nodeWord(d.s, node.meta.name))) === true;
@@ -1436,8 +1436,7 @@ function planEnd(d: Draft, m: Member, because: EndReason): void {
 function retirement(d: Draft, m: Member, claim: Claim, because: EndReason): Json {
   const { meta } = d.s.cluster;
   const moment = ENDS[because].policy;
-  const isOlder = claim.meta.createdMs < meta.createdMs && !m.pod;
-  const isKept = moment === 'Retain' || isOlder;
+  const isKept = moment === 'Retain' || (claim.meta.createdMs < meta.createdMs && !m.pod);
   const policy = isKept ? 'Retain' : d.spec.persistentVolumeClaimRetentionPolicy[moment];
   const annotations = {
     [MARK.retired]: because,
@@ -1690,16 +1689,17 @@ function restoration(d: Draft, m: Member): Json {
   return { metadata: { labels, annotations: { ...cleared, [MARK.claims]: names.join(' ') } } };
 }
 
-/** An orphan that mounts exactly the claims of a live member without a pod, but for those that are
- *  gone, is that member's; where none has claims, one without is adopted while a place is free.
- *  Returns how many places that takes. */
+/** An orphan that mounts exactly the claims of a live member without a pod, but for those that go
+ *  or are gone, is that member's; where none has claims, one without is adopted while a place is
+ *  free. Returns how many places that takes. */
 function planAdoption(d: Draft, live: readonly Member[], places: number): number {
   let taken = 0;
   for (const pod of [...d.s.pods.values()].filter((one) => isOrphan(d.s, one))) {
     const identity = identityOf(pod, d.name);
     const m = live.find((one) => one.identity === identity);
-    const names = m?.claims.map((c) => c.meta.name) ?? [];
-    const lost = nextClaims(d, identity).filter((name) => !d.s.claims.has(name));
+    const isGone = (claim?: Claim): boolean => !claim || isTerminating(claim);
+    const names = m?.claims.filter((c) => !isGone(c)).map((c) => c.meta.name) ?? [];
+    const lost = nextClaims(d, identity).filter((name) => isGone(d.s.claims.get(name)));
     const mounted = ownClaims(pod).filter((name) => !lost.includes(name));
     const isWhole = m && !m.pod && names.sort().join() === mounted.sort().join();
     const isNamed = identity !== '' && pod.meta.labels[MARK.identity] === identity;
