@@ -1697,9 +1697,9 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
   for (const pod of [...d.s.pods.values()].filter((one) => isOrphan(d.s, one))) {
     const identity = identityOf(pod, d.name);
     const m = live.find((one) => one.identity === identity);
-    const isGone = (claim?: Claim): boolean => !claim || isTerminating(claim);
-    const names = m?.claims.filter((c) => !isGone(c)).map((c) => c.meta.name) ?? [];
-    const lost = nextClaims(d, identity).filter((name) => isGone(d.s.claims.get(name)));
+    const stays = (claim?: Claim): boolean => claim !== undefined && !isTerminating(claim);
+    const names = m?.claims.filter(stays).map((c) => c.meta.name) ?? [];
+    const lost = nextClaims(d, identity).filter((name) => !stays(d.s.claims.get(name)));
     const mounted = ownClaims(pod).filter((name) => !lost.includes(name));
     const isWhole = m && !m.pod && names.sort().join() === mounted.sort().join();
     const isNamed = identity !== '' && pod.meta.labels[MARK.identity] === identity;
