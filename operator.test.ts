@@ -1080,7 +1080,9 @@ partition, rounded up: a:outdated b:outdated c (partition=34%) → nothing
 paused: a:outdated b c (paused=1) | a:outdated b c (idle) → nothing
 not tried: a:outdated b c (badTrial) | a:outdated b c (badTrialBefore) → blocked
 a full quota of pods: a:outdated b c (fullQuota from=args) → ${anew('a')}
-of claims, of pods if larger: a c:outdated (fullClaims) | a c:outdated (fullQuota) → blocked
+of claims, of pods if larger: a c:outdated (fullClaims) | a c:outdated (fullQuota)
+  | a b:outdated c:outdated+logs+claim.sealed+logs.sealed (twoTemplates noHeir maxUnavailable=2)
+  → blocked
 scale-in goes first: a:outdated b c !d → over a ScaledIn
 ordered waits: a:outdated b:starting c d (ordered maxUnavailable=3) → nothing
 ordered, one: a b:outdated c:outdated+starting (ordered) → ${anew('c')}
@@ -1195,7 +1197,8 @@ smaller: a (request=500Mi) → nothing
 whenDeleted Delete: a (whenDeleted=Delete) → own a by web
 I10: … a cluster that may be gone: a (whenDeleted=Delete ?cluster) → nothing
 … owned, retired: b:claim.ours !a:gone+ScaledIn@30 (whenDeleted=Delete) → nothing
-… Retain: a:claim.ours+spare.ours (twoTemplates) → own a by none; own logs-a by none
+… Retain: a:claim.ours+spare.ours (twoTemplates)
+  → own a by none; own logs-a by none; seal a Sealed; seal logs-a Sealed
 I3: marked Delete, no pod: a !c:gone+PodDeleted@30! → free c PodDeleted
 I3: … its pod is there, it goes already: a !c:deleted+PodDeleted@30!
   | a !c:gone+PodDeleted@30!+claim.going → nothing
@@ -1220,7 +1223,9 @@ F37: … where others have claims: a b !c:orphan+claimless (replicas=3) → new 
 … is none: a b !c:orphan+claimless | a b !c:orphan+claimless+deleted → nothing
 orphan, other labels, other claims: a b !c:orphan+moved+claimless (replicas=3)
   | a b !c:orphan+claimAbsent (replicas=3) → new ScaledOut
-F24: labels stripped, of its claim: a b c:unlabelled | a b c:claim.unlabelled → relabel c Relabelled
+F24: labels stripped, of its claim: a b c:unlabelled | a b c:claim.unlabelled
+  | a b c:evicted+claim.unlabelled → relabel c Relabelled
+F24: … it comes back: a b c:failed+claim.unlabelled → recreate c Returned; relabel c Relabelled
 F33: labels that admission took are put back once it does so no more: a b c:moved (wasMoved)
   → relabel c Relabelled
 … while it does: a b c:moved (badLabels) → blocked
@@ -1535,7 +1540,7 @@ what a former cluster left: a !c:former+claim.former (replicas=3)
   → what a former web left is waited for: c
 what stands in the way: a b c:foreign → stands in the way of c
 that 0 is read as 1: a (maxUnavailable=0) → so 1 is used
-what an update waits for: a:outdated b (partition=1) → the partition or OnDelete keeps 1 of them
+what an update waits for: a:outdated b (partition=1) → a going claim keeps 1
 what was refused: a (no2Gi) → refused: expand: no
 no node takes it: a b:stranded → waiting for b Pending (Unschedulable: 0/1 nodes)
 I6: … for 5 min: a b:stranded → enge.me/replace=true is the way out for b
@@ -1649,6 +1654,9 @@ tellings('status: no node takes the pod → the word of the scheduler', () => {
   const message = '0/3 nodes are available';
   const told = conditions.map((c) => ({ ...c, message }));
   assert.is(podOf({ status: { conditions: told } }).lastWords, message);
+});
+tellings('status: a drain with a grace of its own → that is when it went', () => {
+  assert.is(podOf({ metadata: { deletionGracePeriodSeconds: 5 } }).graceSeconds, 5);
 });
 tellings('status: no node takes it for less than 5 min → no way out is named yet', () => {
   const ready = statusOf('a b:unscheduled').conditions.find((c) => c.type === 'Ready');
@@ -2363,8 +2371,7 @@ const surgeIn = (spec: SeenSpec | undefined): number =>
   op.scaledValue(specOfUpdate(spec).maxSurge ?? 0, spec?.replicas ?? 1, 'up');
 
 /** I1: a pod comes of an identity that is not over, on its own claims; without claims once only.
- *  I2: its claims are of that identity, and nobody else who lives has its index. I4: it is not one
- *  too many. */
+ *  I2: its claims are of that identity, nobody else who lives has its index. I4: none too many. */
 function checkBirth(ledger: Ledger, pod: Seen): void {
   const key = fullName(pod);
   const { namespace = '' } = pod.metadata;
@@ -2535,8 +2542,7 @@ function checkClaimBirth(ledger: Ledger, claim: Seen): void {
   hold(!isOver, 'I1', claim, 'its identity is over');
   checkIndex(ledger, claim);
 }
-/** The policy of a mark is that of its moment in the spec; what a former cluster kept is kept. I5
- *  of who ends by choice. */
+/** The policy of a mark is that of its moment; what a former cluster kept is kept. I5 by choice. */
 function checkMark(ledger: Ledger, claim: Seen): void {
   const reason = markOf(claim) as op.EndReason;
   const boss = clusterOfPod(ledger, claim);
@@ -3325,8 +3331,7 @@ function settingIn(words: string): Setting {
   const all = words.split(' ').map((word) => explained(SETTINGS, word));
   return Object.assign({}, ...all, { spec: Object.assign({}, ...all.map((s) => s.spec)) });
 }
-/** Scenarios in words, one a row: `title (setting): acts → what is so once all is settled`. A row
- *  goes on after two spaces. */
+/** Scenarios in words, one a row: `title (setting): acts → what is so once all is settled`. */
 function inWords(text: TemplateStringsArray, ...inserts: string[]): void {
   for (const row of rowsIn(text, ...inserts)) {
     const [, title = '', words = '', acts = '', seen = ''] =
@@ -4869,8 +4874,7 @@ const MOVES: Readonly<Record<string, Deed>> = {
 // ─── Playing ────────────────────────────────────────────────────────────────────────────────────
 
 // What is checked beyond the invariants of the scenarios: that a Reason is true and due (I10), that
-// the brake held, that creations wait after early ends, that nothing runs hot, and that leaders
-// take turns.
+// the brake held, creations wait after early ends, nothing runs hot, and leaders take turns.
 
 /** What the checker saw of the world. */
 const newWitness = () => ({
@@ -5634,8 +5638,7 @@ async function* trySeeds(wanted: Wanted, from: number, step: number): AsyncGener
   for (let i = from; i < wanted.seeds; i += step)
     yield trySeed(wanted, wanted.seed + i, code, forMs);
 }
-/** What a process beside this one tries, as it comes; it ends with whoever reads this, and when it
- *  is silent for so long. */
+/** What a process beside this one tries, as it comes; it ends with its reader, or when silent. */
 async function* triedBeside(args: readonly string[], env: Strings, silentMs = 2 ** 31 - 1) {
   const child = spawn(process.execPath, [import.meta.filename, 'sim', ...args], {
     env: { ...process.env, ...env },
@@ -7243,8 +7246,7 @@ if (TESTING) cli.run();
 // `$a.rv1` its first. <x|y> is a request each, SEE tells what a WATCH brought.
 // An answer is its code, `=` when the version stayed, and what differs from what was asked for
 // (a.{b=1 c=2} is a.b=1 and a.c=2); what is filled into a new object is told once for its kind. Of
-// messages the usual frame is left out (`pods "a" is forbidden: …`), and what is long ends in a
-// hash; times and UIDs are T and U.
+// messages the usual frame is left out, what is long ends in a hash; times and UIDs are T and U.
 
 const NAMED = { spec: { containers: [{ name: 'c', image: 'i' }] } };
 const RWO = { accessModes: ['ReadWriteOnce'] };
@@ -11022,8 +11024,7 @@ function newProcess(who: string, given: Faults | undefined, random: () => number
     sent: 0, // Requests so far: the index that `decide` is given.
   };
 }
-/** `due` is `at` as it was set, before its process was suspended. An undefined process is the
- *  network or the test. */
+/** `due` is `at` as it was set, before its process was suspended. Of no process: network, test. */
 type Due = Record<'at' | 'due' | 'order', number>;
 type Timer = Due & { process: SimProcess | undefined; fire: () => void };
 interface Stream {
@@ -11438,8 +11439,7 @@ async function startRealControlPlane(assets: string) {
   const plane = { url, token, ca, kubeconfigPath, etcdUrl, etcd, apiserver, restart, stop };
   return plane;
 }
-/** Nobody here makes accounts in new namespaces. Without the last two a SIGTERM waits a minute for
- *  the watches that are open. */
+/** Nobody here makes accounts in namespaces. The last two let a SIGTERM not wait for watches. */
 const APISERVER_FLAGS = `bind-address=127.0.0.1 advertise-address=127.0.0.1
   endpoint-reconciler-type=none cert-dir=certs token-auth-file=tokens.csv authorization-mode=RBAC
   service-account-key-file=sa.pub service-account-signing-key-file=sa.key

@@ -97,7 +97,7 @@ export const LIMITS = {
   statusRetiredMax: 10,
   backoffMinMs: 10_000,
   backoffMaxMs: 300_000,
-  earlyEndMs: 600_000, // A member that ends sooner than this after its birth ended early.
+  earlyEndMs: 600_000, // Ends sooner after a birth are early; so long an end is remembered.
   heirLeadMs: 10_000, // A successor is drawn at most so long before the end that it fills.
   unplacedMs: 300_000, // A pod that no node takes for so long: Ready names the way out.
   readsMax: 30, // Others read anew before an Available member is taken down.
@@ -181,7 +181,7 @@ export interface Pod {
   readonly meta: Meta;
   readonly node: string; // '' while unscheduled.
   readonly phase: string;
-  readonly graceSeconds: number;
+  readonly graceSeconds: number; // Of its deletion, once there is one.
   readonly claims: readonly string[]; // Names of the claims it mounts.
   readonly mountedMs: number | undefined; // Sandbox and volumes are there; undefined: not yet.
   readonly startedMs: number | undefined;
@@ -332,7 +332,7 @@ export interface Snapshot {
   readonly nodes: ReadonlyMap<string, Node> | undefined; // undefined: no right to read them.
   readonly volumes: ReadonlyMap<string, Volume>; // Absent: not read yet, or not readable.
   readonly volumesReadable: boolean;
-  readonly bodies: ReadonlyMap<string, Json>; // Whole pods, as read anew in this pass.
+  readonly bodies: ReadonlyMap<string, Json>; // Whole pods and trials, as read in this pass.
   readonly answers: ReadonlyMap<string, string>; // What was asked in this pass; '' = read, passed.
   readonly desk: Desk;
   readonly denied: string; // Why its children may not be read any more, or ''.
@@ -854,7 +854,7 @@ function nodeWord(s: Snapshot, name: string): NodeWord {
   return bars.every((taint) => OF_KUBERNETES.test(taint.key)) ? 'pressed' : 'tainted';
 }
 const isDown = (word: NodeWord): boolean => ['silent', 'gone', 'outOfService'].includes(word);
-/** Of those that the template's nodeSelector allows. */
+/** Is one open that the template's nodeSelector allows? Affinity is not looked at. */
 function hasOpenNode(s: Snapshot): boolean {
   const { nodeSelector: matchLabels = {} } = s.cluster.spec.template.spec ?? { containers: [] };
   const isOpen = ({ meta }: Node): boolean =>
@@ -942,7 +942,7 @@ function endOf(d: Draft, m: Bare): End | undefined {
   if (m.isBlocked.startsWith('foreign') && m.claims.every(isNeverBound))
     return endBy(d, m, 'NameTaken');
   if (d.spec.suspend) return undefined; // Nobody is judged, and whose pod goes returns.
-  if (m.claims.length === 0 && pod && isTerminal(pod))
+  if (pod && ownClaims(pod).length === 0 && isTerminal(pod))
     return endBy(d, m, pod.disruption ? 'PodEvicted' : 'PodFailed', 0, pod.readySinceMs);
   if (d.spec.replacementPolicy === 'Always' && isDeletedByHand(d, m))
     return endBy(d, m, 'PodDeleted');
@@ -974,13 +974,12 @@ const nextClaims = ({ name, spec }: Draft, identity: string): readonly string[] 
 /** A claim that its pod mounts is absent or being deleted; without a pod, one that its next pod
  *  names is being deleted, or is absent although the seal names it. Absence is read anew. */
 function isClaimGone(d: Draft, m: Bare): boolean {
-  const sealed = sealOf(m.claims[0]);
   const own = m.pod && ownClaims(m.pod);
   return (own ?? nextClaims(d, m.identity)).some((name) => {
     const claim = d.s.claims.get(name);
     if (claim && m.claims.includes(claim)) return isTerminating(claim);
     if (claim) return own !== undefined && isOthers(claim, d.s.cluster);
-    const isMeant = own !== undefined || sealed.includes(name);
+    const isMeant = own !== undefined || sealOf(m.claims[0]).includes(name);
     return isMeant && isRead(d, m.identity, refOf(CLAIMS, name));
   });
 }
@@ -1213,8 +1212,10 @@ function memberOf(d: Draft, identity: string, pod: Pod | undefined, all: Claim[]
   const first = claims[0];
   // A pod may be seen before its claims, or these may have lost their labels: without them it were
   // ended, and nothing marked.
-  const absent = (pod ? ownClaims(pod) : []).filter((name) => !d.s.claims.has(name));
-  const isEnded = first ? claims.every(isMarked) : pod !== undefined && isTerminating(pod);
+  const own = pod ? ownClaims(pod) : [];
+  const absent = own.filter((name) => !d.s.claims.has(name));
+  const isBare = pod !== undefined && isTerminating(pod) && absent.length === own.length;
+  const isEnded = first ? claims.every(isMarked) : isBare;
   const isOver = isRead(d, identity, ...absent.map((name) => refOf(CLAIMS, name))) && isEnded;
   const life = isOver ? 'over' : first && isMarked(first) ? 'ending' : 'live';
   const mark = first ? retiredOf(first) : pod && endOfClaimless(d.s, identity, pod);
@@ -1350,8 +1351,8 @@ function heirProblem(d: Draft, m: Member): string {
   const refused = waiting(s.desk.backoff, makeKey(s.cluster), s.uptime);
   const hold = refused ? `no successor can be made: ${refused.message}` : birthHold(d);
   if (hold !== '') return hold;
-  // F29: what its pod says speaks against its template, if no member was ever Ready with that; it
-  // is not the one that all have, so an update, or its undoing, heals it.
+  // F29: during an update, what its pod says speaks against its template, if none was ever Ready
+  // with that: the update goes on, or is undone, and that heals it.
   const { update, current } = d.revisions;
   const isProof = ({ pod }: Member): boolean =>
     pod !== undefined && wasReady(pod) && revisionIn({ pod }) === revisionIn(m);
@@ -1432,7 +1433,7 @@ function planEnd(d: Draft, m: Member, because: EndReason): void {
   else act(d, 'release', because, identity, pod, ownedBy(othersOf(pod, d.s.cluster.meta)));
 }
 /** The mark of an end, with the policy of its moment. Retained data outlives the cluster, so its
- *  owner reference goes; what a former cluster of this name kept is kept whatever the moment. */
+ *  owner reference goes; what a former cluster of this name kept is kept, while it has no pod. */
 function retirement(d: Draft, m: Member, claim: Claim, because: EndReason): Json {
   const { meta } = d.s.cluster;
   const moment = ENDS[because].policy;
@@ -1549,9 +1550,8 @@ function planPlaces(d: Draft): void {
   d.indices = holdersOf(d);
   const live = stayingOf(d);
   const most = Math.min(maxSurgeOf(spec), behindOf(d));
-  const [first] = most > 0 ? outdatedOf(d) : [];
   // Until a trial says that one more can be made, nobody is made, and nobody taken away.
-  const isTried = !first || passesTrial(d, first);
+  const isTried = most === 0 || passesTrial(d, outdatedOf(d).slice(0, 1));
   const surge = isTried ? most : Math.max(0, Math.min(most, live.length - spec.replicas));
   const wanted = spec.replicas + surge;
   const free = Math.max(0, wanted - live.length - formerOf(d));
@@ -1633,9 +1633,9 @@ function makeOf(
 /** Deletes a pod whose member comes back: the mark on it goes first, so that nobody takes the
  *  deletion for an end. A member without claims ends instead. */
 function leaveAndReturn(d: Draft, m: Member, why: 'Recreated' | 'Suspended' | 'Returned'): void {
-  const { pod, identity, claims } = m;
+  const { pod, identity } = m;
   if (!pod || isTerminating(pod) || !readsCluster(d)) return;
-  const because = claims.length > 0 ? why : why === 'Recreated' ? 'Updated' : 'Suspended';
+  const because = ownClaims(pod).length > 0 ? why : why === 'Recreated' ? 'Updated' : 'Suspended';
   if (pod.meta.annotations[MARK.returns] !== why)
     act(d, 'announce', because, identity, pod, annotated({ [MARK.returns]: why }));
   act(d, 'end', because, identity, pod);
@@ -1720,7 +1720,7 @@ function planSuspension(d: Draft, live: readonly Member[], places: number): void
 }
 
 /** Who holds each index: live members that stay, the oldest first; any other until it is over and
- *  its pod object is gone, or on a node that cannot run it. */
+ *  its pod object is gone, or on a node that is down (no fencing: it may run there still). */
 function holdersOf(d: Draft): Draft['indices'] {
   const live = stayingOf(d);
   const others = d.members.filter((m) => !live.includes(m) && d.spec.ordinals);
@@ -1744,8 +1744,8 @@ function takeIndex(d: Draft, m: Pick<Member, 'index'>): number | undefined {
   d.indices.set(index, undefined);
   return index;
 }
-/** So many births find an index. While one below start + replicas belongs only to an identity that
- *  is over, it is waited for. */
+/** At most so many births find an index. While one below start + replicas belongs only to an
+ *  identity that ends or is over, it is waited for. */
 function indicesLeft({ spec: { ordinals, replicas }, indices, ending }: Draft): number {
   if (!ordinals) return Infinity;
   const range = Array.from({ length: replicas }, (_, i) => ordinals.start + i);
@@ -1775,7 +1775,7 @@ export function scaleInOrder(all: readonly Member[], updateRevision: string): re
     const isFirst = isUnsealed || (pod && MARK.replaces in pod.meta.annotations) === true;
     const cost = Number.parseInt(pod?.meta.annotations[MARK.deletionCost] ?? '0', 10);
     return [
-      areClaimless || claims.length > 0 ? 1 : 0, // Nothing is lost with it; it may be forged.
+      areClaimless || claims.length > 0 ? 1 : 0, // 0: nothing is lost with it; it may be forged.
       end?.kind === 'judgement' && end.dueInMs === 0 ? 0 : 1,
       claims.length > 0 && claims.every(isNeverBound) ? 0 : 1,
       isFirst && !(pod && wasReady(pod)) ? 0 : 1,
@@ -1900,8 +1900,7 @@ function planHistory(d: Draft): boolean {
  *  given up else. */
 export function maxUnavailableOf(spec: Spec): number {
   const { maxUnavailable } = spec.updateStrategy.rollingUpdate;
-  const least = maxSurgeOf(spec) > 0 ? 0 : 1;
-  return Math.max(least, scaledValue(maxUnavailable, spec.replicas, 'down'));
+  return Math.max(maxSurgeOf(spec) > 0 ? 0 : 1, scaledValue(maxUnavailable, spec.replicas, 'down'));
 }
 /** Rounded up as Deployment does; only Replace makes new members beside the old ones. */
 export function maxSurgeOf(spec: Spec): number {
@@ -1910,8 +1909,8 @@ export function maxSurgeOf(spec: Spec): number {
   return scaledValue(r.maxSurge, spec.replicas, 'up');
 }
 
-/** Brings outdated members to the update revision, within the budget and after a trial, also those
- *  of which only labels differ: admission may change the image of whatever is patched. */
+/** Brings outdated members to the update revision, within the budget and after a trial, even where
+ *  only labels differ: admission may change the image of whatever is patched. */
 function planUpdates(d: Draft): void {
   const { spec } = d;
   const { maxUnavailable, paused } = spec.updateStrategy.rollingUpdate;
@@ -1924,10 +1923,9 @@ function planUpdates(d: Draft): void {
   const isOpen = (m: Member): boolean =>
     isSound(m) && (!isOnDelete(d) || changesFrom(d, revisionIn(m)).size === 0);
   const chosen = chooseOutdated(d, outdatedOf(d).filter(isOpen));
-  const [first] = chosen;
-  if (!first) return;
+  if (chosen.length === 0) return;
   // Asked all at once: what the change is, and whether it may come.
-  const isAllowed = [isReliedOn(d, chosen), passesTrial(d, first), readsCluster(d)];
+  const isAllowed = [isReliedOn(d, chosen), passesTrial(d, chosen), readsCluster(d)];
   for (const m of chosen) isRead(d, m.identity, podRef(d, m));
   if (isAllowed.includes(false)) return;
   for (const m of chosen) updateMember(d, m);
@@ -1978,14 +1976,15 @@ function canComeBack(d: Draft, m: Member): boolean {
   return nodesAllowed(d, m)?.some(isOpen) ?? hasOpenNode(d.s);
 }
 /** Would the API server take what this step makes? */
-function passesTrial(d: Draft, { pod, identity }: Member): boolean {
+function passesTrial(d: Draft, chosen: readonly Member[]): boolean {
   const { update } = d.revisions;
   const isReplace = d.spec.updateStrategy.rollingUpdate.podUpdatePolicy === 'Replace';
-  const names = update.claimTemplates.map((template) => claimName(template, d.name, identity));
-  const lacksClaims = names.some((name) => !pod?.claims.includes(name));
-  const words = trialOf(d, update, isReplace || lacksClaims, isReplace ? undefined : pod);
+  const lacksClaims = ({ pod, identity }: Member): boolean =>
+    update.claimTemplates.some((t) => !pod?.claims.includes(claimName(t, d.name, identity)));
+  const withClaims = isReplace || chosen.some(lacksClaims);
+  const words = trialOf(d, update, withClaims, isReplace ? undefined : chosen[0]?.pod);
   if (words?.startsWith(NO_ANSWER)) d.notes.push(`the trial of ${update.hash} failed: ${words}`);
-  else if (words) d.blocked = words;
+  else if (words) d.blocked ||= words;
   return words === '';
 }
 
@@ -2136,13 +2135,14 @@ function planClaim(d: Draft, { identity }: Bare, claim: Claim): void {
     act(d, 'expand', 'Expanded', identity, claim, change);
 }
 /** The seal: of an identity of two or more claims, once its pod has been scheduled, the names of
- *  all of them on each, so that one that is lost later is missed. */
-function planSeal(d: Draft, { identity, claims, pod }: Bare): void {
+ *  those that it mounts on each, so that one that is lost later is missed, and no other counts. */
+function planSeal(d: Draft, { identity, claims, leftovers, pod }: Bare): void {
   const names = claims.map((c) => c.meta.name).sort();
-  const isSealed = claims.some((c) => sealOf(c).length > 0);
-  if (!pod || pod.node === '' || isTerminating(pod) || (names.length < 2 && !isSealed)) return;
+  const all = [...claims, ...leftovers];
+  const isSealed = all.some((c) => sealOf(c).length > 0);
+  if (!pod || pod.node === '' || isTerminating(pod) || (all.length < 2 && !isSealed)) return;
   if (ownClaims(pod).some((name) => !names.includes(name))) return;
-  for (const claim of claims.filter((c) => sealOf(c).join() !== names.join()))
+  for (const claim of all.filter((c) => sealOf(c).join() !== names.join()))
     act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }));
 }
 /** What an update leaves to do: the revision label is written last, once the pod is as it should be
@@ -2187,7 +2187,7 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
   const went = new Map(desk.went);
   for (const { identity, pod, life, claims, retired, end } of p.members) {
     const known = went.get(identity);
-    // Decided once: it returns, though its node is open, or the cluster resumed, before it does.
+    // Whose pod went and was not judged PodDeleted never is: its node may open, or suspend end.
     if (!pod && known?.pod && known === s.desk.went.get(identity) && end?.reason !== 'PodDeleted') {
       const meta = { ...known.pod.meta, deletedMs: undefined };
       went.set(identity, { ...known, pod: { ...known.pod, meta } });
@@ -2333,7 +2333,7 @@ function readyMessage(s: Snapshot, p: Plan, available: number, now: number): str
     `${available} of ${spec.replicas} members are available`,
     spec.suspend && 'all are suspended until spec.suspend is false',
     outdated > 0 && `${outdated} members are not at revision ${p.revisions.update.hash}`,
-    outdated > p.behind && `the partition or OnDelete keeps ${outdated - p.behind} of them`,
+    outdated > p.behind && `the partition, OnDelete or a going claim keeps ${outdated - p.behind}`,
     ...lists.map(([words, names]) => names.length > 0 && `${words} ${fewNames(names)}`),
     ...unique(p.notes),
     !s.nodes && 'nodes cannot be read, so every node counts as open',
@@ -2385,8 +2385,8 @@ function conditionsOf(s: Snapshot, p: Plan, available: number, now: number): rea
   });
 }
 
-/** The whole status, of what a pass saw: what it did is seen by the next one. Times in it come from
- *  objects, never from the clock of a pass: an unchanged cluster has an unchanged status. */
+/** The whole status, of what a pass saw: what it did is seen by the next one. Times come from
+ *  objects or the status before, only a change is dated by `now`: at rest it stays as it is. */
 export function statusOf(s: Snapshot, p: Plan, now: number): Status {
   const { spec, meta, status: before } = s.cluster;
   const live = p.members.filter(isLive);
@@ -2710,6 +2710,7 @@ export function podOf(raw: Raw): Pod {
   const volumes: readonly Raw[] = spec['volumes'] ?? [];
   const specs: readonly Raw[] = spec['containers'] ?? [];
   const meta = metaOf(raw);
+  const { deletionGracePeriodSeconds: left } = raw['metadata'] ?? {};
   const states = keyed(main);
   const images = specs.map((c) => [c.name, [states[c.name]?.containerID ?? '', c.image]] as const);
   const unplaced = isTrue(scheduled) ? undefined : scheduled;
@@ -2717,7 +2718,7 @@ export function podOf(raw: Raw): Pod {
     meta,
     node: spec['nodeName'] ?? '',
     phase: status['phase'] ?? 'Pending',
-    graceSeconds: spec['terminationGracePeriodSeconds'] ?? 30,
+    graceSeconds: left ?? spec['terminationGracePeriodSeconds'] ?? 30,
     claims: volumes.flatMap((v) => v['persistentVolumeClaim']?.claimName ?? []),
     mountedMs: isTrue(mounted) ? changedMs(mounted) : undefined,
     startedMs: ms(status['startTime']),
@@ -4597,8 +4598,7 @@ async function replace(at: There): Promise<void> {
   if (retired.length > 0) throw new Error(`${identity} of ${owner} is retired already`);
   const { spec } = clusterOf(await getCluster({ ...at, name: owner }));
   const deletes = spec.persistentVolumeClaimRetentionPolicy.whenReplaced === 'Delete';
-  const hasData = parts.some(({ kind }) => kind === CLAIMS);
-  if (deletes && hasData && !at.flags['yes']) {
+  if (deletes && parts.some(({ kind }) => kind === CLAIMS) && !at.flags['yes']) {
     const loss = `${owner} deletes the data of ${identity} for ever (whenReplaced: Delete)`;
     if (!process.stdin.isTTY) throw new UsageError(`${loss}: say --yes`);
     process.stderr.write(`${escaped(loss)}. Go on? [y/N] `);
