@@ -609,8 +609,7 @@ export function allocate(
   if (room < 2 * count) [least, room] = [least + room, CHANCES];
   if (least + room > BASE ** 10) throw new Error('an identity has seven digits for its second');
   const drawn = new Set<number>();
-  const most = Math.min(count, CHANCES / 2);
-  while (drawn.size < most) drawn.add(least + Math.floor(random() * room));
+  while (drawn.size < Math.min(count, CHANCES / 2)) drawn.add(least + Math.floor(random() * room));
   return [...drawn].sort((a, b) => a - b).map((value) => digits(value, 10));
 }
 
@@ -676,8 +675,7 @@ function templateText(template: unknown): string {
  *  revision of another template with the same hash, as in ReplicaSet. */
 export function revisionHash(template: unknown, collisionCount: number): string {
   const text = templateText(template) + (collisionCount > 0 ? String(collisionCount) : '');
-  const hash = createHash('sha256').update(text).digest();
-  return digits(hash.readUIntBE(0, 6), 10);
+  return digits(createHash('sha256').update(text).digest().readUIntBE(0, 6), 10);
 }
 
 /** The revision of `spec.template`: one of ours with an equal template, whatever version of this
@@ -864,9 +862,8 @@ function hasOpenNode(s: Snapshot): boolean {
 
 /** The node of its pod, of the one that this process saw go, or that the scheduler chose. */
 export function lastNodeOf(s: Snapshot, m: Pick<Member, 'identity' | 'pod' | 'claims'>): string {
-  const pod = m.pod ?? s.desk.went.get(m.identity)?.pod;
-  const chosen = m.claims.map((c) => c.meta.annotations[MARK.selectedNode]).find(Boolean);
-  return pod?.node || (chosen ?? '');
+  const chosen = m.claims.map((c) => c.meta.annotations[MARK.selectedNode]).find(Boolean) ?? '';
+  return m.pod?.node || s.desk.went.get(m.identity)?.pod?.node || (m.pod ? '' : chosen);
 }
 /** A volume names nodes if its affinity has a key that ends in neither `zone` nor `region`: local
  *  drivers have keys of their own. Any other can follow, also to a node that is yet to be made. */
@@ -1332,8 +1329,7 @@ function outOf(d: Draft, judged: readonly Member[]): number {
     return allowed?.every((node) => isDown(nodeWord(d.s, node.meta.name))) === true;
   };
   const isHeir = ({ pod, claims, identity }: Member): boolean => {
-    const made = (pod ?? claims[0])?.meta;
-    if (!isJudgement(reasonIn(made?.annotations[MARK.replaces]))) return false;
+    if (!isJudgement(reasonIn((pod ?? claims[0])?.meta.annotations[MARK.replaces]))) return false;
     return pod ? !wasReady(pod) : d.now - birthMs(identity) < LIMITS.earlyEndMs;
   };
   const out = live.filter((m) => judged.includes(m) || isAway(m) || isHeir(m)).length;
@@ -1359,7 +1355,7 @@ function heirProblem(d: Draft, m: Member): string {
   const isOfPod = m.end !== undefined && ENDS[m.end.reason].early === 'template';
   if (isOfPod && update.hash !== current.hash && !d.members.some(isProof))
     return `no member was ever Ready at revision ${revisionIn(m)}`;
-  const words = trialOf(d, nextRevision(d, 1)(), true, m.pod);
+  const words = trialOf(d, nextRevision(d, 1)(), true, isUp(m.pod) ? m.pod : undefined);
   return words ? `no successor can be made: ${words}` : '';
 }
 /** A dry-run of a new pod of a revision; for a birth, of its claims, too. */
@@ -1432,12 +1428,13 @@ function planEnd(d: Draft, m: Member, because: EndReason): void {
   if (because !== 'Released') act(d, 'end', because, identity, pod);
   else act(d, 'release', because, identity, pod, ownedBy(othersOf(pod, d.s.cluster.meta)));
 }
-/** The mark of an end, with the policy of its moment. Retained data outlives the cluster, so its
- *  owner reference goes; what a former cluster of this name kept is kept, while it has no pod. */
+/** The mark of an end, with the policy of its moment; what a former cluster kept, or a member that
+ *  has no claims left over, is kept. Retained data outlives the cluster: its owner goes. */
 function retirement(d: Draft, m: Member, claim: Claim, because: EndReason): Json {
   const { meta } = d.s.cluster;
   const moment = ENDS[because].policy;
-  const isKept = moment === 'Retain' || (claim.meta.createdMs < meta.createdMs && !m.pod);
+  const isOlder = claim.meta.createdMs < meta.createdMs && !m.pod;
+  const isKept = moment === 'Retain' || isOlder || m.claims.length === 0;
   const policy = isKept ? 'Retain' : d.spec.persistentVolumeClaimRetentionPolicy[moment];
   const annotations = {
     [MARK.retired]: because,
@@ -1478,7 +1475,7 @@ type Known = Retired & { readonly identity: string; readonly isClaimless?: boole
 function knownEnds({ s, members }: Pick<Draft, 's' | 'members'>): readonly Known[] {
   const here = new Set(members.map(nameOf));
   const went = [...s.desk.went].flatMap(([identity, { pod, reason, atMs }]) => {
-    const isClaimless = pod?.claims.length === 0;
+    const isClaimless = pod !== undefined && ownClaims(pod).length === 0;
     const shown = isClaimless ? endOfClaimless(s, identity, pod) : undefined;
     const end = reason ? { reason, atMs } : shown;
     return end && !here.has(identity) ? [{ ...end, identity, isClaimless }] : [];
@@ -1584,6 +1581,7 @@ function isUnderWay({ pod, claims, end, state }: Member, now: number): boolean {
   if (pod.meta.deletedMs !== undefined) return now < pod.meta.deletedMs + LIMITS.leavingMaxMs;
   const isYoung = now - pod.meta.createdMs < LIMITS.bringUpMaxMs;
   if (state === 'Pending' || state === 'Starting') return isYoung;
+  if (pod.trouble || /^(Infeasible|Deferred)/.test(pod.resize)) return false; // For ever, perhaps.
   return state === 'Ready' || state === 'Updating';
 }
 
@@ -1685,7 +1683,7 @@ function restoration(d: Draft, m: Member): Json {
   const keys = [MARK.retired, MARK.retiredAt, MARK.retiredPolicy, MARK.restore];
   const cleared = Object.fromEntries(keys.map((key) => [key, null]));
   const names = m.claims.map((c) => c.meta.name).sort();
-  const labels = { [MARK.retired]: null, ...indexLabel(takeIndex(d, m)) };
+  const labels = { [MARK.retired]: null, [MARK.index]: null, ...indexLabel(takeIndex(d, m)) };
   return { metadata: { labels, annotations: { ...cleared, [MARK.claims]: names.join(' ') } } };
 }
 
@@ -1703,7 +1701,7 @@ function planAdoption(d: Draft, live: readonly Member[], places: number): number
     const mounted = ownClaims(pod).filter((name) => !lost.includes(name));
     const isWhole = m && !m.pod && names.sort().join() === mounted.sort().join();
     const isNamed = identity !== '' && pod.meta.labels[MARK.identity] === identity;
-    const isBare = pod.claims.length + d.spec.volumeClaimTemplates.length === 0;
+    const isBare = ownClaims(pod).length + d.spec.volumeClaimTemplates.length === 0;
     const isNew = !m && isUp(pod) && isBare && isNamed && taken < places;
     if (!(isWhole || isNew) || !readsCluster(d)) continue;
     if (isNew) taken++;
@@ -1738,9 +1736,9 @@ function holdersOf(d: Draft): Draft['indices'] {
 function takeIndex(d: Draft, m: Pick<Member, 'index'>): number | undefined {
   const { ordinals } = d.spec;
   const own = m.index;
-  if (!ordinals || (own !== undefined && d.indices.get(own) === m)) return own;
-  let index = own === undefined || d.indices.has(own) ? ordinals.start : own;
-  while (d.indices.has(index)) index++;
+  if (own !== undefined && d.indices.get(own) === m) return own;
+  let index = own === undefined || d.indices.has(own) ? ordinals?.start : own;
+  while (index !== undefined && d.indices.has(index)) index++;
   d.indices.set(index, undefined);
   return index;
 }
@@ -1837,8 +1835,8 @@ const isOnDelete = ({ spec }: Draft): boolean => spec.updateStrategy.type === 'O
 
 /** The revision of the next pod of a member, or, without one, of the next birth, once so many have
  *  left: the current one for the oldest `partition` members, while updates are paused, and while
- *  the API server refuses the update revision; else that. Nobody is born with a claim template
- *  that is gone. */
+ *  the API server refuses the update revision; else that. Nobody is made with a claim template
+ *  that is gone, unless its own claim is there. */
 function nextRevision(d: Draft, leaving = 0): (m?: Member) => Revision {
   const { current, update } = d.revisions;
   const { paused } = d.spec.updateStrategy.rollingUpdate;
@@ -1846,12 +1844,13 @@ function nextRevision(d: Draft, leaving = 0): (m?: Member) => Revision {
   const isRefused = trials.some((one) => one && !one.message.includes('exceeded quota'));
   const order = stayingOf(d).map(nameOf);
   const names = claimTemplateNames(d.spec);
-  const isWhole = current.claimTemplates.every((name) => names.includes(name));
+  const isThere = (name: string, m?: Member): boolean =>
+    names.includes(name) || (!!m && d.s.claims.has(claimName(name, d.name, m.identity)));
   let born = order.length - leaving;
   return (m) => {
     const rank = m ? order.indexOf(m.identity) : born++;
     const isKept = paused || isRefused || rank < partitionOf(d.spec);
-    return isKept && (m || isWhole) ? current : update;
+    return isKept && current.claimTemplates.every((t) => isThere(t, m)) ? current : update;
   };
 }
 
@@ -2083,7 +2082,7 @@ function planUpkeep(d: Draft): void {
     if (m.life === 'over') planFreeing(d, m);
   }
   for (const m of [...stayingOf(d), ...d.strays]) {
-    const claims = [...m.claims, ...m.leftovers].filter((claim) => !isTerminating(claim));
+    const claims = [...m.claims, ...m.leftovers].filter((c) => !isTerminating(c) && !isMarked(c));
     for (const claim of claims) planClaim(d, m, claim);
     planSeal(d, m);
     planFinish(d, m);
@@ -2105,12 +2104,13 @@ function planFreeing(d: Draft, m: Member): void {
  *  those of the selector, once admission takes them no more. */
 function planLabels(d: Draft, { identity, pod }: Member): void {
   if (!pod) return;
-  const isBack = d.evidence.includes(movedKey(pod)) && !d.blocked.startsWith(ADMISSION);
+  const isIn = isSelected(d.s, pod);
+  const isBack = !isIn && d.evidence.includes(movedKey(pod)) && !d.blocked.startsWith(ADMISSION);
   const ours = ourLabels(d.name, identity);
   const all = { ...(isBack && d.spec.selector.matchLabels), ...ours };
   const mounted = ownClaims(pod).flatMap((name) => d.s.claims.get(name) ?? []);
   const own = mounted.filter((c) => MARK.claims in c.meta.annotations && !isOthers(c, d.s.cluster));
-  for (const object of isBack || isSelected(d.s, pod) ? [pod, ...own] : own) {
+  for (const object of isBack || isIn ? [pod, ...own] : own) {
     const labels = object === pod ? all : ours;
     const lacks = Object.entries(labels).some(([key, value]) => object.meta.labels[key] !== value);
     if (lacks) act(d, 'relabel', 'Relabelled', identity, object, labelled(labels));
@@ -2194,7 +2194,8 @@ export function remember(s: Snapshot, p: Plan, desk: Desk): Desk {
     }
     const isLater = pod && pod.meta.createdMs > (known?.atMs ?? 0); // It was restored.
     const isAnother = known?.reason ? isLater : pod?.meta.uid !== known?.pod?.meta.uid;
-    if (life === 'live' && pod && isAnother && !isTerminating(pod)) went.delete(identity);
+    const isPlaced = pod && (pod.node !== '' || known?.reason) && !isTerminating(pod);
+    if (life === 'live' && isPlaced && isAnother) went.delete(identity);
     if (retired && !known?.reason && claims.length === 0) went.set(identity, { pod, ...retired });
   }
   const live = new Set(p.members.filter(isLive).map(nameOf));
@@ -2276,8 +2277,7 @@ function retiredStatus(s: Snapshot, { members }: Plan): readonly RetiredStatus[]
   const marked = ends.slice(0, LIMITS.statusRetiredMax).map(({ identity, reason, atMs }) => {
     const earlier = before.find((r) => r.identity === identity && r.reason === reason);
     const m = members.find((one) => one.identity === identity);
-    const pod = m?.pod ?? s.desk.went.get(identity)?.pod;
-    const message = pod?.lastWords || earlier?.message;
+    const message = (m?.pod ?? s.desk.went.get(identity)?.pod)?.lastWords || earlier?.message;
     const claims = m ? [...m.claims, ...m.leftovers].map((c) => c.meta.name).sort() : [];
     // One that was restored has the heir of its former end, too.
     const isOfEnd = (heir: string): boolean => birthMs(heir) + LIMITS.heirLeadMs > atMs;
@@ -3268,7 +3268,7 @@ async function attempt(pass: Pass, a: Action): Promise<void> {
  *  ends again and again returns ever more slowly. */
 function settle(pass: Pass, a: Action): void {
   const { went } = pass.desk;
-  if (a.do === 'Make' && a.because === 'Returned') noteRefusal(pass, `return/${a.identity}`, '');
+  if (a.do === 'Make' && a.because !== 'Recreated') noteRefusal(pass, `return/${a.identity}`, '');
   if (!(a.because in ENDS) || !('object' in a)) return;
   // A pod that is marked with the same word is deleted so that its member comes back.
   const isLast = ['end', 'release'].includes(a.verb);
@@ -3279,8 +3279,11 @@ function settle(pass: Pass, a: Action): void {
 }
 
 /** Slow start as in ReplicaSet: 1, 2, 4, … at a time, and no further batch after a failure. */
-async function makeMembers(pass: Pass, all: readonly Action[]): Promise<void> {
-  const { world, errors } = pass;
+async function makeMembers(pass: Pass, planned: readonly Action[]): Promise<void> {
+  const { world, errors, desk } = pass;
+  const tries = desk.backoff.get(makeKey(pass.cluster))?.times ?? 0;
+  const later = planned.slice(0, tries % planned.length); // One refused for good keeps nobody.
+  const all = [...planned.slice(later.length), ...later];
   const untilUptime = world.uptime() + BOUNDS.passMs;
   for (let start = 0, size = 1; start < all.length && isCurrent(pass); start += size, size *= 2) {
     if (start > 0 && world.uptime() >= untilUptime) return void (pass.comesAgain = true);
@@ -4036,11 +4039,10 @@ export function metricsText(vitals: Vitals): string {
     count(v, 'statefulcluster_replacements_total', { reason }, 0);
   for (const [key, { states, conditions, retiredClaims }] of v.sights) {
     const [namespace = '', name = ''] = key.split('/');
-    const own = { namespace, name };
-    for (const health of states) count(v, 'statefulcluster_members', { ...own, health });
+    for (const health of states) count(v, 'statefulcluster_members', { namespace, name, health });
     for (const { type, status } of conditions)
-      count(v, 'statefulcluster_condition', { ...own, type }, Number(status === 'True'));
-    count(v, 'statefulcluster_retired_claims', own, retiredClaims);
+      count(v, 'statefulcluster_condition', { namespace, name, type }, Number(status === 'True'));
+    count(v, 'statefulcluster_retired_claims', { namespace, name }, retiredClaims);
   }
   let text = '';
   for (const [name, [type, help]] of Object.entries(METRICS)) {
@@ -4780,7 +4782,6 @@ async function handOver(at: There): Promise<void> {
   const { world, ns, name } = at;
   const cluster = clusterOf(await getCluster(at));
   const { meta, spec } = cluster;
-  const hash = revisionHash(spec.template, 0);
   const wards = (await itemsOf(world, pathOf(PODS, ns))).map(podOf).filter((pod) => {
     const isFree = !hasController(pod.meta) || isControlledBy(pod.meta, meta.uid);
     const isOurs = selectorMatches(spec.selector, pod.meta.labels);
@@ -4793,7 +4794,7 @@ async function handOver(at: There): Promise<void> {
     const annotations = { [MARK.claims]: claims.join(' ') };
     for (const claim of claims) await merge(at, CLAIMS, claim, { labels: own, annotations });
     const ownerReferences = [...othersOf(pod, meta), ownerOf(cluster)];
-    const labels = { ...own, [MARK.revision]: hash };
+    const labels = { ...own, [MARK.revision]: revisionHash(spec.template, 0) };
     const { resourceVersion } = pod.meta;
     await merge(at, PODS, pod.meta.name, { resourceVersion, ownerReferences, labels });
   }
@@ -4914,8 +4915,7 @@ const commands = linesOf(COMMANDS).map((line) => {
   const [words = ''] = usage.split(/ [[(]|(?= [A-Z])/);
   const form = usage.replaceAll(/ (\[?)[A-Z|]+\]?/g, (_, open) => `(?: ${NAME})${open && '?'}`);
   const flags = [...own.split(' '), 'namespace', 'context', 'kubeconfig', 'help'];
-  const takes = flagList.filter(({ flag }) => flags.includes(flag));
-  return { usage, words, form, about, takes };
+  return { usage, words, form, about, takes: flagList.filter(({ flag }) => flags.includes(flag)) };
 });
 /** Are these words, but for one letter more, less or other, or two that changed places? */
 function isSlip(words: string, typed: readonly string[]): boolean {
