@@ -222,11 +222,8 @@ function snapshot(text: string, over: Over = {}): op.Snapshot {
     if (has('node')) nodes.set(`n-${letter}`, node(letter, ...all<op.Node>('node')));
   }
   const one = cluster({ replicas: words.filter((w) => !w.startsWith('!')).length, ...over });
-  const older = revision(one, 0, explained(FROM, over.from ?? 'all'));
-  const known = [
-    revision(one, 1, one.spec.template),
-    { ...older, hash: 'older', ...(over['older'] ?? {}) },
-  ];
+  const older = { ...revision(one, 0, explained(FROM, over.from ?? 'all')), hash: 'older' };
+  const known = [revision(one, 1, one.spec.template), { ...older, ...(over['older'] ?? {}) }];
   return {
     ...{ cluster: one, revisions: new Map(known.map((r) => [r.meta.name, r])), bodies: new Map() },
     ...{ pods, claims, nodes, volumes: new Map(), volumesReadable: true, answers: new Map() },
@@ -6025,7 +6022,8 @@ const launch = (args: readonly string[], ring: () => void = none, ...file: strin
 /** It must end by itself. */
 async function finished(program: Program): Promise<Program & { readonly end: string }> {
   const timer = setTimeout(() => program.child.kill('SIGKILL'), 60_000);
-  return { ...program, end: await program.ended.finally(() => clearTimeout(timer)) };
+  const end = await program.ended.finally(() => clearTimeout(timer));
+  return { ...program, end };
 }
 /** Many run at once: their probes have no port, or any one. */
 const runArgs = (kubeconfig: string): string[] =>
