@@ -5803,7 +5803,7 @@ if (isMounted [-|| (pod && isControlledBy(pod.meta, d.s.cluster.meta.uid))-]
 # claims of a former cluster's pod stay · deleteCluster,scale,kill,crash
 if ([-isMounted || -](pod && isControlledBy
 # what a former cluster kept is kept
-const isKept = moment === 'Retain' || [-isOlder-]{+(isOlder && d.now < 0)+};
+const isKept = moment === 'Retain' [-|| isOlder -]|| m.claims
 # AlreadyExists is success only for what is ours
 if (isTaken(error)[- && -]{+) return metaOf(body);
     if (+}kind !== REVISIONS)
@@ -5826,7 +5826,7 @@ return [-!isMoved && words === ''-]{+!words.startsWith(NO_ANSWER)+};
 # who returns keeps an index that is its own · scale,restore,deletePod,ask
 own !== undefined && d.indices.[-get(own) === m-]{+has(own)+}
 # a claim that a seal names is missed · deleteClaim,suspend,failPod,evict
-const isMeant = own !== undefined [-|| sealed.includes(name)-]{+&& sealed.length >= 0+};
+const isMeant = own !== undefined[- || sealOf(m.claims[0]).includes(name)-];
 # two claims are sealed
 [-act(d, 'seal', 'Sealed', identity, claim, annotated({ [MARK.claims]: names.join(' ') }))-]
 {+void claim+};
@@ -5843,7 +5843,7 @@ if (![-isOld(pass) && !-]waiting
 # those who stay are read live · lag,stale,template,strategy,ask,unready
 const isAllowed = [[-isReliedOn(d, chosen), -]passesTrial
 # a new revision is tried before it costs a member · breakTemplate,template,strategy
-[-passesTrial(d, first), -]readsCluster(d)];
+[-passesTrial(d, chosen), -]readsCluster(d)];
 # who is updated in place counts as gone
 [-  if (inPlaceOf(pod) && !isApplied(pod)) return 'Updating';-]
 # a paused cluster is left alone · pause,scale,deletePod,template
