@@ -4998,8 +4998,9 @@ function checkIndexIsFree(s: Trial, pod: Seen): void {
       labelOf(o, MARK.index) === index &&
       labelOf(o, MARK.cluster) !== '', // It cannot be seen else.
   );
+  const withinMs = s.t.ledger.passMs + op.BOUNDS.requestMs; // A request may land late.
   const isDead = (o: Seen): boolean =>
-    ['silent', 'absent', 'out'].some((fact) => held(s, `${fact} ${nodeOfPod(o)}`));
+    ['silent', 'absent', 'out'].some((fact) => held(s, `${fact} ${nodeOfPod(o)}`, withinMs));
   const running = others.filter((o) => bossOf(o)?.['uid'] === uid && !isDead(o)).map(fullName);
   hold(running.length === 0, 'I2', pod, `${running.join(' ')} has index ${index} too`);
 }
